@@ -1,0 +1,269 @@
+"""Settings: a TOML file, `--set section.key=value` and flags, checked once, written resolved into the run folder.
+
+    [generate]
+    program = "multi_attribute"
+    pairs = 48
+                        →   Config(generate=GenerateConfig(program="multi_attribute", pairs=48, …), …)
+
+An unknown key is answered with the nearest known one. Secrets have no key here: they stay in the provider's own
+environment variables. A CLI flag, its key and its field share one name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError, collected
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CollectionConfig(_Section):
+    """What to read, and how the queries of a set without splits are divided (by a hash of seed and query text).
+
+    `on_leak`: a query that stands in two splits stops the run (`fail`) or leaves the earlier split with a warning
+    (`drop`); `auto` drops in published sets, which nobody can mend (SciFact has two), and fails on one's own files.
+    """
+
+    dataset: str = "python-docs"
+    corpus: str | None = None
+    task: str | None = None
+    dev: Fraction = 0.15
+    confirm: Fraction = 0.10
+    test: Fraction = 0.25
+    max_bad_rows: Fraction = 0.01
+    on_leak: Literal["auto", "fail", "drop"] = "auto"
+
+
+class EncoderConfig(_Section):
+    """Any sentence-transformers model; prompts default to the model's own, then to those of its family."""
+
+    model: str = "local/minilm"
+    query_prompt: str | None = None
+    passage_prompt: str | None = None
+    max_tokens: Positive = 192
+    batch_size: Positive = 64
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class MineConfig(_Section):
+    """`margin`: a mined passage must score under this share of the positive's score (NV-Retriever, 95 %)."""
+
+    sources: tuple[Literal["dense", "bm25"], ...] = ("dense", "bm25")
+    first_rank: Positive = 1
+    last_rank: Positive = 50
+    per_query: Positive = 12
+    margin: Annotated[float, Field(gt=0)] = 0.95
+
+
+class LMConfig(_Section):
+    """`model`: any litellm model string, or `local/NAME`, or `local/PATH.gguf`."""
+
+    model: str = "local/qwen2.5-coder-1.5b"
+    api_base: str | None = None
+    adapter: Literal["json", "chat", "xml"] = "json"
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    max_tokens: Positive = 320
+    timeout_s: Annotated[float, Field(gt=0)] = 180.0
+    retries: Count = 2
+    concurrency: Positive = 4
+
+
+class GenerateConfig(_Section):
+    """`pairs`: how many train pairs get synthetic negatives (0 = all); `passage_words` cuts the positive shown."""
+
+    program: str = "multi_attribute"
+    pairs: Count = 48
+    per_pair: Positive = 1
+    attempts: Positive = 2
+    passage_words: Positive = 200
+    domains: tuple[str, ...] = ()
+    difficulties: tuple[str, ...] = ()
+    lengths: tuple[str, ...] = ()
+
+
+class GatesConfig(_Section):
+    """Thresholds of the gates, in the order in which they are tried; 0 switches one off (`margin`: 0 too)."""
+
+    min_words: Count = 5
+    positive_ngram: Fraction = 0.3
+    positive_cosine: Fraction = 0.95
+    margin: Annotated[float, Field(ge=0)] = 0.95
+
+
+class MixConfig(_Section):
+    """`ratio`: synthetic to retrieved inside an instance (SyNeg draws 1 + 2 = 0.5, and finds 0.7 best)."""
+
+    negatives: Positive = 3
+    ratio: Annotated[float, Field(ge=0)] = 0.5
+
+
+class TrainConfig(_Section):
+    """`pairs`: train pairs used by every arm (0 = all); `evals`: dev evaluations per run, for the early stop."""
+
+    pairs: Count = 400
+    arms: tuple[Literal["mined", "hybrid"], ...] = ("mined", "hybrid")
+    seeds: tuple[int, ...] = (0,)
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    batch_size: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    warmup: Fraction = 0.1
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+    evals: Positive = 2
+    patience: Positive = 2
+    dev_passages: Positive = 1000
+
+
+class EvaluateConfig(_Section):
+    """`alpha`: the level of significance after Holm's correction over the comparisons of the verdict."""
+
+    depth: Positive = 100
+    alpha: Fraction = 0.05
+
+
+class Config(_Section):
+    """All settings of a run."""
+
+    seed: int = 0
+    collection: CollectionConfig = CollectionConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    mine: MineConfig = MineConfig()
+    lm: LMConfig = LMConfig()
+    generate: GenerateConfig = GenerateConfig()
+    gates: GatesConfig = GatesConfig()
+    mix: MixConfig = MixConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def known_keys() -> list[str]:
+    """Every setting as `section.key`, for messages and for `--set`."""
+    keys: list[str] = []
+    for name, info in Config.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, _Section):
+            keys += [f"{name}.{key}" for key in section.model_fields]
+        else:
+            keys.append(name)
+    return keys
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """"did you mean" for a message; lists what is known when nothing is near."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not close:  # the right key in the wrong section
+        close = [key for key in known if key.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def load_config(path: Path | None = None, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Config:
+    """Read `path` (TOML), then apply `overrides` ("section.key=value") and `flags` (dotted key → value or None).
+
+    Raises ConfigError with every problem at once.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read the config: {error.strerror}", where=str(path)) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {override!r} has no '='", todo="write --set section.key=value")
+        _put(tree, key.strip(), _value(value.strip()))
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(tree, key, value)
+    return build_config(tree, where=str(path) if path else "--set")
+
+
+def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
+    """Check a tree of settings; raises ConfigError with every problem."""
+    problems = [f"unknown key {key!r}; {nearest(key, known_keys())}" for key in _unknown(tree)]
+    if problems:
+        raise ConfigError(collected(f"{len(problems)} unknown setting(s) in {where}", problems))
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        found = [f"{'.'.join(str(part) for part in e['loc'])} = {e.get('input')!r}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(collected(f"{len(found)} wrong setting(s) in {where}", found)) from error
+    shares = config.collection.dev + config.collection.confirm + config.collection.test
+    if shares >= 1:
+        raise ConfigError(f"collection.dev + confirm + test = {shares:g}", todo="leave something to train on")
+    if config.mine.first_rank > config.mine.last_rank:
+        raise ConfigError(f"mine.first_rank {config.mine.first_rank} is after mine.last_rank {config.mine.last_rank}")
+    return config
+
+
+def to_toml(config: Config) -> str:
+    """The resolved settings as TOML; None is left out, so that reading it back gives the same config."""
+    lines = [f"seed = {config.seed}"]
+    for name, section in config:
+        if isinstance(section, BaseModel):
+            lines += ["", f"[{name}]"]
+            lines += [f"{key} = {_toml(value)}" for key, value in section if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def choices(section: type[BaseModel], key: str) -> tuple[str, ...]:
+    """The values of a `Literal` setting (also inside a tuple), so that the CLI does not repeat them."""
+    annotation = section.model_fields[key].annotation
+    args = get_args(annotation)
+    return tuple(get_args(args[0])) if args and get_args(args[0]) else tuple(str(arg) for arg in args)
+
+
+def _unknown(tree: Mapping[str, Any]) -> Iterator[str]:
+    known = known_keys()
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and any(key.startswith(f"{name}.") for key in known):
+            yield from (f"{name}.{key}" for key in value if f"{name}.{key}" not in known)
+        elif name not in known and not any(key.startswith(f"{name}.") for key in known):
+            yield name
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    section, dot, name = key.rpartition(".")
+    if not dot:
+        tree[key] = value
+        return
+    branch = tree.setdefault(section, {})
+    if not isinstance(branch, dict):
+        raise ConfigError(f"{section!r} is not a section", todo=f"known: {', '.join(Config.model_fields)}")
+    branch[name] = value
+
+
+def _value(text: str) -> Any:
+    """A TOML value where it is one (3, 0.5, true, [1, 2]), the text itself otherwise."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    # JSON strings are TOML basic strings, but for DEL, which JSON leaves bare.
+    import json
+
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,62 @@
+"""Every error a user can meet, and the exit code it ends with.
+
+    SynegError            exit 1: one line says what, where and what to do
+    ├── ConfigError       exit 2: an unknown key, a wrong value, a flag that does not fit
+    ├── DataError         a collection, a run folder or a query set is not usable
+    ├── BackendError      an LM, a model file or a package index cannot be reached or is not installed
+    └── BudgetError       exit 3: a limit that the user set was reached; the same command resumes
+
+>>> str(DataError("no passage left", where="corpus.jsonl", todo="check the file"))
+'no passage left (corpus.jsonl); check the file'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SynegError(Exception):
+    """Base of all errors that this package raises on purpose.
+
+    Parameters: `what` happened (with the value), `where` (file:line or query_id), `todo` (the next step).
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, todo: str | None = None) -> None:
+        line = what if where is None else f"{what} ({where})"
+        super().__init__(line if todo is None else f"{line}; {todo}")
+
+
+class ConfigError(SynegError):
+    """A setting is unknown or has a wrong value."""
+
+    exit_code = 2
+
+
+class DataError(SynegError):
+    """A collection or a run folder is not usable."""
+
+
+class BackendError(SynegError):
+    """An LM, a model file or a source of model files is not usable."""
+
+
+class BudgetError(SynegError):
+    """A limit set by the user was reached; everything is kept."""
+
+    exit_code = 3
+
+
+def collected(title: str, problems: Sequence[str], *, limit: int = 8) -> str:
+    """Join many problems into one message, at most `limit` of them in full.
+
+    >>> print(collected("2 bad rows", ["a.csv:2 no query", "a.csv:3 no query"]))
+    2 bad rows:
+      a.csv:2 no query
+      a.csv:3 no query
+    """
+    lines = [f"  {problem}" for problem in problems[:limit]]
+    if len(problems) > limit:
+        lines.append(f"  … and {len(problems) - limit} more")
+    return "\n".join([f"{title}:", *lines])

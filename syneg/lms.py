@@ -1,0 +1,224 @@
+"""The one place that builds LMs: litellm under DSPy, with every call kept in the ledger and replayed from it.
+
+    writer = Writer.open(LMConfig(model="openai/gpt-4o-mini"), ledger)
+    with dspy.context(lm=writer.lm, adapter=writer.adapter): program(...)
+
+DSPy 3.4 would bypass litellm; here it gets an engine of ours (`complete(Request) -> Response`) that calls litellm, so
+what is sent, kept, priced and replayed is decided in one function. DSPy's own cache stays off: its key ignores the
+endpoint, and it replays unparseable answers. `local/NAME` and `local/PATH.gguf` start the embedded server on first use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing litellm asks the network for prices
+
+import dspy
+from dspy.clients.engines.litellm_engine import LiteLLMEngine
+from dspy.lm15 import Request, Response, response_from_openai_chat
+from dspy.utils.exceptions import LMConfigurationError
+
+from .config import LMConfig
+from .errors import BackendError, ConfigError
+from .fetch import Progress, asset_named, fetch, sha256_of
+from .ledger import Ledger, current_task
+from .local_server import LocalServer
+from .records import Call, fingerprint
+
+for _name in ("LiteLLM", "dspy.clients.lm", "httpx"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+ADAPTERS = {"json": dspy.JSONAdapter, "chat": dspy.ChatAdapter, "xml": dspy.XMLAdapter}
+
+
+class Writer:
+    """An LM with its adapter. `identity` names the model and its endpoint, or the hash of its weights."""
+
+    def __init__(self, lm: dspy.LM, adapter: dspy.Adapter, engine: LedgerEngine) -> None:
+        self.lm, self.adapter, self.engine = lm, adapter, engine
+        self.identity = engine.identity
+
+    @classmethod
+    def open(cls, config: LMConfig, ledger: Ledger, *, log: Path | None = None, progress: Progress | None = None) -> Writer:
+        """Build the LM of `config`. Nothing is called and no server started yet.
+
+        Raises ConfigError for a model string or sampling that cannot be used, BackendError for missing weights.
+        """
+        engine = LedgerEngine(config, ledger, log=log, progress=progress)
+        try:
+            lm = dspy.LM(
+                config.model, engine=engine, cache=False, num_retries=config.retries,
+                temperature=config.temperature, max_tokens=config.max_tokens,
+            )  # fmt: skip
+        except (ValueError, LMConfigurationError) as error:
+            engine.close()
+            raise ConfigError(f"lm.model {config.model!r}: {str(error).splitlines()[0]}") from error
+        return cls(lm, ADAPTERS[config.adapter](), engine)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+class LedgerEngine:
+    """A DSPy engine: one request, one answer, from the ledger or through litellm."""
+
+    def __init__(self, config: LMConfig, ledger: Ledger, *, log: Path | None = None, progress: Progress | None = None) -> None:
+        self.config, self._ledger, self._log, self._progress = config, ledger, log, progress
+        self._lock = threading.Lock()
+        self._server: LocalServer | None = None
+        self._litellm: LiteLLMEngine | None = None
+        self._gguf = _gguf_of(config.model, progress) if config.model.startswith("local/") else None
+        if self._gguf is not None:
+            self.identity = f"{config.model}@{_sha_of(config.model, self._gguf)[:16]}"
+            self.supports_response_schema = True
+            self.supported_params = frozenset({"response_format", "temperature", "max_tokens"})
+        else:
+            self.identity = f"{config.model}@{config.api_base or 'default'}"
+            self.supports_response_schema, self.supported_params = _capabilities(config.model)
+
+    def complete(self, request: Request) -> Response:
+        """Answer a request; what happened is in the ledger before this returns or raises."""
+        task = current_task()
+        asked = plain_request(request)
+        key = fingerprint(self.identity, asked, task.attempt)
+        row = self._ledger.find(key)
+        replayed = row is not None
+        if row is None:
+            row = {"key": key, "query_id": task.query_id, "attempt": task.attempt, "model": self.identity,
+                   "prompt": fingerprint(asked), "error": None}  # fmt: skip
+            start = time.monotonic()
+            try:
+                row |= self._call(request)
+            except Exception as error:  # noqa: BLE001 (the model call: any failure is recorded, then DSPy's to judge)
+                row |= {"answer": "", "finish_reason": "error", "input_tokens": 0, "output_tokens": 0, "usd": None}
+                row |= {"error": one_line(error), "seconds": round(time.monotonic() - start, 3)}
+                self._ledger.keep(row)
+                raise
+            row["seconds"] = round(time.monotonic() - start, 3)
+            self._ledger.keep(row)
+        call = {name: row[name] for name in ("key", "model", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")}
+        task.calls.append(Call(**call, replayed=replayed))
+        return response_from_openai_chat(
+            {
+                "model": self.config.model,
+                "choices": [
+                    {"message": {"role": "assistant", "content": row["answer"]}, "finish_reason": row["finish_reason"]}
+                ],
+                "usage": {"prompt_tokens": row["input_tokens"], "completion_tokens": row["output_tokens"]},
+            },
+            model=self.config.model,
+        )
+
+    def _call(self, request: Request) -> dict[str, Any]:
+        response = self._backend().complete(request)
+        usage = response.usage
+        tokens = int(usage.input_tokens or 0), int(usage.output_tokens or 0)
+        return {
+            "answer": response.message.text or "",
+            "finish_reason": str(response.finish_reason or "stop"),
+            "input_tokens": tokens[0],
+            "output_tokens": tokens[1],
+            "usd": 0.0 if self._gguf is not None else _price(self.config.model, *tokens),
+        }
+
+    def _backend(self) -> LiteLLMEngine:
+        with self._lock:
+            if self._litellm is None:
+                options: dict[str, Any] = {"timeout": self.config.timeout_s}
+                wire = None
+                if self._gguf is not None:
+                    self._server = LocalServer(self._gguf, slots=self.config.concurrency, log=self._log)
+                    options |= {"api_base": f"{self._server.url}/v1", "api_key": "local"}
+                    wire = "openai/local"
+                elif self.config.api_base:
+                    options["api_base"] = self.config.api_base
+                self._litellm = LiteLLMEngine(wire_model=wire, **options)
+            return self._litellm
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
+        return self  # DSPy copies LMs; the ledger and the server are shared
+
+
+def plain_request(request: Request) -> dict[str, Any]:
+    """What is sent, as plain data: system text, messages as (role, text), and the settings that are set."""
+    system = request.system if isinstance(request.system, str) or request.system is None else [str(p) for p in request.system]
+    settings = {field.name: getattr(request.config, field.name) for field in dataclasses.fields(request.config)}
+    return {
+        "system": system,
+        "messages": [[message.role, message.text] for message in request.messages],
+        "config": {name: value for name, value in settings.items() if value not in (None, ())},
+    }
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line of at most 300 characters, without what providers repeat of the key."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    for name, value in os.environ.items():
+        if len(value) > 7 and name.endswith(("_KEY", "_TOKEN", "_SECRET")):
+            text = text.replace(value, "***")
+    return text[:300]
+
+
+def _gguf_of(model: str, progress: Progress | None) -> Path:
+    name = model.removeprefix("local/")
+    if name.endswith(".gguf"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise BackendError(f"no such model file {name!r}", todo="check the path after local/")
+        return path
+    asset = asset_named(model)
+    if asset.kind != "llm":
+        raise ConfigError(f"{model!r} is an encoder, not an LM", todo="use local/qwen2.5-coder-1.5b")
+    return fetch(model, progress=progress) / next(iter(asset.files))
+
+
+def _sha_of(model: str, gguf: Path) -> str:
+    return sha256_of(gguf) if model.endswith(".gguf") else next(iter(asset_named(model).files.values())).sha256
+
+
+def _capabilities(model: str) -> tuple[bool, frozenset[str]]:
+    import litellm
+
+    try:
+        params = litellm.get_supported_openai_params(model=model)
+        return bool(litellm.supports_response_schema(model=model)), frozenset(params or ())
+    except litellm.exceptions.BadRequestError as error:
+        raise ConfigError(
+            f"litellm does not know the provider of {model!r}",
+            todo="write provider/model, as in openai/gpt-4o-mini, ollama_chat/qwen3 or local/qwen2.5-coder-1.5b",
+        ) from error
+
+
+def _price(model: str, input_tokens: int, output_tokens: int) -> float | None:
+    """Dollars by litellm's table; None where the model has no price there."""
+    import litellm
+
+    try:
+        prompt, completion = litellm.cost_per_token(model=model, prompt_tokens=input_tokens, completion_tokens=output_tokens)
+    except (litellm.exceptions.BadRequestError, litellm.exceptions.NotFoundError, ValueError, KeyError):
+        return None
+    except Exception as error:
+        if "isn't mapped" in str(error):  # litellm raises a bare Exception for an unknown model
+            return None
+        raise
+    return float(prompt + completion) if litellm.model_cost.get(model) or prompt or completion else None
+
+
+def key_hint(model: str) -> str:
+    """The name of the environment variable that litellm wants for a model and does not find, or ""."""
+    import litellm
+
+    missing = litellm.validate_environment(model).get("missing_keys") or []
+    return f"set {' and '.join(missing)}" if missing else ""
+

@@ -1,0 +1,133 @@
+"""The frozen records that pass between the stages, and the text normalisation they share.
+
+One instance on its way through the pipeline:
+
+    Pair(query_id="bisect.insort", query="Insert item x in list a, and keep it sorted.",
+         doc_id="bisect.insort_right", positive="If x is already in a, insert it to the right …")
+      → MinedNegative(doc_id="heapq.heappush", text="…", source="dense", rank=4, score=.41)
+      → HardNegative(text="The list is sorted in place …", program="multi_attribute", attributes={…})
+      → Verdict of the gates: accepted, or a reason with a figure and its threshold
+
+Field names are the community's: query_id, doc_id, relevance, score, rank (ir_measures, TREC).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SPLITS = ("train", "dev", "confirm", "test")
+
+_SPACE = re.compile(r"[\W_]+", re.UNICODE)
+
+
+def normalise(text: str) -> str:
+    """Text reduced to what counts when two texts are compared: NFKC, case folded, words only.
+
+    >>> normalise("Close  the *File*!")
+    'close the file'
+    """
+    return _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 (first 16 hex digits) over the canonical JSON of `parts`; dataclasses are taken as dicts."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.asdict(value)
+        raise TypeError(f"cannot fingerprint {type(value).__name__}")
+
+    data = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=plain, separators=(",", ":"))
+    return hashlib.sha256(data.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A training instance before it has negatives: one query and one passage that is relevant to it."""
+
+    query_id: str
+    query: str
+    doc_id: str
+    positive: str
+
+
+@dataclass(frozen=True, slots=True)
+class MinedNegative:
+    """A corpus passage near the query that is not judged relevant.
+
+    `source` is `dense` or `bm25`, `rank` starts at 1 in that source's list, `score` is the cosine under the base
+    encoder (also for BM25 finds, so that the 95 % rule applies to both).
+    """
+
+    doc_id: str
+    text: str
+    source: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an LM: what the ledger keeps of it and a program's result refers to.
+
+    `usd` is None when the price is not known, which is not the same as zero.
+    """
+
+    key: str
+    model: str
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    seconds: float
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HardNegative:
+    """A passage that a program wrote for a pair. Programs fill the first block, generation the second."""
+
+    text: str
+    program: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    reasoning: str = ""
+    parent_doc_id: str | None = None
+    lm: str = ""
+    calls: tuple[str, ...] = ()
+    finish_reason: str = ""
+    attempt: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """What the gates say of one negative: the reason is empty when it is accepted."""
+
+    reason: str
+    figure: float | None = None
+    threshold: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A training row: the pair, its negatives in order, where each is from and what it weighs (0 = padding)."""
+
+    pair: Pair
+    negatives: tuple[str, ...]
+    sources: tuple[str, ...]
+    weights: tuple[float, ...]
+    doc_ids: tuple[str | None, ...]

@@ -1,0 +1,140 @@
+"""Where things lie on disk, and how they are written so that a crash, a kill or a full disk loses nothing.
+
+    cache_home()                          → ~/.cache/syneg-dspy   (SYNEG_HOME or XDG_CACHE_HOME change it)
+    write_json(run / "verdict.json", {…}) → the whole file or the old one, never half of one
+    Log(run / "calls.jsonl").append({…})  → one line, on disk when the call returns
+
+A `Log` whose last line was cut by a crash is mended when it is opened: the cut line is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; runs are then not guarded against a second process
+    fcntl = None  # type: ignore[assignment]
+
+
+def cache_home() -> Path:
+    """The user's folder for models and embeddings."""
+    named = os.environ.get("SYNEG_HOME")
+    if named:
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "syneg-dspy"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step: to a neighbour first, then renamed over the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys, in one step."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON, or None where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DataError(f"not valid JSON: {error}", where=str(path), todo="delete the file to make it again") from error
+
+
+def write_rows(path: Path, rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> None:
+    """Write JSON lines in one step."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Read JSON lines that `write_rows` or `Log` wrote; nothing where there is no such file."""
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"not valid JSON: {error}", where=f"{path}:{number}", todo="delete the line") from error
+
+
+class Log:
+    """An append-only JSONL file, safe for threads of one process. One `append` is one write and one fsync."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = threading.Lock()
+        self._file: IO[bytes] = path.open("a+b", buffering=0)
+        self._mend()
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Raises OSError when the row cannot be kept; rows before it are not touched."""
+        line = json.dumps(row, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+        with self._lock:
+            start = self._file.seek(0, os.SEEK_END)
+            try:
+                view = memoryview(line)
+                while view:
+                    view = view[self._file.write(view) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                os.ftruncate(self._file.fileno(), start)  # a full disk leaves no half row
+                raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _mend(self) -> None:
+        end = self._file.seek(0, os.SEEK_END)
+        start = end
+        while start:
+            step = min(65536, start)
+            self._file.seek(start - step)
+            cut = self._file.read(step).rfind(b"\n")
+            if cut >= 0:
+                os.ftruncate(self._file.fileno(), start - step + cut + 1)
+                return
+            start -= step
+        os.ftruncate(self._file.fileno(), 0)
+
+
+class RunLock:
+    """Holds a run folder for one process; the lock dies with the process, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / ".lock").open("a+")
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self._file.close()
+                raise DataError(
+                    "another syneg-dspy works in this run folder", where=str(folder), todo="wait for it, or give --run another name"
+                ) from None
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
