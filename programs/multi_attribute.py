@@ -93,11 +93,10 @@ _DEMOS = (
 class MultiAttribute(dspy.Module):
     """One call, one negative, with sampled attributes and in-call reflection."""
 
-    def __init__(self, passage_words: int = 200) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.write = dspy.Predict(WriteWithAttributes)
         self.write.demos = [dspy.Example(**demo) for demo in _DEMOS]
-        self.passage_words = passage_words
 
     def forward(
         self, *, query: str, positive: str, task: str, attributes: Mapping[str, str], candidates: Sequence[str] = ()
@@ -106,14 +105,13 @@ class MultiAttribute(dspy.Module):
 
         `attributes` holds domain, difficulty and length; the length is told in words of this positive.
         """
-        words = min(len(positive.split()), self.passage_words)
         written = self.write(
             task=task,
             domain=attributes["domain"],
             difficulty=attributes["difficulty"],
             query=fenced(query),
-            positive=fenced(positive, self.passage_words),
-            length=f"{attributes['length']} ({words} words)",
+            positive=fenced(positive),
+            length=f"{attributes['length']} ({len(positive.split())} words)",
         )
         negative = HardNegative(
             text=written.hard_negative, program="multi_attribute", attributes=dict(attributes), reasoning=written.reasoning

@@ -28,14 +28,13 @@ class WriteHardNegative(dspy.Signature):
 class SinglePrompt(dspy.Module):
     """One call, one negative."""
 
-    def __init__(self, passage_words: int = 200) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.write = dspy.Predict(WriteHardNegative)
-        self.passage_words = passage_words
 
     def forward(
         self, *, query: str, positive: str, task: str, attributes: Mapping[str, str], candidates: Sequence[str] = ()
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; attributes and candidates are not used."""
-        written = self.write(task=task, query=fenced(query), positive=fenced(positive, self.passage_words))
+        written = self.write(task=task, query=fenced(query), positive=fenced(positive))
         return dspy.Prediction(negatives=[HardNegative(text=written.hard_negative, program="single_prompt")])

@@ -129,7 +129,7 @@ def generate(
         attributes = space.sample(seed=seed, place=place)
         positives = [collection.passages[doc_id] for doc_id in sorted(collection.relevant(pair.query_id))]
         ask = {
-            "query": pair.query, "positive": pair.positive, "task": definition, "attributes": attributes,
+            "query": pair.query, "positive": _cut(pair.positive, config.passage_words), "task": definition, "attributes": attributes,
             "candidates": tuple(candidates.get(pair.query_id, ())),
         }  # fmt: skip
         drafts: list[Draft] = []
@@ -179,6 +179,11 @@ def _raise_what_ends_a_run(error: BaseException) -> None:
         if isinstance(cause, SynegError) or (isinstance(cause, OSError) and cause.errno in _DISK_ERRORS):
             raise cause
         cause = cause.__cause__ or cause.__context__
+
+
+def _cut(text: str, words: int) -> str:
+    found = text.split()
+    return text if len(found) <= words else " ".join([*found[:words], "…"])
 
 
 def _with_costs(negative: HardNegative, current: Task, attempt: int, lm: str) -> HardNegative:

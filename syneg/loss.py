@@ -40,7 +40,7 @@ class HybridInfoNCE(nn.Module):
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
         """Mean loss over the batch; features are anchor, positive, negative_1 … negative_n, `labels` (batch,)."""
-        anchor, *texts = (self.model(features)["sentence_embedding"] for features in sentence_features)
+        anchor, *texts = embed_by_length(self.model, list(sentence_features))
         return self.from_embeddings(anchor, texts, labels)
 
     def from_embeddings(self, queries: Tensor, texts: Sequence[Tensor], labels: Tensor) -> Tensor:
@@ -66,3 +66,32 @@ class HybridInfoNCE(nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         """What sentence-transformers writes into a model card."""
         return {"temperature": self.temperature}
+
+
+def embed_by_length(model: nn.Module, columns: Sequence[dict[str, Tensor]], chunk: int = 32) -> list[Tensor]:
+    """Embed the columns of a batch as one list sorted by length, in chunks without needless padding.
+
+    Each column holds `input_ids` and `attention_mask` (batch, length of its longest text); padding is on the right.
+    Returns one tensor (batch, dim) per column. On short passages with a few long ones this halves the work.
+    """
+    if not all({"input_ids", "attention_mask"} <= column.keys() for column in columns):
+        return [model(column)["sentence_embedding"] for column in columns]  # no token model: nothing to sort
+    keys = [key for key in ("input_ids", "attention_mask", "token_type_ids") if key in columns[0]]
+    rows = [{key: column[key][i] for key in keys} for column in columns for i in range(len(column["input_ids"]))]
+    lengths = [int(row["attention_mask"].sum()) for row in rows]
+    order = sorted(range(len(rows)), key=lengths.__getitem__)
+    extra = {key: value for key, value in columns[0].items() if not isinstance(value, Tensor)}
+    parts = []
+    for start in range(0, len(order), chunk):
+        places = order[start : start + chunk]
+        width = max(1, lengths[places[-1]])
+        cut = {key: torch.stack([_fit(rows[place][key], width) for place in places]) for key in keys}
+        parts.append(model({**extra, **cut})["sentence_embedding"])
+    embedded = torch.cat(parts)
+    back = torch.empty(len(order), dtype=torch.long, device=embedded.device)
+    back[torch.tensor(order, device=embedded.device)] = torch.arange(len(order), device=embedded.device)
+    return list(embedded[back].split([len(column["input_ids"]) for column in columns]))
+
+
+def _fit(row: Tensor, width: int) -> Tensor:
+    return row[:width] if len(row) >= width else nn.functional.pad(row, (0, width - len(row)))

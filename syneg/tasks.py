@@ -42,10 +42,7 @@ TASKS: dict[str, Task] = {
     "documentation search": Task(
         "The query says in one line what a piece of a programming library does. A passage is relevant when it is the "
         "documentation of that very function, class or module.",
-        domains=(
-            "files and paths", "networking and the web", "dates, numbers and text", "concurrency and processes",
-            "data structures and algorithms", "parsing and serialization", "testing and debugging", "graphical interfaces",
-        ),
+        domains=("the Python standard library",),
         difficulties=("written for experienced programmers", "written for beginners"),
     ),
 }  # fmt: skip

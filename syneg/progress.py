@@ -1,0 +1,96 @@
+"""Progress on stderr, one line per stage: what is done, how fast, how long it will take.
+
+    mine          5171/5171 passages  13.9 s
+    generate      17/48 negatives  11.2/min  ETA 2:46          (redrawn on a terminal, every 20 s in a pipe)
+
+Machine output goes to stdout and never here.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_PIPE_SECONDS = 20.0
+_TERMINAL_SECONDS = 0.2
+
+
+class Stage:
+    """The line of one stage. Calling it with (done, total) redraws it."""
+
+    def __init__(self, name: str, unit: str, quiet: bool) -> None:
+        self.name, self.unit, self.quiet = name, unit, quiet
+        self.note = ""
+        self._start = self._first = time.monotonic()
+        self._drawn = 0.0
+        self._terminal = sys.stderr.isatty()
+        self._done = self._total = self._offset = 0
+        if self._terminal:
+            self._draw("…", end="\r")
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if total != self._total:  # another piece of work inside the stage: rates start anew
+            self._first, self._offset = now, done
+        self._done, self._total = done, total
+        if now - self._drawn >= (_TERMINAL_SECONDS if self._terminal else _PIPE_SECONDS) and done < total:
+            self._draw(self._counts(now), end="\r" if self._terminal else "\n")
+            self._drawn = now
+
+    def close(self, how: str = "") -> float:
+        """Draw the last line; returns the seconds of the stage."""
+        seconds = time.monotonic() - self._start
+        self._draw("  ".join(part for part in (how or self.note, f"{seconds:.1f} s") if part), end="\n")
+        return seconds
+
+    def _counts(self, now: float) -> str:
+        parts = [f"{self._done}/{self._total} {self.unit}"]
+        moved, seconds = self._done - self._offset, now - self._first
+        if moved > 0 and seconds > 0:
+            rate = moved / seconds
+            left = (self._total - self._done) / rate
+            parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min")
+            parts.append(f"ETA {int(left) // 60}:{int(left) % 60:02}")
+        return "  ".join(parts)
+
+    def _draw(self, text: str, end: str) -> None:
+        if not self.quiet:
+            clear = "\x1b[2K" if self._terminal else ""
+            sys.stderr.write(f"{clear}{self.name:<10} {text}{end}")
+            sys.stderr.flush()
+
+
+class Progress:
+    """Opens stages and remembers the seconds of each, for the shares printed at the end."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, unit: str = "") -> Iterator[Stage]:
+        """A stage by name; its seconds count even when it fails."""
+        line = Stage(name, unit, self.quiet)
+        try:
+            yield line
+        except BaseException:
+            self._add(name, line.close("stopped"))
+            raise
+        self._add(name, line.close())
+
+    def say(self, text: str) -> None:
+        """A line of its own, such as a warning."""
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def shares(self) -> str:
+        """Seconds per stage and their share of the whole, as one line."""
+        total = sum(self.seconds.values()) or 1.0
+        parts = [f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in self.seconds.items() if seconds >= 0.5]
+        return f"{total:.0f} s: " + ", ".join(parts)
+
+    def _add(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds

@@ -1,0 +1,77 @@
+"""What a person reads of a run: report.html, and README.md as the card of the data set that was made.
+
+    html_report(verdict, rows, …) → one page without scripts or outside resources, all foreign text escaped
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from .verdict import table
+
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
+pre{background:#f4f4f2;padding:.8rem;overflow-x:auto;font-size:13px}dt{font-weight:600;margin-top:.6rem}
+article{border-top:1px solid #ccc;margin-top:1rem}dd{margin-left:1rem;overflow-wrap:anywhere}small{color:#555}"""
+
+
+def html_report(found: Mapping[str, Any], generation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], shares: str) -> str:
+    """A page with the verdict, what generation gave and why it refused, and up to 20 negatives to read."""
+    reasons = Counter(row["reason"] for row in rows if row["reason"])
+    parts = [
+        "<!doctype html><html lang='en'><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width'>",
+        f"<title>{escape(found['collection'])}: syneg-dspy</title><style>{_STYLE}</style>",
+        f"<h1>{escape(found['collection'])}</h1><p>{escape(found['sentence'])}</p>",
+        f"<pre>{escape(table(found))}</pre>",
+        f"<h2>Synthetic negatives</h2><p>{escape(generation_line(generation))}</p>",
+    ]
+    if reasons:
+        parts.append("<dl>" + "".join(f"<dt>{escape(r)}</dt><dd>{n}</dd>" for r, n in reasons.most_common()) + "</dl>")
+    accepted = [row for row in rows if row["accepted"]]
+    parts += [_article(row) for row in accepted[:20]]
+    parts.append(f"<h2>Time</h2><p>{escape(shares)}</p></html>")
+    return "\n".join(parts)
+
+
+def _article(row: Mapping[str, Any]) -> str:
+    attributes = ", ".join(f"{key}: {value}" for key, value in row["attributes"].items())
+    figures = ", ".join(f"{key} {value:.2f}" for key, value in row["figures"].items())
+    return (
+        f"<article><dl><dt>query <small>{escape(row['query_id'])}</small></dt><dd>{escape(row['query'])}</dd>"
+        f"<dt>hard negative</dt><dd>{escape(row['text'])}</dd></dl>"
+        f"<small>{escape(row['program'])}; {escape(attributes)}; {escape(figures)}</small></article>"
+    )
+
+
+def generation_line(generation: Mapping[str, Any]) -> str:
+    """Counts, tokens and dollars of generation in one sentence."""
+    usd = generation["usd"]
+    money = "price unknown" if usd is None else f"${usd:.4f}"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in generation["reasons"].items())
+    return (
+        f"{generation['accepted']} of {generation['written']} negatives accepted for {generation['covered']} of "
+        f"{generation['pairs']} pairs by {generation['program']} with {generation['lm']}; "
+        f"{generation['input_tokens']} + {generation['output_tokens']} tokens, {money}"
+        + (f"; rejected: {reasons}" if reasons else "")
+    )
+
+
+def data_card(found: Mapping[str, Any], generation: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """README.md of the run folder."""
+    return "\n".join(
+        [
+            f"# Hard negatives for {found['collection']}", "",
+            "Made by `syneg-dspy run`. The synthetic passages in `negatives.jsonl` were written by an LLM: facts and",
+            "numbers in them are invented. They are for training retrievers, not for reading.", "",
+            f"{generation_line(generation)}.", "", "## Verdict", "", found["sentence"], "", "```", table(found), "```", "",
+            "## Files", "",
+            "- `negatives.jsonl`: every synthetic negative, accepted or not, with attributes, figures, reason, tokens, dollars",
+            "- `mined.jsonl`: retrieved negatives with source, rank and score",
+            "- `ledger/calls.jsonl`: every LM call; `program.json`, `program.md`: the program and its prompts",
+            "- `model/`: the best arm on dev; `models/`: the others; `runs/*.trec`; `verdict.json`; `config.toml`",
+            "", f"Encoder: {config['encoder']['model']}; LM: {config['lm']['model']}.", "",
+        ]
+    )  # fmt: skip
