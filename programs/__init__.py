@@ -10,8 +10,20 @@
 from .attributes import AttributeSpace
 from .contract import PROGRAMS, fenced, load_program, program_markdown
 from .multi_attribute import MultiAttribute
+from .neighbour_topic import NeighbourTopic
 from .single_prompt import SinglePrompt
 
-PROGRAMS.update({"single_prompt": SinglePrompt, "multi_attribute": MultiAttribute})
+PROGRAMS.update(
+    {"single_prompt": SinglePrompt, "multi_attribute": MultiAttribute, "neighbour_topic": NeighbourTopic}
+)
 
-__all__ = ["PROGRAMS", "AttributeSpace", "MultiAttribute", "SinglePrompt", "fenced", "load_program", "program_markdown"]
+__all__ = [
+    "PROGRAMS",
+    "AttributeSpace",
+    "MultiAttribute",
+    "NeighbourTopic",
+    "SinglePrompt",
+    "fenced",
+    "load_program",
+    "program_markdown",
+]

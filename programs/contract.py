@@ -44,18 +44,25 @@ def load_program(name: str) -> dspy.Module:
         return PROGRAMS[name]()
     module_name, colon, class_name = name.partition(":")
     if not colon:
-        raise ConfigError(f"unknown program {name!r}", todo=f"known: {', '.join(PROGRAMS)}, or your own as module:Class")
+        raise ConfigError(
+            f"unknown program {name!r}", todo=f"known: {', '.join(PROGRAMS)}, or your own as module:Class"
+        )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot import the program {name!r}: {error}", todo="check module:Class and PYTHONPATH") from error
+        raise ConfigError(
+            f"cannot import the program {name!r}: {error}", todo="check module:Class and PYTHONPATH"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, dspy.Module)):
         raise ConfigError(f"{name!r} is not a dspy.Module", todo="derive the class from dspy.Module")
     taken = inspect.signature(found.forward).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
     missing = [key for key in INPUTS if key not in taken]
     if missing and not open_ended:
-        raise ConfigError(f"forward of {name!r} does not take {', '.join(missing)}", todo=f"it is called with {', '.join(INPUTS)}")
+        raise ConfigError(
+            f"forward of {name!r} does not take {', '.join(missing)}",
+            todo=f"it is called with {', '.join(INPUTS)}",
+        )
     try:
         return found()
     except TypeError as error:

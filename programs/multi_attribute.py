@@ -99,7 +99,13 @@ class MultiAttribute(dspy.Module):
         self.write.demos = [dspy.Example(**demo) for demo in _DEMOS]
 
     def forward(
-        self, *, query: str, positive: str, task: str, attributes: Mapping[str, str], candidates: Sequence[str] = ()
+        self,
+        *,
+        query: str,
+        positive: str,
+        task: str,
+        attributes: Mapping[str, str],
+        candidates: Sequence[str] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; candidates are not used.
 
@@ -114,6 +120,9 @@ class MultiAttribute(dspy.Module):
             length=f"{attributes['length']} ({len(positive.split())} words)",
         )
         negative = HardNegative(
-            text=written.hard_negative, program="multi_attribute", attributes=dict(attributes), reasoning=written.reasoning
+            text=written.hard_negative,
+            program="multi_attribute",
+            attributes=dict(attributes),
+            reasoning=written.reasoning,
         )
         return dspy.Prediction(negatives=[negative])

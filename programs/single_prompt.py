@@ -1,7 +1,7 @@
 """The plain baseline: one short prompt, no attributes, no reflection (the "plain prompt" row of SyNeg's ablation).
 
-    query "close a socket", positive "Close the socket. All future operations …"
-      → HardNegative(text="Shut down one or both halves of the connection …", program="single_prompt")
+query "close a socket", positive "Close the socket. All future operations …"
+  → HardNegative(text="Shut down one or both halves of the connection …", program="single_prompt")
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ class SinglePrompt(dspy.Module):
         self.write = dspy.Predict(WriteHardNegative)
 
     def forward(
-        self, *, query: str, positive: str, task: str, attributes: Mapping[str, str], candidates: Sequence[str] = ()
+        self,
+        *,
+        query: str,
+        positive: str,
+        task: str,
+        attributes: Mapping[str, str],
+        candidates: Sequence[str] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; attributes and candidates are not used."""
         written = self.write(task=task, query=fenced(query), positive=fenced(positive))

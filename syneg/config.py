@@ -73,7 +73,7 @@ class LMConfig(_Section):
 
     model: str = "local/qwen2.5-coder-1.5b"
     api_base: str | None = None
-    adapter: Literal["json", "chat", "xml"] = "json"
+    adapter: Literal["auto", "compact", "json", "chat", "xml"] = "auto"
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     max_tokens: Positive = 320
     timeout_s: Annotated[float, Field(gt=0)] = 180.0

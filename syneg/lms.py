@@ -25,6 +25,7 @@ from dspy.clients.engines.litellm_engine import LiteLLMEngine
 from dspy.lm15 import Request, Response, response_from_openai_chat
 from dspy.utils.exceptions import LMConfigurationError
 
+from .adapters import CompactAdapter
 from .config import LMConfig
 from .errors import BackendError, ConfigError
 from .fetch import Progress, asset_named, fetch, sha256_of
@@ -35,7 +36,7 @@ from .records import Call, fingerprint
 for _name in ("LiteLLM", "dspy.clients.lm", "httpx"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
-ADAPTERS = {"json": dspy.JSONAdapter, "chat": dspy.ChatAdapter, "xml": dspy.XMLAdapter}
+ADAPTERS = {"json": dspy.JSONAdapter, "chat": dspy.ChatAdapter, "xml": dspy.XMLAdapter, "compact": CompactAdapter}
 
 
 class Writer:
@@ -60,7 +61,7 @@ class Writer:
         except (ValueError, LMConfigurationError) as error:
             engine.close()
             raise ConfigError(f"lm.model {config.model!r}: {str(error).splitlines()[0]}") from error
-        return cls(lm, ADAPTERS[config.adapter](), engine)
+        return cls(lm, ADAPTERS[adapter_for(config)](), engine)
 
     def close(self) -> None:
         self.engine.close()
@@ -71,7 +72,7 @@ class LedgerEngine:
 
     def __init__(self, config: LMConfig, ledger: Ledger, *, log: Path | None = None, progress: Progress | None = None) -> None:
         self.config, self._ledger, self._log, self._progress = config, ledger, log, progress
-        self._lock = threading.Lock()
+        self._lock, self._first, self._warm = threading.Lock(), threading.Lock(), False
         self._server: LocalServer | None = None
         self._litellm: LiteLLMEngine | None = None
         self._gguf = _gguf_of(config.model, progress) if config.model.startswith("local/") else None
@@ -117,7 +118,7 @@ class LedgerEngine:
         )
 
     def _call(self, request: Request) -> dict[str, Any]:
-        response = self._backend().complete(request)
+        response = self._answer(request)
         usage = response.usage
         tokens = int(usage.input_tokens or 0), int(usage.output_tokens or 0)
         return {
@@ -127,6 +128,17 @@ class LedgerEngine:
             "output_tokens": tokens[1],
             "usd": 0.0 if self._gguf is not None else _price(self.config.model, *tokens),
         }
+
+    def _answer(self, request: Request) -> Response:
+        backend = self._backend()
+        if self._server is not None and not self._warm:
+            with self._first:  # the first call alone fills one slot; then all slots get what prompts have in common
+                if not self._warm:
+                    response = backend.complete(request)
+                    self._server.share_prefix()
+                    self._warm = True
+                    return response
+        return backend.complete(request)
 
     def _backend(self) -> LiteLLMEngine:
         with self._lock:
@@ -148,6 +160,11 @@ class LedgerEngine:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
         return self  # DSPy copies LMs; the ledger and the server are shared
+
+
+def adapter_for(config: LMConfig) -> str:
+    """`auto` is the compact layout for embedded models, which read slowly, and DSPy's JSONAdapter for all others."""
+    return config.adapter if config.adapter != "auto" else "compact" if config.model.startswith("local/") else "json"
 
 
 def plain_request(request: Request) -> dict[str, Any]:

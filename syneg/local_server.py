@@ -16,8 +16,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 from .errors import BackendError
 
@@ -31,6 +34,9 @@ class LocalServer:
         command = [sys.executable, "-m", "syneg.local_server", str(gguf), "--slots", str(slots), "--context", str(context)]
         environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
         environment["GOMP_SPINCOUNT"] = "1000"
+        self._slots = slots
+        self._states = tempfile.TemporaryDirectory(prefix="syneg-slots-")
+        command += ["--states", f"{self._states.name}{os.sep}"]
         with (log.open("wb") if log else open(os.devnull, "wb")) as errors:  # noqa: PTH123 (devnull)
             self._child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True
@@ -44,6 +50,29 @@ class LocalServer:
             )
         self.url: str = json.loads(line)["url"]
 
+    def share_prefix(self) -> None:
+        """Copy the longest prompt that a slot holds to all others, so that each need not read the common part itself.
+
+        Prompts of one program begin alike (instructions and demos); reading that takes a 1.5 B model 10 s a slot.
+        """
+        saved = {slot: self._slot(slot, "save", f"{slot}.bin").get("n_saved", 0) for slot in range(self._slots)}
+        fullest = max(saved, key=lambda slot: saved[slot])
+        if saved[fullest]:
+            for slot in saved:
+                if slot != fullest:
+                    self._slot(slot, "restore", f"{fullest}.bin")
+
+    def _slot(self, slot: int, action: str, filename: str) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"{self.url}/slots/{slot}?action={action}", json.dumps({"filename": filename}).encode(), {"content-type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except OSError:
+            return {}  # only speed is lost
+
     def stop(self) -> None:
         """End the child; safe to call twice."""
         if self._child.poll() is None:
@@ -52,6 +81,7 @@ class LocalServer:
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe:
                 pipe.close()
+        self._states.cleanup()
 
     def __enter__(self) -> LocalServer:
         return self
@@ -65,6 +95,7 @@ def _serve() -> None:
     parser.add_argument("gguf")
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--context", type=int, default=3072)
+    parser.add_argument("--states", default="")
     args = parser.parse_args()
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever the library prints goes to the log, never between the lines for the parent
@@ -77,6 +108,9 @@ def _serve() -> None:
     params.n_parallel = args.slots
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = cores
     params.verbosity = 0
+    params.slot_save_path = args.states
+    params.endpoint_slots = True
+    params.cache_ram_mib = 512  # prompts of other steps, kept outside the slots; the default is 8 GiB
     params.sampling.min_p = 0.05
     params.sampling.top_k = 40
     params.sampling.penalty_repeat = 1.05

@@ -64,6 +64,7 @@ class Run:
         return self.generation
 
     def _show_train(self) -> dict[str, Any]:
+        _ = self.synthetic
         return {self._name(arm, seed): self._trained(arm, seed)[1] for arm in self.config.train.arms for seed in self.config.train.seeds}
 
     def _show_evaluate(self) -> dict[str, Any]:
@@ -157,6 +158,7 @@ class Run:
     @cached_property
     def synthetic(self) -> dict[str, list[HardNegative]]:
         path = self.folder / "negatives.jsonl"
+        _ = self.mined, self.program  # stages of their own, before this one's clock starts
         with self.progress.stage("generate", "negatives") as line:
             from .ledger import Ledger
             from .lms import Writer
@@ -259,6 +261,8 @@ class Run:
     @cached_property
     def results(self) -> dict[str, list[dict[str, SplitResult]]]:
         """arm → one result per seed; the base has one."""
+        if "hybrid" in self.config.train.arms:
+            _ = self.synthetic  # before any training: what can fail for want of an LM should fail early
         results = {"base": [self._evaluated("base", None, None)]}
         for arm in self.config.train.arms:
             results[arm] = []

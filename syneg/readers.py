@@ -82,7 +82,7 @@ class IrDatasets:
     def __init__(self, name: str) -> None:
         import ir_datasets
 
-        logging.getLogger("ir_datasets").setLevel(logging.WARNING)
+        logging.getLogger("ir_datasets").disabled = True  # it writes progress to stderr; failures come as exceptions
         self.name = name
         self.problems: list[str] = []
         known = {key for key, _ in ir_datasets.registry._registered.items()}

@@ -1,0 +1,47 @@
+"""A DSPy adapter for small local models: the same signature and demos in a third of the tokens, instruction last.
+
+    system     the instructions of the signature, nothing else
+    user       query: <data>close a socket</data>⏎positive: <data>…</data>⏎Reply with JSON. topic: …; hard_negative: …
+    assistant  {"topic": "…", "hard_negative": "…"}
+
+A model of 1.5 B on a CPU reads 70 tokens/s: DSPy's JSONAdapter spends 1,240 tokens on a call with three demos, this one
+about 600 (`syneg-dspy prompts`-like counts in docs/lab_notes.md). Small models follow what they read last, so the
+request is repeated in every turn. Parsing and the JSON schema are the JSONAdapter's.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import Any
+
+import dspy
+from dspy.adapters.utils import format_field_value, serialize_for_json
+
+
+class CompactAdapter(dspy.JSONAdapter):
+    """JSONAdapter with a short layout."""
+
+    def format_system_message(self, signature: type[dspy.Signature]) -> str:
+        return textwrap.dedent(signature.instructions).strip()
+
+    def format_user_message_content(
+        self, signature: type[dspy.Signature], inputs: dict[str, Any], prefix: str = "", suffix: str = "", main_request: bool = False
+    ) -> str:
+        lines = [prefix] if prefix else []
+        for name, field in signature.input_fields.items():
+            if name in inputs:
+                lines.append(f"{name}: {format_field_value(field_info=field, value=inputs[name])}")
+        lines.append(self.user_message_output_requirements(signature))
+        return "\n".join([*lines, suffix] if suffix else lines)
+
+    def user_message_output_requirements(self, signature: type[dspy.Signature]) -> str:
+        wanted = (f"{n}: {(f.json_schema_extra or {}).get('desc') or n}" for n, f in signature.output_fields.items())
+        return f"Reply with JSON. {'; '.join(wanted)}"
+
+    def format_assistant_message_content(
+        self, signature: type[dspy.Signature], outputs: dict[str, Any], missing_field_message: str | None = None
+    ) -> str:
+        return json.dumps(
+            serialize_for_json({name: outputs.get(name, missing_field_message) for name in signature.output_fields}), ensure_ascii=False
+        )
