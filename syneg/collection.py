@@ -60,6 +60,7 @@ def load_collection(config: CollectionConfig, seed: int = 0) -> Collection:
     reader = open_reader(config.dataset, config.corpus)
     passages = _texts(reader, reader.passages(), "passage")
     if not passages:
+        _check_problems(reader, 0.0, len(reader.problems))
         raise DataError(f"the corpus of {reader.name!r} has no passage", where=config.dataset, todo="check the file")
     queries = _texts(reader, reader.queries(), "query")
     qrels: dict[str, dict[str, int]] = defaultdict(dict)

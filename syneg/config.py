@@ -161,15 +161,17 @@ def known_keys() -> list[str]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """"did you mean" for a message; lists what is known when nothing is near."""
+    """ "did you mean" for a message; lists what is known when nothing is near."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = [key for key in known if key.startswith(word)] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if not close:  # the right key in the wrong section
         close = [key for key in known if key.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
-def load_config(path: Path | None = None, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: Path | None = None, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None
+) -> Config:
     """Read `path` (TOML), then apply `overrides` ("section.key=value") and `flags` (dotted key → value or None).
 
     Raises ConfigError with every problem at once.

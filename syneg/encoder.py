@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +34,10 @@ Progress = Callable[[int, int], None]
 
 _CHUNK = 512
 _FAMILY_PROMPTS: tuple[tuple[str, dict[Role, str]], ...] = (
-    ("e5-mistral", {"query": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "}),
+    (
+        "e5-mistral",
+        {"query": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "},
+    ),
     ("e5", {"query": "query: ", "passage": "passage: "}),
     ("bge-m3", {}),
     ("bge-", {"query": "Represent this sentence for searching relevant passages: "}),
@@ -47,9 +50,12 @@ class Encoder:
 
     def __init__(self, model: SentenceTransformer, config: EncoderConfig, name: str) -> None:
         self.model, self.config, self.name = model, config, name
-        self.prompts: dict[Role, str] = {role: prompt_for(role, config, model.prompts, name) for role in ("query", "passage")}
-        limit = model.get_max_seq_length() if hasattr(model, "get_max_seq_length") else model.max_seq_length
-        model.max_seq_length = min(config.max_tokens, limit or config.max_tokens)
+        self.prompts: dict[Role, str] = {
+            role: prompt_for(role, config, model.prompts, name) for role in ("query", "passage")
+        }
+        limit = model.max_seq_length
+        if isinstance(limit, int):  # static embeddings have no limit and take none
+            model.max_seq_length = min(config.max_tokens, limit)
         self.precision = precision_for(config.precision, str(model.device))
         self.fingerprint = self._fingerprint()
         self._stores: dict[Role, EmbeddingStore] = {}
@@ -124,17 +130,18 @@ def _bytes() -> Any:
     return torch.uint8
 
 
-def prompt_for(role: Role, config: EncoderConfig, prompts: dict[str, str] | None, name: str) -> str:
+def prompt_for(role: Role, config: EncoderConfig, prompts: Mapping[str, str | None] | None, name: str) -> str:
     """The text put before a query or a passage: config, model, family, in this order; "" for none."""
     given = config.query_prompt if role == "query" else config.passage_prompt
     if given is not None:
         return given
     own = prompts or {}
     for key in ("query",) if role == "query" else ("passage", "document", "corpus"):
-        if own.get(key):
-            return own[key]
+        found = own.get(key)
+        if found:
+            return found
     base = name.rsplit("/", 1)[-1].lower()
-    family = next((found for part, found in _FAMILY_PROMPTS if base.startswith(part) or f"-{part}" in base), {})
+    family = next((known for part, known in _FAMILY_PROMPTS if base.startswith(part) or f"-{part}" in base), {})
     return family.get(role, "")
 
 

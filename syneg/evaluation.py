@@ -27,7 +27,9 @@ class SplitResult:
     values: PerQuery
 
 
-def evaluate_model(encoder: Encoder, collection: Collection, depth: int, progress: Progress | None = None) -> dict[str, SplitResult]:
+def evaluate_model(
+    encoder: Encoder, collection: Collection, depth: int, progress: Progress | None = None
+) -> dict[str, SplitResult]:
     """Search all evaluated splits with `encoder`; a split without queries is left out."""
     doc_ids = list(collection.passages)
     index = DenseIndex(doc_ids, encoder.encode(list(collection.passages.values()), "passage", progress))
@@ -38,7 +40,9 @@ def evaluate_model(encoder: Encoder, collection: Collection, depth: int, progres
             continue
         hits = index.search(encoder.encode([collection.queries[q] for q in query_ids], "query"), depth + 1)
         ranking = {
-            query_id: dict([(d, score) for d, score in found if d != query_id or d in collection.qrels[query_id]][:depth])
+            query_id: dict(
+                [(d, score) for d, score in found if d != query_id or d in collection.qrels[query_id]][:depth]
+            )
             for query_id, found in zip(query_ids, hits, strict=True)
         }
         results[split] = SplitResult(ranking, evaluate(collection.qrels, ranking))

@@ -33,7 +33,9 @@ def asset_named(name: str) -> Asset:
     """The asset of `local/NAME` or NAME; raises ConfigError with the nearest name."""
     bare = name.removeprefix("local/")
     if bare not in ASSETS:
-        raise ConfigError(f"no embedded model {name!r}", todo=nearest(f"local/{bare}", [f"local/{key}" for key in ASSETS]))
+        raise ConfigError(
+            f"no embedded model {name!r}", todo=nearest(f"local/{bare}", [f"local/{key}" for key in ASSETS])
+        )
     return ASSETS[bare]
 
 
@@ -41,7 +43,9 @@ def fetched(name: str) -> Path | None:
     """The folder of a model that is there and whole (by size), else None."""
     asset = asset_named(name)
     folder = cache_home() / "models" / asset.name
-    whole = all((folder / path).is_file() and (folder / path).stat().st_size == f.size for path, f in asset.files.items())
+    whole = all(
+        (folder / path).is_file() and (folder / path).stat().st_size == f.size for path, f in asset.files.items()
+    )
     return folder if whole else None
 
 
@@ -99,7 +103,9 @@ def _from_own(asset: Asset, own: Path, draft: Path) -> None:
     for path in asset.files:
         found = own if own.is_file() and len(asset.files) == 1 else own / path
         if not found.is_file():
-            raise BackendError(f"no file {path!r} for local/{asset.name}", where=str(own), todo="give the file or its folder")
+            raise BackendError(
+                f"no file {path!r} for local/{asset.name}", where=str(own), todo="give the file or its folder"
+            )
         (draft / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(found, draft / path)
 

@@ -41,7 +41,11 @@ def text_gates(negative: HardNegative, query: str, positives: Sequence[str], con
 
 def encoder_gates(to_query: float, positive_to_query: float, to_positive: float, config: GatesConfig) -> GateVerdict:
     """The gates on cosines: negative to query, positive to query, and negative to its nearest positive."""
-    figures = {"query_cosine": to_query, "positive_query_cosine": positive_to_query, "positive_cosine": to_positive}
+    figures = {
+        "query_cosine": to_query,
+        "positive_query_cosine": positive_to_query,
+        "positive_cosine": to_positive,
+    }
     if config.positive_cosine and to_positive > config.positive_cosine:
         return GateVerdict("means the same as a positive", to_positive, config.positive_cosine, figures)
     limit = config.margin * positive_to_query

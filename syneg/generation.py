@@ -33,7 +33,7 @@ from .records import GateVerdict, HardNegative, Pair
 
 _MAX_FAILURES_IN_A_ROW = 8
 _HOPELESS_AFTER = 12
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError)
 
 
@@ -167,7 +167,9 @@ def _try(program: dspy.Module, ask: dict[str, Any], current: Task, health: _Heal
             health.answered()
         else:
             health.failed(error)
-        return [HardNegative("", program=type(program).__name__, attributes=ask["attributes"], reasoning=one_line(error))]
+        return [
+            HardNegative("", program=type(program).__name__, attributes=ask["attributes"], reasoning=one_line(error))
+        ]
     health.answered()
     return negatives or [HardNegative("", program=type(program).__name__, attributes=ask["attributes"])]
 

@@ -36,7 +36,12 @@ from .records import Call, fingerprint
 for _name in ("LiteLLM", "dspy.clients.lm", "httpx"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
-ADAPTERS = {"json": dspy.JSONAdapter, "chat": dspy.ChatAdapter, "xml": dspy.XMLAdapter, "compact": CompactAdapter}
+ADAPTERS = {
+    "json": dspy.JSONAdapter,
+    "chat": dspy.ChatAdapter,
+    "xml": dspy.XMLAdapter,
+    "compact": CompactAdapter,
+}
 
 
 class Writer:
@@ -47,7 +52,9 @@ class Writer:
         self.identity = engine.identity
 
     @classmethod
-    def open(cls, config: LMConfig, ledger: Ledger, *, log: Path | None = None, progress: Progress | None = None) -> Writer:
+    def open(
+        cls, config: LMConfig, ledger: Ledger, *, log: Path | None = None, progress: Progress | None = None
+    ) -> Writer:
         """Build the LM of `config`. Nothing is called and no server started yet.
 
         Raises ConfigError for a model string or sampling that cannot be used, BackendError for missing weights.
@@ -70,7 +77,9 @@ class Writer:
 class LedgerEngine:
     """A DSPy engine: one request, one answer, from the ledger or through litellm."""
 
-    def __init__(self, config: LMConfig, ledger: Ledger, *, log: Path | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self, config: LMConfig, ledger: Ledger, *, log: Path | None = None, progress: Progress | None = None
+    ) -> None:
         self.config, self._ledger, self._log, self._progress = config, ledger, log, progress
         self._lock, self._first, self._warm = threading.Lock(), threading.Lock(), False
         self._server: LocalServer | None = None
@@ -97,20 +106,32 @@ class LedgerEngine:
             start = time.monotonic()
             try:
                 row |= self._call(request)
-            except Exception as error:  # noqa: BLE001 (the model call: any failure is recorded, then DSPy's to judge)
-                row |= {"answer": "", "finish_reason": "error", "input_tokens": 0, "output_tokens": 0, "usd": None}
+            except Exception as error:
+                row |= {
+                    "answer": "",
+                    "finish_reason": "error",
+                    "input_tokens": 0,
+                    "output_tokens": 0,
+                    "usd": None,
+                }
                 row |= {"error": one_line(error), "seconds": round(time.monotonic() - start, 3)}
                 self._ledger.keep(row)
                 raise
             row["seconds"] = round(time.monotonic() - start, 3)
             self._ledger.keep(row)
-        call = {name: row[name] for name in ("key", "model", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")}
+        call = {
+            name: row[name]
+            for name in ("key", "model", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
+        }
         task.calls.append(Call(**call, replayed=replayed))
         return response_from_openai_chat(
             {
                 "model": self.config.model,
                 "choices": [
-                    {"message": {"role": "assistant", "content": row["answer"]}, "finish_reason": row["finish_reason"]}
+                    {
+                        "message": {"role": "assistant", "content": row["answer"]},
+                        "finish_reason": row["finish_reason"],
+                    }
                 ],
                 "usage": {"prompt_tokens": row["input_tokens"], "completion_tokens": row["output_tokens"]},
             },
@@ -169,7 +190,11 @@ def adapter_for(config: LMConfig) -> str:
 
 def plain_request(request: Request) -> dict[str, Any]:
     """What is sent, as plain data: system text, messages as (role, text), and the settings that are set."""
-    system = request.system if isinstance(request.system, str) or request.system is None else [str(p) for p in request.system]
+    system = (
+        request.system
+        if isinstance(request.system, str) or request.system is None
+        else [str(p) for p in request.system]
+    )
     settings = {field.name: getattr(request.config, field.name) for field in dataclasses.fields(request.config)}
     return {
         "system": system,
@@ -207,7 +232,9 @@ def _sha_of(model: str, gguf: Path) -> str:
 def _capabilities(model: str) -> tuple[bool, frozenset[str]]:
     import litellm
 
+    litellm.suppress_debug_info = True  # it prints to stdout
     try:
+        litellm.get_llm_provider(model)
         params = litellm.get_supported_openai_params(model=model)
         return bool(litellm.supports_response_schema(model=model)), frozenset(params or ())
     except litellm.exceptions.BadRequestError as error:
@@ -222,7 +249,9 @@ def _price(model: str, input_tokens: int, output_tokens: int) -> float | None:
     import litellm
 
     try:
-        prompt, completion = litellm.cost_per_token(model=model, prompt_tokens=input_tokens, completion_tokens=output_tokens)
+        prompt, completion = litellm.cost_per_token(
+            model=model, prompt_tokens=input_tokens, completion_tokens=output_tokens
+        )
     except (litellm.exceptions.BadRequestError, litellm.exceptions.NotFoundError, ValueError, KeyError):
         return None
     except Exception as error:
@@ -238,4 +267,3 @@ def key_hint(model: str) -> str:
 
     missing = litellm.validate_environment(model).get("missing_keys") or []
     return f"set {' and '.join(missing)}" if missing else ""
-

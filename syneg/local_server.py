@@ -31,22 +31,38 @@ class LocalServer:
     def __init__(self, gguf: Path, *, slots: int, context: int = 3072, log: Path | None = None) -> None:
         if importlib.util.find_spec("xllamacpp") is None:
             raise BackendError("the embedded LLM is not installed", todo="pip install 'syneg-dspy[local]'")
-        command = [sys.executable, "-m", "syneg.local_server", str(gguf), "--slots", str(slots), "--context", str(context)]
+        command = [
+            sys.executable,
+            "-m",
+            "syneg.local_server",
+            str(gguf),
+            "--slots",
+            str(slots),
+            "--context",
+            str(context),
+        ]
         environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
         environment["GOMP_SPINCOUNT"] = "1000"
         self._slots = slots
         self._states = tempfile.TemporaryDirectory(prefix="syneg-slots-")
         command += ["--states", f"{self._states.name}{os.sep}"]
-        with (log.open("wb") if log else open(os.devnull, "wb")) as errors:  # noqa: PTH123 (devnull)
+        with log.open("wb") if log else open(os.devnull, "wb") as errors:  # noqa: PTH123 (devnull)
             self._child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                start_new_session=True,
             )
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         if not line:
             code = self._child.wait()
             raise BackendError(
-                f"the embedded LLM did not start (exit {code})", where=str(log or gguf), todo="see the log; is there enough memory?"
+                f"the embedded LLM did not start (exit {code})",
+                where=str(log or gguf),
+                todo="see the log; is there enough memory?",
             )
         self.url: str = json.loads(line)["url"]
 
@@ -64,7 +80,9 @@ class LocalServer:
 
     def _slot(self, slot: int, action: str, filename: str) -> dict[str, Any]:
         request = urllib.request.Request(
-            f"{self.url}/slots/{slot}?action={action}", json.dumps({"filename": filename}).encode(), {"content-type": "application/json"}
+            f"{self.url}/slots/{slot}?action={action}",
+            json.dumps({"filename": filename}).encode(),
+            {"content-type": "application/json"},
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:

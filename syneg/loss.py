@@ -22,7 +22,11 @@ class HybridInfoNCE(nn.Module):
     """`relevant[query_id]` are the texts of all passages known to be relevant; labels are row numbers of `instances`."""
 
     def __init__(
-        self, model: nn.Module, instances: Sequence[Instance], relevant: Mapping[str, Iterable[str]], temperature: float
+        self,
+        model: nn.Module,
+        instances: Sequence[Instance],
+        relevant: Mapping[str, Iterable[str]],
+        temperature: float,
     ) -> None:
         super().__init__()
         self.model = model

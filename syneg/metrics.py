@@ -47,7 +47,10 @@ def evaluate(qrels: Mapping[str, Mapping[str, int]], ranking: Ranking, metrics: 
 
 
 def _for_ranx(
-    qrels: Mapping[str, Mapping[str, int]], rankings: Sequence[Ranking], queries: Sequence[str], names: Sequence[str] = ("run",)
+    qrels: Mapping[str, Mapping[str, int]],
+    rankings: Sequence[Ranking],
+    queries: Sequence[str],
+    names: Sequence[str] = ("run",),
 ) -> tuple[Any, list[Any]]:
     """Qrels and Runs under ids of one width: numba compiles ranx anew (10 s) for every length of the longest id."""
     import ranx
@@ -56,7 +59,10 @@ def _for_ranx(
     short = {doc_id: f"{place:09d}" for place, doc_id in enumerate(docs)}
     judged = {f"{i:09d}": {short[d]: int(g) for d, g in qrels[q].items() if g > 0} for i, q in enumerate(queries)}
     runs = [
-        ranx.Run({f"{i:09d}": {short[d]: s for d, s in tie_broken(r[q]).items()} for i, q in enumerate(queries)}, name=name)
+        ranx.Run(
+            {f"{i:09d}": {short[d]: s for d, s in tie_broken(r[q]).items()} for i, q in enumerate(queries)},
+            name=name,
+        )
         for r, name in zip(rankings, names, strict=True)
     ]
     return ranx.Qrels(judged), runs

@@ -33,7 +33,11 @@ class Mined:
 
 
 def mine(
-    collection: Collection, pairs: Sequence[Pair], encoder: Encoder, config: MineConfig, progress: Progress | None = None
+    collection: Collection,
+    pairs: Sequence[Pair],
+    encoder: Encoder,
+    config: MineConfig,
+    progress: Progress | None = None,
 ) -> Mined:
     """Up to `config.per_query` negatives for each pair. Deterministic: nothing is drawn."""
     doc_ids = list(collection.passages)
@@ -52,7 +56,13 @@ def mine(
         judged = _Judged(collection, pair.query_id)
         ranked = {
             source: [
-                MinedNegative(doc_id, collection.passages[doc_id], source, rank, float(queries[i] @ vectors[place[doc_id]]))
+                MinedNegative(
+                    doc_id,
+                    collection.passages[doc_id],
+                    source,
+                    rank,
+                    float(queries[i] @ vectors[place[doc_id]]),
+                )
                 for rank, (doc_id, _) in enumerate(hits[i], 1)
                 if rank >= config.first_rank
             ]
@@ -101,7 +111,9 @@ def _choose(
     return list(chosen.values())
 
 
-def scores_of(encoder: Encoder, pairs: Sequence[Pair], texts: Sequence[Sequence[str]]) -> list[tuple[np.ndarray, float]]:
+def scores_of(
+    encoder: Encoder, pairs: Sequence[Pair], texts: Sequence[Sequence[str]]
+) -> list[tuple[np.ndarray, float]]:
     """For each pair the cosines of its texts to its query, and that of its positive."""
     queries = encoder.encode([pair.query for pair in pairs], "query")
     positives = encoder.encode([pair.positive for pair in pairs], "passage")

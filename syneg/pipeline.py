@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from .evaluation import SplitResult
 
 STAGES = ("mine", "generate", "train", "evaluate", "verdict")
-_PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
+_PACKAGES = (
+    "syneg-dspy",
+    "dspy",
+    "litellm",
+    "sentence-transformers",
+    "torch",
+    "faiss-cpu",
+    "ir-datasets",
+    "ranx",
+)
 
 
 class Run:
@@ -49,7 +58,11 @@ class Run:
         with RunLock(self.folder):
             self._manifest = read_json(self.folder / "manifest.json") or {}
             self._manifest.setdefault("stages", {})
-            self._note(versions={name: _version(name) for name in _PACKAGES}, python=platform.python_version(), seed=self.config.seed)
+            self._note(
+                versions={name: _version(name) for name in _PACKAGES},
+                python=platform.python_version(),
+                seed=self.config.seed,
+            )
             write_text(self.folder / "config.toml", to_toml(self.config))
             return getattr(self, f"_show_{stage}")()
 
@@ -57,7 +70,11 @@ class Run:
 
     def _show_mine(self) -> dict[str, Any]:
         sources = Counter(n.source for found in self.mined.values() for n in found)
-        return {"queries": len(self.mined), "negatives": dict(sources), "skipped": self._manifest["mine"]["skipped"]}
+        return {
+            "queries": len(self.mined),
+            "negatives": dict(sources),
+            "skipped": self._manifest["mine"]["skipped"],
+        }
 
     def _show_generate(self) -> dict[str, Any]:
         _ = self.synthetic
@@ -65,7 +82,11 @@ class Run:
 
     def _show_train(self) -> dict[str, Any]:
         _ = self.synthetic
-        return {self._name(arm, seed): self._trained(arm, seed)[1] for arm in self.config.train.arms for seed in self.config.train.seeds}
+        return {
+            self._name(arm, seed): self._trained(arm, seed)[1]
+            for arm in self.config.train.arms
+            for seed in self.config.train.seeds
+        }
 
     def _show_evaluate(self) -> dict[str, Any]:
         from .metrics import mean
@@ -99,10 +120,16 @@ class Run:
             collection = load_collection(self.config.collection, self.config.seed)
             splits = ", ".join(f"{split} {len(ids)}" for split, ids in collection.splits.items())
             line.note = f"{collection.name}: {len(collection.passages)} passages; queries: {splits}"
-        for kind, found in (("bad rows skipped", collection.problems), ("train/test leaks dropped", collection.leaks)):
+        for kind, found in (
+            ("bad rows skipped", collection.problems),
+            ("train/test leaks dropped", collection.leaks),
+        ):
             if found:
                 self.progress.say(f"  {len(found)} {kind}, such as: {found[0]}")
-        write_rows(self.folder / "bad_rows.jsonl", [{"problem": p} for p in (*collection.problems, *collection.leaks)])
+        write_rows(
+            self.folder / "bad_rows.jsonl",
+            [{"problem": p} for p in (*collection.problems, *collection.leaks)],
+        )
         self._note(collection=collection.fingerprint)
         return collection
 
@@ -133,7 +160,10 @@ class Run:
                 from .mining import mine
 
                 mined = mine(self.collection, self.pairs, self.encoder, self.config.mine, line)
-                write_rows(path, [{"query_id": q, **_plain(n)} for q, found in mined.negatives.items() for n in found])
+                write_rows(
+                    path,
+                    [{"query_id": q, **_plain(n)} for q, found in mined.negatives.items() for n in found],
+                )
                 self._note(mine={"skipped": dict(mined.skipped), "short": mined.short})
                 self._done("mine", key)
                 line.note = f"{sum(map(len, mined.negatives.values()))} negatives for {len(self.pairs)} queries"
@@ -174,7 +204,9 @@ class Run:
         names = set(HardNegative.__dataclass_fields__)
         for row in read_rows(path):
             if row["accepted"]:
-                found.setdefault(row["query_id"], []).append(HardNegative(**{k: v for k, v in row.items() if k in names}))
+                found.setdefault(row["query_id"], []).append(
+                    HardNegative(**{k: v for k, v in row.items() if k in names})
+                )
         return found
 
     def _generate(self, writer: Any, path: Path, line: Any) -> None:
@@ -250,10 +282,22 @@ class Run:
                 from .training import train
 
                 relevant = {
-                    pair.query_id: [self.collection.passages[d] for d in self.collection.relevant(pair.query_id)] for pair in self.pairs
+                    pair.query_id: [self.collection.passages[d] for d in self.collection.relevant(pair.query_id)]
+                    for pair in self.pairs
                 }
-                done = train(self.encoder, instances, relevant, self._dev, self.config.train, seed=seed, folder=folder, progress=line)
-                share = sum(row.sources.count("synthetic") for row in instances) / sum(len(row.sources) for row in instances)
+                done = train(
+                    self.encoder,
+                    instances,
+                    relevant,
+                    self._dev,
+                    self.config.train,
+                    seed=seed,
+                    folder=folder,
+                    progress=line,
+                )
+                share = sum(row.sources.count("synthetic") for row in instances) / sum(
+                    len(row.sources) for row in instances
+                )
                 write_json(folder / "training.json", {**done, "synthetic_share": share})
                 line.note = f"{self._name(arm, seed)}: {done['steps']} steps, {share:.0%} of negatives synthetic"
         return folder, read_json(folder / "training.json")
@@ -336,5 +380,3 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-

@@ -89,7 +89,11 @@ class Progress:
     def shares(self) -> str:
         """Seconds per stage and their share of the whole, as one line."""
         total = sum(self.seconds.values()) or 1.0
-        parts = [f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in self.seconds.items() if seconds >= 0.5]
+        parts = [
+            f"{name} {seconds:.0f} s ({seconds / total:.0%})"
+            for name, seconds in self.seconds.items()
+            if seconds >= 0.5
+        ]
         return f"{total:.0f} s: " + ", ".join(parts)
 
     def _add(self, name: str, seconds: float) -> None:

@@ -20,7 +20,17 @@ from pathlib import Path
 
 from .records import normalise
 
-_LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "idlelib", "turtledemo", "ensurepip"}
+_LEFT_OUT = {
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idle_test",
+    "lib2to3",
+    "idlelib",
+    "turtledemo",
+    "ensurepip",
+}
 _MIN_QUERY_WORDS, _MIN_BODY_WORDS, _MIN_DISTRACTOR_WORDS = 3, 8, 4
 
 Found = tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]
@@ -72,7 +82,9 @@ def _docstrings(root: Path) -> Iterator[tuple[str, str]]:
         yield from _walk(tree, ".".join(part for part in parts if part != "__init__"))
 
 
-def _walk(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Iterator[tuple[str, str]]:
+def _walk(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str
+) -> Iterator[tuple[str, str]]:
     docstring = ast.get_docstring(node)
     if docstring:
         yield name, docstring

@@ -150,11 +150,17 @@ class _Files:
                 elif path.suffix in (".csv", ".tsv"):
                     yield from self._csv(path, file)
                 else:
-                    raise DataError(f"cannot read {path.name!r}", where=str(path), todo="give a .jsonl, .csv or .tsv file")
+                    raise DataError(
+                        f"cannot read {path.name!r}", where=str(path), todo="give a .jsonl, .csv or .tsv file"
+                    )
         except OSError as error:
-            raise DataError(f"cannot read the file: {error.strerror}", where=str(path), todo="check the path") from error
+            raise DataError(
+                f"cannot read the file: {error.strerror}", where=str(path), todo="check the path"
+            ) from error
         except UnicodeDecodeError as error:
-            raise DataError(f"not UTF-8 text at byte {error.start}", where=str(path), todo="convert it to UTF-8") from error
+            raise DataError(
+                f"not UTF-8 text at byte {error.start}", where=str(path), todo="convert it to UTF-8"
+            ) from error
 
     def _jsonl(self, path: Path, file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, line in enumerate(file, 1):
@@ -222,7 +228,9 @@ class BeirFolder(_Files):
                     relevance = int(float(row["score"]))
                     ids = row["query-id"], row["corpus-id"]
                 except KeyError as error:
-                    raise DataError(f"no column {error}", where=where, todo="columns: query-id, corpus-id, score") from None
+                    raise DataError(
+                        f"no column {error}", where=where, todo="columns: query-id, corpus-id, score"
+                    ) from None
                 except (ValueError, OverflowError):
                     self.problems.append(f"{where} score {row['score']!r} is not a number")
                     continue
@@ -251,7 +259,9 @@ class PairsFile(_Files):
             absent = [name for name in ("query", "positive") if name not in row]
             if absent:
                 raise DataError(
-                    f"no column {' and '.join(map(repr, absent))}", where=where, todo="name the columns query and positive"
+                    f"no column {' and '.join(map(repr, absent))}",
+                    where=where,
+                    todo="name the columns query and positive",
                 )
             query, positive = str(row["query"] or "").strip(), str(row["positive"] or "").strip()
             if not query or not positive:

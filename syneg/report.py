@@ -1,6 +1,6 @@
 """What a person reads of a run: report.html, and README.md as the card of the data set that was made.
 
-    html_report(verdict, rows, …) → one page without scripts or outside resources, all foreign text escaped
+html_report(verdict, rows, …) → one page without scripts or outside resources, all foreign text escaped
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ pre{background:#f4f4f2;padding:.8rem;overflow-x:auto;font-size:13px}dt{font-weig
 article{border-top:1px solid #ccc;margin-top:1rem}dd{margin-left:1rem;overflow-wrap:anywhere}small{color:#555}"""
 
 
-def html_report(found: Mapping[str, Any], generation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], shares: str) -> str:
+def html_report(
+    found: Mapping[str, Any], generation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], shares: str
+) -> str:
     """A page with the verdict, what generation gave and why it refused, and up to 20 negatives to read."""
     reasons = Counter(row["reason"] for row in rows if row["reason"])
     parts = [

@@ -29,7 +29,9 @@ def mix(
     seed: int,
 ) -> list[Instance]:
     """One instance per pair with `negatives` places; `ratio` 0 takes retrieved ones only."""
-    return [_instance(p, mined.get(p.query_id, ()), synthetic.get(p.query_id, ()), negatives, ratio, seed) for p in pairs]
+    return [
+        _instance(p, mined.get(p.query_id, ()), synthetic.get(p.query_id, ()), negatives, ratio, seed) for p in pairs
+    ]
 
 
 def synthetic_places(negatives: int, ratio: float, draw: float) -> int:
@@ -44,7 +46,12 @@ def synthetic_places(negatives: int, ratio: float, draw: float) -> int:
 
 
 def _instance(
-    pair: Pair, mined: Sequence[MinedNegative], synthetic: Sequence[HardNegative], negatives: int, ratio: float, seed: int
+    pair: Pair,
+    mined: Sequence[MinedNegative],
+    synthetic: Sequence[HardNegative],
+    negatives: int,
+    ratio: float,
+    seed: int,
 ) -> Instance:
     draw = random.Random(f"{seed}:{pair.query_id}")
     retrieved = draw.sample(list(mined), len(mined))

@@ -17,8 +17,56 @@ Hits = list[list[tuple[str, float]]]
 
 # Fox's and van Rijsbergen's lists agree on these; kept short so that no topic word is lost.
 _STOP = frozenset(
-    "a an and are as at be but by for from has have if in into is it its no not of on or such that the their then there "
-    "these they this to was were will with which what who how when where why do does can".split()
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "but",
+        "by",
+        "for",
+        "from",
+        "has",
+        "have",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "such",
+        "that",
+        "the",
+        "their",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "was",
+        "were",
+        "will",
+        "with",
+        "which",
+        "what",
+        "who",
+        "how",
+        "when",
+        "where",
+        "why",
+        "do",
+        "does",
+        "can",
+    ]
 )
 
 
@@ -36,7 +84,9 @@ class DenseIndex:
         """The `depth` best passages of each query, best first, as (doc_id, cosine)."""
         if not len(vectors):
             return []
-        scores, places = self._index.search(np.ascontiguousarray(vectors, dtype=np.float32), min(depth, len(self.doc_ids)))
+        scores, places = self._index.search(
+            np.ascontiguousarray(vectors, dtype=np.float32), min(depth, len(self.doc_ids))
+        )
         return [
             [(self.doc_ids[p], float(s)) for p, s in zip(row_p, row_s, strict=True) if p >= 0]
             for row_p, row_s in zip(places, scores, strict=True)

@@ -74,7 +74,9 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 try:
                     yield json.loads(line)
                 except ValueError as error:
-                    raise DataError(f"not valid JSON: {error}", where=f"{path}:{number}", todo="delete the line") from error
+                    raise DataError(
+                        f"not valid JSON: {error}", where=f"{path}:{number}", todo="delete the line"
+                    ) from error
 
 
 class Log:
@@ -112,10 +114,12 @@ class Log:
             self._file.seek(start - step)
             cut = self._file.read(step).rfind(b"\n")
             if cut >= 0:
-                os.ftruncate(self._file.fileno(), start - step + cut + 1)
+                if start - step + cut + 1 < end:
+                    os.ftruncate(self._file.fileno(), start - step + cut + 1)
                 return
             start -= step
-        os.ftruncate(self._file.fileno(), 0)
+        if end:
+            os.ftruncate(self._file.fileno(), 0)
 
 
 class RunLock:
@@ -130,7 +134,9 @@ class RunLock:
             except OSError:
                 self._file.close()
                 raise DataError(
-                    "another syneg-dspy works in this run folder", where=str(folder), todo="wait for it, or give --run another name"
+                    "another syneg-dspy works in this run folder",
+                    where=str(folder),
+                    todo="wait for it, or give --run another name",
                 ) from None
 
     def __enter__(self) -> RunLock:

@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
 from sentence_transformers.evaluation import SentenceEvaluator
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -83,7 +87,9 @@ class _Report(TrainerCallback):
         if self.progress:
             self.progress(state.global_step, state.max_steps)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, float] | None = None, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, float] | None = None, **kwargs: Any
+    ) -> None:
         self.dev.append((state.global_step, float((metrics or {})[f"eval_dev_{MAIN_METRIC}"])))
 
 
@@ -105,7 +111,6 @@ def train(
     """
     start = time.monotonic()
     model = Encoder.load(encoder.config).model  # a fresh copy: the base stays as it is
-    model.max_seq_length = encoder.model.max_seq_length
     checkpoints = folder / "checkpoints"
     steps = max(1, round(-(-len(instances) // config.batch_size) * config.epochs))
     every = max(1, steps // config.evals)
@@ -132,7 +137,9 @@ def train(
         seed=seed,
         data_seed=seed,
         dataloader_pin_memory=False,
-        prompts={n: encoder.prompts["query" if n == "anchor" else "passage"] for n in names if any(encoder.prompts.values())},
+        prompts={
+            n: encoder.prompts["query" if n == "anchor" else "passage"] for n in names if any(encoder.prompts.values())
+        },
     )
     report = _Report(progress)
     trainer = SentenceTransformerTrainer(

@@ -34,7 +34,16 @@ def verdict(results: Results, collection: Collection, alpha: float) -> dict[str,
     comparisons = []
     for (a, b), p in p_values.items():
         delta = arms[b]["test"][MAIN_METRIC] - arms[a]["test"][MAIN_METRIC]
-        comparisons.append({"a": a, "b": b, "delta": delta, "p": p, "p_holm": adjusted[a, b], "significant": adjusted[a, b] < alpha})
+        comparisons.append(
+            {
+                "a": a,
+                "b": b,
+                "delta": delta,
+                "p": p,
+                "p_holm": adjusted[a, b],
+                "significant": adjusted[a, b] < alpha,
+            }
+        )
     result = {
         "collection": collection.name, "fingerprint": collection.fingerprint, "metric": MAIN_METRIC, "alpha": alpha,
         "queries": {split: len(ids) for split, ids in collection.splits.items()}, "arms": arms, "best": best,
@@ -62,7 +71,8 @@ def _p_values(results: Results, collection: Collection) -> dict[tuple[str, str],
 
     ids = collection.splits["test"]
     values = {
-        arm: np.mean([[run["test"].values[MAIN_METRIC][q] for q in ids] for run in runs], axis=0) for arm, runs in results.items()
+        arm: np.mean([[run["test"].values[MAIN_METRIC][q] for q in ids] for run in runs], axis=0)
+        for arm, runs in results.items()
     }
     return {
         (a, b): 1.0 if np.array_equal(values[a], values[b]) else float(ttest_rel(values[a], values[b]).pvalue)
@@ -84,14 +94,20 @@ def _sentence(found: Mapping[str, Any]) -> str:
         )
     for row in found["comparisons"]:
         if BASE not in (row["a"], row["b"]):
-            word = ("better" if row["delta"] > 0 else "worse") + " than" if row["significant"] else "not significantly different from"
+            word = (
+                ("better" if row["delta"] > 0 else "worse") + " than"
+                if row["significant"]
+                else "not significantly different from"
+            )
             text += f" {row['b'].capitalize()} is {word} {row['a']} ({row['delta']:+.3f}, p = {_p(row['p_holm'])})."
     return text
 
 
 def table(found: Mapping[str, Any]) -> str:
     """The verdict as text of at most 80 columns."""
-    rows = [f"{'arm':<10}{'seeds':>6}{'nDCG@10':>10}{'MRR@10':>9}{'recall@100':>12}{'dev nDCG':>10}{'vs base':>9}{'p (Holm)':>10}"]
+    rows = [
+        f"{'arm':<10}{'seeds':>6}{'nDCG@10':>10}{'MRR@10':>9}{'recall@100':>12}{'dev nDCG':>10}{'vs base':>9}{'p (Holm)':>10}"
+    ]
     for arm, values in found["arms"].items():
         row = next((c for c in found["comparisons"] if {c["a"], c["b"]} == {BASE, arm}), None)
         test = values["test"]
@@ -102,7 +118,9 @@ def table(found: Mapping[str, Any]) -> str:
             f"{values['dev']['ndcg@10']:>10.4f}{delta:>9}{_p(row['p_holm']) if row else '':>10}"
         )
     counts = found["queries"]
-    rows.append(f"test: {counts['test']} queries, dev: {counts['dev']}; * best on dev; p: paired t-test, Holm-corrected")
+    rows.append(
+        f"test: {counts['test']} queries, dev: {counts['dev']}; * best on dev; p: paired t-test, Holm-corrected"
+    )
     if all(values["seeds"] == 1 for values in found["arms"].values()) and len(found["arms"]) > 1:
         rows.append("one seed: the spread over seeds is not known (--set train.seeds=[0,1,2])")
     return "\n".join(rows)

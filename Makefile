@@ -1,0 +1,38 @@
+# Two commands: `make run` does the main job with the embedded models, `make test` runs the tests.
+# Both make .venv once and reuse it; they need Python 3.11+ and the package index, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+export OMP_WAIT_POLICY = PASSIVE
+
+.PHONY: run test lint install clean
+
+run: $(VENV)/.local install
+	$(BIN)/syneg-dspy run
+
+test: $(VENV)/.dev install lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p syneg
+
+# torch alone and first: the other packages then take the build that is there
+$(VENV)/.local: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt torch 'setuptools>=77'
+	$(PIP) install -q -c constraints.txt '.[local]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.local
+	$(PIP) install -q -c constraints.txt '.[dev]'
+	touch $@
+
+install: $(VENV)/.local
+	rm -rf build
+	$(PIP) install -q --no-deps --no-build-isolation --force-reinstall .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

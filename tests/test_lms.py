@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from conftest import FakeLM
+
+from syneg.config import LMConfig
+from syneg.errors import BackendError, ConfigError
+from syneg.ledger import Ledger, task
+from syneg.lms import Writer, one_line
+from syneg.storage import read_rows
+
+
+class Ask(dspy.Signature):
+    """Answer."""
+
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField(desc="one word")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Callable[[], Ledger]]:
+    """Open the ledger of the test anew: ledger()."""
+    opened: list[Ledger] = []
+
+    def open_again() -> Ledger:
+        opened.append(Ledger(tmp_path / "calls.jsonl"))
+        return opened[-1]
+
+    yield open_again
+    for one in opened:
+        one.close()
+
+
+def ask(writer: Writer, question: str, attempt: int = 0) -> tuple[str, Any]:
+    with task("q1", attempt) as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
+        return dspy.Predict(Ask)(question=question).answer, current.calls[-1]
+
+
+def config(url: str, **more: Any) -> LMConfig:
+    return LMConfig(**{"model": "openai/fake", "api_base": url, "retries": 0, **more})
+
+
+@pytest.mark.parametrize("adapter", ["json", "chat", "xml", "compact"])
+def test_a_call_goes_through_litellm_and_is_replayed_from_the_ledger(
+    adapter: str, fake_lm: Callable[..., FakeLM], tmp_path: Path, ledger: Callable[[], Ledger]
+) -> None:
+    texts = {"chat": "[[ ## answer ## ]]\nblue\n[[ ## completed ## ]]", "xml": "<answer>blue</answer>"}
+    server = fake_lm(lambda messages: (200, texts.get(adapter, '{"answer": "blue"}')))
+    writer = Writer.open(config(server.url, adapter=adapter), ledger())
+    answer, call = ask(writer, "Which colour?")
+    assert (answer, call.input_tokens, call.output_tokens, call.usd, call.replayed) == (
+        "blue",
+        100,
+        20,
+        None,
+        False,
+    )
+    again = Writer.open(config(server.url, adapter=adapter), ledger())
+    answer, call = ask(again, "Which colour?")
+    assert (answer, call.replayed, len(server.requests)) == ("blue", True, 1)
+
+
+def test_whatever_decides_an_answer_changes_the_key(
+    fake_lm: Callable[..., FakeLM], tmp_path: Path, ledger: Callable[[], Ledger]
+) -> None:
+    one, two = fake_lm(lambda m: (200, '{"answer": "one"}')), fake_lm(lambda m: (200, '{"answer": "two"}'))
+    path = tmp_path / "calls.jsonl"
+    assert ask(Writer.open(config(one.url), ledger()), "a")[0] == "one"
+    assert ask(Writer.open(config(two.url), ledger()), "a")[0] == "two"  # the same model name elsewhere
+    assert not ask(Writer.open(config(one.url), ledger()), "b")[1].replayed
+    assert not ask(Writer.open(config(one.url), ledger()), "a", attempt=1)[1].replayed
+    assert not ask(Writer.open(config(one.url, temperature=0.1), ledger()), "a")[1].replayed
+    assert ask(Writer.open(config(one.url), ledger()), "a")[1].replayed
+    assert len(list(read_rows(path))) == 5
+
+
+def test_a_failed_call_is_kept_and_not_replayed(
+    fake_lm: Callable[..., FakeLM], tmp_path: Path, ledger: Callable[[], Ledger]
+) -> None:
+    answers = [(500, "broken"), (200, '{"answer": "well"}')]
+    server = fake_lm(lambda messages: answers.pop(0))
+    path = tmp_path / "calls.jsonl"
+    with pytest.raises(dspy.utils.exceptions.LMError):
+        ask(Writer.open(config(server.url), ledger()), "a")
+    assert ask(Writer.open(config(server.url), ledger()), "a")[0] == "well"
+    first, second = read_rows(path)
+    assert "broken" in first["error"]
+    assert second["error"] is None
+
+
+def test_a_retryable_failure_is_tried_again(
+    fake_lm: Callable[..., FakeLM], tmp_path: Path, ledger: Callable[[], Ledger]
+) -> None:
+    answers = [(503, "later"), (200, '{"answer": "well"}')]
+    server = fake_lm(lambda messages: answers.pop(0))
+    assert ask(Writer.open(config(server.url, retries=1), ledger()), "a")[0] == "well"
+
+
+def test_secrets_do_not_reach_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "sk-0123456789")
+    assert one_line(ValueError("bad key sk-0123456789\nsecond line")) == "ValueError: bad key *** second line"
+
+
+@pytest.mark.parametrize("model", ["gpt", "nobody/model", "local/nope", "local/minilm"])
+def test_models_that_cannot_be_are_refused_at_once(model: str, ledger: Callable[[], Ledger]) -> None:
+    with pytest.raises(ConfigError, match="litellm does not know|did you mean|known:|is an encoder"):
+        Writer.open(LMConfig(model=model), ledger())
+
+
+def test_a_missing_gguf_file(ledger: Callable[[], Ledger]) -> None:
+    with pytest.raises(BackendError, match="no such model file"):
+        Writer.open(LMConfig(model="local/none.gguf"), ledger())
+
+
+def test_the_compact_layout_ends_every_turn_with_the_request() -> None:
+    from syneg.adapters import CompactAdapter
+
+    messages = CompactAdapter().format(Ask, [{"question": "1+1", "answer": "two"}], {"question": "Which?"})
+    assert [(m["role"], m["content"]) for m in messages] == [
+        ("system", "Answer."),
+        ("user", "question: 1+1\nReply with JSON. answer: one word"),
+        ("assistant", json.dumps({"answer": "two"})),
+        ("user", "question: Which?\nReply with JSON. answer: one word"),
+    ]

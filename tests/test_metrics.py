@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from syneg.metrics import compare, evaluate, holm, tie_broken, write_trec
+
+
+def test_values_by_hand() -> None:
+    qrels = {"q1": {"a": 1, "b": 1}, "q2": {"a": 1}, "q3": {"a": 1}}
+    run = {"q1": {"x": 0.9, "a": 0.8, "b": 0.7}, "q2": {"y": 1.0}, "q3": {}}
+    values = evaluate(qrels, run)
+    ideal = 1 + 1 / math.log2(3)
+    assert values["ndcg@10"]["q1"] == pytest.approx((1 / math.log2(3) + 1 / 2) / ideal)
+    assert values["mrr@10"] == {"q1": 0.5, "q2": 0.0, "q3": 0.0}
+    assert values["recall@100"] == {"q1": 1.0, "q2": 0.0, "q3": 0.0}
+
+
+def test_ties_go_by_doc_id_whatever_the_order() -> None:
+    assert list(tie_broken({"b": 1.0, "a": 1.0, "c": 2.0})) == ["c", "a", "b"]
+    for order in (["a", "b"], ["b", "a"]):
+        run = {"q": dict.fromkeys(order, 0.5)}
+        assert evaluate({"q": {"b": 1}}, run)["mrr@10"]["q"] == 0.5
+
+
+def test_one_run_by_ranx_compare_is_the_paired_t_test() -> None:
+    from scipy.stats import ttest_rel
+
+    draw = random.Random(1)
+    qrels = {f"q{i}": {f"d{draw.randrange(30)}": 1} for i in range(40)}
+    runs = {name: {q: {f"d{j}": draw.random() for j in range(30)} for q in qrels} for name in ("a", "b", "c")}
+    p = compare(qrels, runs)
+    values = {name: evaluate(qrels, run, ["ndcg@10"])["ndcg@10"] for name, run in runs.items()}
+    assert set(p) == {("a", "b"), ("a", "c"), ("b", "c")}
+    for (a, b), found in p.items():
+        expected = ttest_rel([values[a][q] for q in qrels], [values[b][q] for q in qrels]).pvalue
+        assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_holm_by_hand() -> None:
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+    assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
+
+
+def test_a_trec_run_is_read_back_by_ranx(tmp_path: Path) -> None:
+    import ranx
+
+    write_trec(tmp_path / "run.trec", {"q 1": {"d1": 0.25, "d2": 0.25, "d3": 0.75}}, "tag")
+    back = ranx.Run.from_file(str(tmp_path / "run.trec"), kind="trec")
+    assert list(back.to_dict()["q_1"]) == ["d3", "d1", "d2"]

@@ -1,0 +1,263 @@
+"""The whole path on a small collection, through litellm and a real HTTP server, with a real (tiny) encoder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FakeLM, write_negative
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from syneg.config import load_config
+from syneg.errors import BackendError, DataError
+from syneg.pipeline import Run
+from syneg.progress import Progress
+from syneg.storage import read_rows
+
+Settings = Callable[..., list[str]]
+
+
+def run(folder: Path, overrides: list[str], stage: str = "verdict") -> dict[str, Any]:
+    return Run(folder, load_config(None, overrides), Progress(quiet=True)).until(stage)
+
+
+def cli(*args: str, cwd: Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "syneg", *args], cwd=cwd, capture_output=True, text=True, **kwargs)
+
+
+def flags(overrides: list[str]) -> list[str]:
+    return [part for override in overrides for part in ("--set", override)]
+
+
+def test_a_run_comes_to_a_verdict_and_a_second_one_does_nothing_twice(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm()
+    folder = tmp_path / "run"
+    found = run(folder, settings(server.url))
+    assert list(found["arms"]) == ["base", "mined", "hybrid"]
+    assert found["best"] in found["arms"]
+    assert found["best"] == max(found["arms"], key=lambda arm: found["arms"][arm]["dev"]["ndcg@10"])
+    assert found["arms"]["mined"]["training"][0]["steps"] == found["arms"]["hybrid"]["training"][0]["steps"] > 0
+    assert found["arms"]["hybrid"]["training"][0]["synthetic_share"] == pytest.approx(1 / 3, abs=0.15)
+    assert len(found["comparisons"]) == 3
+    for name in ("config.toml", "manifest.json", "mined.jsonl", "negatives.jsonl", "ledger/calls.jsonl", "program.json",
+                 "program.md", "verdict.json", "report.html", "README.md", "model/modules.json", "runs/hybrid-0.test.trec"):  # fmt: skip
+        assert (folder / name).stat().st_size, name
+    for row in read_rows(folder / "negatives.jsonl"):
+        assert row["lm"] == f"openai/fake@{server.url}"
+        assert row["calls"]
+        assert row["usd"] is None
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("**/*.jsonl")}
+    models = {path: path.stat().st_mtime_ns for path in (folder / "models").glob("**/*.safetensors")}
+    calls = len(server.requests)
+    again = run(folder, settings(server.url))
+    assert again["arms"] == found["arms"]
+    assert len(server.requests) == calls
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("**/*.jsonl") if path.name != "bad_rows.jsonl"} == {
+        path: at for path, at in before.items() if path.name != "bad_rows.jsonl"
+    }
+    assert {path: path.stat().st_mtime_ns for path in (folder / "models").glob("**/*.safetensors")} == models
+    for path in folder.glob("**/*"):
+        assert path.is_dir() or b"sk-planted-secret-key" not in path.read_bytes(), path
+
+
+def test_a_changed_input_is_never_answered_from_before(
+    tmp_path: Path, beir: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm()
+    folder = tmp_path / "run"
+    first = run(folder, settings(server.url))
+    calls = len(server.requests)
+    corpus = (beir / "corpus.jsonl").read_text()
+    (beir / "corpus.jsonl").write_text(corpus.replace("slowly", "twice"))
+    second = run(folder, settings(server.url))
+    assert second["fingerprint"] != first["fingerprint"]
+    assert len(server.requests) > calls
+    assert all("slowly" not in row["text"] for row in read_rows(folder / "mined.jsonl"))
+    third = run(folder, settings(server.url, **{"train.learning_rate": 0.5}))
+    assert third["arms"]["mined"] != second["arms"]["mined"]
+    assert third["arms"]["base"] == second["arms"]["base"]
+
+
+def test_several_seeds_are_averaged(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
+    found = run(tmp_path / "run", settings(fake_lm().url, **{"train.seeds": [0, 1], "train.evals": 1}))
+    assert found["arms"]["mined"]["seeds"] == 2
+    one, two = found["arms"]["mined"]["test_by_seed"]
+    assert found["arms"]["mined"]["test"]["ndcg@10"] == pytest.approx((one + two) / 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda m: (200, "certainly! here you are"), "is usable .unparseable answer"),
+        (lambda m: (200, '{"hard_negative": "short"}'), "is usable .empty or too short"),
+        (
+            lambda m: (200, '{"hard_negative": "the lock is merged twice and', "length"),
+            "is usable .truncated|unparseable",
+        ),
+        (lambda m: (500, "out of order"), "failed 8 times in a row"),
+    ],
+)
+def test_a_hopeless_lm_stops_the_run_with_everything_kept(
+    answer: Any, says: str, tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    with pytest.raises(BackendError, match=says):
+        run(tmp_path / "run", settings(fake_lm(answer).url), "generate")
+    assert list(read_rows(tmp_path / "run" / "ledger" / "calls.jsonl"))
+
+
+def test_an_unreachable_lm_says_so(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    with pytest.raises(BackendError, match="failed 8 times in a row.*check the endpoint"):
+        run(tmp_path / "run", settings("http://127.0.0.1:9/v1"), "generate")
+
+
+def test_no_accepted_negative_is_an_error_of_its_own(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    with pytest.raises(DataError, match="accepted no synthetic negative .empty or too short 8"):
+        run(tmp_path / "run", settings(fake_lm().url, **{"gates.min_words": 99, "generate.pairs": 4}))
+
+
+def test_bad_pairs_are_kept_with_their_reason(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    def answer(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        return (200, "no JSON at all") if "socket" in messages[-1]["content"] else write_negative(messages)
+
+    run(tmp_path / "run", settings(fake_lm(answer).url), "generate")
+    rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
+    bad = [row for row in rows if row["reason"]]
+    assert {row["reason"] for row in bad if "socket" in row["query"]} == {"unparseable answer"}
+    assert all(row["attempt"] in (0, 1) for row in bad)
+    assert any(row["accepted"] for row in rows)
+
+
+def killed(args: list[str], cwd: Path, after: Callable[[], bool]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syneg", *args], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not after() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@hypothesis_settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.integers(1, 40))
+def test_kill_9_in_generation_and_resume_equals_an_uninterrupted_run(
+    rows: int, tmp_path_factory: pytest.TempPathFactory, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("kill")
+    server = fake_lm(lambda messages: (time.sleep(0.005), write_negative(messages))[1])
+    overrides = settings(server.url, **{"lm.concurrency": 2})
+    ledger = tmp_path / "killed" / "ledger" / "calls.jsonl"
+    killed(
+        ["generate", "--run", "killed", *flags(overrides)], tmp_path,
+        lambda: ledger.exists() and ledger.read_bytes().count(b"\n") >= rows,
+    )  # fmt: skip
+    kept = ledger.read_bytes().count(b"\n")
+    asked = len(server.requests)
+    run(tmp_path / "killed", overrides, "generate")
+    total = len(list(read_rows(ledger)))
+    assert len({row["key"] for row in read_rows(ledger)}) == total
+    assert len(server.requests) - asked == total - kept  # what was answered was not asked again
+    run(tmp_path / "whole", overrides, "generate")
+    assert (tmp_path / "killed" / "negatives.jsonl").read_bytes() == (
+        tmp_path / "whole" / "negatives.jsonl"
+    ).read_bytes()
+
+
+def test_kill_9_in_training_and_resume(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
+    overrides = settings(fake_lm().url, **{"train.epochs": 60, "train.evals": 30, "train.patience": 99})
+    checkpoints = tmp_path / "killed" / "models" / "mined-0" / "checkpoints"
+    killed(
+        ["train", "--run", "killed", *flags(overrides)],
+        tmp_path,
+        lambda: any(checkpoints.glob("checkpoint-*/trainer_state.json")),
+    )
+    assert not (tmp_path / "killed" / "models" / "mined-0" / "training.json").exists()
+    found = run(tmp_path / "killed", overrides)
+    whole = run(tmp_path / "whole", overrides)
+    assert found["arms"]["mined"]["training"][0]["resumed"]
+    assert not whole["arms"]["mined"]["training"][0]["resumed"]
+    assert found["arms"]["mined"]["test"] == pytest.approx(whole["arms"]["mined"]["test"], abs=0.05)
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
+    server = fake_lm(lambda messages: (time.sleep(0.2), write_negative(messages))[1])
+    args = ["generate", "--run", "r", *flags(settings(server.url))]
+    process = subprocess.Popen([sys.executable, "-m", "syneg", *args], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while len(server.requests) < 3 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted; nothing is lost, this goes on: syneg-dspy generate --run r" in errors
+
+
+@pytest.mark.parametrize("command", ["", "run", "mine", "generate", "train", "evaluate", "fetch"])
+def test_help_is_quick(command: str, tmp_path: Path) -> None:
+    times = []
+    for _ in range(4):
+        start = time.monotonic()
+        done = cli(*command.split(), "--help", cwd=tmp_path)
+        times.append(time.monotonic() - start)
+        assert done.returncode == 0
+        assert max(map(len, done.stdout.splitlines())) <= 80
+    bare = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import click, pydantic"], check=True)
+    assert min(times) < max(0.3, 3 * (time.monotonic() - bare))  # a busy machine slows both
+
+
+def test_errors_are_one_line_with_a_code(tmp_path: Path) -> None:
+    for args, code, says in (
+        (["run", "--set", "train.epoch=2"], 2, "did you mean 'train.epochs'"),
+        (["run", "--dataset", "nowhere.csv"], 1, "no such file or folder"),
+        (["run", "--nope"], 2, "No such option"),
+        (["fetch", "local/qwen"], 2, "did you mean 'local/qwen2.5-coder-1.5b'"),
+    ):
+        done = cli(*args, cwd=tmp_path)
+        assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+        assert "Traceback" not in done.stderr
+    assert "Traceback" in cli("run", "--dataset", "nowhere.csv", "--debug", cwd=tmp_path).stderr
+
+
+def test_json_goes_to_stdout_alone(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
+    done = cli("mine", "--json", "--run", "r", *flags(settings(fake_lm().url)), cwd=tmp_path, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["queries"] > 10
+
+
+def test_a_full_disk_ends_in_one_line_and_the_rest_is_kept(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    resource = pytest.importorskip("resource")
+    args = ["--run", "r", *flags(settings(fake_lm().url))]
+    assert cli("mine", *args, cwd=tmp_path).returncode == 0
+    full = 8_000  # bytes a file may have, in place of a disk
+    done = cli(
+        "generate",
+        *args,
+        cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (full, full)),
+    )
+    assert done.returncode == 1
+    assert "File too large; what was written is kept" in done.stderr
+    assert "Traceback" not in done.stderr
+    kept = list(read_rows(tmp_path / "r" / "ledger" / "calls.jsonl"))
+    assert len(kept) > 5
+    assert cli("generate", *args, cwd=tmp_path).returncode == 0
+    assert list(read_rows(tmp_path / "r" / "ledger" / "calls.jsonl"))[: len(kept)] == kept

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syneg.embeddings import EmbeddingStore
+from syneg.errors import DataError
+from syneg.storage import Log, RunLock, read_rows, write_json, write_text
+
+
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=8), st.integers(0, 400))
+def test_a_log_cut_anywhere_keeps_every_whole_row(texts: list[str], cut: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.jsonl"
+        log = Log(path)
+        for text in texts:
+            log.append({"t": text})
+        log.close()
+        whole = path.read_bytes()[:cut]
+        path.write_bytes(whole)
+        log = Log(path)
+        assert [row["t"] for row in read_rows(path)] == texts[: whole.count(b"\n")]
+        log.append({"t": "after"})
+        log.close()
+        assert [row["t"] for row in read_rows(path)][-1] == "after"
+
+
+def test_a_full_disk_leaves_no_half_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(tmp_path / "log.jsonl")
+    log.append({"n": 1})
+    before = (tmp_path / "log.jsonl").read_bytes()
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            log.append({"n": 2})
+    log.close()
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        with pytest.raises(OSError, match="full"):
+            write_text(path, "half")
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_two_processes_on_one_run_folder(tmp_path: Path) -> None:
+    with RunLock(tmp_path), pytest.raises(DataError, match="another syneg-dspy works in this run folder"):
+        RunLock(tmp_path)
+    with RunLock(tmp_path):
+        pass
+
+
+def test_embeddings_come_back_and_are_not_asked_for_twice(tmp_path: Path) -> None:
+    store = EmbeddingStore(tmp_path)
+    texts = ["a", "b", "a", "c"]
+    assert store.missing(texts) == [0, 1, 3]
+    vectors = np.arange(9, dtype=np.float32).reshape(3, 3)
+    store.add(["a", "b", "c"], vectors)
+    again = EmbeddingStore(tmp_path)
+    assert again.missing([*texts, "d"]) == [4]
+    assert again.take(["c", "a"]).tolist() == [[6, 7, 8], [0, 1, 2]]
+
+
+def test_a_shard_cut_by_a_crash_is_ignored(tmp_path: Path) -> None:
+    store = EmbeddingStore(tmp_path)
+    store.add(["a"], np.ones((1, 3)))
+    store.add(["b"], np.ones((1, 3)))
+    keys = sorted(tmp_path.glob("*.keys"))
+    keys[0].write_bytes(keys[0].read_bytes()[:7])
+    assert len(EmbeddingStore(tmp_path).missing(["a", "b"])) == 1
