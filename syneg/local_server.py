@@ -59,6 +59,7 @@ class LocalServer:
         line = self._child.stdout.readline()
         if not line:
             code = self._child.wait()
+            self.stop()
             raise BackendError(
                 f"the embedded LLM did not start (exit {code})",
                 where=str(log or gguf),
