@@ -98,7 +98,7 @@ def fetch(names: tuple[str, ...], own: Path | None, source: str | None) -> None:
             state = "here" if fetched(asset.name) else "not fetched"
             click.echo(f"local/{asset.name:<20} {size:>6.0f} MB  {asset.licence}  {state:<11}  {asset.about}")
     for name in names:
-        with Progress().stage("fetch", f"bytes of {name}") as line:
+        with Progress().stage("fetch", f"MB of {name}") as line:
             line.note = str(get(name, own=own, source=source, progress=line))
 
 

@@ -61,7 +61,7 @@ class Encoder:
         self._stores: dict[Role, EmbeddingStore] = {}
 
     @classmethod
-    def load(cls, config: EncoderConfig, path: Path | None = None, progress: Progress | None = None) -> Encoder:
+    def load(cls, config: EncoderConfig, path: Path | None = None) -> Encoder:
         """Load `config.model`, or the trained model at `path` with the same settings.
 
         Raises BackendError when the model cannot be found or read.
@@ -74,7 +74,7 @@ class Encoder:
         if source.startswith("local/"):
             if asset_named(source).kind != "encoder":
                 raise BackendError(f"{source!r} is an LM, not an encoder", todo="use local/minilm")
-            source = str(fetch(source, progress=progress))
+            source = str(fetch(source))
         try:
             model = SentenceTransformer(source, trust_remote_code=False, model_kwargs={"use_safetensors": True})
         except (OSError, ValueError, KeyError) as error:

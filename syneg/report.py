@@ -18,7 +18,7 @@ article{border-top:1px solid #ccc;margin-top:1rem}dd{margin-left:1rem;overflow-w
 
 
 def html_report(
-    found: Mapping[str, Any], generation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], shares: str
+    found: Mapping[str, Any], generation: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]], shares: str
 ) -> str:
     """A page with the verdict, what generation gave and why it refused, and up to 20 negatives to read."""
     reasons = Counter(row["reason"] for row in rows if row["reason"])
@@ -48,8 +48,10 @@ def _article(row: Mapping[str, Any]) -> str:
     )
 
 
-def generation_line(generation: Mapping[str, Any]) -> str:
+def generation_line(generation: Mapping[str, Any] | None) -> str:
     """Counts, tokens and dollars of generation in one sentence."""
+    if generation is None:
+        return "no arm of this run uses synthetic negatives"
     usd = generation["usd"]
     money = "price unknown" if usd is None else f"${usd:.4f}"
     reasons = ", ".join(f"{reason} {count}" for reason, count in generation["reasons"].items())
@@ -61,7 +63,7 @@ def generation_line(generation: Mapping[str, Any]) -> str:
     )
 
 
-def data_card(found: Mapping[str, Any], generation: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def data_card(found: Mapping[str, Any], generation: Mapping[str, Any] | None, config: Mapping[str, Any]) -> str:
     """README.md of the run folder."""
     return "\n".join(
         [

@@ -90,7 +90,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
         delta = arms[best]["test"][MAIN_METRIC] - arms[BASE]["test"][MAIN_METRIC]
         text = (
             f"Best on dev: {best}. On test, nDCG@10 {arms[best]['test'][MAIN_METRIC]:.3f} against "
-            f"{arms[BASE]['test'][MAIN_METRIC]:.3f} of base: {delta:+.3f}, {sure} (p = {_p(row['p_holm'])})."
+            f"{arms[BASE]['test'][MAIN_METRIC]:.3f} of base: {delta:+.3f}, {sure} ({_p_text(row['p_holm'])})."
         )
     for row in found["comparisons"]:
         if BASE not in (row["a"], row["b"]):
@@ -124,6 +124,10 @@ def table(found: Mapping[str, Any]) -> str:
     if all(values["seeds"] == 1 for values in found["arms"].values()) and len(found["arms"]) > 1:
         rows.append("one seed: the spread over seeds is not known (--set train.seeds=[0,1,2])")
     return "\n".join(rows)
+
+
+def _p_text(value: float) -> str:
+    return "p < .0001" if value < 0.0001 else f"p = {value:.4f}"
 
 
 def _p(value: float) -> str:

@@ -90,6 +90,13 @@ def test_a_changed_input_is_never_answered_from_before(
     assert third["arms"]["base"] == second["arms"]["base"]
 
 
+def test_without_a_hybrid_arm_no_lm_is_needed(tmp_path: Path, settings: Settings) -> None:
+    found = run(tmp_path / "run", settings("http://127.0.0.1:9/v1", **{"train.arms": json.dumps(["mined"])}))
+    assert list(found["arms"]) == ["base", "mined"]
+    assert found["generation"] is None
+    assert "no arm of this run uses synthetic" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_several_seeds_are_averaged(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
     found = run(tmp_path / "run", settings(fake_lm().url, **{"train.seeds": [0, 1], "train.evals": 1}))
     assert found["arms"]["mined"]["seeds"] == 2
