@@ -47,7 +47,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--encoder", help="sentence-transformers model, or local/minilm  [local/minilm]"),
         click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]"),
         click.option("--api-base", help="address of your own LM server"),
-        click.option("--program", help="single_prompt, multi_attribute, or module:Class  [multi_attribute]"),
+        click.option("--program", help="single_prompt, multi_attribute, neighbour_topic, or module:Class  [by LM]"),
         click.option("--pairs", type=int, help="train pairs that get synthetic negatives, 0 = all  [48]"),
         click.option("--negatives", type=int, help="negatives per training instance  [3]"),
         click.option("--ratio", type=float, help="synthetic to retrieved inside an instance  [0.5]"),

@@ -82,9 +82,13 @@ class LMConfig(_Section):
 
 
 class GenerateConfig(_Section):
-    """`pairs`: how many train pairs get synthetic negatives (0 = all); `passage_words` cuts the positive shown."""
+    """`pairs`: how many train pairs get synthetic negatives (0 = all); `passage_words` cuts the positive shown.
 
-    program: str = "multi_attribute"
+    `program` `auto` is `neighbour_topic` for embedded models, which copy the positive when they see it, and
+    `multi_attribute` for all others.
+    """
+
+    program: str = "auto"
     pairs: Count = 48
     per_pair: Positive = 1
     attempts: Positive = 2
@@ -146,6 +150,13 @@ class Config(_Section):
     mix: MixConfig = MixConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def program(self) -> str:
+        """The program in use, with `auto` resolved."""
+        if self.generate.program != "auto":
+            return self.generate.program
+        return "neighbour_topic" if self.lm.model.startswith("local/") else "multi_attribute"
 
 
 def known_keys() -> list[str]:

@@ -189,9 +189,9 @@ class Run:
         from .optimizers import OPTIMIZERS
         from .programs import load_program, program_markdown
 
-        program = OPTIMIZERS["none"](load_program(self.config.generate.program))
+        program = OPTIMIZERS["none"](load_program(self.config.program))
         program.save(str(self.folder / "program.json"))
-        write_text(self.folder / "program.md", program_markdown(program, self.config.generate.program))
+        write_text(self.folder / "program.md", program_markdown(program, self.config.program))
         return program
 
     @cached_property
@@ -244,7 +244,7 @@ class Run:
         accepted = [draft for draft in drafts if draft.verdict.accepted]
         prices = [draft.negative.usd for draft in drafts]
         self._note(generation={
-            "program": self.config.generate.program, "lm": writer.identity, "pairs": len(pairs), "written": len(drafts),
+            "program": self.config.program, "lm": writer.identity, "pairs": len(pairs), "written": len(drafts),
             "accepted": len(accepted), "covered": len({draft.pair.query_id for draft in accepted}),
             "reasons": dict(Counter(d.verdict.reason for d in drafts if d.verdict.reason).most_common()),
             "input_tokens": sum(d.negative.input_tokens for d in drafts),
