@@ -5,7 +5,6 @@ html_report(verdict, rows, …) → one page without scripts or outside resource
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -21,7 +20,6 @@ def html_report(
     found: Mapping[str, Any], generation: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]], shares: str
 ) -> str:
     """A page with the verdict, what generation gave and why it refused, and up to 20 negatives to read."""
-    reasons = Counter(row["reason"] for row in rows if row["reason"])
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width'>",
@@ -30,8 +28,6 @@ def html_report(
         f"<pre>{escape(table(found))}</pre>",
         f"<h2>Synthetic negatives</h2><p>{escape(generation_line(generation))}</p>",
     ]
-    if reasons:
-        parts.append("<dl>" + "".join(f"<dt>{escape(r)}</dt><dd>{n}</dd>" for r, n in reasons.most_common()) + "</dl>")
     accepted = [row for row in rows if row["accepted"]]
     parts += [_article(row) for row in accepted[:20]]
     parts.append(f"<h2>Time</h2><p>{escape(shares)}</p></html>")
