@@ -48,7 +48,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]"),
         click.option("--api-base", help="address of your own LM server"),
         click.option("--program", help="single_prompt, multi_attribute, neighbour_topic, or module:Class  [by LM]"),
-        click.option("--pairs", type=int, help="train pairs that get synthetic negatives, 0 = all  [48]"),
+        click.option("--pairs", type=int, help="train pairs that get synthetic negatives, 0 = all  [40]"),
         click.option("--negatives", type=int, help="negatives per training instance  [3]"),
         click.option("--ratio", type=float, help="synthetic to retrieved inside an instance  [0.5]"),
         click.option("--seed", type=int, help="seed of splits, shuffles and sampling  [0]"),

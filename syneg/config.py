@@ -89,7 +89,7 @@ class GenerateConfig(_Section):
     """
 
     program: str = "auto"
-    pairs: Count = 48
+    pairs: Count = 40
     per_pair: Positive = 1
     attempts: Positive = 2
     passage_words: Positive = 200

@@ -28,7 +28,7 @@ from .errors import BackendError
 class LocalServer:
     """Starts the child on construction; raises BackendError when it does not come up."""
 
-    def __init__(self, gguf: Path, *, slots: int, context: int = 3072, log: Path | None = None) -> None:
+    def __init__(self, gguf: Path, *, slots: int, context: int = 2048, log: Path | None = None) -> None:
         if importlib.util.find_spec("xllamacpp") is None:
             raise BackendError("the embedded LLM is not installed", todo="pip install 'syneg-dspy[local]'")
         command = [
@@ -113,7 +113,7 @@ def _serve() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("gguf")
     parser.add_argument("--slots", type=int, default=1)
-    parser.add_argument("--context", type=int, default=3072)
+    parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--states", default="")
     args = parser.parse_args()
     answers = os.dup(1)
@@ -129,7 +129,7 @@ def _serve() -> None:
     params.verbosity = 0
     params.slot_save_path = args.states
     params.endpoint_slots = True
-    params.cache_ram_mib = 512  # prompts of other steps, kept outside the slots; the default is 8 GiB
+    params.cache_ram_mib = 256  # prompts of other steps, kept outside the slots; the default is 8 GiB
     params.sampling.min_p = 0.05
     params.sampling.top_k = 40
     params.sampling.penalty_repeat = 1.05
