@@ -121,7 +121,7 @@ class TrainConfig(_Section):
     arms: tuple[Literal["mined", "hybrid"], ...] = ("mined", "hybrid")
     seeds: tuple[int, ...] = (0,)
     epochs: Annotated[float, Field(gt=0)] = 1.0
-    batch_size: Positive = 32
+    batch_size: Positive = 16
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     warmup: Fraction = 0.1
     temperature: Annotated[float, Field(gt=0)] = 0.05
