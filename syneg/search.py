@@ -114,7 +114,10 @@ class LexicalIndex:
         words = [_words(query) or ["\0"] for query in queries]
         places, scores = self._index.retrieve(words, k=min(depth, len(self.doc_ids)), show_progress=False, n_threads=1)
         return [
-            [(self.doc_ids[int(p)], float(s)) for p, s in zip(row_p, row_s, strict=True) if s > 0]
+            sorted(
+                ((self.doc_ids[int(p)], float(s)) for p, s in zip(row_p, row_s, strict=True) if s > 0),
+                key=lambda hit: (-hit[1], hit[0]),
+            )
             for row_p, row_s in zip(places, scores, strict=True)
         ]
 

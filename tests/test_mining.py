@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from syneg.collection import Collection, load_collection
+from syneg.config import CollectionConfig, EncoderConfig, MineConfig
+from syneg.encoder import Encoder, prompt_for
+from syneg.evaluation import evaluate_model
+from syneg.mining import mine
+from syneg.records import normalise
+from syneg.search import DenseIndex, LexicalIndex
+
+
+@pytest.fixture
+def collection(beir: Path) -> Collection:
+    found = load_collection(CollectionConfig(dataset=str(beir)))
+    first = found.splits["train"][0]
+    relevant = next(iter(found.relevant(first)))
+    # a second relevant passage of a low grade, and a copy of the positive that nobody judged
+    found.passages["copy"] = found.passages[relevant].upper() + "!!"
+    found.qrels[first]["d95"] = 1
+    found.qrels[first][relevant] = 3
+    return found
+
+
+@pytest.fixture
+def encoder(encoder_path: str) -> Encoder:
+    return Encoder.load(EncoderConfig(model=encoder_path, precision="fp32"))
+
+
+def test_nothing_relevant_is_ever_mined_by_id_or_by_text(collection: Collection, encoder: Encoder) -> None:
+    pairs = collection.pairs("train")
+    config = MineConfig(last_rank=97, per_query=97, margin=99)
+    mined = mine(collection, pairs, encoder, config)
+    for pair in pairs:
+        relevant = collection.relevant(pair.query_id)
+        texts = {normalise(collection.passages[doc_id]) for doc_id in relevant}
+        found = mined.negatives[pair.query_id]
+        assert len(found) > 80
+        assert not relevant & {n.doc_id for n in found}
+        assert not texts & {normalise(n.text) for n in found}
+        assert len({n.doc_id for n in found}) == len(found)
+    assert mined.skipped["judged relevant"] >= len(pairs)
+    assert mine(collection, pairs, encoder, config).negatives == mined.negatives
+
+
+def test_the_margin_and_the_window_hold(collection: Collection, encoder: Encoder) -> None:
+    pairs = collection.pairs("train")[1:]
+    mined = mine(collection, pairs, encoder, MineConfig(first_rank=5, last_rank=30, per_query=8))
+    queries = encoder.encode([pair.query for pair in pairs], "query")
+    for pair, query in zip(pairs, queries, strict=True):
+        positive = float(encoder.encode([pair.positive], "passage")[0] @ query)
+        for negative in mined.negatives[pair.query_id]:
+            assert negative.score <= 0.95 * positive
+            assert 5 <= negative.rank <= 30
+    assert mined.skipped["over the margin of the positive"] > 0
+
+
+def test_a_pair_takes_the_highest_grade(collection: Collection) -> None:
+    pair = next(p for p in collection.pairs("train") if p.query_id == collection.splits["train"][0])
+    assert collection.qrels[pair.query_id][pair.doc_id] == 3
+
+
+def test_dense_search_is_exact_and_bm25_leaves_out_what_shares_no_word() -> None:
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(50, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = [f"d{i}" for i in range(50)]
+    found = DenseIndex(names, vectors).search(vectors[:3], 60)
+    for i, hits in enumerate(found):
+        order = np.argsort(-(vectors @ vectors[i]))
+        assert [doc_id for doc_id, _ in hits] == [names[j] for j in order]
+    index = LexicalIndex({"a": "close the socket", "b": "open the file", "c": "the"})
+    assert [[d for d, _ in hits] for hits in index.search(["the socket of a file", "the", ""], 9)] == [
+        ["a", "b"],
+        [],
+        [],
+    ]
+
+
+def test_a_passage_with_the_id_of_the_query_counts_only_when_judged(collection: Collection, encoder: Encoder) -> None:
+    query_id = collection.splits["test"][0]
+    collection.passages[query_id] = collection.queries[query_id]
+    ranking = evaluate_model(encoder, collection, depth=10)["test"].ranking[query_id]
+    assert query_id not in ranking
+    collection.qrels[query_id][query_id] = 1
+    assert query_id in evaluate_model(encoder, collection, depth=10)["test"].ranking[query_id]
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "query", "passage"),
+    [
+        ("intfloat/e5-base-v2", {}, "query: ", "passage: "),
+        ("BAAI/bge-large-en-v1.5", {"query": ""}, "Represent this sentence for searching relevant passages: ", ""),
+        ("some/model", {"query": "Q: ", "document": "D: "}, "Q: ", "D: "),
+        ("sentence-transformers/all-MiniLM-L6-v2", {}, "", ""),
+    ],
+)
+def test_prompts_come_from_the_model_or_its_family(name: str, own: dict[str, str], query: str, passage: str) -> None:
+    assert prompt_for("query", EncoderConfig(), own, name) == query
+    assert prompt_for("passage", EncoderConfig(), own, name) == passage
+    assert prompt_for("query", EncoderConfig(query_prompt="x"), own, name) == "x"
+
+
+def test_the_cache_knows_prompt_length_and_weights(encoder: Encoder, encoder_path: str) -> None:
+    encoder.encode(["close a socket"], "passage")
+    other = Encoder.load(EncoderConfig(model=encoder_path, precision="fp32", passage_prompt="file "))
+    assert other._store("passage").missing(["close a socket"]) == [0]
+    assert (
+        Encoder.load(EncoderConfig(model=encoder_path, precision="fp32"))._store("passage").missing(["close a socket"])
+        == []
+    )
+    assert Encoder.load(EncoderConfig(model=encoder_path, precision="bf16"))._store("passage").missing(
+        ["close a socket"]
+    ) == [0]
