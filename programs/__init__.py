@@ -1,27 +1,45 @@
 """Programs that write hard negatives: DSPy modules, all with one contract, so that any of them feeds the same gates.
 
     program = load_program("multi_attribute")
-    program(query=…, positive=…, task=…, attributes={"domain": …, "difficulty": …, "length": …}, candidates=())
+    program(query=…, positive=…, task=…, attributes=[{"domain": …, "difficulty": …, "length": …, "kind": …}], candidates=())
       → dspy.Prediction(negatives=[HardNegative(text=…, program="multi_attribute", attributes={…}, reasoning=…)])
 
-`PROGRAMS` is the registry; a program of your own is named `module:Class`.
+`PROGRAMS` is the registry; a program of your own is named `module:Class` (docs/programs.md).
 """
 
 from .attributes import AttributeSpace
-from .contract import PROGRAMS, fenced, load_program, program_markdown
+from .contract import PROGRAMS, fenced, load_program, program_markdown, state_of
+from .judge import Judge
 from .multi_attribute import MultiAttribute
+from .neighbour_rewrite import NeighbourRewrite
 from .neighbour_topic import NeighbourTopic
+from .plan import propose_domains
+from .reflective import Reflective
+from .requirement_break import RequirementBreak
 from .single_prompt import SinglePrompt
 
-PROGRAMS.update({"single_prompt": SinglePrompt, "multi_attribute": MultiAttribute, "neighbour_topic": NeighbourTopic})
+PROGRAMS.update(
+    single_prompt=SinglePrompt,
+    multi_attribute=MultiAttribute,
+    reflective=Reflective,
+    requirement_break=RequirementBreak,
+    neighbour_topic=NeighbourTopic,
+    neighbour_rewrite=NeighbourRewrite,
+)
 
 __all__ = [
     "PROGRAMS",
     "AttributeSpace",
+    "Judge",
     "MultiAttribute",
+    "NeighbourRewrite",
     "NeighbourTopic",
+    "Reflective",
+    "RequirementBreak",
     "SinglePrompt",
     "fenced",
     "load_program",
     "program_markdown",
+    "propose_domains",
+    "state_of",
 ]

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import dspy
 
-from syneg.records import HardNegative
+from syneg.records import HardNegative, MinedNegative
 
 from .contract import fenced
 
@@ -93,15 +93,25 @@ _WRITTEN = (
 )
 
 
+def named_demos() -> list[dspy.Example]:
+    """Demos of NameNeighbour, out of fields that no collection here is about."""
+    return [dspy.Example(**demo) for demo in _NAMED]
+
+
+def written_demos() -> list[dspy.Example]:
+    """Demos of WriteOnTopic."""
+    return [dspy.Example(**demo) for demo in _WRITTEN]
+
+
 class NeighbourTopic(dspy.Module):
     """Two calls, one negative."""
 
     def __init__(self) -> None:
         super().__init__()
         self.name = dspy.Predict(NameNeighbour)
-        self.name.demos = [dspy.Example(**demo) for demo in _NAMED]
+        self.name.demos = named_demos()
         self.write = dspy.Predict(WriteOnTopic)
-        self.write.demos = [dspy.Example(**demo) for demo in _WRITTEN]
+        self.write.demos = written_demos()
 
     def forward(
         self,
@@ -109,16 +119,17 @@ class NeighbourTopic(dspy.Module):
         query: str,
         positive: str,
         task: str,
-        attributes: Mapping[str, str],
-        candidates: Sequence[str] = (),
+        attributes: Sequence[Mapping[str, str]],
+        candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; candidates are not used. The length is that of the positive in words."""
         topic = self.name(task=task, query=fenced(query), positive=fenced(positive)).topic
+        wanted = attributes[0]
         written = self.write(
-            domain=attributes["domain"], difficulty=attributes["difficulty"], topic=fenced(topic),
+            domain=wanted["domain"], difficulty=wanted["difficulty"], topic=fenced(topic),
             length=f"{len(positive.split())} words",
         )  # fmt: skip
-        used = {**attributes, "topic": topic}
+        used = {**wanted, "topic": topic}
         return dspy.Prediction(
             negatives=[HardNegative(text=written.passage, program="neighbour_topic", attributes=used)]
         )

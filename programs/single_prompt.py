@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import dspy
 
-from syneg.records import HardNegative
+from syneg.records import HardNegative, MinedNegative
 
 from .contract import fenced
 
@@ -38,8 +38,8 @@ class SinglePrompt(dspy.Module):
         query: str,
         positive: str,
         task: str,
-        attributes: Mapping[str, str],
-        candidates: Sequence[str] = (),
+        attributes: Sequence[Mapping[str, str]],
+        candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; attributes and candidates are not used."""
         written = self.write(task=task, query=fenced(query), positive=fenced(positive))

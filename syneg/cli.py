@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _KEYS = {
     "dataset": "collection.dataset", "corpus": "collection.corpus", "task": "collection.task", "seed": "seed",
     "encoder": "encoder.model", "lm": "lm.model", "api_base": "lm.api_base", "program": "generate.program",
-    "pairs": "generate.pairs", "ratio": "mix.ratio", "negatives": "mix.negatives",
+    "pairs": "generate.pairs", "per_pair": "generate.per_pair", "concurrency": "lm.concurrency", "judge": "judge.use",
+    "judge_lm": "judge.model", "plan": "generate.plan", "ratio": "mix.ratio", "negatives": "mix.negatives",
 }  # fmt: skip
 
 
@@ -47,8 +48,13 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--encoder", help="sentence-transformers model, or local/minilm  [local/minilm]"),
         click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]"),
         click.option("--api-base", help="address of your own LM server"),
-        click.option("--program", help="single_prompt, multi_attribute, neighbour_topic, or module:Class  [by LM]"),
+        click.option("--program", help="a name (see `prompts --help`), module:Class, or program.json  [by strength of LM]"),
         click.option("--pairs", type=int, help="train pairs that get synthetic negatives, 0 = all  [40]"),
+        click.option("--per-pair", type=int, help="synthetic negatives for each of them  [1]"),
+        click.option("--concurrency", type=int, help="LM calls at once  [4]"),
+        click.option("--judge", type=click.Choice(["auto", "on", "off"]), help="let an LM that passes calibration judge  [auto]"),
+        click.option("--judge-lm", help="another LM as judge  [that of --lm]"),
+        click.option("--plan", is_flag=True, default=None, help="let the LM name the domains, from a sample of the corpus"),
         click.option("--negatives", type=int, help="negatives per training instance  [3]"),
         click.option("--ratio", type=float, help="synthetic to retrieved inside an instance  [0.5]"),
         click.option("--seed", type=int, help="seed of splits, shuffles and sampling  [0]"),
@@ -72,6 +78,7 @@ def _stage_command(name: str, stage: str, text: str) -> None:
 
 _stage_command("run", "verdict", "The whole path: collection, mine, generate, train, evaluate, verdict, report.")
 _stage_command("mine", "mine", "Hard negatives out of the corpus, into mined.jsonl.")
+_stage_command("calibrate-judge", "calibrate", "Hold the judge against labelled passages of the collection.")
 _stage_command("generate", "generate", "Synthetic hard negatives through the gates, into negatives.jsonl.")
 _stage_command("train", "train", "The encoders of all arms, into models/.")
 _stage_command("evaluate", "evaluate", "All arms over the whole corpus, into runs/*.trec.")
@@ -102,6 +109,61 @@ def fetch(names: tuple[str, ...], own: Path | None, source: str | None) -> None:
             line.note = str(get(name, own=own, source=source, progress=line))
 
 
+@cli.command()
+@click.argument("program")
+@click.option("--lm", help="litellm model string, or local/NAME: decides layout and schema")
+@click.option("--adapter", help="compact, json, chat or xml  [by LM]")
+@click.option("--task", help="what relevant means: a known task, or your own words")
+@click.option("--per-pair", type=int, help="negatives to ask for  [1]")
+@click.option("--dataset", help="show the prompts for a train pair of this collection")
+def prompts(program: str, adapter: str | None, **flags: Any) -> None:
+    """Print exactly what PROGRAM sends, without calling an LM.
+
+    PROGRAM is single_prompt, multi_attribute, reflective, requirement_break, neighbour_topic, neighbour_rewrite,
+    module:Class, or a saved program.json. ‹Such marks› stand where answers of earlier calls go.
+    """
+    from .config import load_config
+    from .prompts import EXAMPLE, sent
+
+    config = load_config(None, (), {**{_KEYS[key]: value for key, value in flags.items()}, "lm.adapter": adapter})
+    example = EXAMPLE
+    if flags["dataset"]:
+        from .collection import load_collection
+
+        collection = load_collection(config.collection, config.seed)
+        pair = collection.pairs("train")[0]
+        example = {"query": pair.query, "positive": pair.positive, "candidates": ()}
+    for text in sent(program, config, example):
+        click.echo(text)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--accepted/--rejected", default=None, help="only these  [both]")
+@click.option("--gate", help="only those whose reason contains this, as in --gate margin")
+@click.option(
+    "--attribute", "where", multiple=True, metavar="KEY=VALUE", help="only those with this attribute; repeatable"
+)
+@click.option("--program", help="only those that this program wrote")
+def inspect(folder: Path, accepted: bool | None, gate: str | None, where: tuple[str, ...], program: str | None) -> None:
+    """Page through the negatives of a run FOLDER, beside query, positive, mined neighbours and gate figures."""
+    import shutil
+
+    from .browse import entries, select
+    from .collection import load_collection
+    from .config import load_config
+
+    wanted = dict(part.partition("=")[::2] for part in where)
+    rows = select(folder, accepted=accepted, reason=gate, where=wanted, program=program)
+    if not rows:
+        click.echo("no negative fits these filters", err=True)
+        return
+    config = load_config(folder / "config.toml")
+    passages = load_collection(config.collection, config.seed).passages
+    width = max(40, min(100, shutil.get_terminal_size((80, 24)).columns))
+    click.echo_via_pager(f"{text}\n" for text in entries(folder, rows, passages, width))
+
+
 def _run_stage(stage: str, **flags: Any) -> None:
     from .config import load_config
     from .pipeline import Run
@@ -109,6 +171,8 @@ def _run_stage(stage: str, **flags: Any) -> None:
 
     config = load_config(flags["config_path"], flags["overrides"], {key: flags[flag] for flag, key in _KEYS.items()})
     progress = Progress(quiet=flags["quiet"])
+    if stage == "calibrate" and flags["judge"] is None:
+        config = config.model_copy(update={"judge": config.judge.model_copy(update={"use": "on"})})
     run = Run(flags["folder"] or _default_folder(config), config, progress)
     found = run.until(stage)
     if flags["as_json"]:
@@ -125,9 +189,12 @@ def _run_stage(stage: str, **flags: Any) -> None:
         )
         click.echo(f"\nmodel: {run.folder / 'model'}\nreport: {run.folder / 'report.html'}")
     elif stage == "generate":
-        from .report import generation_line
+        from .report import coverage_table, generation_line
 
-        click.echo(f"{_wrapped(generation_line(found) + '.')}\nnegatives: {run.folder / 'negatives.jsonl'}")
+        click.echo(f"{_wrapped(generation_line(found) + '.')}\n\n{coverage_table(found)}\n")
+        click.echo(f"negatives: {run.folder / 'negatives.jsonl'}; read them with: syneg-dspy inspect {run.folder}")
+    elif stage == "calibrate":
+        click.echo(f"{found['lm']}\n{found['table']}")
     else:
         import json
 

@@ -82,10 +82,10 @@ class LMConfig(_Section):
 
 
 class GenerateConfig(_Section):
-    """`pairs`: how many train pairs get synthetic negatives (0 = all); `passage_words` cuts the positive shown.
+    """`pairs`: how many train pairs get synthetic negatives (0 = all); `passage_words` cuts the passages shown.
 
-    `program` `auto` is `neighbour_topic` for embedded models, which copy the positive when they see it, and
-    `multi_attribute` for all others.
+    `program` `auto` goes by the measured strength of the LM (`syneg.strength`). Without `domains` a task's own are
+    used, or, with `plan`, those that the LM names from a sample of the corpus.
     """
 
     program: str = "auto"
@@ -93,18 +93,48 @@ class GenerateConfig(_Section):
     per_pair: Positive = 1
     attempts: Positive = 2
     passage_words: Positive = 200
+    plan: bool = False
     domains: tuple[str, ...] = ()
     difficulties: tuple[str, ...] = ()
     lengths: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
 
 class GatesConfig(_Section):
-    """Thresholds of the gates, in the order in which they are tried; 0 switches one off (`margin`: 0 too)."""
+    """Thresholds of the gates, in the order in which they are tried; 0 switches one off.
+
+    `script`: share of letters of scripts foreign to the corpus; `language`: frequent trigrams, relative to the corpus;
+    `length_*`: words relative to the positive shown; `query_words`: queries at least this long must not be repeated;
+    `*_ngram`: share of word 4-grams copied; `*_cosine`, and query cosine relative to that of the positive: `floor`,
+    `margin` (where no trusted judge decides).
+    """
 
     min_words: Count = 5
+    script: Fraction = 0.1
+    language: Annotated[float, Field(ge=0)] = 0.92
+    length_low: Annotated[float, Field(ge=0)] = 0.25
+    length_high: Annotated[float, Field(ge=0)] = 4.0
+    query_words: Count = 3
     positive_ngram: Fraction = 0.3
+    parent_ngram: Fraction = 0.8
+    sibling_ngram: Fraction = 0.5
     positive_cosine: Fraction = 0.95
+    sibling_cosine: Fraction = 0.95
+    floor: Annotated[float, Field(ge=0)] = 0.4
     margin: Annotated[float, Field(ge=0)] = 0.95
+
+
+class JudgeConfig(_Section):
+    """`use` `auto`: where the LM's measured strength is enough to be worth its calls. `model` is the writer's if not given.
+
+    A judge is trusted when its agreement with `sample` labelled passages of the collection has a Cohen's kappa of at
+    least `min_kappa` and is better than chance (binomial test, p < .05).
+    """
+
+    use: Literal["auto", "on", "off"] = "auto"
+    model: str | None = None
+    sample: Annotated[int, Field(ge=8)] = 40
+    min_kappa: Annotated[float, Field(ge=0, le=1)] = 0.6
 
 
 class MixConfig(_Section):
@@ -147,16 +177,10 @@ class Config(_Section):
     lm: LMConfig = LMConfig()
     generate: GenerateConfig = GenerateConfig()
     gates: GatesConfig = GatesConfig()
+    judge: JudgeConfig = JudgeConfig()
     mix: MixConfig = MixConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
-
-    @property
-    def program(self) -> str:
-        """The program in use, with `auto` resolved."""
-        if self.generate.program != "auto":
-            return self.generate.program
-        return "neighbour_topic" if self.lm.model.startswith("local/") else "multi_attribute"
 
 
 def known_keys() -> list[str]:

@@ -1,11 +1,12 @@
 """Generation: a program over pairs, in threads, until every pair has its negatives or a recorded reason.
 
     generate(pairs, program, writer, …) → [Draft(pair, HardNegative("Shut down one half …"), GateVerdict("")), …]
-    judge(drafts, collection, encoder, gates) → the same, with the verdicts of the gates that need the encoder
+    compare(drafts, …)                  → the same, with the verdicts of the gates that need the encoder
+    ask_judge(drafts, judge, …)         → the same, with those of a trusted judge
 
 One bad pair never stops a run. A pair whose answer cannot be parsed or fails a gate on its text is asked again, as a
-new attempt, up to `attempts` times; each try is a row. When the LM fails again and again, or nothing that it says is
-usable, the run stops, with everything kept: the same command goes on where it was.
+new attempt and never at temperature 0, up to `attempts` times for each negative wanted; each try is a row. When the LM
+fails again and again, or nothing that it says is usable, the run stops, with everything kept: the same command goes on.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import dspy
 from dspy.utils.exceptions import DSPyError
 
 from .collection import Collection
 from .config import GatesConfig, GenerateConfig
+from .corpus_profile import CorpusProfile
 from .encoder import Encoder, Progress
 from .errors import BackendError, SynegError
-from .gates import UNPARSEABLE, encoder_gates, text_gates
+from .gates import ANSWERS, UNPARSEABLE, Cosines, Surroundings, encoder_gates, text_gates
 from .ledger import Task, task
 from .lms import Writer, key_hint, one_line
 from .mining import scores_of
-from .records import GateVerdict, HardNegative, Pair
+from .records import GateVerdict, HardNegative, MinedNegative, Pair
 
+T = TypeVar("T")
 _MAX_FAILURES_IN_A_ROW = 8
 _HOPELESS_AFTER = 12
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
@@ -110,7 +113,8 @@ def generate(
     definition: str,
     space: Space,
     collection: Collection,
-    candidates: Mapping[str, Sequence[str]],
+    candidates: Mapping[str, Sequence[MinedNegative]],
+    profile: CorpusProfile | None,
     config: GenerateConfig,
     gates: GatesConfig,
     seed: int,
@@ -118,40 +122,46 @@ def generate(
 ) -> list[Draft]:
     """Write `config.per_pair` negatives for each pair, in the order of the pairs; every try is a draft.
 
-    `candidates[query_id]` are texts of mined negatives, for programs that rewrite one. Raises BackendError when the LM
-    keeps failing or nothing is usable; what was answered until then is in the ledger.
+    `candidates[query_id]` are mined negatives, for programs that rewrite one; each call gets them from another one on.
+    Raises BackendError when the LM keeps failing or nothing is usable; what was answered until then is in the ledger.
     """
-    model = writer.engine.config.model
-    health = _Health(model)
+    health = _Health(writer.engine.config.model)
 
     def work(place: int) -> list[Draft]:
-        pair = pairs[place // config.per_pair]
-        attributes = space.sample(seed=seed, place=place)
-        positives = [collection.passages[doc_id] for doc_id in sorted(collection.relevant(pair.query_id))]
-        ask = {
-            "query": pair.query, "positive": _cut(pair.positive, config.passage_words), "task": definition, "attributes": attributes,
-            "candidates": tuple(candidates.get(pair.query_id, ())),
-        }  # fmt: skip
+        pair = pairs[place]
+        shown = _cut(pair.positive, config.passage_words)
+        positives = tuple(collection.passages[doc_id] for doc_id in sorted(collection.relevant(pair.query_id)))
+        mined = [replace(n, text=_cut(n.text, config.passage_words)) for n in candidates.get(pair.query_id, ())]
         drafts: list[Draft] = []
-        for attempt in range(config.attempts):
-            number = (place % config.per_pair) * config.attempts + attempt
-            with task(pair.query_id, number) as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
+        for attempt in range(config.attempts * config.per_pair):
+            accepted = [draft.negative.text for draft in drafts if draft.verdict.accepted]
+            first = place * config.per_pair + len(accepted)
+            turn = (attempt + len(accepted)) % len(mined) if mined else 0
+            ask = {
+                "query": pair.query, "positive": shown, "task": definition, "candidates": (*mined[turn:], *mined[:turn]),
+                "attributes": tuple(space.sample(seed=seed, place=first + i) for i in range(config.per_pair - len(accepted))),
+            }  # fmt: skip
+            with (
+                task(pair.query_id, attempt) as current,
+                dspy.context(lm=writer.lm_for(attempt, len(ask["attributes"])), adapter=writer.adapter),
+            ):
                 tries = _try(program, ask, current, health)
-            tries = [_with_costs(negative, current, attempt, writer.identity) for negative in tries]
-            new = [Draft(pair, n, text_gates(n, pair.query, positives, gates)) for n in tries if n.text]
-            new += [Draft(pair, n, GateVerdict(UNPARSEABLE)) for n in tries if not n.text]
-            drafts += new
-            if any(draft.verdict.accepted for draft in new):
+            for negative in _with_costs(tries, current, attempt, writer.identity):
+                parent = next((n.text for n in mined if n.doc_id == negative.parent_doc_id), None)
+                around = Surroundings(pair.query, positives, tuple(accepted), parent, len(shown.split()), profile)
+                verdict = text_gates(negative, around, gates) if negative.text else GateVerdict(UNPARSEABLE)
+                drafts.append(Draft(pair, negative, verdict))
+                accepted += [negative.text] if verdict.accepted else []
+            if len(accepted) >= config.per_pair:
                 break
         health.finished(drafts)
         return drafts
 
-    total = len(pairs) * config.per_pair
     results: dict[int, list[Draft]] = {}
-    for place, drafts in _in_threads(work, total, writer.engine.config.concurrency):
+    for place, drafts in in_threads(work, len(pairs), writer.engine.config.concurrency):
         results[place] = drafts
         if progress:
-            progress(len(results), total)
+            progress(len(results), len(pairs))
     return [draft for place in sorted(results) for draft in results[place]]
 
 
@@ -167,11 +177,13 @@ def _try(program: dspy.Module, ask: dict[str, Any], current: Task, health: _Heal
             health.answered()
         else:
             health.failed(error)
-        return [
-            HardNegative("", program=type(program).__name__, attributes=ask["attributes"], reasoning=one_line(error))
-        ]
+        return [_nothing(program, ask, one_line(error))]
     health.answered()
-    return negatives or [HardNegative("", program=type(program).__name__, attributes=ask["attributes"])]
+    return negatives[: len(ask["attributes"])] or [_nothing(program, ask, "the program returned no negative")]
+
+
+def _nothing(program: dspy.Module, ask: dict[str, Any], why: str) -> HardNegative:
+    return HardNegative("", program=type(program).__name__, attributes=ask["attributes"][0], reasoning=why)
 
 
 def _raise_what_ends_a_run(error: BaseException) -> None:
@@ -183,31 +195,51 @@ def _raise_what_ends_a_run(error: BaseException) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
+def usable_error(error: Exception, *, answered: bool) -> None:
+    """Return when an error says only that an answer was no good; raise it, as BackendError where the LM failed, if not."""
+    if not isinstance(error, _PROGRAM_ERRORS):
+        raise error
+    _raise_what_ends_a_run(error)
+    if not answered:
+        raise BackendError(
+            f"the LM failed: {one_line(error)}", todo="check --lm, --api-base and the network"
+        ) from error
+
+
 def _cut(text: str, words: int) -> str:
     found = text.split()
     return text if len(found) <= words else " ".join([*found[:words], "…"])
 
 
-def _with_costs(negative: HardNegative, current: Task, attempt: int, lm: str) -> HardNegative:
-    calls = current.calls
+def _with_costs(negatives: Sequence[HardNegative], current: Task, attempt: int, lm: str) -> list[HardNegative]:
+    """What an attempt cost, shared evenly by its negatives (what does not divide goes to the first)."""
+    calls, n = current.calls, len(negatives)
     usd = None if any(call.usd is None for call in calls) else sum(call.usd or 0.0 for call in calls)
-    return replace(
-        negative,
-        text=" ".join(str(negative.text).split()),
-        lm=lm,
-        calls=tuple(call.key for call in calls),
-        finish_reason="length" if any(call.finish_reason == "length" for call in calls) else "stop",
-        attempt=attempt,
-        input_tokens=sum(call.input_tokens for call in calls),
-        output_tokens=sum(call.output_tokens for call in calls),
-        usd=usd,
-    )
+
+    def share(total: int, place: int) -> int:
+        return total // n + (total % n if place == 0 else 0)
+
+    return [
+        replace(
+            negative,
+            text=" ".join(str(negative.text).split()),
+            lm=lm,
+            calls=tuple(call.key for call in calls),
+            prompt=calls[-1].prompt if calls else "",
+            finish_reason="length" if any(call.finish_reason == "length" for call in calls) else "stop",
+            attempt=attempt,
+            input_tokens=share(sum(call.input_tokens for call in calls), place),
+            output_tokens=share(sum(call.output_tokens for call in calls), place),
+            usd=None if usd is None else usd / n,
+        )
+        for place, negative in enumerate(negatives)
+    ]
 
 
-def _in_threads(work: Callable[[int], list[Draft]], total: int, threads: int) -> Iterator[tuple[int, list[Draft]]]:
-    """Yield results as they come; never more than twice `threads` jobs are under way; the first error ends all."""
+def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[tuple[int, T]]:
+    """Yield (place, result) as they come; never more than twice `threads` jobs are under way; the first error ends all."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="generate")
-    jobs: dict[Future[list[Draft]], int] = {}
+    jobs: dict[Future[T], int] = {}
     places = iter(range(total))
     try:
         while True:
@@ -222,18 +254,85 @@ def _in_threads(work: Callable[[int], list[Draft]], total: int, threads: int) ->
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def judge(drafts: Sequence[Draft], collection: Collection, encoder: Encoder, gates: GatesConfig) -> list[Draft]:
+def compare(
+    drafts: Sequence[Draft], collection: Collection, encoder: Encoder, gates: GatesConfig, *, judged: bool
+) -> list[Draft]:
     """Apply the gates that need the encoder to the drafts that passed those on text."""
     passed = [draft for draft in drafts if draft.verdict.accepted]
     if not passed:
         return list(drafts)
-    scored = scores_of(encoder, [draft.pair for draft in passed], [[draft.negative.text] for draft in passed])
-    texts = encoder.encode([draft.negative.text for draft in passed], "passage")
+    to_query = scores_of(encoder, [draft.pair for draft in passed], [[draft.negative.text] for draft in passed])
+    vectors = encoder.encode([draft.negative.text for draft in passed], "passage")
+    doc_ids = list(collection.passages)
+    corpus = encoder.encode(list(collection.passages.values()), "passage")
+    place = {doc_id: i for i, doc_id in enumerate(doc_ids)}
+    nearest = (vectors @ corpus.T).argmax(axis=1)
+    kept: dict[str, list[Any]] = {}
     verdicts: dict[int, GateVerdict] = {}
-    for draft, (to_query, positive_to_query), vector in zip(passed, scored, texts, strict=True):
-        relevant = [collection.passages[doc_id] for doc_id in sorted(collection.relevant(draft.pair.query_id))]
-        to_positive = float((encoder.encode(relevant, "passage") @ vector).max())
-        verdict = encoder_gates(float(to_query[0]), positive_to_query, to_positive, gates)
-        figures = {**draft.verdict.figures, **verdict.figures}
+    for row, (draft, (score, positive_score), vector) in enumerate(zip(passed, to_query, vectors, strict=True)):
+        relevant = corpus[[place[doc_id] for doc_id in sorted(collection.relevant(draft.pair.query_id))]]
+        twin = corpus[nearest[row]]
+        is_relevant = float((relevant @ twin).max()) > max(gates.positive_cosine, 1e-6)
+        siblings = kept.setdefault(draft.pair.query_id, [])
+        cosines = Cosines(
+            query=float(score[0]), positive_query=positive_score, positive=float((relevant @ vector).max()),
+            relevant=float(twin @ vector) if is_relevant else 0.0,
+            sibling=max((float(other @ vector) for other in siblings), default=0.0),
+        )  # fmt: skip
+        verdict = encoder_gates(cosines, gates, judged=judged)
+        siblings += [vector] if verdict.accepted else []
+        figures = {**draft.verdict.figures, **verdict.figures, "corpus_cosine": round(float(twin @ vector), 4)}
         verdicts[id(draft)] = replace(verdict, figures=figures)
     return [replace(draft, verdict=verdicts.get(id(draft), draft.verdict)) for draft in drafts]
+
+
+def ask_judge(
+    drafts: Sequence[Draft], judge: dspy.Module, reader: Writer, definition: str, progress: Progress | None = None
+) -> list[Draft]:
+    """Let a trusted judge read the drafts that passed all else; what it quotes is in the verdict's `evidence`.
+
+    A draft that it gives no readable verdict on is accepted, as the other gates have.
+    """
+    passed = [draft for draft in drafts if draft.verdict.accepted]
+    questions = [(draft.pair.query_id, draft.pair.query, draft.negative.text) for draft in passed]
+    verdicts: dict[int, GateVerdict] = {}
+    for draft, said in zip(passed, ask_all(questions, judge, reader, definition, progress), strict=True):
+        if said is not None and said[0]:
+            verdicts[id(draft)] = replace(draft.verdict, reason=ANSWERS, figure=1.0, threshold=0.0, evidence=said[1])
+    return [replace(draft, verdict=verdicts.get(id(draft), draft.verdict)) for draft in drafts]
+
+
+def ask_all(
+    questions: Sequence[tuple[str, str, str]],
+    judge: dspy.Module,
+    reader: Writer,
+    definition: str | Sequence[str],
+    progress: Progress | None = None,
+) -> list[tuple[bool, str] | None]:
+    """(query_id, query, passage) → (relevant, quoted span), or None where no verdict could be read; in order, in threads.
+
+    `definition` is that of the task, or one for each question. Raises BackendError when the LM keeps failing.
+    """
+    health = _Health(reader.engine.config.model)
+
+    def work(place: int) -> tuple[bool, str] | None:
+        query_id, query, passage = questions[place]
+        task_text = definition if isinstance(definition, str) else definition[place]
+        for attempt in range(2):
+            with task(query_id, attempt) as current, dspy.context(lm=reader.lm_for(attempt, 1), adapter=reader.adapter):
+                try:
+                    said = judge(task=task_text, query=query, passage=passage)
+                except _PROGRAM_ERRORS as error:
+                    _raise_what_ends_a_run(error)
+                    health.answered() if current.calls else health.failed(error)
+                    continue
+            health.answered()
+            return bool(said.relevant), str(said.span)
+        return None
+
+    answers: dict[int, tuple[bool, str] | None] = {}
+    for place, answer in in_threads(work, len(questions), reader.engine.config.concurrency):
+        answers[place] = answer
+        if progress:
+            progress(len(answers), len(questions))
+    return [answers[place] for place in range(len(questions))]

@@ -36,6 +36,7 @@ from .records import Call, fingerprint
 for _name in ("LiteLLM", "dspy.clients.lm", "httpx"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
+_REPAIR_TEMPERATURE = 0.7
 ADAPTERS = {
     "json": dspy.JSONAdapter,
     "chat": dspy.ChatAdapter,
@@ -52,12 +53,14 @@ class Writer:
         self.identity = engine.identity
 
     @classmethod
-    def open(cls, config: LMConfig, ledger: Ledger, *, log: Path | None = None) -> Writer:
-        """Build the LM of `config`. Nothing is called and no server started yet.
+    def open(
+        cls, config: LMConfig, ledger: Ledger, *, log: Path | None = None, server_of: Writer | None = None
+    ) -> Writer:
+        """Build the LM of `config`. Nothing is called and no server started yet; `server_of` shares its embedded server.
 
         Raises ConfigError for a model string or sampling that cannot be used, BackendError for missing weights.
         """
-        engine = LedgerEngine(config, ledger, log=log)
+        engine = LedgerEngine(config, ledger, log=log, server_of=server_of.engine if server_of else None)
         try:
             lm = dspy.LM(
                 config.model, engine=engine, cache=False, num_retries=config.retries,
@@ -68,6 +71,16 @@ class Writer:
             raise ConfigError(f"lm.model {config.model!r}: {str(error).splitlines()[0]}") from error
         return cls(lm, ADAPTERS[adapter_for(config)](), engine)
 
+    def lm_for(self, attempt: int, negatives: int) -> dspy.LM:
+        """The LM for the `attempt`-th try of a call that writes so many negatives: room for them all, and no second try
+        at temperature 0, which would only say the same again."""
+        settings: dict[str, Any] = {}
+        if negatives > 1:
+            settings["max_tokens"] = self.engine.config.max_tokens * negatives
+        if attempt and not self.engine.config.temperature:
+            settings["temperature"] = _REPAIR_TEMPERATURE
+        return self.lm.copy(**settings) if settings else self.lm
+
     def close(self) -> None:
         self.engine.close()
 
@@ -75,19 +88,17 @@ class Writer:
 class LedgerEngine:
     """A DSPy engine: one request, one answer, from the ledger or through litellm."""
 
-    def __init__(self, config: LMConfig, ledger: Ledger, *, log: Path | None = None) -> None:
-        self.config, self._ledger, self._log = config, ledger, log
+    def __init__(
+        self, config: LMConfig, ledger: Ledger, *, log: Path | None = None, server_of: LedgerEngine | None = None
+    ) -> None:
+        self.config, self._ledger, self._log, self._server_of = config, ledger, log, server_of
         self._lock, self._first, self._warm = threading.Lock(), threading.Lock(), False
         self._server: LocalServer | None = None
         self._litellm: LiteLLMEngine | None = None
         self._gguf = _gguf_of(config.model) if config.model.startswith("local/") else None
-        if self._gguf is not None:
-            self.identity = f"{config.model}@{_sha_of(config.model, self._gguf)[:16]}"
-            self.supports_response_schema = True
-            self.supported_params = frozenset({"response_format", "temperature", "max_tokens"})
-        else:
-            self.identity = f"{config.model}@{config.api_base or 'default'}"
-            self.supports_response_schema, self.supported_params = _capabilities(config.model)
+        self.supports_response_schema, self.supported_params = capabilities_of(config)
+        endpoint = _sha_of(config.model, self._gguf)[:16] if self._gguf else config.api_base or "default"
+        self.identity = f"{config.model}@{endpoint}"
 
     def complete(self, request: Request) -> Response:
         """Answer a request; what happened is in the ledger before this returns or raises."""
@@ -117,7 +128,7 @@ class LedgerEngine:
             self._ledger.keep(row)
         call = {
             name: row[name]
-            for name in ("key", "model", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
+            for name in ("key", "model", "prompt", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
         }
         task.calls.append(Call(**call, replayed=replayed))
         return response_from_openai_chat(
@@ -158,6 +169,8 @@ class LedgerEngine:
         return backend.complete(request)
 
     def _backend(self) -> LiteLLMEngine:
+        if self._server_of is not None:  # one endpoint, other settings: these are in each request
+            return self._server_of._backend()
         with self._lock:
             if self._litellm is None:
                 options: dict[str, Any] = {"timeout": self.config.timeout_s}
@@ -225,8 +238,13 @@ def _sha_of(model: str, gguf: Path) -> str:
     return sha256_of(gguf) if model.endswith(".gguf") else next(iter(asset_named(model).files.values())).sha256
 
 
-def _capabilities(model: str) -> tuple[bool, frozenset[str]]:
+def capabilities_of(config: LMConfig) -> tuple[bool, frozenset[str]]:
+    """Whether the backend enforces a JSON schema, and the parameters it takes. Raises ConfigError for no known provider."""
+    if config.model.startswith("local/"):
+        return True, frozenset({"response_format", "temperature", "max_tokens"})
     import litellm
+
+    model = config.model
 
     litellm.suppress_debug_info = True  # it prints to stdout
     try:

@@ -15,6 +15,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +31,16 @@ from .tasks import task_for
 if TYPE_CHECKING:
     import dspy
 
+    from .calibration import Calibration
     from .encoder import Encoder
     from .evaluation import SplitResult
+    from .ledger import Ledger
+    from .lms import Writer
+    from .strength import Strength
 
-STAGES = ("mine", "generate", "train", "evaluate", "verdict")
+STAGES = ("mine", "calibrate", "generate", "train", "evaluate", "verdict")
+# docs/lab_notes.md has the tables that these two are chosen by
+STRONG_PROGRAM, SMALL_PROGRAM = "multi_attribute", "neighbour_topic"
 _PACKAGES = (
     "syneg-dspy",
     "dspy",
@@ -64,7 +71,10 @@ class Run:
                 seed=self.config.seed,
             )
             write_text(self.folder / "config.toml", to_toml(self.config))
-            return getattr(self, f"_show_{stage}")()
+            try:
+                return getattr(self, f"_show_{stage}")()
+            finally:
+                self._close_lms()
 
     # ---- what each command prints ------------------------------------------------------------------------------
 
@@ -79,6 +89,14 @@ class Run:
     def _show_generate(self) -> dict[str, Any]:
         _ = self.synthetic
         return self._manifest["generation"]
+
+    def _show_calibrate(self) -> dict[str, Any]:
+        from dataclasses import asdict
+
+        found = self.calibration
+        if found is None:
+            raise DataError("no judge is wanted (judge.use)", todo="give --judge on")
+        return {**asdict(found), "table": found.table()}
 
     def _show_train(self) -> dict[str, Any]:
         _ = self.generation
@@ -183,33 +201,106 @@ class Run:
             raise DataError("mining found no negatives", where=str(path), todo="raise mine.last_rank or mine.margin")
         return found
 
-    @cached_property
-    def program(self) -> dspy.Module:
-        """The compiled program; its state and its prompts are written down."""
-        from .optimizers import OPTIMIZERS
-        from .programs import load_program, program_markdown
+    # ---- LMs: opened when first needed, closed before training, which wants the memory --------------------------
 
-        program = OPTIMIZERS["none"](load_program(self.config.program))
-        program.save(str(self.folder / "program.json"))
-        write_text(self.folder / "program.md", program_markdown(program, self.config.program))
-        return program
+    @cached_property
+    def ledger(self) -> Ledger:
+        from .ledger import Ledger
+
+        return Ledger(self.folder / "ledger" / "calls.jsonl")
+
+    @cached_property
+    def writer(self) -> Writer:
+        from .lms import Writer
+
+        self._fetch(self.config.lm.model)
+        return Writer.open(self.config.lm, self.ledger, log=self.folder / "llm.log")
+
+    @cached_property
+    def reader(self) -> Writer:
+        """The judge's LM: the writer's, or one of its own; it answers at temperature 0."""
+        from .lms import Writer
+
+        model = self.config.judge.model or self.config.lm.model
+        self._fetch(model)
+        lm = self.config.lm.model_copy(update={"model": model, "temperature": 0.0})
+        shared = self.writer if model == self.config.lm.model else None
+        return Writer.open(lm, self.ledger, log=self.folder / "judge.log", server_of=shared)
+
+    def _close_lms(self) -> None:
+        for name in ("reader", "writer", "ledger"):
+            opened = self.__dict__.pop(name, None)
+            if opened is not None:
+                opened.close()
+
+    @cached_property
+    def strength(self) -> Strength:
+        """How well the LM writes with the positive in sight; what `auto` settings go by."""
+        from .strength import strength
+
+        with self.progress.stage("strength", "tests") as line:
+            found = strength(self.writer, line)
+            line.note = (
+                f"{found.passed} of {found.written} tests passed: {'strong' if found.strong else 'small'} model"
+                + "".join(f", {fault} {n}" for fault, n in found.faults.items())
+            )
+        return found
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The judge held against labelled passages of this collection; None where no judge is wanted."""
+        use = self.config.judge.use
+        if use == "off" or (use == "auto" and not self.strength.strong):
+            return None
+        from dataclasses import asdict
+
+        from .calibration import Calibration, calibrate, labelled_passages
+        from .programs import Judge
+
+        judge, path = Judge(), self.folder / "judge.json"
+        questions = labelled_passages(
+            self.collection, self.encoder, self.config.judge, task_for(self.config).definition, self.config.seed
+        )
+        key = fingerprint(
+            [asdict(q) for q in questions], judge.dump_state(), self.reader.identity, self.config.judge.min_kappa
+        )
+        if not self._is_done("judge", key, path):
+            with self.progress.stage("calibrate", "passages") as line:
+                found = calibrate(questions, judge, self.reader, self.config.judge, line)
+                line.note = f"judge {found.lm.split('@')[0]}: kappa {found.kappa:.2f}, accuracy {found.accuracy:.2f}"
+            write_json(path, asdict(found))
+            self._done("judge", key)
+        found = Calibration(**read_json(path))
+        if not found.trusted:
+            self.progress.say(
+                f"  the judge is switched off: kappa {found.kappa:.2f} (wanted {self.config.judge.min_kappa:g}), "
+                f"p {found.p_value:.2g}; the margin decides"
+            )
+        return found
+
+    @cached_property
+    def program(self) -> tuple[str, dspy.Module]:
+        """The program's name and the compiled program; its state and its prompts are written down."""
+        from .lms import adapter_for
+        from .optimizers import OPTIMIZERS
+        from .programs import load_program, program_markdown, state_of
+
+        name = self.config.generate.program
+        if name == "auto":
+            name = STRONG_PROGRAM if self.strength.strong else SMALL_PROGRAM
+        program = OPTIMIZERS["none"](load_program(name))
+        write_json(self.folder / "program.json", state_of(program, name, adapter_for(self.config.lm)))
+        write_text(self.folder / "program.md", program_markdown(program, name))
+        return name, program
 
     @cached_property
     def synthetic(self) -> dict[str, list[HardNegative]]:
         path = self.folder / "negatives.jsonl"
-        self._fetch(self.config.lm.model)
-        _ = self.mined, self.program  # stages of their own, before this one's clock starts
-        with self.progress.stage("generate", "negatives") as line:
-            from .ledger import Ledger
-            from .lms import Writer
-
-            ledger = Ledger(self.folder / "ledger" / "calls.jsonl")
-            writer = Writer.open(self.config.lm, ledger, log=self.folder / "llm.log")
-            try:
-                self._generate(writer, path, line)
-            finally:
-                writer.close()
-                ledger.close()
+        _ = self.mined
+        try:
+            self._generate(path)
+        finally:
+            self._close_lms()
         found: dict[str, list[HardNegative]] = {}
         names = set(HardNegative.__dataclass_fields__)
         for row in read_rows(path):
@@ -219,40 +310,35 @@ class Run:
                 )
         return found
 
-    def _generate(self, writer: Any, path: Path, line: Any) -> None:
-        from .generation import generate, judge
-        from .programs import AttributeSpace
+    def _generate(self, path: Path) -> None:
         from .report import generation_line
+        from .writing import Sources, plan_domains, summary, write_negatives
 
+        name, program = self.program
         task = task_for(self.config)
         pairs = self.pairs[: self.config.generate.pairs or None]
+        sources = Sources(pairs, self.collection, self.encoder, self.mined, task, program, name)
+        if self.config.generate.plan and not self.config.generate.domains:
+            with self.progress.stage("plan") as line:
+                sources = replace(sources, task=plan_domains(sources, self.writer, self.config.seed))
+                line.note = ", ".join(sources.task.domains)
+        trusted = self.calibration if self.calibration and self.calibration.trusted else None
         lm = {k: v for k, v in self.config.lm.model_dump().items() if k not in ("concurrency", "timeout_s", "retries")}
-        key = fingerprint(self.collection.fingerprint, self.encoder.fingerprint, [pair.query_id for pair in pairs], task,
-                          type(self.program).__qualname__, self.program.dump_state(), writer.identity, lm, self.config.seed,
-                          self.config.generate.model_dump(), self.config.gates.model_dump(), self._manifest["stages"]["mine"])  # fmt: skip
+        key = fingerprint(self.collection.fingerprint, self.encoder.fingerprint, [pair.query_id for pair in pairs],
+                          sources.task, name, program.dump_state(), self.writer.identity, lm, self.config.seed,
+                          self.config.generate.model_dump(), self.config.gates.model_dump(), self._manifest["stages"]["mine"],
+                          trusted and self._stage_key("judge"))  # fmt: skip
         if self._is_done("generate", key, path):
-            line.note = "done before"
             return
-        drafts = generate(
-            pairs, self.program, writer, definition=task.definition,
-            space=AttributeSpace(task.domains, task.difficulties, task.lengths), collection=self.collection,
-            candidates={q: [n.text for n in found] for q, found in self.mined.items()},
-            config=self.config.generate, gates=self.config.gates, seed=self.config.seed, progress=line,
-        )  # fmt: skip
-        drafts = judge(drafts, self.collection, self.encoder, self.config.gates)
+        drafts = write_negatives(
+            sources, self.config, self.writer, (self.reader, trusted) if trusted else None, self.progress
+        )
         write_rows(path, [draft.row() for draft in drafts])
-        accepted = [draft for draft in drafts if draft.verdict.accepted]
-        prices = [draft.negative.usd for draft in drafts]
-        self._note(generation={
-            "program": self.config.program, "lm": writer.identity, "pairs": len(pairs), "written": len(drafts),
-            "accepted": len(accepted), "covered": len({draft.pair.query_id for draft in accepted}),
-            "reasons": dict(Counter(d.verdict.reason for d in drafts if d.verdict.reason).most_common()),
-            "input_tokens": sum(d.negative.input_tokens for d in drafts),
-            "output_tokens": sum(d.negative.output_tokens for d in drafts),
-            "usd": None if None in prices else sum(p or 0.0 for p in prices),
-        })  # fmt: skip
+        self._note(
+            generation={**summary(sources, self.config, drafts, self.writer, self.ledger), "judged": bool(trusted)}
+        )
         self._done("generate", key)
-        line.note = generation_line(self._manifest["generation"])
+        self.progress.say(f"  {generation_line(self._manifest['generation'])}")
 
     @property
     def generation(self) -> dict[str, Any] | None:

@@ -82,6 +82,7 @@ class Call:
 
     key: str
     model: str
+    prompt: str
     finish_reason: str
     input_tokens: int
     output_tokens: int
@@ -92,7 +93,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class HardNegative:
-    """A passage that a program wrote for a pair. Programs fill the first block, generation the second."""
+    """A passage that a program wrote for a pair: programs fill the fields up to `parent_doc_id`, generation the rest.
+
+    `prompt` is the hash of what was sent in the last of its `calls` (keys of the ledger).
+    """
 
     text: str
     program: str
@@ -101,6 +105,7 @@ class HardNegative:
     parent_doc_id: str | None = None
     lm: str = ""
     calls: tuple[str, ...] = ()
+    prompt: str = ""
     finish_reason: str = ""
     attempt: int = 0
     input_tokens: int = 0
@@ -110,12 +115,13 @@ class HardNegative:
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """What the gates say of one negative: the reason is empty when it is accepted."""
+    """What the gates say of one negative: the reason is empty when it is accepted; `evidence` is what a judge quotes."""
 
     reason: str
     figure: float | None = None
     threshold: float | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    evidence: str = ""
 
     @property
     def accepted(self) -> bool:

@@ -28,6 +28,8 @@ def html_report(
         f"<pre>{escape(table(found))}</pre>",
         f"<h2>Synthetic negatives</h2><p>{escape(generation_line(generation))}</p>",
     ]
+    if generation is not None:
+        parts.append(f"<pre>{escape(coverage_table(generation))}</pre>")
     accepted = [row for row in rows if row["accepted"]]
     parts += [_article(row) for row in accepted[:20]]
     parts.append(f"<h2>Time</h2><p>{escape(shares)}</p></html>")
@@ -57,6 +59,16 @@ def generation_line(generation: Mapping[str, Any] | None) -> str:
         f"{generation['input_tokens']} + {generation['output_tokens']} tokens, {money}"
         + (f"; rejected: {reasons}" if reasons else "")
     )
+
+
+def coverage_table(generation: Mapping[str, Any]) -> str:
+    """Attribute values with how many negatives were wanted and accepted, in at most 80 columns; values with one choice
+    are left out."""
+    lines = [f"{'attribute':<12}{'value':<50}{'wanted':>8}{'got':>8}"]
+    for key, values in generation["coverage"].items():
+        if len(values) > 1:
+            lines += [f"{key:<12}{value[:48]:<50}{n[0]:>8}{n[1]:>8}" for value, n in values.items()]
+    return "\n".join(lines)
 
 
 def data_card(found: Mapping[str, Any], generation: Mapping[str, Any] | None, config: Mapping[str, Any]) -> str:

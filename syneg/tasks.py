@@ -3,8 +3,9 @@
     task_for("beir/scifact") → Task("claim verification: …", domains=("cell and molecular biology", …), …)
 
 The definition is an input of every prompt, because it decides what a negative is: for claims a refuting passage is
-relevant, for arguments the counter-argument. The attribute lists of SciFact follow the paper (section 3.2); the others
-are ours. `collection.task`, `generate.domains`, `generate.difficulties` and `generate.lengths` replace them.
+relevant, for arguments the counter-argument. The attribute lists of SciFact follow the paper (section 3.2); the others,
+and the kinds of near-miss, are ours. `collection.task` and `generate.domains`, `.difficulties`, `.lengths`, `.kinds`
+replace them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,13 @@ from dataclasses import dataclass, replace
 from .config import Config
 
 _GENERAL = ("the field of the query", "a neighbouring field")
+KINDS = (
+    "another aspect of the same subject",
+    "another thing of the same kind",
+    "the same thing under another condition, population or version",
+    "what comes before or after it",
+    "the means or method by which it is done or measured",
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,7 @@ class Task:
     domains: tuple[str, ...] = _GENERAL
     difficulties: tuple[str, ...] = ("written for the same readers as the positive",)
     lengths: tuple[str, ...] = ("about as long as the positive",)
+    kinds: tuple[str, ...] = KINDS
 
 
 TASKS: dict[str, Task] = {
@@ -64,5 +73,5 @@ def task_for(config: Config) -> Task:
         name = config.collection.dataset.lower()
         wanted = next((task for part, task in _TASK_OF if part in name), "question answering")
     task = TASKS.get(wanted) or Task(wanted)
-    given = {key: getattr(config.generate, key) for key in ("domains", "difficulties", "lengths")}
+    given = {key: getattr(config.generate, key) for key in ("domains", "difficulties", "lengths", "kinds")}
     return replace(task, **{key: value for key, value in given.items() if value})

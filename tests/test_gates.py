@@ -1,43 +1,87 @@
 from __future__ import annotations
 
+import inspect
+import os
+import pathlib
+import socket
+import threading
+
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syneg.config import GatesConfig
-from syneg.gates import encoder_gates, text_gates
-from syneg.records import HardNegative, normalise
+from syneg.corpus_profile import CorpusProfile
+from syneg.gates import Cosines, Surroundings, encoder_gates, text_gates
+from syneg.records import GateVerdict, HardNegative, normalise
 
 POSITIVE = "Close the socket. All future operations on the socket object will fail."
 GATES = GatesConfig()
+ENGLISH = sorted(
+    {
+        doc
+        for module in (os, pathlib, socket, threading)
+        for one in vars(module).values()
+        if (doc := inspect.getdoc(one))
+    }
+)
 
 
-def reason(
-    text: str,
-    finish_reason: str = "stop",
-    query: str = "close a socket",
-    positives: tuple[str, ...] = (POSITIVE,),
-) -> str:
-    return text_gates(HardNegative(text, "p", finish_reason=finish_reason), query, positives, GATES).reason
+def gate(text: str, config: GatesConfig = GATES, finish_reason: str = "stop", **around: object) -> GateVerdict:
+    known: dict[str, object] = {"query": "close a socket", "positives": (POSITIVE,), **around}
+    return text_gates(HardNegative(text, "p", finish_reason=finish_reason), Surroundings(**known), config)  # type: ignore[arg-type]
 
 
-def test_each_text_gate_has_its_reason() -> None:
+def test_each_text_gate_has_its_reason_and_figure() -> None:
     good = "Shut down one or both halves of the connection as asked."
-    assert reason(good) == ""
-    assert reason(good, finish_reason="length") == "truncated"
-    assert reason("") == "empty or too short"
-    assert reason("Too short, this.") == "empty or too short"
-    assert reason("How to CLOSE  a socket in three steps") == "repeats the query"
-    assert reason(POSITIVE.upper()) == "equals a positive"
-    assert reason("Well: all future operations on the socket object will fail.") == "copies a positive"
+    assert gate(good).accepted
+    assert gate(good, finish_reason="length").reason == "truncated"
+    assert gate("").reason == "empty or too short"
+    assert gate("Too short, this.").reason == "empty or too short"
+    assert gate("How to CLOSE  a socket in three steps").reason == "repeats the query"
+    assert gate("A lock is taken before the thread starts.", query="lock").accepted  # a word is not a repetition
+    assert gate(POSITIVE.upper()).reason == "equals a positive"
+    copied = gate("Well: all future operations on the socket object will fail.")
+    assert (copied.reason, copied.threshold) == ("copies a positive", 0.3)
+    assert copied.figure == copied.figures["positive_ngram"] > 0.5
+    assert gate(good, words=100).reason == "far shorter than positive or corpus"
+    assert gate(good, words=2).reason == "far longer than positive or corpus"
+    assert gate(good, parent=good + " Again.").reason == "copies its parent"
+    assert (
+        gate(good, siblings=("Shut down one or both halves of the connection, please.",)).reason == "repeats a sibling"
+    )
+    off = GatesConfig(**dict.fromkeys(GatesConfig.model_fields, 0))
+    assert gate("How to close a socket " + POSITIVE, off, words=1, siblings=(POSITIVE,), parent=POSITIVE).accepted
+
+
+def test_script_language_and_length_are_those_of_the_corpus() -> None:
+    profile = CorpusProfile.of(ENGLISH)
+    assert profile.scripts == {"LATIN"}
+    near = "The name of the file is returned as it was given when the file was opened, in text or in bytes."
+    assert gate(near, profile=profile).accepted
+    german = "Der Name der Datei wird so zurückgegeben, wie er beim Öffnen angegeben wurde, als Text oder als Bytes."
+    assert gate(german, profile=profile).reason == "not in the corpus's language"
+    russian = "Имя файла возвращается в том виде, в котором оно было указано при открытии файла."
+    assert gate(russian, profile=profile).reason == "not in the corpus's script"
+    assert gate(f"{near} " * 60, profile=profile).reason == "far longer than positive or corpus"
+    assert CorpusProfile.of(ENGLISH[:20]).language_share(german) is None  # too little text to know a language by
+    chinese = CorpusProfile.of(["文件关闭之后再调用此方法会引发错误。"] * 5)
+    assert chinese.strange_letters("文件名") == 0.0
 
 
 def test_encoder_gates_give_figure_and_threshold() -> None:
-    same = encoder_gates(0.1, 0.8, 0.99, GATES)
+    same = encoder_gates(Cosines(0.1, 0.8, 0.99), GATES)
     assert (same.reason, same.threshold) == ("means the same as a positive", 0.95)
-    over = encoder_gates(0.77, 0.8, 0.5, GATES)
-    assert (over.reason, over.figure) == ("over the margin of the positive", 0.77)
-    assert encoder_gates(0.75, 0.8, 0.5, GATES).accepted
-    assert encoder_gates(0.99, 0.8, 0.5, GatesConfig(margin=0)).accepted
+    assert encoder_gates(Cosines(0.5, 0.8, 0.5, relevant=0.97), GATES).reason == "near a relevant passage of the corpus"
+    assert encoder_gates(Cosines(0.5, 0.8, 0.5, sibling=0.96), GATES).reason == "means the same as a sibling"
+    assert encoder_gates(Cosines(0.1, 0.8, 0.5), GATES).reason == "too far from the query"
+    over = encoder_gates(Cosines(0.77, 0.8, 0.5), GATES)
+    assert (over.reason, over.threshold) == ("over the margin of the positive", 0.95)
+    assert over.figure == pytest.approx(0.77 / 0.8, abs=1e-4)
+    assert encoder_gates(Cosines(0.75, 0.8, 0.5), GATES).accepted
+    assert encoder_gates(Cosines(0.99, 0.8, 0.5), GATES, judged=True).accepted  # the judge decides
+    assert encoder_gates(Cosines(0.99, 0.8, 0.5), GatesConfig(margin=0)).accepted
 
 
 @given(
@@ -48,5 +92,12 @@ def test_encoder_gates_give_figure_and_threshold() -> None:
 )
 def test_no_accepted_negative_equals_a_positive(text: str, positives: list[str], query: str, tail: str) -> None:
     known = (*positives, text.swapcase() + tail)
-    accepted = text_gates(HardNegative(text, "p"), query, known, GATES).accepted
+    accepted = text_gates(HardNegative(text, "p"), Surroundings(query, known), GATES).accepted
     assert not (accepted and normalise(text) in {normalise(positive) for positive in known})
+
+
+@given(st.lists(st.floats(-1, 1), min_size=5, max_size=5), st.booleans())
+def test_nothing_near_a_positive_is_accepted_judge_or_not(cosines: list[float], judged: bool) -> None:
+    verdict = encoder_gates(Cosines(*cosines), GATES, judged=judged)
+    assert not (verdict.accepted and max(cosines[2], cosines[3]) > GATES.positive_cosine)
+    assert all(np.isfinite(figure) for figure in verdict.figures.values())

@@ -1,0 +1,84 @@
+"""Programs side by side on one collection: cost, yield, reasons, closeness, and whether their texts can be told.
+
+    python benchmarks/programs.py --dataset beir/scifact --pairs 100 --out runs/programs-scifact
+
+Each program gets a run folder of its own under --out; what is there is used, so that a second call prints the table at
+once. No judge, one attempt. The source probe holds accepted negatives against mined ones of the same queries, these cut
+to the length that the programs were asked for.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+from syneg.programs import PROGRAMS
+
+from syneg.config import load_config
+from syneg.pipeline import Run
+from syneg.progress import Progress
+from syneg.source_probe import source_probe
+from syneg.storage import read_rows
+
+SHORT = {
+    "over the margin of the positive": "margin", "copies a positive": "copy", "far shorter than positive or corpus": "short",
+    "unparseable answer": "unparseable", "too far from the query": "far", "equals a positive": "copy",
+    "means the same as a positive": "copy", "repeats the query": "query", "empty or too short": "short",
+    "copies its parent": "parent", "far longer than positive or corpus": "long", "truncated": "truncated",
+}  # fmt: skip
+
+
+@click.command()
+@click.option("--dataset", default="python-docs")
+@click.option("--pairs", default=100)
+@click.option("--lm", default="local/qwen2.5-coder-1.5b")
+@click.option("--words", default=60, help="passages shown are cut to this, and so is what is asked for")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--programs", default=",".join(PROGRAMS))
+def main(dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str) -> None:
+    lines = [
+        "| program | calls | tokens in + out | s | accepted | rejected | cos query (positive) | cos positive | AUC length, n-grams, embedding |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for name in programs.split(","):
+        settings = {
+            "collection.dataset": dataset, "generate.pairs": pairs, "generate.program": name, "lm.model": lm, "judge.use": "off",
+            "generate.attempts": 1, "generate.passage_words": words,
+        }  # fmt: skip
+        config = load_config(None, (), settings)
+        run = Run(out / name, config, Progress())
+        found = run.until("generate")
+        lines.append(row(run, found, words, config.lm.concurrency))
+    click.echo("\n".join(lines))
+
+
+def row(run: Run, found: dict[str, Any], words: int, concurrency: int) -> str:
+    negatives = list(read_rows(run.folder / "negatives.jsonl"))
+    accepted = [n for n in negatives if n["accepted"]]
+    compared = [n["figures"] for n in negatives if "query_cosine" in n["figures"]]
+    asked = {n["query_id"] for n in negatives}
+    mined = [" ".join(n.text.split()[:words]) for q, ns in sorted(run.mined.items()) if q in asked for n in ns]
+    random.Random(0).shuffle(mined)
+    auc = source_probe([n["text"] for n in accepted], mined, run.encoder, seed=0)
+    reasons = Counter[str]()
+    for reason, n in found["reasons"].items():
+        reasons[SHORT.get(reason, reason)] += n
+    return (
+        f"| {found['program']} | {found['calls']} | {found['input_tokens']} + {found['output_tokens']} | "
+        f"{found['call_seconds'] / concurrency:.0f} | {found['accepted']}/{found['written']} | "
+        f"{', '.join(f'{reason} {n}' for reason, n in reasons.most_common())} | "
+        f"{mean(compared, 'query_cosine')} ({mean(compared, 'positive_query_cosine')}) | {mean(compared, 'positive_cosine')} | "
+        f"{', '.join(f'{value:.2f}' for value in auc.values()) or 'too few'} |"
+    )
+
+
+def mean(figures: list[dict[str, float]], key: str) -> str:
+    found = [f[key] for f in figures if key in f]
+    return f"{sum(found) / len(found):.3f}" if found else "-"
+
+
+if __name__ == "__main__":
+    main()
