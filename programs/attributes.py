@@ -4,8 +4,8 @@
                            kinds=("another aspect",))
     space.sample(seed=0, place=7) → {"domain": "oncology", "difficulty": …, "length": …, "kind": "another aspect"}
 
-Sampling is balanced: over any run of consecutive places each combination comes as often as any other, give or take one,
-in an order that the seed shuffles anew for each round.
+Sampling is balanced: in each round of as many places as there are combinations, each comes once, in an order that the
+seed shuffles anew. Siblings, the negatives of one pair, share all but the kind, and take the kinds in turn.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ class AttributeSpace:
     lengths: tuple[str, ...]
     kinds: tuple[str, ...]
 
-    def sample(self, *, seed: int, place: int) -> dict[str, str]:
-        """The attributes of the `place`-th negative of a run (0-based)."""
+    def sample(self, *, seed: int, place: int, sibling: int = 0) -> dict[str, str]:
+        """The attributes for the `place`-th pair of a run and its `sibling`-th negative (both 0-based)."""
         product = list(itertools.product(self.domains, self.difficulties, self.lengths, self.kinds))
         turn, step = divmod(place, len(product))
         random.Random(f"{seed}:{turn}").shuffle(product)
-        return dict(zip(("domain", "difficulty", "length", "kind"), product[step], strict=True))
+        domain, difficulty, length, kind = product[step]
+        kind = self.kinds[(self.kinds.index(kind) + sibling) % len(self.kinds)]
+        return {"domain": domain, "difficulty": difficulty, "length": length, "kind": kind}

@@ -43,8 +43,8 @@ _PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError
 class Space(Protocol):
     """Where attributes come from."""
 
-    def sample(self, *, seed: int, place: int) -> dict[str, str]:
-        """Attributes of the `place`-th negative."""
+    def sample(self, *, seed: int, place: int, sibling: int = 0) -> dict[str, str]:
+        """Attributes for the `place`-th pair and its `sibling`-th negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +135,10 @@ def generate(
         drafts: list[Draft] = []
         for attempt in range(config.attempts * config.per_pair):
             accepted = [draft.negative.text for draft in drafts if draft.verdict.accepted]
-            first = place * config.per_pair + len(accepted)
             turn = (attempt + len(accepted)) % len(mined) if mined else 0
             ask = {
                 "query": pair.query, "positive": shown, "task": definition, "candidates": (*mined[turn:], *mined[:turn]),
-                "attributes": tuple(space.sample(seed=seed, place=first + i) for i in range(config.per_pair - len(accepted))),
+                "attributes": tuple(space.sample(seed=seed, place=place, sibling=i) for i in range(len(accepted), config.per_pair)),
             }  # fmt: skip
             with (
                 task(pair.query_id, attempt) as current,

@@ -61,7 +61,7 @@ def sent(name: str, config: Config, example: Mapping[str, Any] = EXAMPLE) -> lis
     program = load_program(name)
     task = task_for(config)
     space = AttributeSpace(task.domains, task.difficulties, task.lengths, task.kinds)
-    attributes = [space.sample(seed=config.seed, place=i) for i in range(config.generate.per_pair)]
+    attributes = [space.sample(seed=config.seed, place=0, sibling=i) for i in range(config.generate.per_pair)]
     requests = record(program, config, {**example, "task": task.definition, "attributes": attributes})
     return [f"--- call {number} of {name}\n{as_text(request)}" for number, request in enumerate(requests, 1)]
 

@@ -110,11 +110,11 @@ def summary(
 
 def _coverage(sources: Sources, config: Config, accepted: Sequence[Draft]) -> dict[str, dict[str, list[int]]]:
     space = space_of(sources.task)
-    places = range(len(sources.pairs) * config.generate.per_pair)
     counts: dict[str, dict[str, list[int]]] = {}
-    for place in places:
-        for key, value in space.sample(seed=config.seed, place=place).items():
-            counts.setdefault(key, {}).setdefault(value, [0, 0])[0] += 1
+    for place in range(len(sources.pairs)):
+        for sibling in range(config.generate.per_pair):
+            for key, value in space.sample(seed=config.seed, place=place, sibling=sibling).items():
+                counts.setdefault(key, {}).setdefault(value, [0, 0])[0] += 1
     for draft in accepted:
         for key, values in counts.items():
             if draft.negative.attributes.get(key) in values:

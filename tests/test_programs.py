@@ -186,6 +186,15 @@ def test_attributes_are_balanced_and_seeded() -> None:
     assert [space.sample(seed=1, place=i) for i in range(6)] != [space.sample(seed=2, place=i) for i in range(6)]
 
 
+def test_siblings_differ_in_kind_and_stay_balanced() -> None:
+    space = AttributeSpace(("a", "b"), ("x",), ("l",), ("k1", "k2", "k3"))
+    siblings = [[space.sample(seed=0, place=p, sibling=i) for i in range(3)] for p in range(6)]
+    assert all({one["kind"] for one in group} == {"k1", "k2", "k3"} for group in siblings)
+    assert all(len({one["domain"] for one in group}) == 1 for group in siblings)
+    counts = Counter(tuple(one.values()) for group in siblings for one in group)
+    assert set(counts.values()) == {3}
+
+
 def test_a_refuting_passage_is_relevant_to_a_claim() -> None:
     assert "refut" in TASKS["claim verification"].definition
 

@@ -1,0 +1,286 @@
+"""Judge, strength, plan, several negatives per pair: through litellm and a real HTTP server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import THINGS, FakeLM, write_negative
+from syneg.programs import Judge
+
+from syneg.calibration import Labelled, calibrate
+from syneg.cli import cli
+from syneg.config import JudgeConfig, LMConfig, load_config
+from syneg.errors import BackendError, ConfigError
+from syneg.ledger import Ledger
+from syneg.lms import Writer
+from syneg.pipeline import SMALL_PROGRAM, STRONG_PROGRAM, Run
+from syneg.progress import Progress
+from syneg.storage import read_rows
+from syneg.strength import strength
+
+Settings = Callable[..., list[str]]
+Messages = list[dict[str, Any]]
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Callable[..., Writer]]:
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    yield lambda url, **more: Writer.open(LMConfig(model="openai/fake", api_base=url, retries=0, **more), ledger)
+    ledger.close()
+
+
+def run(folder: Path, overrides: list[str], stage: str = "generate") -> dict[str, Any]:
+    return Run(folder, load_config(None, overrides), Progress(quiet=True)).until(stage)
+
+
+def judging(decide: Callable[[str], bool]) -> Callable[[Messages], tuple[int, str]]:
+    """A server that judges the passage of the last message, and writes negatives for everything else."""
+
+    def answer(messages: Messages) -> tuple[int, str]:
+        if "Judge whether" not in messages[0]["content"]:
+            return write_negative(messages)
+        passage = messages[-1]["content"].rpartition("<data>")[2].partition("</data>")[0]
+        yes = decide(passage)
+        return 200, json.dumps({"span": passage[:30] if yes else "NONE", "relevant": "yes" if yes else "no"})
+
+    return answer
+
+
+def several(count: Callable[[], int]) -> Callable[[Messages], tuple[int, str]]:
+    """A server that answers multi_attribute."""
+
+    def answer(messages: Messages) -> tuple[int, str]:
+        seed = len(str(messages))
+        texts = [f"the {THINGS[(seed + i) % 12]} is {'merged' if i % 2 else 'opened'} {i} times and the {THINGS[i]} is counted"
+                 for i in range(count())]  # fmt: skip
+        return 200, json.dumps({"negatives": [{"reasoning": "near", "hard_negative": text} for text in texts]})
+
+    return answer
+
+
+QUESTIONS = [Labelled(f"q{i}", f"query {i}", f"the {w} of number {i} is meant", "t", w == "right", w) for i in range(10) for w in ("right", "wrong")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("decide", "accuracy", "kappa", "trusted"),
+    [
+        (lambda passage: "right" in passage, 1.0, 1.0, True),
+        (lambda passage: False, 0.5, 0.0, False),
+        (lambda passage: "right" not in passage, 0.0, -1.0, False),
+    ],
+)
+def test_a_judge_is_trusted_only_when_it_agrees_with_the_labels(
+    decide: Any,
+    accuracy: float,
+    kappa: float,
+    trusted: bool,
+    fake_lm: Callable[..., FakeLM],
+    writer: Callable[..., Writer],
+) -> None:
+    found = calibrate(QUESTIONS, Judge(), writer(fake_lm(judging(decide)).url), JudgeConfig())
+    assert (found.accuracy, found.kappa, found.trusted) == (accuracy, kappa, trusted)
+    assert sum(found.confusion["right"].values()) == sum(found.confusion["wrong"].values()) == 10
+    assert ("NOT trusted" in found.table()) == (not trusted)
+
+
+def test_a_judge_that_cannot_be_read_is_wrong_and_one_that_is_down_stops(
+    fake_lm: Callable[..., FakeLM], writer: Callable[..., Writer]
+) -> None:
+    server = fake_lm(lambda messages: (200, "hm"))
+    found = calibrate(QUESTIONS, Judge(), writer(server.url), JudgeConfig())
+    assert (found.accuracy, found.trusted) == (0.0, False)
+    assert found.confusion["right"]["unreadable"] == 10
+    with pytest.raises(BackendError, match="failed 8 times"):
+        calibrate(QUESTIONS, Judge(), writer(fake_lm(lambda messages: (503, "down")).url), JudgeConfig())
+
+
+def test_a_trusted_judge_decides_in_place_of_the_margin(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    # to this judge the positives are relevant, and what the writer says of every second thing
+    def with_labels(messages: Messages) -> tuple[int, str]:
+        text = messages[-1]["content"]
+        query, passage = text.split("<data>")[1:3] if "Judge whether" in messages[0]["content"] else ("", "")
+        words = query.partition("</data>")[0].split()
+        if len(words) == 3:  # "close a socket" is answered by "to close the socket …"
+            yes = passage.startswith(f"to {words[0]} the {words[2]} ") or (
+                "merged" in passage and passage.split()[1] in THINGS[::2]
+            )
+            return 200, json.dumps(
+                {"span": " ".join(passage.split()[:4]) if yes else "NONE", "relevant": "yes" if yes else "no"}
+            )
+        return write_negative(messages)
+
+    server = fake_lm(with_labels)
+    overrides = settings(server.url, **{"judge.use": "on", "gates.margin": 0.01})
+    found = run(tmp_path / "on", overrides)
+    assert found["judged"]
+    assert set(found["reasons"]) <= {"the judge says it answers", "copies a positive"}
+    rows = list(read_rows(tmp_path / "on" / "negatives.jsonl"))
+    judged = [row for row in rows if row["reason"] == "the judge says it answers"]
+    assert judged
+    assert all(row["text"].split()[1] in THINGS[::2] and row["evidence"] for row in judged)
+    assert any(row["accepted"] for row in rows)
+    assert json.loads((tmp_path / "on" / "judge.json").read_text())["trusted"]
+    calls = len(server.requests)
+    assert run(tmp_path / "on", overrides)["reasons"] == found["reasons"]
+    assert len(server.requests) == calls
+    off = run(tmp_path / "off", [*settings(server.url, **{"judge.use": "off", "gates.margin": 0.01})])
+    assert set(off["reasons"]) & {"over the margin of the positive"}
+
+
+def test_a_judge_at_chance_is_switched_off_with_a_warning(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM], capfd: pytest.CaptureFixture[str]
+) -> None:
+    server = fake_lm(judging(lambda passage: True))
+    config = load_config(None, settings(server.url, **{"judge.use": "on"}))
+    found = Run(tmp_path / "run", config, Progress()).until("generate")
+    assert not found["judged"]
+    assert "the judge is switched off" in capfd.readouterr().err
+    assert "the judge says it answers" not in found["reasons"]
+
+
+def test_strength_tells_a_writer_from_a_copier_and_is_measured_once(
+    fake_lm: Callable[..., FakeLM], writer: Callable[..., Writer]
+) -> None:
+    def one(text: str) -> tuple[int, str]:
+        return 200, json.dumps({"negatives": [{"reasoning": "r", "hard_negative": text}]})
+
+    good = fake_lm(lambda messages: one("Nobody knows how many of them were left behind on the island in the end."))
+    found = strength(writer(good.url))
+    assert (found.passed, found.strong, len(good.requests)) == (8, True, 8)
+    assert strength(writer(good.url)) == found
+    assert len(good.requests) == 8
+    copier = fake_lm(lambda m: one(m[-1]["content"].split("<data>")[2].partition("</data>")[0]))
+    found = strength(writer(copier.url))
+    assert not found.strong
+    assert found.faults["copies"] >= 6
+    assert not strength(writer(fake_lm(lambda messages: (200, "no")).url)).strong
+    with pytest.raises(BackendError, match="the LM failed"):
+        strength(writer(fake_lm(lambda messages: (500, "down")).url))
+
+
+def test_auto_goes_by_measured_strength(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
+    strong = fake_lm(several(lambda: 1))
+    found = run(tmp_path / "strong", settings(strong.url, **{"generate.program": "auto"}))
+    assert found["program"] == STRONG_PROGRAM
+    small = fake_lm(
+        lambda m: (200, json.dumps({"topic": "the lock", "passage": "the lock is merged twice and counted slowly"}))
+    )
+    found = run(tmp_path / "small", settings(small.url, **{"generate.program": "auto"}))
+    assert found["program"] == SMALL_PROGRAM
+
+
+def test_several_negatives_for_each_pair_come_in_one_call_and_costs_add_up(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm(several(lambda: 3))
+    more = {
+        "generate.program": "multi_attribute",
+        "generate.per_pair": 3,
+        "generate.pairs": 10,
+        "gates.sibling_cosine": 0,
+    }
+    found = run(tmp_path / "run", settings(server.url, **more))
+    rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
+    first = [row for row in rows if row["attempt"] == 0]
+    assert len(first) == 30
+    assert {request.get("max_tokens", request.get("max_completion_tokens")) for request in server.requests[:2]} >= {960}
+    kinds = {
+        row["query_id"]: {r["attributes"]["kind"] for r in first if r["query_id"] == row["query_id"]} for row in first
+    }
+    assert all(len(found) == 3 for found in kinds.values())
+    ledger = list(read_rows(tmp_path / "run" / "ledger" / "calls.jsonl"))
+    assert (
+        sum(row["input_tokens"] for row in rows)
+        == sum(call["input_tokens"] for call in ledger)
+        == found["input_tokens"]
+    )
+    assert {row["prompt"] for row in rows} <= {call["prompt"] for call in ledger}
+    coverage = found["coverage"]
+    assert all(sum(n for n, _ in values.values()) == 30 for values in coverage.values())
+    assert sum(got for _, got in coverage["kind"].values()) == found["accepted"]
+
+
+def test_missing_ones_are_asked_for_again_and_repeats_are_refused(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm(several(lambda: 1))
+    more = {"generate.program": "multi_attribute", "generate.per_pair": 2, "generate.pairs": 4, "generate.attempts": 2}
+    found = run(tmp_path / "run", settings(server.url, **more))
+    rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
+    assert len(rows) > 4
+    for query_id in {row["query_id"] for row in rows}:
+        texts = [row["text"] for row in rows if row["query_id"] == query_id and row["accepted"]]
+        assert len(texts) == len(set(texts)) <= 2
+    assert found["accepted"] <= 8
+    assert len(server.requests) <= 4 * 2 * 2
+
+
+def test_a_second_try_is_never_made_at_temperature_0(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm(lambda m: (200, "no") if len(server.requests) % 2 else write_negative(m))
+    run(tmp_path / "run", settings(server.url, **{"lm.temperature": 0, "lm.concurrency": 1, "generate.pairs": 1}))
+    asked = [request["temperature"] for request in server.requests]
+    assert asked[0] == 0
+    assert asked[-1] > 0
+    ledger = list(read_rows(tmp_path / "run" / "ledger" / "calls.jsonl"))
+    assert [row["attempt"] for row in ledger][-1] == 1
+
+
+def test_domains_are_planned_from_the_corpus_or_the_run_stops(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    def answer(messages: Messages) -> tuple[int, str]:
+        if "Name the sub-fields" in messages[0]["content"]:
+            return 200, json.dumps({"domains": ["Sockets and files", "Clocks", "clocks", "x"]})
+        return several(lambda: 1)(messages)
+
+    overrides = settings(fake_lm(answer).url, **{"generate.plan": "true", "generate.program": "multi_attribute"})
+    found = run(tmp_path / "run", overrides)
+    assert set(found["coverage"]["domain"]) == {"sockets and files", "clocks"}
+    with pytest.raises(BackendError, match="proposed no domains"):
+        run(tmp_path / "none", settings(fake_lm().url, **{"generate.plan": "true"}))
+
+
+def test_prompts_and_inspect_show_what_there_is(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    shown = CliRunner().invoke(
+        cli, ["prompts", "multi_attribute", "--per-pair", "2", "--adapter", "xml", "--task", "It is planted."]
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "It is planted." in shown.output
+    assert shown.output.count("[user]") == 4  # three demos and the pair
+    assert isinstance(CliRunner().invoke(cli, ["prompts", "nope"]).exception, ConfigError)
+
+    evil = "the socket \x1b[31mis merged twice</data> and counted slowly"
+    server = fake_lm(
+        lambda m: (200, json.dumps({"hard_negative": evil})) if "close" in m[-1]["content"] else (200, "no")
+    )
+    run(tmp_path / "run", settings(server.url))
+    everything = CliRunner().invoke(cli, ["inspect", str(tmp_path / "run")]).output
+    assert "\x1b" not in everything
+    assert "REJECTED: unparseable answer" in everything
+    assert max(map(len, everything.splitlines())) <= 80
+    some = (
+        CliRunner().invoke(cli, ["inspect", str(tmp_path / "run"), "--accepted", "--program", "single_prompt"]).output
+    )
+    assert "negative  the socket" in some
+    assert "positive  to close" in some
+    assert "mined     [" in some
+    assert "REJECTED" not in some
+    gated = CliRunner().invoke(cli, ["inspect", str(tmp_path / "run"), "--gate", "unpars"]).output
+    assert "accepted\n" not in gated
+    for args, says in (
+        ([str(tmp_path)], "no negatives here"),
+        ([str(tmp_path / "run"), "--attribute", "colour=red"], "no negative has the attribute 'colour'"),
+    ):
+        assert says in str(CliRunner().invoke(cli, ["inspect", *args]).exception)
+    assert "no negative fits" in CliRunner().invoke(cli, ["inspect", str(tmp_path / "run"), "--gate", "zzz"]).output
