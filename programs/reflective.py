@@ -17,8 +17,7 @@ from typing import Literal
 
 import dspy
 
-from syneg.gates import copied_share
-from syneg.records import HardNegative, MinedNegative, normalise
+from syneg.records import HardNegative, MinedNegative, copied_share, normalise
 
 from .contract import fenced
 from .judge import quoted

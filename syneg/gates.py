@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 from .config import GatesConfig
 from .corpus_profile import CorpusProfile
-from .records import GateVerdict, HardNegative, normalise
+from .records import GateVerdict, HardNegative, copied_share, normalise
 
 UNPARSEABLE, ANSWERS = "unparseable answer", "the judge says it answers"
-_NGRAM = 4
 
 
 @dataclass(frozen=True)
@@ -144,18 +143,3 @@ def _encoder_checks(cosines: Cosines, config: GatesConfig, judged: bool) -> Iter
     yield "floor", share, config.floor, bool(config.floor) and share < config.floor, "too far from the query"
     over = bool(config.margin) and not judged and share > config.margin
     yield "margin", share, config.margin, over, "over the margin of the positive"
-
-
-def copied_share(text: str, other: str) -> float:
-    """Share of the word 4-grams of `text` that stand in `other`, both normalised; 0 for texts under four words.
-
-    >>> copied_share("a b c d e", "x a b c d")
-    0.5
-    """
-    grams = _grams(text)
-    return len(grams & _grams(other)) / len(grams) if grams else 0.0
-
-
-def _grams(text: str) -> set[tuple[str, ...]]:
-    words = text.split()
-    return {tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)}

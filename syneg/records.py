@@ -24,6 +24,7 @@ from typing import Any
 
 SPLITS = ("train", "dev", "confirm", "test")
 
+_NGRAM = 4
 _SPACE = re.compile(r"[\W_]+", re.UNICODE)
 
 
@@ -34,6 +35,21 @@ def normalise(text: str) -> str:
     'close the file'
     """
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def copied_share(text: str, other: str) -> float:
+    """Share of the word 4-grams of `text` that stand in `other`, both normalised; 0 for texts under four words.
+
+    >>> copied_share("a b c d e", "x a b c d")
+    0.5
+    """
+    grams = _grams(text)
+    return len(grams & _grams(other)) / len(grams) if grams else 0.0
+
+
+def _grams(text: str) -> set[tuple[str, ...]]:
+    words = text.split()
+    return {tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)}
 
 
 def fingerprint(*parts: Any) -> str:

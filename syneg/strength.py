@@ -19,12 +19,11 @@ from typing import Any
 import dspy
 
 from .encoder import Progress
-from .gates import copied_share
 from .generation import in_threads, usable_error
 from .ledger import task
 from .lms import Writer
 from .programs import MultiAttribute
-from .records import fingerprint, normalise
+from .records import copied_share, fingerprint, normalise
 from .storage import cache_home, read_json, write_json
 from .tasks import KINDS, TASKS
 
