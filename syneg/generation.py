@@ -26,7 +26,7 @@ from .collection import Collection
 from .config import GatesConfig, GenerateConfig
 from .corpus_profile import CorpusProfile
 from .encoder import Encoder, Progress
-from .errors import BackendError, SynegError
+from .errors import BackendError, ConfigError, SynegError
 from .gates import ANSWERS, UNPARSEABLE, Cosines, Surroundings, encoder_gates, text_gates
 from .ledger import Task, task
 from .lms import Writer, key_hint, one_line
@@ -95,7 +95,9 @@ class _Health:
             self.done += 1
             self.usable += any(draft.verdict.accepted for draft in drafts)
             self.reasons.update(draft.verdict.reason for draft in drafts if draft.verdict.reason)
-            self.sample = next((draft.negative.text for draft in drafts if draft.negative.text), self.sample)
+            self.sample = next(
+                (d.negative.text or d.negative.reasoning for d in drafts if not d.verdict.accepted), self.sample
+            )
             if self.done >= _HOPELESS_AFTER and not self.usable:
                 reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
                 shown = f", such as {self.sample[:60]!r}" if self.sample else ""
@@ -167,7 +169,7 @@ def generate(
 def _try(program: dspy.Module, ask: dict[str, Any], current: Task, health: _Health) -> list[HardNegative]:
     """One attempt; a failure is one empty negative, whose calls say what happened."""
     try:
-        negatives = list(program(**ask).negatives)
+        negatives = _checked(program(**ask), program)
     except SynegError:
         raise
     except _PROGRAM_ERRORS as error:
@@ -179,6 +181,16 @@ def _try(program: dspy.Module, ask: dict[str, Any], current: Task, health: _Heal
         return [_nothing(program, ask, one_line(error))]
     health.answered()
     return negatives[: len(ask["attributes"])] or [_nothing(program, ask, "the program returned no negative")]
+
+
+def _checked(said: Any, program: dspy.Module) -> list[HardNegative]:
+    negatives = getattr(said, "negatives", None)
+    if not isinstance(negatives, (list, tuple)) or not all(isinstance(one, HardNegative) for one in negatives):
+        raise ConfigError(
+            f"the program {type(program).__name__} returned {' '.join(repr(said).split())[:120]}",
+            todo="return dspy.Prediction(negatives=[HardNegative(text=…, program=…), …]), as docs/programs.md shows",
+        )
+    return list(negatives)
 
 
 def _nothing(program: dspy.Module, ask: dict[str, Any], why: str) -> HardNegative:

@@ -218,12 +218,13 @@ class Run:
 
     @cached_property
     def reader(self) -> Writer:
-        """The judge's LM: the writer's, or one of its own; it answers at temperature 0."""
+        """The judge's LM: the writer's, or one of its own. It answers at temperature 0, but where the writer's is 1: models
+        that reason take nothing else."""
         from .lms import Writer
 
         model = self.config.judge.model or self.config.lm.model
         self._fetch(model)
-        lm = self.config.lm.model_copy(update={"model": model, "temperature": 0.0})
+        lm = self.config.lm.model_copy(update={"model": model, "temperature": float(self.config.lm.temperature == 1)})
         shared = self.writer if model == self.config.lm.model else None
         return Writer.open(lm, self.ledger, log=self.folder / "judge.log", server_of=shared)
 

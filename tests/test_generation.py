@@ -249,6 +249,21 @@ def test_domains_are_planned_from_the_corpus_or_the_run_stops(
         run(tmp_path / "none", settings(fake_lm().url, **{"generate.plan": "true"}))
 
 
+def test_a_program_that_returns_something_else_is_named(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd_program.py").write_text(
+        "import dspy\nclass Odd(dspy.Module):\n    def forward(self, **inputs):\n        return dspy.Prediction(negatives=['text'])\n"
+        "class Buggy(dspy.Module):\n    def forward(self, **inputs):\n        return inputs['colour']\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    server = fake_lm()
+    with pytest.raises(ConfigError, match="Odd returned Prediction"):
+        run(tmp_path / "odd", settings(server.url, **{"generate.program": "odd_program:Odd"}))
+    with pytest.raises(BackendError, match="KeyError: 'colour'"):
+        run(tmp_path / "buggy", settings(server.url, **{"generate.program": "odd_program:Buggy"}))
+
+
 def test_prompts_and_inspect_show_what_there_is(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:

@@ -207,3 +207,14 @@ def test_a_quote_must_stand_in_the_passage() -> None:
     assert not quoted("", passage)
     requests = record(Judge(), settings("chat"), {"task": "t", "query": "q", "passage": passage})
     assert len(requests) == 1
+
+
+def test_the_program_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "programs.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 25
+    (tmp_path / "documented_program.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    program = Keeps(load_program("documented_program:Mine"))
+    record(program, settings("json"), inputs())
+    assert program.negatives[0].text == "‹passage›"
