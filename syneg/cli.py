@@ -57,6 +57,8 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--plan", is_flag=True, default=None, help="let the LM name the domains, from a sample of the corpus"),
         click.option("--negatives", type=int, help="negatives per training instance  [3]"),
         click.option("--ratio", type=float, help="synthetic to retrieved inside an instance  [0.5]"),
+        click.option("--arms", metavar="A,B,…", help="in-batch, bm25, mined, synthetic, dataset-mix, hybrid  [mined,hybrid]"),
+        click.option("--seeds", metavar="N", type=click.IntRange(min=1), help="train each arm with so many seeds  [1]"),
         click.option("--seed", type=int, help="seed of splits, shuffles and sampling  [0]"),
         click.option("--run", "folder", type=click.Path(path_type=Path), help="run folder  [runs/DATASET]"),
         click.option("--config", "config_path", type=click.Path(path_type=Path), help="settings as TOML"),
@@ -169,7 +171,12 @@ def _run_stage(stage: str, **flags: Any) -> None:
     from .pipeline import Run
     from .progress import Progress
 
-    config = load_config(flags["config_path"], flags["overrides"], {key: flags[flag] for flag, key in _KEYS.items()})
+    settings = {key: flags[flag] for flag, key in _KEYS.items()}
+    if flags["arms"]:
+        settings["train.arms"] = tuple(part.strip() for part in flags["arms"].split(","))
+    if flags["seeds"]:
+        settings["train.seeds"] = tuple(range(flags["seeds"]))
+    config = load_config(flags["config_path"], flags["overrides"], settings)
     progress = Progress(quiet=flags["quiet"])
     if stage == "calibrate" and flags["judge"] is None:
         config = config.model_copy(update={"judge": config.judge.model_copy(update={"use": "on"})})

@@ -145,10 +145,13 @@ class MixConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """`pairs`: train pairs used by every arm (0 = all); `evals`: dev evaluations per run, for the early stop."""
+    """`pairs`: train pairs used by every arm (0 = all); `evals`: dev evaluations per run, for the early stop.
+
+    `alphas`: shares of the tuned weights to try on dev, mixed with those of the base; 1 alone leaves them as trained.
+    """
 
     pairs: Count = 400
-    arms: tuple[Literal["mined", "hybrid"], ...] = ("mined", "hybrid")
+    arms: tuple[Literal["in-batch", "bm25", "mined", "synthetic", "dataset-mix", "hybrid"], ...] = ("mined", "hybrid")
     seeds: tuple[int, ...] = (0,)
     epochs: Annotated[float, Field(gt=0)] = 1.0
     batch_size: Positive = 16
@@ -158,6 +161,7 @@ class TrainConfig(_Section):
     evals: Positive = 2
     patience: Positive = 2
     dev_passages: Positive = 1000
+    alphas: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
 
 
 class EvaluateConfig(_Section):

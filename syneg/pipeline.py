@@ -344,23 +344,27 @@ class Run:
     @property
     def generation(self) -> dict[str, Any] | None:
         """Counts of the generate stage; None when no arm uses synthetic negatives."""
-        if "hybrid" not in self.config.train.arms:
+        from .sampling import ARMS
+
+        if not any(ARMS[arm].synthetic for arm in self.config.train.arms):
             return None
         _ = self.synthetic
         return self._manifest["generation"]
 
     def _instances(self, arm: str, seed: int) -> list[Instance]:
-        from .sampling import mix
+        from .sampling import ARMS, mix
 
-        ratio = self.config.mix.ratio if arm == "hybrid" else 0.0
-        if ratio and not self.synthetic:
+        wanted = ARMS[arm].synthetic and self.config.mix.ratio > 0
+        if wanted and not self.synthetic:
             reasons = ", ".join(f"{reason} {n}" for reason, n in self._manifest["generation"]["reasons"].items())
             raise DataError(
                 f"the gates accepted no synthetic negative ({reasons})", where=str(self.folder / "negatives.jsonl"),
                 todo="read the file; try another --lm or --program, more --pairs, or other gates",
             )  # fmt: skip
-        synthetic = self.synthetic if ratio else {}
-        return mix(self.pairs, self.mined, synthetic, negatives=self.config.mix.negatives, ratio=ratio, seed=seed)
+        return mix(
+            self.pairs, self.mined, self.synthetic if wanted else {}, arm=arm, negatives=self.config.mix.negatives,
+            ratio=self.config.mix.ratio, seed=seed,
+        )  # fmt: skip
 
     @cached_property
     def _dev(self) -> Any:
@@ -395,9 +399,8 @@ class Run:
                     folder=folder,
                     progress=line,
                 )
-                share = sum(row.sources.count("synthetic") for row in instances) / sum(
-                    len(row.sources) for row in instances
-                )
+                sources = Counter(source for row in instances for source in row.sources)
+                share = sources["synthetic"] / max(1, sources.total() - sources["padding"])
                 write_json(folder / "training.json", {**done, "synthetic_share": share})
                 line.note = f"{self._name(arm, seed)}: {done['steps']} steps, {share:.0%} of negatives synthetic"
         return folder, read_json(folder / "training.json")

@@ -1,11 +1,13 @@
 """Hybrid sampling: synthetic and retrieved negatives mixed inside each training instance (SyNeg, section 3.3).
 
-    Sampler(negatives=3, ratio=.5): mined d1 d2 d3 d4, synthetic s1 → Instance(negatives=(s1, d3, d1), sources=(synthetic, …))
+    mix(…, arm="hybrid", negatives=3, ratio=.5): mined d1 d2 d3 d4, synthetic s1
+      → Instance(negatives=(s1, d3, d1), sources=("synthetic", "dense", "bm25"), weights=(1, 1, 1))
 
 A ratio R of synthetic to retrieved and n negatives give n*R/(1+R) synthetic ones on average: the whole part always, one
 more with the probability of the rest, drawn by seed and query. Retrieved ones fill the places that synthetic ones leave
-empty, so that every arm trains on the same number; where there are too few of both, a row is padded with weight 0. All
-arms draw their retrieved negatives in the same order.
+empty, so that arms train on the same number; where there are too few of both, a row is padded with weight 0. All arms
+draw their retrieved negatives in the same order. The other arms are ablations: `dataset-mix` makes whole rows synthetic
+or retrieved (the paper's direct mix), `synthetic` uses nothing else, `in-batch` has no negatives of its own.
 """
 
 from __future__ import annotations
@@ -13,10 +15,33 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from .errors import ConfigError
 from .records import HardNegative, Instance, MinedNegative, Pair
 
 SYNTHETIC, PADDING = "synthetic", "padding"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How an arm fills its places: with synthetic negatives or not, inside rows or by rows, and what else."""
+
+    synthetic: bool = False
+    by_row: bool = False
+    retrieved: bool = True
+    sources: tuple[str, ...] = ()
+    own: bool = True
+
+
+ARMS = {
+    "in-batch": Arm(own=False),
+    "bm25": Arm(sources=("bm25",)),
+    "mined": Arm(),
+    "synthetic": Arm(synthetic=True, retrieved=False),
+    "dataset-mix": Arm(synthetic=True, by_row=True),
+    "hybrid": Arm(synthetic=True),
+}
 
 
 def mix(
@@ -24,14 +49,34 @@ def mix(
     mined: Mapping[str, Sequence[MinedNegative]],
     synthetic: Mapping[str, Sequence[HardNegative]],
     *,
+    arm: str,
     negatives: int,
     ratio: float,
     seed: int,
 ) -> list[Instance]:
-    """One instance per pair with `negatives` places; `ratio` 0 takes retrieved ones only."""
-    return [
-        _instance(p, mined.get(p.query_id, ()), synthetic.get(p.query_id, ()), negatives, ratio, seed) for p in pairs
-    ]
+    """One instance per pair, all with the same number of places: `negatives`, or none for `in-batch`.
+
+    Raises ConfigError for an arm that is not in ARMS.
+    """
+    if arm not in ARMS:
+        raise ConfigError(f"unknown arm {arm!r}", todo=f"known: {', '.join(ARMS)}")
+    plan = ARMS[arm]
+    places = negatives if plan.own else 0
+    rows = []
+    for pair in pairs:
+        draw = random.Random(f"{seed}:{pair.query_id}")
+        found = [n for n in mined.get(pair.query_id, ()) if not plan.sources or n.source in plan.sources]
+        retrieved = draw.sample(found, len(found)) if plan.retrieved else []
+        written = list(synthetic.get(pair.query_id, ())) if plan.synthetic else []
+        written = draw.sample(written, len(written))
+        share = draw.random()
+        if plan.by_row:
+            count = places if written and share < ratio / (1 + ratio) else 0
+            retrieved = [] if count else retrieved
+        else:
+            count = places if not plan.retrieved else synthetic_places(places, ratio, share)
+        rows.append(_instance(pair, retrieved, written[:count], places))
+    return rows
 
 
 def synthetic_places(negatives: int, ratio: float, draw: float) -> int:
@@ -45,20 +90,11 @@ def synthetic_places(negatives: int, ratio: float, draw: float) -> int:
     return min(negatives, whole + (draw < share - whole - 1e-9))
 
 
-def _instance(
-    pair: Pair,
-    mined: Sequence[MinedNegative],
-    synthetic: Sequence[HardNegative],
-    negatives: int,
-    ratio: float,
-    seed: int,
-) -> Instance:
-    draw = random.Random(f"{seed}:{pair.query_id}")
-    retrieved = draw.sample(list(mined), len(mined))
-    written = draw.sample(list(synthetic), len(synthetic))
-    count = min(synthetic_places(negatives, ratio, draw.random()), len(written))
-    rows: list[tuple[str, str, float, str | None]] = [(n.text, SYNTHETIC, 1.0, None) for n in written[:count]]
-    rows += [(n.text, n.source, 1.0, n.doc_id) for n in retrieved[: negatives - count]]
-    rows += [("", PADDING, 0.0, None)] * (negatives - len(rows))
+def _instance(pair: Pair, retrieved: Sequence[MinedNegative], written: Sequence[HardNegative], places: int) -> Instance:
+    rows: list[tuple[str, str, float, str | None]] = [(n.text, SYNTHETIC, 1.0, None) for n in written]
+    rows += [(n.text, n.source, 1.0, n.doc_id) for n in retrieved[: places - len(rows)]]
+    rows += [("", PADDING, 0.0, None)] * (places - len(rows))
+    if not rows:
+        return Instance(pair, (), (), (), ())
     texts, sources, weights, doc_ids = zip(*rows, strict=True)
     return Instance(pair, texts, sources, weights, doc_ids)

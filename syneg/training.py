@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -158,12 +159,39 @@ def train(
     trainer.remove_callback(ProgressCallback)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
+    alphas = interpolate(model, encoder.model, dev, config.alphas)
     model.save(str(folder), create_model_card=False)
     done = {"steps": trainer.state.global_step, "seconds": round(time.monotonic() - start, 2), "rows": len(instances),
-            "dev": report.dev, "resumed": last is not None}  # fmt: skip
+            "dev": report.dev, "alphas": alphas, "resumed": last is not None}  # fmt: skip
     write_json(folder / "training.json", done)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return done
+
+
+def interpolate(
+    tuned: SentenceTransformer, base: SentenceTransformer, dev: DevSet, alphas: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Set the weights of `tuned` to (1 - alpha) * base + alpha * tuned for the alpha that is best on dev.
+
+    Returns (alpha, dev score) of each; the larger alpha wins a tie. With one alpha of 1 nothing is scored or changed
+    (Wortsman et al., 2022, arXiv 2109.01903, where alpha is fixed).
+    """
+    if list(alphas) == [1.0]:
+        return []
+    end = {name: weights.detach().clone() for name, weights in tuned.state_dict().items()}
+    start = base.state_dict()
+
+    def move(alpha: float) -> None:
+        # integers, such as position ids, are no weights
+        mixed = {n: torch.lerp(start[n].to(w), w, alpha) if w.is_floating_point() else w for n, w in end.items()}
+        tuned.load_state_dict(mixed)
+
+    scores = []
+    for alpha in sorted(alphas):
+        move(alpha)
+        scores.append((alpha, dev(tuned)[f"dev_{MAIN_METRIC}"]))
+    move(max(scores, key=lambda found: (found[1], found[0]))[0])
+    return scores
 
 
 def _give_memory_back() -> None:

@@ -93,7 +93,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
             f"{arms[BASE]['test'][MAIN_METRIC]:.3f} of base: {delta:+.3f}, {sure} ({_p_text(row['p_holm'])})."
         )
     for row in found["comparisons"]:
-        if BASE not in (row["a"], row["b"]):
+        if BASE not in (row["a"], row["b"]) and (len(arms) <= 3 or best in (row["a"], row["b"])):
             word = (
                 ("better" if row["delta"] > 0 else "worse") + " than"
                 if row["significant"]
@@ -106,7 +106,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
 def table(found: Mapping[str, Any]) -> str:
     """The verdict as text of at most 80 columns."""
     rows = [
-        f"{'arm':<10}{'seeds':>6}{'nDCG@10':>10}{'MRR@10':>9}{'recall@100':>12}{'dev nDCG':>10}{'vs base':>9}{'p (Holm)':>10}"
+        f"{'arm':<12}{'seeds':>6}{'nDCG@10':>10}{'MRR@10':>9}{'recall@100':>12}{'dev nDCG':>10}{'vs base':>9}{'p (Holm)':>10}"
     ]
     for arm, values in found["arms"].items():
         row = next((c for c in found["comparisons"] if {c["a"], c["b"]} == {BASE, arm}), None)
@@ -114,7 +114,7 @@ def table(found: Mapping[str, Any]) -> str:
         delta = f"{test[MAIN_METRIC] - found['arms'][BASE]['test'][MAIN_METRIC]:+.4f}" if row else ""
         mark = "*" if arm == found["best"] else " "
         rows.append(
-            f"{arm + mark:<10}{values['seeds']:>6}{test['ndcg@10']:>10.4f}{test['mrr@10']:>9.4f}{test['recall@100']:>12.4f}"
+            f"{arm + mark:<12}{values['seeds']:>6}{test['ndcg@10']:>10.4f}{test['mrr@10']:>9.4f}{test['recall@100']:>12.4f}"
             f"{values['dev']['ndcg@10']:>10.4f}{delta:>9}{_p(row['p_holm']) if row else '':>10}"
         )
     counts = found["queries"]

@@ -23,6 +23,7 @@ from syneg.errors import BackendError, DataError
 from syneg.pipeline import Run
 from syneg.progress import Progress
 from syneg.storage import read_rows
+from syneg.verdict import table
 
 Settings = Callable[..., list[str]]
 
@@ -95,6 +96,26 @@ def test_without_a_hybrid_arm_no_lm_is_needed(tmp_path: Path, settings: Settings
     assert list(found["arms"]) == ["base", "mined"]
     assert found["generation"] is None
     assert "no arm of this run uses synthetic" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_all_arms_train_and_interpolation_is_chosen_on_dev(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    arms = ["in-batch", "bm25", "mined", "synthetic", "dataset-mix", "hybrid"]
+    more = {"train.arms": json.dumps(arms), "train.evals": 1, "train.alphas": [0.0, 0.5, 1.0]}
+    found = run(tmp_path / "run", settings(fake_lm().url, **more))
+    assert list(found["arms"]) == ["base", *arms]
+    assert len({found["arms"][arm]["training"][0]["steps"] for arm in arms}) == 1
+    shares = {arm: found["arms"][arm]["training"][0]["synthetic_share"] for arm in arms}
+    assert shares["in-batch"] == shares["bm25"] == shares["mined"] == 0
+    assert shares["synthetic"] == 1
+    base = found["arms"]["base"]["dev"]["ndcg@10"]
+    for arm in arms:
+        scores = dict(found["arms"][arm]["training"][0]["alphas"])
+        assert list(scores) == [0.0, 0.5, 1.0]
+        assert found["arms"][arm]["dev"]["ndcg@10"] == pytest.approx(max(scores.values()), abs=1e-6)
+        assert scores[0.0] == pytest.approx(base, abs=1e-6)  # so no arm can be worse than base on dev
+    assert all(len(line) <= 80 for line in table(found).splitlines())
 
 
 def test_several_seeds_are_averaged(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
