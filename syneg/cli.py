@@ -27,7 +27,7 @@ _KEYS = {
     "dataset": "collection.dataset", "corpus": "collection.corpus", "task": "collection.task", "seed": "seed",
     "encoder": "encoder.model", "lm": "lm.model", "api_base": "lm.api_base", "program": "generate.program",
     "pairs": "generate.pairs", "per_pair": "generate.per_pair", "concurrency": "lm.concurrency", "judge": "judge.use",
-    "judge_lm": "judge.model", "plan": "generate.plan", "ratio": "mix.ratio", "negatives": "mix.negatives",
+    "judge_lm": "judge.model", "plan": "generate.plan", "given": "generate.given", "ratio": "mix.ratio", "negatives": "mix.negatives",
 }  # fmt: skip
 
 
@@ -49,6 +49,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]"),
         click.option("--api-base", help="address of your own LM server"),
         click.option("--program", help="a name (see `prompts --help`), module:Class, or program.json  [by strength of LM]"),
+        click.option("--given", metavar="FILE", help="take negatives from a JSONL (query_id, text) in place of writing any"),
         click.option("--pairs", type=int, help="train pairs that get synthetic negatives, 0 = all  [40]"),
         click.option("--per-pair", type=int, help="synthetic negatives for each of them  [1]"),
         click.option("--concurrency", type=int, help="LM calls at once  [4]"),
@@ -178,8 +179,6 @@ def _run_stage(stage: str, **flags: Any) -> None:
         settings["train.seeds"] = tuple(range(flags["seeds"]))
     config = load_config(flags["config_path"], flags["overrides"], settings)
     progress = Progress(quiet=flags["quiet"])
-    if stage == "calibrate" and flags["judge"] is None:
-        config = config.model_copy(update={"judge": config.judge.model_copy(update={"use": "on"})})
     run = Run(flags["folder"] or _default_folder(config), config, progress)
     found = run.until(stage)
     if flags["as_json"]:

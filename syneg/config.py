@@ -84,11 +84,12 @@ class LMConfig(_Section):
 class GenerateConfig(_Section):
     """`pairs`: how many train pairs get synthetic negatives (0 = all); `passage_words` cuts the passages shown.
 
-    `program` `auto` goes by the measured strength of the LM (`syneg.strength`). Without `domains` a task's own are
+    `given` is a JSONL of negatives to take in place of writing any (`syneg.given`). `program` `auto` goes by the measured strength of the LM (`syneg.strength`). Without `domains` a task's own are
     used, or, with `plan`, those that the LM names from a sample of the corpus.
     """
 
     program: str = "auto"
+    given: str | None = None
     pairs: Count = 40
     per_pair: Positive = 1
     attempts: Positive = 2

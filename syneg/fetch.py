@@ -23,6 +23,7 @@ from pathlib import Path
 from .assets import ASSETS, Asset, Wheel
 from .config import nearest
 from .errors import BackendError, ConfigError
+from .progress import Progress as Lines
 from .storage import cache_home
 
 Progress = Callable[[int, int], None]
@@ -76,6 +77,13 @@ def fetch(name: str, *, own: Path | None = None, source: str | None = None, prog
     draft.replace(folder)
     shutil.rmtree(parts, ignore_errors=True)
     return folder
+
+
+def fetch_with_progress(model: str, lines: Lines) -> None:
+    """Fetch an embedded model, as a stage of its own, unless it is there or is a file of the user's."""
+    if model.startswith("local/") and not model.endswith(".gguf") and fetched(model) is None:
+        with lines.stage("fetch", f"MB of {model}") as line:
+            line.note = str(fetch(model, progress=line))
 
 
 def _from_sources(asset: Asset, sources: tuple[str, ...], parts: Path, draft: Path, tell: Progress) -> None:

@@ -31,12 +31,9 @@ from .tasks import task_for
 if TYPE_CHECKING:
     import dspy
 
-    from .calibration import Calibration
     from .encoder import Encoder
     from .evaluation import SplitResult
-    from .ledger import Ledger
-    from .lms import Writer
-    from .strength import Strength
+    from .roles import Roles
 
 STAGES = ("mine", "calibrate", "generate", "train", "evaluate", "verdict")
 # docs/lab_notes.md has the tables that these two are chosen by
@@ -93,9 +90,7 @@ class Run:
     def _show_calibrate(self) -> dict[str, Any]:
         from dataclasses import asdict
 
-        found = self.calibration
-        if found is None:
-            raise DataError("no judge is wanted (judge.use)", todo="give --judge on")
+        found = self.roles.calibration(self.collection, self.encoder)
         return {**asdict(found), "table": found.table()}
 
     def _show_train(self) -> dict[str, Any]:
@@ -151,17 +146,11 @@ class Run:
         self._note(collection=collection.fingerprint)
         return collection
 
-    def _fetch(self, model: str) -> None:
-        """Get an embedded model, as a stage of its own, unless it is there."""
-        from .fetch import fetch, fetched
-
-        if model.startswith("local/") and not model.endswith(".gguf") and fetched(model) is None:
-            with self.progress.stage("fetch", f"MB of {model}") as line:
-                line.note = str(fetch(model, progress=line))
-
     @cached_property
     def encoder(self) -> Encoder:
-        self._fetch(self.config.encoder.model)
+        from .fetch import fetch_with_progress
+
+        fetch_with_progress(self.config.encoder.model, self.progress)
         with self.progress.stage("encoder") as line:
             from .encoder import Encoder
 
@@ -201,83 +190,15 @@ class Run:
             raise DataError("mining found no negatives", where=str(path), todo="raise mine.last_rank or mine.margin")
         return found
 
-    # ---- LMs: opened when first needed, closed before training, which wants the memory --------------------------
-
     @cached_property
-    def ledger(self) -> Ledger:
-        from .ledger import Ledger
+    def roles(self) -> Roles:
+        from .roles import Roles
 
-        return Ledger(self.folder / "ledger" / "calls.jsonl")
-
-    @cached_property
-    def writer(self) -> Writer:
-        from .lms import Writer
-
-        self._fetch(self.config.lm.model)
-        return Writer.open(self.config.lm, self.ledger, log=self.folder / "llm.log")
-
-    @cached_property
-    def reader(self) -> Writer:
-        """The judge's LM: the writer's, or one of its own. It answers at temperature 0, but where the writer's is 1: models
-        that reason take nothing else."""
-        from .lms import Writer
-
-        model = self.config.judge.model or self.config.lm.model
-        self._fetch(model)
-        lm = self.config.lm.model_copy(update={"model": model, "temperature": float(self.config.lm.temperature == 1)})
-        shared = self.writer if model == self.config.lm.model else None
-        return Writer.open(lm, self.ledger, log=self.folder / "judge.log", server_of=shared)
+        return Roles(self.folder, self.config, self.progress)
 
     def _close_lms(self) -> None:
-        for name in ("reader", "writer", "ledger"):
-            opened = self.__dict__.pop(name, None)
-            if opened is not None:
-                opened.close()
-
-    @cached_property
-    def strength(self) -> Strength:
-        """How well the LM writes with the positive in sight; what `auto` settings go by."""
-        from .strength import strength
-
-        with self.progress.stage("strength", "tests") as line:
-            found = strength(self.writer, line)
-            line.note = (
-                f"{found.passed} of {found.written} tests passed: {'strong' if found.strong else 'small'} model"
-                + "".join(f", {fault} {n}" for fault, n in found.faults.items())
-            )
-        return found
-
-    @cached_property
-    def calibration(self) -> Calibration | None:
-        """The judge held against labelled passages of this collection; None where no judge is wanted."""
-        use = self.config.judge.use
-        if use == "off" or (use == "auto" and not self.strength.strong):
-            return None
-        from dataclasses import asdict
-
-        from .calibration import Calibration, calibrate, labelled_passages
-        from .programs import Judge
-
-        judge, path = Judge(), self.folder / "judge.json"
-        questions = labelled_passages(
-            self.collection, self.encoder, self.config.judge, task_for(self.config).definition, self.config.seed
-        )
-        key = fingerprint(
-            [asdict(q) for q in questions], judge.dump_state(), self.reader.identity, self.config.judge.min_kappa
-        )
-        if not self._is_done("judge", key, path):
-            with self.progress.stage("calibrate", "passages") as line:
-                found = calibrate(questions, judge, self.reader, self.config.judge, line)
-                line.note = f"judge {found.lm.split('@')[0]}: kappa {found.kappa:.2f}, accuracy {found.accuracy:.2f}"
-            write_json(path, asdict(found))
-            self._done("judge", key)
-        found = Calibration(**read_json(path))
-        if not found.trusted:
-            self.progress.say(
-                f"  the judge is switched off: kappa {found.kappa:.2f} (wanted {self.config.judge.min_kappa:g}), "
-                f"p {found.p_value:.2g}; the margin decides"
-            )
-        return found
+        if "roles" in self.__dict__:
+            self.roles.close()
 
     @cached_property
     def program(self) -> tuple[str, dspy.Module]:
@@ -288,7 +209,7 @@ class Run:
 
         name = self.config.generate.program
         if name == "auto":
-            name = STRONG_PROGRAM if self.strength.strong else SMALL_PROGRAM
+            name = STRONG_PROGRAM if self.roles.strength.strong else SMALL_PROGRAM
         program = OPTIMIZERS["none"](load_program(name))
         write_json(self.folder / "program.json", state_of(program, name, adapter_for(self.config.lm)))
         write_text(self.folder / "program.md", program_markdown(program, name))
@@ -299,7 +220,10 @@ class Run:
         path = self.folder / "negatives.jsonl"
         _ = self.mined
         try:
-            self._generate(path)
+            if self.config.generate.given:
+                self._take_given(path, Path(self.config.generate.given))
+            else:
+                self._generate(path)
         finally:
             self._close_lms()
         found: dict[str, list[HardNegative]] = {}
@@ -321,25 +245,48 @@ class Run:
         sources = Sources(pairs, self.collection, self.encoder, self.mined, task, program, name)
         if self.config.generate.plan and not self.config.generate.domains:
             with self.progress.stage("plan") as line:
-                sources = replace(sources, task=plan_domains(sources, self.writer, self.config.seed))
+                sources = replace(sources, task=plan_domains(sources, self.roles.writer, self.config.seed))
                 line.note = ", ".join(sources.task.domains)
-        trusted = self.calibration if self.calibration and self.calibration.trusted else None
+        judge = self.roles.judge(self.collection, self.encoder)
+        writer = self.roles.writer
         lm = {k: v for k, v in self.config.lm.model_dump().items() if k not in ("concurrency", "timeout_s", "retries")}
         key = fingerprint(self.collection.fingerprint, self.encoder.fingerprint, [pair.query_id for pair in pairs],
-                          sources.task, name, program.dump_state(), self.writer.identity, lm, self.config.seed,
+                          sources.task, name, program.dump_state(), writer.identity, lm, self.config.seed,
                           self.config.generate.model_dump(), self.config.gates.model_dump(), self._manifest["stages"]["mine"],
-                          trusted and self._stage_key("judge"))  # fmt: skip
+                          judge and (judge[0].identity, judge[1].confusion))  # fmt: skip
         if self._is_done("generate", key, path):
             return
-        drafts = write_negatives(
-            sources, self.config, self.writer, (self.reader, trusted) if trusted else None, self.progress
-        )
+        drafts = write_negatives(sources, self.config, writer, judge, self.progress)
         write_rows(path, [draft.row() for draft in drafts])
-        self._note(
-            generation={**summary(sources, self.config, drafts, self.writer, self.ledger), "judged": bool(trusted)}
-        )
+        found = summary(sources, self.config, drafts, writer.identity, self.roles.ledger)
+        self._note(generation={**found, "judged": judge is not None})
         self._done("generate", key)
-        self.progress.say(f"  {generation_line(self._manifest['generation'])}")
+        self.progress.say(f"  {generation_line(found)}")
+
+    def _take_given(self, path: Path, given: Path) -> None:
+        from .fetch import sha256_of
+        from .given import given_negatives
+        from .report import generation_line
+        from .writing import Sources, summary
+
+        if not given.is_file():
+            raise DataError("no such file of negatives", where=str(given), todo="check --given")
+        pairs = self.pairs[: self.config.generate.pairs or None]
+        key = fingerprint(self.collection.fingerprint, self.encoder.fingerprint, [pair.query_id for pair in pairs],
+                          sha256_of(given), self.config.generate.model_dump(), self.config.gates.model_dump())  # fmt: skip
+        if self._is_done("generate", key, path):
+            return
+        with self.progress.stage("given", "negatives") as line:
+            sources = Sources(pairs, self.collection, self.encoder, self.mined, task_for(self.config), None, given.name)
+            drafts, problems = given_negatives(given, sources, self.config)
+            write_rows(path, [draft.row() for draft in drafts])
+            self._note(
+                generation={**summary(sources, self.config, drafts, "given", self.roles.ledger), "judged": False}
+            )
+            self._done("generate", key)
+            line.note = generation_line(self._manifest["generation"])
+        if problems:
+            self.progress.say(f"  {len(problems)} rows skipped, such as: {problems[0]}")
 
     @property
     def generation(self) -> dict[str, Any] | None:

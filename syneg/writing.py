@@ -42,7 +42,7 @@ class Sources:
     encoder: Encoder
     mined: Mapping[str, Sequence[MinedNegative]]
     task: Task
-    program: dspy.Module
+    program: dspy.Module | None
     name: str
 
 
@@ -88,16 +88,14 @@ def space_of(task: Task) -> AttributeSpace:
     return AttributeSpace(task.domains, task.difficulties, task.lengths, task.kinds)
 
 
-def summary(
-    sources: Sources, config: Config, drafts: Sequence[Draft], writer: Writer, ledger: Ledger
-) -> dict[str, Any]:
+def summary(sources: Sources, config: Config, drafts: Sequence[Draft], lm: str, ledger: Ledger) -> dict[str, Any]:
     """Counts of a generate stage, as plain data. `usd` is None where a price is not known."""
     accepted = [draft for draft in drafts if draft.verdict.accepted]
     prices = [draft.negative.usd for draft in drafts]
     keys = {key for draft in drafts for key in draft.negative.calls}
     rows = [row for key in keys if (row := ledger.find(key)) is not None]
     return {
-        "program": sources.name, "lm": writer.identity, "pairs": len(sources.pairs), "written": len(drafts),
+        "program": sources.name, "lm": lm, "pairs": len(sources.pairs), "written": len(drafts),
         "accepted": len(accepted), "covered": len({draft.pair.query_id for draft in accepted}),
         "reasons": dict(Counter(d.verdict.reason for d in drafts if d.verdict.reason).most_common()),
         "calls": len(keys), "call_seconds": round(sum(row["seconds"] for row in rows), 1),

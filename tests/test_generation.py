@@ -15,7 +15,7 @@ from syneg.programs import Judge
 from syneg.calibration import Labelled, calibrate
 from syneg.cli import cli
 from syneg.config import JudgeConfig, LMConfig, load_config
-from syneg.errors import BackendError, ConfigError
+from syneg.errors import BackendError, ConfigError, DataError
 from syneg.ledger import Ledger
 from syneg.lms import Writer
 from syneg.pipeline import SMALL_PROGRAM, STRONG_PROGRAM, Run
@@ -262,6 +262,33 @@ def test_a_program_that_returns_something_else_is_named(
         run(tmp_path / "odd", settings(server.url, **{"generate.program": "odd_program:Odd"}))
     with pytest.raises(BackendError, match="KeyError: 'colour'"):
         run(tmp_path / "buggy", settings(server.url, **{"generate.program": "odd_program:Buggy"}))
+
+
+def test_given_negatives_go_through_the_same_gates_without_an_lm(tmp_path: Path, settings: Settings) -> None:
+    path = tmp_path / "given.jsonl"
+    rows = [{"query_id": f"q{i}", "hard_negative": f"the {THINGS[i % 12]} is merged twice and counted", "program": "p", "domain": "d"} for i in range(96)]  # fmt: skip
+    rows += [{"query_id": f"q{i}", "text": "to open the door it is open again", "program": "other"} for i in range(96)]
+    rows[0]["hard_negative"] = "short"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n", encoding="utf-8")
+    overrides = settings("http://127.0.0.1:9/v1", **{"generate.given": str(path), "generate.program": "p"})
+    found = run(tmp_path / "run", overrides)
+    assert found["lm"] == "given"
+    assert found["program"] == "given.jsonl"
+    kept = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
+    assert {row["program"] for row in kept} == {"p"}
+    assert all(row["attributes"] == {"domain": "d"} for row in kept)
+    assert found["accepted"] == sum(row["accepted"] for row in kept) > 0
+    short = [row for row in kept if row["query_id"] == "q0"]
+    assert not short or short[0]["reason"] == "empty or too short"
+    for name, text, says in (
+        ("none", '{"query_id": "zzz", "text": "one two three"}', "no row is for a query"),
+        ("bad", '{"query_id": "q1"}', "1 of 1 rows cannot be used"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=says):
+            run(tmp_path / name, overrides)
+    with pytest.raises(DataError, match="no such file of negatives"):
+        run(tmp_path / "gone", settings("http://x", **{"generate.given": "/nowhere.jsonl"}))
 
 
 def test_prompts_and_inspect_show_what_there_is(

@@ -1,0 +1,101 @@
+"""The LMs of a run by role: the writer, and the reader that judges. Both are measured before anything goes by them.
+
+    roles = Roles(run_folder, config, progress)
+    roles.strength.strong      → may the writer see the positive, is it worth asking as a judge?
+    roles.judge(collection, encoder) → (reader, Calibration(…)) when a judge is wanted and trusted, else None
+
+LMs are opened when first needed; `close` ends them, so that training has the memory of the embedded server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+from .calibration import Calibration, calibrate, labelled_passages
+from .collection import Collection
+from .config import Config
+from .encoder import Encoder
+from .fetch import fetch_with_progress
+from .ledger import Ledger
+from .lms import Writer
+from .programs import Judge
+from .progress import Progress
+from .records import fingerprint
+from .storage import read_json, write_json
+from .strength import Strength, strength
+from .tasks import task_for
+
+
+class Roles:
+    """Opens, measures and closes the LMs of one run folder."""
+
+    def __init__(self, folder: Path, config: Config, progress: Progress) -> None:
+        self.folder, self.config, self.progress = folder, config, progress
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.folder / "ledger" / "calls.jsonl")
+
+    @cached_property
+    def writer(self) -> Writer:
+        fetch_with_progress(self.config.lm.model, self.progress)
+        return Writer.open(self.config.lm, self.ledger, log=self.folder / "llm.log")
+
+    @cached_property
+    def reader(self) -> Writer:
+        """The judge's LM: the writer's, or one of its own. It answers at temperature 0, but where the writer's is 1: models
+        that reason take nothing else."""
+        model = self.config.judge.model or self.config.lm.model
+        fetch_with_progress(model, self.progress)
+        lm = self.config.lm.model_copy(update={"model": model, "temperature": float(self.config.lm.temperature == 1)})
+        shared = self.writer if model == self.config.lm.model else None
+        return Writer.open(lm, self.ledger, log=self.folder / "judge.log", server_of=shared)
+
+    def close(self) -> None:
+        """End what was opened; it is opened again when asked for again."""
+        for name in ("reader", "writer", "ledger"):
+            opened = self.__dict__.pop(name, None)
+            if opened is not None:
+                opened.close()
+
+    @cached_property
+    def strength(self) -> Strength:
+        """How well the writer writes with the positive in sight; what `auto` settings go by."""
+        with self.progress.stage("strength", "tests") as line:
+            found = strength(self.writer, line)
+            faults = "".join(f", {fault} {n}" for fault, n in found.faults.items())
+            kind = "strong" if found.strong else "small"
+            line.note = f"{found.passed} of {found.written} tests passed: {kind} model{faults}"
+        return found
+
+    def judge(self, collection: Collection, encoder: Encoder) -> tuple[Writer, Calibration] | None:
+        """The judge, when one is wanted and its calibration allows; says so when it is switched off."""
+        use = self.config.judge.use
+        if use == "off" or (use == "auto" and not self.strength.strong):
+            return None
+        found = self.calibration(collection, encoder)
+        if found.trusted:
+            return self.reader, found
+        self.progress.say(
+            f"  the judge is switched off: kappa {found.kappa:.2f} (wanted {self.config.judge.min_kappa:g}), "
+            f"p {found.p_value:.2g}; the margin decides"
+        )
+        return None
+
+    def calibration(self, collection: Collection, encoder: Encoder) -> Calibration:
+        """The judge's LM held against labelled passages of the collection; kept in judge.json."""
+        judge, path, task = Judge(), self.folder / "judge.json", task_for(self.config).definition
+        questions = labelled_passages(collection, encoder, self.config.judge, task, self.config.seed)
+        key = fingerprint(
+            [asdict(q) for q in questions], judge.dump_state(), self.reader.identity, self.config.judge.min_kappa
+        )
+        kept = read_json(path)
+        if kept is None or kept["key"] != key:
+            with self.progress.stage("calibrate", "passages") as line:
+                found = calibrate(questions, judge, self.reader, self.config.judge, line)
+                line.note = f"judge {found.lm.split('@')[0]}: kappa {found.kappa:.2f}, accuracy {found.accuracy:.2f}"
+            kept = {"key": key, **asdict(found)}
+            write_json(path, kept)
+        return Calibration(**{name: value for name, value in kept.items() if name != "key"})
