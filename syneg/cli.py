@@ -197,7 +197,8 @@ def _run_stage(stage: str, **flags: Any) -> None:
     elif stage == "generate":
         from .report import coverage_table, generation_line
 
-        click.echo(f"{_wrapped(generation_line(found) + '.')}\n\n{coverage_table(found)}\n")
+        coverage = coverage_table(found)
+        click.echo(f"{_wrapped(generation_line(found) + '.')}\n" + (f"\n{coverage}\n" if coverage else ""))
         click.echo(f"negatives: {run.folder / 'negatives.jsonl'}; read them with: syneg-dspy inspect {run.folder}")
     elif stage == "calibrate":
         click.echo(f"{found['lm']}\n{found['table']}")

@@ -28,7 +28,7 @@ def html_report(
         f"<pre>{escape(table(found))}</pre>",
         f"<h2>Synthetic negatives</h2><p>{escape(generation_line(generation))}</p>",
     ]
-    if generation is not None:
+    if generation is not None and coverage_table(generation):
         parts.append(f"<pre>{escape(coverage_table(generation))}</pre>")
     accepted = [row for row in rows if row["accepted"]]
     parts += [_article(row) for row in accepted[:20]]
@@ -62,13 +62,13 @@ def generation_line(generation: Mapping[str, Any] | None) -> str:
 
 
 def coverage_table(generation: Mapping[str, Any]) -> str:
-    """Attribute values with how many negatives were wanted and accepted, in at most 80 columns; values with one choice
-    are left out."""
+    """Attribute values with how many negatives were wanted and accepted, in at most 80 columns; attributes with one value
+    only are left out. "" where there is nothing to say."""
     lines = [f"{'attribute':<12}{'value':<50}{'wanted':>8}{'got':>8}"]
     for key, values in generation["coverage"].items():
         if len(values) > 1:
             lines += [f"{key:<12}{value[:48]:<50}{n[0]:>8}{n[1]:>8}" for value, n in values.items()]
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 1 else ""
 
 
 def data_card(found: Mapping[str, Any], generation: Mapping[str, Any] | None, config: Mapping[str, Any]) -> str:

@@ -89,7 +89,8 @@ def space_of(task: Task) -> AttributeSpace:
 
 
 def summary(sources: Sources, config: Config, drafts: Sequence[Draft], lm: str, ledger: Ledger) -> dict[str, Any]:
-    """Counts of a generate stage, as plain data. `usd` is None where a price is not known."""
+    """Counts of a generate stage, as plain data. `usd` is None where a price is not known; given negatives (without a
+    program) have no coverage, as no attributes were wanted of them."""
     accepted = [draft for draft in drafts if draft.verdict.accepted]
     prices = [draft.negative.usd for draft in drafts]
     keys = {key for draft in drafts for key in draft.negative.calls}
@@ -102,7 +103,7 @@ def summary(sources: Sources, config: Config, drafts: Sequence[Draft], lm: str, 
         "input_tokens": sum(d.negative.input_tokens for d in drafts),
         "output_tokens": sum(d.negative.output_tokens for d in drafts),
         "usd": None if None in prices else sum(p or 0.0 for p in prices),
-        "coverage": _coverage(sources, config, accepted),
+        "coverage": _coverage(sources, config, accepted) if sources.program else {},
     }  # fmt: skip
 
 
