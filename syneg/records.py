@@ -25,6 +25,7 @@ from typing import Any
 SPLITS = ("train", "dev", "confirm", "test")
 
 _NGRAM = 4
+_FENCE = re.compile(r"</?data>", re.IGNORECASE)
 _SPACE = re.compile(r"[\W_]+", re.UNICODE)
 
 
@@ -35,6 +36,15 @@ def normalise(text: str) -> str:
     'close the file'
     """
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def unfenced(text: str) -> str:
+    """A text on one line, without the tags between which corpus text stands in prompts; small models repeat them.
+
+    >>> unfenced("<data>Close  it.</data>")
+    'Close it.'
+    """
+    return " ".join(_FENCE.sub(" ", text).split())
 
 
 def copied_share(text: str, other: str) -> float:
