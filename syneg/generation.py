@@ -31,7 +31,7 @@ from .gates import ANSWERS, UNPARSEABLE, Cosines, Surroundings, encoder_gates, t
 from .ledger import Task, task
 from .lms import Writer, key_hint, one_line
 from .mining import scores_of
-from .records import GateVerdict, HardNegative, MinedNegative, Pair, unfenced
+from .records import GateVerdict, HardNegative, MinedNegative, Pair, plain_text
 
 T = TypeVar("T")
 _MAX_FAILURES_IN_A_ROW = 8
@@ -233,7 +233,7 @@ def _with_costs(negatives: Sequence[HardNegative], current: Task, attempt: int, 
     return [
         replace(
             negative,
-            text=unfenced(str(negative.text)),
+            text=plain_text(str(negative.text)),
             lm=lm,
             calls=tuple(call.key for call in calls),
             prompt=calls[-1].prompt if calls else "",

@@ -38,13 +38,14 @@ def normalise(text: str) -> str:
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
-def unfenced(text: str) -> str:
-    """A text on one line, without the tags between which corpus text stands in prompts; small models repeat them.
+def plain_text(text: str) -> str:
+    """What an LM wrote, on one line and without the marks of prompts that small models repeat: the tags around corpus text,
+    and the dots where a passage shown was cut. An encoder would know LLM texts by them.
 
-    >>> unfenced("<data>Close  it.</data>")
-    'Close it.'
+    >>> plain_text("<data>Close  it. Then …</data>")
+    'Close it. Then'
     """
-    return " ".join(_FENCE.sub(" ", text).split())
+    return " ".join(_FENCE.sub(" ", text).split()).rstrip(" …")
 
 
 def copied_share(text: str, other: str) -> float:
