@@ -32,6 +32,7 @@ from .ledger import Task, task
 from .lms import Writer, key_hint, one_line
 from .mining import scores_of
 from .records import GateVerdict, HardNegative, MinedNegative, Pair, plain_text
+from .search import DenseIndex
 
 T = TypeVar("T")
 _MAX_FAILURES_IN_A_ROW = 8
@@ -277,12 +278,12 @@ def compare(
     doc_ids = list(collection.passages)
     corpus = encoder.encode(list(collection.passages.values()), "passage")
     place = {doc_id: i for i, doc_id in enumerate(doc_ids)}
-    nearest = (vectors @ corpus.T).argmax(axis=1)
+    nearest = [hits[0][0] for hits in DenseIndex(doc_ids, corpus).search(vectors, 1)]
     kept: dict[str, list[Any]] = {}
     verdicts: dict[int, GateVerdict] = {}
     for row, (draft, (score, positive_score), vector) in enumerate(zip(passed, to_query, vectors, strict=True)):
         relevant = corpus[[place[doc_id] for doc_id in sorted(collection.relevant(draft.pair.query_id))]]
-        twin = corpus[nearest[row]]
+        twin = corpus[place[nearest[row]]]
         is_relevant = float((relevant @ twin).max()) > max(gates.positive_cosine, 1e-6)
         siblings = kept.setdefault(draft.pair.query_id, [])
         cosines = Cosines(
