@@ -139,15 +139,20 @@ class JudgeConfig(_Section):
 
 
 class MixConfig(_Section):
-    """`ratio`: synthetic to retrieved inside an instance (SyNeg draws 1 + 2 = 0.5, and finds 0.7 best)."""
+    """`ratio`: synthetic to retrieved inside an instance (SyNeg draws 1 + 2 = 0.5, and finds 0.7 best).
+
+    `weight`: of a synthetic negative in the softmax, where a retrieved one has 1.
+    """
 
     negatives: Positive = 3
     ratio: Annotated[float, Field(ge=0)] = 0.5
+    weight: Annotated[float, Field(gt=0)] = 1.0
 
 
 class TrainConfig(_Section):
     """`pairs`: train pairs used by every arm (0 = all); `evals`: dev evaluations per run, for the early stop.
 
+    `guide`: in-batch texts that the base encoder puts over this share of the positive's score are masked (0 = off).
     `alphas`: shares of the tuned weights to try on dev, mixed with those of the base; 1 alone leaves them as trained.
     """
 
@@ -162,6 +167,7 @@ class TrainConfig(_Section):
     evals: Positive = 2
     patience: Positive = 2
     dev_passages: Positive = 1000
+    guide: Annotated[float, Field(ge=0)] = 0.0
     alphas: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
 
 

@@ -310,7 +310,7 @@ class Run:
             )  # fmt: skip
         return mix(
             self.pairs, self.mined, self.synthetic if wanted else {}, arm=arm, negatives=self.config.mix.negatives,
-            ratio=self.config.mix.ratio, seed=seed,
+            ratio=self.config.mix.ratio, seed=seed, weight=self.config.mix.weight,
         )  # fmt: skip
 
     @cached_property

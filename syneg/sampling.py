@@ -53,8 +53,10 @@ def mix(
     negatives: int,
     ratio: float,
     seed: int,
+    weight: float = 1.0,
 ) -> list[Instance]:
-    """One instance per pair, all with the same number of places: `negatives`, or none for `in-batch`.
+    """One instance per pair, all with the same number of places: `negatives`, or none for `in-batch`. Synthetic negatives
+    weigh `weight`, retrieved ones 1.
 
     Raises ConfigError for an arm that is not in ARMS.
     """
@@ -75,7 +77,7 @@ def mix(
             retrieved = [] if count else retrieved
         else:
             count = places if not plan.retrieved else synthetic_places(places, ratio, share)
-        rows.append(_instance(pair, retrieved, written[:count], places))
+        rows.append(_instance(pair, retrieved, written[:count], places, weight))
     return rows
 
 
@@ -90,8 +92,10 @@ def synthetic_places(negatives: int, ratio: float, draw: float) -> int:
     return min(negatives, whole + (draw < share - whole - 1e-9))
 
 
-def _instance(pair: Pair, retrieved: Sequence[MinedNegative], written: Sequence[HardNegative], places: int) -> Instance:
-    rows: list[tuple[str, str, float, str | None]] = [(n.text, SYNTHETIC, 1.0, None) for n in written]
+def _instance(
+    pair: Pair, retrieved: Sequence[MinedNegative], written: Sequence[HardNegative], places: int, weight: float
+) -> Instance:
+    rows: list[tuple[str, str, float, str | None]] = [(n.text, SYNTHETIC, weight, None) for n in written]
     rows += [(n.text, n.source, 1.0, n.doc_id) for n in retrieved[: places - len(rows)]]
     rows += [("", PADDING, 0.0, None)] * (places - len(rows))
     if not rows:

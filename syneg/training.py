@@ -34,7 +34,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from .collection import Collection
 from .config import TrainConfig
 from .encoder import Encoder, Progress
-from .loss import HybridInfoNCE
+from .loss import Guide, HybridInfoNCE
 from .metrics import MAIN_METRIC, evaluate, mean
 from .records import Instance
 from .search import DenseIndex
@@ -151,7 +151,7 @@ def train(
         model=model,
         args=arguments,
         train_dataset=_dataset(instances, names),
-        loss=HybridInfoNCE(model, instances, relevant, config.temperature),
+        loss=HybridInfoNCE(model, instances, relevant, config.temperature, _guide(encoder, instances, config.guide)),
         evaluator=dev,
         callbacks=[EarlyStoppingCallback(config.patience), report],
     )
@@ -166,6 +166,15 @@ def train(
     write_json(folder / "training.json", done)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return done
+
+
+def _guide(encoder: Encoder, instances: Sequence[Instance], margin: float) -> Guide | None:
+    """The untuned encoder's view of all texts of the rows; None where no guide is wanted."""
+    if not margin:
+        return None
+    texts = list(dict.fromkeys(text for row in instances for text in (row.pair.positive, *row.negatives) if text))
+    queries = encoder.encode([row.pair.query for row in instances], "query")
+    return Guide(queries, dict(zip(texts, encoder.encode(texts, "passage"), strict=True)), margin)
 
 
 def interpolate(

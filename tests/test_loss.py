@@ -3,11 +3,12 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from syneg.loss import HybridInfoNCE, embed_by_length
+from syneg.loss import Guide, HybridInfoNCE, embed_by_length
 from syneg.records import Instance, Pair
 
 
@@ -109,3 +110,24 @@ def test_sorting_by_length_changes_no_embedding() -> None:
     found = embed_by_length(Sum(), [column([3, 9, 1]), column([2, 50, 4])], chunk=2)
     assert [part.view(-1).tolist() for part in found] == [[6, 45, 1], [3, 1275, 10]]
     assert Sum.widths == [2, 4, 50]
+
+
+def test_a_guide_masks_what_it_takes_for_relevant_in_other_rows_only() -> None:
+    instances = rows(2)
+    near, far = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
+    texts = {text: far for row in instances for text in (row.pair.positive, *row.negatives)}
+    texts |= {"positive 0": near * 0.9, "positive 1": near * 0.9, "a0": near, "a1": near}
+    guide = Guide(np.stack([near, near]), texts, margin=0.95)
+    anchor, *embedded = vectors(2, 4)
+    loss = HybridInfoNCE(Lookup(), instances, {}, 0.05, guide)
+    bias = loss._bias([0, 1], 3)  # columns: p0 p1 a0 a1 b0 b1
+    # a row's own negatives stay, those of the other row and its positive go where the guide puts them over .95 * .9
+    assert torch.isinf(bias).tolist() == [
+        [False, True, False, True, False, False],
+        [True, False, True, False, False, False],
+    ]
+    assert torch.isfinite(loss.from_embeddings(anchor, embedded, torch.arange(2)))
+    loose = HybridInfoNCE(Lookup(), instances, {}, 0.05, Guide(np.stack([near, near]), texts, margin=2.0))
+    assert not torch.isinf(loose._bias([0, 1], 3)).any()
+    padded = [Instance(r.pair, ("a0", ""), ("dense", "padding"), (1.0, 0.0), (None, None)) for r in instances]
+    HybridInfoNCE(Lookup(), padded, {"q0": ["known elsewhere"]}, 0.05, Guide(np.stack([near, near]), {"a0": far, "positive 0": near, "positive 1": near}, 0.95))  # fmt: skip

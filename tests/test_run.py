@@ -102,7 +102,13 @@ def test_all_arms_train_and_interpolation_is_chosen_on_dev(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:
     arms = ["in-batch", "bm25", "mined", "synthetic", "dataset-mix", "hybrid"]
-    more = {"train.arms": json.dumps(arms), "train.evals": 1, "train.alphas": [0.0, 0.5, 1.0]}
+    more = {
+        "train.arms": json.dumps(arms),
+        "train.evals": 1,
+        "train.alphas": [0.0, 0.5, 1.0],
+        "train.guide": 0.95,
+        "mix.weight": 0.5,
+    }
     found = run(tmp_path / "run", settings(fake_lm().url, **more))
     assert list(found["arms"]) == ["base", *arms]
     assert len({found["arms"][arm]["training"][0]["steps"] for arm in arms}) == 1
