@@ -38,7 +38,8 @@ SHORT = {
 @click.option("--words", default=60, help="passages shown are cut to this, and so is what is asked for")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--programs", default=",".join(PROGRAMS))
-def main(dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str) -> None:
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
+def main(dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str, overrides: tuple[str, ...]) -> None:
     lines = [
         "| program | calls | tokens in + out | s | accepted | rejected | cos query (positive) | cos positive | AUC length, n-grams, embedding |"
     ]
@@ -48,7 +49,7 @@ def main(dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str
             "collection.dataset": dataset, "generate.pairs": pairs, "generate.program": name, "lm.model": lm, "judge.use": "off",
             "generate.attempts": 1, "generate.passage_words": words,
         }  # fmt: skip
-        config = load_config(None, (), settings)
+        config = load_config(None, overrides, settings)
         run = Run(out / name, config, Progress())
         found = run.until("generate")
         lines.append(row(run, found, words, config.lm.concurrency))

@@ -231,7 +231,7 @@ def test_kill_9_in_training_and_resume(tmp_path: Path, settings: Settings, fake_
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
-    server = fake_lm(lambda messages: (time.sleep(0.2), write_negative(messages))[1])
+    server = fake_lm(lambda messages: (time.sleep(0.5), write_negative(messages))[1])
     args = ["generate", "--run", "r", *flags(settings(server.url))]
     process = subprocess.Popen([sys.executable, "-m", "syneg", *args], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while len(server.requests) < 3 and process.poll() is None:
