@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 STAGES = ("mine", "calibrate", "generate", "train", "evaluate", "verdict")
 # docs/lab_notes.md has the tables that these two are chosen by
-STRONG_PROGRAM, SMALL_PROGRAM = "multi_attribute", "neighbour_topic"
+STRONG_PROGRAM, SMALL_PROGRAM = "multi_attribute", "neighbour_rewrite"
 _PACKAGES = (
     "syneg-dspy",
     "dspy",
