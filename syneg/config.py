@@ -117,7 +117,7 @@ class GatesConfig(_Section):
     length_high: Annotated[float, Field(ge=0)] = 4.0
     query_words: Count = 3
     positive_ngram: Fraction = 0.3
-    parent_ngram: Fraction = 0.8
+    parent_ngram: Fraction = 0.5
     sibling_ngram: Fraction = 0.5
     positive_cosine: Fraction = 0.95
     sibling_cosine: Fraction = 0.95
