@@ -103,19 +103,21 @@ def summary(sources: Sources, config: Config, drafts: Sequence[Draft], lm: str, 
         "input_tokens": sum(d.negative.input_tokens for d in drafts),
         "output_tokens": sum(d.negative.output_tokens for d in drafts),
         "usd": None if None in prices else sum(p or 0.0 for p in prices),
-        "coverage": _coverage(sources, config, accepted) if sources.program else {},
+        "coverage": _coverage(sources, config, drafts) if sources.program else {},
     }  # fmt: skip
 
 
-def _coverage(sources: Sources, config: Config, accepted: Sequence[Draft]) -> dict[str, dict[str, list[int]]]:
-    space = space_of(sources.task)
-    counts: dict[str, dict[str, list[int]]] = {}
+def _coverage(sources: Sources, config: Config, drafts: Sequence[Draft]) -> dict[str, dict[str, list[int]]]:
+    """attribute → value → [wanted, accepted]; of attributes that the program does not use there is nothing to say."""
+    space, counts = space_of(sources.task), dict[str, dict[str, list[int]]]()
+    used = {key for draft in drafts if draft.negative.text for key in draft.negative.attributes}
     for place in range(len(sources.pairs)):
         for sibling in range(config.generate.per_pair):
             for key, value in space.sample(seed=config.seed, place=place, sibling=sibling).items():
-                counts.setdefault(key, {}).setdefault(value, [0, 0])[0] += 1
-    for draft in accepted:
+                if key in used:
+                    counts.setdefault(key, {}).setdefault(value, [0, 0])[0] += 1
+    for draft in drafts:
         for key, values in counts.items():
-            if draft.negative.attributes.get(key) in values:
+            if draft.verdict.accepted and draft.negative.attributes.get(key) in values:
                 values[draft.negative.attributes[key]][1] += 1
     return counts

@@ -172,6 +172,7 @@ def test_auto_goes_by_measured_strength(tmp_path: Path, settings: Settings, fake
     small = fake_lm(
         lambda m: (200, json.dumps({"topic": "the lock", "passage": "the lock is merged twice and counted slowly"}))
     )
+    assert run(tmp_path / "plain", settings(fake_lm().url))["coverage"] == {}  # single_prompt uses no attributes
     found = run(tmp_path / "small", settings(small.url, **{"generate.program": "auto"}))
     assert found["program"] == SMALL_PROGRAM
 

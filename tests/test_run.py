@@ -233,11 +233,14 @@ def test_kill_9_in_training_and_resume(tmp_path: Path, settings: Settings, fake_
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
     server = fake_lm(lambda messages: (time.sleep(0.5), write_negative(messages))[1])
     args = ["generate", "--run", "r", *flags(settings(server.url))]
-    process = subprocess.Popen([sys.executable, "-m", "syneg", *args], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syneg", *args], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
+    )  # fmt: skip
     while len(server.requests) < 3 and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted; nothing is lost, this goes on: syneg-dspy generate --run r" in errors
 
