@@ -253,7 +253,7 @@ class Run:
         key = fingerprint(self.collection.fingerprint, self.encoder.fingerprint, [pair.query_id for pair in pairs],
                           sources.task, name, program.dump_state(), writer.identity, lm, self.config.seed,
                           self.config.generate.model_dump(), self.config.gates.model_dump(), self._manifest["stages"]["mine"],
-                          judge and (judge[0].identity, judge[1].confusion))  # fmt: skip
+                          judge and (judge[0].identity, judge[1].confusion), _version("syneg-dspy"))  # fmt: skip
         if self._is_done("generate", key, path):
             return
         drafts = write_negatives(sources, self.config, writer, judge, self.progress)
@@ -273,7 +273,8 @@ class Run:
             raise DataError("no such file of negatives", where=str(given), todo="check --given")
         pairs = self.pairs[: self.config.generate.pairs or None]
         key = fingerprint(self.collection.fingerprint, self.encoder.fingerprint, [pair.query_id for pair in pairs],
-                          sha256_of(given), self.config.generate.model_dump(), self.config.gates.model_dump())  # fmt: skip
+                          sha256_of(given), self.config.generate.model_dump(), self.config.gates.model_dump(),
+                          _version("syneg-dspy"))  # fmt: skip
         if self._is_done("generate", key, path):
             return
         with self.progress.stage("given", "negatives") as line:
