@@ -82,7 +82,7 @@ class NeighbourRewrite(dspy.Module):
             length=f"{len(positive.split())} words",
         )
         negative = HardNegative(
-            text=written.passage, program="neighbour_rewrite", attributes={**attributes[0], "topic": topic},
+            text=written.passage, program="neighbour_rewrite", attributes={"topic": topic},
             parent_doc_id=parent.doc_id if parent else None,
         )  # fmt: skip
         return dspy.Prediction(negatives=[negative])

@@ -129,7 +129,7 @@ class NeighbourTopic(dspy.Module):
             domain=wanted["domain"], difficulty=wanted["difficulty"], topic=fenced(topic),
             length=f"{len(positive.split())} words",
         )  # fmt: skip
-        used = {**wanted, "topic": topic}
+        used = {"domain": wanted["domain"], "difficulty": wanted["difficulty"], "topic": topic}
         return dspy.Prediction(
             negatives=[HardNegative(text=written.passage, program="neighbour_topic", attributes=used)]
         )

@@ -126,7 +126,7 @@ class RequirementBreak(dspy.Module):
         attributes: Sequence[Mapping[str, str]],
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
-        """Returns `negatives`, a list of one; of the attributes only the length is used, as the positive's in words.
+        """Returns `negatives`, a list of one; attributes are not used; the length is that of the positive in words.
 
         Raises ValueError when the LM states fewer than three requirements, of which breaking one would say nothing; of
         more than eight the first eight are used.
@@ -142,7 +142,7 @@ class RequirementBreak(dspy.Module):
         )  # fmt: skip
         negative = HardNegative(
             text=written.hard_negative, program="requirement_break", reasoning=written.broken,
-            attributes={**attributes[0], "need": stated.need, "how": written.how},
+            attributes={"need": stated.need, "how": written.how},
             parent_doc_id=parent.doc_id if parent else None,
         )  # fmt: skip
         return dspy.Prediction(negatives=[negative])
