@@ -21,7 +21,7 @@ for arm in ("base", "mined-0", "hybrid-0"):
     if len((run / "runs" / f"{arm}.test.trec").read_text().splitlines()) < verdict["queries"]["test"]:
         problems.append(f"the run of {arm} is short")
 for name in (
-    "model/model.safetensors",
+    "best/model.safetensors",
     "program.json",
     "program.md",
     "report.html",

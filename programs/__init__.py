@@ -7,6 +7,7 @@
 `PROGRAMS` is the registry; a program of your own is named `module:Class` (docs/programs.md).
 """
 
+from .ablations import NoAttributes, NoReflection
 from .attributes import AttributeSpace
 from .contract import PROGRAMS, fenced, load_program, program_markdown, state_of
 from .judge import Judge
@@ -25,6 +26,8 @@ PROGRAMS.update(
     requirement_break=RequirementBreak,
     neighbour_topic=NeighbourTopic,
     neighbour_rewrite=NeighbourRewrite,
+    no_attributes=NoAttributes,
+    no_reflection=NoReflection,
 )
 
 __all__ = [
@@ -34,6 +37,8 @@ __all__ = [
     "MultiAttribute",
     "NeighbourRewrite",
     "NeighbourTopic",
+    "NoAttributes",
+    "NoReflection",
     "Reflective",
     "RequirementBreak",
     "SinglePrompt",

@@ -58,8 +58,11 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--plan", is_flag=True, default=None, help="let the LM name the domains, from a sample of the corpus"),
         click.option("--negatives", type=int, help="negatives per training instance  [3]"),
         click.option("--ratio", type=float, help="synthetic to retrieved inside an instance  [0.5]"),
-        click.option("--arms", metavar="A,B,…", help="in-batch, bm25, mined, synthetic, dataset-mix, hybrid  [mined,hybrid]"),
+        click.option("--arms", metavar="A,B,…", help="in-batch, bm25, mined, synthetic, dataset-mix, hybrid, each also with "
+                     "settings of its own, as in hybrid@ratio=0.7@weight=0.3  [mined,hybrid]"),
         click.option("--seeds", metavar="N", type=click.IntRange(min=1), help="train each arm with so many seeds  [1]"),
+        click.option("--fast", is_flag=True, help="train the upper half of the encoder only, with the rest kept"),
+        click.option("--preset", help="quick, thorough, or syneg-paper with one of the paper's --dataset"),
         click.option("--seed", type=int, help="seed of splits, shuffles and sampling  [0]"),
         click.option("--run", "folder", type=click.Path(path_type=Path), help="run folder  [runs/DATASET]"),
         click.option("--config", "config_path", type=click.Path(path_type=Path), help="settings as TOML"),
@@ -85,6 +88,15 @@ _stage_command("calibrate-judge", "calibrate", "Hold the judge against labelled 
 _stage_command("generate", "generate", "Synthetic hard negatives through the gates, into negatives.jsonl.")
 _stage_command("train", "train", "The encoders of all arms, into models/.")
 _stage_command("evaluate", "evaluate", "All arms over the whole corpus, into runs/*.trec.")
+
+
+@cli.command(help="Compare the arms of one of the paper's ablations: ratio, temperature, program, loss or mix.")
+@click.argument("name")
+@_options
+def ablate(name: str, **flags: Any) -> None:
+    from .arms import ablation
+
+    _run_stage("verdict", **{**flags, "arms": ",".join(ablation(name))})
 
 
 @cli.command()
@@ -123,7 +135,7 @@ def prompts(program: str, adapter: str | None, **flags: Any) -> None:
     """Print exactly what PROGRAM sends, without calling an LM.
 
     PROGRAM is single_prompt, multi_attribute, reflective, requirement_break, neighbour_topic, neighbour_rewrite,
-    module:Class, or a saved program.json. ‹Such marks› stand where answers of earlier calls go.
+    no_attributes, no_reflection, module:Class, or a saved program.json. ‹Such marks› stand where answers of earlier calls go.
     """
     from .config import load_config
     from .prompts import EXAMPLE, sent
@@ -177,7 +189,11 @@ def _run_stage(stage: str, **flags: Any) -> None:
         settings["train.arms"] = tuple(part.strip() for part in flags["arms"].split(","))
     if flags["seeds"]:
         settings["train.seeds"] = tuple(range(flags["seeds"]))
-    config = load_config(flags["config_path"], flags["overrides"], settings)
+    if flags["fast"]:
+        from .presets import FAST
+
+        settings |= FAST
+    config = load_config(flags["config_path"], flags["overrides"], settings, flags["preset"])
     progress = Progress(quiet=flags["quiet"])
     run = Run(flags["folder"] or _default_folder(config), config, progress)
     found = run.until(stage)
@@ -188,12 +204,11 @@ def _run_stage(stage: str, **flags: Any) -> None:
         return
     if stage == "verdict":
         from .report import generation_line
-        from .verdict import table
+        from .verdict import second_table, table
 
-        click.echo(
-            f"\n{table(found)}\n\n{_wrapped(found['sentence'])}\n\n{_wrapped(generation_line(found['generation']) + '.')}"
-        )
-        click.echo(f"\nmodel: {run.folder / 'model'}\nreport: {run.folder / 'report.html'}")
+        click.echo(f"\n{table(found)}\n\n{second_table(found)}\n\n{_wrapped(found['sentence'])}")
+        click.echo(f"\n{_wrapped(generation_line(found['generation']) + '.')}")
+        click.echo(f"\nmodel: {run.folder / 'best'}\nreport: {run.folder / 'report.html'}")
     elif stage == "generate":
         from .report import coverage_table, generation_line
 

@@ -141,34 +141,54 @@ class JudgeConfig(_Section):
 class MixConfig(_Section):
     """`ratio`: synthetic to retrieved inside an instance (SyNeg draws 1 + 2 = 0.5, and finds 0.7 best).
 
-    `weight`: of a synthetic negative in the softmax, where a retrieved one has 1.
+    `weight`: of a synthetic negative in the softmax, where a retrieved one has 1; with `confidence` it is less the nearer
+    the text comes to the score of the positive, as the texts that do so are more often relevant.
     """
 
     negatives: Positive = 3
     ratio: Annotated[float, Field(ge=0)] = 0.5
     weight: Annotated[float, Field(gt=0)] = 1.0
+    confidence: bool = False
 
 
 class TrainConfig(_Section):
     """`pairs`: train pairs used by every arm (0 = all); `evals`: dev evaluations per run, for the early stop.
 
-    `guide`: in-batch texts that the base encoder puts over this share of the positive's score are masked (0 = off).
-    `alphas`: shares of the tuned weights to try on dev, mixed with those of the base; 1 alone leaves them as trained.
+    `arms`: see `syneg.arms`. `guide`: in-batch texts that the base encoder puts over this share of the positive's score
+    are masked (0 = off). `regulariser` and `distil` weigh what `syneg.loss` adds under these names. `curriculum`: rows from
+    easy to hard. `alphas`: shares of the tuned weights to try on dev, mixed with those of the base; 1 alone leaves them as
+    trained. `frozen_layers`: lower layers that stay as they are (a number or `half`), with their output kept. `cached_chunk`: texts embedded at
+    once under a gradient cache, for batches that do not fit (0 = off). `processes`: on this machine, or GPUs.
     """
 
     pairs: Count = 400
-    arms: tuple[Literal["in-batch", "bm25", "mined", "synthetic", "dataset-mix", "hybrid"], ...] = ("mined", "hybrid")
-    seeds: tuple[int, ...] = (0,)
+    arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("mined", "hybrid")
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     epochs: Annotated[float, Field(gt=0)] = 1.0
     batch_size: Positive = 16
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     warmup: Fraction = 0.1
     temperature: Annotated[float, Field(gt=0)] = 0.05
+    dropout: Fraction = 0.1
     evals: Positive = 2
     patience: Positive = 2
     dev_passages: Positive = 1000
     guide: Annotated[float, Field(ge=0)] = 0.0
+    regulariser: Annotated[float, Field(ge=0)] = 0.0
+    distil: Annotated[float, Field(ge=0)] = 0.0
+    curriculum: bool = False
     alphas: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
+    frozen_layers: Count | Literal["half"] = 0
+    cached_chunk: Count = 0
+    processes: Positive = 1
+
+
+class BoundaryConfig(_Section):
+    """The boundary test: near-misses for `queries` held-out queries (0 = off) by `program`; `auto` is one that no arm trains
+    on."""
+
+    queries: Count = 16
+    program: str = "auto"
 
 
 class EvaluateConfig(_Section):
@@ -191,6 +211,7 @@ class Config(_Section):
     judge: JudgeConfig = JudgeConfig()
     mix: MixConfig = MixConfig()
     train: TrainConfig = TrainConfig()
+    boundary: BoundaryConfig = BoundaryConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
 
@@ -216,9 +237,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def load_config(
-    path: Path | None = None, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None
+    path: Path | None = None,
+    overrides: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    preset: str | None = None,
 ) -> Config:
-    """Read `path` (TOML), then apply `overrides` ("section.key=value") and `flags` (dotted key → value or None).
+    """Take the preset, then `path` (TOML), then `overrides` ("section.key=value") and `flags` (dotted key → value or None).
 
     Raises ConfigError with every problem at once.
     """
@@ -234,10 +258,18 @@ def load_config(
         key, sign, value = override.partition("=")
         if not sign:
             raise ConfigError(f"--set {override!r} has no '='", todo="write --set section.key=value")
-        _put(tree, key.strip(), _value(value.strip()))
+        _put(tree, key.strip(), read_value(value.strip()))
     for key, value in (flags or {}).items():
         if value is not None:
             _put(tree, key, value)
+    if preset is not None:
+        from .presets import preset as settings_of
+
+        dataset = tree.get("collection", {}).get("dataset", CollectionConfig().dataset)
+        below: dict[str, Any] = {}
+        for key, value in settings_of(preset, dataset).items():
+            _put(below, key, value)
+        tree = _over(below, tree)
     return build_config(tree, where=str(path) if path else "--set")
 
 
@@ -296,7 +328,16 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     branch[name] = value
 
 
-def _value(text: str) -> Any:
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two trees of settings as one, in which `above` wins."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def read_value(text: str) -> Any:
     """A TOML value where it is one (3, 0.5, true, [1, 2]), the text itself otherwise."""
     try:
         return tomllib.loads(f"v = {text}")["v"]

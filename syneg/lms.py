@@ -266,13 +266,15 @@ def _price(model: str, input_tokens: int, output_tokens: int) -> float | None:
         prompt, completion = litellm.cost_per_token(
             model=model, prompt_tokens=input_tokens, completion_tokens=output_tokens
         )
-    except (litellm.exceptions.BadRequestError, litellm.exceptions.NotFoundError, ValueError, KeyError):
+    except (
+        litellm.exceptions.ModelNotMappedError,
+        litellm.exceptions.BadRequestError,
+        litellm.exceptions.NotFoundError,
+    ):
         return None
-    except Exception as error:
-        if "isn't mapped" in str(error):  # litellm raises a bare Exception for an unknown model
-            return None
-        raise
-    return float(prompt + completion) if litellm.model_cost.get(model) or prompt or completion else None
+    if not prompt + completion and not litellm.model_cost.get(model):
+        return None  # a server of one's own, which litellm calls free
+    return float(prompt + completion)
 
 
 def key_hint(model: str) -> str:

@@ -9,6 +9,7 @@ Machine output goes to stdout and never here.
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,17 +74,21 @@ class Progress:
     def stage(self, name: str, unit: str = "") -> Iterator[Stage]:
         """A stage by name; its seconds count even when it fails."""
         line = Stage(name, unit, self.quiet)
+        how = "stopped"
         try:
             yield line
-        except BaseException:
-            self._add(name, line.close("stopped"))
-            raise
-        self._add(name, line.close())
+            how = ""
+        finally:
+            self._add(name, line.close(how))
 
     def say(self, text: str) -> None:
-        """A line of its own, such as a warning."""
+        """A line of its own, such as a warning, wrapped at 80 columns."""
         if not self.quiet:
-            sys.stderr.write(f"{text}\n")
+            for line in text.splitlines():
+                indent = line[: len(line) - len(line.lstrip())]
+                sys.stderr.write(
+                    f"{textwrap.fill(line.strip(), 80, initial_indent=indent, subsequent_indent=indent)}\n"
+                )
             sys.stderr.flush()
 
     def shares(self) -> str:

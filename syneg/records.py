@@ -139,6 +139,11 @@ class HardNegative:
     output_tokens: int = 0
     usd: float | None = None
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> HardNegative:
+        """A row of negatives.jsonl as the record that it was."""
+        return cls(**{key: row[key] for key in cls.__dataclass_fields__ if key in row})
+
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:

@@ -21,10 +21,11 @@ from .errors import ConfigError
 from .records import HardNegative, Instance, MinedNegative, Pair
 
 SYNTHETIC, PADDING = "synthetic", "padding"
+Weighed = tuple[HardNegative, float]
 
 
 @dataclass(frozen=True)
-class Arm:
+class Filling:
     """How an arm fills its places: with synthetic negatives or not, inside rows or by rows, and what else."""
 
     synthetic: bool = False
@@ -35,28 +36,27 @@ class Arm:
 
 
 ARMS = {
-    "in-batch": Arm(own=False),
-    "bm25": Arm(sources=("bm25",)),
-    "mined": Arm(),
-    "synthetic": Arm(synthetic=True, retrieved=False),
-    "dataset-mix": Arm(synthetic=True, by_row=True),
-    "hybrid": Arm(synthetic=True),
+    "in-batch": Filling(own=False),
+    "bm25": Filling(sources=("bm25",)),
+    "mined": Filling(),
+    "synthetic": Filling(synthetic=True, retrieved=False),
+    "dataset-mix": Filling(synthetic=True, by_row=True),
+    "hybrid": Filling(synthetic=True),
 }
 
 
 def mix(
     pairs: Sequence[Pair],
     mined: Mapping[str, Sequence[MinedNegative]],
-    synthetic: Mapping[str, Sequence[HardNegative]],
+    synthetic: Mapping[str, Sequence[Weighed]],
     *,
     arm: str,
     negatives: int,
     ratio: float,
     seed: int,
-    weight: float = 1.0,
 ) -> list[Instance]:
     """One instance per pair, all with the same number of places: `negatives`, or none for `in-batch`. Synthetic negatives
-    weigh `weight`, retrieved ones 1.
+    come with their weights, retrieved ones weigh 1.
 
     Raises ConfigError for an arm that is not in ARMS.
     """
@@ -77,7 +77,7 @@ def mix(
             retrieved = [] if count else retrieved
         else:
             count = places if not plan.retrieved else synthetic_places(places, ratio, share)
-        rows.append(_instance(pair, retrieved, written[:count], places, weight))
+        rows.append(_instance(pair, retrieved, written[:count], places))
     return rows
 
 
@@ -92,10 +92,17 @@ def synthetic_places(negatives: int, ratio: float, draw: float) -> int:
     return min(negatives, whole + (draw < share - whole - 1e-9))
 
 
-def _instance(
-    pair: Pair, retrieved: Sequence[MinedNegative], written: Sequence[HardNegative], places: int, weight: float
-) -> Instance:
-    rows: list[tuple[str, str, float, str | None]] = [(n.text, SYNTHETIC, weight, None) for n in written]
+def confidence(share: float) -> float:
+    """How far a synthetic text is trusted not to be relevant, by the share of the positive's score that it comes to.
+
+    >>> [round(confidence(share), 2) for share in (0.6, 0.9, 1.0, 1.2)]
+    [0.98, 0.73, 0.5, 0.12]
+    """
+    return 1 / (1 + math.exp((share - 1) / 0.1))
+
+
+def _instance(pair: Pair, retrieved: Sequence[MinedNegative], written: Sequence[Weighed], places: int) -> Instance:
+    rows: list[tuple[str, str, float, str | None]] = [(n.text, SYNTHETIC, weight, None) for n, weight in written]
     rows += [(n.text, n.source, 1.0, n.doc_id) for n in retrieved[: places - len(rows)]]
     rows += [("", PADDING, 0.0, None)] * (places - len(rows))
     if not rows:

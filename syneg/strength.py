@@ -19,7 +19,7 @@ from typing import Any
 import dspy
 
 from .encoder import Progress
-from .generation import in_threads, usable_error
+from .generation import PROGRAM_ERRORS, in_threads, usable_error
 from .ledger import task
 from .lms import Writer
 from .programs import MultiAttribute
@@ -102,7 +102,7 @@ def _fault(program: dspy.Module, writer: Writer, place: int) -> str:
     with task(f"strength-{place}") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
         try:
             negatives = program(query=query, positive=positive, task=definition, attributes=[wanted]).negatives
-        except Exception as error:  # noqa: BLE001 (sorted by the next line)
+        except PROGRAM_ERRORS as error:
             usable_error(error, answered=bool(current.calls))
             return "unreadable"
     if not negatives:

@@ -1,22 +1,25 @@
 """Fine-tuning with sentence-transformers' trainer: seeded, resumable, stopped early on dev.
 
-    train(encoder, instances, relevant, dev, TrainConfig(), seed=0, folder=run/"models/hybrid-0")
-      → folder/model.safetensors …, folder/training.json {"steps": 13, "seconds": 41.2, "dev": [[6, .41], [13, .43]]}
+    train(Job(encoder_config, instances, relevant, dev, TrainConfig(), seed=0), run/"models/hybrid-0")
+      → folder/model.safetensors …, folder/training.json {"steps": 38, "seconds": 71.2, "dev": [[19, .67], [38, .68]], …}
 
 A checkpoint is written at each evaluation, so that a run that was killed goes on from the last one; they are removed at
-the end. The dev score of training is nDCG@10 over a small corpus: what is relevant to the dev queries, what the untuned
-encoder finds for them, and other passages up to `dev_passages`.
+the end. With several processes (`train.processes`) the job is written down and read by each of them:
+
+    python -m torch.distributed.run --nproc_per_node 2 -m syneg.training runs/x/models/hybrid-0
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import random
+import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,57 +30,34 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from sentence_transformers.evaluation import SentenceEvaluator
+from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from .collection import Collection
-from .config import TrainConfig
+from .batches import PlannedBatches, conflicts
+from .config import EncoderConfig, TrainConfig
+from .dev_set import DEV_METRIC, DevScore, DevSet
 from .encoder import Encoder, Progress
-from .loss import Guide, HybridInfoNCE
-from .metrics import MAIN_METRIC, evaluate, mean
-from .records import Instance
-from .search import DenseIndex
-from .storage import write_json
+from .errors import BackendError
+from .frozen import FrozenLayers, States
+from .loss import BaseView, HybridInfoNCE
+from .records import Instance, Pair
+from .storage import read_json, write_json
 
-_NEIGHBOURS = 20
+_EAGER_TOKENS = 256
 
 
-class DevSet(SentenceEvaluator):
-    """nDCG@10 of the dev queries over a small corpus; the higher the better."""
+@dataclass(frozen=True)
+class Job:
+    """All that a training depends on. Rows must have one number of negatives each (`sampling.mix` gives them so);
+    `relevant[query_id]` are the texts of all passages known to be relevant."""
 
-    def __init__(self, encoder: Encoder, collection: Collection, size: int, seed: int) -> None:
-        super().__init__()
-        self.primary_metric = MAIN_METRIC
-        self._encoder = encoder
-        self._queries = list(collection.splits["dev"])
-        self._texts = [collection.queries[query_id] for query_id in self._queries]
-        self._qrels = {query_id: collection.qrels[query_id] for query_id in self._queries}
-        doc_ids = list(collection.passages)
-        index = DenseIndex(doc_ids, encoder.encode(list(collection.passages.values()), "passage"))
-        found = index.search(encoder.encode(self._texts, "query"), _NEIGHBOURS)
-        chosen = {doc_id: None for query_id in self._queries for doc_id in sorted(collection.relevant(query_id))}
-        by_rank = [hits[rank][0] for rank in range(_NEIGHBOURS) for hits in found if rank < len(hits)]
-        others = random.Random(seed).sample(doc_ids, len(doc_ids))
-        for doc_id in (*by_rank, *others):
-            if len(chosen) >= size:
-                break
-            chosen[doc_id] = None
-        self._docs = list(chosen)
-        self._passages = [collection.passages[doc_id] for doc_id in self._docs]
-
-    def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
-        queries = self._embed(model, self._texts, self._encoder.prompts["query"])
-        passages = self._embed(model, self._passages, self._encoder.prompts["passage"])
-        hits = DenseIndex(self._docs, passages).search(queries, 10)
-        ranking = {query_id: dict(found) for query_id, found in zip(self._queries, hits, strict=True)}
-        return {f"dev_{MAIN_METRIC}": mean(evaluate(self._qrels, ranking, [MAIN_METRIC])[MAIN_METRIC])}
-
-    def _embed(self, model: SentenceTransformer, texts: list[str], prompt: str) -> np.ndarray:
-        with self._encoder.autocast():
-            vectors = model.encode(texts, prompt=prompt or None, batch_size=self._encoder.config.batch_size,
-                                   normalize_embeddings=True, show_progress_bar=False)  # fmt: skip
-        return np.asarray(vectors, dtype=np.float32)
+    encoder: EncoderConfig
+    instances: Sequence[Instance]
+    relevant: Mapping[str, Sequence[str]]
+    dev: DevSet
+    config: TrainConfig
+    seed: int
 
 
 class _Report(TrainerCallback):
@@ -95,33 +75,103 @@ class _Report(TrainerCallback):
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, float] | None = None, **kwargs: Any
     ) -> None:
-        self.dev.append((state.global_step, float((metrics or {})[f"eval_dev_{MAIN_METRIC}"])))
+        self.dev.append((state.global_step, float((metrics or {})[f"eval_{DEV_METRIC}"])))
+
+
+class _Trainer(SentenceTransformerTrainer):
+    """Takes its batches from a sampler of ours; arguments are pickled into checkpoints, so it cannot stand there."""
+
+    def __init__(self, sampler: PlannedBatches, **settings: Any) -> None:
+        self._planned = sampler
+        super().__init__(**settings)
+
+    def add_model_card_callback(self, *args: Any, **kwargs: Any) -> None:
+        """No card is written, and its statistics take seconds."""
+
+    def get_batch_sampler(self, *args: Any, **kwargs: Any) -> PlannedBatches:
+        return self._planned
 
 
 def train(
-    encoder: Encoder,
-    instances: Sequence[Instance],
-    relevant: Mapping[str, Sequence[str]],
-    dev: DevSet,
-    config: TrainConfig,
-    *,
-    seed: int,
+    job: Job,
     folder: Path,
+    *,
+    encoder: Encoder | None = None,
+    states: States | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune a copy of `encoder.model` on `instances` and save the best checkpoint on dev in `folder`.
+    """Fine-tune a fresh copy of the encoder and save the best weights on dev in `folder`.
 
-    Returns what is in training.json: steps, seconds, and the dev score at each evaluation. All rows must have the same
-    number of negatives (`sampling.mix` gives them so).
+    Returns what is in training.json: steps, seconds, the dev score at each evaluation, gradient share by source. `states`
+    are shared by trainings with the same encoder and number of frozen layers.
     """
+    if job.config.processes > 1:
+        _train_apart(job, folder)
+        return dict(read_json(folder / "training.json"))
+    return _train(job, folder, encoder or Encoder.load(job.encoder), states, progress)
+
+
+def _train(
+    job: Job, folder: Path, encoder: Encoder, states: States | None, progress: Progress | None
+) -> dict[str, Any]:
     start = time.monotonic()
-    model = Encoder.load(encoder.config).model  # a fresh copy: the base stays as it is
+    config = job.config
+    model = Encoder.load(job.encoder).model  # a fresh copy: the base stays as it is
+    set_dropout(model, config.dropout)
+    if model.device.type == "cpu" and job.encoder.max_tokens <= _EAGER_TOKENS:
+        # with bfloat16 matrix units plain attention is faster backwards than the fused kernel, on short texts
+        inner: Any = getattr(model[0], "auto_model", None)
+        if hasattr(inner, "set_attn_implementation"):
+            inner.set_attn_implementation("eager")
+    frozen = FrozenLayers(model, config.frozen_layers, states) if config.frozen_layers else None
+    embed = frozen.embed if frozen else None
+    loss = HybridInfoNCE(model, job.instances, job.relevant, config, _base_view(job, encoder), embed)
+    names = ["anchor", "positive", *(f"negative_{i + 1}" for i in range(len(job.instances[0].negatives)))]
+    plan = {"batch_size": config.batch_size, "seed": job.seed, "hardness": _hardness(job, encoder)}
+    sampler = PlannedBatches(job.instances, conflicts(job.instances, job.relevant), plan)
+    report, dev = _Report(progress), DevScore(job.dev, encoder)
+    trainer = _Trainer(
+        sampler,
+        model=model,
+        args=_arguments(job, folder, encoder, names, sampler),
+        train_dataset=_dataset(job.instances, names),
+        loss=loss,
+        evaluator=dev,
+        callbacks=[EarlyStoppingCallback(config.patience), report],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
     checkpoints = folder / "checkpoints"
-    steps = max(1, round(-(-len(instances) // config.batch_size) * config.epochs))
+    last = _whole_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=last)
+    done: dict[str, Any] = {}
+    if trainer.is_world_process_zero():
+        alphas = interpolate(model, encoder.model, dev, config.alphas)
+        model.save(str(folder), create_model_card=False)
+        done = {"steps": trainer.state.global_step, "seconds": round(time.monotonic() - start, 2), "rows": len(job.instances),
+                "dev": report.dev, "alphas": alphas, "shares": shares_by_third(loss.shares), "resumed": last is not None}  # fmt: skip
+        write_json(folder / "training.json", done)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return done
+
+
+def _whole_checkpoint(folder: Path) -> str | None:
+    """The last checkpoint; those that a crash left without trainer_state.json, which is written last, are removed."""
+    for path in folder.glob("checkpoint-*"):
+        if not (path / "trainer_state.json").exists():
+            shutil.rmtree(path)
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def _arguments(
+    job: Job, folder: Path, encoder: Encoder, names: Sequence[str], sampler: PlannedBatches
+) -> SentenceTransformerTrainingArguments:
+    config = job.config
+    steps = max(1, round(-(-len(sampler) // config.processes) * config.epochs))
     every = max(1, steps // config.evals)
-    names = ["anchor", "positive", *(f"negative_{i + 1}" for i in range(len(instances[0].negatives)))]
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(checkpoints),
+    prompts = {n: encoder.prompts["query" if n == "anchor" else "passage"] for n in names}
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder / "checkpoints"),
         max_steps=steps,
         per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
@@ -134,51 +184,56 @@ def train(
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model=f"eval_dev_{MAIN_METRIC}",
+        metric_for_best_model=f"eval_{DEV_METRIC}",
         greater_is_better=True,
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        seed=seed,
-        data_seed=seed,
+        seed=job.seed,
+        data_seed=job.seed,
         dataloader_pin_memory=False,
-        prompts={
-            n: encoder.prompts["query" if n == "anchor" else "passage"] for n in names if any(encoder.prompts.values())
-        },
+        prompts=prompts if any(prompts.values()) else None,
     )
-    report = _Report(progress)
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=_dataset(instances, names),
-        loss=HybridInfoNCE(model, instances, relevant, config.temperature, _guide(encoder, instances, config.guide)),
-        evaluator=dev,
-        callbacks=[EarlyStoppingCallback(config.patience), report],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
-    alphas = interpolate(model, encoder.model, dev, config.alphas)
-    model.save(str(folder), create_model_card=False)
-    done = {"steps": trainer.state.global_step, "seconds": round(time.monotonic() - start, 2), "rows": len(instances),
-            "dev": report.dev, "alphas": alphas, "resumed": last is not None}  # fmt: skip
-    write_json(folder / "training.json", done)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return done
 
 
-def _guide(encoder: Encoder, instances: Sequence[Instance], margin: float) -> Guide | None:
-    """The untuned encoder's view of all texts of the rows; None where no guide is wanted."""
-    if not margin:
+def set_dropout(model: SentenceTransformer, hidden: float) -> None:
+    """Dropout of `hidden` on hidden states and none on attention.
+
+    Drawing random numbers for attention takes half of the time of a step on a CPU (docs/lab_notes.md, "speed").
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = hidden
+    for module in model.modules():
+        for child in module.children():
+            if isinstance(child, nn.Dropout) and "Attention" in type(module).__name__:
+                child.p = 0.0
+
+
+def _base_view(job: Job, encoder: Encoder) -> BaseView | None:
+    """The untuned encoder's view of all texts of the rows; None where the loss has no use for it."""
+    if not (job.config.guide or job.config.distil):
         return None
-    texts = list(dict.fromkeys(text for row in instances for text in (row.pair.positive, *row.negatives) if text))
-    queries = encoder.encode([row.pair.query for row in instances], "query")
-    return Guide(queries, dict(zip(texts, encoder.encode(texts, "passage"), strict=True)), margin)
+    texts = list(dict.fromkeys(text for row in job.instances for text in (row.pair.positive, *row.negatives) if text))
+    queries = encoder.encode([row.pair.query for row in job.instances], "query")
+    return BaseView(queries, dict(zip(texts, encoder.encode(texts, "passage"), strict=True)))
+
+
+def _hardness(job: Job, encoder: Encoder) -> list[float] | None:
+    """For each row how near its nearest negative comes to the positive under the untuned encoder; None without curriculum."""
+    if not job.config.curriculum:
+        return None
+    queries = encoder.encode([row.pair.query for row in job.instances], "query")
+    found = []
+    for query, row in zip(queries, job.instances, strict=True):
+        texts = [row.pair.positive, *(text for text in row.negatives if text)]
+        scores = encoder.encode(texts, "passage") @ query
+        found.append(float(np.max(scores[1:], initial=-1.0) - scores[0]))
+    return found
 
 
 def interpolate(
-    tuned: SentenceTransformer, base: SentenceTransformer, dev: DevSet, alphas: Sequence[float]
+    tuned: SentenceTransformer, base: SentenceTransformer, dev: DevScore, alphas: Sequence[float]
 ) -> list[tuple[float, float]]:
     """Set the weights of `tuned` to (1 - alpha) * base + alpha * tuned for the alpha that is best on dev.
 
@@ -198,9 +253,16 @@ def interpolate(
     scores = []
     for alpha in sorted(alphas):
         move(alpha)
-        scores.append((alpha, dev(tuned)[f"dev_{MAIN_METRIC}"]))
+        scores.append((alpha, dev(tuned)[DEV_METRIC]))
     move(max(scores, key=lambda found: (found[1], found[0]))[0])
     return scores
+
+
+def shares_by_third(shares: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Mean gradient share of each source over the first, second and last third of the steps (fewer for under 3 steps)."""
+    parts = [part for part in np.array_split(np.arange(len(shares)), 3) if len(part)]
+    sources = sorted({source for share in shares for source in share})
+    return [{s: round(float(np.mean([shares[i].get(s, 0.0) for i in part])), 4) for s in sources} for part in parts]
 
 
 def _give_memory_back() -> None:
@@ -216,3 +278,42 @@ def _dataset(instances: Sequence[Instance], names: list[str]) -> Any:
     texts = [(row.pair.query, row.pair.positive, *row.negatives) for row in instances]
     columns: dict[str, Any] = {name: [row[i] for row in texts] for i, name in enumerate(names)}
     return Dataset.from_dict({**columns, "label": list(range(len(instances)))})
+
+
+# ---- several processes -----------------------------------------------------------------------------------------------
+
+
+def _train_apart(job: Job, folder: Path) -> None:
+    """Write the job down and train it in `train.processes` processes of this machine."""
+    write_json(
+        folder / "job.json",
+        {**asdict(job), "encoder": job.encoder.model_dump(), "config": job.config.model_dump(), "seed": job.seed},
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(job.config.processes),
+               "-m", "syneg.training", str(folder)]  # fmt: skip
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // job.config.processes))
+    log = folder / "processes.log"
+    with log.open("ab") as file:
+        code = subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": threads}, stdout=file, stderr=file
+        ).returncode
+    if code or not (folder / "training.json").exists():
+        raise BackendError(f"training in {job.config.processes} processes failed (exit {code})", where=str(log))
+
+
+def main(folder: Path) -> None:
+    """What each process runs: read the job in `folder` and train it; the first one writes the result."""
+    data = read_json(folder / "job.json")
+    if data is None:
+        raise BackendError("no job", where=str(folder / "job.json"), todo="let `syneg-dspy train` write it")
+    instances = [Instance(Pair(**row.pop("pair")), *(tuple(row[key]) for key in ("negatives", "sources", "weights", "doc_ids")))
+                 for row in data["instances"]]  # fmt: skip
+    job = Job(EncoderConfig(**data["encoder"]), instances, data["relevant"], DevSet(**data["dev"]),
+              TrainConfig(**data["config"]), data["seed"])  # fmt: skip
+    _train(job, folder, Encoder.load(job.encoder), None, None)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,6 +1,6 @@
 """The generate stage: attributes, program, gates, judge, coverage; from pairs to the rows of negatives.jsonl.
 
-    write_negatives(sources, config, writer, reader) → [Draft(…), …]
+    gated(write_negatives(sources, config, writer, …), …) → [Draft(…), …]
     summary(drafts, …) → {"program": "multi_attribute", "written": 120, "accepted": 71, "reasons": {…}, "coverage": {…}, …}
 
 `coverage` holds, for each value of each attribute, how many negatives were wanted with it and how many were accepted.
@@ -18,7 +18,7 @@ import dspy
 
 from .calibration import Calibration
 from .collection import Collection
-from .config import Config
+from .config import Config, GatesConfig
 from .corpus_profile import CorpusProfile
 from .encoder import Encoder
 from .errors import BackendError
@@ -62,25 +62,33 @@ def plan_domains(sources: Sources, writer: Writer, seed: int) -> Task:
     ) from last
 
 
-def write_negatives(
-    sources: Sources, config: Config, writer: Writer, judge: tuple[Writer, Calibration] | None, progress: Progress
-) -> list[Draft]:
-    """Write, compare and, with a trusted judge, judge. Raises BackendError when the LM keeps failing."""
+def write_negatives(sources: Sources, config: Config, writer: Writer, progress: Progress) -> list[Draft]:
+    """Let the program write, and apply the gates on text. Raises BackendError when the LM keeps failing."""
     with progress.stage("generate", "pairs") as line:
         drafts = generate(
             sources.pairs, sources.program, writer, definition=sources.task.definition, space=space_of(sources.task),
             collection=sources.collection, candidates=sources.mined, profile=CorpusProfile.of(sources.collection.passages.values()),
             config=config.generate, gates=config.gates, seed=config.seed, progress=line,
         )  # fmt: skip
-        drafts = compare(drafts, sources.collection, sources.encoder, config.gates, judged=judge is not None)
-        line.note = (
-            f"{len(drafts)} written by {sources.name}, {sum(d.verdict.accepted for d in drafts)} through the gates"
-        )
+        usable = sum(draft.verdict.accepted for draft in drafts)
+        line.note = f"{len(drafts)} written by {sources.name}, {usable} through the gates on text"
+    return drafts
+
+
+def gated(
+    drafts: Sequence[Draft],
+    sources: Sources,
+    gates: GatesConfig,
+    judge: tuple[Writer, Calibration] | None,
+    progress: Progress,
+) -> list[Draft]:
+    """The gates that need the encoder, then a trusted judge, whoever wrote the drafts."""
+    found = compare(drafts, sources.collection, sources.encoder, gates, judged=judge is not None)
     if judge is not None:
         with progress.stage("judge", "negatives") as line:
-            drafts = ask_judge(drafts, Judge(), judge[0], sources.task.definition, line)
-            line.note = f"{sum(d.verdict.accepted for d in drafts)} do not answer"
-    return drafts
+            found = ask_judge(found, Judge(), judge[0], sources.task.definition, line)
+            line.note = f"{sum(d.verdict.accepted for d in found)} do not answer"
+    return found
 
 
 def space_of(task: Task) -> AttributeSpace:

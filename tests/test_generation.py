@@ -18,7 +18,8 @@ from syneg.config import JudgeConfig, LMConfig, load_config
 from syneg.errors import BackendError, ConfigError, DataError
 from syneg.ledger import Ledger
 from syneg.lms import Writer
-from syneg.pipeline import SMALL_PROGRAM, STRONG_PROGRAM, Run
+from syneg.negatives import SMALL_PROGRAM, STRONG_PROGRAM
+from syneg.pipeline import Run
 from syneg.progress import Progress
 from syneg.storage import read_rows
 from syneg.strength import strength
@@ -269,7 +270,8 @@ def test_given_negatives_go_through_the_same_gates_without_an_lm(tmp_path: Path,
     path = tmp_path / "given.jsonl"
     rows = [{"query_id": f"q{i}", "hard_negative": f"the {THINGS[i % 12]} is merged twice and counted", "program": "p", "domain": "d"} for i in range(96)]  # fmt: skip
     rows += [{"query_id": f"q{i}", "text": "to open the door it is open again", "program": "other"} for i in range(96)]
-    rows[0]["hard_negative"] = "short"
+    for row in rows[:96:3]:
+        row["hard_negative"] = "short"
     path.write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n", encoding="utf-8")
     overrides = settings("http://127.0.0.1:9/v1", **{"generate.given": str(path), "generate.program": "p"})
     found = run(tmp_path / "run", overrides)
@@ -279,8 +281,9 @@ def test_given_negatives_go_through_the_same_gates_without_an_lm(tmp_path: Path,
     assert {row["program"] for row in kept} == {"p"}
     assert all(row["attributes"] == {"domain": "d"} for row in kept)
     assert found["accepted"] == sum(row["accepted"] for row in kept) > 0
-    short = [row for row in kept if row["query_id"] == "q0"]
-    assert not short or short[0]["reason"] == "empty or too short"
+    short = [row for row in kept if row["text"] == "short"]
+    assert len(short) > 5
+    assert {row["reason"] for row in short} == {"empty or too short"}
     for name, text, says in (
         ("none", '{"query_id": "zzz", "text": "one two three"}', "no row is for a query"),
         ("bad", '{"query_id": "q1"}', "1 of 1 rows cannot be used"),

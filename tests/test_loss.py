@@ -8,8 +8,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from syneg.loss import Guide, HybridInfoNCE, embed_by_length
+from syneg.config import TrainConfig
+from syneg.loss import BaseView, HybridInfoNCE, embed_by_length, fair_share
 from syneg.records import Instance, Pair
+
+
+def hybrid(
+    instances: list[Instance],
+    relevant: dict[str, list[str]] | None = None,
+    temperature: float = 1.0,
+    base: BaseView | None = None,
+    **settings: float,
+) -> HybridInfoNCE:
+    return HybridInfoNCE(Lookup(), instances, relevant or {}, TrainConfig(temperature=temperature, **settings), base)
+
+
+def bias_of(loss: HybridInfoNCE, columns: int) -> Tensor:
+    return loss._bias([0, 1], [0, 1], columns, torch.arange(2))
 
 
 class Lookup(nn.Module):
@@ -48,15 +63,13 @@ def test_without_mask_and_weights_it_is_multiple_negatives_ranking_loss() -> Non
     )
     anchor, *texts = vectors(5, 4)
     theirs = MultipleNegativesRankingLoss(model, scale=20.0).compute_loss_from_embeddings([anchor, *texts], None)
-    ours = HybridInfoNCE(Lookup(), rows(5), {}, temperature=0.05).from_embeddings(anchor, texts, torch.arange(5))
+    ours = hybrid(rows(5), temperature=0.05).from_embeddings(anchor, texts, torch.arange(5))
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
 
 
 def test_two_rows_by_hand() -> None:
     query = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    loss = HybridInfoNCE(Lookup(), rows(2), {}, temperature=1.0).from_embeddings(
-        query, [query, query, query], torch.arange(2)
-    )
+    loss = hybrid(rows(2)).from_embeddings(query, [query, query, query], torch.arange(2))
     # each query: 3 candidates of its own direction (score 1) and 3 of the other's (score 0), one of them the target
     assert loss.item() == pytest.approx(-math.log(math.e / (3 * math.e + 3)), abs=1e-6)
 
@@ -64,8 +77,8 @@ def test_two_rows_by_hand() -> None:
 def test_known_positives_and_padding_are_masked() -> None:
     query = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     relevant = {"q0": ["Positive 1!", "A0"], "q1": []}
-    loss = HybridInfoNCE(Lookup(), rows(2, (1.0, 0.0)), relevant, temperature=1.0)
-    bias = loss._bias([0, 1], 3)
+    loss = hybrid(rows(2, (1.0, 0.0)), relevant)
+    bias = bias_of(loss, 3)
     #   columns: p0 p1 a0 a1 b0 b1; b is padding; p1 and a0 are relevant to q0, and stay for q1
     assert torch.isinf(bias).tolist() == [
         [False, True, True, False, True, True],
@@ -78,15 +91,13 @@ def test_known_positives_and_padding_are_masked() -> None:
 
 
 def test_the_same_positive_in_two_rows_is_not_a_negative() -> None:
-    bias = HybridInfoNCE(Lookup(), rows(2, positive="one text"), {}, temperature=1.0)._bias([0, 1], 1)
+    bias = bias_of(hybrid(rows(2, positive="one text")), 1)
     assert torch.isinf(bias).tolist() == [[False, True], [True, False]]
 
 
 def test_a_weight_scales_its_share() -> None:
     query = torch.tensor([[1.0, 0.0]])
-    loss = HybridInfoNCE(Lookup(), rows(1, (0.5, 1.0)), {}, temperature=1.0).from_embeddings(
-        query, [query] * 3, torch.tensor([0])
-    )
+    loss = hybrid(rows(1, (0.5, 1.0))).from_embeddings(query, [query] * 3, torch.tensor([0]))
     assert loss.item() == pytest.approx(-math.log(1 / 2.5), abs=1e-6)
 
 
@@ -107,7 +118,9 @@ def test_sorting_by_length_changes_no_embedding() -> None:
         )
         return {"input_ids": ids, "attention_mask": (ids > 0).long()}
 
-    found = embed_by_length(Sum(), [column([3, 9, 1]), column([2, 50, 4])], chunk=2)
+    found = embed_by_length(
+        Sum(), [column([3, 9, 1]), column([2, 50, 4])], lambda m, f: m(f)["sentence_embedding"], chunk=2
+    )
     assert [part.view(-1).tolist() for part in found] == [[6, 45, 1], [3, 1275, 10]]
     assert Sum.widths == [2, 4, 50]
 
@@ -117,17 +130,106 @@ def test_a_guide_masks_what_it_takes_for_relevant_in_other_rows_only() -> None:
     near, far = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
     texts = {text: far for row in instances for text in (row.pair.positive, *row.negatives)}
     texts |= {"positive 0": near * 0.9, "positive 1": near * 0.9, "a0": near, "a1": near}
-    guide = Guide(np.stack([near, near]), texts, margin=0.95)
+    base = BaseView(np.stack([near, near]), texts)
     anchor, *embedded = vectors(2, 4)
-    loss = HybridInfoNCE(Lookup(), instances, {}, 0.05, guide)
-    bias = loss._bias([0, 1], 3)  # columns: p0 p1 a0 a1 b0 b1
+    loss = hybrid(instances, {}, 0.05, base, guide=0.95)
+    bias = bias_of(loss, 3)  # columns: p0 p1 a0 a1 b0 b1
     # a row's own negatives stay, those of the other row and its positive go where the guide puts them over .95 * .9
     assert torch.isinf(bias).tolist() == [
         [False, True, False, True, False, False],
         [True, False, True, False, False, False],
     ]
     assert torch.isfinite(loss.from_embeddings(anchor, embedded, torch.arange(2)))
-    loose = HybridInfoNCE(Lookup(), instances, {}, 0.05, Guide(np.stack([near, near]), texts, margin=2.0))
-    assert not torch.isinf(loose._bias([0, 1], 3)).any()
+    assert not torch.isinf(bias_of(hybrid(instances, {}, 0.05, base, guide=2.0), 3)).any()
     padded = [Instance(r.pair, ("a0", ""), ("dense", "padding"), (1.0, 0.0), (None, None)) for r in instances]
-    HybridInfoNCE(Lookup(), padded, {"q0": ["known elsewhere"]}, 0.05, Guide(np.stack([near, near]), {"a0": far, "positive 0": near, "positive 1": near}, 0.95))  # fmt: skip
+    few = BaseView(np.stack([near, near]), {"a0": far, "positive 0": near, "positive 1": near})
+    bias = bias_of(hybrid(padded, {"q0": ["known elsewhere"]}, 0.05, few, guide=0.95), 3)
+    assert torch.isinf(bias[:, 4:]).all()
+
+
+def synthetic_rows(count: int) -> list[Instance]:
+    return [Instance(r.pair, r.negatives, ("synthetic", "dense"), r.weights, r.doc_ids) for r in rows(count)]
+
+
+def test_the_regulariser_is_zero_for_a_fair_share_only() -> None:
+    bias = torch.zeros(1, 4)
+    synthetic = torch.tensor([True, True, False, False])
+    even = torch.tensor([[1.0, 1.0, 1.0, 1.0]])
+    assert fair_share(even, bias, synthetic).item() == pytest.approx(0, abs=1e-6)
+    assert fair_share(torch.tensor([[9.0, 9.0, 1.0, 1.0]]), bias, synthetic).item() > 1  # too much mass
+    assert fair_share(torch.tensor([[1.0, 1.0, 9.0, 9.0]]), bias, synthetic).item() > 1  # too little
+    uneven = fair_share(torch.log(torch.tensor([[0.4, 0.1, 0.25, 0.25]])), bias, synthetic).item()
+    entropy = -(0.8 * math.log(0.8) + 0.2 * math.log(0.2))
+    assert uneven == pytest.approx(1 - entropy / math.log(2), abs=1e-5)  # the mass is fair, the entropy is not
+    assert fair_share(even, bias, torch.tensor([False] * 4)).item() == 0
+    masked = torch.tensor([[1.0, -torch.inf, 1.0, -torch.inf]])
+    assert fair_share(masked, bias, synthetic).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_regulariser_moves_scores_towards_a_fair_share() -> None:
+    scores = torch.tensor([[3.0, 0.5, 0.0, 1.0]], requires_grad=True)
+    synthetic = torch.tensor([True, True, False, False])
+    (slope,) = torch.autograd.grad(fair_share(scores, torch.zeros(1, 4), synthetic), scores)
+    assert slope[0, 0] > 0 > slope[0, 3]
+
+
+def test_distillation_is_zero_where_ours_is_the_base() -> None:
+    instances = synthetic_rows(3)
+    anchor, *texts = vectors(3, 4)
+    unit = [nn.functional.normalize(column, dim=-1) for column in (anchor, *texts)]
+    view = {row.pair.positive: unit[1][i].numpy() for i, row in enumerate(instances)}
+    view |= {row.negatives[j]: unit[2 + j][i].numpy() for i, row in enumerate(instances) for j in range(2)}
+    base = BaseView(unit[0].numpy(), view)
+
+    def value(distil: float, queries: Tensor) -> float:
+        loss = hybrid(instances, {}, 0.1, base, distil=distil)
+        return loss.from_embeddings(queries, texts[:3], torch.arange(3)).item()
+
+    assert value(2.0, anchor) == pytest.approx(value(0.0, anchor), abs=1e-5)
+    assert value(2.0, -anchor) > value(0.0, -anchor) + 0.1
+
+
+def test_gradient_shares_are_those_of_autograd() -> None:
+    loss = hybrid(synthetic_rows(2), {}, 0.5)
+    anchor, *texts = vectors(2, 4)
+    loss.from_embeddings(anchor, texts, torch.arange(2))
+    query, candidates = (nn.functional.normalize(x, dim=-1) for x in (anchor, torch.cat(texts)))
+    scores = (query @ candidates.T / 0.5).requires_grad_()
+    nn.functional.cross_entropy(scores, torch.arange(2)).backward()
+    assert scores.grad is not None
+    gradient = scores.grad.clone()
+    gradient[range(2), range(2)] = 0
+    expected = {"in-batch": gradient[:, :2], "synthetic": gradient[:, 2:4], "dense": gradient[:, 4:]}
+    total = float(gradient.sum())
+    assert loss.shares == [
+        {name: pytest.approx(float(part.sum()) / total, abs=1e-5) for name, part in expected.items()}
+    ]
+
+
+def test_a_gradient_cache_gives_the_same_loss_and_gradient() -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.table = nn.Embedding(40, 6)
+
+        def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"sentence_embedding": self.table(features["input_ids"]).mean(1)}
+
+    def columns() -> list[dict[str, Tensor]]:
+        torch.manual_seed(2)
+        return [
+            {"input_ids": torch.randint(0, 40, (6, 3)), "attention_mask": torch.ones(6, 3).long()} for _ in range(4)
+        ]
+
+    found = []
+    for chunk in (0, 4):
+        model = Table()
+        config = TrainConfig(temperature=0.1, cached_chunk=chunk, regulariser=0.5)
+        loss = HybridInfoNCE(model, synthetic_rows(6), {}, config)
+        value = loss(columns(), torch.arange(6))
+        value.backward()
+        assert model.table.weight.grad is not None
+        found.append((value.item(), model.table.weight.grad.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-6)

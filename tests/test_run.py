@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FakeLM, write_negative
+from conftest import THINGS, FakeLM, write_negative
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ from syneg.errors import BackendError, DataError
 from syneg.pipeline import Run
 from syneg.progress import Progress
 from syneg.storage import read_rows
-from syneg.verdict import table
+from syneg.verdict import second_table, table
 
 Settings = Callable[..., list[str]]
 
@@ -53,7 +53,7 @@ def test_a_run_comes_to_a_verdict_and_a_second_one_does_nothing_twice(
     assert found["arms"]["hybrid"]["training"][0]["synthetic_share"] == pytest.approx(1 / 3, abs=0.15)
     assert len(found["comparisons"]) == 3
     for name in ("config.toml", "manifest.json", "mined.jsonl", "negatives.jsonl", "ledger/calls.jsonl", "program.json",
-                 "program.md", "verdict.json", "report.html", "README.md", "model/modules.json", "runs/hybrid-0.test.trec"):  # fmt: skip
+                 "program.md", "verdict.json", "report.html", "README.md", "best/modules.json", "runs/hybrid-0.test.trec"):  # fmt: skip
         assert (folder / name).stat().st_size, name
     for row in read_rows(folder / "negatives.jsonl"):
         assert row["lm"] == f"openai/fake@{server.url}"
@@ -121,7 +121,7 @@ def test_all_arms_train_and_interpolation_is_chosen_on_dev(
         assert list(scores) == [0.0, 0.5, 1.0]
         assert found["arms"][arm]["dev"]["ndcg@10"] == pytest.approx(max(scores.values()), abs=1e-6)
         assert scores[0.0] == pytest.approx(base, abs=1e-6)  # so no arm can be worse than base on dev
-    assert all(len(line) <= 80 for line in table(found).splitlines())
+    assert all(len(line) <= 80 for line in f"{table(found)}\n{second_table(found)}".splitlines())
 
 
 def test_several_seeds_are_averaged(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
@@ -298,3 +298,58 @@ def test_a_full_disk_ends_in_one_line_and_the_rest_is_kept(
     assert len(kept) > 5
     assert cli("generate", *args, cwd=tmp_path).returncode == 0
     assert list(read_rows(tmp_path / "r" / "ledger" / "calls.jsonl"))[: len(kept)] == kept
+
+
+def test_the_boundary_test_stands_in_the_verdict(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm()
+    more = {"boundary.queries": 9, "boundary.program": "no_reflection", "train.seeds": [0, 1], "train.arms": '["mined", "hybrid", "hybrid@ratio=1.0"]'}  # fmt: skip
+    found = run(tmp_path / "run", settings(server.url, **more))
+    assert found["near_misses"]["program"] == "no_reflection"
+    assert 0 < found["near_misses"]["covered"] <= 9
+    held_out = {row["query_id"] for row in read_rows(tmp_path / "run" / "near-misses.jsonl")}
+    assert not held_out & {row["query_id"] for row in read_rows(tmp_path / "run" / "mined.jsonl")}
+    for arm in ("base", "mined", "hybrid", "hybrid@ratio=1.0"):
+        low, high = found["arms"][arm]["boundary"]["accuracy_interval"]
+        assert 0 <= low <= found["arms"][arm]["boundary"]["accuracy"] <= high <= 1
+        assert found["arms"][arm]["boundary"]["ndcg@10"] <= 1
+    text = second_table(found)
+    assert "near-misses for" in text
+    assert "gradient share of synthetic in hybrid" in text
+    assert max(map(len, f"{text}\n{table(found)}".splitlines())) <= 100
+    by_pair = {(c["a"], c["b"]): c for c in found["comparisons"]}
+    assert by_pair["mined", "hybrid"]["seed_interval"][0] <= by_pair["mined", "hybrid"]["delta"] <= by_pair["mined", "hybrid"]["seed_interval"][1]  # fmt: skip
+    assert found["arms"]["hybrid"]["seed_interval"]
+    assert found["arms"]["base"]["seed_interval"] is None
+    for row in found["arms"]["hybrid"]["training"]:
+        assert sum(row["shares"][0].values()) == pytest.approx(1, abs=0.01)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "gained most" in page or found["best"] == "base"
+
+
+def test_given_near_misses_are_those_of_other_programs(tmp_path: Path, settings: Settings) -> None:
+    path = tmp_path / "given.jsonl"
+    rows = [
+        {"query_id": f"q{i}", "text": f"the {THINGS[i % 12]} is {text} and counted slowly", "program": program}
+        for i in range(96)
+        for program, text in (("trained", "merged twice"), ("other", "flush again"))
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    more = {"generate.given": str(path), "boundary.queries": 5}
+    found = run(tmp_path / "run", settings("http://127.0.0.1:9/v1", **{**more, "generate.program": "trained"}))
+    assert {row["program"] for row in read_rows(tmp_path / "run" / "near-misses.jsonl")} == {"other"}
+    assert found["near_misses"]["covered"] > 5  # all that were given
+    all_of_them = run(tmp_path / "all", settings("http://127.0.0.1:9/v1", **{**more, "generate.program": "auto"}))
+    assert "no boundary test: the file has to name programs" in second_table(all_of_them)
+
+
+def test_an_ablation_is_the_same_path_with_other_arms(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm()
+    done = cli("ablate", "mix", "--run", str(tmp_path / "run"), "--json", *flags(settings(server.url)), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["arms"]) == {"base", "mined", "synthetic", "dataset-mix", "hybrid"}
+    wrong = cli("ablate", "ratoi", cwd=tmp_path)
+    assert (wrong.returncode, "did you mean 'ratio'" in wrong.stderr) == (2, True)

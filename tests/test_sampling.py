@@ -23,8 +23,10 @@ def mined(count: int) -> dict[str, list[MinedNegative]]:
     }
 
 
-def written(count: int) -> dict[str, list[HardNegative]]:
-    return {p.query_id: [HardNegative(f"{p.query_id} synthetic {j}", "p") for j in range(count)] for p in PAIRS}
+def written(count: int, weight: float = 1.0) -> dict[str, list[tuple[HardNegative, float]]]:
+    return {
+        p.query_id: [(HardNegative(f"{p.query_id} synthetic {j}", "p"), weight) for j in range(count)] for p in PAIRS
+    }
 
 
 def test_a_ratio_means_what_it_says() -> None:
@@ -78,5 +80,15 @@ def test_ablation_arms_are_what_their_names_say() -> None:
     assert abs(sum(found == {SYNTHETIC} for found in by_row) / len(by_row) - 1 / 3) < 0.07
     rows = mix(PAIRS, mined(9), written(1), arm="synthetic", negatives=3, ratio=0.5, seed=0)
     assert all(row.sources == (SYNTHETIC, PADDING, PADDING) for row in rows)
-    with pytest.raises(ConfigError, match="unknown arm 'nope'; known: in-batch|known: in-batch"):
+    with pytest.raises(ConfigError, match="unknown arm 'nope'; known: in-batch, bm25"):
         mix(PAIRS, {}, {}, arm="nope", negatives=3, ratio=0.5, seed=0)
+
+
+def test_synthetic_negatives_keep_their_weights() -> None:
+    rows = mix(PAIRS[:50], mined(9), written(2, 0.3), arm="hybrid", negatives=3, ratio=1, seed=0)
+    for row in rows:
+        assert [weight for weight, source in zip(row.weights, row.sources, strict=True) if source == SYNTHETIC]
+        assert {(s == SYNTHETIC, w) for s, w in zip(row.sources, row.weights, strict=True)} == {
+            (True, 0.3),
+            (False, 1.0),
+        }

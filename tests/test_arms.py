@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from syneg.programs import PROGRAMS
+
+from syneg.arms import ABLATIONS, arm, arms
+from syneg.config import known_keys, load_config
+from syneg.errors import ConfigError
+from syneg.presets import PAPER_DATASETS, PAPER_ENCODERS, SOURCES
+from syneg.tasks import task_for
+
+
+def test_an_arm_has_settings_of_its_own() -> None:
+    config = load_config(None, ["train.learning_rate=1e-5"])
+    found = arm("hybrid@ratio=0.7@temperature=0.02@program=my.module:Mine@curriculum=true", config)
+    assert (found.kind, found.config.mix.ratio, found.config.train.temperature) == ("hybrid", 0.7, 0.02)
+    assert (found.config.generate.program, found.config.train.curriculum) == ("my.module:Mine", True)
+    assert found.config.train.learning_rate == 1e-5
+    assert config.mix.ratio == 0.5
+    assert found.file_name(3) == "hybrid@ratio=0.7@temperature=0.02@program=my.module-Mine@curriculum=true-3"
+    assert found.wants_synthetic
+    assert not arm("hybrid@ratio=0", config).wants_synthetic
+    assert not arm("mined@ratio=0.7", config).wants_synthetic
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hybird", "unknown arm 'hybird'; did you mean 'hybrid'"),
+        ("hybrid@ratoi=1", "unknown setting 'ratoi'; did you mean 'ratio'"),
+        ("hybrid@ratio", "unknown setting 'ratio'"),
+        ("hybrid@ratio=-1", r"1 wrong setting\(s\) in arm 'hybrid@ratio=-1'"),
+        ("hybrid@seeds=[1]", "unknown setting 'seeds'"),
+    ],
+)
+def test_a_wrong_arm_is_told(text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        arms(load_config(None, [], {"train.arms": (text,)}))
+
+
+def test_all_wrong_arms_are_told_at_once() -> None:
+    with pytest.raises(ConfigError, match="2 wrong arms"):
+        arms(load_config(None, [], {"train.arms": ("mined", "a", "b")}))
+
+
+def test_arms_that_stand_twice_are_one() -> None:
+    assert [a.name for a in arms(load_config(None, [], {"train.arms": ("mined", "mined")}))] == ["mined"]
+
+
+@pytest.mark.parametrize("name", list(ABLATIONS))
+def test_every_ablation_can_be_planned(name: str) -> None:
+    found = arms(load_config(None, [], {"train.arms": tuple(ABLATIONS[name])}))
+    assert len({a.file_name(0) for a in found}) == len(found) == len(ABLATIONS[name])
+    assert {a.config.generate.program for a in found} <= {*PROGRAMS, "auto"}
+
+
+@pytest.mark.parametrize("dataset", list(PAPER_DATASETS))
+@pytest.mark.parametrize("encoder", list(PAPER_ENCODERS.values()))
+def test_the_papers_sets_and_backbones_can_be_planned_without_data(dataset: str, encoder: str) -> None:
+    flags = {"collection.dataset": dataset, "encoder.model": encoder}
+    config = load_config(None, [], flags, preset="syneg-paper")
+    assert (config.train.temperature, config.mix.ratio, config.mix.negatives) == (0.02, 0.5, 3)
+    assert (config.encoder.model, config.collection.dataset) == (encoder, dataset)
+    assert [a.kind for a in arms(config)] == ["mined", "synthetic", "dataset-mix", "hybrid"]
+    assert len(task_for(config).domains) >= 6
+    assert set(SOURCES) <= set(known_keys())
+    assert all(source.startswith(("paper", "ours")) for source in SOURCES.values())
+
+
+def test_presets_give_way_to_files_and_flags(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("[train]\nepochs = 3.0\n")
+    config = load_config(file, ["train.frozen_layers=1"], {"generate.pairs": 7}, preset="quick")
+    assert (config.train.epochs, config.train.frozen_layers, config.generate.pairs) == (3.0, 1, 7)
+    assert config.train.dev_passages == 500
+    with pytest.raises(ConfigError, match="unknown preset 'quik'; did you mean 'quick'"):
+        load_config(None, [], {}, preset="quik")
+    with pytest.raises(ConfigError, match="is for the data sets of the paper, not 'python-docs'"):
+        load_config(None, [], {}, preset="syneg-paper")

@@ -1,0 +1,130 @@
+"""Training itself, on a small BERT with random weights: real modules, real trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from syneg.config import EncoderConfig, TrainConfig
+from syneg.dev_set import DevSet
+from syneg.encoder import Encoder
+from syneg.errors import ConfigError
+from syneg.frozen import FrozenLayers
+from syneg.loss import embed_by_length
+from syneg.records import Instance, Pair
+from syneg.storage import read_json
+from syneg.training import Job, set_dropout, shares_by_third, train
+
+WORDS = [f"w{i}" for i in range(60)]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    path = tmp_path_factory.mktemp("bert")
+    (path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    torch.manual_seed(0)
+    BertModel(
+        BertConfig(vocab_size=65, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32)
+    ).save_pretrained(path / "plain")
+    BertTokenizerFast(str(path / "vocab.txt")).save_pretrained(path / "plain")
+    model = SentenceTransformer(modules=[Transformer(str(path / "plain")), Pooling(16)], device="cpu")
+    model.save(str(path / "model"), create_model_card=False)
+    return str(path / "model")
+
+
+def job(path: str, seed: int = 0, **settings: object) -> Job:
+    pairs = [Pair(f"q{i}", f"{WORDS[i]} {WORDS[i + 20]}", f"d{i}", f"{WORDS[i]} {WORDS[i + 40]} {'w1 ' * (i % 5)}") for i in range(20)]  # fmt: skip
+    rows = [Instance(p, (pairs[(i + 1) % 20].positive, ""), ("synthetic", "padding"), (0.5, 0.0), (None, None)) for i, p in enumerate(pairs)]  # fmt: skip
+    dev = DevSet({p.query_id: p.query for p in pairs[:6]}, {p.doc_id: p.positive for p in pairs}, {p.query_id: {p.doc_id: 1} for p in pairs[:6]})  # fmt: skip
+    values = {"batch_size": 5, "learning_rate": 1e-3, "epochs": 2, "evals": 2, "dropout": 0.0, **settings}
+    config = EncoderConfig(model=path, max_tokens=32, precision="fp32")
+    return Job(config, rows, {p.query_id: [p.positive] for p in pairs}, dev, TrainConfig.model_validate(values), seed)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(SentenceTransformer(str(folder), device="cpu").state_dict())
+
+
+def test_frozen_layers_give_the_same_embeddings_kept_or_not(bert: str) -> None:
+    model = Encoder.load(EncoderConfig(model=bert, precision="fp32")).model
+    features = [model.preprocess(["w1 w2 w3", "w4"]), model.preprocess(["w5 w6", "w7 w8 w9 w1"])]
+    model.eval()
+    plain = embed_by_length(model, features, lambda m, f: m(f)["sentence_embedding"])
+    frozen = FrozenLayers(model, 2)
+    for _ in range(2):  # the second time out of what was kept, in bfloat16
+        found = embed_by_length(model, features, frozen.embed)
+        assert torch.allclose(torch.cat(plain), torch.cat(found), atol=2e-2)
+    assert len(frozen.states._kept) == 4
+    torch.cat(found).sum().backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert trained
+    assert all("layer.2." in name for name in trained)
+    assert "forward" not in vars(model[0].auto_model.embeddings)
+
+
+def test_too_many_frozen_layers_are_refused(bert: str, encoder_path: str) -> None:
+    with pytest.raises(ConfigError, match="has 3 layers"):
+        FrozenLayers(Encoder.load(EncoderConfig(model=bert)).model, 3)
+    with pytest.raises(ConfigError, match="no layers that can be frozen"):
+        FrozenLayers(Encoder.load(EncoderConfig(model=encoder_path)).model, 1)
+
+
+def test_training_with_frozen_layers_changes_the_others_only(bert: str, tmp_path: Path) -> None:
+    done = train(job(bert, frozen_layers=2), tmp_path / "m")
+    before, after = weights(Path(bert)), weights(tmp_path / "m")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(".layer.2." in name for name in changed)
+    assert done["steps"] == 8
+    assert not (tmp_path / "m" / "checkpoints").exists()
+
+
+def test_a_seed_fixes_the_weights(bert: str, tmp_path: Path) -> None:
+    found = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(job(bert, seed, dropout=0.1, curriculum=True, regulariser=0.2, distil=0.5, guide=0.99), tmp_path / name)
+        found.append(torch.cat([w.flatten().float() for w in weights(tmp_path / name).values()]))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_a_broken_checkpoint_is_no_obstacle(bert: str, tmp_path: Path) -> None:
+    (tmp_path / "m" / "checkpoints" / "checkpoint-4").mkdir(parents=True)
+    assert train(job(bert), tmp_path / "m")["resumed"] is False
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_two_processes_train_one_model(bert: str, tmp_path: Path, chunk: int) -> None:
+    """Two processes with batches of 5 see the candidates of 10, as one process with batches of 10 does."""
+    alone = train(job(bert, batch_size=20, epochs=1, evals=1, warmup=0), tmp_path / "alone")
+    both = train(
+        job(bert, batch_size=10, epochs=1, evals=1, warmup=0, processes=2, cached_chunk=chunk), tmp_path / "both"
+    )
+    assert both["steps"] == alone["steps"] == 1
+    one, two, base = weights(tmp_path / "alone"), weights(tmp_path / "both"), weights(Path(bert))
+    moved = torch.cat([(one[n] - base[n]).flatten() for n in base])
+    apart = torch.cat([(one[n] - two[n]).flatten() for n in base])
+    assert moved.abs().max() > 0
+    # Adam's first step is the sign of the gradient: equal but where a gradient is next to nothing
+    assert (apart.abs() > 1e-5).float().mean() < 0.1
+    assert read_json(tmp_path / "both" / "training.json")["dev"][0][1] == pytest.approx(alone["dev"][0][1], abs=0.1)
+
+
+def test_dropout_is_taken_off_attention(bert: str) -> None:
+    model = SentenceTransformer(bert, device="cpu")
+    set_dropout(model, 0.2)
+    found = {name: m.p for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
+    assert {p for name, p in found.items() if "self" in name} == {0.0}
+    assert {p for name, p in found.items() if "self" not in name} == {0.2}
+
+
+def test_shares_by_third() -> None:
+    steps = [{"dense": 1.0}, {"dense": 0.5, "synthetic": 0.5}, {"synthetic": 1.0}]
+    assert shares_by_third(steps) == [{"dense": 1.0, "synthetic": 0.0}, {"dense": 0.5, "synthetic": 0.5}, {"dense": 0.0, "synthetic": 1.0}]  # fmt: skip
+    assert shares_by_third([]) == []
