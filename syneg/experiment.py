@@ -54,9 +54,12 @@ class Experiment:
 
     @cached_property
     def near_misses(self) -> Written | None:
-        """The near-misses of the boundary test; None where no arm needs an LM for anything else, or there can be none."""
+        """The near-misses of the boundary test; None where there can be none, or where no arm needs an LM and no
+        `boundary.program` is named."""
         programs = [arm.config.generate.program for arm in self.arms if arm.wants_synthetic]
-        return self._run.negatives.near_misses(programs) if programs else None
+        if not programs and self._run.config.boundary.program == "auto":
+            return None
+        return self._run.negatives.near_misses(programs)
 
     def instances(self, arm: Arm, seed: int) -> list[Instance]:
         """The training rows of an arm. Raises DataError when it wants synthetic negatives and there is none."""
@@ -107,6 +110,7 @@ class Experiment:
         from .training import Job, train
 
         run, config = self._run, arm.config.train
+        run.close_lms()  # training gets their memory
         relevant = {
             pair.query_id: [run.collection.passages[d] for d in sorted(run.collection.relevant(pair.query_id))]
             for pair in run.pairs

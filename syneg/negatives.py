@@ -83,36 +83,37 @@ class Negatives:
         All gates but the margin apply, which would leave out just those that the encoder gets wrong. Given ones are taken
         for all held-out queries that have some.
         """
-        run = self._run
-        config = run.config.model_copy(update={"gates": run.config.gates.model_copy(update={"margin": 0.0}),
-                                               "generate": run.config.generate.model_copy(update={"per_pair": 1})})  # fmt: skip
+        run, chosen = self._run, self._run.config.boundary.program
         if not run.config.boundary.queries:
             return None
-        names = {self.default_program if name == "auto" else name for name in trained_on}
-        pairs = self.held_out()
-        chosen = run.config.boundary.program
-        if run.config.generate.given:
-            if "auto" in names:
-                return self._none("the file has to name programs, and --program the one to train on")
-            taken = (lambda by: by not in names) if chosen == "auto" else (lambda by: by == chosen)
-            found = self._make("near-misses", "others", pairs, {}, config, taken)
-            return (
-                found
-                if found.accepted
-                else self._none("the file has no usable row by another program for held-out queries")
-            )
+        gates = run.config.gates.model_copy(update={"margin": 0.0})
+        generate = run.config.generate.model_copy(update={"per_pair": 1})
+        config = run.config.model_copy(update={"gates": gates, "generate": generate})
+        names = sorted({self.default_program if name == "auto" else name for name in trained_on})
+        if config.generate.given:
+            return self._given_near_misses(names, chosen, config)
         from .mining import mine
 
         if chosen == "auto":
-            likely = [_OTHER.get(next(iter(names), ""), ""), SMALL_PROGRAM, STRONG_PROGRAM, "neighbour_topic"]
+            likely = (_OTHER.get(names[0], ""), SMALL_PROGRAM, STRONG_PROGRAM, "neighbour_topic")
             chosen = next(name for name in likely if name and name not in names)
-        pairs = pairs[: run.config.boundary.queries]
-        mined = mine(run.collection, pairs, run.encoder, run.config.mine).negatives
+        pairs = self.held_out()[: config.boundary.queries]
+        mined = mine(run.collection, pairs, run.encoder, config.mine).negatives
         try:
-            found = self._make("near-misses", chosen, pairs, mined, config, lambda name: True)
+            found = self._make("near-misses", chosen, pairs, mined, config, lambda by: True)
         except BackendError as error:
             return self._none(str(error))
         return found if found.accepted else self._none(f"the gates accepted nothing by {chosen}")
+
+    def _given_near_misses(self, names: Sequence[str], chosen: str, config: Config) -> Written | None:
+        if "auto" in names:
+            return self._none("the file has to name programs, and --program the one to train on")
+        by_others = chosen == "auto"
+        label = f"other than {', '.join(names)}" if by_others else chosen
+        found = self._make(
+            "near-misses", label, self.held_out(), {}, config, lambda by: by not in names if by_others else by == chosen
+        )
+        return found if found.accepted else self._none("no usable row by another program for held-out queries")
 
     def _none(self, reason: str) -> Written | None:
         self._run.manifest.note(no_boundary=reason)
@@ -139,13 +140,10 @@ class Negatives:
         sources = Sources(pairs, run.collection, run.encoder, mined, task_for(config), None, program)
         basis = [run.collection.fingerprint, run.encoder.fingerprint, [pair.query_id for pair in pairs], config.seed,
                  config.gates.model_dump(), config.generate.model_dump(), version("syneg-dspy")]  # fmt: skip
-        try:
-            if config.generate.given:
-                self._take(stem, path, sources, config, wanted, basis)
-            else:
-                self._write(stem, path, sources, config, basis)
-        finally:
-            run.close_lms()
+        if config.generate.given:
+            self._take(stem, path, sources, config, wanted, basis)
+        else:
+            self._write(stem, path, sources, config, basis)
         return Written(list(read_rows(path)), run.manifest.facts["negatives"][stem])
 
     def _take(
@@ -167,7 +165,8 @@ class Negatives:
                         todo="check query_id, and --program, which takes the rows of one program only",
                     )  # fmt: skip
                 line.note = f"{len(drafts)} for {len({d.pair.query_id for d in drafts})} queries, {stem}"
-            named = replace(sources, name=given.name)
+            by = ", ".join(sorted({draft.negative.program for draft in drafts}))
+            named = replace(sources, name=given.name if stem == "negatives" else f"{by} in {given.name}")
             self._keep(
                 stem, path, named, config, self._gated(drafts, sources, config, judge), "given", judge is not None
             )

@@ -172,7 +172,7 @@ class Run:
         return Roles(self.folder, self.config, self.progress)
 
     def close_lms(self) -> None:
-        """End the LMs, so that training has their memory; they are opened again when asked for again."""
+        """End the LMs; they are opened again when asked for again."""
         if "roles" in self.__dict__:
             self.roles.close()
 
