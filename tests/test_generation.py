@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import THINGS, FakeLM, write_negative
 from syneg.programs import Judge
 
+from syneg.browse import select
 from syneg.calibration import Labelled, calibrate
 from syneg.cli import cli
-from syneg.config import JudgeConfig, LMConfig, load_config
+from syneg.collection import Collection
+from syneg.config import GatesConfig, JudgeConfig, LMConfig, load_config
 from syneg.errors import BackendError, ConfigError, DataError
+from syneg.generation import Draft, compare
 from syneg.ledger import Ledger
 from syneg.lms import Writer
 from syneg.negatives import SMALL_PROGRAM, STRONG_PROGRAM
 from syneg.pipeline import Run
 from syneg.progress import Progress
-from syneg.storage import read_rows
+from syneg.records import GateVerdict, HardNegative, Pair
+from syneg.storage import read_rows, write_rows
 from syneg.strength import strength
 
 Settings = Callable[..., list[str]]
@@ -330,3 +335,37 @@ def test_prompts_and_inspect_show_what_there_is(
     ):
         assert says in str(CliRunner().invoke(cli, ["inspect", *args]).exception)
     assert "no negative fits" in CliRunner().invoke(cli, ["inspect", str(tmp_path / "run"), "--gate", "zzz"]).output
+
+
+def test_negatives_are_chosen_by_attribute(tmp_path: Path) -> None:
+    rows = [
+        {"query_id": "q", "accepted": True, "reason": "", "program": "p", "attributes": {"domain": domain}}
+        for domain in ("baking", "law", "baking")
+    ]
+    write_rows(tmp_path / "negatives.jsonl", rows)
+    found = select(tmp_path, accepted=None, reason=None, where={"domain": "baking"}, program=None)
+    assert [row["attributes"]["domain"] for row in found] == ["baking", "baking"]
+
+
+def test_a_text_near_a_copy_of_a_relevant_passage_is_rejected() -> None:
+    class Table:
+        degrees: ClassVar[dict[str, float]] = {
+            "query": 90,
+            "positive": 0,
+            "unjudged copy": 15,
+            "written": 30,
+            "fine": 60,
+        }
+
+        def encode(self, texts: list[str], role: str) -> np.ndarray:
+            angles = np.radians([self.degrees[text] for text in texts])
+            return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+    splits = {"train": ("q",), "dev": (), "confirm": (), "test": ()}
+    passages = {"d1": "positive", "d2": "unjudged copy"}
+    collection = Collection("t", passages, {"q": "query"}, {"q": {"d1": 1}}, splits)
+    pair = Pair("q", "query", "d1", "positive")
+    drafts = [Draft(pair, HardNegative(text, "p"), GateVerdict("")) for text in ("written", "fine")]
+    config = GatesConfig(positive_cosine=0.95, margin=0, floor=0)
+    found = compare(drafts, collection, Table(), config, judged=False)  # type: ignore[arg-type]
+    assert [draft.verdict.reason for draft in found] == ["near a relevant passage of the corpus", ""]

@@ -128,3 +128,22 @@ def test_the_compact_layout_ends_every_turn_with_the_request() -> None:
         ("assistant", json.dumps({"answer": "two"})),
         ("user", "question: Which?\nReply with JSON. answer: one word"),
     ]
+
+
+def test_a_model_that_takes_a_schema_is_sent_one(fake_lm: Callable[..., FakeLM], ledger: Callable[[], Ledger]) -> None:
+    server = fake_lm(lambda messages: (200, '{"answer": "blue"}'))
+    for model, has in (("openai/gpt-4o-mini", True), ("openai/fake", False)):
+        writer = Writer.open(config(server.url, model=model, adapter="json"), ledger())
+        assert ask(writer, "Which colour?")[0] == "blue"
+        sent = server.requests[-1].get("response_format", {})
+        assert (sent.get("type") == "json_schema") is has
+        assert ("answer" in json.dumps(sent)) is has
+
+
+def test_prices_are_those_of_litellm_and_unknown_is_not_free(
+    fake_lm: Callable[..., FakeLM], ledger: Callable[[], Ledger]
+) -> None:
+    server = fake_lm(lambda messages: (200, '{"answer": "blue"}'))
+    for model, usd in (("openai/gpt-4o-mini", (100 * 0.15 + 20 * 0.6) / 1e6), ("hosted_vllm/gpt-4o", None)):
+        _, call = ask(Writer.open(config(server.url, model=model, adapter="json"), ledger()), "Which?")
+        assert call.usd == (pytest.approx(usd) if usd else None)
