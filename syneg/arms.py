@@ -3,7 +3,7 @@
     arm("hybrid@ratio=0.7@temperature=0.02", config) → Arm(name="hybrid@ratio=0.7@…", kind="hybrid", config with both set)
 
 `kind` is one of sampling.ARMS. After it come settings of [mix] and [train] by their bare names, and `program`, so that any
-program and ratio can stand beside the others: all arms share what is the same between them.
+program and ratio can stand beside the others: all arms share what is the same between them. `seeds=3` are the first three.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .config import Config, MixConfig, TrainConfig, build_config, nearest, read_
 from .errors import ConfigError, collected
 from .sampling import ARMS, Filling
 
-_SHARED = ("pairs", "arms", "seeds", "dev_passages")
+_SHARED = ("pairs", "arms", "dev_passages")
 _FIELDS = {"mix": tuple(MixConfig.model_fields), "train": tuple(TrainConfig.model_fields)}
 
 
@@ -53,7 +53,7 @@ def arm(text: str, config: Config) -> Arm:
         key, sign, value = setting.partition("=")
         if not sign or key not in known:
             raise ConfigError(f"arm {text!r}: unknown setting {key!r}", todo=nearest(key, known))
-        tree[known[key]][key] = read_value(value)
+        tree[known[key]][key] = range(int(value)) if key == "seeds" and value.isdigit() else read_value(value)
     return Arm(text, kind, build_config(tree, where=f"arm {text!r}"))
 
 

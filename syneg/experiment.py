@@ -37,10 +37,6 @@ class Experiment:
         self.arms = arms(run.config)
         self._states: dict[int | str, Any] = {}
 
-    @property
-    def _seeds(self) -> tuple[int, ...]:
-        return self._run.config.train.seeds
-
     def _written(self, arm: Arm) -> Written:
         return self._run.negatives.of(arm.config.generate.program)
 
@@ -131,7 +127,7 @@ class Experiment:
         results = {BASE: [self._evaluated(BASE, self._run.encoder.fingerprint, None)]}
         for arm in self.arms:
             results[arm.name] = []
-            for seed in self._seeds:
+            for seed in arm.config.train.seeds:
                 folder, _ = self.trained(arm, seed)
                 name = arm.file_name(seed)
                 results[arm.name].append(self._evaluated(name, self._run.manifest.key(f"train {name}") or "", folder))
@@ -164,7 +160,7 @@ class Experiment:
         found = {BASE: [self._at_boundary(BASE, self._run.encoder.fingerprint, None, self.results[BASE][0])]}
         for arm in self.arms:
             found[arm.name] = []
-            for seed, result in zip(self._seeds, self.results[arm.name], strict=True):
+            for seed, result in zip(arm.config.train.seeds, self.results[arm.name], strict=True):
                 name = arm.file_name(seed)
                 key = self._run.manifest.key(f"train {name}") or ""
                 found[arm.name].append(self._at_boundary(name, key, self._run.folder / "models" / name, result))
@@ -209,7 +205,7 @@ class Experiment:
     def verdict(self) -> dict[str, Any]:
         """All of verdict.json; saves the best model on dev in best/."""
         run = self._run
-        found = verdict(self.results, self.boundary, run.collection, run.config.evaluate.alpha, seeds=self._seeds)
+        found = verdict(self.results, self.boundary, run.collection, run.config.evaluate.alpha)
         found["generation"] = self.generation
         found["source_probe"] = self.probe()
         if self.near_misses is not None:
@@ -220,7 +216,7 @@ class Experiment:
             found["no_boundary"] = run.manifest.facts["no_boundary"]
         for arm in self.arms:
             row = found["arms"][arm.name]
-            row["training"] = [self.trained(arm, seed)[1] for seed in self._seeds]
+            row["training"] = [self.trained(arm, seed)[1] for seed in arm.config.train.seeds]
             row["seconds"] = sum(t["seconds"] for t in row["training"]) / len(row["training"])
             facts = (
                 self._written(arm).facts if arm.wants_synthetic else {"input_tokens": 0, "output_tokens": 0, "usd": 0.0}
@@ -238,8 +234,8 @@ class Experiment:
             run.encoder.model.save(str(draft), create_model_card=False)
         else:
             scores: list[float] = found["arms"][best]["dev_by_seed"]
-            seed = self._seeds[max(range(len(scores)), key=lambda i: scores[i])]
             arm = next(arm for arm in self.arms if arm.name == best)
+            seed = arm.config.train.seeds[max(range(len(scores)), key=lambda i: scores[i])]
             shutil.copytree(run.folder / "models" / arm.file_name(seed), draft)
         shutil.rmtree(target, ignore_errors=True)
         draft.replace(target)

@@ -78,7 +78,7 @@ class Run:
         return {
             arm.file_name(seed): self.experiment.trained(arm, seed)[1]
             for arm in self.experiment.arms
-            for seed in self.config.train.seeds
+            for seed in arm.config.train.seeds
         }
 
     def _show_evaluate(self) -> dict[str, Any]:

@@ -19,6 +19,8 @@ def test_an_arm_has_settings_of_its_own() -> None:
     assert (found.config.generate.program, found.config.train.curriculum) == ("my.module:Mine", True)
     assert found.config.train.learning_rate == 1e-5
     assert config.mix.ratio == 0.5
+    assert arm("bm25@seeds=3", config).config.train.seeds == (0, 1, 2)
+    assert arm("bm25@seeds=[4, 7]", config).config.train.seeds == (4, 7)
     assert found.file_name(3) == "hybrid@ratio=0.7@temperature=0.02@program=my.module-Mine@curriculum=true-3"
     assert found.wants_synthetic
     assert not arm("hybrid@ratio=0", config).wants_synthetic
@@ -32,7 +34,7 @@ def test_an_arm_has_settings_of_its_own() -> None:
         ("hybrid@ratoi=1", "unknown setting 'ratoi'; did you mean 'ratio'"),
         ("hybrid@ratio", "unknown setting 'ratio'"),
         ("hybrid@ratio=-1", r"1 wrong setting\(s\) in arm 'hybrid@ratio=-1'"),
-        ("hybrid@seeds=[1]", "unknown setting 'seeds'"),
+        ("hybrid@pairs=9", "unknown setting 'pairs'"),
     ],
 )
 def test_a_wrong_arm_is_told(text: str, says: str) -> None:

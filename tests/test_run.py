@@ -304,13 +304,13 @@ def test_the_boundary_test_stands_in_the_verdict(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:
     server = fake_lm()
-    more = {"boundary.queries": 9, "boundary.program": "no_reflection", "train.seeds": [0, 1], "train.arms": '["mined", "hybrid", "hybrid@ratio=1.0"]'}  # fmt: skip
+    more = {"boundary.queries": 9, "boundary.program": "no_reflection", "train.seeds": [0, 1], "train.arms": '["mined", "hybrid", "hybrid@ratio=1.0@seeds=1"]'}  # fmt: skip
     found = run(tmp_path / "run", settings(server.url, **more))
     assert found["near_misses"]["program"] == "no_reflection"
     assert 0 < found["near_misses"]["covered"] <= 9
     held_out = {row["query_id"] for row in read_rows(tmp_path / "run" / "near-misses.jsonl")}
     assert not held_out & {row["query_id"] for row in read_rows(tmp_path / "run" / "mined.jsonl")}
-    for arm in ("base", "mined", "hybrid", "hybrid@ratio=1.0"):
+    for arm in ("base", "mined", "hybrid", "hybrid@ratio=1.0@seeds=1"):
         low, high = found["arms"][arm]["boundary"]["accuracy_interval"]
         assert 0 <= low <= found["arms"][arm]["boundary"]["accuracy"] <= high <= 1
         assert found["arms"][arm]["boundary"]["ndcg@10"] <= 1
