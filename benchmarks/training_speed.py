@@ -37,7 +37,7 @@ from syneg.pipeline import Run
 from syneg.presets import FAST
 from syneg.progress import Progress
 from syneg.records import Instance
-from syneg.training import Job, train
+from syneg.training import Job, learning_rate, train
 
 COLUMNS = ("anchor", "positive", "negative_1", "negative_2", "negative_3")
 
@@ -58,8 +58,8 @@ def stock(rows: list[Instance], config: Config, folder: Path, steps: int) -> tup
     model = Encoder.load(config.encoder).model
     texts = [(row.pair.query, row.pair.positive, *row.negatives) for row in rows]
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=config.train.batch_size, bf16=True, use_cpu=True,
-        learning_rate=config.train.learning_rate, save_strategy="no", logging_strategy="no", report_to="none",
+        output_dir=str(folder), max_steps=steps, warmup_steps=round(steps * config.train.warmup), per_device_train_batch_size=config.train.batch_size, bf16=True, use_cpu=True,
+        learning_rate=learning_rate(config.train, model), save_strategy="no", logging_strategy="no", report_to="none",
         disable_tqdm=True, seed=0, dataloader_pin_memory=False,
     )  # fmt: skip
     clock = Clock()

@@ -154,6 +154,8 @@ class MixConfig(_Section):
 class TrainConfig(_Section):
     """`pairs`: train pairs used by every arm (0 = all); `evals`: dev evaluations per run, for the early stop.
 
+    `learning_rate` `auto` goes by the size of the encoder (`syneg.training.learning_rate`).
+
     `arms`: see `syneg.arms`. `guide`: in-batch texts that the base encoder puts over this share of the positive's score
     are masked (0 = off). `regulariser` and `distil` weigh what `syneg.loss` adds under these names. `curriculum`: rows from
     easy to hard. `alphas`: shares of the tuned weights to try on dev, mixed with those of the base; 1 alone leaves them as
@@ -166,10 +168,10 @@ class TrainConfig(_Section):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     epochs: Annotated[float, Field(gt=0)] = 1.0
     batch_size: Positive = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     warmup: Fraction = 0.1
     temperature: Annotated[float, Field(gt=0)] = 0.05
-    dropout: Fraction = 0.1
+    dropout: Fraction = 0.0
     evals: Positive = 2
     patience: Positive = 2
     dev_passages: Positive = 1000

@@ -16,7 +16,7 @@ from syneg.frozen import FrozenLayers
 from syneg.loss import embed_by_length
 from syneg.records import Instance, Pair
 from syneg.storage import read_json
-from syneg.training import Job, set_dropout, shares_by_third, train
+from syneg.training import Job, learning_rate, set_dropout, shares_by_third, train
 
 WORDS = [f"w{i}" for i in range(60)]
 
@@ -128,3 +128,16 @@ def test_shares_by_third() -> None:
     steps = [{"dense": 1.0}, {"dense": 0.5, "synthetic": 0.5}, {"synthetic": 1.0}]
     assert shares_by_third(steps) == [{"dense": 1.0, "synthetic": 0.0}, {"dense": 0.5, "synthetic": 0.5}, {"dense": 0.0, "synthetic": 1.0}]  # fmt: skip
     assert shares_by_third([]) == []
+
+
+def test_the_learning_rate_goes_by_size(bert: str) -> None:
+    class Sized(torch.nn.Module):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.empty(size, device="meta"))
+
+    auto = TrainConfig()
+    assert learning_rate(auto, Sized(22_700_000)) == pytest.approx(5e-5)
+    assert learning_rate(auto, Sized(335_000_000)) == pytest.approx(1.3e-5, rel=0.01)
+    assert learning_rate(TrainConfig(frozen_layers="half"), Sized(22_700_000)) == pytest.approx(1e-4)
+    assert learning_rate(TrainConfig(learning_rate=3e-5), Sized(10)) == 3e-5
