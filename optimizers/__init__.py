@@ -1,12 +1,16 @@
-"""Optimizers compile a program against downstream retrieval; `none` leaves it as it is.
+"""Optimizers compile a program against downstream retrieval.
 
-    OPTIMIZERS["none"](program) → the same program
+    Objective(…).score(negatives) → Score(gain=.012, error=.005, …)      what a set of negatives does to nDCG@10
+    run_recipe("gepa", Compiling(…)); choose(…) → [Candidate(…), …]      programs proposed, and the best of them
 
-All share one contract: a program in, a program out; the pipeline writes the result as `program.json` and `program.md`.
+A recipe proposes programs; a critic says of single answers what they are worth; the objective decides between programs;
+full training on the confirm split has the last word (`syneg.compile`).
 """
 
-from .none import leave
+from .compiling import Candidate, Compiling
+from .critic import Critic, Judgement
+from .objective import Objective, Score
+from .recipes import RECIPES, run_recipe
+from .search import choose
 
-OPTIMIZERS = {"none": leave}
-
-__all__ = ["OPTIMIZERS", "leave"]
+__all__ = ["RECIPES", "Candidate", "Compiling", "Critic", "Judgement", "Objective", "Score", "choose", "run_recipe"]

@@ -27,7 +27,7 @@ _KEYS = {
     "dataset": "collection.dataset", "corpus": "collection.corpus", "task": "collection.task", "seed": "seed",
     "encoder": "encoder.model", "lm": "lm.model", "api_base": "lm.api_base", "program": "generate.program",
     "pairs": "generate.pairs", "per_pair": "generate.per_pair", "concurrency": "lm.concurrency", "judge": "judge.use",
-    "judge_lm": "judge.model", "plan": "generate.plan", "given": "generate.given", "ratio": "mix.ratio", "negatives": "mix.negatives",
+    "judge_lm": "judge.model", "plan": "generate.plan", "given": "generate.given", "optimizer": "compile.optimizer", "compile_budget": "compile.calls", "reflection_lm": "compile.reflection", "ratio": "mix.ratio", "negatives": "mix.negatives",
 }  # fmt: skip
 
 
@@ -56,6 +56,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--judge", type=click.Choice(["auto", "on", "off"]), help="let an LM that passes calibration judge  [auto]"),
         click.option("--judge-lm", help="another LM as judge  [that of --lm]"),
         click.option("--plan", is_flag=True, default=None, help="let the LM name the domains, from a sample of the corpus"),
+        click.option("--optimizer", help="none, search, gepa, mipro, simba, copro or bootstrap: compile the program  [none]"),
+        click.option("--compile-budget", type=int, metavar="CALLS", help="LM calls that compiling may make  [600]"),
+        click.option("--reflection-lm", help="LM that proposes instructions  [that of --lm]"),
         click.option("--negatives", type=int, help="negatives per training instance  [3]"),
         click.option("--ratio", type=float, help="synthetic to retrieved inside an instance  [0.5]"),
         click.option("--arms", metavar="A,B,…", help="in-batch, bm25, mined, synthetic, dataset-mix, hybrid, each also with "
@@ -85,6 +88,7 @@ def _stage_command(name: str, stage: str, text: str) -> None:
 _stage_command("run", "verdict", "The whole path: collection, mine, generate, train, evaluate, verdict, report.")
 _stage_command("mine", "mine", "Hard negatives out of the corpus, into mined.jsonl.")
 _stage_command("calibrate-judge", "calibrate", "Hold the judge against labelled passages of the collection.")
+_stage_command("compile", "compile", "Optimize the program against retrieval, into program.json and program.md.")
 _stage_command("generate", "generate", "Synthetic hard negatives through the gates, into negatives.jsonl.")
 _stage_command("train", "train", "The encoders of all arms, into models/.")
 _stage_command("evaluate", "evaluate", "All arms over the whole corpus, into runs/*.trec.")
@@ -215,6 +219,9 @@ def _run_stage(stage: str, **flags: Any) -> None:
         coverage = coverage_table(found)
         click.echo(f"{_wrapped(generation_line(found) + '.')}\n" + (f"\n{coverage}\n" if coverage else ""))
         click.echo(f"negatives: {run.folder / 'negatives.jsonl'}; read them with: syneg-dspy inspect {run.folder}")
+    elif stage == "compile":
+        click.echo((run.folder / "program.md").read_text(encoding="utf-8").split("## Candidates")[0])
+        click.echo(f"program: {run.folder / 'program.json'}; all candidates: {run.folder / 'program.md'}")
     elif stage == "calibrate":
         click.echo(f"{found['lm']}\n{found['table']}")
     else:

@@ -185,6 +185,42 @@ class TrainConfig(_Section):
     processes: Positive = 1
 
 
+class CompileConfig(_Section):
+    """Compiling the program (`syneg.compile`): by what `optimizer`, on how many train `pairs`, with how many `proposals`.
+
+    `calls`, `tokens`, `usd` and `minutes` are hard limits (0 = none). `reflection` is the LM that proposes, the writer's if
+    not given. `threshold`: value of an answer from which it may become a demo. `confirm`: full training decides, with
+    `confirm_seeds` seeds.
+    """
+
+    optimizer: Literal["none", "search", "gepa", "mipro", "simba", "copro", "bootstrap"] = "none"
+    pairs: Annotated[int, Field(ge=4)] = 24
+    proposals: Positive = 8
+    calls: Count = 600
+    tokens: Count = 0
+    usd: Annotated[float, Field(ge=0)] = 0.0
+    minutes: Annotated[float, Field(ge=0)] = 30.0
+    reflection: str | None = None
+    reflection_tokens: Positive = 700
+    threshold: Fraction = 0.5
+    confirm: bool = True
+    confirm_seeds: Positive = 2
+
+
+class ProbeConfig(_Section):
+    """The stand-in for full training (`syneg.optimizers.probe`): the last `layers` layers, trained for `epochs` and at least
+    `steps`, in `folds` folds and with `seeds` seeds, scored over `passages` passages of at most `max_tokens` tokens."""
+
+    layers: Positive = 1
+    max_tokens: Positive = 128
+    passages: Positive = 1000
+    folds: Annotated[int, Field(ge=2)] = 2
+    seeds: Positive = 1
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    steps: Positive = 16
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+
+
 class BoundaryConfig(_Section):
     """The boundary test: near-misses for `queries` held-out queries (0 = off) by `program`; `auto` is one that no arm trains
     on."""
@@ -213,6 +249,8 @@ class Config(_Section):
     judge: JudgeConfig = JudgeConfig()
     mix: MixConfig = MixConfig()
     train: TrainConfig = TrainConfig()
+    compile: CompileConfig = CompileConfig()
+    probe: ProbeConfig = ProbeConfig()
     boundary: BoundaryConfig = BoundaryConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 

@@ -9,6 +9,7 @@ The corpus is what is relevant to the dev queries, what the untuned encoder find
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +35,12 @@ class DevSet:
     qrels: dict[str, dict[str, int]]
 
 
-def dev_set(encoder: Encoder, collection: Collection, size: int, seed: int) -> DevSet:
-    """The dev queries with `size` passages, or with all that are relevant where those are more."""
-    queries = {query_id: collection.queries[query_id] for query_id in collection.splits["dev"]}
+def dev_set(
+    encoder: Encoder, collection: Collection, size: int, seed: int, query_ids: Sequence[str] | None = None
+) -> DevSet:
+    """The dev queries (or `query_ids`) with `size` passages, or with all that are relevant where those are more."""
+    chosen_ids = collection.splits["dev"] if query_ids is None else query_ids
+    queries = {query_id: collection.queries[query_id] for query_id in chosen_ids}
     doc_ids = list(collection.passages)
     index = DenseIndex(doc_ids, encoder.encode(list(collection.passages.values()), "passage"))
     found = index.search(encoder.encode(list(queries.values()), "query"), _NEIGHBOURS)

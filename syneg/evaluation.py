@@ -9,6 +9,7 @@ As in BEIR, a passage with the id of the query does not count as found, unless i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .collection import Collection
@@ -28,13 +29,17 @@ class SplitResult:
 
 
 def evaluate_model(
-    encoder: Encoder, collection: Collection, depth: int, progress: Progress | None = None
+    encoder: Encoder,
+    collection: Collection,
+    depth: int,
+    progress: Progress | None = None,
+    splits: Sequence[str] = EVALUATED,
 ) -> dict[str, SplitResult]:
-    """Search all evaluated splits with `encoder`; a split without queries is left out."""
+    """Search all `splits` with `encoder`; a split without queries is left out."""
     doc_ids = list(collection.passages)
     index = DenseIndex(doc_ids, encoder.encode(list(collection.passages.values()), "passage", progress))
     results = {}
-    for split in EVALUATED:
+    for split in splits:
         query_ids = collection.splits[split]
         if not query_ids:
             continue

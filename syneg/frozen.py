@@ -43,14 +43,14 @@ class States:
 
 
 class FrozenLayers:
-    """Freezes `count` layers of `model` (a SentenceTransformer). Raises ConfigError for a model that is built otherwise."""
+    """Freezes the lower `count` layers of `model` (a SentenceTransformer), or all but -count. Raises ConfigError for a model that is built otherwise."""
 
     def __init__(self, model: Any, count: int | str, states: States | None = None) -> None:
         inner = getattr(model[0], "auto_model", None)
         layers = getattr(getattr(inner, "encoder", None), "layer", None)
         if inner is None or layers is None or not hasattr(inner, "embeddings"):
             raise ConfigError("this encoder has no layers that can be frozen", todo="set train.frozen_layers=0")
-        count = len(layers) // 2 if isinstance(count, str) else count
+        count = len(layers) // 2 if isinstance(count, str) else count if count >= 0 else len(layers) + count
         if not 0 < count < len(layers):
             raise ConfigError(
                 f"train.frozen_layers = {count}, and the encoder has {len(layers)} layers", todo="leave one to train"

@@ -132,25 +132,24 @@ def generate(
 
     def work(place: int) -> list[Draft]:
         pair = pairs[place]
-        shown = _cut(pair.positive, config.passage_words)
         positives = tuple(collection.passages[doc_id] for doc_id in sorted(collection.relevant(pair.query_id)))
-        mined = [replace(n, text=_cut(n.text, config.passage_words)) for n in candidates.get(pair.query_id, ())]
+        mined = candidates.get(pair.query_id, ())
         drafts: list[Draft] = []
         for attempt in range(config.attempts * config.per_pair):
             accepted = [draft.negative.text for draft in drafts if draft.verdict.accepted]
-            turn = (attempt + len(accepted)) % len(mined) if mined else 0
-            ask = {
-                "query": pair.query, "positive": shown, "task": definition, "candidates": (*mined[turn:], *mined[:turn]),
-                "attributes": tuple(space.sample(seed=seed, place=place, sibling=i) for i in range(len(accepted), config.per_pair)),
-            }  # fmt: skip
+            ask = ask_for(
+                pair, place, config, definition, space, mined, seed=seed, attempt=attempt, accepted=len(accepted)
+            )
             with (
                 task(pair.query_id, attempt) as current,
                 dspy.context(lm=writer.lm_for(attempt, len(ask["attributes"])), adapter=writer.adapter),
             ):
                 tries = _try(program, ask, current, health)
             for negative in _with_costs(tries, current, attempt, writer.identity):
-                parent = next((n.text for n in mined if n.doc_id == negative.parent_doc_id), None)
-                around = Surroundings(pair.query, positives, tuple(accepted), parent, len(shown.split()), profile)
+                parent = next((n.text for n in ask["candidates"] if n.doc_id == negative.parent_doc_id), None)
+                around = Surroundings(
+                    pair.query, positives, tuple(accepted), parent, len(ask["positive"].split()), profile
+                )
                 verdict = text_gates(negative, around, gates) if negative.text else GateVerdict(UNPARSEABLE)
                 drafts.append(Draft(pair, negative, verdict))
                 accepted += [negative.text] if verdict.accepted else []
@@ -167,6 +166,28 @@ def generate(
     return [draft for place in sorted(results) for draft in results[place]]
 
 
+def ask_for(
+    pair: Pair,
+    place: int,
+    config: GenerateConfig,
+    definition: str,
+    space: Space,
+    mined: Sequence[MinedNegative],
+    *,
+    seed: int,
+    attempt: int = 0,
+    accepted: int = 0,
+) -> dict[str, Any]:
+    """The inputs of a program for the `place`-th pair, of which `accepted` negatives are there already."""
+    cut = [replace(n, text=_cut(n.text, config.passage_words)) for n in mined]
+    turn = (attempt + accepted) % len(cut) if cut else 0
+    return {
+        "query": pair.query, "positive": _cut(pair.positive, config.passage_words), "task": definition,
+        "candidates": (*cut[turn:], *cut[:turn]),
+        "attributes": tuple(space.sample(seed=seed, place=place, sibling=i) for i in range(accepted, config.per_pair)),
+    }  # fmt: skip
+
+
 def _try(program: dspy.Module, ask: dict[str, Any], current: Task, health: _Health) -> list[HardNegative]:
     """One attempt; a failure is one empty negative, whose calls say what happened."""
     try:
@@ -174,7 +195,7 @@ def _try(program: dspy.Module, ask: dict[str, Any], current: Task, health: _Heal
     except SynegError:
         raise
     except PROGRAM_ERRORS as error:
-        _raise_what_ends_a_run(error)
+        raise_what_ends_a_run(error)
         if current.calls:  # the LM answered, the answer was no good
             health.answered()
         else:
@@ -198,7 +219,7 @@ def _nothing(program: dspy.Module, ask: dict[str, Any], why: str) -> HardNegativ
     return HardNegative("", program=type(program).__name__, attributes=ask["attributes"][0], reasoning=why)
 
 
-def _raise_what_ends_a_run(error: BaseException) -> None:
+def raise_what_ends_a_run(error: BaseException) -> None:
     """DSPy wraps whatever an engine raises; our own errors and a disk that cannot be written to are not the LM's."""
     cause: BaseException | None = error
     while cause is not None:
@@ -209,7 +230,7 @@ def _raise_what_ends_a_run(error: BaseException) -> None:
 
 def usable_error(error: BaseException, *, answered: bool) -> None:
     """Return when one of PROGRAM_ERRORS says only that an answer was no good; raise BackendError where the LM failed."""
-    _raise_what_ends_a_run(error)
+    raise_what_ends_a_run(error)
     if not answered:
         raise BackendError(
             f"the LM failed: {one_line(error)}", todo="check --lm, --api-base and the network"
@@ -333,7 +354,7 @@ def ask_all(
                 try:
                     said = judge(task=task_text, query=query, passage=passage)
                 except PROGRAM_ERRORS as error:
-                    _raise_what_ends_a_run(error)
+                    raise_what_ends_a_run(error)
                     health.answered() if current.calls else health.failed(error)
                     continue
             health.answered()

@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dspy.lm15 import Request, Response, response_from_openai_chat
 from dspy.utils.exceptions import LMConfigurationError
 
 from .adapters import CompactAdapter
+from .budget import Budget
 from .config import LMConfig
 from .errors import BackendError, ConfigError
 from .fetch import asset_named, fetch, sha256_of
@@ -54,13 +56,22 @@ class Writer:
 
     @classmethod
     def open(
-        cls, config: LMConfig, ledger: Ledger, *, log: Path | None = None, server_of: Writer | None = None
+        cls,
+        config: LMConfig,
+        ledger: Ledger,
+        *,
+        log: Path | None = None,
+        server_of: Writer | None = None,
+        repeats: bool = False,
     ) -> Writer:
         """Build the LM of `config`. Nothing is called and no server started yet; `server_of` shares its embedded server.
+        With `repeats` the same request asked again is another call; else it is answered from the ledger.
 
         Raises ConfigError for a model string or sampling that cannot be used, BackendError for missing weights.
         """
-        engine = LedgerEngine(config, ledger, log=log, server_of=server_of.engine if server_of else None)
+        engine = LedgerEngine(
+            config, ledger, log=log, server_of=server_of.engine if server_of else None, repeats=repeats
+        )
         try:
             lm = dspy.LM(
                 config.model, engine=engine, cache=False, num_retries=config.retries,
@@ -89,8 +100,16 @@ class LedgerEngine:
     """A DSPy engine: one request, one answer, from the ledger or through litellm."""
 
     def __init__(
-        self, config: LMConfig, ledger: Ledger, *, log: Path | None = None, server_of: LedgerEngine | None = None
+        self,
+        config: LMConfig,
+        ledger: Ledger,
+        *,
+        log: Path | None = None,
+        server_of: LedgerEngine | None = None,
+        repeats: bool = False,
     ) -> None:
+        self.budget: Budget | None = None
+        self._asked: Counter[str] | None = Counter() if repeats else None
         self.config, self._ledger, self._log, self._server_of = config, ledger, log, server_of
         self._lock, self._first, self._warm = threading.Lock(), threading.Lock(), False
         self._server: LocalServer | None = None
@@ -104,7 +123,7 @@ class LedgerEngine:
         """Answer a request; what happened is in the ledger before this returns or raises."""
         task = current_task()
         asked = plain_request(request)
-        key = fingerprint(self.identity, asked, task.attempt)
+        key = fingerprint(self.identity, asked, task.attempt, *self._repetition(asked))
         row = self._ledger.find(key)
         replayed = row is not None
         if row is None:
@@ -112,7 +131,7 @@ class LedgerEngine:
                    "prompt": fingerprint(asked), "error": None}  # fmt: skip
             start = time.monotonic()
             try:
-                row |= self._call(request)
+                row |= self._within_budget(request, asked)
             except Exception as error:
                 row |= {
                     "answer": "",
@@ -144,6 +163,30 @@ class LedgerEngine:
             },
             model=self.config.model,
         )
+
+    def _repetition(self, asked: dict[str, Any]) -> list[int]:
+        """Which time this is asked, for an LM whose every answer is to be new; [] the first time, and for others."""
+        if self._asked is None:
+            return []
+        with self._lock:
+            self._asked[fingerprint(asked)] += 1
+            count = self._asked[fingerprint(asked)]
+        return [count] if count > 1 else []
+
+    @property
+    def price_known(self) -> bool:
+        """Whether dollars can be counted."""
+        return self._gguf is not None or _price(self.config.model, 1000, 1000) is not None
+
+    def _within_budget(self, request: Request, asked: dict[str, Any]) -> dict[str, Any]:
+        if self.budget is None:
+            return self._call(request)
+        most = len(str(asked)) // 2, int(asked["config"].get("max_tokens") or self.config.max_tokens)
+        usd = 0.0 if self._gguf is not None else _price(self.config.model, *most) or 0.0
+        with self.budget.spend(tokens=sum(most), usd=usd) as settle:
+            row = self._call(request)
+            settle(row["input_tokens"] + row["output_tokens"], row["usd"] or 0.0)
+        return row
 
     def _call(self, request: Request) -> dict[str, Any]:
         response = self._answer(request)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from .collection import Collection, load_collection
 from .config import Config, to_toml
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .manifest import Manifest, version
 from .progress import Progress
 from .records import MinedNegative, Pair, fingerprint
-from .storage import RunLock, read_rows, write_json, write_rows, write_text
+from .storage import RunLock, read_json, read_rows, write_json, write_rows, write_text
 
 if TYPE_CHECKING:
     import dspy
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .negatives import Negatives
     from .roles import Roles
 
-STAGES = ("mine", "calibrate", "generate", "train", "evaluate", "verdict")
+STAGES = ("mine", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
 _PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
 
 
@@ -63,6 +63,14 @@ class Run:
         sources = Counter(n.source for found in self.mined.values() for n in found)
         skipped = self.manifest.facts["mine"]["skipped"]
         return {"queries": len(self.mined), "negatives": dict(sources), "skipped": skipped}
+
+    def _show_compile(self) -> dict[str, Any]:
+        if self.config.compile.optimizer == "none":
+            raise ConfigError(
+                "no optimizer is named", todo="give --optimizer search, gepa, mipro, simba, copro or bootstrap"
+            )
+        self.load_program(self.negatives.default_program)
+        return dict(read_json(self.folder / "compiled.json"))
 
     def _show_generate(self) -> dict[str, Any]:
         return self.negatives.of(self.config.generate.program).facts
@@ -177,14 +185,24 @@ class Run:
             self.roles.close()
 
     def load_program(self, name: str, prefix: str = "") -> dspy.Module:
-        """The compiled program; its state and its prompts are written down as PREFIXprogram.json and .md."""
+        """The program, compiled if it is that of the run; its state and its prompts are written down as PREFIXprogram.json
+        and .md."""
         from .lms import adapter_for
-        from .optimizers import OPTIMIZERS
         from .programs import load_program, program_markdown, state_of
 
-        program = OPTIMIZERS["none"](load_program(name))
-        write_json(self.folder / f"{prefix}program.json", state_of(program, name, adapter_for(self.config.lm)))
-        write_text(self.folder / f"{prefix}program.md", program_markdown(program, name))
+        program = load_program(name)
+        state, text = {}, ""
+        if self.config.compile.optimizer != "none" and not prefix:
+            from .compile import compiled, compiled_markdown
+
+            before, program = program, compiled(self, name, program)
+            found = read_json(self.folder / "compiled.json")
+            state = {"compiled": {key: found[key] for key in ("optimizer", "won", "confirmed", "used", "stopped")}}
+            text = compiled_markdown(found, before, program) + "\n"
+        saved = state_of(program, name, adapter_for(self.config.lm))
+        saved["manifest"] |= state
+        write_json(self.folder / f"{prefix}program.json", saved)
+        write_text(self.folder / f"{prefix}program.md", text + program_markdown(program, name))
         return program
 
     @cached_property

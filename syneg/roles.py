@@ -9,10 +9,13 @@ LMs are opened when first needed; `close` ends them, so that training has the me
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
+from .budget import Budget
 from .calibration import Calibration, calibrate, labelled_passages
 from .collection import Collection
 from .config import Config
@@ -53,9 +56,33 @@ class Roles:
         shared = self.writer if model == self.config.lm.model else None
         return Writer.open(lm, self.ledger, log=self.folder / "judge.log", server_of=shared)
 
+    @cached_property
+    def reflection(self) -> Writer:
+        """The LM that proposes instructions. The same question asked twice gets two answers."""
+        config = self.config.compile
+        model = config.reflection or self.config.lm.model
+        fetch_with_progress(model, self.progress)
+        lm = self.config.lm.model_copy(
+            update={"model": model, "temperature": 1.0, "max_tokens": config.reflection_tokens}
+        )
+        shared = self.writer if model == self.config.lm.model else None
+        return Writer.open(lm, self.ledger, log=self.folder / "reflection.log", server_of=shared, repeats=True)
+
+    @contextmanager
+    def limited(self, budget: Budget) -> Iterator[None]:
+        """While this is open, every call of writer and reflection LM has to fit into the budget."""
+        engines = [self.writer.engine, self.reflection.engine]
+        for engine in engines:
+            engine.budget = budget
+        try:
+            yield
+        finally:
+            for engine in engines:
+                engine.budget = None
+
     def close(self) -> None:
         """End what was opened; it is opened again when asked for again."""
-        for name in ("reader", "writer", "ledger"):
+        for name in ("reader", "reflection", "writer", "ledger"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()

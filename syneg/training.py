@@ -118,11 +118,7 @@ def _train(
     config = job.config
     model = Encoder.load(job.encoder).model  # a fresh copy: the base stays as it is
     set_dropout(model, config.dropout)
-    if model.device.type == "cpu" and job.encoder.max_tokens <= _EAGER_TOKENS:
-        # with bfloat16 matrix units plain attention is faster backwards than the fused kernel, on short texts
-        inner: Any = getattr(model[0], "auto_model", None)
-        if hasattr(inner, "set_attn_implementation"):
-            inner.set_attn_implementation("eager")
+    swift_attention(model)
     frozen = FrozenLayers(model, config.frozen_layers, states) if config.frozen_layers else None
     embed = frozen.embed if frozen else None
     loss = HybridInfoNCE(model, job.instances, job.relevant, config, _base_view(job, encoder), embed)
@@ -217,6 +213,14 @@ def set_dropout(model: SentenceTransformer, hidden: float) -> None:
         for child in module.children():
             if isinstance(child, nn.Dropout) and "Attention" in type(module).__name__:
                 child.p = 0.0
+
+
+def swift_attention(model: SentenceTransformer) -> None:
+    """On a CPU, for short texts, plain attention: it is faster backwards than the fused kernel there."""
+    inner: Any = getattr(model[0], "auto_model", None)
+    short = (model.max_seq_length or _EAGER_TOKENS + 1) <= _EAGER_TOKENS
+    if model.device.type == "cpu" and short and hasattr(inner, "set_attn_implementation"):
+        inner.set_attn_implementation("eager")
 
 
 def _base_view(job: Job, encoder: Encoder) -> BaseView | None:

@@ -1,0 +1,176 @@
+"""What one negative is worth, in a few milliseconds and in words: gates, figures, and its influence on held-out queries.
+
+    critic(pair, [HardNegative("We follow 112 giant planets …")])
+      → Judgement(value=.71, feedback="accepted. Cosine to the query .55, the positive's .61. Training on it helps …")
+
+Influence is first-order (TracIn, arXiv 2002.08484): with the probe trained on mined negatives, does a step that lowers the loss of the
+dev queries lower the loss of this pair with this negative, too? It is taken by moving the weights a little along the
+gradient of the dev loss, forth and back, and stands in units of what mined negatives spread. It sees hardness and
+whether what is learnt here helps elsewhere; a single negative cannot say what a whole set does, which is the objective's
+(`objective`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from syneg.collection import Collection
+from syneg.config import GatesConfig
+from syneg.corpus_profile import CorpusProfile
+from syneg.encoder import Encoder, Role
+from syneg.gates import Surroundings, text_gates
+from syneg.generation import Draft, compare
+from syneg.records import GateVerdict, HardNegative, Pair
+
+from .objective import Objective
+
+_NOTHING, _REJECTED, _FLOOR = 0.0, 0.1, 0.2
+_STEP = 0.01  # of the length of the weights
+_CONTEXT, _MINED = 16, 3
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`value` 0 (no answer) to 1, `feedback` in words, and the negative as it passed or failed the gates."""
+
+    value: float
+    feedback: str
+    draft: Draft | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        return self.draft is not None and self.draft.verdict.accepted
+
+
+class Critic:
+    """Judges negatives of the pairs of an objective. One at a time, from any thread."""
+
+    def __init__(self, objective: Objective, encoder: Encoder, collection: Collection, gates: GatesConfig) -> None:
+        self._objective, self._encoder, self._collection, self._gates = objective, encoder, collection, gates
+        self._profile = CorpusProfile.of(collection.passages.values())
+        self._kept: dict[tuple[str, str], Judgement] = {}
+        self._fixed: dict[tuple[str, int], np.ndarray] = {}
+        self._means: dict[str, float] = {}
+        self._ready = False
+
+    def __call__(self, pair: Pair, negatives: Sequence[HardNegative]) -> Judgement:
+        """The judgement of the first negative, which stands for the program's answer to this pair."""
+        if not negatives or not negatives[0].text.strip():
+            why = negatives[0].reasoning if negatives else ""
+            return Judgement(_NOTHING, f"no negative could be read from the answer. {why}".strip())
+        key = pair.query_id, negatives[0].text
+        with self._objective.lock:
+            if key not in self._kept:
+                self._kept[key] = self._judge(pair, negatives[0])
+            return self._kept[key]
+
+    def _judge(self, pair: Pair, negative: HardNegative) -> Judgement:
+        relevant = tuple(self._collection.passages[d] for d in sorted(self._collection.relevant(pair.query_id)))
+        around = Surroundings(pair.query, relevant, (), None, len(pair.positive.split()), self._profile)
+        draft = Draft(pair, negative, text_gates(negative, around, self._gates))
+        draft = compare([draft], self._collection, self._encoder, self._gates, judged=False)[0]
+        verdict, figures = draft.verdict, dict(draft.verdict.figures)
+        if not verdict.accepted:
+            return Judgement(_REJECTED, _rejection(verdict), draft, figures)
+        figures["influence"] = self.influence(pair, [negative.text])[0]
+        value = _FLOOR + (1 - _FLOOR) / (1 + math.exp(-figures["influence"]))
+        return Judgement(value, self._words(pair, figures), draft, figures)
+
+    def influence(self, pair: Pair, texts: Sequence[str]) -> list[float]:
+        """Of each text as a negative of `pair`, against its mined negatives, in standard deviations of mined ones."""
+        with self._objective.lock:
+            self._prepare()
+            return [(value - self._usual(pair)) / self._spread for value in self._raw(pair, texts)]
+
+    def _usual(self, pair: Pair) -> float:
+        """What mined negatives of the pair have on average."""
+        if pair.query_id not in self._means:
+            mined = [n.text for n in self._objective.mined(pair)[:_MINED]]
+            self._means[pair.query_id] = float(np.mean(self._raw(pair, mined))) if mined else 0.0
+        return self._means[pair.query_id]
+
+    def _prepare(self) -> None:
+        """Train the probe on mined negatives, and take the gradient of the dev loss there."""
+        if self._ready:
+            return
+        objective = self._objective
+        probe = objective.probe
+        probe.train(objective.instances({}, 0), seed=0)
+        middle = probe.weights()
+        gradient = probe.gradient(objective.dev_rows())
+        length = math.sqrt(sum(float((g**2).sum()) for g in gradient.values())) or 1.0
+        size = math.sqrt(sum(float((w**2).sum()) for w in middle.values()))
+        self._epsilon = _STEP * size
+        self._sides: list[dict[str, Tensor]] = [
+            {name: weights - sign * self._epsilon / length * gradient[name] for name, weights in middle.items()}
+            for sign in (1, -1)
+        ]
+        self._context = [pair.positive for pair in objective.pairs[:_CONTEXT]]
+        spread = [
+            value - self._usual(pair)
+            for pair in objective.pairs[:_CONTEXT]
+            for value in self._raw(pair, [n.text for n in objective.mined(pair)[:_MINED]])
+        ]
+        self._spread = float(np.std(spread)) or 1.0
+        self._ready = True
+
+    def _raw(self, pair: Pair, texts: Sequence[str]) -> list[float]:
+        """How much the loss of the pair with each text falls on the way down the dev loss."""
+        losses = []
+        for side, weights in enumerate(self._sides):
+            self._objective.probe.move(weights)
+            query = self._embedded((pair.query_id, side), [pair.query], "query")[0]
+            positive = self._embedded((f"+{pair.query_id}", side), [pair.positive], "passage")[0]
+            context = self._embedded(("", side), self._context, "passage")
+            own = self._objective.probe.embed(texts, "passage")
+            temperature = self._objective.temperature
+            scores = np.array([float(query @ positive), *(context @ query)]) / temperature
+            keep = np.array([True, *(text != pair.positive for text in self._context)])
+            rest = np.logaddexp.reduce(scores[keep])
+            losses.append([float(np.logaddexp(rest, float(v @ query) / temperature) - scores[0]) for v in own])
+        return [(up - down) / (2 * self._epsilon) for down, up in zip(*losses, strict=True)]
+
+    def _embedded(self, key: tuple[str, int], texts: Sequence[str], role: Role) -> np.ndarray:
+        if key not in self._fixed:
+            self._fixed[key] = self._objective.probe.embed(texts, role)
+        return self._fixed[key]
+
+    def _words(self, pair: Pair, figures: dict[str, float]) -> str:
+        near, positive = figures.get("query_cosine", 0.0), figures.get("positive_query_cosine", 0.0)
+        hard = "hard" if near > 0.8 * positive else "easy: it is on another matter" if near < 0.6 * positive else "fair"
+        sign = figures["influence"]
+        says = (
+            "Training on it helps held-out queries more than a mined negative does."
+            if sign > 0.25
+            else "Training on it helps held-out queries less than a mined negative does; it may answer the query in part, or be too far from it."
+            if sign < -0.25
+            else "Training on it helps held-out queries about as a mined negative does."
+        )
+        rank, wrong = self._objective.standing(pair)
+        return (
+            f"accepted. The encoder gives it {near:.2f} and the positive {positive:.2f} ({hard}). {says} "
+            f"The positive now ranks {rank}; the nearest wrong passage is: {wrong[:160]}"
+        )
+
+
+def _rejection(verdict: GateVerdict) -> str:
+    advice = {
+        "equals a positive": "Write another statement, not the positive again.",
+        "copies a positive": "Use words of your own; copy no phrase of the positive.",
+        "means the same as a positive": "It says what the positive says, so it is relevant. Change what is asked for.",
+        "near a relevant passage of the corpus": "It says what a relevant passage says. Change what is asked for.",
+        "over the margin of the positive": "The encoder finds it as near as the positive: it may be relevant. Change a requirement of the query.",
+        "too far from the query": "It is on another matter. Stay with the subject of the query.",
+        "repeats the query": "Do not repeat the query.",
+        "truncated": "Write less.",
+        "far longer than positive or corpus": "Keep to the length of the positive.",
+        "far shorter than positive or corpus": "Write about as much as the positive has.",
+    }.get(verdict.reason, "")
+    figure = "" if verdict.figure is None else f" ({verdict.figure:g}, limit {verdict.threshold:g})"
+    return f"rejected: {verdict.reason}{figure}. {advice}".strip()

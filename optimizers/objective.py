@@ -1,0 +1,153 @@
+"""What a set of negatives is worth: nDCG@10 of the probe trained with them, less that of the probe on mined ones alone.
+
+    objective = Objective(encoder, collection, pairs, mined, config)
+    objective.score({"q1": [HardNegative("We follow 112 giant planets …")], …})
+      → Score(gain=.012, error=.005, queries={"q7": .37, "q9": 0.0, …}, boundary=.08)
+
+Held out are the dev queries and, by folds, the train queries themselves; confirm and test are out of reach. Both sides of
+the difference share rows, folds, batches and seeds, and the difference is taken query by query, so that its standard
+error says what the queries leave open. Scores are kept by the content of the set. One at a time: the probe has one copy
+of the weights, and ranx takes one call at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from syneg.collection import Collection
+from syneg.config import Config
+from syneg.dev_set import dev_set
+from syneg.encoder import Encoder
+from syneg.errors import DataError
+from syneg.metrics import MAIN_METRIC
+from syneg.mining import mine
+from syneg.records import HardNegative, Instance, MinedNegative, Pair, fingerprint
+from syneg.sampling import mix
+
+from .probe import BOUNDARY, Probe
+
+Sets = Mapping[str, Sequence[HardNegative]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """`gain` in nDCG@10 over mined negatives alone, mean over the held-out `queries`, and its standard error; `boundary` is
+    the gain in boundary accuracy, None without near-misses."""
+
+    gain: float
+    error: float
+    queries: Mapping[str, float] = field(default_factory=dict)
+    boundary: float | None = None
+
+
+class Objective:
+    """Scores sets of negatives for `pairs` (train pairs). `near[query_id]` are near-misses for dev queries.
+
+    Raises DataError without dev queries, or for near-misses of queries that must not be seen here.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        collection: Collection,
+        pairs: Sequence[Pair],
+        mined: Mapping[str, Sequence[MinedNegative]],
+        config: Config,
+        near: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        own = [pair.query_id for pair in pairs]
+        dev = collection.splits["dev"]
+        unseen = {*collection.splits["confirm"], *collection.splits["test"]}
+        if not dev:
+            raise DataError("no dev queries to optimize against", todo="give the collection a dev split")
+        if foreign := unseen & {*own, *(near or {})}:
+            raise DataError(f"query {min(foreign)!r} is of confirm or test, which an objective must not see")
+        self.pairs, self._mined, self._config, self._near = list(pairs), mined, config, near or {}
+        self._encoder, self._collection = encoder, collection
+        held_out = dev_set(encoder, collection, config.probe.passages, config.seed, [*dev, *dict.fromkeys(own)])
+        self._standing = dict[str, tuple[int, str]]()
+        relevant = {q: [collection.passages[d] for d in sorted(collection.relevant(q))] for q in {*dev, *own}}
+        self.probe = Probe(encoder, held_out, relevant, config.train, config.probe)
+        self.lock = threading.RLock()  # of the probe's weights
+        self._kept: dict[str, Score] = {}
+
+    def score(self, negatives: Sets) -> Score:
+        """The score of `negatives[query_id]`, the texts that passed the gates; queries without some keep mined ones."""
+        key = fingerprint({q: [n.text for n in found] for q, found in sorted(negatives.items()) if found})
+        with self.lock:  # single flight: who asks for the same set waits for the first
+            if key not in self._kept:
+                self._kept[key] = self.compared([self.instances(negatives, s) for s in self._seeds])
+            return self._kept[key]
+
+    def instances(self, negatives: Sets, seed: int) -> list[Instance]:
+        """The rows that the probe trains on."""
+        settings = self._config.mix
+        weighed = {q: [(n, settings.weight) for n in found] for q, found in negatives.items()}
+        return mix(
+            self.pairs,
+            self._mined,
+            weighed,
+            arm="hybrid",
+            negatives=settings.negatives,
+            ratio=settings.ratio,
+            seed=seed,
+        )
+
+    def compared(self, rows: Sequence[Sequence[Instance]]) -> Score:
+        """The score of instances, one list for each seed of the probe."""
+        ours = self._values(rows)
+        gains = {metric: {q: ours[metric][q] - base for q, base in self._base[metric].items()} for metric in self._base}
+        found = np.array(list(gains[MAIN_METRIC].values()))
+        boundary = float(np.mean(list(gains[BOUNDARY].values()))) if gains[BOUNDARY] else None
+        return Score(float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found))), gains[MAIN_METRIC], boundary)
+
+    @property
+    def temperature(self) -> float:
+        return self._config.train.temperature
+
+    def mined(self, pair: Pair) -> Sequence[MinedNegative]:
+        """The mined negatives of a pair."""
+        return self._mined.get(pair.query_id, ())
+
+    def dev_rows(self) -> list[Instance]:
+        """The dev queries as rows with mined negatives, for the gradient of their loss."""
+        pairs = self._collection.pairs("dev")
+        found = mine(self._collection, pairs, self._encoder, self._config.mine).negatives
+        return mix(
+            pairs, found, {}, arm="mined", negatives=self._config.mix.negatives, ratio=0.0, seed=self._config.seed
+        )
+
+    def standing(self, pair: Pair) -> tuple[int, str]:
+        """The rank of the pair's best positive among all passages under the untuned encoder, and the first wrong one."""
+        if not self._standing:
+            doc_ids, passages = zip(*self._collection.passages.items(), strict=True)
+            vectors = self._encoder.encode(passages, "passage")
+            for one, query in zip(
+                self.pairs, self._encoder.encode([p.query for p in self.pairs], "query"), strict=True
+            ):
+                order = np.argsort(-(vectors @ query))
+                known = {*self._collection.relevant(one.query_id), one.query_id}
+                rank = next(
+                    i for i, place in enumerate(order, 1) if doc_ids[place] in self._collection.relevant(one.query_id)
+                )
+                wrong = next((passages[place] for place in order if doc_ids[place] not in known), "")
+                self._standing[one.query_id] = rank, wrong
+        return self._standing[pair.query_id]
+
+    @cached_property
+    def _base(self) -> dict[str, dict[str, float]]:
+        return self._values([self.instances({}, seed) for seed in self._seeds])
+
+    @property
+    def _seeds(self) -> range:
+        return range(self._config.seed, self._config.seed + self._config.probe.seeds)
+
+    def _values(self, rows: Sequence[Sequence[Instance]]) -> dict[str, dict[str, float]]:
+        """Per metric and query the mean over seeds."""
+        found = [self.probe.values(part, seed=s, near=self._near) for s, part in zip(self._seeds, rows, strict=True)]
+        return {m: {q: float(np.mean([one[m][q] for one in found])) for q in values} for m, values in found[0].items()}

@@ -1,0 +1,215 @@
+"""A stand-in for full training that takes seconds: the last layers of the encoder, on kept output of those below.
+
+    probe = Probe(encoder, held_out, relevant, TrainConfig(), ProbeConfig())
+    probe.values(instances, seed=0) → {"ndcg@10": {"q7": .63, "q9": 1.0, …}, "boundary": {}}
+
+Real encoder weights move, as in training, with the same loss, mix and batches; the output of the frozen layers is kept
+for every text that was seen, so only the first probe pays for it. The rows are divided into folds: each probe trains on
+all folds but one and is scored (nDCG@10 by ranx) on the held-out queries and on those of its own fold, so that a few hundred
+queries give a figure with a small error. With two sets of negatives and one seed everything else is the same: initial
+weights, batches, folds (common random numbers). How well it ranks sets of negatives as full training does is what
+benchmarks/objective_fidelity.py measures; a linear adapter on frozen embeddings does not (docs/lab_notes.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from syneg.batches import PlannedBatches, conflicts
+from syneg.config import ProbeConfig, TrainConfig
+from syneg.dev_set import DevSet
+from syneg.encoder import Encoder, Role
+from syneg.errors import ConfigError
+from syneg.frozen import FrozenLayers
+from syneg.loss import Embed, HybridInfoNCE
+from syneg.metrics import MAIN_METRIC, evaluate
+from syneg.records import Instance
+from syneg.search import DenseIndex
+from syneg.training import set_dropout, swift_attention
+
+_CHUNK = 32
+_DEPTH = 10
+BOUNDARY = "boundary"
+
+
+class Probe:
+    """Trains and scores the last `config.layers` layers, again and again from the same start.
+
+    `held_out` has all queries that can be scored, those of the rows too; `relevant[query_id]` are the texts known to be
+    relevant. An encoder without layers that can be frozen is trained whole.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        held_out: DevSet,
+        relevant: Mapping[str, Sequence[str]],
+        train: TrainConfig,
+        config: ProbeConfig,
+    ) -> None:
+        self._encoder, self._held_out, self._relevant = encoder, held_out, relevant
+        self._train, self._config = train, config
+        self._model: Any = Encoder.load(
+            encoder.config.model_copy(update={"max_tokens": min(encoder.config.max_tokens, config.max_tokens)})
+        ).model  # a fresh copy: the base stays as it is
+        set_dropout(self._model, 0.0)
+        swift_attention(self._model)
+        self._embed = self._frozen_part()
+        self._weights = {n: w for n, w in self._model.named_parameters() if w.requires_grad}
+        self._start = self.weights()
+
+    def _frozen_part(self) -> Embed:
+        try:
+            return FrozenLayers(self._model, -self._config.layers).embed
+        except ConfigError:
+            return lambda model, features: model(features)["sentence_embedding"]
+
+    def values(
+        self, instances: Sequence[Instance], *, seed: int, near: Mapping[str, Sequence[str]] | None = None
+    ) -> dict[str, dict[str, float]]:
+        """`ndcg@10` of each held-out query, its mean over the probes that did not train on it, and, for those with
+        near-misses in `near`, `boundary`: the share of them that scores under the positive."""
+        folds = self._config.folds
+        trained_on = {row.pair.query_id: fold_of(row.pair.query_id, folds) for row in instances}
+        sums: dict[str, dict[str, list[float]]] = {MAIN_METRIC: {}, BOUNDARY: {}}
+        for fold in range(folds):
+            rows = [row for row in instances if trained_on[row.pair.query_id] != fold]
+            if not rows:
+                continue
+            self.train(rows, seed=seed)
+            scored = [q for q in self._held_out.queries if trained_on.get(q, fold) == fold]
+            found = {MAIN_METRIC: self.score(scored), BOUNDARY: self.boundary(scored, near or {})}
+            for metric, values in found.items():
+                for query_id, value in values.items():
+                    sums[metric].setdefault(query_id, []).append(value)
+        return {metric: {q: float(np.mean(v)) for q, v in found.items()} for metric, found in sums.items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the weights that are trained."""
+        return {name: weights.detach().clone() for name, weights in self._weights.items()}
+
+    def move(self, weights: Mapping[str, Tensor]) -> None:
+        """Set the weights that are trained."""
+        with torch.no_grad():
+            for name, own in self._weights.items():
+                own.copy_(weights[name])
+
+    def gradient(self, rows: Sequence[Instance]) -> dict[str, Tensor]:
+        """Of the mean loss over `rows`, at the weights as they are."""
+        loss = self._loss(rows)
+        self._model.eval()
+        size = self._train.batch_size
+        sums = {name: torch.zeros_like(weights) for name, weights in self._weights.items()}
+        for start in range(0, len(rows), size):
+            batch = list(range(start, min(start + size, len(rows))))
+            with self._encoder.autocast():
+                value = loss(self._columns([rows[i] for i in batch]), torch.tensor(batch))
+            grads = torch.autograd.grad(value, list(self._weights.values()), allow_unused=True)
+            for name, grad in zip(self._weights, grads, strict=True):
+                if grad is not None:
+                    sums[name] += grad * (len(batch) / len(rows))
+        return sums
+
+    def _loss(self, rows: Sequence[Instance]) -> HybridInfoNCE:
+        config = self._train.model_copy(update={"guide": 0.0, "distil": 0.0, "cached_chunk": 0})
+        return HybridInfoNCE(self._model, rows, self._relevant, config, embed=self._embed)
+
+    def train(self, rows: Sequence[Instance], *, seed: int) -> None:
+        """Set the weights to the start and train them on `rows`."""
+        self.move(self._start)
+        loss = self._loss(rows)
+        plan = {"batch_size": self._train.batch_size, "seed": seed, "hardness": None}
+        sampler = PlannedBatches(rows, conflicts(rows, self._relevant), plan)
+        steps = max(self._config.steps, round(len(sampler) * self._config.epochs))
+        optimizer = torch.optim.AdamW(self._weights.values(), lr=self._config.learning_rate, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+        self._model.train()
+        done = epoch = 0
+        while done < steps:
+            sampler.set_epoch(epoch)
+            for batch in sampler:
+                if done == steps:
+                    break
+                with self._encoder.autocast():
+                    value = loss(self._columns([rows[i] for i in batch]), torch.tensor(batch))
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()
+                torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0)
+                optimizer.step()
+                schedule.step()
+                done += 1
+            epoch += 1
+
+    def score(self, query_ids: Sequence[str]) -> dict[str, float]:
+        """nDCG@10 of each query under the weights as they are."""
+        ranking = self.ranking(query_ids)
+        return evaluate(self._held_out.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC]
+
+    def boundary(self, query_ids: Sequence[str], near: Mapping[str, Sequence[str]]) -> dict[str, float]:
+        """For each query with near-misses the share of them that scores under its best positive."""
+        wanted = [query_id for query_id in query_ids if near.get(query_id)]
+        if not wanted:
+            return {}
+        found = {}
+        for query_id, vector in zip(
+            wanted, self.embed([self._held_out.queries[q] for q in wanted], "query"), strict=True
+        ):
+            relevant = [
+                self._held_out.passages[d]
+                for d, grade in self._held_out.qrels[query_id].items()
+                if grade > 0 and d in self._held_out.passages
+            ]
+            positive = float((self.embed(relevant, "passage") @ vector).max())
+            found[query_id] = float(np.mean(self.embed(list(near[query_id]), "passage") @ vector < positive))
+        return found
+
+    def ranking(self, query_ids: Sequence[str]) -> dict[str, dict[str, float]]:
+        """The passages nearest to each query, with their cosines."""
+        doc_ids = list(self._held_out.passages)
+        passages = self.embed(list(self._held_out.passages.values()), "passage")
+        queries = self.embed([self._held_out.queries[q] for q in query_ids], "query")
+        hits = DenseIndex(doc_ids, passages).search(queries, _DEPTH + 1)
+        return {
+            query_id: dict([(d, s) for d, s in found if d != query_id or d in self._held_out.qrels[query_id]][:_DEPTH])
+            for query_id, found in zip(query_ids, hits, strict=True)
+        }
+
+    def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
+        """Embeddings (n, dim) float32 of length 1 under the weights as they are."""
+        self._model.eval()
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        found: list[Any] = [None] * len(texts)
+        with torch.no_grad(), self._encoder.autocast():
+            for start in range(0, len(order), _CHUNK):
+                places = order[start : start + _CHUNK]
+                vectors = self._embed(self._model, self._features([texts[place] for place in places], role))
+                for place, vector in zip(places, torch.nn.functional.normalize(vectors.float(), dim=-1), strict=True):
+                    found[place] = vector.cpu().numpy()
+        return np.stack(found)
+
+    def _columns(self, rows: Sequence[Instance]) -> list[dict[str, Tensor]]:
+        texts = [[row.pair.positive for row in rows]]
+        texts += [list(column) for column in zip(*(row.negatives for row in rows), strict=True)]
+        queries = self._features([row.pair.query for row in rows], "query")
+        return [queries, *(self._features(column, "passage") for column in texts)]
+
+    def _features(self, texts: Sequence[str], role: Role) -> dict[str, Tensor]:
+        features: dict[str, Tensor] = self._model.preprocess(list(texts), prompt=self._encoder.prompts[role] or None)
+        return features
+
+
+def fold_of(query_id: str, folds: int) -> int:
+    """The fold of a query, by a hash of its id."""
+    return int(hashlib.sha256(query_id.encode()).hexdigest(), 16) % folds
+
+
+def _rate(step: int, steps: int) -> float:
+    """Linear up over a tenth of the steps, then linear down."""
+    warmup = max(1, steps // 10)
+    return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))

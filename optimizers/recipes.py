@@ -1,0 +1,135 @@
+"""DSPy's optimizers as recipes: each proposes programs by the critic's value of single answers, under one budget.
+
+    RECIPES["copro"](compiling)     every program that it runs is in compiling.register afterwards
+
+The sizes are ours: DSPy's own presets want thousands of calls. What they return is not used; the objective decides among
+all that they tried (`search.choose`). `none` proposes nothing. gepa and search are in modules of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from syneg.errors import BackendError, BudgetError
+
+from .compiling import Compiling
+
+Recipe = Callable[[Compiling], None]
+_NEVER = 10**6  # errors until an optimizer gives up; unreadable answers score 0 instead
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what optimizers print and log away from the user; their results are in the register."""
+    loggers = [logging.getLogger(name) for name in ("dspy", "optuna", "gepa")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def run_recipe(name: str, compiling: Compiling) -> str:
+    """Run a recipe to its end or to that of the budget; returns why it stopped early, or ""."""
+    try:
+        with compiling.context():
+            RECIPES[name](compiling)
+    except Exception as error:
+        if not compiling.budget.spent:
+            raise
+        return str(error) if isinstance(error, BudgetError) else compiling.budget.spent
+    return compiling.budget.spent
+
+
+def none(compiling: Compiling) -> None:
+    """Proposes nothing: the program as its author wrote it."""
+
+
+def copro(compiling: Compiling) -> None:
+    """COPRO: instructions by coordinate ascent, each round shown the scores of the last."""
+    from dspy.teleprompt import COPRO
+
+    breadth = max(2, compiling.config.proposals // (2 * len(compiling.student.predictors())))
+    optimizer = COPRO(
+        prompt_model=compiling.reflection.lm, metric=compiling.metric, breadth=breadth, depth=2, init_temperature=1.0
+    )
+    with quiet():
+        optimizer.compile(compiling.student, trainset=compiling.trainset, eval_kwargs=_evaluation(compiling))
+
+
+def mipro(compiling: Compiling) -> None:
+    """MIPROv2: instructions and demos together, by Bayesian search (needs optuna, the extra `mipro`)."""
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise BackendError("mipro needs optuna", todo="pip install 'syneg-dspy[mipro]'") from error
+    from dspy.teleprompt import MIPROv2
+
+    optimizer = MIPROv2(
+        metric=compiling.metric, prompt_model=compiling.reflection.lm, task_model=compiling.writer.lm, auto=None,
+        num_candidates=max(2, compiling.config.proposals // 3), max_bootstrapped_demos=2, max_labeled_demos=0,
+        num_threads=compiling.writer.engine.config.concurrency, max_errors=_NEVER, seed=compiling.seed,
+    )  # fmt: skip
+    half = max(1, len(compiling.trainset) // 2)
+    with quiet():
+        optimizer.compile(
+            compiling.student, trainset=compiling.trainset[:half], valset=compiling.trainset[half:] or compiling.trainset,
+            num_trials=compiling.config.proposals, minibatch=False, seed=compiling.seed,
+        )  # fmt: skip
+
+
+def simba(compiling: Compiling) -> None:
+    """SIMBA: rules and demos out of the answers to one query that differ most in value."""
+    from dspy.teleprompt import SIMBA
+
+    size = max(2, min(8, len(compiling.trainset)))
+    candidates = max(2, min(4, compiling.config.proposals // 3))
+    optimizer = SIMBA(
+        metric=compiling.metric, bsize=size, num_candidates=candidates, max_demos=2, prompt_model=compiling.reflection.lm,
+        max_steps=max(1, compiling.config.proposals // (candidates + 1)), num_threads=compiling.writer.engine.config.concurrency,
+    )  # fmt: skip
+    student = compiling.student.deepcopy()
+    student.set_lm(compiling.writer.lm)
+    with quiet():
+        optimizer.compile(student, trainset=compiling.trainset, seed=compiling.seed)
+
+
+def bootstrap(compiling: Compiling) -> None:
+    """Bootstrapped demos with random search: the program's own good answers as examples; instructions stay."""
+    from dspy.teleprompt import BootstrapFewShotWithRandomSearch
+
+    optimizer = BootstrapFewShotWithRandomSearch(
+        metric=compiling.metric, max_bootstrapped_demos=3, max_labeled_demos=0, max_rounds=1,
+        num_candidate_programs=max(1, compiling.config.proposals - 3), num_threads=compiling.writer.engine.config.concurrency, max_errors=_NEVER,
+    )  # fmt: skip
+    with quiet():
+        optimizer.compile(compiling.student, trainset=compiling.trainset, valset=compiling.trainset)
+
+
+def _evaluation(compiling: Compiling) -> dict[str, object]:
+    return {"num_threads": compiling.writer.engine.config.concurrency, "display_progress": False}
+
+
+def _gepa(compiling: Compiling) -> None:
+    from .reflective import gepa
+
+    gepa(compiling)
+
+
+def _search(compiling: Compiling) -> None:
+    from .search import search
+
+    search(compiling)
+
+
+RECIPES: dict[str, Recipe] = {
+    "none": none, "search": _search, "gepa": _gepa, "mipro": mipro, "simba": simba, "copro": copro, "bootstrap": bootstrap,
+}  # fmt: skip

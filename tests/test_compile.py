@@ -1,0 +1,170 @@
+"""Every recipe to the end, driven by a scripted LM over HTTP; a planted case that each of them has to find."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ACTIONS, THINGS, FakeLM
+from syneg.optimizers import RECIPES, Objective
+from syneg.optimizers.guards import check_floor, copies_corpus
+from syneg.programs import load_program
+
+from syneg.budget import Budget
+from syneg.config import load_config
+from syneg.errors import BudgetError, ConfigError, DataError
+from syneg.pipeline import Run
+from syneg.progress import Progress
+from syneg.records import HardNegative
+from syneg.storage import read_json, read_rows
+
+GOOD = "Write about the same action on another thing: a NEARMISS."
+
+
+def query_in(text: str) -> tuple[str, str]:
+    """The last "ACTION a THING" of a prompt, which is the query asked about."""
+    return re.findall(rf"({'|'.join(ACTIONS)}) a ({'|'.join(THINGS)})", text)[-1]
+
+
+def negative_for(text: str) -> str:
+    """False ones, which say what the positive says, until the prompt (instruction or demos) shows how."""
+    action, thing = query_in(text)
+    other = THINGS[(THINGS.index(thing) + 3) % len(THINGS)]
+    lucky = (ACTIONS.index(action) + THINGS.index(thing)) % 4 == 0
+    if "NEARMISS" in text or lucky:
+        return f"slowly and twice it is to {action} the {other} again NEARMISS"
+    return f"slowly, to {action} the {thing}: again and again it is {action}"
+
+
+def scripted(messages: list[dict[str, Any]]) -> tuple[int, str]:
+    """Reads which fields are asked for, and fills them."""
+    text = "\n".join(str(m["content"]) for m in messages)
+    if (
+        "hard_negative" in text
+        and "proposed_instruction" not in text
+        and "better_instruction" not in text
+        and "```" not in text[-600:]
+    ):
+        return 200, json.dumps({"hard_negative": negative_for(text)})
+    values = {
+        "proposed_instruction": GOOD, "proposed_prefix_for_output_field": "Passage:", "better_instruction": GOOD,
+        "observations": "Queries about things.", "summary": "Things.", "program_description": "It writes.", "module_description": "It writes.",
+        "discussion": "Some are false.", "module_advice": {"program.write": GOOD, "write": GOOD, "program": GOOD, "self": GOOD},
+    }  # fmt: skip
+    asked = {name: value for name, value in values.items() if name in text}
+    if asked:
+        return 200, json.dumps(asked)
+    return 200, f"```\n{GOOD}\n```"
+
+
+@pytest.fixture
+def opened(tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM]) -> Callable[..., Run]:
+    def build(answer: Callable[..., Any] = scripted, **more: object) -> Run:
+        server = fake_lm(answer)
+        values = {"lm.adapter": "json", "compile.pairs": 24, "compile.proposals": 6, "compile.threshold": 0.4, "probe.steps": 16, "probe.passages": 96,
+                  "probe.learning_rate": 0.01, "gates.positive_cosine": 0, "train.evals": 1, "compile.confirm_seeds": 1, **more}  # fmt: skip
+        run = Run(tmp_path / "run", load_config(None, settings(server.url, **values)), Progress(quiet=True))
+        run.server = server  # type: ignore[attr-defined]
+        return run
+
+    return build
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "none"])
+def test_every_recipe_finds_the_planted_instruction(recipe: str, opened: Callable[..., Run]) -> None:
+    if recipe == "mipro":
+        pytest.importorskip("optuna")
+    run = opened(**{"compile.optimizer": recipe, "compile.confirm": "false"})
+    found = run.until("compile")
+    first, best = found["candidates"][0], max(found["candidates"], key=lambda c: c["gain"] or -1)
+    assert found["won"], [(c["critic"], c["gain"]) for c in found["candidates"]]
+    assert best["critic"] > first["critic"] and best["gain"] > first["gain"]
+    saved = read_json(run.folder / "program.json")
+    assert saved["manifest"]["compiled"]["optimizer"] == recipe
+    assert "NEARMISS" in json.dumps(saved)
+    again = load_program(str(run.folder / "program.json"))
+    assert [p.signature.instructions for p in again.predictors()] == [
+        saved[n]["signature"]["instructions"] for n, _ in again.named_predictors()
+    ]
+    calls = len(run.server.requests)  # type: ignore[attr-defined]
+    assert run.until("compile")["won"] and len(run.server.requests) == calls  # type: ignore[attr-defined]
+
+
+def test_the_path_goes_through_the_compiled_program(opened: Callable[..., Run]) -> None:
+    run = opened(**{"compile.optimizer": "search", "compile.proposals": 3})
+    found = run.until("verdict")
+    compiled = read_json(run.folder / "compiled.json")
+    assert compiled["confirmed"]["queries"] > 0
+    assert compiled["won"] == (compiled["confirmed"]["mean"][0] > compiled["confirmed"]["mean"][1])
+    assert "```diff" in (run.folder / "program.md").read_text() or not compiled["won"]
+    assert found["best"]
+
+
+def test_a_killed_compilation_goes_on_from_the_ledger(opened: Callable[..., Run]) -> None:
+    run = opened(**{"compile.optimizer": "search", "compile.confirm": "false"})
+    whole = run.until("compile")
+    calls = len(run.server.requests)  # type: ignore[attr-defined]
+    log = run.folder / "ledger" / "calls.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[: len(lines) // 2]))
+    (run.folder / "compiled.json").unlink()
+    again = Run(run.folder, run.config, Progress(quiet=True)).until("compile")
+    assert [c["instructions"] for c in again["candidates"]] == [c["instructions"] for c in whole["candidates"]]
+    assert len(run.server.requests) - calls <= len(lines) - len(lines) // 2  # type: ignore[attr-defined]
+
+
+def test_the_budget_is_a_hard_cap(opened: Callable[..., Run]) -> None:
+    run = opened(**{"compile.optimizer": "copro", "compile.calls": 40, "compile.confirm": "false"})
+    found = run.until("compile")
+    assert found["stopped"].startswith(("the budget is spent", "calls"))
+    assert len([r for r in read_rows(run.folder / "ledger" / "calls.jsonl") if r["error"] is None]) <= 40
+
+
+def test_a_budget_that_finds_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"10 calls allow gepa to try 1 programs; 3 are the least"):
+        check_floor("gepa", calls=10, per_program=8, least=3)
+
+
+def test_budget() -> None:
+    budget = Budget(tokens=100)
+    with budget.spend(tokens=80) as settle:
+        with pytest.raises(BudgetError, match="tokens: 80 of 100"), budget.spend(tokens=30):
+            pass
+        settle(20, 0.0)
+    assert budget.used == {"calls": 1.0, "tokens": 20.0, "usd": 0.0}
+    with pytest.raises(BudgetError), budget.spend(tokens=1):  # spent stays spent
+        pass
+
+
+def test_copying_guard() -> None:
+    texts = ["We follow 112 giant planets over eleven years."]
+    assert copies_corpus(["Such as: we follow 112 giant planets over"], texts, []) == "we follow 112 giant planets over"
+    assert copies_corpus(["Follow giant planets over eleven"], texts, []) == ""
+    assert copies_corpus(["we follow 112 giant planets over"], texts, ["we follow 112 giant planets over all"]) == ""
+
+
+def test_the_objective_sees_false_negatives_and_no_confirm_or_test_query(opened: Callable[..., Run]) -> None:
+    run = opened(**{"train.pairs": 0, "probe.steps": 12})
+    run.until("mine")
+    near: dict[str, list[HardNegative]] = {}
+    false: dict[str, list[HardNegative]] = {}
+    for pair in run.pairs:
+        text = f"{pair.query} "
+        action, thing = query_in(text)
+        near[pair.query_id] = [
+            HardNegative(f"to {action} the {THINGS[(THINGS.index(thing) + 5) % 12]} slowly, again {i}", "x")
+            for i in "ab"
+        ]
+        false[pair.query_id] = [HardNegative(f"slowly {action} again and {action} the {thing} {i}", "x") for i in "ab"]
+    objective = Objective(run.encoder, run.collection, run.pairs, run.mined, run.config)
+    good, bad = objective.score(near), objective.score(false)
+    assert bad.gain < good.gain and bad.gain < 0
+    assert objective.score(near) is good
+    assert set(good.queries) == {*run.collection.splits["dev"], *(p.query_id for p in run.pairs)}
+    for split in ("confirm", "test"):
+        with pytest.raises(DataError, match="must not see"):
+            Objective(run.encoder, run.collection, run.collection.pairs(split)[:1], run.mined, run.config)
