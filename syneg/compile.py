@@ -69,7 +69,7 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
             f"the price of {run.config.lm.model!r} is not known, so compile.usd cannot be kept",
             todo="limit calls or tokens",
         )
-    compiling = _compiling(run, program, pairs, budget)
+    compiling = _compiling(run, name, program, pairs, budget)
     with run.roles.limited(budget):
         with progress.stage("compile", "programs") as line:
             budget.scale(_FOR_PROPOSALS)
@@ -92,9 +92,10 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _compiling(run: Run, program: dspy.Module, pairs: Sequence[Pair], budget: Budget) -> Compiling:
+def _compiling(run: Run, name: str, program: dspy.Module, pairs: Sequence[Pair], budget: Budget) -> Compiling:
     config, collection, encoder = run.config, run.collection, run.encoder
-    objective = Objective(encoder, collection, pairs, run.mined, config)
+    near = run.negatives.dev_near_misses(name, config.compile.near)
+    objective = Objective(encoder, collection, pairs, run.mined, config, near)
     asks = {
         pair.query_id: ask_for(pair, place, config.generate.model_copy(update={"per_pair": 1}), task_for(config).definition,
                                space_of(task_for(config)), run.mined.get(pair.query_id, ()), seed=config.seed)

@@ -188,9 +188,10 @@ class TrainConfig(_Section):
 class CompileConfig(_Section):
     """Compiling the program (`syneg.compile`): by what `optimizer`, on how many train `pairs`, with how many `proposals`.
 
-    `calls`, `tokens`, `usd` and `minutes` are hard limits (0 = none). `reflection` is the LM that proposes, the writer's if
+    `calls`, `tokens`, `usd` and `minutes` are hard limits (0 = none) of proposing and choosing. `near`: dev queries that get
+    near-misses, for the boundary as a second objective (0 = none). `reflection` is the LM that proposes, the writer's if
     not given. `threshold`: value of an answer from which it may become a demo. `confirm`: full training decides, with
-    `confirm_seeds` seeds.
+    `confirm_seeds` seeds; the program that wins and the first one write for it as `generate` does.
     """
 
     optimizer: Literal["none", "search", "gepa", "mipro", "simba", "copro", "bootstrap"] = "none"
@@ -200,6 +201,7 @@ class CompileConfig(_Section):
     tokens: Count = 0
     usd: Annotated[float, Field(ge=0)] = 0.0
     minutes: Annotated[float, Field(ge=0)] = 30.0
+    near: Count = 12
     reflection: str | None = None
     reflection_tokens: Positive = 700
     threshold: Fraction = 0.5

@@ -77,42 +77,52 @@ class Negatives:
             self._made[stem] = self._make(stem, name, pairs, run.mined, run.config, lambda by: name in ("auto", by))
         return self._made[stem]
 
+    def dev_near_misses(self, trained_on: str, count: int) -> dict[str, list[str]]:
+        """Near-misses for so many dev queries, by a program that is not `trained_on`, for the objective of a compilation."""
+        pairs = self._run.collection.pairs("dev")
+        random.Random(f"{self._run.config.seed}:near").shuffle(pairs)
+        found = self._near_misses([trained_on], pairs, "near-misses-dev", count)
+        return {q: [row["text"] for row in rows] for q, rows in found.accepted.items()} if found else {}
+
     def near_misses(self, trained_on: Sequence[str]) -> Written | None:
         """Near-misses for held-out queries by a program that is not `trained_on`; None where there can be none.
 
         All gates but the margin apply, which would leave out just those that the encoder gets wrong. Given ones are taken
         for all held-out queries that have some.
         """
+        return self._near_misses(trained_on, self.held_out(), "near-misses", self._run.config.boundary.queries)
+
+    def _near_misses(self, trained_on: Sequence[str], pairs: Sequence[Pair], stem: str, count: int) -> Written | None:
         run, chosen = self._run, self._run.config.boundary.program
-        if not run.config.boundary.queries:
+        if not count:
             return None
         gates = run.config.gates.model_copy(update={"margin": 0.0})
         generate = run.config.generate.model_copy(update={"per_pair": 1})
         config = run.config.model_copy(update={"gates": gates, "generate": generate})
         names = sorted({self.default_program if name == "auto" else name for name in trained_on})
         if config.generate.given:
-            return self._given_near_misses(names, chosen, config)
+            return self._given_near_misses(names, chosen, config, pairs, stem)
         from .mining import mine
 
         if chosen == "auto":
             likely = (_OTHER.get(names[0], ""), SMALL_PROGRAM, STRONG_PROGRAM, "neighbour_topic")
             chosen = next(name for name in likely if name and name not in names)
-        pairs = self.held_out()[: config.boundary.queries]
+        pairs = pairs[:count]
         mined = mine(run.collection, pairs, run.encoder, config.mine).negatives
         try:
-            found = self._make("near-misses", chosen, pairs, mined, config, lambda by: True)
+            found = self._make(stem, chosen, pairs, mined, config, lambda by: True)
         except BackendError as error:
             return self._none(str(error))
         return found if found.accepted else self._none(f"the gates accepted nothing by {chosen}")
 
-    def _given_near_misses(self, names: Sequence[str], chosen: str, config: Config) -> Written | None:
+    def _given_near_misses(
+        self, names: Sequence[str], chosen: str, config: Config, pairs: Sequence[Pair], stem: str
+    ) -> Written | None:
         if "auto" in names:
             return self._none("the file has to name programs, and --program the one to train on")
         by_others = chosen == "auto"
         label = f"other than {', '.join(names)}" if by_others else chosen
-        found = self._make(
-            "near-misses", label, self.held_out(), {}, config, lambda by: by not in names if by_others else by == chosen
-        )
+        found = self._make(stem, label, pairs, {}, config, lambda by: by not in names if by_others else by == chosen)
         return found if found.accepted else self._none("no usable row by another program for held-out queries")
 
     def _none(self, reason: str) -> Written | None:
@@ -159,7 +169,7 @@ class Negatives:
         def work() -> None:
             with run.progress.stage("given", "negatives") as line:
                 drafts, problems = given_negatives(given, sources, config, wanted)
-                if not drafts and stem != "near-misses":
+                if not drafts and not stem.startswith("near-misses"):
                     raise DataError(
                         "no row is for a query that is trained on", where=str(given),
                         todo="check query_id, and --program, which takes the rows of one program only",

@@ -47,6 +47,10 @@ class Run:
         from .arms import arms
 
         arms(self.config)  # before anything is made: names may be wrong
+        if self.config.generate.given and self.config.compile.optimizer != "none":
+            raise ConfigError(
+                "there is nothing to compile: the negatives are given", todo="leave out --given or --optimizer"
+            )
         with RunLock(self.folder):
             self.manifest = Manifest(self.folder)
             versions = {name: version(name) for name in _PACKAGES}

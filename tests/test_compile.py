@@ -65,7 +65,7 @@ def scripted(messages: list[dict[str, Any]]) -> tuple[int, str]:
 def opened(tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM]) -> Callable[..., Run]:
     def build(answer: Callable[..., Any] = scripted, **more: object) -> Run:
         server = fake_lm(answer)
-        values = {"lm.adapter": "json", "compile.pairs": 24, "compile.proposals": 6, "compile.threshold": 0.4, "probe.steps": 16, "probe.passages": 96,
+        values = {"lm.adapter": "json", "compile.pairs": 24, "compile.proposals": 6, "compile.near": 0, "compile.threshold": 0.4, "probe.steps": 16, "probe.passages": 96,
                   "probe.learning_rate": 0.01, "gates.positive_cosine": 0, "train.evals": 1, "compile.confirm_seeds": 1, **more}  # fmt: skip
         run = Run(tmp_path / "run", load_config(None, settings(server.url, **values)), Progress(quiet=True))
         run.server = server  # type: ignore[attr-defined]
@@ -122,6 +122,13 @@ def test_the_budget_is_a_hard_cap(opened: Callable[..., Run]) -> None:
     found = run.until("compile")
     assert found["stopped"].startswith(("the budget is spent", "calls"))
     assert len([r for r in read_rows(run.folder / "ledger" / "calls.jsonl") if r["error"] is None]) <= 40
+
+
+def test_nothing_to_compile(opened: Callable[..., Run]) -> None:
+    with pytest.raises(ConfigError, match="no optimizer is named"):
+        opened().until("compile")
+    with pytest.raises(ConfigError, match="the negatives are given"):
+        opened(**{"compile.optimizer": "gepa", "generate.given": "x.jsonl"}).until("verdict")
 
 
 def test_a_budget_that_finds_nothing_is_refused() -> None:
