@@ -24,7 +24,7 @@ import dspy
 from syneg.budget import Budget
 from syneg.config import CompileConfig
 from syneg.errors import BudgetError, SynegError
-from syneg.generation import PROGRAM_ERRORS, in_threads, raise_what_ends_a_run
+from syneg.generation import PROGRAM_ERRORS, in_threads, usable_error
 from syneg.ledger import task
 from syneg.lms import Writer
 from syneg.records import HardNegative, Pair, fingerprint
@@ -74,7 +74,7 @@ class Register:
 
 
 class Tracked(dspy.Module):
-    """A program whose runs are registered. An answer that cannot be read is an empty list, not an error."""
+    """A program whose runs are registered. An answer that cannot be read is an empty negative, not an error."""
 
     def __init__(self, program: dspy.Module, register: Register) -> None:
         super().__init__()
@@ -86,13 +86,13 @@ class Tracked(dspy.Module):
         candidate = self._register.note(self.program)
         lm = self.program.predictors()[0].lm or dspy.settings.lm
         rollout = int(lm.kwargs.get("rollout_id") or 0)
-        with task(query_id, rollout):
+        with task(query_id, rollout) as current:
             try:
                 negatives = list(self.program(**ask).negatives)
             except SynegError:
                 raise
             except PROGRAM_ERRORS as error:
-                raise_what_ends_a_run(error)
+                usable_error(error, answered=bool(current.calls))
                 negatives = [
                     HardNegative("", type(self.program).__name__, reasoning=" ".join(str(error).split())[:200])
                 ]
@@ -142,6 +142,7 @@ class Compiling:
         self.objective, self.critic, self.budget = objective, critic, budget
         self.config, self.seed, self.say = config, seed, say
         self.first = self.register.note(program)
+        self._lock, self._best, self._least = threading.Lock(), 0.0, max(1, len(self.pairs) // 4)
 
     def context(self) -> Any:
         """The writer's LM and adapter, as DSPy wants them."""
@@ -153,7 +154,13 @@ class Compiling:
         """What the critic says of an answer; the candidate's score is noted."""
         judgement = self.critic(self.pairs[query_id], said.negatives)
         candidate = self.register.candidates[said.candidate]
-        candidate.answers[query_id] = judgement
+        with self._lock:
+            candidate.answers[query_id] = judgement
+            if len(candidate.answers) >= self._least and candidate.mean > self._best + 0.005:
+                self._best = candidate.mean
+                self.say(
+                    f"program {candidate.number}: critic {candidate.mean:.3f} on {len(candidate.answers)} pairs, the best so far"
+                )
         return judgement
 
     def metric(self, example: dspy.Example, said: dspy.Prediction, trace: Any = None) -> float:
@@ -187,9 +194,8 @@ class Compiling:
 
     def ranked(self) -> list[Candidate]:
         """All candidates that copy nothing from the corpus, best critic's mean first, those judged on few pairs after the rest."""
-        least = max(1, len(self.pairs) // 4)
         usable = [c for c in self.register.candidates.values() if c.answers and not self.copied(c)]
-        return sorted(usable, key=lambda c: (len(c.answers) < least, -c.mean, c.number))
+        return sorted(usable, key=lambda c: (len(c.answers) < self._least, -c.mean, c.number))
 
     def copied(self, candidate: Candidate) -> str:
         """The phrase of the pairs that an instruction of the candidate repeats, or ""; the program's own words may stay."""

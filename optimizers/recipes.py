@@ -14,7 +14,9 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from syneg.errors import BackendError, BudgetError
+from syneg.errors import BackendError
+from syneg.generation import raise_what_ends_a_run
+from syneg.lms import one_line
 
 from .compiling import Compiling
 
@@ -30,7 +32,7 @@ def quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -40,12 +42,12 @@ def quiet() -> Iterator[None]:
 def run_recipe(name: str, compiling: Compiling) -> str:
     """Run a recipe to its end or to that of the budget; returns why it stopped early, or ""."""
     try:
-        with compiling.context():
+        with quiet(), compiling.context():
             RECIPES[name](compiling)
-    except Exception as error:
+    except Exception as error:  # whatever an optimizer makes of a refused call
         if not compiling.budget.spent:
-            raise
-        return str(error) if isinstance(error, BudgetError) else compiling.budget.spent
+            raise_what_ends_a_run(error)
+            raise BackendError(f"{name} failed: {one_line(error)}") from error
     return compiling.budget.spent
 
 
@@ -61,8 +63,7 @@ def copro(compiling: Compiling) -> None:
     optimizer = COPRO(
         prompt_model=compiling.reflection.lm, metric=compiling.metric, breadth=breadth, depth=2, init_temperature=1.0
     )
-    with quiet():
-        optimizer.compile(compiling.student, trainset=compiling.trainset, eval_kwargs=_evaluation(compiling))
+    optimizer.compile(compiling.student, trainset=compiling.trainset, eval_kwargs=_evaluation(compiling))
 
 
 def mipro(compiling: Compiling) -> None:
@@ -79,11 +80,10 @@ def mipro(compiling: Compiling) -> None:
         num_threads=compiling.writer.engine.config.concurrency, max_errors=_NEVER, seed=compiling.seed,
     )  # fmt: skip
     half = max(1, len(compiling.trainset) // 2)
-    with quiet():
-        optimizer.compile(
-            compiling.student, trainset=compiling.trainset[:half], valset=compiling.trainset[half:] or compiling.trainset,
-            num_trials=compiling.config.proposals, minibatch=False, seed=compiling.seed,
-        )  # fmt: skip
+    optimizer.compile(
+        compiling.student, trainset=compiling.trainset[:half], valset=compiling.trainset[half:] or compiling.trainset,
+        num_trials=compiling.config.proposals, minibatch=False, seed=compiling.seed,
+    )  # fmt: skip
 
 
 def simba(compiling: Compiling) -> None:
@@ -98,8 +98,7 @@ def simba(compiling: Compiling) -> None:
     )  # fmt: skip
     student = compiling.student.deepcopy()
     student.set_lm(compiling.writer.lm)
-    with quiet():
-        optimizer.compile(student, trainset=compiling.trainset, seed=compiling.seed)
+    optimizer.compile(student, trainset=compiling.trainset, seed=compiling.seed)
 
 
 def bootstrap(compiling: Compiling) -> None:
@@ -110,8 +109,7 @@ def bootstrap(compiling: Compiling) -> None:
         metric=compiling.metric, max_bootstrapped_demos=3, max_labeled_demos=0, max_rounds=1,
         num_candidate_programs=max(1, compiling.config.proposals - 3), num_threads=compiling.writer.engine.config.concurrency, max_errors=_NEVER,
     )  # fmt: skip
-    with quiet():
-        optimizer.compile(compiling.student, trainset=compiling.trainset, valset=compiling.trainset)
+    optimizer.compile(compiling.student, trainset=compiling.trainset, valset=compiling.trainset)
 
 
 def _evaluation(compiling: Compiling) -> dict[str, object]:

@@ -21,7 +21,6 @@ from gepa.core.adapter import EvaluationBatch
 from syneg.errors import BudgetError
 
 from .compiling import Compiling, accepted
-from .recipes import quiet
 
 _PROBE_FROM = 8  # pairs; fewer tell the probe nothing
 _SCALE = 0.01  # a gain in nDCG@10 that is worth a quarter of the scale
@@ -101,13 +100,12 @@ def gepa(compiling: Compiling) -> None:
             return str(compiling.reflection.lm(text)[0])
 
     adapter: Any = Adapter(compiling)
-    with quiet():
-        optimize(
-            seed_candidate=seed, trainset=ids[:half], valset=ids[half:] or ids, adapter=adapter, reflection_lm=ask,
-            reflection_minibatch_size=size, frontier_type="hybrid", seed=compiling.seed, display_progress_bar=False,
-            max_metric_calls=(len(ids) - half) + compiling.config.proposals * (2 * size + (len(ids) - half)),
-            stop_callbacks=[_after(compiling)], raise_on_exception=True,
-        )  # fmt: skip
+    optimize(
+        seed_candidate=seed, trainset=ids[:half], valset=ids[half:] or ids, adapter=adapter, reflection_lm=ask,
+        reflection_minibatch_size=size, frontier_type="hybrid", seed=compiling.seed, display_progress_bar=False,
+        max_metric_calls=(len(ids) - half) + compiling.config.proposals * (2 * size + (len(ids) - half)),
+        stop_callbacks=[_after(compiling)], raise_on_exception=True,
+    )  # fmt: skip
 
 
 def _after(compiling: Compiling) -> Any:

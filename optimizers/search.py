@@ -67,10 +67,6 @@ def search(compiling: Compiling) -> None:
         if compiling.copied(candidate):
             continue
         compiling.run(program, draw.sample(ids, few))
-        best = compiling.ranked()[0]
-        compiling.say(
-            f"proposal {number + 1}/{compiling.config.proposals}: {candidate.mean:.3f}, best {best.mean:.3f}, first {compiling.first.mean:.3f}"
-        )
 
 
 def propose(compiling: Compiling, instruction: str, found: Mapping[str, Run], idea: str) -> str:

@@ -16,18 +16,19 @@ from syneg.programs import load_program
 
 from syneg.budget import Budget
 from syneg.config import load_config
-from syneg.errors import BudgetError, ConfigError, DataError
+from syneg.errors import BackendError, BudgetError, ConfigError, DataError
 from syneg.pipeline import Run
 from syneg.progress import Progress
 from syneg.records import HardNegative
 from syneg.storage import read_json, read_rows
 
+QUERY = rf"({'|'.join(ACTIONS)}) a ({'|'.join(THINGS)})"
 GOOD = "Write about the same action on another thing: a NEARMISS."
 
 
 def query_in(text: str) -> tuple[str, str]:
     """The last "ACTION a THING" of a prompt, which is the query asked about."""
-    return re.findall(rf"({'|'.join(ACTIONS)}) a ({'|'.join(THINGS)})", text)[-1]
+    return re.findall(QUERY, text)[-1]
 
 
 def negative_for(text: str) -> str:
@@ -44,7 +45,8 @@ def scripted(messages: list[dict[str, Any]]) -> tuple[int, str]:
     """Reads which fields are asked for, and fills them."""
     text = "\n".join(str(m["content"]) for m in messages)
     if (
-        "hard_negative" in text
+        re.search(QUERY, text)
+        and "hard_negative" in text
         and "proposed_instruction" not in text
         and "better_instruction" not in text
         and "```" not in text[-600:]
@@ -120,8 +122,15 @@ def test_a_killed_compilation_goes_on_from_the_ledger(opened: Callable[..., Run]
 def test_the_budget_is_a_hard_cap(opened: Callable[..., Run]) -> None:
     run = opened(**{"compile.optimizer": "copro", "compile.calls": 40, "compile.confirm": "false"})
     found = run.until("compile")
-    assert found["stopped"].startswith(("the budget is spent", "calls"))
+    assert found["stopped"].startswith("calls: ")
     assert len([r for r in read_rows(run.folder / "ledger" / "calls.jsonl") if r["error"] is None]) <= 40
+
+
+@pytest.mark.parametrize("recipe", ["search", "copro", "gepa"])
+def test_a_dead_endpoint_ends_in_one_line(recipe: str, opened: Callable[..., Run]) -> None:
+    run = opened(lambda messages: (500, "no"), **{"compile.optimizer": recipe})
+    with pytest.raises(BackendError):
+        run.until("compile")
 
 
 def test_nothing_to_compile(opened: Callable[..., Run]) -> None:

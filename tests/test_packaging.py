@@ -35,7 +35,15 @@ def test_imports_go_in_the_allowed_direction(path: Path, package: str) -> None:
     found = imports(path, package)
     assert not {n for n in found if n.split(".")[0] in ("programs", "optimizers")}, "write syneg.programs"
     if package == "syneg":
-        if name not in ("pipeline", "cli", "writing", "strength", "prompts", "roles", "compile"):  # the stages that run programs
+        if name not in (
+            "pipeline",
+            "cli",
+            "writing",
+            "strength",
+            "prompts",
+            "roles",
+            "compile",
+        ):  # the stages that run programs
             assert not {n for n in found if n.startswith(("syneg.programs", "syneg.optimizers"))}
         if name in ("errors", "records"):
             assert not {n for n in found if n.startswith("syneg")}
