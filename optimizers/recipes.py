@@ -27,16 +27,13 @@ _NEVER = 10**6  # errors until an optimizer gives up; unreadable answers score 0
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep what optimizers print and log away from the user; their results are in the register."""
-    loggers = [logging.getLogger(name) for name in ("dspy", "optuna", "gepa")]
-    levels = [logger.level for logger in loggers]
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
 
 
 def run_recipe(name: str, compiling: Compiling) -> str:

@@ -35,7 +35,7 @@ from .ledger import Ledger, current_task
 from .local_server import LocalServer
 from .records import Call, fingerprint
 
-for _name in ("LiteLLM", "dspy.clients.lm", "httpx"):
+for _name in ("LiteLLM", "dspy.clients.lm", "dspy.utils.parallelizer", "httpx"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 _REPAIR_TEMPERATURE = 0.7
