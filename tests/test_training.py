@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from syneg.optimizers.probe import Probe
 
-from syneg.config import EncoderConfig, TrainConfig
+from syneg.config import EncoderConfig, ProbeConfig, TrainConfig
 from syneg.dev_set import DevSet
 from syneg.encoder import Encoder
 from syneg.errors import ConfigError
@@ -141,3 +142,43 @@ def test_the_learning_rate_goes_by_size(bert: str) -> None:
     assert learning_rate(auto, Sized(335_000_000)) == pytest.approx(1.3e-5, rel=0.01)
     assert learning_rate(TrainConfig(frozen_layers="half"), Sized(22_700_000)) == pytest.approx(1e-4)
     assert learning_rate(TrainConfig(learning_rate=3e-5), Sized(10)) == 3e-5
+
+
+def probe(path: str, **settings: object) -> tuple[Probe, Job]:
+    whole = job(path, temperature=0.05)
+    values = {"layers": 1, "steps": 6, "learning_rate": 5e-3, **settings}
+    found = Probe(
+        Encoder.load(whole.encoder), whole.dev, whole.relevant, whole.config, ProbeConfig.model_validate(values)
+    )
+    return found, whole
+
+
+def test_the_probe_moves_the_last_layer_only_and_the_same_way_each_time(bert: str) -> None:
+    one, whole = probe(bert)
+    start = one.weights()
+    assert all("layer.2." in name or "pooler" in name for name in start)
+    first = one.values(whole.instances, seed=0)
+    moved = one.weights()
+    assert any(not torch.equal(start[name], moved[name]) for name in start)
+    again = one.values(whole.instances, seed=0)
+    assert first == again == probe(bert)[0].values(whole.instances, seed=0)
+    assert set(first["ndcg@10"]) == set(whole.dev.queries) and first["boundary"] == {}
+
+
+def test_the_probe_scores_near_misses(bert: str) -> None:
+    one, whole = probe(bert)
+    query_id, query = next(iter(whole.dev.queries.items()))
+    positive = whole.relevant[query_id][0]
+    found = one.boundary([query_id], {query_id: [query, positive]})  # the query itself is nearer than any positive
+    assert found == {query_id: pytest.approx(0.0)}
+    assert one.boundary([query_id], {}) == {}
+
+
+def test_a_gradient_step_of_the_probe_lowers_the_loss(bert: str) -> None:
+    one, whole = probe(bert)
+    start, gradient = one.weights(), one.gradient(whole.instances)
+    size = sum(float((g**2).sum()) for g in gradient.values())
+    assert size > 0
+    one.move({name: weights - 1e-2 * gradient[name] for name, weights in start.items()})
+    lower = one.gradient(whole.instances)
+    assert sum(float((lower[n] * gradient[n]).sum()) for n in gradient) < size
