@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from syneg.programs import fenced
 from torch import Tensor
 
 from syneg.collection import Collection
@@ -49,10 +50,14 @@ class Judgement:
 
 
 class Critic:
-    """Judges negatives of the pairs of an objective. One at a time, from any thread."""
+    """Judges negatives of the pairs of an objective; programs were shown `passage_words` of a positive. One at a time, from any
+    thread."""
 
-    def __init__(self, objective: Objective, encoder: Encoder, collection: Collection, gates: GatesConfig) -> None:
+    def __init__(
+        self, objective: Objective, encoder: Encoder, collection: Collection, gates: GatesConfig, passage_words: int
+    ) -> None:
         self._objective, self._encoder, self._collection, self._gates = objective, encoder, collection, gates
+        self._passage_words = passage_words
         self._profile = CorpusProfile.of(collection.passages.values())
         self._kept: dict[tuple[str, str], Judgement] = {}
         self._fixed: dict[tuple[str, int], np.ndarray] = {}
@@ -72,7 +77,8 @@ class Critic:
 
     def _judge(self, pair: Pair, negative: HardNegative) -> Judgement:
         relevant = tuple(self._collection.passages[d] for d in sorted(self._collection.relevant(pair.query_id)))
-        around = Surroundings(pair.query, relevant, (), None, len(pair.positive.split()), self._profile)
+        words = min(len(pair.positive.split()), self._passage_words)
+        around = Surroundings(pair.query, relevant, (), None, words, self._profile)
         draft = Draft(pair, negative, text_gates(negative, around, self._gates))
         draft = compare([draft], self._collection, self._encoder, self._gates, judged=False)[0]
         verdict, figures = draft.verdict, dict(draft.verdict.figures)
@@ -123,12 +129,15 @@ class Critic:
     def _raw(self, pair: Pair, texts: Sequence[str]) -> list[float]:
         """How much the loss of the pair with each text falls on the way down the dev loss."""
         losses = []
+        # from here on both sides take the kept (rounded) output of the frozen layers
+        self._objective.probe.embed([*texts, pair.positive, *self._context], "passage")
+        self._objective.probe.embed([pair.query], "query")
         for side, weights in enumerate(self._sides):
             self._objective.probe.move(weights)
             query = self._embedded((pair.query_id, side), [pair.query], "query")[0]
             positive = self._embedded((f"+{pair.query_id}", side), [pair.positive], "passage")[0]
             context = self._embedded(("", side), self._context, "passage")
-            own = self._objective.probe.embed(texts, "passage")
+            own = self._objective.probe.embed(texts, "passage", exact=True)
             temperature = self._objective.temperature
             scores = np.array([float(query @ positive), *(context @ query)]) / temperature
             keep = np.array([True, *(text != pair.positive for text in self._context)])
@@ -138,7 +147,7 @@ class Critic:
 
     def _embedded(self, key: tuple[str, int], texts: Sequence[str], role: Role) -> np.ndarray:
         if key not in self._fixed:
-            self._fixed[key] = self._objective.probe.embed(texts, role)
+            self._fixed[key] = self._objective.probe.embed(texts, role, exact=True)
         return self._fixed[key]
 
     def _words(self, pair: Pair, figures: dict[str, float]) -> str:
@@ -155,7 +164,7 @@ class Critic:
         rank, wrong = self._objective.standing(pair)
         return (
             f"accepted. The encoder gives it {near:.2f} and the positive {positive:.2f} ({hard}). {says} "
-            f"The positive now ranks {rank}; the nearest wrong passage is: {wrong[:160]}"
+            f"The positive now ranks {rank}; the nearest wrong passage is: {fenced(wrong[:160])}"
         )
 
 

@@ -13,6 +13,7 @@ benchmarks/objective_fidelity.py measures; a linear adapter on frozen embeddings
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -180,12 +181,12 @@ class Probe:
             for query_id, found in zip(query_ids, hits, strict=True)
         }
 
-    def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
-        """Embeddings (n, dim) float32 of length 1 under the weights as they are."""
+    def embed(self, texts: Sequence[str], role: Role, *, exact: bool = False) -> np.ndarray:
+        """Embeddings (n, dim) float32 of length 1 under the weights as they are; `exact` computes in float32."""
         self._model.eval()
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         found: list[Any] = [None] * len(texts)
-        with torch.no_grad(), self._encoder.autocast():
+        with torch.no_grad(), contextlib.nullcontext() if exact else self._encoder.autocast():
             for start in range(0, len(order), _CHUNK):
                 places = order[start : start + _CHUNK]
                 vectors = self._embed(self._model, self._features([texts[place] for place in places], role))

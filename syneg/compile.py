@@ -103,7 +103,7 @@ def _compiling(run: Run, name: str, program: dspy.Module, pairs: Sequence[Pair],
     }  # fmt: skip
     return Compiling(
         program, pairs, asks, writer=run.roles.writer, reflection=run.roles.reflection, objective=objective,
-        critic=Critic(objective, encoder, collection, config.gates), budget=budget, config=config.compile, seed=config.seed,
+        critic=Critic(objective, encoder, collection, config.gates, config.generate.passage_words), budget=budget, config=config.compile, seed=config.seed,
         say=lambda text: run.progress.say(f"  {text}"),
     )  # fmt: skip
 
