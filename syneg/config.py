@@ -166,7 +166,7 @@ class TrainConfig(_Section):
     pairs: Count = 400
     arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("mined", "hybrid")
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    epochs: Annotated[float, Field(gt=0)] = 1.0
+    epochs: Annotated[float, Field(gt=0)] = 2.0
     batch_size: Positive = 16
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     warmup: Fraction = 0.1
