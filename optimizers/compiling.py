@@ -30,7 +30,7 @@ from syneg.lms import Writer
 from syneg.records import HardNegative, Pair, fingerprint
 
 from .critic import Critic, Judgement
-from .guards import copies_corpus
+from .guards import copies_corpus, keep_fence
 from .objective import Objective, Score
 
 Say = Callable[[str], None]
@@ -58,11 +58,16 @@ class Register:
 
     def __init__(self) -> None:
         self.candidates: dict[str, Candidate] = {}
+        self._fenced: list[str] | None = None
         self._lock = threading.Lock()
 
     def note(self, program: dspy.Module) -> Candidate:
-        key = content_of(program)
+        """The candidate of a program; the first one noted says which prompts fence corpus text, and all others have to."""
         with self._lock:
+            if self._fenced is None:
+                self._fenced = [n for n, p in program.named_predictors() if "<data>" in p.signature.instructions]
+            keep_fence(program, self._fenced)
+            key = content_of(program)
             if key not in self.candidates:
                 own = copy.deepcopy(program)
                 own.set_lm(None)  # SIMBA sets LMs of its own

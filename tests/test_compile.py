@@ -88,6 +88,11 @@ def test_every_recipe_finds_the_planted_instruction(recipe: str, opened: Callabl
     saved = read_json(run.folder / "program.json")
     assert saved["manifest"]["compiled"]["optimizer"] == recipe
     assert "NEARMISS" in json.dumps(saved)
+    assert all(
+        "Text between <data> and </data>" in " ".join(text.split())
+        for c in found["candidates"]
+        for text in c["instructions"].values()
+    )
     again = load_program(str(run.folder / "program.json"))
     assert [p.signature.instructions for p in again.predictors()] == [
         saved[n]["signature"]["instructions"] for n, _ in again.named_predictors()
