@@ -41,7 +41,7 @@ def run_recipe(name: str, compiling: Compiling) -> str:
     try:
         with quiet(), compiling.context():
             RECIPES[name](compiling)
-    except Exception as error:  # whatever an optimizer makes of a refused call
+    except Exception as error:  # DSPy raises bare Exception when calls are refused
         if not compiling.budget.spent:
             raise_what_ends_a_run(error)
             raise BackendError(f"{name} failed: {one_line(error)}") from error

@@ -61,7 +61,6 @@ _DOMAINS: dict[str, tuple[str, ...]] = {
 # what --fast sets: half of the encoder stays as it is
 FAST: dict[str, Any] = {
     "train.frozen_layers": "half",
-    "train.dropout": 0.0,
     "train.evals": 1,
     "train.dev_passages": 500,
 }
