@@ -1,11 +1,15 @@
 """Does the probe rank sets of negatives as full training does? Kendall's tau, and seconds of both.
 
-    python benchmarks/objective_fidelity.py --dataset beir/scifact --pairs 300 --also negatives.jsonl --run runs/fidelity
+    python benchmarks/objective_fidelity.py --dataset beir/scifact --also negatives.jsonl --run runs/fidelity
 
 Sets are made from the collection: random passages, the first of BM25 and of the encoder with and without the margin
 of the positive, and false negatives (parts of the positive, in another order, under the names false_1 and false_3). `--also`
-adds files of written negatives, a set for each program in them; `--lm-programs` lets the LM of the run write some. Full training is nDCG@10 on test, mean over `--seeds`, of an arm of the
-run folder for each set; what is there is not made again, so the command can be stopped and goes on. The gates are off: the objective itself has to tell.
+adds files of written negatives, a set for each program in them, or `NAME=FILE` for all of a file as one set; pairs without any are
+then left out. Full training is an arm of the run folder for each set and seed; what is there is not made again, so the
+command can be stopped and goes on, and `--only probe` or `--only full` does one half. The gates are off: the objective itself has to tell.
+
+Printed: both scores of each set, tau with a bootstrap interval over sets, tau of one seed of full training with
+the mean of the others (what a perfect objective could reach at best), whether false_3 is last, and what both cost.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from syneg.pipeline import Run
 from syneg.presets import FAST
 from syneg.progress import Progress
 from syneg.records import Pair
-from syneg.storage import RunLock, read_rows, write_json, write_rows
+from syneg.storage import RunLock, read_json, read_rows, write_json, write_rows
 
 PLACES = 3
 
@@ -59,7 +63,6 @@ def made_sets(run: Run) -> list[dict[str, str]]:
     add("random", random_texts)
     for name, source, margin in (
         ("bm25_top", "bm25", 10.0), ("dense_top", "dense", 10.0), ("dense_95", "dense", 0.95), ("dense_80", "dense", 0.8),
-        ("bm25_95", "bm25", 0.95),
     ):  # fmt: skip
         settings = run.config.mine.model_copy(update={"sources": (source,), "margin": margin, "per_query": PLACES})
         found = mine(collection, pairs, run.encoder, settings).negatives
@@ -79,14 +82,16 @@ def false_texts(pair: Pair) -> list[str]:
     return [". ".join(part) for part in turned]
 
 
-def written_sets(paths: tuple[Path, ...]) -> list[dict[str, str]]:
-    """Rows of files of negatives; of negatives.jsonl only what was accepted."""
+def written_sets(given: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of files of negatives; of negatives.jsonl only what was accepted, unless it has a name of its own."""
     rows = []
-    for path in paths:
-        for row in read_rows(path):
+    for one in given:
+        name, _, path = one.rpartition("=")
+        for row in read_rows(Path(path)):
             text = row.get("text") or row.get("hard_negative")
-            if text and row.get("accepted", True):
-                rows.append({"query_id": str(row["query_id"]), "text": text, "program": row.get("program", path.stem)})
+            if text and (name or row.get("accepted", True)):
+                program = name or row.get("program", Path(path).stem)
+                rows.append({"query_id": str(row["query_id"]), "text": text, "program": program})
     return rows
 
 
@@ -106,24 +111,24 @@ def interval(x: list[float], y: list[float], draws: int = 2000) -> tuple[float, 
 @click.command()
 @click.option("--dataset", default="python-docs", show_default=True)
 @click.option("--pairs", default=300, show_default=True, help="train pairs of every set")
-@click.option("--also", type=click.Path(path_type=Path, exists=True), multiple=True, help="JSONL of written negatives")
+@click.option("--also", multiple=True, metavar="[NAME=]FILE", help="JSONL of written negatives")
 @click.option("--seeds", default=3, show_default=True, help="of full training")
 @click.option("--fast", is_flag=True, help="full training with the lower half frozen")
-@click.option("--probe-only", is_flag=True, help="print the probe's scores and train nothing")
+@click.option("--only", type=click.Choice(["probe", "full"]), help="one half of the work")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=Path("runs/fidelity"), show_default=True)
 def main(
     dataset: str,
     pairs: int,
-    also: tuple[Path, ...],
+    also: tuple[str, ...],
     seeds: int,
     fast: bool,
-    probe_only: bool,
+    only: str | None,
     overrides: tuple[str, ...],
     folder: Path,
 ) -> None:
     flags: dict[str, Any] = {
-        "collection.dataset": dataset, "train.pairs": pairs, "generate.pairs": 0, "generate.per_pair": PLACES,
+        "collection.dataset": dataset, "train.pairs": 0, "generate.pairs": 0, "generate.per_pair": PLACES,
         "generate.given": str(folder / "sets.jsonl"), "boundary.queries": 0, "judge.use": "off", "mix.negatives": PLACES,
         "train.seeds": tuple(range(seeds)), **(FAST if fast else {}),
     }  # fmt: skip
@@ -133,71 +138,97 @@ def main(
     run = Run(folder, config, Progress())
     with RunLock(folder):
         run.manifest = Manifest(folder)
-        rows = made_sets(run) + written_sets(also)
+        written = written_sets(also)
+        covered = {row["query_id"] for row in written} or {pair.query_id for pair in run.pairs}
+        run.pairs = [pair for pair in run.pairs if pair.query_id in covered][:pairs]
         trained_on = {pair.query_id for pair in run.pairs}
-        rows = [row for row in rows if row["query_id"] in trained_on]
+        rows = made_sets(run) + [row for row in written if row["query_id"] in trained_on]
         if list(read_rows(folder / "sets.jsonl")) != rows:
             write_rows(folder / "sets.jsonl", rows)
         names = list(dict.fromkeys(row["program"] for row in rows))
-        report(run, names, seeds, folder, probe_only=probe_only)
+        arms = tuple(f"hybrid@ratio=1000.0@program={name}" for name in names)
+        run.config = run.config.model_copy(update={"train": run.config.train.model_copy(update={"arms": arms})})
+        experiment = Experiment(run)
+        if only != "full":
+            probed(run, experiment, names)
+        if only != "probe":
+            trained(run, experiment, names, seeds)
+        report(run, names)
 
 
-def report(run: Run, names: list[str], seeds: int, folder: Path, *, probe_only: bool) -> None:
-    run.config = run.config.model_copy(
-        update={
-            "train": run.config.train.model_copy(
-                update={"arms": tuple(f"hybrid@ratio=1000.0@program={n}" for n in names)}
-            )
-        }
-    )
-    experiment = Experiment(run)
+def probed(run: Run, experiment: Experiment, names: list[str]) -> None:
+    """Into probe.json: gain, error and seconds of each set, the second time with all its texts seen before."""
     objective = Objective(run.encoder, run.collection, run.pairs, run.mined, run.config)
     start = time.monotonic()
     objective.score({})  # the probe on mined negatives alone, and the output of the frozen layers
-    print(f"first probe (with the output of the frozen layers): {time.monotonic() - start:.1f} s")
-    found: dict[str, dict[str, Any]] = {}
+    print(f"first probe (with the output of the frozen layers): {time.monotonic() - start:.1f} s", flush=True)
+    found: dict[str, dict[str, float]] = {}
     for name in names:
         one = arm(f"hybrid@ratio=1000.0@program={name}", run.config)
-        for again in range(2):  # the first time its texts are new
-            start = time.monotonic()
-            score = objective.compared([experiment.instances(one, s) for s in range(run.config.probe.seeds)])
-            found[name] = {
-                "gain": score.gain,
-                "error": score.error,
-                ("new", "kept")[again]: time.monotonic() - start,
-                **{k: v for k, v in found.get(name, {}).items() if k == "new"},
-            }
-            if probe_only:
-                break
+        rows = [experiment.instances(one, s) for s in range(run.config.probe.seeds)]
+        start = time.monotonic()
+        score = objective.compared(rows)
+        found[name] = {"gain": score.gain, "error": score.error, "seconds": time.monotonic() - start}
         print(json.dumps({name: found[name]}), flush=True)
-    if probe_only:
-        write_json(folder / "probe.json", found)
-        return
-    for name in names:
-        one = arm(f"hybrid@ratio=1000.0@program={name}", run.config)
-        runs, seconds = [], []
-        for seed in range(seeds):
-            path, done = experiment.trained(one, seed)
-            file = one.file_name(seed)
+    write_json(run.folder / "probe.json", found)
+
+
+def trained(run: Run, experiment: Experiment, names: list[str], seeds: int) -> None:
+    """Into full.json: nDCG@10 of each set and seed, and seconds; a seed of all sets before the next seed."""
+    path = run.folder / "full.json"
+    found: dict[str, dict[str, dict[str, float]]] = read_json(path) or {}
+    for seed in range(seeds):
+        for name in names:
+            if str(seed) in found.setdefault(name, {}):
+                continue
+            one = arm(f"hybrid@ratio=1000.0@program={name}", run.config)
             start = time.monotonic()
-            runs.append(experiment._evaluated(file, run.manifest.key(f"train {file}") or "", path))
-            seconds.append(done["seconds"] + time.monotonic() - start)
-        found[name] |= {
-            "full": float(np.mean([mean(r["test"].values[MAIN_METRIC]) for r in runs])),
-            "confirm": float(np.mean([mean(r["confirm"].values[MAIN_METRIC]) for r in runs])),
-            "seconds": float(np.sum(seconds)),
-        }
-        write_json(folder / "fidelity.json", found)
-    print(f"\n{'negatives':24s} {'probe':>8s} {'error':>6s} {'full':>6s} {'s':>6s} {'s full':>7s}")
-    for name, row in sorted(found.items(), key=lambda item: -item[1]["full"]):
+            result = experiment.result(one, seed)
+            values = {split: mean(found_.values[MAIN_METRIC]) for split, found_ in result.items()}
+            found[name][str(seed)] = {**values, "seconds": time.monotonic() - start}
+            print(json.dumps({name: seed, **found[name][str(seed)]}), flush=True)
+            write_json(path, found)
+
+
+def report(run: Run, names: list[str]) -> None:
+    """The table and the figures, of what there is."""
+    probe = read_json(run.folder / "probe.json") or {}
+    full = {name: list(rows.values()) for name, rows in (read_json(run.folder / "full.json") or {}).items() if rows}
+    if not probe or not full:
+        return
+    names = [name for name in names if name in probe and name in full]
+    sizes = {split: len(run.collection.splits[split]) for split in ("confirm", "test")}
+
+    def truth(row: dict[str, float]) -> float:  # confirm and test queries alike: more queries, less noise
+        return sum(row[split] * n for split, n in sizes.items()) / sum(sizes.values())
+
+    scores = {name: [truth(row) for row in full[name]] for name in names}
+    y = [float(np.mean(scores[name])) for name in names]
+    x = [probe[name]["gain"] for name in names]
+    print(f"\n{'negatives':24s} {'probe':>8s} {'error':>6s} {'full':>6s} {'± seeds':>7s} {'s':>6s} {'s full':>7s}")
+    for name, value in sorted(zip(names, y, strict=True), key=lambda pair: -pair[1]):
+        row, seconds = probe[name], sum(one["seconds"] for one in full[name])
+        spread = float(np.std(scores[name], ddof=1)) if len(scores[name]) > 1 else float("nan")
         print(
-            f"{name:24s} {row['gain']:+8.4f} {row['error']:6.4f} {row['full']:6.4f} {row['new']:6.1f} {row['seconds']:7.0f}"
+            f"{name:24s} {row['gain']:+8.4f} {row['error']:6.4f} {value:6.4f} {spread:7.4f} {row['seconds']:6.1f} {seconds:7.0f}"
         )
-    x, y = [row["gain"] for row in found.values()], [row["full"] for row in found.values()]
     low, high = interval(x, y)
     print(
         f"\nKendall's tau {kendalltau(x, y).statistic:.2f} (95 % interval {low:.2f} to {high:.2f}) over {len(x)} sets"
     )
+    seeds = min(map(len, scores.values()))
+    if seeds > 1:
+        among = [
+            kendalltau(
+                [scores[n][s] for n in names], [np.mean([v for t, v in enumerate(scores[n]) if t != s]) for n in names]
+            ).statistic
+            for s in range(seeds)
+        ]
+        print(f"a seed of full training with the mean of the others: tau {np.mean(among):.2f}")
+    for label, values in (("probe", x), ("full training", y)):
+        print(f"last by {label}: {names[int(np.argmin(values))]}")
+    ratio = sum(one["seconds"] for n in names for one in full[n]) / sum(probe[n]["seconds"] for n in names)
+    print(f"full training costs {ratio:.0f} times as much as the probe")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@
     objective.score({"q1": [HardNegative("We follow 112 giant planets …")], …})
       → Score(gain=.012, error=.005, queries={"q7": .37, "q9": 0.0, …}, boundary=.08)
 
-Held out are the dev queries and, by folds, the train queries themselves; confirm and test are out of reach. Both sides of
-the difference share rows, folds, batches and seeds, and the difference is taken query by query, so that its standard
+Held out are the dev queries, train queries that are not among the pairs, and, where these are few, the pairs' own by
+folds; confirm and test are out of reach. Both sides of the difference share rows, folds, batches and seeds, and the difference is taken query by query, so that its standard
 error says what the queries leave open. Scores are kept by the content of the set. One at a time: the probe has one copy
 of the weights, and ranx takes one call at a time.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,8 @@ class Objective:
             raise DataError(f"query {min(foreign)!r} is of confirm or test, which an objective must not see")
         self.pairs, self._mined, self._config, self._near = list(pairs), mined, config, near or {}
         self._encoder, self._collection = encoder, collection
-        held_out = dev_set(encoder, collection, config.probe.passages, config.seed, [*dev, *dict.fromkeys(own)])
+        chosen = held_out_queries(collection, own, config.probe.queries, config.seed)
+        held_out = dev_set(encoder, collection, config.probe.passages, config.seed, chosen)
         self._standing = dict[str, tuple[int, str]]()
         relevant = {q: [collection.passages[d] for d in sorted(collection.relevant(q))] for q in {*dev, *own}}
         self.probe = Probe(encoder, held_out, relevant, config.train, config.probe)
@@ -151,3 +153,12 @@ class Objective:
         """Per metric and query the mean over seeds."""
         found = [self.probe.values(part, seed=s, near=self._near) for s, part in zip(self._seeds, rows, strict=True)]
         return {m: {q: float(np.mean([one[m][q] for one in found])) for q in values} for m, values in found[0].items()}
+
+
+def held_out_queries(collection: Collection, own: Sequence[str], wanted: int, seed: int) -> list[str]:
+    """All dev queries, then train queries that no pair has, up to `wanted`; the pairs' `own`, too, where these are too few."""
+    found = list(collection.splits["dev"])
+    rest = sorted({*collection.splits["train"]} - {*own})
+    random.Random(seed).shuffle(rest)
+    found += rest[: max(0, wanted - len(found))]
+    return found if len(found) >= wanted else [*found, *dict.fromkeys(own)]

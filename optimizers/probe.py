@@ -4,9 +4,9 @@
     probe.values(instances, seed=0) → {"ndcg@10": {"q7": .63, "q9": 1.0, …}, "boundary": {}}
 
 Real encoder weights move, as in training, with the same loss, mix and batches; the output of the frozen layers is kept
-for every text that was seen, so only the first probe pays for it. The rows are divided into folds: each probe trains on
-all folds but one and is scored (nDCG@10 by ranx) on the held-out queries and on those of its own fold, so that a few hundred
-queries give a figure with a small error. With two sets of negatives and one seed everything else is the same: initial
+for every text that was seen, so only the first probe pays for it. Scored (nDCG@10 by ranx) are queries that the rows
+do not have; where rows have some of them, they are divided into folds: each probe trains on all folds but one and is
+scored on that one, too, so that a few hundred queries in all give a figure with a small error. With two sets of negatives and one seed everything else is the same: initial
 weights, batches, folds (common random numbers). How well it ranks sets of negatives as full training does is what
 benchmarks/objective_fidelity.py measures; a linear adapter on frozen embeddings does not (docs/lab_notes.md).
 """
@@ -42,7 +42,7 @@ BOUNDARY = "boundary"
 class Probe:
     """Trains and scores the last `config.layers` layers, again and again from the same start.
 
-    `held_out` has all queries that can be scored, those of the rows too; `relevant[query_id]` are the texts known to be
+    `held_out` has all queries that can be scored, those of rows perhaps among them; `relevant[query_id]` are the texts known to be
     relevant. An encoder without layers that can be frozen is trained whole.
     """
 
@@ -76,11 +76,12 @@ class Probe:
     ) -> dict[str, dict[str, float]]:
         """`ndcg@10` of each held-out query, its mean over the probes that did not train on it, and, for those with
         near-misses in `near`, `boundary`: the share of them that scores under the positive."""
-        folds = self._config.folds
+        cross = any(row.pair.query_id in self._held_out.queries for row in instances)
+        folds = self._config.folds if cross else 1
         trained_on = {row.pair.query_id: fold_of(row.pair.query_id, folds) for row in instances}
         sums: dict[str, dict[str, list[float]]] = {MAIN_METRIC: {}, BOUNDARY: {}}
         for fold in range(folds):
-            rows = [row for row in instances if trained_on[row.pair.query_id] != fold]
+            rows = [row for row in instances if not cross or trained_on[row.pair.query_id] != fold]
             if not rows:
                 continue
             self.train(rows, seed=seed)

@@ -14,9 +14,8 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from syneg.errors import BackendError
+from syneg.errors import BackendError, one_line
 from syneg.generation import raise_what_ends_a_run
-from syneg.lms import one_line
 
 from .compiling import Compiling
 

@@ -5,7 +5,7 @@
     budget.spent → "" or "calls: 400 of 400"
 
 What a call may use at most is reserved before it and settled after it, so calls that run side by side cannot pass a
-limit together. Minutes are those of the clock since the budget was made. A limit of 0 is none. A call whose price is not
+limit together; one that breaks off without an answer counts with what was reserved, as it may be billed. Minutes are those of the clock since the budget was made. A limit of 0 is none. A call whose price is not
 known counts no dollars; a limit in dollars refuses such a model (`price_known`).
 """
 
@@ -52,6 +52,13 @@ class Budget:
 
         try:
             yield settle
+        except BudgetError:  # of another limit: nothing was called
+            took = dict.fromkeys(asked, 0.0)
+            raise
+        except Exception as error:
+            if getattr(error, "status", None):  # the endpoint refused: a call, but no tokens
+                settle(0, 0.0)
+            raise
         finally:
             with self._lock:
                 self._add(asked, -1)

@@ -27,7 +27,9 @@ _KEYS = {
     "dataset": "collection.dataset", "corpus": "collection.corpus", "task": "collection.task", "seed": "seed",
     "encoder": "encoder.model", "lm": "lm.model", "api_base": "lm.api_base", "program": "generate.program",
     "pairs": "generate.pairs", "per_pair": "generate.per_pair", "concurrency": "lm.concurrency", "judge": "judge.use",
-    "judge_lm": "judge.model", "plan": "generate.plan", "given": "generate.given", "optimizer": "compile.optimizer", "compile_budget": "compile.calls", "reflection_lm": "compile.reflection", "ratio": "mix.ratio", "negatives": "mix.negatives",
+    "judge_lm": "judge.model", "plan": "generate.plan", "given": "generate.given", "optimizer": "compile.optimizer", "compile_budget": "compile.calls", "reflection_lm": "compile.reflection",
+    "budget_calls": "budget.calls", "budget_tokens": "budget.tokens", "budget_usd": "budget.usd", "budget_minutes": "budget.minutes",
+    "max_rpm": "lm.max_rpm", "max_tpm": "lm.max_tpm", "ratio": "mix.ratio", "negatives": "mix.negatives",
 }  # fmt: skip
 
 
@@ -53,6 +55,13 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--pairs", type=int, help="train pairs that get synthetic negatives, 0 = all  [40]"),
         click.option("--per-pair", type=int, help="synthetic negatives for each of them  [1]"),
         click.option("--concurrency", type=int, help="LM calls at once  [4]"),
+        click.option("--max-rpm", type=int, metavar="N", help="calls a minute at most, and --max-tpm for tokens  [no limit]"),
+        click.option("--max-tpm", type=int, hidden=True),
+        click.option("--budget-usd", type=float, metavar="USD", help="stop before LM calls cost more; also --budget-calls, "
+                     "--budget-tokens, --budget-minutes  [no limit]"),
+        click.option("--budget-calls", type=int, hidden=True),
+        click.option("--budget-tokens", type=int, hidden=True),
+        click.option("--budget-minutes", type=float, hidden=True),
         click.option("--judge", type=click.Choice(["auto", "on", "off"]), help="let an LM that passes calibration judge  [auto]"),
         click.option("--judge-lm", help="another LM as judge  [that of --lm]"),
         click.option("--plan", is_flag=True, default=None, help="let the LM name the domains, from a sample of the corpus"),

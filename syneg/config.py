@@ -69,7 +69,8 @@ class MineConfig(_Section):
 
 
 class LMConfig(_Section):
-    """`model`: any litellm model string, or `local/NAME`, or `local/PATH.gguf`."""
+    """`model`: any litellm model string, or `local/NAME`, or `local/PATH.gguf`. How calls flow: see `syneg.flow`; 0 = no
+    limit of calls or tokens a minute."""
 
     model: str = "local/qwen2.5-coder-1.5b"
     api_base: str | None = None
@@ -77,8 +78,14 @@ class LMConfig(_Section):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     max_tokens: Positive = 320
     timeout_s: Annotated[float, Field(gt=0)] = 180.0
-    retries: Count = 2
+    retries: Count = 4
     concurrency: Positive = 4
+    max_rpm: Count = 0
+    max_tpm: Count = 0
+    breaker: Positive = 8
+
+
+FLOW = ("timeout_s", "retries", "concurrency", "max_rpm", "max_tpm", "breaker")  # decide no answer
 
 
 class GenerateConfig(_Section):
@@ -136,6 +143,15 @@ class JudgeConfig(_Section):
     model: str | None = None
     sample: Annotated[int, Field(ge=8)] = 40
     min_kappa: Annotated[float, Field(ge=0, le=1)] = 0.6
+
+
+class BudgetConfig(_Section):
+    """Hard limits of one command on what all its LMs use together, answers from the ledger aside; 0 = none."""
+
+    calls: Count = 0
+    tokens: Count = 0
+    usd: Annotated[float, Field(ge=0)] = 0.0
+    minutes: Annotated[float, Field(ge=0)] = 0.0
 
 
 class MixConfig(_Section):
@@ -211,10 +227,12 @@ class CompileConfig(_Section):
 
 class ProbeConfig(_Section):
     """The stand-in for full training (`syneg.optimizers.probe`): the last `layers` layers, trained for `epochs` and at least
-    `steps`, in `folds` folds and with `seeds` seeds, scored over `passages` passages of at most `max_tokens` tokens."""
+    `steps`, with `seeds` seeds, and scored on `queries` held-out queries (dev, then train queries beside the pairs, then, where
+    these are too few, the pairs' own in `folds` folds) over `passages` passages of at most `max_tokens` tokens."""
 
     layers: Positive = 1
     max_tokens: Positive = 128
+    queries: Positive = 400
     passages: Positive = 1000
     folds: Annotated[int, Field(ge=2)] = 2
     seeds: Positive = 1
@@ -249,6 +267,7 @@ class Config(_Section):
     generate: GenerateConfig = GenerateConfig()
     gates: GatesConfig = GatesConfig()
     judge: JudgeConfig = JudgeConfig()
+    budget: BudgetConfig = BudgetConfig()
     mix: MixConfig = MixConfig()
     train: TrainConfig = TrainConfig()
     compile: CompileConfig = CompileConfig()

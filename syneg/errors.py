@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 
@@ -60,3 +61,12 @@ def collected(title: str, problems: Sequence[str], *, limit: int = 8) -> str:
     if len(problems) > limit:
         lines.append(f"  … and {len(problems) - limit} more")
     return "\n".join([f"{title}:", *lines])
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line of at most 300 characters, without what providers repeat of the key."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    for name, value in os.environ.items():
+        if len(value) > 7 and name.endswith(("_KEY", "_TOKEN", "_SECRET")):
+            text = text.replace(value, "***")
+    return text[:300]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from .storage import read_json, write_json
 from .verdict import BASE, verdict
 
 if TYPE_CHECKING:
+    from .frozen import States
     from .negatives import Written
     from .pipeline import Run
 
@@ -35,7 +37,7 @@ class Experiment:
     def __init__(self, run: Run) -> None:
         self._run = run
         self.arms = arms(run.config)
-        self._states: dict[int | str, Any] = {}
+        self._states: dict[int | str, States] = {}
 
     def _written(self, arm: Arm) -> Written:
         return self._run.negatives.of(arm.config.generate.program)
@@ -102,7 +104,6 @@ class Experiment:
         return folder, read_json(folder / "training.json")
 
     def _train(self, arm: Arm, seed: int, instances: list[Instance], folder: Path) -> None:
-        from .frozen import States
         from .training import Job, train
 
         run, config = self._run, arm.config.train
@@ -111,7 +112,7 @@ class Experiment:
             pair.query_id: [run.collection.passages[d] for d in sorted(run.collection.relevant(pair.query_id))]
             for pair in run.pairs
         }
-        states = self._states.setdefault(config.frozen_layers, States()) if config.frozen_layers else None
+        states = self._states_of(arm)
         with run.progress.stage("train", f"steps of {arm.file_name(seed)}") as line:
             job = Job(run.config.encoder, instances, relevant, self._dev, config, seed)
             done = train(job, folder, encoder=run.encoder, states=states, progress=line)
@@ -120,27 +121,44 @@ class Experiment:
             write_json(folder / "training.json", {**done, "synthetic_share": share})
             line.note = f"{arm.file_name(seed)}: {done['steps']} steps, {share:.0%} of negatives synthetic"
 
+    def _states_of(self, arm: Arm) -> States | None:
+        """The kept output of the layers that the arm does not train; arms that train the same ones share it."""
+        from .frozen import States
+
+        layers = arm.config.train.frozen_layers
+        return self._states.setdefault(layers, States()) if layers else None
+
+    def result(self, arm: Arm, seed: int) -> dict[str, SplitResult]:
+        """Of one trained model over the whole corpus."""
+        from .frozen import FrozenLayers
+
+        folder, _ = self.trained(arm, seed)
+        name = arm.file_name(seed)
+
+        def load() -> Encoder:
+            encoder, states = self._encoder(folder), self._states_of(arm)
+            if states is not None:
+                FrozenLayers(encoder.model, arm.config.train.frozen_layers, states).attach(encoder.model)
+            return encoder
+
+        return self._evaluated(name, self._run.manifest.key(f"train {name}") or "", load)
+
     @cached_property
     def results(self) -> dict[str, list[dict[str, SplitResult]]]:
         """Arm → one result per seed; the base has one."""
         _ = self.generation, self.near_misses  # before any training: what can fail for want of an LM should fail early
-        results = {BASE: [self._evaluated(BASE, self._run.encoder.fingerprint, None)]}
-        for arm in self.arms:
-            results[arm.name] = []
-            for seed in arm.config.train.seeds:
-                folder, _ = self.trained(arm, seed)
-                name = arm.file_name(seed)
-                results[arm.name].append(self._evaluated(name, self._run.manifest.key(f"train {name}") or "", folder))
-        return results
+        base = self._run.encoder
+        results = {BASE: [self._evaluated(BASE, base.fingerprint, lambda: base)]}
+        return results | {arm.name: [self.result(arm, seed) for seed in arm.config.train.seeds] for arm in self.arms}
 
-    def _evaluated(self, name: str, weights: str, model: Path | None) -> dict[str, SplitResult]:
+    def _evaluated(self, name: str, weights: str, load: Callable[[], Encoder]) -> dict[str, SplitResult]:
         run = self._run
         path = run.folder / "evaluation" / f"{name}.json"
         key = fingerprint(run.collection.fingerprint, weights, run.encoder.prompts, run.config.evaluate.depth)
 
         def work() -> None:
             with run.progress.stage("evaluate", f"passages by {name}") as line:
-                found = evaluate_model(self._encoder(model), run.collection, run.config.evaluate.depth, line)
+                found = evaluate_model(load(), run.collection, run.config.evaluate.depth, line)
                 for split, result in found.items():
                     write_trec(run.folder / "runs" / f"{name}.{split}.trec", result.ranking, f"syneg-{name}")
                 write_json(path, {split: {"ranking": r.ranking, "values": r.values} for split, r in found.items()})

@@ -84,6 +84,19 @@ class FrozenLayers:
             self.states.add(key, state[:length])
         return embedded
 
+    def attach(self, model: Any) -> None:
+        """From now on `model` takes the kept output whenever it is called, as `model.encode` does."""
+        plain = model.forward
+
+        def forward(features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
+            model.forward = plain
+            try:
+                return {**features, "sentence_embedding": self.embed(model, features)}
+            finally:
+                model.forward = forward
+
+        model.forward = forward
+
     @contextmanager
     def _given(self, states: Tensor) -> Iterator[None]:
         """While this is open the frozen part gives `states`, whatever it is asked."""

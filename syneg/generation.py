@@ -26,16 +26,15 @@ from .collection import Collection
 from .config import GatesConfig, GenerateConfig
 from .corpus_profile import CorpusProfile
 from .encoder import Encoder, Progress
-from .errors import BackendError, ConfigError, SynegError
+from .errors import BackendError, BudgetError, ConfigError, SynegError, one_line
 from .gates import ANSWERS, UNPARSEABLE, Cosines, Surroundings, encoder_gates, text_gates
 from .ledger import Task, task
-from .lms import Writer, key_hint, one_line
+from .lms import Writer
 from .mining import scores_of
 from .records import GateVerdict, HardNegative, MinedNegative, Pair, plain_text
 from .search import DenseIndex
 
 T = TypeVar("T")
-_MAX_FAILURES_IN_A_ROW = 8
 _HOPELESS_AFTER = 12
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError)
@@ -70,26 +69,11 @@ class _Health:
     """Stops a run that cannot come to anything."""
 
     model: str
-    failures: int = 0
     done: int = 0
     usable: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     sample: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def failed(self, error: BaseException) -> None:
-        with self.lock:
-            self.failures += 1
-            if self.failures >= _MAX_FAILURES_IN_A_ROW:
-                hint = "" if self.model.startswith("local/") else key_hint(self.model)
-                raise BackendError(
-                    f"the LM {self.model!r} failed {self.failures} times in a row, last: {one_line(error)}",
-                    todo=f"{hint or 'check the endpoint (--api-base), the network and the model name'}; then run the same command again",
-                ) from error
-
-    def answered(self) -> None:
-        with self.lock:
-            self.failures = 0
 
     def finished(self, drafts: Sequence[Draft]) -> None:
         with self.lock:
@@ -144,7 +128,7 @@ def generate(
                 task(pair.query_id, attempt) as current,
                 dspy.context(lm=writer.lm_for(attempt, len(ask["attributes"])), adapter=writer.adapter),
             ):
-                tries = _try(program, ask, current, health)
+                tries = _try(program, ask)
             for negative in _with_costs(tries, current, attempt, writer.identity):
                 parent = next((n.text for n in ask["candidates"] if n.doc_id == negative.parent_doc_id), None)
                 around = Surroundings(
@@ -188,7 +172,7 @@ def ask_for(
     }  # fmt: skip
 
 
-def _try(program: dspy.Module, ask: dict[str, Any], current: Task, health: _Health) -> list[HardNegative]:
+def _try(program: dspy.Module, ask: dict[str, Any]) -> list[HardNegative]:
     """One attempt; a failure is one empty negative, whose calls say what happened."""
     try:
         negatives = _checked(program(**ask), program)
@@ -196,12 +180,7 @@ def _try(program: dspy.Module, ask: dict[str, Any], current: Task, health: _Heal
         raise
     except PROGRAM_ERRORS as error:
         raise_what_ends_a_run(error)
-        if current.calls:  # the LM answered, the answer was no good
-            health.answered()
-        else:
-            health.failed(error)
         return [_nothing(program, ask, one_line(error))]
-    health.answered()
     return negatives[: len(ask["attributes"])] or [_nothing(program, ask, "the program returned no negative")]
 
 
@@ -268,7 +247,8 @@ def _with_costs(negatives: Sequence[HardNegative], current: Task, attempt: int, 
 
 
 def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[tuple[int, T]]:
-    """Yield (place, result) as they come; never more than twice `threads` jobs are under way; the first error ends all."""
+    """Yield (place, result) as they come; never more than twice `threads` jobs are under way; the first error ends all, after
+    the calls under way where it is a spent budget: they are paid for."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="generate")
     jobs: dict[Future[T], int] = {}
     places = iter(range(total))
@@ -281,6 +261,9 @@ def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[t
             done, _ = wait(jobs, return_when=FIRST_COMPLETED)
             for job in done:
                 yield jobs.pop(job), job.result()
+    except BudgetError:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -344,20 +327,17 @@ def ask_all(
 
     `definition` is that of the task, or one for each question. Raises BackendError when the LM keeps failing.
     """
-    health = _Health(reader.engine.config.model)
 
     def work(place: int) -> tuple[bool, str] | None:
         query_id, query, passage = questions[place]
         task_text = definition if isinstance(definition, str) else definition[place]
         for attempt in range(2):
-            with task(query_id, attempt) as current, dspy.context(lm=reader.lm_for(attempt, 1), adapter=reader.adapter):
+            with task(query_id, attempt), dspy.context(lm=reader.lm_for(attempt, 1), adapter=reader.adapter):
                 try:
                     said = judge(task=task_text, query=query, passage=passage)
                 except PROGRAM_ERRORS as error:
                     raise_what_ends_a_run(error)
-                    health.answered() if current.calls else health.failed(error)
                     continue
-            health.answered()
             return bool(said.relevant), str(said.span)
         return None
 

@@ -10,6 +10,7 @@ endpoint, and it replays unparseable answers. `local/NAME` and `local/PATH.gguf`
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -29,8 +30,9 @@ from dspy.utils.exceptions import LMConfigurationError
 from .adapters import CompactAdapter
 from .budget import Budget
 from .config import LMConfig
-from .errors import BackendError, ConfigError
+from .errors import BackendError, ConfigError, SynegError, one_line
 from .fetch import asset_named, fetch, sha256_of
+from .flow import Flow
 from .ledger import Ledger, current_task
 from .local_server import LocalServer
 from .records import Call, fingerprint
@@ -74,7 +76,7 @@ class Writer:
         )
         try:
             lm = dspy.LM(
-                config.model, engine=engine, cache=False, num_retries=config.retries,
+                config.model, engine=engine, cache=False, num_retries=0,
                 temperature=config.temperature, max_tokens=config.max_tokens,
             )  # fmt: skip
         except (ValueError, LMConfigurationError) as error:
@@ -108,7 +110,7 @@ class LedgerEngine:
         server_of: LedgerEngine | None = None,
         repeats: bool = False,
     ) -> None:
-        self.budget: Budget | None = None
+        self.budgets: list[Budget] = []
         self._asked: Counter[str] | None = Counter() if repeats else None
         self.config, self._ledger, self._log, self._server_of = config, ledger, log, server_of
         self._lock, self._first, self._warm = threading.Lock(), threading.Lock(), False
@@ -116,6 +118,7 @@ class LedgerEngine:
         self._litellm: LiteLLMEngine | None = None
         self._gguf = _gguf_of(config.model) if config.model.startswith("local/") else None
         self.supports_response_schema, self.supported_params = capabilities_of(config)
+        self.flow = server_of.flow if server_of else Flow(config, self._key_hint)
         endpoint = _sha_of(config.model, self._gguf)[:16] if self._gguf else config.api_base or "default"
         self.identity = f"{config.model}@{endpoint}"
 
@@ -127,24 +130,10 @@ class LedgerEngine:
         row = self._ledger.find(key)
         replayed = row is not None
         if row is None:
-            row = {"key": key, "query_id": task.query_id, "attempt": task.attempt, "model": self.identity,
-                   "prompt": fingerprint(asked), "error": None}  # fmt: skip
-            start = time.monotonic()
-            try:
-                row |= self._within_budget(request, asked)
-            except Exception as error:
-                row |= {
-                    "answer": "",
-                    "finish_reason": "error",
-                    "input_tokens": 0,
-                    "output_tokens": 0,
-                    "usd": None,
-                }
-                row |= {"error": one_line(error), "seconds": round(time.monotonic() - start, 3)}
-                self._ledger.keep(row)
-                raise
-            row["seconds"] = round(time.monotonic() - start, 3)
-            self._ledger.keep(row)
+            known = {"key": key, "query_id": task.query_id, "attempt": task.attempt, "model": self.identity,
+                     "prompt": fingerprint(asked)}  # fmt: skip
+            most = len(str(asked)) // 2, int(asked["config"].get("max_tokens") or self.config.max_tokens)
+            row = self.flow.call(lambda: self._kept(known, request, most), tokens=sum(most))
         call = {
             name: row[name]
             for name in ("key", "model", "prompt", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
@@ -178,15 +167,35 @@ class LedgerEngine:
         """Whether dollars can be counted."""
         return self._gguf is not None or _price(self.config.model, 1000, 1000) is not None
 
-    def _within_budget(self, request: Request, asked: dict[str, Any]) -> dict[str, Any]:
-        if self.budget is None:
-            return self._call(request)
-        most = len(str(asked)) // 2, int(asked["config"].get("max_tokens") or self.config.max_tokens)
-        usd = 0.0 if self._gguf is not None else _price(self.config.model, *most) or 0.0
-        with self.budget.spend(tokens=sum(most), usd=usd) as settle:
-            row = self._call(request)
-            settle(row["input_tokens"] + row["output_tokens"], row["usd"] or 0.0)
+    def _kept(self, known: dict[str, Any], request: Request, most: tuple[int, int]) -> dict[str, Any]:
+        """One try, within the budget, which is in the ledger before this returns or raises."""
+        start = time.monotonic()
+        row = {**known, "error": None}
+        try:
+            row |= self._within_budget(request, most)
+        except SynegError:
+            raise
+        except Exception as error:
+            row |= {"answer": "", "finish_reason": "error", "input_tokens": 0, "output_tokens": 0, "usd": None,
+                    "error": one_line(error), "seconds": round(time.monotonic() - start, 3)}  # fmt: skip
+            self._ledger.keep(row)
+            raise
+        row["seconds"] = round(time.monotonic() - start, 3)
+        self._ledger.keep(row)
         return row
+
+    def _within_budget(self, request: Request, most: tuple[int, int]) -> dict[str, Any]:
+        known = self.budgets and self._gguf is None
+        usd = (_price(self.config.model, *most) or 0.0) if known else 0.0
+        with contextlib.ExitStack() as stack:
+            settles = [stack.enter_context(budget.spend(tokens=sum(most), usd=usd)) for budget in self.budgets]
+            row = self._call(request)
+            for settle in settles:
+                settle(row["input_tokens"] + row["output_tokens"], row["usd"] or 0.0)
+        return row
+
+    def _key_hint(self) -> str:
+        return "" if self._gguf is not None else key_hint(self.config.model)
 
     def _call(self, request: Request) -> dict[str, Any]:
         response = self._answer(request)
@@ -253,15 +262,6 @@ def plain_request(request: Request) -> dict[str, Any]:
         "messages": [[message.role, message.text] for message in request.messages],
         "config": {name: value for name, value in settings.items() if value not in (None, ())},
     }
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as one line of at most 300 characters, without what providers repeat of the key."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    for name, value in os.environ.items():
-        if len(value) > 7 and name.endswith(("_KEY", "_TOKEN", "_SECRET")):
-            text = text.replace(value, "***")
-    return text[:300]
 
 
 def _gguf_of(model: str) -> Path:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import Config
+from .config import FLOW, Config
 from .errors import BackendError, DataError
 from .manifest import version
 from .records import MinedNegative, Pair, fingerprint
@@ -197,7 +197,7 @@ class Negatives:
                 line.note = ", ".join(sources.task.domains)
         judge = run.roles.judge(run.collection, run.encoder)
         writer = run.roles.writer
-        lm = {k: v for k, v in config.lm.model_dump().items() if k not in ("concurrency", "timeout_s", "retries")}
+        lm = {k: v for k, v in config.lm.model_dump().items() if k not in FLOW}
         key = fingerprint(*basis, sources.task, sources.name, program.dump_state(), writer.identity, lm, config.mine.model_dump(),
                           judge and (judge[0].identity, judge[1].confusion))  # fmt: skip
 

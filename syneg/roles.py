@@ -18,8 +18,9 @@ from pathlib import Path
 from .budget import Budget
 from .calibration import Calibration, calibrate, labelled_passages
 from .collection import Collection
-from .config import Config
+from .config import Config, LMConfig
 from .encoder import Encoder
+from .errors import ConfigError
 from .fetch import fetch_with_progress
 from .ledger import Ledger
 from .lms import Writer
@@ -43,42 +44,56 @@ class Roles:
 
     @cached_property
     def writer(self) -> Writer:
-        fetch_with_progress(self.config.lm.model, self.progress)
-        return Writer.open(self.config.lm, self.ledger, log=self.folder / "llm.log")
+        return self._open(self.config.lm, "llm.log")
 
     @cached_property
     def reader(self) -> Writer:
         """The judge's LM: the writer's, or one of its own. It answers at temperature 0, but where the writer's is 1: models
         that reason take nothing else."""
         model = self.config.judge.model or self.config.lm.model
-        fetch_with_progress(model, self.progress)
         lm = self.config.lm.model_copy(update={"model": model, "temperature": float(self.config.lm.temperature == 1)})
-        shared = self.writer if model == self.config.lm.model else None
-        return Writer.open(lm, self.ledger, log=self.folder / "judge.log", server_of=shared)
+        return self._open(lm, "judge.log")
 
     @cached_property
     def reflection(self) -> Writer:
         """The LM that proposes instructions. The same question asked twice gets two answers."""
         config = self.config.compile
         model = config.reflection or self.config.lm.model
-        fetch_with_progress(model, self.progress)
         lm = self.config.lm.model_copy(
             update={"model": model, "temperature": 1.0, "max_tokens": config.reflection_tokens}
         )
-        shared = self.writer if model == self.config.lm.model else None
-        return Writer.open(lm, self.ledger, log=self.folder / "reflection.log", server_of=shared, repeats=True)
+        return self._open(lm, "reflection.log", repeats=True)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What all calls of this command may use together."""
+        return Budget(**self.config.budget.model_dump())
+
+    def _open(self, lm: LMConfig, log: str, *, repeats: bool = False) -> Writer:
+        """An LM of the run; one with the writer's model shares its endpoint. Raises ConfigError where dollars are limited and
+        the price is not known."""
+        fetch_with_progress(lm.model, self.progress)
+        shared = self.writer if lm is not self.config.lm and lm.model == self.config.lm.model else None
+        opened = Writer.open(lm, self.ledger, log=self.folder / log, server_of=shared, repeats=repeats)
+        if self.config.budget.usd and not opened.engine.price_known:
+            raise ConfigError(
+                f"the price of {lm.model!r} is not known, so --budget-usd cannot be kept",
+                todo="limit calls or tokens: --budget-calls, --budget-tokens",
+            )
+        opened.engine.budgets.append(self.budget)
+        return opened
 
     @contextmanager
     def limited(self, budget: Budget) -> Iterator[None]:
-        """While this is open, every call of writer and reflection LM has to fit into the budget."""
+        """While this is open, every call of writer and reflection LM has to fit into `budget`, too."""
         engines = [self.writer.engine, self.reflection.engine]
         for engine in engines:
-            engine.budget = budget
+            engine.budgets.append(budget)
         try:
             yield
         finally:
             for engine in engines:
-                engine.budget = None
+                engine.budgets.remove(budget)
 
     def close(self) -> None:
         """End what was opened; it is opened again when asked for again."""

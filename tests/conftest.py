@@ -10,8 +10,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -98,10 +101,26 @@ def beir(tmp_path: Path) -> Path:
     return folder
 
 
-class FakeLM:
-    """The loopback server: `answer(messages)` gives (status, content) or (status, content, finish_reason)."""
+@dataclass(frozen=True)
+class Fault:
+    """What a server does wrong: a body of its own (bytes, as they are) with a status, headers, a wait, a dropped connection."""
 
-    def __init__(self, answer: Callable[[list[dict[str, Any]]], tuple[Any, ...]]) -> None:
+    status: int = 200
+    body: bytes = b'{"error": {"message": "out of order"}}'
+    headers: dict[str, str] = field(default_factory=dict)
+    wait: float = 0.0
+    drop: bool = False
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # many clients at once
+    daemon_threads = True
+
+
+class FakeLM:
+    """The loopback server: `answer(messages)` gives (status, content), (status, content, finish_reason), or a Fault."""
+
+    def __init__(self, answer: Callable[[list[dict[str, Any]]], tuple[Any, ...] | Fault]) -> None:
         self.answer = answer
         self.requests: list[dict[str, Any]] = []
         outer = self
@@ -110,7 +129,16 @@ class FakeLM:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 outer.requests.append(body)
-                status, content, *rest = outer.answer(body["messages"])
+                found = outer.answer(body["messages"])
+                if isinstance(found, Fault):
+                    time.sleep(found.wait)
+                    if found.drop:
+                        self.close_connection = True
+                        self.connection.shutdown(socket.SHUT_RDWR)
+                    else:
+                        self.reply(found.status, found.body, found.headers)
+                    return
+                status, content, *rest = found
                 message = {"role": "assistant", "content": content}
                 data = {
                     "id": "1", "object": "chat.completion", "created": 1, "model": body["model"],
@@ -118,16 +146,23 @@ class FakeLM:
                     "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
                 }  # fmt: skip
                 payload = json.dumps(data if status == 200 else {"error": {"message": content}}).encode()
+                self.reply(status, payload, {})
+
+            def reply(self, status: int, payload: bytes, headers: dict[str, str]) -> None:
                 self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(payload)))
+                for name, value in {
+                    "content-type": "application/json",
+                    "content-length": str(len(payload)),
+                    **headers,
+                }.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(payload)
 
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         self._thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self._thread.start()
@@ -150,7 +185,7 @@ def fake_lm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FakeLM]]:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-secret-key")
     started: list[FakeLM] = []
 
-    def start(answer: Callable[[list[dict[str, Any]]], tuple[Any, ...]] = write_negative) -> FakeLM:
+    def start(answer: Callable[[list[dict[str, Any]]], tuple[Any, ...] | Fault] = write_negative) -> FakeLM:
         started.append(FakeLM(answer))
         return started[-1]
 

@@ -10,9 +10,9 @@ import pytest
 from conftest import FakeLM
 
 from syneg.config import LMConfig
-from syneg.errors import BackendError, ConfigError
+from syneg.errors import BackendError, ConfigError, one_line
 from syneg.ledger import Ledger, task
-from syneg.lms import Writer, one_line
+from syneg.lms import Writer
 from syneg.storage import read_rows
 
 

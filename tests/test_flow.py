@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FakeLM, Fault, write_negative
+from dspy.lm15 import AuthError, InvalidRequestError, RateLimitError, ServerError
+from dspy.utils.exceptions import LMError
+
+from syneg.budget import Budget
+from syneg.config import LMConfig, load_config
+from syneg.errors import BackendError, BudgetError, ConfigError
+from syneg.flow import Flow
+from syneg.generation import in_threads
+from syneg.ledger import Ledger, task
+from syneg.lms import Writer
+from syneg.pipeline import Run
+from syneg.progress import Progress
+from syneg.storage import read_rows
+
+
+class Clock:
+    """Time that passes only by waiting."""
+
+    def __init__(self) -> None:
+        self.now, self.waits = 0.0, list[float]()
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+def flow(clock: Clock, **settings: Any) -> Flow:
+    return Flow(LMConfig(model="openai/fake", **settings), clock=lambda: clock.now, sleep=clock.sleep)
+
+
+def failing(*errors: Exception) -> Callable[[], str]:
+    """Raises these one after another, then answers."""
+    left = list(errors)
+
+    def work() -> str:
+        if left:
+            raise left.pop(0)
+        return "well"
+
+    return work
+
+
+def test_calls_and_tokens_a_minute_are_kept_by_spacing() -> None:
+    clock = Clock()
+    by_calls = flow(clock, max_rpm=60)
+    for _ in range(5):
+        by_calls.call(lambda: None, tokens=10)
+    assert clock.now == pytest.approx(4.0)  # the first at once
+    clock = Clock()
+    by_tokens = flow(clock, max_rpm=6000, max_tpm=6000)
+    for _ in range(3):
+        by_tokens.call(lambda: None, tokens=1000)
+    assert clock.now == pytest.approx(20.0)
+
+
+def test_a_wait_that_the_endpoint_asks_for_is_kept_and_holds_for_all() -> None:
+    clock = Clock()
+    one = flow(clock, retries=1)
+    assert one.call(failing(RateLimitError("slow down", retry_after=7)), tokens=1) == "well"
+    assert clock.now == pytest.approx(7.0)
+    with pytest.raises(BackendError, match="asks to be left alone for 20 minutes"):
+        flow(Clock(), retries=1).call(failing(RateLimitError("no", retry_after=1200)), tokens=1)
+
+
+def test_backoff_grows_with_jitter() -> None:
+    longest = [0.0] * 5
+    for _ in range(60):
+        clock = Clock()
+        flow(clock, retries=5).call(failing(*[ServerError("oh")] * 5), tokens=1)
+        assert all(wait <= 2.0**attempt for attempt, wait in enumerate(clock.waits))
+        longest = [max(pair) for pair in zip(longest, clock.waits, strict=True)]
+    assert all(wait > 0.5 * 2.0**attempt for attempt, wait in enumerate(longest))
+
+
+def test_a_refusal_for_rate_halves_what_is_under_way_and_success_brings_it_back() -> None:
+    one = flow(Clock(), concurrency=8, retries=1)
+    one.call(failing(RateLimitError("oh")), tokens=1)
+    assert one.width == 4
+    for _ in range(40):
+        one.call(lambda: None, tokens=1)
+    assert one.width == 8
+
+
+def test_an_endpoint_that_fails_again_and_again_is_down_for_all() -> None:
+    one = flow(Clock(), retries=0, breaker=3)
+    for _ in range(2):
+        with pytest.raises(InvalidRequestError):
+            one.call(failing(InvalidRequestError("too long")), tokens=1)
+    with pytest.raises(BackendError, match="failed 3 times in a row, last: .*oh"):
+        one.call(failing(ServerError("oh")), tokens=1)
+    with pytest.raises(BackendError, match="failed 3 times"):
+        one.call(lambda: "never asked", tokens=1)
+    with pytest.raises(BackendError, match="refuses every call"):
+        flow(Clock(), retries=9).call(failing(AuthError("key")), tokens=1)
+
+
+def test_calls_that_wait_for_a_place_learn_that_the_endpoint_is_down() -> None:
+    one = Flow(LMConfig(model="openai/fake", concurrency=1, retries=0, breaker=1))
+    gate, found = threading.Event(), list[str]()
+
+    def slow() -> None:
+        gate.wait(5)
+        raise ServerError("oh")
+
+    def ask(work: Callable[[], None]) -> None:
+        try:
+            one.call(work, tokens=1)
+        except BackendError as error:
+            found.append(str(error))
+
+    threads = [threading.Thread(target=ask, args=(work,)) for work in (slow, lambda: None)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    gate.set()
+    for thread in threads:
+        thread.join(5)
+    assert len(found) == 2
+    assert all("failed 1 times in a row" in text for text in found)
+
+
+GOOD = {
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "{}"}, "finish_reason": "stop"}],
+    "id": "1", "object": "chat.completion", "created": 1, "model": "fake", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}  # fmt: skip
+FAULTS = {
+    "429 with Retry-After": Fault(429, headers={"retry-after": "1"}),
+    "429": Fault(429),
+    "500": Fault(500),
+    "503": Fault(503),
+    "dropped connection": Fault(drop=True),
+    "cut answer": Fault(body=json.dumps(GOOD).encode()[:60]),
+    "no JSON": Fault(body=b"<html>busy</html>"),
+    "wrong schema": Fault(body=json.dumps({**GOOD, "choices": "none"}).encode()),
+    "no choices": Fault(body=json.dumps({**GOOD, "choices": []}).encode()),
+    "huge answer": Fault(body=json.dumps({**GOOD, "choices": [{"index": 0, "finish_reason": "stop", "message": {
+        "role": "assistant", "content": json.dumps({"hard_negative": "the socket is merged " * 40_000})}}]}).encode()),
+    "slow answer": Fault(503, wait=0.4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_once_does_not_lose_a_pair(
+    name: str, fake_lm: Callable[..., FakeLM], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    left = [FAULTS[name]]
+    server = fake_lm(lambda messages: left.pop() if left else write_negative(messages))
+    run = opened(server, settings, tmp_path, **{"generate.pairs": 6, "lm.retries": 3})
+    found = run.until("generate")
+    rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
+    assert len({row["query_id"] for row in rows}) == 6
+    assert found["accepted"] == 6
+    assert all(row["accepted"] or row["reason"] for row in rows)
+
+
+def opened(server: FakeLM, settings: Callable[..., list[str]], tmp_path: Path, **more: Any) -> Run:
+    return Run(tmp_path / "run", load_config(None, settings(server.url, **more)), Progress(quiet=True))
+
+
+def test_a_thousand_calls_with_a_fifth_of_faults_end_within_budget(
+    fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    draw, lock, kinds = random.Random(0), threading.Lock(), Counter[str]()
+
+    def answer(messages: list[dict[str, Any]]) -> tuple[int, str] | Fault:
+        with lock:
+            name = draw.choice(list(FAULTS)) if draw.random() < 0.2 else ""
+            kinds[name] += 1
+        return FAULTS[name] if name else (200, "well")
+
+    server = fake_lm(answer)
+    config = LMConfig(model="openai/fake", api_base=server.url, concurrency=64, retries=6, breaker=50, timeout_s=20)
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    writer = Writer.open(config, ledger)
+    budget = Budget(calls=1500, tokens=1_000_000)
+    writer.engine.budgets.append(budget)
+
+    def ask(place: int) -> str:
+        with task(f"q{place}"):
+            try:
+                return str(writer.lm(f"question {place}")[0])
+            except (LMError, ValueError) as error:
+                return f"failed: {error}"
+
+    said = dict(in_threads(ask, 1000, 64))
+    ledger.close()
+    rows = list(read_rows(tmp_path / "calls.jsonl"))
+    answered = Counter(row["query_id"] for row in rows if row["error"] is None)
+    recorded = {row["query_id"] for row in rows if row["error"]}
+    assert len(said) == 1000
+    assert kinds[""] == sum(text == "well" for text in said.values())
+    assert all(count == 1 for count in answered.values())  # nothing is asked again once it was answered
+    assert all(f"q{place}" in (answered if text == "well" else {*answered, *recorded}) for place, text in said.items())
+    assert len(answered) > 950  # no choices, cut, huge: what cannot be read is no answer, and is not asked again
+    assert len(rows) == sum(kinds.values()) == budget.used["calls"] <= 1500
+
+
+def test_a_budget_stops_the_command_with_code_3_and_the_next_goes_on(
+    fake_lm: Callable[..., FakeLM], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    server = fake_lm(write_negative)
+    more = {"generate.pairs": 12, "lm.concurrency": 8}
+    with pytest.raises(BudgetError, match="calls: 5 of 5.*same command again") as stopped:
+        opened(server, settings, tmp_path, **more, **{"budget.calls": 5}).until("generate")
+    assert stopped.value.exit_code == 3
+    assert len(server.requests) == 5
+    assert opened(server, settings, tmp_path, **more, **{"budget.calls": 7}).until("generate")["accepted"] == 12
+    assert len(server.requests) == 12
+
+
+def test_dollars_cannot_be_limited_where_the_price_is_not_known(
+    fake_lm: Callable[..., FakeLM], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="price of 'openai/fake' is not known"):
+        opened(fake_lm(), settings, tmp_path, **{"budget.usd": 1.0}).until("generate")
