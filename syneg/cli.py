@@ -79,6 +79,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--run", "folder", type=click.Path(path_type=Path), help="run folder  [runs/DATASET]"),
         click.option("--config", "config_path", type=click.Path(path_type=Path), help="settings as TOML"),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any setting, as in train.epochs=2; repeatable"),
+        click.option("--dry-run", is_flag=True, help="print calls, tokens, dollars and minutes, and call no LM"),
         click.option("--json", "as_json", is_flag=True, help="the result as JSON on stdout"),
         click.option("--quiet", is_flag=True, help="no progress on stderr"),
         click.option("--debug", is_flag=True, help="tracebacks for errors"),
@@ -135,6 +136,46 @@ def fetch(names: tuple[str, ...], own: Path | None, source: str | None) -> None:
     for name in names:
         with Progress().stage("fetch", f"MB of {name}") as line:
             line.note = str(get(name, own=own, source=source, progress=line))
+
+
+@cli.command()
+def doctor() -> None:
+    """Look for what can spoil a run on this machine: versions, threads, memory, disk, keys."""
+    from .doctor import examine
+
+    found = examine()
+    for one in found:
+        click.echo(f"{one.level:<5} {one.name:<22} {one.text}")
+    bad = sum(one.level == "bad" for one in found)
+    click.echo(f"\n{bad} to mend before a run" if bad else "\nnothing to mend")
+    sys.exit(1 if bad else 0)
+
+
+@cli.command()
+@click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]")
+@click.option("--judge-lm", help="the judge's, where it is another")
+@click.option("--reflection-lm", help="that of compiling, where it is another")
+@click.option("--api-base", help="address of your own LM server")
+@click.option("--config", "config_path", type=click.Path(path_type=Path), help="settings as TOML")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any setting; repeatable")
+def backends(config_path: Path | None, overrides: tuple[str, ...], **flags: Any) -> None:
+    """Show the LMs in use and send each one typed test call: answer, schema, speed, price."""
+    import tempfile
+
+    from .backends import lms_of, probe
+    from .config import load_config
+    from .fetch import fetch_with_progress
+    from .progress import Progress
+
+    config = load_config(config_path, overrides, {_KEYS[key]: value for key, value in flags.items()})
+    well = True
+    for role, lm in lms_of(config).items():
+        fetch_with_progress(lm.model, Progress())
+        with tempfile.TemporaryDirectory() as folder:
+            found = probe(lm, Path(folder), role)
+        click.echo("\n".join(found.lines()))
+        well = well and found.answers and found.schema != "broken"
+    sys.exit(0 if well else 1)
 
 
 @cli.command()
@@ -209,6 +250,7 @@ def _run_stage(stage: str, **flags: Any) -> None:
     config = load_config(flags["config_path"], flags["overrides"], settings, flags["preset"])
     progress = Progress(quiet=flags["quiet"])
     run = Run(flags["folder"] or _default_folder(config), config, progress)
+    stage = "estimate" if flags["dry_run"] else stage
     found = run.until(stage)
     if flags["as_json"]:
         import json
@@ -231,6 +273,8 @@ def _run_stage(stage: str, **flags: Any) -> None:
     elif stage == "compile":
         click.echo((run.folder / "program.md").read_text(encoding="utf-8").split("## Candidates")[0])
         click.echo(f"program: {run.folder / 'program.json'}; all candidates: {run.folder / 'program.md'}")
+    elif stage == "estimate":
+        click.echo(found["table"])
     elif stage == "calibrate":
         click.echo(f"{found['lm']}\n{found['table']}")
     else:

@@ -118,9 +118,9 @@ class LedgerEngine:
         self._litellm: LiteLLMEngine | None = None
         self._gguf = _gguf_of(config.model) if config.model.startswith("local/") else None
         self.supports_response_schema, self.supported_params = capabilities_of(config)
-        self.flow = server_of.flow if server_of else Flow(config, self._key_hint)
+        self.flow: Flow = server_of.flow if server_of else Flow(config, self._key_hint)
         endpoint = _sha_of(config.model, self._gguf)[:16] if self._gguf else config.api_base or "default"
-        self.identity = f"{config.model}@{endpoint}"
+        self.identity: str = f"{config.model}@{endpoint}"
 
     def complete(self, request: Request) -> Response:
         """Answer a request; what happened is in the ledger before this returns or raises."""
@@ -318,6 +318,23 @@ def _price(model: str, input_tokens: int, output_tokens: int) -> float | None:
     if not prompt + completion and not litellm.model_cost.get(model):
         return None  # a server of one's own, which litellm calls free
     return float(prompt + completion)
+
+
+def dollars(model: str, input_tokens: int, output_tokens: int) -> float | None:
+    """What a call costs by litellm's table; 0 for embedded models, None where the price is not known."""
+    if model.startswith("local/"):
+        return 0.0
+    if not input_tokens + output_tokens:
+        return None if _price(model, 1000, 1000) is None else 0.0
+    return _price(model, input_tokens, output_tokens)
+
+
+def price_per_million(model: str) -> str:
+    """Dollars for a million tokens, in words: "$0.15 in, $0.60 out", "free", or "unknown"."""
+    if model.startswith("local/"):
+        return "free"
+    into, out = _price(model, 1_000_000, 0), _price(model, 0, 1_000_000)
+    return "unknown" if into is None or out is None else f"${into:.2f} in, ${out:.2f} out"
 
 
 def key_hint(model: str) -> str:

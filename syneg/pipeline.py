@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .negatives import Negatives
     from .roles import Roles
 
-STAGES = ("mine", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
+STAGES = ("estimate", "mine", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
 _PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
 
 
@@ -67,6 +67,14 @@ class Run:
         sources = Counter(n.source for found in self.mined.values() for n in found)
         skipped = self.manifest.facts["mine"]["skipped"]
         return {"queries": len(self.mined), "negatives": dict(sources), "skipped": skipped}
+
+    def _show_estimate(self) -> dict[str, Any]:
+        from dataclasses import asdict
+
+        from .dry_run import estimate, table
+
+        parts = estimate(self)
+        return {"parts": [asdict(part) for part in parts], "table": table(parts)}
 
     def _show_compile(self) -> dict[str, Any]:
         if self.config.compile.optimizer == "none":

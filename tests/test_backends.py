@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import FakeLM
+
+from syneg.backends import lms_of, probe
+from syneg.cli import cli
+from syneg.config import LMConfig, load_config
+from syneg.doctor import examine
+from syneg.dry_run import estimate, table
+from syneg.pipeline import Run
+from syneg.progress import Progress
+
+RIGHT = json.dumps({"colour": "green", "wheels": 4, "animals": ["horse", "mule"]})
+
+
+@pytest.mark.parametrize(
+    ("model", "answer", "schema", "right"),
+    [
+        ("openai/gpt-4o-mini", RIGHT, "enforced", True),
+        ("openai/fake", RIGHT, "followed", True),
+        ("openai/fake", RIGHT.replace("4", "9"), "followed", False),
+        ("openai/fake", "It is green.", "broken", False),
+    ],
+)
+def test_one_typed_call_shows_what_a_backend_does(
+    model: str, answer: str, schema: str, right: bool, fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    server = fake_lm(lambda messages: (200, answer))
+    found = probe(LMConfig(model=model, api_base=server.url, retries=0), tmp_path)
+    assert (found.answers, found.schema, found.right) == (True, schema, right)
+    assert found.tokens_per_s > 0
+    assert found.price == ("$0.15 in, $0.60 out" if "mini" in model else "unknown")
+
+
+def test_a_backend_that_does_not_answer_says_why(fake_lm: Callable[..., FakeLM], tmp_path: Path) -> None:
+    server = fake_lm(lambda messages: (401, "wrong key"))
+    found = probe(LMConfig(model="openai/fake", api_base=server.url), tmp_path)
+    assert not found.answers
+    assert "wrong key" in found.error
+    assert len(server.requests) == 1
+
+
+def test_each_role_with_an_lm_of_its_own_is_asked(fake_lm: Callable[..., FakeLM]) -> None:
+    server = fake_lm(lambda messages: (200, RIGHT))
+    flags = ["--lm", "openai/fake", "--judge-lm", "openai/judge", "--api-base", server.url]
+    said = CliRunner().invoke(cli, ["backends", *flags])
+    assert said.exit_code == 0, said.output
+    assert "writer: openai/fake at http://127.0.0.1" in said.output
+    assert "judge: openai/judge" in said.output
+    assert "sk-planted" not in said.output
+    assert list(lms_of(load_config(None, (), {"lm.model": "a", "judge.model": "a"}))) == ["writer"]
+
+
+def test_the_doctor_finds_a_stolen_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED_API_KEY", "sk-0123456789")
+    well = examine([str(tmp_path)])
+    assert not [one for one in well if one.level == "bad"]
+    assert any("PLANTED_API_KEY" in one.text for one in well)
+    assert not any("sk-0123456789" in one.text for one in well)
+    (tmp_path / "litellm_init.pth").write_text("import os")
+    monkeypatch.setattr("syneg.doctor.version", lambda name: "1.82.8" if name == "litellm" else "1.0")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    found = examine([str(tmp_path)])
+    assert sum(one.level == "bad" for one in found) == 2
+    assert next(one for one in found if one.name == "threads").level == "slow"
+
+
+def opened(url: str, settings: Callable[..., list[str]], folder: Path, **more: Any) -> Run:
+    return Run(folder, load_config(None, settings(url, **more)), Progress(quiet=True))
+
+
+def test_a_dry_run_counts_what_a_run_then_does(
+    fake_lm: Callable[..., FakeLM], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    server = fake_lm()
+    more = {"generate.pairs": 10, "lm.model": "openai/gpt-4o-mini"}
+    found = opened(server.url, settings, tmp_path / "run", **more).until("estimate")
+    assert not server.requests
+    whole = found["parts"][-1]
+    assert whole["calls"] == (10, 20)
+    assert whole["usd"][0] < whole["usd"][1] < 0.1
+    assert whole["minutes"] is None
+    assert "known after the first calls" in found["table"]
+    opened(server.url, settings, tmp_path / "run", **more).until("generate")
+    assert whole["calls"][0] <= len(server.requests) <= whole["calls"][1]
+    assert opened(server.url, settings, tmp_path / "run", **more).until("estimate")["parts"][-1]["minutes"] is not None
+    unknown = opened(server.url, settings, tmp_path / "other", **{**more, "lm.model": "openai/fake"}).until("estimate")
+    assert "unknown" in unknown["table"]
+    assert all(len(line) <= 80 for line in unknown["table"].splitlines())
+
+
+def test_nothing_is_estimated_where_no_lm_is_called(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    given = tmp_path / "given.jsonl"
+    given.write_text(json.dumps({"query_id": "q1", "text": "the socket is merged twice"}))
+    run = opened("http://127.0.0.1:9", settings, tmp_path / "run", **{"generate.given": given})
+    assert table(estimate(run)) == "no LM would be called"
