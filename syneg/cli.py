@@ -99,7 +99,16 @@ _stage_command("run", "verdict", "The whole path: collection, mine, generate, tr
 _stage_command("mine", "mine", "Hard negatives out of the corpus, into mined.jsonl.")
 _stage_command("calibrate-judge", "calibrate", "Hold the judge against labelled passages of the collection.")
 _stage_command("compile", "compile", "Optimize the program against retrieval, into program.json and program.md.")
-_stage_command("generate", "generate", "Synthetic hard negatives through the gates, into negatives.jsonl.")
+
+
+@cli.command(help="Synthetic hard negatives through the gates, into negatives.jsonl.")
+@_options
+@click.option("--batch", type=(click.Choice(["export", "import"]), click.Path(path_type=Path)), multiple=True, metavar="export|import FILE",
+              help="write requests as an OpenAI batch file in place of calling, or go on from its results")  # fmt: skip
+def generate(batch: tuple[tuple[str, Path], ...], **flags: Any) -> None:
+    _run_stage("batch" if batch else "generate", batch=dict(batch), **flags)
+
+
 _stage_command("train", "train", "The encoders of all arms, into models/.")
 _stage_command("evaluate", "evaluate", "All arms over the whole corpus, into runs/*.trec.")
 
@@ -251,7 +260,15 @@ def _run_stage(stage: str, **flags: Any) -> None:
     progress = Progress(quiet=flags["quiet"])
     run = Run(flags["folder"] or _default_folder(config), config, progress)
     stage = "estimate" if flags["dry_run"] else stage
+    run.batch_import, run.batch_export = (flags.get("batch", {}).get(way) for way in ("import", "export"))
     found = run.until(stage)
+    if stage == "batch":
+        click.echo("\n".join(found["said"]), nl=bool(found["said"]))
+        if "requests" in found:
+            click.echo(f"{found['requests']} requests written to {found['file']}; with their results go on by: "
+                       f"syneg-dspy generate --batch import RESULTS.jsonl --run {run.folder} …")  # fmt: skip
+            return
+        stage, found = "generate", found["generated"]
     if flags["as_json"]:
         import json
 

@@ -4,6 +4,7 @@
     ├── ConfigError       exit 2: an unknown key, a wrong value, a flag that does not fit
     ├── DataError         a collection, a run folder or a query set is not usable
     ├── BackendError      an LM, a model file or a package index cannot be reached or is not installed
+    ├── DeferredError     caught inside: a call was exported to a batch
     └── BudgetError       exit 3: a limit that the user set was reached; the same command resumes
 
 >>> str(DataError("no passage left", where="corpus.jsonl", todo="check the file"))
@@ -41,6 +42,10 @@ class DataError(SynegError):
 
 class BackendError(SynegError):
     """An LM, a model file or a source of model files is not usable."""
+
+
+class DeferredError(SynegError):
+    """An LM call was written down for a batch; its answer comes later."""
 
 
 class BudgetError(SynegError):

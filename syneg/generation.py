@@ -26,7 +26,7 @@ from .collection import Collection
 from .config import GatesConfig, GenerateConfig
 from .corpus_profile import CorpusProfile
 from .encoder import Encoder, Progress
-from .errors import BackendError, BudgetError, ConfigError, SynegError, one_line
+from .errors import BackendError, BudgetError, ConfigError, DeferredError, SynegError, one_line
 from .gates import ANSWERS, UNPARSEABLE, Cosines, Surroundings, encoder_gates, text_gates
 from .ledger import Task, task
 from .lms import Writer
@@ -248,19 +248,26 @@ def _with_costs(negatives: Sequence[HardNegative], current: Task, attempt: int, 
 
 def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[tuple[int, T]]:
     """Yield (place, result) as they come; never more than twice `threads` jobs are under way; the first error ends all, after
-    the calls under way where it is a spent budget: they are paid for."""
+    the calls under way where it is a spent budget: they are paid for. A job whose call waits for a batch ends only the whole."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="generate")
     jobs: dict[Future[T], int] = {}
     places = iter(range(total))
+    waits: DeferredError | None = None
     try:
         while True:
             while len(jobs) < 2 * threads and (place := next(places, None)) is not None:
                 jobs[pool.submit(work, place)] = place
             if not jobs:
-                return
+                break
             done, _ = wait(jobs, return_when=FIRST_COMPLETED)
             for job in done:
-                yield jobs.pop(job), job.result()
+                place = jobs.pop(job)
+                if isinstance(job.exception(), DeferredError):
+                    waits = job.exception()
+                else:
+                    yield place, job.result()
+        if waits:
+            raise waits
     except BudgetError:
         pool.shutdown(wait=True, cancel_futures=True)
         raise

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing litellm asks the network for prices
 
@@ -30,12 +30,15 @@ from dspy.utils.exceptions import LMConfigurationError
 from .adapters import CompactAdapter
 from .budget import Budget
 from .config import LMConfig
-from .errors import BackendError, ConfigError, SynegError, one_line
+from .errors import BackendError, ConfigError, DeferredError, SynegError, one_line
 from .fetch import asset_named, fetch, sha256_of
 from .flow import Flow
 from .ledger import Ledger, current_task
 from .local_server import LocalServer
 from .records import Call, fingerprint
+
+if TYPE_CHECKING:
+    from .batch import Pending
 
 for _name in ("LiteLLM", "dspy.clients.lm", "dspy.utils.parallelizer", "httpx"):
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -111,6 +114,7 @@ class LedgerEngine:
         repeats: bool = False,
     ) -> None:
         self.budgets: list[Budget] = []
+        self.deferred: Pending | None = None
         self._asked: Counter[str] | None = Counter() if repeats else None
         self.config, self._ledger, self._log, self._server_of = config, ledger, log, server_of
         self._lock, self._first, self._warm = threading.Lock(), threading.Lock(), False
@@ -133,6 +137,9 @@ class LedgerEngine:
             known = {"key": key, "query_id": task.query_id, "attempt": task.attempt, "model": self.identity,
                      "prompt": fingerprint(asked)}  # fmt: skip
             most = len(str(asked)) // 2, int(asked["config"].get("max_tokens") or self.config.max_tokens)
+            if self.deferred is not None:
+                self.deferred.add(known, self.config.model, request)
+                raise DeferredError(f"call {key} waits for a batch")
             row = self.flow.call(lambda: self._kept(known, request, most), tokens=sum(most))
         call = {
             name: row[name]

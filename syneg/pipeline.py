@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .negatives import Negatives
     from .roles import Roles
 
-STAGES = ("estimate", "mine", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
+STAGES = ("estimate", "mine", "calibrate", "compile", "batch", "generate", "train", "evaluate", "verdict")
 _PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
 
 
@@ -41,6 +41,8 @@ class Run:
 
     def __init__(self, folder: Path, config: Config, progress: Progress) -> None:
         self.folder, self.config, self.progress = folder, config, progress
+        self.batch_import: Path | None = None
+        self.batch_export: Path | None = None
 
     def until(self, stage: str) -> dict[str, Any]:
         """Run every stage up to `stage` (one of STAGES) and return what that one found, as plain data."""
@@ -83,6 +85,19 @@ class Run:
             )
         self.load_program(self.negatives.default_program)
         return dict(read_json(self.folder / "compiled.json"))
+
+    def _show_batch(self) -> dict[str, Any]:
+        """Take the answers of `batch_import`, if any, and write what is asked then to `batch_export`."""
+        from .batch import Pending
+        from .errors import DeferredError
+
+        pending = self.roles.deferred = Pending(self.folder)
+        said = list(pending.load(self.batch_import, self.roles.ledger).lines()) if self.batch_import else []
+        try:
+            return {"said": said, "generated": self._show_generate()}
+        except DeferredError:
+            path = self.batch_export or self.folder / "requests.jsonl"
+            return {"said": said, "requests": pending.export(path), "file": str(path)}
 
     def _show_generate(self) -> dict[str, Any]:
         return self.negatives.of(self.config.generate.program).facts

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .budget import Budget
 from .calibration import Calibration, calibrate, labelled_passages
@@ -31,12 +32,16 @@ from .storage import read_json, write_json
 from .strength import Strength, strength
 from .tasks import task_for
 
+if TYPE_CHECKING:
+    from .batch import Pending
+
 
 class Roles:
     """Opens, measures and closes the LMs of one run folder."""
 
     def __init__(self, folder: Path, config: Config, progress: Progress) -> None:
         self.folder, self.config, self.progress = folder, config, progress
+        self.deferred: Pending | None = None  # where calls go that are not to be made now
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -81,6 +86,7 @@ class Roles:
                 todo="limit calls or tokens: --budget-calls, --budget-tokens",
             )
         opened.engine.budgets.append(self.budget)
+        opened.engine.deferred = self.deferred
         return opened
 
     @contextmanager

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import FakeLM, write_negative
+
+from syneg.cli import cli
+from syneg.config import load_config
+from syneg.errors import DataError
+from syneg.pipeline import Run
+from syneg.progress import Progress
+from syneg.storage import read_rows, write_rows
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+def result(line: dict[str, Any], content: str, status: int = 200) -> dict[str, Any]:
+    """A line of results as the Batch API writes it."""
+    body = {
+        "choices": [{"message": {"content": content}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 50, "completion_tokens": 9},
+    }
+    return {"custom_id": line["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
+
+
+def answered(
+    requests: Path, results: Path, answer: Callable[[list[dict[str, Any]]], tuple[int, str]] = write_negative
+) -> int:
+    """Write the results of a batch file; returns how many."""
+    lines = list(read_rows(requests))
+    write_rows(results, [result(line, answer(line["body"]["messages"])[1]) for line in lines])
+    return len(lines)
+
+
+def generate(settings: Callable[..., list[str]], folder: Path, way: list[str], **more: Any) -> Any:
+    values = settings(NOWHERE, **{"generate.pairs": 6, **more})
+    flags = [part for value in values for part in ("--set", value)]
+    return CliRunner().invoke(cli, ["generate", "--quiet", "--run", str(folder), *way, *flags], catch_exceptions=False)
+
+
+def test_a_batch_goes_out_and_comes_back(
+    settings: Callable[..., list[str]], tmp_path: Path, fake_lm: Callable[..., FakeLM]
+) -> None:
+    out, back = tmp_path / "out.jsonl", tmp_path / "back.jsonl"
+    said = generate(settings, tmp_path / "run", ["--batch", "export", str(out)])
+    assert "6 requests written" in said.output
+    first = next(read_rows(out))
+    assert (first["method"], first["url"], first["body"]["model"]) == ("POST", "/v1/chat/completions", "fake")
+    assert first["body"]["messages"][0]["role"] == "system"
+    assert "n" not in first["body"]
+    answered(out, back)
+    said = generate(settings, tmp_path / "run", ["--batch", "import", str(back)])
+    assert "6 answers taken, 0 requests without one" in said.output
+    rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
+    assert [row["accepted"] for row in rows] == [True] * 6
+    # the same answers, called for: the same negatives
+    server = fake_lm(write_negative)
+    live = Run(
+        tmp_path / "live", load_config(None, settings(server.url, **{"generate.pairs": 6})), Progress(quiet=True)
+    )
+    live.until("generate")
+    texts = [row["text"] for row in read_rows(tmp_path / "live" / "negatives.jsonl")]
+    assert texts == [row["text"] for row in rows]
+
+
+def test_a_program_of_two_steps_takes_two_passes(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    def answer(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        topic = f"queue {sum(map(ord, str(messages)))}"  # the second step does not see the query
+        said = {
+            "topic": topic,
+            "hard_negative": "the queue is merged twice and counted slowly",
+            "reasoning": "",
+            "topics": [topic] * 3,
+        }
+        return 200, json.dumps(said)
+
+    more = {"generate.program": "neighbour_topic", "lm.adapter": "json"}
+    way, passes = ["--batch", "export", str(tmp_path / "out0.jsonl")], []
+    for number in range(6):
+        generate(settings, tmp_path / "run", way, **more)
+        out = tmp_path / f"out{number}.jsonl"
+        if not out.exists():
+            break
+        passes.append(answered(out, tmp_path / "back.jsonl", answer))
+        way = [
+            "--batch",
+            "import",
+            str(tmp_path / "back.jsonl"),
+            "--batch",
+            "export",
+            str(tmp_path / f"out{number + 1}.jsonl"),
+        ]
+    assert passes[:2] == [6, 6]
+    assert (tmp_path / "run" / "negatives.jsonl").exists()
+
+
+def test_what_is_wrong_with_results_is_said(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    out, back = tmp_path / "out.jsonl", tmp_path / "back.jsonl"
+    generate(settings, tmp_path / "run", ["--batch", "export", str(out)])
+    one, two, three, *_ = read_rows(out)
+    good = result(one, write_negative(one["body"]["messages"])[1])
+    write_rows(
+        back,
+        [
+            good,
+            good,
+            {**good, "custom_id": "zzz"},
+            result(two, "", 500),
+            {"custom_id": three["custom_id"], "error": {"message": "expired"}},
+        ],
+    )
+    again = tmp_path / "again.jsonl"
+    said = generate(
+        settings, tmp_path / "run", ["--batch", "import", str(back), "--batch", "export", str(again)]
+    ).output
+    assert "1 answers taken, 5 requests without one" in said
+    for part in ("1 unknown", "1 twice", "2 failed", "expired", f"5 requests written to {again}"):
+        assert part in said
+    write_rows(back, [{**good, "custom_id": "zzz"}])
+    with pytest.raises(DataError, match="no answer to a request of this run"):
+        generate(settings, tmp_path / "run", ["--batch", "import", str(back)])
+    with pytest.raises(DataError, match="no such file"):
+        generate(settings, tmp_path / "run", ["--batch", "import", str(tmp_path / "none")])
