@@ -168,7 +168,10 @@ def probed(run: Run, experiment: Experiment, names: list[str]) -> None:
         rows = [experiment.instances(one, s) for s in range(run.config.probe.seeds)]
         start = time.monotonic()
         score = objective.compared(rows)
-        found[name] = {"gain": score.gain, "error": score.error, "seconds": time.monotonic() - start}
+        found[name] = {
+            "value": score.value, "gain": score.gain, "error": score.error, "likelihood": score.likelihood,
+            "likelihood_error": score.likelihood_error, "seconds": time.monotonic() - start,
+        }  # fmt: skip
         print(json.dumps({name: found[name]}), flush=True)
     write_json(run.folder / "probe.json", found)
 
@@ -204,18 +207,25 @@ def report(run: Run, names: list[str]) -> None:
 
     scores = {name: [truth(row) for row in full[name]] for name in names}
     y = [float(np.mean(scores[name])) for name in names]
-    x = [probe[name]["gain"] for name in names]
-    print(f"\n{'negatives':24s} {'probe':>8s} {'error':>6s} {'full':>6s} {'± seeds':>7s} {'s':>6s} {'s full':>7s}")
+    x = [probe[name]["value"] for name in names]
+    print(
+        f"\n{'negatives':20s} {'value':>6s} {'nDCG@10':>8s} {'likelihood':>10s} {'full':>6s} {'± seeds':>7s} {'s':>5s} {'s full':>6s}"
+    )
     for name, value in sorted(zip(names, y, strict=True), key=lambda pair: -pair[1]):
         row, seconds = probe[name], sum(one["seconds"] for one in full[name])
         spread = float(np.std(scores[name], ddof=1)) if len(scores[name]) > 1 else float("nan")
         print(
-            f"{name:24s} {row['gain']:+8.4f} {row['error']:6.4f} {value:6.4f} {spread:7.4f} {row['seconds']:6.1f} {seconds:7.0f}"
+            f"{name:20s} {row['value']:+6.2f} {row['gain']:+8.4f} {row['likelihood']:+10.4f} {value:6.4f} {spread:7.4f} "
+            f"{row['seconds']:5.1f} {seconds:6.0f}"
         )
     low, high = interval(x, y)
     print(
         f"\nKendall's tau {kendalltau(x, y).statistic:.2f} (95 % interval {low:.2f} to {high:.2f}) over {len(x)} sets"
     )
+    for key in ("gain", "likelihood"):
+        print(f"by {key} alone: tau {kendalltau([probe[name][key] for name in names], y).statistic:.2f}")
+    dev = [float(np.mean([row["dev"] for row in full[name]])) for name in names]
+    print(f"full training scored on the dev queries: tau {kendalltau(dev, y).statistic:.2f}")
     seeds = min(map(len, scores.values()))
     if seeds > 1:
         among = [

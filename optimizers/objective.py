@@ -2,7 +2,7 @@
 
     objective = Objective(encoder, collection, pairs, mined, config)
     objective.score({"q1": [HardNegative("We follow 112 giant planets …")], …})
-      → Score(gain=.012, error=.005, queries={"q7": .37, "q9": 0.0, …}, boundary=.08)
+      → Score(gain=.012, error=.005, likelihood=.11, likelihood_error=.03, queries={"q7": .37, "q9": 0.0, …}, boundary=.08)
 
 Held out are the dev queries, train queries that are not among the pairs, and, where these are few, the pairs' own by
 folds; confirm and test are out of reach. Both sides of the difference share rows, folds, batches and seeds, and the difference is taken query by query, so that its standard
@@ -30,20 +30,31 @@ from syneg.mining import mine
 from syneg.records import HardNegative, Instance, MinedNegative, Pair, fingerprint
 from syneg.sampling import mix
 
-from .probe import BOUNDARY, Probe
+from .probe import BOUNDARY, LIKELIHOOD, Probe
 
+_LEAST_ERROR = 1e-4
 Sets = Mapping[str, Sequence[HardNegative]]
 
 
 @dataclass(frozen=True)
 class Score:
-    """`gain` in nDCG@10 over mined negatives alone, mean over the held-out `queries`, and its standard error; `boundary` is
-    the gain in boundary accuracy, None without near-misses."""
+    """`gain` in nDCG@10 over mined negatives alone, mean over the held-out `queries`, and its standard error; `likelihood`
+    and its error are the same for the log-likelihood; `boundary` is the gain in boundary accuracy, None without
+    near-misses."""
 
     gain: float
     error: float
+    likelihood: float = 0.0
+    likelihood_error: float = 0.0
     queries: Mapping[str, float] = field(default_factory=dict)
     boundary: float | None = None
+
+    @property
+    def value(self) -> float:
+        """What sets are ranked by: both gains in their standard errors, added. It ranks as full training does more often than
+        either alone (benchmarks/objective_fidelity.py)."""
+        parts = (self.gain, self.error), (self.likelihood, self.likelihood_error)
+        return sum(gain / max(error, _LEAST_ERROR) for gain, error in parts if gain)
 
 
 class Objective:
@@ -104,9 +115,13 @@ class Objective:
         """The score of instances, one list for each seed of the probe."""
         ours = self._values(rows)
         gains = {metric: {q: ours[metric][q] - base for q, base in self._base[metric].items()} for metric in self._base}
-        found = np.array(list(gains[MAIN_METRIC].values()))
         boundary = float(np.mean(list(gains[BOUNDARY].values()))) if gains[BOUNDARY] else None
-        return Score(float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found))), gains[MAIN_METRIC], boundary)
+        return Score(
+            *_mean_and_error(gains[MAIN_METRIC]),
+            *_mean_and_error(gains[LIKELIHOOD]),
+            queries=gains[MAIN_METRIC],
+            boundary=boundary,
+        )
 
     @property
     def temperature(self) -> float:
@@ -153,6 +168,11 @@ class Objective:
         """Per metric and query the mean over seeds."""
         found = [self.probe.values(part, seed=s, near=self._near) for s, part in zip(self._seeds, rows, strict=True)]
         return {m: {q: float(np.mean([one[m][q] for one in found])) for q in values} for m, values in found[0].items()}
+
+
+def _mean_and_error(gains: Mapping[str, float]) -> tuple[float, float]:
+    found = np.array(list(gains.values()))
+    return float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
 
 
 def held_out_queries(collection: Collection, own: Sequence[str], wanted: int, seed: int) -> list[str]:

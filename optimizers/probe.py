@@ -1,12 +1,14 @@
 """A stand-in for full training that takes seconds: the last layers of the encoder, on kept output of those below.
 
     probe = Probe(encoder, held_out, relevant, TrainConfig(), ProbeConfig())
-    probe.values(instances, seed=0) → {"ndcg@10": {"q7": .63, "q9": 1.0, …}, "boundary": {}}
+    probe.values(instances, seed=0) → {"ndcg@10": {"q7": .63, "q9": 1.0, …}, "likelihood": {"q7": -1.2, …}, "boundary": {}}
 
 Real encoder weights move, as in training, with the same loss, mix and batches; the output of the frozen layers is kept
 for every text that was seen, so only the first probe pays for it. Scored (nDCG@10 by ranx) are queries that the rows
 do not have; where rows have some of them, they are divided into folds: each probe trains on all folds but one and is
-scored on that one, too, so that a few hundred queries in all give a figure with a small error. With two sets of negatives and one seed everything else is the same: initial
+scored on that one, too, so that a few hundred queries in all give a figure with a small error. Beside nDCG stands the
+log-likelihood of the relevant passages in a sharp softmax over all passages: most queries move it a little, where
+nDCG moves by jumps in a few. With two sets of negatives and one seed everything else is the same: initial
 weights, batches, folds (common random numbers). How well it ranks sets of negatives as full training does is what
 benchmarks/objective_fidelity.py measures; a linear adapter on frozen embeddings does not (docs/lab_notes.md).
 """
@@ -31,12 +33,13 @@ from syneg.frozen import FrozenLayers
 from syneg.loss import Embed, HybridInfoNCE
 from syneg.metrics import MAIN_METRIC, evaluate
 from syneg.records import Instance
-from syneg.search import DenseIndex
 from syneg.training import set_dropout, swift_attention
 
 _CHUNK = 32
 _DEPTH = 10
-BOUNDARY = "boundary"
+_SHARPNESS = 0.02  # temperature of the likelihood: nearer to a ranking than that of training
+_CUT = 10.0  # least log-likelihood that counts, so that a few hopeless queries do not decide
+BOUNDARY, LIKELIHOOD = "boundary", "likelihood"
 
 
 class Probe:
@@ -74,19 +77,19 @@ class Probe:
     def values(
         self, instances: Sequence[Instance], *, seed: int, near: Mapping[str, Sequence[str]] | None = None
     ) -> dict[str, dict[str, float]]:
-        """`ndcg@10` of each held-out query, its mean over the probes that did not train on it, and, for those with
-        near-misses in `near`, `boundary`: the share of them that scores under the positive."""
+        """`ndcg@10` and `likelihood` of each held-out query, their mean over the probes that did not train on it, and, for
+        those with near-misses in `near`, `boundary`: the share of them that scores under the positive."""
         cross = any(row.pair.query_id in self._held_out.queries for row in instances)
         folds = self._config.folds if cross else 1
         trained_on = {row.pair.query_id: fold_of(row.pair.query_id, folds) for row in instances}
-        sums: dict[str, dict[str, list[float]]] = {MAIN_METRIC: {}, BOUNDARY: {}}
+        sums: dict[str, dict[str, list[float]]] = {MAIN_METRIC: {}, LIKELIHOOD: {}, BOUNDARY: {}}
         for fold in range(folds):
             rows = [row for row in instances if not cross or trained_on[row.pair.query_id] != fold]
             if not rows:
                 continue
             self.train(rows, seed=seed)
             scored = [q for q in self._held_out.queries if trained_on.get(q, fold) == fold]
-            found = {MAIN_METRIC: self.score(scored), BOUNDARY: self.boundary(scored, near or {})}
+            found = {**self.score(scored), BOUNDARY: self.boundary(scored, near or {})}
             for metric, values in found.items():
                 for query_id, value in values.items():
                     sums[metric].setdefault(query_id, []).append(value)
@@ -148,10 +151,24 @@ class Probe:
                 done += 1
             epoch += 1
 
-    def score(self, query_ids: Sequence[str]) -> dict[str, float]:
-        """nDCG@10 of each query under the weights as they are."""
-        ranking = self.ranking(query_ids)
-        return evaluate(self._held_out.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC]
+    def score(self, query_ids: Sequence[str]) -> dict[str, dict[str, float]]:
+        """nDCG@10 and likelihood of each query under the weights as they are."""
+        held_out, doc_ids = self._held_out, list(self._held_out.passages)
+        place = {doc_id: i for i, doc_id in enumerate(doc_ids)}
+        passages = self.embed(list(held_out.passages.values()), "passage")
+        scores = self.embed([held_out.queries[q] for q in query_ids], "query") @ passages.T
+        ranking, likelihood = {}, {}
+        for query_id, row in zip(query_ids, scores, strict=True):
+            judged = held_out.qrels[query_id]
+            if query_id in place and query_id not in judged:
+                row[place[query_id]] = -1.0  # a passage with the query's own id does not count
+            top = np.argsort(-row, kind="stable")[:_DEPTH]
+            ranking[query_id] = {doc_ids[i]: float(row[i]) for i in top}
+            sharp = row / _SHARPNESS
+            whole = np.logaddexp.reduce(sharp)
+            relevant = [sharp[place[d]] - whole for d, grade in judged.items() if grade > 0 and d in place]
+            likelihood[query_id] = max(-_CUT, float(np.mean(relevant)))
+        return {MAIN_METRIC: evaluate(held_out.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC], LIKELIHOOD: likelihood}
 
     def boundary(self, query_ids: Sequence[str], near: Mapping[str, Sequence[str]]) -> dict[str, float]:
         """For each query with near-misses the share of them that scores under its best positive."""
@@ -170,17 +187,6 @@ class Probe:
             positive = float((self.embed(relevant, "passage") @ vector).max())
             found[query_id] = float(np.mean(self.embed(list(near[query_id]), "passage") @ vector < positive))
         return found
-
-    def ranking(self, query_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-        """The passages nearest to each query, with their cosines."""
-        doc_ids = list(self._held_out.passages)
-        passages = self.embed(list(self._held_out.passages.values()), "passage")
-        queries = self.embed([self._held_out.queries[q] for q in query_ids], "query")
-        hits = DenseIndex(doc_ids, passages).search(queries, _DEPTH + 1)
-        return {
-            query_id: dict([(d, s) for d, s in found if d != query_id or d in self._held_out.qrels[query_id]][:_DEPTH])
-            for query_id, found in zip(query_ids, hits, strict=True)
-        }
 
     def embed(self, texts: Sequence[str], role: Role, *, exact: bool = False) -> np.ndarray:
         """Embeddings (n, dim) float32 of length 1 under the weights as they are; `exact` computes in float32."""

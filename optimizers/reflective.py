@@ -23,7 +23,7 @@ from syneg.errors import BudgetError
 from .compiling import Compiling, accepted
 
 _PROBE_FROM = 8  # pairs; fewer tell the probe nothing
-_SCALE = 0.01  # a gain in nDCG@10 that is worth a quarter of the scale
+_SCALE = 2.0  # of the objective's value: one standard error in each of its two parts
 
 
 class Adapter:
@@ -54,7 +54,7 @@ class Adapter:
         if len(batch) >= _PROBE_FROM:
             score = compiling.objective.score(accepted({q: judged for q, (_, judged, _) in found.items()}))
             compiling.register.note(program).score = score
-            share = 1 / (1 + math.exp(-score.gain / _SCALE))
+            share = 1 / (1 + math.exp(-score.value / _SCALE))
             values = [(value + share) / 2 for value in values]
             more = {"gain": share} | ({} if score.boundary is None else {"boundary": score.boundary})
             objectives = [one | more for one in objectives]

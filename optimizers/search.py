@@ -100,19 +100,20 @@ def choose(compiling: Compiling) -> list[Candidate]:
     if len(ranked) > _KEEP:
         for candidate in ranked:
             candidate.score = compiling.score(candidate, half)
-        ranked = sorted(ranked, key=lambda c: -_gain(c))[:_KEEP]
+        ranked = sorted(ranked, key=lambda c: -_value(c))[:_KEEP]
     if compiling.first not in ranked:
         ranked.append(compiling.first)
     for candidate in ranked:
         candidate.score = compiling.score(candidate, ids)
         compiling.say(
-            f"candidate {candidate.number}: nDCG@10 {_gain(candidate):+.4f} ± {candidate.score.error:.4f} over mined alone"
+            f"candidate {candidate.number}: nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f}, "
+            f"log-likelihood {candidate.score.likelihood:+.3f} ± {candidate.score.likelihood_error:.3f} over mined alone"
         )
-    return sorted(ranked, key=lambda c: (-_gain(c), c.number))
+    return sorted(ranked, key=lambda c: (-_value(c), c.number))
 
 
-def _gain(candidate: Candidate) -> float:
-    return candidate.score.gain if candidate.score else float("-inf")
+def _value(candidate: Candidate) -> float:
+    return candidate.score.value if candidate.score else float("-inf")
 
 
 def _cut(text: str) -> str:

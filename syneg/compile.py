@@ -112,7 +112,8 @@ def _row(candidate: Candidate, compiling: Compiling) -> dict[str, Any]:
     score = candidate.score
     return {
         "number": candidate.number, "critic": round(candidate.mean, 4), "pairs": len(candidate.answers),
-        "gain": score and round(score.gain, 5), "error": score and round(score.error, 5), "boundary": score and score.boundary,
+        "value": score and round(score.value, 3), "gain": score and round(score.gain, 5), "error": score and round(score.error, 5),
+        "likelihood": score and round(score.likelihood, 4), "likelihood_error": score and round(score.likelihood_error, 4), "boundary": score and score.boundary,
         "copies": compiling.copied(candidate), "instructions": {n: p.signature.instructions for n, p in candidate.program.named_predictors()},
         "demos": {n: len(p.demos) for n, p in candidate.program.named_predictors()},
     }  # fmt: skip
@@ -207,13 +208,16 @@ def compiled_markdown(found: dict[str, Any], before: dspy.Module, after: dspy.Mo
     lines += [
         "## Candidates",
         "",
-        "| number | critic | pairs | nDCG@10 over mined | error | copies |",
-        "|---|---|---|---|---|---|",
+        "| number | critic | pairs | value | nDCG@10 over mined | log-likelihood over mined | copies |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in found["candidates"]:
-        gain = "" if row["gain"] is None else f"{row['gain']:+.4f}"
-        error = "" if row["error"] is None else f"{row['error']:.4f}"
-        lines.append(f"| {row['number']} | {row['critic']:.3f} | {row['pairs']} | {gain} | {error} | {row['copies']} |")
+        figures = ["", "", ""]
+        if row["gain"] is not None:
+            figures = [f"{row['value']:+.2f}", f"{row['gain']:+.4f} ± {row['error']:.4f}",
+                       f"{row['likelihood']:+.3f} ± {row['likelihood_error']:.3f}"]  # fmt: skip
+        cells = [str(row["number"]), f"{row['critic']:.3f}", str(row["pairs"]), *figures, row["copies"]]
+        lines.append(f"| {' | '.join(cells)} |")
     for row in found["candidates"]:
         lines += ["", f"### Candidate {row['number']}", ""]
         for name, text in row["instructions"].items():
