@@ -8,8 +8,10 @@ adds files of written negatives, a set for each program in them, or `NAME=FILE` 
 then left out. Full training is an arm of the run folder for each set and seed; what is there is not made again, so the
 command can be stopped and goes on, and `--only probe` or `--only full` does one half. The gates are off: the objective itself has to tell.
 
-Printed: both scores of each set, tau with a bootstrap interval over sets, tau of one seed of full training with
-the mean of the others (what a perfect objective could reach at best), whether false_3 is last, and what both cost.
+Printed: both scores of each set; tau of the probe with full training on the queries that the probe is scored on (does it
+stand in for full training?), and on confirm and test (does it carry over to other queries?), with bootstrap intervals over sets;
+beside these, what limits them: tau of full training between these two groups of queries, and between its own seeds. Last, which set
+both put last, and what they cost.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import dataclasses
 import json
 import random
 import time
@@ -28,10 +31,12 @@ from typing import Any
 import click
 import numpy as np
 from scipy.stats import kendalltau
-from syneg.optimizers.objective import Objective
+from syneg.optimizers.objective import Objective, held_out_queries
 
 from syneg.arms import arm
 from syneg.config import load_config
+from syneg.encoder import Encoder
+from syneg.evaluation import evaluate_model
 from syneg.experiment import Experiment
 from syneg.manifest import Manifest
 from syneg.metrics import MAIN_METRIC, mean
@@ -169,26 +174,34 @@ def probed(run: Run, experiment: Experiment, names: list[str]) -> None:
         start = time.monotonic()
         score = objective.compared(rows)
         found[name] = {
-            "value": score.value, "gain": score.gain, "error": score.error, "likelihood": score.likelihood,
-            "likelihood_error": score.likelihood_error, "seconds": time.monotonic() - start,
+            "likelihood": score.likelihood, "likelihood_error": score.likelihood_error, "gain": score.gain, "error": score.error,
+            "seconds": time.monotonic() - start,
         }  # fmt: skip
         print(json.dumps({name: found[name]}), flush=True)
     write_json(run.folder / "probe.json", found)
 
 
 def trained(run: Run, experiment: Experiment, names: list[str], seeds: int) -> None:
-    """Into full.json: nDCG@10 of each set and seed, and seconds; a seed of all sets before the next seed."""
+    """Into full.json: nDCG@10 of each set and seed, and seconds; a seed of all sets before the next seed.
+
+    "held" is that on the queries that the probe is scored on.
+    """
     path = run.folder / "full.json"
     found: dict[str, dict[str, dict[str, float]]] = read_json(path) or {}
+    own = {pair.query_id for pair in run.pairs}
+    held = held_out_queries(run.collection, sorted(own), run.config.probe.queries, run.config.seed)
+    seen = dataclasses.replace(run.collection, splits={"held": [q for q in held if q not in own]})
     for seed in range(seeds):
         for name in names:
             if str(seed) in found.setdefault(name, {}):
                 continue
             one = arm(f"hybrid@ratio=1000.0@program={name}", run.config)
             start = time.monotonic()
-            result = experiment.result(one, seed)
-            values = {split: mean(found_.values[MAIN_METRIC]) for split, found_ in result.items()}
-            found[name][str(seed)] = {**values, "seconds": time.monotonic() - start}
+            values = {split: mean(r.values[MAIN_METRIC]) for split, r in experiment.result(one, seed).items()}
+            seconds = time.monotonic() - start
+            encoder = Encoder.load(run.config.encoder, experiment.trained(one, seed)[0])
+            values["held"] = mean(evaluate_model(encoder, seen, 10, splits=["held"])["held"].values[MAIN_METRIC])
+            found[name][str(seed)] = {**values, "seconds": seconds}
             print(json.dumps({name: seed, **found[name][str(seed)]}), flush=True)
             write_json(path, found)
 
@@ -197,48 +210,55 @@ def report(run: Run, names: list[str]) -> None:
     """The table and the figures, of what there is."""
     probe = read_json(run.folder / "probe.json") or {}
     full = {name: list(rows.values()) for name, rows in (read_json(run.folder / "full.json") or {}).items() if rows}
-    if not probe or not full:
-        return
     names = [name for name in names if name in probe and name in full]
+    if not names:
+        return
     sizes = {split: len(run.collection.splits[split]) for split in ("confirm", "test")}
 
-    def truth(row: dict[str, float]) -> float:  # confirm and test queries alike: more queries, less noise
+    def other(row: dict[str, float]) -> float:  # confirm and test queries alike: more queries, less noise
         return sum(row[split] * n for split, n in sizes.items()) / sum(sizes.values())
 
-    scores = {name: [truth(row) for row in full[name]] for name in names}
-    y = [float(np.mean(scores[name])) for name in names]
-    x = [probe[name]["value"] for name in names]
+    held = {name: [row["held"] for row in full[name]] for name in names}
+    others = {name: [other(row) for row in full[name]] for name in names}
     print(
-        f"\n{'negatives':20s} {'value':>6s} {'nDCG@10':>8s} {'likelihood':>10s} {'full':>6s} {'± seeds':>7s} {'s':>5s} {'s full':>6s}"
+        f"\n{'negatives':20s} {'likelihood':>10s} {'error':>6s} {'nDCG@10':>8s} {'full: same':>10s} {'other':>6s} {'s':>5s} {'s full':>6s}"
     )
-    for name, value in sorted(zip(names, y, strict=True), key=lambda pair: -pair[1]):
+    for name in sorted(names, key=lambda n: -float(np.mean(held[n]))):
         row, seconds = probe[name], sum(one["seconds"] for one in full[name])
-        spread = float(np.std(scores[name], ddof=1)) if len(scores[name]) > 1 else float("nan")
         print(
-            f"{name:20s} {row['value']:+6.2f} {row['gain']:+8.4f} {row['likelihood']:+10.4f} {value:6.4f} {spread:7.4f} "
-            f"{row['seconds']:5.1f} {seconds:6.0f}"
+            f"{name:20s} {row['likelihood']:+10.4f} {row['likelihood_error']:6.4f} {row['gain']:+8.4f} {np.mean(held[name]):10.4f} "
+            f"{np.mean(others[name]):6.4f} {row['seconds']:5.1f} {seconds:6.0f}"
         )
-    low, high = interval(x, y)
-    print(
-        f"\nKendall's tau {kendalltau(x, y).statistic:.2f} (95 % interval {low:.2f} to {high:.2f}) over {len(x)} sets"
-    )
-    for key in ("gain", "likelihood"):
-        print(f"by {key} alone: tau {kendalltau([probe[name][key] for name in names], y).statistic:.2f}")
-    dev = [float(np.mean([row["dev"] for row in full[name]])) for name in names]
-    print(f"full training scored on the dev queries: tau {kendalltau(dev, y).statistic:.2f}")
-    seeds = min(map(len, scores.values()))
-    if seeds > 1:
-        among = [
-            kendalltau(
-                [scores[n][s] for n in names], [np.mean([v for t, v in enumerate(scores[n]) if t != s]) for n in names]
-            ).statistic
-            for s in range(seeds)
-        ]
-        print(f"a seed of full training with the mean of the others: tau {np.mean(among):.2f}")
-    for label, values in (("probe", x), ("full training", y)):
+    same, rest = ([float(np.mean(part[name])) for name in names] for part in (held, others))
+    for key, about in (("likelihood", ""), ("gain", "'s nDCG@10")):
+        x = [probe[name][key] for name in names]
+        for label, y in (("same queries", same), ("other queries", rest)):
+            low, high = interval(x, y)
+            print(
+                f"tau of the probe{about} with full training, {label}: {kendalltau(x, y).statistic:.2f} "
+                f"(95 % {low:.2f} to {high:.2f})"
+            )
+    x = [probe[name]["likelihood"] for name in names]
+    print(f"tau of full training, same with other queries: {kendalltau(same, rest).statistic:.2f}")
+    for label, part in (("same", held), ("other", others)):
+        among = between_seeds([part[name] for name in names])
+        if among is not None:
+            print(f"tau of a seed of full training with the mean of its others, {label} queries: {among:.2f}")
+    for label, values in (("the probe", x), ("full training, same queries", same), ("full training, others", rest)):
         print(f"last by {label}: {names[int(np.argmin(values))]}")
     ratio = sum(one["seconds"] for n in names for one in full[n]) / sum(probe[n]["seconds"] for n in names)
-    print(f"full training costs {ratio:.0f} times as much as the probe")
+    print(f"full training costs {ratio:.0f} times as much as the probe, over {len(names)} sets")
+
+
+def between_seeds(scores: list[list[float]]) -> float | None:
+    """Mean tau of each seed with the mean of the others; None for a single seed."""
+    seeds = min(map(len, scores))
+    if seeds < 2:
+        return None
+    table = np.array([row[:seeds] for row in scores])
+    return float(
+        np.mean([kendalltau(table[:, s], np.delete(table, s, axis=1).mean(axis=1)).statistic for s in range(seeds)])
+    )
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@
 Real encoder weights move, as in training, with the same loss, mix and batches; the output of the frozen layers is kept
 for every text that was seen, so only the first probe pays for it. Scored (nDCG@10 by ranx) are queries that the rows
 do not have; where rows have some of them, they are divided into folds: each probe trains on all folds but one and is
-scored on that one, too, so that a few hundred queries in all give a figure with a small error. Beside nDCG stands the
-log-likelihood of the relevant passages in a sharp softmax over all passages: most queries move it a little, where
-nDCG moves by jumps in a few. With two sets of negatives and one seed everything else is the same: initial
+scored on that one, too, so that a few hundred queries in all give a figure with a small error. Beside nDCG stands
+the log-likelihood of the relevant passages in a softmax over all passages, at the temperature of training: every query moves it
+a little, where nDCG moves by jumps in a few. With two sets of negatives and one seed everything else is the same: initial
 weights, batches, folds (common random numbers). How well it ranks sets of negatives as full training does is what
 benchmarks/objective_fidelity.py measures; a linear adapter on frozen embeddings does not (docs/lab_notes.md).
 """
@@ -33,11 +33,10 @@ from syneg.frozen import FrozenLayers
 from syneg.loss import Embed, HybridInfoNCE
 from syneg.metrics import MAIN_METRIC, evaluate
 from syneg.records import Instance
-from syneg.training import set_dropout, swift_attention
+from syneg.training import learning_rate, set_dropout, swift_attention
 
 _CHUNK = 32
 _DEPTH = 10
-_SHARPNESS = 0.02  # temperature of the likelihood: nearer to a ranking than that of training
 _CUT = 10.0  # least log-likelihood that counts, so that a few hopeless queries do not decide
 BOUNDARY, LIKELIHOOD = "boundary", "likelihood"
 
@@ -67,6 +66,8 @@ class Probe:
         self._embed = self._frozen_part()
         self._weights = {n: w for n, w in self._model.named_parameters() if w.requires_grad}
         self._start = self.weights()
+        frozen = train.model_copy(update={"frozen_layers": config.layers})
+        self._rate = learning_rate(frozen, self._model) if config.learning_rate == "auto" else config.learning_rate
 
     def _frozen_part(self) -> Embed:
         try:
@@ -132,7 +133,7 @@ class Probe:
         plan = {"batch_size": self._train.batch_size, "seed": seed, "hardness": None}
         sampler = PlannedBatches(rows, conflicts(rows, self._relevant), plan)
         steps = max(self._config.steps, round(len(sampler) * self._config.epochs))
-        optimizer = torch.optim.AdamW(self._weights.values(), lr=self._config.learning_rate, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(self._weights.values(), lr=self._rate, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
         self._model.train()
         done = epoch = 0
@@ -152,7 +153,7 @@ class Probe:
             epoch += 1
 
     def score(self, query_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-        """nDCG@10 and likelihood of each query under the weights as they are."""
+        """nDCG@10 and log-likelihood of each query under the weights as they are."""
         held_out, doc_ids = self._held_out, list(self._held_out.passages)
         place = {doc_id: i for i, doc_id in enumerate(doc_ids)}
         passages = self.embed(list(held_out.passages.values()), "passage")
@@ -164,7 +165,7 @@ class Probe:
                 row[place[query_id]] = -1.0  # a passage with the query's own id does not count
             top = np.argsort(-row, kind="stable")[:_DEPTH]
             ranking[query_id] = {doc_ids[i]: float(row[i]) for i in top}
-            sharp = row / _SHARPNESS
+            sharp = row / self._train.temperature
             whole = np.logaddexp.reduce(sharp)
             relevant = [sharp[place[d]] - whole for d, grade in judged.items() if grade > 0 and d in place]
             likelihood[query_id] = max(-_CUT, float(np.mean(relevant)))

@@ -81,7 +81,7 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
         with progress.stage("choose") as line:
             budget.scale(1 / _FOR_PROPOSALS)
             ranked = choose(compiling)
-            line.note = f"{len(ranked)} by the objective, best {ranked[0].score.gain if ranked[0].score else 0:+.4f}"
+            line.note = f"{len(ranked)} by the objective, best {ranked[0].score.value if ranked[0].score else 0:+.4f}"
     confirmed = _confirm(run, name, compiling, ranked) if config.confirm and ranked[0] is not compiling.first else {}
     won = not config.confirm or (bool(confirmed) and confirmed["mean"][0] > confirmed["mean"][1])
     best = ranked[0] if won else compiling.first
@@ -112,7 +112,7 @@ def _row(candidate: Candidate, compiling: Compiling) -> dict[str, Any]:
     score = candidate.score
     return {
         "number": candidate.number, "critic": round(candidate.mean, 4), "pairs": len(candidate.answers),
-        "value": score and round(score.value, 3), "gain": score and round(score.gain, 5), "error": score and round(score.error, 5),
+        "gain": score and round(score.gain, 5), "error": score and round(score.error, 5),
         "likelihood": score and round(score.likelihood, 4), "likelihood_error": score and round(score.likelihood_error, 4), "boundary": score and score.boundary,
         "copies": compiling.copied(candidate), "instructions": {n: p.signature.instructions for n, p in candidate.program.named_predictors()},
         "demos": {n: len(p.demos) for n, p in candidate.program.named_predictors()},
@@ -208,14 +208,16 @@ def compiled_markdown(found: dict[str, Any], before: dspy.Module, after: dspy.Mo
     lines += [
         "## Candidates",
         "",
-        "| number | critic | pairs | value | nDCG@10 over mined | log-likelihood over mined | copies |",
-        "|---|---|---|---|---|---|---|",
+        "| number | critic | pairs | log-likelihood over mined | nDCG@10 over mined | copies |",
+        "|---|---|---|---|---|---|",
     ]
     for row in found["candidates"]:
-        figures = ["", "", ""]
+        figures = ["", ""]
         if row["gain"] is not None:
-            figures = [f"{row['value']:+.2f}", f"{row['gain']:+.4f} ± {row['error']:.4f}",
-                       f"{row['likelihood']:+.3f} ± {row['likelihood_error']:.3f}"]  # fmt: skip
+            figures = [
+                f"{row['likelihood']:+.3f} ± {row['likelihood_error']:.3f}",
+                f"{row['gain']:+.4f} ± {row['error']:.4f}",
+            ]
         cells = [str(row["number"]), f"{row['critic']:.3f}", str(row["pairs"]), *figures, row["copies"]]
         lines.append(f"| {' | '.join(cells)} |")
     for row in found["candidates"]:

@@ -228,17 +228,18 @@ class CompileConfig(_Section):
 class ProbeConfig(_Section):
     """The stand-in for full training (`syneg.optimizers.probe`): the last `layers` layers, trained for `epochs` and at least
     `steps`, with `seeds` seeds, and scored on `queries` held-out queries (dev, then train queries beside the pairs, then, where
-    these are too few, the pairs' own in `folds` folds) over `passages` passages of at most `max_tokens` tokens."""
+    these are too few, the pairs' own in `folds` folds) over `passages` passages of at most `max_tokens` tokens. `learning_rate`
+    `auto` is that of training with frozen layers."""
 
-    layers: Positive = 1
+    layers: Positive = 3
     max_tokens: Positive = 128
     queries: Positive = 400
     passages: Positive = 1000
     folds: Annotated[int, Field(ge=2)] = 2
     seeds: Positive = 1
-    epochs: Annotated[float, Field(gt=0)] = 1.0
+    epochs: Annotated[float, Field(gt=0)] = 2.0
     steps: Positive = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
 
 
 class BoundaryConfig(_Section):

@@ -75,7 +75,15 @@ class FrozenLayers:
             with self._given(padded):
                 return model(features)["sentence_embedding"]
         seen: list[Tensor] = []
-        hook = self._lower[-1].register_forward_hook(lambda _module, _inputs, output: seen.append(_tensor(output)))
+
+        def rounded(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            """What is above takes the same numbers now as later, when they come from what is kept."""
+            state = output[0] if isinstance(output, tuple) else output
+            seen.append(state.to(torch.bfloat16))
+            same = seen[0].to(state.dtype)
+            return (same, *output[1:]) if isinstance(output, tuple) else same
+
+        hook = self._lower[-1].register_forward_hook(rounded)
         try:
             embedded = model(features)["sentence_embedding"]
         finally:
@@ -108,7 +116,3 @@ class FrozenLayers:
         finally:
             for module in (self._embeddings, *self._lower):
                 del module.forward  # back to that of the class
-
-
-def _tensor(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
