@@ -61,6 +61,10 @@ class Register:
         self._fenced: list[str] | None = None
         self._lock = threading.Lock()
 
+    def knows(self, program: dspy.Module) -> bool:
+        """Whether a program with this content was noted before."""
+        return content_of(program) in self.candidates
+
     def note(self, program: dspy.Module) -> Candidate:
         """The candidate of a program; the first one noted says which prompts fence corpus text, and all others have to."""
         with self._lock:
@@ -110,9 +114,9 @@ def accepted(judged: Mapping[str, Judgement]) -> dict[str, list[HardNegative]]:
 
 
 def content_of(program: dspy.Module) -> str:
-    """A hash of what an optimizer may change: instructions, fields' words and demos."""
+    """A hash of what an optimizer may change: instructions (line breaks aside), fields' words and demos."""
     return fingerprint([
-        [name, p.signature.instructions, [[f, (i.json_schema_extra or {}).get("prefix"), (i.json_schema_extra or {}).get("desc")]
+        [name, p.signature.instructions.split(), [[f, (i.json_schema_extra or {}).get("prefix"), (i.json_schema_extra or {}).get("desc")]
          for f, i in p.signature.fields.items()], [{k: str(v) for k, v in dict(demo).items()} for demo in p.demos]]
         for name, p in program.named_predictors()
     ])  # fmt: skip

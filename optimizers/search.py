@@ -63,6 +63,8 @@ def search(compiling: Compiling) -> None:
         if not new:
             continue
         predictor.signature = predictor.signature.with_instructions(new)
+        if compiling.register.knows(program):  # small models like to say the old instruction again
+            continue
         candidate = compiling.register.note(program)
         if compiling.copied(candidate):
             continue

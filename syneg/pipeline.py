@@ -53,7 +53,7 @@ class Run:
             raise ConfigError(
                 "there is nothing to compile: the negatives are given", todo="leave out --given or --optimizer"
             )
-        with RunLock(self.folder):
+        with RunLock(self.folder), self.progress.kept(self.folder / "events.jsonl"):
             self.manifest = Manifest(self.folder)
             versions = {name: version(name) for name in _PACKAGES}
             self.manifest.note(versions=versions, python=platform.python_version(), seed=self.config.seed)

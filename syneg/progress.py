@@ -3,7 +3,9 @@
     mine          5171/5171 passages  13.9 s
     generate      17/48 negatives  11.2/min  ETA 2:46          (redrawn on a terminal, every 20 s in a pipe)
 
-Machine output goes to stdout and never here.
+Machine output goes to stdout and never here. What is said is kept as events, too, where a file is given:
+
+    {"time": "2026-11-21T17:10:02+00:00", "event": "done", "stage": "mine", "seconds": 13.9, "text": "762 negatives for 64 queries"}
 """
 
 from __future__ import annotations
@@ -13,6 +15,11 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .storage import Log
 
 _PIPE_SECONDS = 20.0
 _TERMINAL_SECONDS = 0.2
@@ -69,20 +76,40 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.seconds: dict[str, float] = {}
+        self._events: Log | None = None
+
+    @contextmanager
+    def kept(self, path: Path) -> Iterator[None]:
+        """While this is open, append what happens to a JSONL file."""
+        self._events = Log(path)
+        try:
+            yield
+        finally:
+            self._events.close()
+            self._events = None
+
+    def _event(self, event: str, **facts: Any) -> None:
+        if self._events is not None:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            self._events.append({"time": now, "event": event, **facts})
 
     @contextmanager
     def stage(self, name: str, unit: str = "") -> Iterator[Stage]:
         """A stage by name; its seconds count even when it fails."""
         line = Stage(name, unit, self.quiet)
         how = "stopped"
+        self._event("begun", stage=name)
         try:
             yield line
             how = ""
         finally:
-            self._add(name, line.close(how))
+            seconds = line.close(how)
+            self._add(name, seconds)
+            self._event(how or "done", stage=name, seconds=round(seconds, 3), text=line.note)
 
     def say(self, text: str) -> None:
         """A line of its own, such as a warning, wrapped at 80 columns."""
+        self._event("said", text=text)
         if not self.quiet:
             for line in text.splitlines():
                 indent = line[: len(line) - len(line.lstrip())]

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from conftest import ACTIONS, THINGS, FakeLM
 from syneg.optimizers import RECIPES, Objective
+from syneg.optimizers.compiling import Register
 from syneg.optimizers.guards import check_floor, copies_corpus
-from syneg.programs import load_program
+from syneg.optimizers.objective import held_out_queries
+from syneg.programs import SinglePrompt, load_program
 
 from syneg.budget import Budget
 from syneg.config import load_config
 from syneg.errors import BackendError, BudgetError, ConfigError, DataError
+from syneg.manifest import Manifest
 from syneg.pipeline import Run
 from syneg.progress import Progress
 from syneg.records import HardNegative
@@ -159,6 +162,29 @@ def test_budget() -> None:
     assert budget.used == {"calls": 1.0, "tokens": 20.0, "usd": 0.0}
     with pytest.raises(BudgetError), budget.spend(tokens=1):  # spent stays spent
         pass
+
+
+def test_an_instruction_said_again_is_no_new_program() -> None:
+    program = SinglePrompt()
+    again, other = program.deepcopy(), program.deepcopy()
+    words = program.write.signature.instructions
+    again.write.signature = again.write.signature.with_instructions("  ".join(words.split()))
+    other.write.signature = other.write.signature.with_instructions(f"{words} Briefly.")
+    register = Register()
+    first = register.note(program)
+    assert register.knows(again) and register.note(again) is first
+    assert not register.knows(other)
+
+
+def test_held_out_queries_are_dev_then_train_queries_beside_the_pairs(opened: Callable[..., Run]) -> None:
+    run = opened()
+    run.manifest = Manifest(run.folder)
+    splits, own = run.collection.splits, [p.query_id for p in run.pairs[:10]]
+    dev, rest = list(splits["dev"]), {*splits["train"]} - {*own}
+    few = held_out_queries(run.collection, own, len(dev) + 5, 0)
+    assert few[: len(dev)] == dev and len(few) == len(dev) + 5 and {*few[len(dev) :]} <= rest
+    all_ = held_out_queries(run.collection, own, 10_000, 0)
+    assert {*all_} == {*dev, *rest, *own}
 
 
 def test_copying_guard() -> None:

@@ -216,6 +216,9 @@ def test_a_budget_stops_the_command_with_code_3_and_the_next_goes_on(
     with pytest.raises(BudgetError, match="calls: 5 of 5.*same command again") as stopped:
         opened(server, settings, tmp_path, **more, **{"budget.calls": 5}).until("generate")
     assert stopped.value.exit_code == 3
+    events = list(read_rows(tmp_path / "run" / "events.jsonl"))
+    assert {"event": "stopped", "stage": "generate"}.items() <= events[-1].items()
+    assert [e["stage"] for e in events if e["event"] == "done"][:2] == ["collection", "encoder"]
     assert len(server.requests) == 5
     assert opened(server, settings, tmp_path, **more, **{"budget.calls": 7}).until("generate")["accepted"] == 12
     assert len(server.requests) == 12
