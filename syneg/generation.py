@@ -262,10 +262,12 @@ def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[t
             done, _ = wait(jobs, return_when=FIRST_COMPLETED)
             for job in done:
                 place = jobs.pop(job)
-                if isinstance(job.exception(), DeferredError):
-                    waits = job.exception()
+                try:
+                    result = job.result()
+                except DeferredError as error:
+                    waits = error
                 else:
-                    yield place, job.result()
+                    yield place, result
         if waits:
             raise waits
     except BudgetError:

@@ -1,0 +1,113 @@
+"""What a call costs on top of litellm: the same requests to one loopback server, in threads, by three ways, side by side.
+
+    python benchmarks/lm_overhead.py --calls 640 --workers 32 --latency 0.1
+
+Printed are calls a second of a plain litellm loop, of DSPy over litellm, and of the whole stack (DSPy, ledger with a sync to disk for each
+call, budget, flow), in turns, and their share of what the latency allows (workers / latency).
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+os.environ.setdefault("OPENAI_API_KEY", "none")
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import click
+import dspy
+import litellm
+
+from syneg.budget import Budget
+from syneg.config import LMConfig
+from syneg.ledger import Ledger
+from syneg.lms import Writer
+
+ANSWER = {
+    "id": "1", "object": "chat.completion", "created": 1, "model": "fake", "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "well"}, "finish_reason": "stop"}],
+}  # fmt: skip
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+
+
+def serve(latency: float) -> Server:
+    body = json.dumps(ANSWER).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            time.sleep(latency)
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def rate(ask: Callable[[int], object], calls: int, workers: int) -> float:
+    """Calls a second."""
+    start = time.monotonic()
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(ask, range(calls)))
+    return calls / (time.monotonic() - start)
+
+
+@click.command()
+@click.option("--calls", default=640, show_default=True)
+@click.option("--workers", default=32, show_default=True)
+@click.option("--latency", default=0.1, show_default=True, help="seconds of the server")
+@click.option("--turns", default=3, show_default=True)
+def main(calls: int, workers: int, latency: float, turns: int) -> None:
+    url = f"http://127.0.0.1:{serve(latency).server_port}/v1"
+    litellm.suppress_debug_info = True
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "calls.jsonl")
+        writer = Writer.open(LMConfig(model="openai/fake", api_base=url, concurrency=workers, max_rpm=10**6), ledger)
+        writer.engine.budgets.append(Budget(calls=10**6, tokens=10**9))
+        plain = dspy.LM("openai/fake", api_base=url, cache=False, engine="litellm")
+        turn = [0]
+
+        def bare(i: int) -> object:
+            messages = [{"role": "user", "content": f"{turn[0]}.{i}"}]
+            return litellm.completion(model="openai/fake", api_base=url, messages=messages)
+
+        ways: dict[str, Callable[[int], object]] = {
+            "litellm": bare, "DSPy": lambda i: plain(f"{turn[0]}.{i}"), "syneg-dspy": lambda i: writer.lm(f"{turn[0]}.{i}"),
+        }  # fmt: skip
+        found: dict[str, list[float]] = {name: [] for name in ways}
+        for ask in ways.values():
+            rate(ask, workers, workers)  # connections and lazy imports
+        for turn[0] in range(1, turns + 1):
+            for name, ask in ways.items():
+                found[name].append(rate(ask, calls, workers))
+        ledger.close()
+    ideal, least = workers / latency, sum(found["litellm"])
+    print(f"{'':12s} {'calls/s':>8s} {'of ideal':>9s} {'of litellm':>11s}")
+    for name, rates in found.items():
+        mean = sum(rates) / len(rates)
+        print(f"{name:12s} {mean:8.0f} {mean / ideal:9.2f} {sum(rates) / least:11.2f}")
+
+
+if __name__ == "__main__":
+    main()
