@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 for _name in ("LiteLLM", "dspy.clients.lm", "dspy.utils.parallelizer", "httpx"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
-# never DSPy's own: it would unpickle what lies in a folder of the user
-dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False, restrict_pickle=True)
 _REPAIR_TEMPERATURE = 0.7
 ADAPTERS = {
     "json": dspy.JSONAdapter,

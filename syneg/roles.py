@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dspy
+
 from .budget import Budget
 from .calibration import Calibration, calibrate, labelled_passages
 from .collection import Collection
@@ -42,6 +44,8 @@ class Roles:
     def __init__(self, folder: Path, config: Config, progress: Progress) -> None:
         self.folder, self.config, self.progress = folder, config, progress
         self.deferred: Pending | None = None  # where calls go that are not to be made now
+        # DSPy's own cache would unpickle what lies in a folder of the user's; the ledger does its work
+        dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False, restrict_pickle=True)
 
     @cached_property
     def ledger(self) -> Ledger:
