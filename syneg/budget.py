@@ -74,4 +74,4 @@ class Budget:
             if not self.spent and limit and used[name] + asked.get(name, 0.0) > limit:
                 self.spent = f"{name}: {used[name]:.4g} of {limit:g}"
         if self.spent:
-            raise BudgetError(f"the budget is spent ({self.spent})", todo="raise it and run the same command again")
+            raise BudgetError(f"the budget is spent ({self.spent})", todo="run the same command again to go on")
