@@ -221,16 +221,16 @@ def report(run: Run, names: list[str]) -> None:
     held = {name: [row["held"] for row in full[name]] for name in names}
     others = {name: [other(row) for row in full[name]] for name in names}
     print(
-        f"\n{'negatives':20s} {'likelihood':>10s} {'error':>6s} {'nDCG@10':>8s} {'full: same':>10s} {'other':>6s} {'s':>5s} {'s full':>6s}"
+        f"\n{'negatives':22s} {'nDCG@10':>8s} {'error':>6s} {'likelihood':>10s} {'full: same':>10s} {'other':>6s} {'s':>5s} {'s full':>6s}"
     )
     for name in sorted(names, key=lambda n: -float(np.mean(held[n]))):
         row, seconds = probe[name], sum(one["seconds"] for one in full[name])
         print(
-            f"{name:20s} {row['likelihood']:+10.4f} {row['likelihood_error']:6.4f} {row['gain']:+8.4f} {np.mean(held[name]):10.4f} "
+            f"{name:22s} {row['gain']:+8.4f} {row['error']:6.4f} {row['likelihood']:+10.4f} {np.mean(held[name]):10.4f} "
             f"{np.mean(others[name]):6.4f} {row['seconds']:5.1f} {seconds:6.0f}"
         )
     same, rest = ([float(np.mean(part[name])) for name in names] for part in (held, others))
-    for key, about in (("likelihood", ""), ("gain", "'s nDCG@10")):
+    for key, about in (("gain", ""), ("likelihood", "'s likelihood")):
         x = [probe[name][key] for name in names]
         for label, y in (("same queries", same), ("other queries", rest)):
             low, high = interval(x, y)
@@ -238,7 +238,7 @@ def report(run: Run, names: list[str]) -> None:
                 f"tau of the probe{about} with full training, {label}: {kendalltau(x, y).statistic:.2f} "
                 f"(95 % {low:.2f} to {high:.2f})"
             )
-    x = [probe[name]["likelihood"] for name in names]
+    x = [probe[name]["gain"] for name in names]
     print(f"tau of full training, same with other queries: {kendalltau(same, rest).statistic:.2f}")
     for label, part in (("same", held), ("other", others)):
         among = between_seeds([part[name] for name in names])

@@ -108,8 +108,8 @@ def choose(compiling: Compiling) -> list[Candidate]:
     for candidate in ranked:
         candidate.score = compiling.score(candidate, ids)
         compiling.say(
-            f"candidate {candidate.number}: log-likelihood {candidate.score.likelihood:+.3f} ± {candidate.score.likelihood_error:.3f}, "
-            f"nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f} over mined alone"
+            f"candidate {candidate.number}: nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f}, "
+            f"log-likelihood {candidate.score.likelihood:+.3f} ± {candidate.score.likelihood_error:.3f} over mined alone"
         )
     return sorted(ranked, key=lambda c: (-_value(c), c.number))
 

@@ -208,7 +208,7 @@ def compiled_markdown(found: dict[str, Any], before: dspy.Module, after: dspy.Mo
     lines += [
         "## Candidates",
         "",
-        "| number | critic | pairs | log-likelihood over mined | nDCG@10 over mined | copies |",
+        "| number | critic | pairs | nDCG@10 over mined | log-likelihood over mined | copies |",
         "|---|---|---|---|---|---|",
     ]
     for row in found["candidates"]:
