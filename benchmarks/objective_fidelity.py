@@ -230,7 +230,7 @@ def report(run: Run, names: list[str]) -> None:
             f"{np.mean(others[name]):6.4f} {row['seconds']:5.1f} {seconds:6.0f}"
         )
     same, rest = ([float(np.mean(part[name])) for name in names] for part in (held, others))
-    for key, about in (("gain", ""), ("likelihood", "'s likelihood")):
+    for key, about in (("likelihood", ""), ("gain", "'s nDCG@10")):
         x = [probe[name][key] for name in names]
         for label, y in (("same queries", same), ("other queries", rest)):
             low, high = interval(x, y)
@@ -238,7 +238,7 @@ def report(run: Run, names: list[str]) -> None:
                 f"tau of the probe{about} with full training, {label}: {kendalltau(x, y).statistic:.2f} "
                 f"(95 % {low:.2f} to {high:.2f})"
             )
-    x = [probe[name]["gain"] for name in names]
+    x = [probe[name]["likelihood"] for name in names]
     print(f"tau of full training, same with other queries: {kendalltau(same, rest).statistic:.2f}")
     for label, part in (("same", held), ("other", others)):
         among = between_seeds([part[name] for name in names])

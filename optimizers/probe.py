@@ -7,8 +7,9 @@ Real encoder weights move, as in training, with the same loss, mix and batches; 
 for every text that was seen, so only the first probe pays for it. Scored (nDCG@10 by ranx) are queries that the rows
 do not have; where rows have some of them, they are divided into folds: each probe trains on all folds but one and is
 scored on that one, too, so that a few hundred queries in all give a figure with a small error. Beside nDCG stands
-the log-likelihood of the relevant passages in a softmax over all passages, at the temperature of training: every query moves it
-a little, where nDCG moves by jumps in a few. With two sets of negatives and one seed everything else is the same: initial
+the log-likelihood of the relevant passages in a softmax over all passages, at the temperature that fits the probe's scores best
+(temperature scaling, arXiv 1706.04599: else sharper scores alone would win): every query moves it a little, where nDCG moves
+by jumps in a few. With two sets of negatives and one seed everything else is the same: initial
 weights, batches, folds (common random numbers). How well it ranks sets of negatives as full training does is what
 benchmarks/objective_fidelity.py measures; a linear adapter on frozen embeddings does not (docs/lab_notes.md).
 """
@@ -37,7 +38,7 @@ from syneg.training import learning_rate, set_dropout, swift_attention
 
 _CHUNK = 32
 _DEPTH = 10
-_CUT = 10.0  # least log-likelihood that counts, so that a few hopeless queries do not decide
+_TEMPERATURES = (0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1)
 BOUNDARY, LIKELIHOOD = "boundary", "likelihood"
 
 
@@ -158,18 +159,18 @@ class Probe:
         place = {doc_id: i for i, doc_id in enumerate(doc_ids)}
         passages = self.embed(list(held_out.passages.values()), "passage")
         scores = self.embed([held_out.queries[q] for q in query_ids], "query") @ passages.T
-        ranking, likelihood = {}, {}
+        ranking, relevant = {}, {}
         for query_id, row in zip(query_ids, scores, strict=True):
             judged = held_out.qrels[query_id]
             if query_id in place and query_id not in judged:
                 row[place[query_id]] = -1.0  # a passage with the query's own id does not count
             top = np.argsort(-row, kind="stable")[:_DEPTH]
             ranking[query_id] = {doc_ids[i]: float(row[i]) for i in top}
-            sharp = row / self._train.temperature
-            whole = np.logaddexp.reduce(sharp)
-            relevant = [sharp[place[d]] - whole for d, grade in judged.items() if grade > 0 and d in place]
-            likelihood[query_id] = max(-_CUT, float(np.mean(relevant)))
-        return {MAIN_METRIC: evaluate(held_out.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC], LIKELIHOOD: likelihood}
+            relevant[query_id] = [place[d] for d, grade in judged.items() if grade > 0 and d in place]
+        return {
+            MAIN_METRIC: evaluate(held_out.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC],
+            LIKELIHOOD: dict(zip(query_ids, _likelihoods(scores, list(relevant.values())), strict=True)),
+        }
 
     def boundary(self, query_ids: Sequence[str], near: Mapping[str, Sequence[str]]) -> dict[str, float]:
         """For each query with near-misses the share of them that scores under its best positive."""
@@ -211,6 +212,17 @@ class Probe:
     def _features(self, texts: Sequence[str], role: Role) -> dict[str, Tensor]:
         features: dict[str, Tensor] = self._model.preprocess(list(texts), prompt=self._encoder.prompts[role] or None)
         return features
+
+
+def _likelihoods(scores: np.ndarray, relevant: Sequence[Sequence[int]]) -> list[float]:
+    """For each row of scores (queries x passages) the mean log-probability of its relevant places, at the temperature of
+    `_TEMPERATURES` that gives the highest mean over the rows."""
+    found = []
+    for temperature in _TEMPERATURES:
+        sharp = scores / temperature
+        whole = np.logaddexp.reduce(sharp, axis=1)
+        found.append([float(np.mean(row[places]) - w) for row, places, w in zip(sharp, relevant, whole, strict=True)])
+    return max(found, key=lambda values: float(np.mean(values)))
 
 
 def fold_of(query_id: str, folds: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from syneg.optimizers.probe import Probe
+from syneg.optimizers.probe import Probe, _likelihoods
 
 from syneg.config import EncoderConfig, ProbeConfig, TrainConfig
 from syneg.dev_set import DevSet
@@ -175,6 +175,18 @@ def test_kept_output_gives_what_the_whole_encoder_gives(bert: str) -> None:
     for _ in range(2):  # the second time from what is kept
         found = np.asarray(attached.model.encode(texts, normalize_embeddings=True))
         assert np.abs(found - wanted).max() < 0.01
+
+
+def test_the_likelihood_does_not_reward_sharp_scores() -> None:
+    scores = np.random.default_rng(0).normal(0, 0.1, (40, 30))
+    relevant = [[i % 30] for i in range(40)]
+    for row, places in zip(scores, relevant, strict=True):
+        row[places] += 0.2
+    plain = np.mean(_likelihoods(scores, relevant))
+    assert np.mean(_likelihoods(scores / 2, relevant)) == pytest.approx(plain, abs=0.02)
+    for row, places in zip(scores, relevant, strict=True):
+        row[places] += 0.1
+    assert np.mean(_likelihoods(scores, relevant)) > plain + 0.3
 
 
 def test_the_probe_scores_near_misses(bert: str) -> None:
