@@ -34,7 +34,6 @@ from scipy.stats import kendalltau
 from syneg.optimizers.objective import Objective, held_out_queries
 
 from syneg.arms import arm
-from syneg.config import load_config
 from syneg.encoder import Encoder
 from syneg.evaluation import evaluate_model
 from syneg.experiment import Experiment
@@ -45,6 +44,7 @@ from syneg.pipeline import Run
 from syneg.presets import FAST
 from syneg.progress import Progress
 from syneg.records import Pair
+from syneg.settings import load_config
 from syneg.storage import RunLock, read_json, read_rows, write_json, write_rows
 
 PLACES = 3

@@ -17,9 +17,9 @@ from typing import Any
 import click
 from syneg.programs import PROGRAMS
 
-from syneg.config import load_config
 from syneg.pipeline import Run
 from syneg.progress import Progress
+from syneg.settings import load_config
 from syneg.source_probe import source_probe
 from syneg.storage import read_rows
 
@@ -52,7 +52,7 @@ def main(dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str
         config = load_config(None, overrides, settings)
         run = Run(out / name, config, Progress())
         found = run.until("generate")
-        lines.append(row(run, found, words, config.lm.concurrency))
+        lines.append(row(run, found, words, config.lm.width))
     click.echo("\n".join(lines))
 
 

@@ -27,7 +27,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from transformers import PrinterCallback, TrainerCallback
 
 from syneg.arms import arm
-from syneg.config import Config, load_config
+from syneg.config import Config
 from syneg.dev_set import DevSet
 from syneg.encoder import Encoder
 from syneg.experiment import Experiment
@@ -37,6 +37,7 @@ from syneg.pipeline import Run
 from syneg.presets import FAST
 from syneg.progress import Progress
 from syneg.records import Instance
+from syneg.settings import load_config
 from syneg.training import Job, learning_rate, train
 
 COLUMNS = ("anchor", "positive", "negative_1", "negative_2", "negative_3")

@@ -25,7 +25,8 @@ from syneg.config import GatesConfig
 from syneg.corpus_profile import CorpusProfile
 from syneg.encoder import Encoder, Role
 from syneg.gates import Surroundings, text_gates
-from syneg.generation import Draft, compare
+from syneg.generation import Draft
+from syneg.judging import compare
 from syneg.records import GateVerdict, HardNegative, Pair
 
 from .objective import Objective

@@ -24,6 +24,7 @@ from .compiling import Compiling, accepted
 
 _PROBE_FROM = 8  # pairs; fewer tell the probe nothing
 _SCALE = 0.05  # a gain in log-likelihood that is worth a quarter of the scale
+_SHOWN = 300  # characters of each field; embedded LLMs have room for 2,048 tokens in all
 
 
 class Adapter:
@@ -75,8 +76,8 @@ class Adapter:
                 for predictor, inputs, outputs in trace:
                     if set(predictor.signature.output_fields) == fields[name]:
                         found[name].append({
-                            "Inputs": {key: str(value)[:600] for key, value in inputs.items()},
-                            "Generated Outputs": {key: str(value)[:600] for key, value in outputs.items()},
+                            "Inputs": {key: str(value)[:_SHOWN] for key, value in inputs.items()},
+                            "Generated Outputs": {key: str(value)[:_SHOWN] for key, value in outputs.items()},
                             "Feedback": f"value {judged.value:.2f} of 1. {judged.feedback}",
                         })  # fmt: skip
                         break

@@ -9,9 +9,10 @@ Import programs as `syneg.programs` and optimizers as `syneg.optimizers`.
 """
 
 from .collection import Collection, load_collection
-from .config import Config, load_config
+from .config import Config
 from .errors import BackendError, BudgetError, ConfigError, DataError, SynegError
 from .records import HardNegative, Instance, MinedNegative, Pair
+from .settings import load_config
 
 __version__ = "0.1.0"
 

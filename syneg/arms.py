@@ -12,9 +12,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .config import Config, MixConfig, TrainConfig, build_config, nearest, read_value
+from .config import Config, MixConfig, TrainConfig
 from .errors import ConfigError, collected
 from .sampling import ARMS, Filling
+from .settings import build_config, nearest, read_value
 
 _SHARED = ("pairs", "arms", "dev_passages")
 _FIELDS = {"mix": tuple(MixConfig.model_fields), "train": tuple(TrainConfig.model_fields)}

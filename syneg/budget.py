@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from dspy.lm15 import LM15Error
+
 from .errors import BudgetError
 
 
@@ -55,7 +57,7 @@ class Budget:
         except BudgetError:  # of another limit: nothing was called
             took = dict.fromkeys(asked, 0.0)
             raise
-        except Exception as error:
+        except LM15Error as error:
             if getattr(error, "status", None):  # the endpoint refused: a call, but no tokens
                 settle(0, 0.0)
             raise

@@ -19,7 +19,7 @@ import dspy
 from .collection import Collection
 from .config import JudgeConfig
 from .encoder import Encoder, Progress
-from .generation import ask_all
+from .judging import ask_all
 from .lms import Writer
 from .search import DenseIndex
 

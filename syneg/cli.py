@@ -54,7 +54,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--given", metavar="FILE", help="take negatives from a JSONL (query_id, text) in place of writing any"),
         click.option("--pairs", type=int, help="train pairs that get synthetic negatives, 0 = all  [40]"),
         click.option("--per-pair", type=int, help="synthetic negatives for each of them  [1]"),
-        click.option("--concurrency", type=int, help="LM calls at once  [4]"),
+        click.option("--concurrency", type=int, help="LM calls at once  [4, embedded LLM: a fourth of the cores]"),
         click.option("--max-rpm", type=int, metavar="N", help="calls a minute at most, and --max-tpm for tokens  [no limit]"),
         click.option("--max-tpm", type=int, hidden=True),
         click.option("--budget-usd", type=float, metavar="USD", help="stop before LM calls cost more; also --budget-calls, "
@@ -172,9 +172,9 @@ def backends(config_path: Path | None, overrides: tuple[str, ...], **flags: Any)
     import tempfile
 
     from .backends import lms_of, probe
-    from .config import load_config
     from .fetch import fetch_with_progress
     from .progress import Progress
+    from .settings import load_config
 
     config = load_config(config_path, overrides, {_KEYS[key]: value for key, value in flags.items()})
     well = True
@@ -200,8 +200,8 @@ def prompts(program: str, adapter: str | None, **flags: Any) -> None:
     PROGRAM is single_prompt, multi_attribute, reflective, requirement_break, neighbour_topic, neighbour_rewrite,
     no_attributes, no_reflection, module:Class, or a saved program.json. ‹Such marks› stand where answers of earlier calls go.
     """
-    from .config import load_config
     from .prompts import EXAMPLE, sent
+    from .settings import load_config
 
     config = load_config(None, (), {**{_KEYS[key]: value for key, value in flags.items()}, "lm.adapter": adapter})
     example = EXAMPLE
@@ -229,7 +229,7 @@ def inspect(folder: Path, accepted: bool | None, gate: str | None, where: tuple[
 
     from .browse import entries, select
     from .collection import load_collection
-    from .config import load_config
+    from .settings import load_config
 
     wanted = dict(part.partition("=")[::2] for part in where)
     rows = select(folder, accepted=accepted, reason=gate, where=wanted, program=program)
@@ -243,9 +243,9 @@ def inspect(folder: Path, accepted: bool | None, gate: str | None, where: tuple[
 
 
 def _run_stage(stage: str, **flags: Any) -> None:
-    from .config import load_config
     from .pipeline import Run
     from .progress import Progress
+    from .settings import load_config
 
     settings = {key: flags[flag] for flag, key in _KEYS.items()}
     if flags["arms"]:

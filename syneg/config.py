@@ -1,36 +1,29 @@
-"""Settings: a TOML file, `--set section.key=value` and flags, checked once, written resolved into the run folder.
+"""Settings: each with its default and its limits, in sections.
 
-    [generate]
-    program = "multi_attribute"
-    pairs = 48
-                        →   Config(generate=GenerateConfig(program="multi_attribute", pairs=48, …), …)
+    Config().generate.pairs → 40
 
-An unknown key is answered with the nearest known one. Secrets have no key here: they stay in the provider's own
-environment variables. A CLI flag, its key and its field share one name.
+Secrets have no key here: they stay in the provider's own environment variables. A CLI flag, its key and its field share
+one name. How they are read and written: `syneg.settings`.
 """
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from .errors import ConfigError, collected
+from .local_server import cores
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CollectionConfig(_Section):
+class CollectionConfig(Section):
     """What to read, and how the queries of a set without splits are divided (by a hash of seed and query text).
 
     `on_leak`: a query that stands in two splits stops the run (`fail`) or leaves the earlier split with a warning
@@ -47,7 +40,7 @@ class CollectionConfig(_Section):
     on_leak: Literal["auto", "fail", "drop"] = "auto"
 
 
-class EncoderConfig(_Section):
+class EncoderConfig(Section):
     """Any sentence-transformers model; prompts default to the model's own, then to those of its family."""
 
     model: str = "local/minilm"
@@ -58,7 +51,7 @@ class EncoderConfig(_Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
-class MineConfig(_Section):
+class MineConfig(Section):
     """`margin`: a mined passage must score under this share of the positive's score (NV-Retriever, 95 %)."""
 
     sources: tuple[Literal["dense", "bm25"], ...] = ("dense", "bm25")
@@ -68,9 +61,10 @@ class MineConfig(_Section):
     margin: Annotated[float, Field(gt=0)] = 0.95
 
 
-class LMConfig(_Section):
+class LMConfig(Section):
     """`model`: any litellm model string, or `local/NAME`, or `local/PATH.gguf`. How calls flow: see `syneg.flow`; 0 = no
-    limit of calls or tokens a minute."""
+    limit of calls or tokens a minute. `concurrency` `auto` is 4, and for embedded LLMs one for every four cores: on two, each
+    more slot only reads the common part of the prompts once more (benchmarks/embedded_lm.py)."""
 
     model: str = "local/qwen2.5-coder-1.5b"
     api_base: str | None = None
@@ -79,16 +73,23 @@ class LMConfig(_Section):
     max_tokens: Positive = 320
     timeout_s: Annotated[float, Field(gt=0)] = 180.0
     retries: Count = 4
-    concurrency: Positive = 4
+    concurrency: Positive | Literal["auto"] = "auto"
     max_rpm: Count = 0
     max_tpm: Count = 0
     breaker: Positive = 8
+
+    @property
+    def width(self) -> int:
+        """Calls that may be under way at once."""
+        if self.concurrency != "auto":
+            return self.concurrency
+        return max(1, cores() // 4) if self.model.startswith("local/") else 4
 
 
 FLOW = ("timeout_s", "retries", "concurrency", "max_rpm", "max_tpm", "breaker")  # decide no answer
 
 
-class GenerateConfig(_Section):
+class GenerateConfig(Section):
     """`pairs`: how many train pairs get synthetic negatives (0 = all); `passage_words` cuts the passages shown.
 
     `given` is a JSONL of negatives to take in place of writing any (`syneg.given`). `program` `auto` goes by the measured strength of the LM (`syneg.strength`). Without `domains` a task's own are
@@ -108,7 +109,7 @@ class GenerateConfig(_Section):
     kinds: tuple[str, ...] = ()
 
 
-class GatesConfig(_Section):
+class GatesConfig(Section):
     """Thresholds of the gates, in the order in which they are tried; 0 switches one off.
 
     `script`: share of letters of scripts foreign to the corpus; `language`: frequent trigrams, relative to the corpus;
@@ -132,7 +133,7 @@ class GatesConfig(_Section):
     margin: Annotated[float, Field(ge=0)] = 0.95
 
 
-class JudgeConfig(_Section):
+class JudgeConfig(Section):
     """`use` `auto`: where the LM's measured strength is enough to be worth its calls. `model` is the writer's if not given.
 
     A judge is trusted when its agreement with `sample` labelled passages of the collection has a Cohen's kappa of at
@@ -145,7 +146,7 @@ class JudgeConfig(_Section):
     min_kappa: Annotated[float, Field(ge=0, le=1)] = 0.6
 
 
-class BudgetConfig(_Section):
+class BudgetConfig(Section):
     """Hard limits of one command on what all its LMs use together, answers from the ledger aside; 0 = none."""
 
     calls: Count = 0
@@ -154,7 +155,7 @@ class BudgetConfig(_Section):
     minutes: Annotated[float, Field(ge=0)] = 0.0
 
 
-class MixConfig(_Section):
+class MixConfig(Section):
     """`ratio`: synthetic to retrieved inside an instance (SyNeg draws 1 + 2 = 0.5, and finds 0.7 best).
 
     `weight`: of a synthetic negative in the softmax, where a retrieved one has 1; with `confidence` it is less the nearer
@@ -167,7 +168,7 @@ class MixConfig(_Section):
     confidence: bool = False
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """`pairs`: train pairs used by every arm (0 = all); `evals`: dev evaluations per run, for the early stop.
 
     `learning_rate` `auto` goes by the size of the encoder (`syneg.training.learning_rate`).
@@ -201,7 +202,7 @@ class TrainConfig(_Section):
     processes: Positive = 1
 
 
-class CompileConfig(_Section):
+class CompileConfig(Section):
     """Compiling the program (`syneg.compile`): by what `optimizer`, on how many train `pairs`, with how many `proposals`.
 
     `calls`, `tokens`, `usd` and `minutes` are hard limits (0 = none) of proposing and choosing. `near`: dev queries that get
@@ -225,7 +226,7 @@ class CompileConfig(_Section):
     confirm_seeds: Positive = 2
 
 
-class ProbeConfig(_Section):
+class ProbeConfig(Section):
     """The stand-in for full training (`syneg.optimizers.probe`): the last `layers` layers, trained for `epochs` and at least
     `steps`, with `seeds` seeds, and scored on `queries` held-out queries (dev, then train queries beside the pairs, then, where
     these are too few, the pairs' own in `folds` folds) over `passages` passages of at most `max_tokens` tokens. `learning_rate`
@@ -242,7 +243,7 @@ class ProbeConfig(_Section):
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
 
 
-class BoundaryConfig(_Section):
+class BoundaryConfig(Section):
     """The boundary test: near-misses for `queries` held-out queries (0 = off) by `program`; `auto` is one that no arm trains
     on."""
 
@@ -250,14 +251,14 @@ class BoundaryConfig(_Section):
     program: str = "auto"
 
 
-class EvaluateConfig(_Section):
+class EvaluateConfig(Section):
     """`alpha`: the level of significance after Holm's correction over the comparisons of the verdict."""
 
     depth: Positive = 100
     alpha: Fraction = 0.05
 
 
-class Config(_Section):
+class Config(Section):
     """All settings of a run."""
 
     seed: int = 0
@@ -275,146 +276,3 @@ class Config(_Section):
     probe: ProbeConfig = ProbeConfig()
     boundary: BoundaryConfig = BoundaryConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
-
-
-def known_keys() -> list[str]:
-    """Every setting as `section.key`, for messages and for `--set`."""
-    keys: list[str] = []
-    for name, info in Config.model_fields.items():
-        section = info.annotation
-        if isinstance(section, type) and issubclass(section, _Section):
-            keys += [f"{name}.{key}" for key in section.model_fields]
-        else:
-            keys.append(name)
-    return keys
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """ "did you mean" for a message; lists what is known when nothing is near."""
-    known = list(known)
-    close = [key for key in known if key.startswith(word)] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if not close:  # the right key in the wrong section
-        close = [key for key in known if key.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-
-
-def load_config(
-    path: Path | None = None,
-    overrides: Iterable[str] = (),
-    flags: Mapping[str, Any] | None = None,
-    preset: str | None = None,
-) -> Config:
-    """Take the preset, then `path` (TOML), then `overrides` ("section.key=value") and `flags` (dotted key → value or None).
-
-    Raises ConfigError with every problem at once.
-    """
-    tree: dict[str, Any] = {}
-    if path is not None:
-        try:
-            tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read the config: {error.strerror}", where=str(path)) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
-    for override in overrides:
-        key, sign, value = override.partition("=")
-        if not sign:
-            raise ConfigError(f"--set {override!r} has no '='", todo="write --set section.key=value")
-        _put(tree, key.strip(), read_value(value.strip()))
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _put(tree, key, value)
-    if preset is not None:
-        from .presets import preset as settings_of
-
-        dataset = tree.get("collection", {}).get("dataset", CollectionConfig().dataset)
-        below: dict[str, Any] = {}
-        for key, value in settings_of(preset, dataset).items():
-            _put(below, key, value)
-        tree = _over(below, tree)
-    return build_config(tree, where=str(path) if path else "--set")
-
-
-def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
-    """Check a tree of settings; raises ConfigError with every problem."""
-    problems = [f"unknown key {key!r}; {nearest(key, known_keys())}" for key in _unknown(tree)]
-    if problems:
-        raise ConfigError(collected(f"{len(problems)} unknown setting(s) in {where}", problems))
-    try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        found = [f"{'.'.join(str(part) for part in e['loc'])} = {e.get('input')!r}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(collected(f"{len(found)} wrong setting(s) in {where}", found)) from error
-    shares = config.collection.dev + config.collection.confirm + config.collection.test
-    if shares >= 1:
-        raise ConfigError(f"collection.dev + confirm + test = {shares:g}", todo="leave something to train on")
-    if config.mine.first_rank > config.mine.last_rank:
-        raise ConfigError(f"mine.first_rank {config.mine.first_rank} is after mine.last_rank {config.mine.last_rank}")
-    return config
-
-
-def to_toml(config: Config) -> str:
-    """The resolved settings as TOML; None is left out, so that reading it back gives the same config."""
-    lines = [f"seed = {config.seed}"]
-    for name, section in config:
-        if isinstance(section, BaseModel):
-            lines += ["", f"[{name}]"]
-            lines += [f"{key} = {_toml(value)}" for key, value in section if value is not None]
-    return "\n".join(lines) + "\n"
-
-
-def choices(section: type[BaseModel], key: str) -> tuple[str, ...]:
-    """The values of a `Literal` setting (also inside a tuple), so that the CLI does not repeat them."""
-    annotation = section.model_fields[key].annotation
-    args = get_args(annotation)
-    return tuple(get_args(args[0])) if args and get_args(args[0]) else tuple(str(arg) for arg in args)
-
-
-def _unknown(tree: Mapping[str, Any]) -> Iterator[str]:
-    known = known_keys()
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and any(key.startswith(f"{name}.") for key in known):
-            yield from (f"{name}.{key}" for key in value if f"{name}.{key}" not in known)
-        elif name not in known and not any(key.startswith(f"{name}.") for key in known):
-            yield name
-
-
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
-    section, dot, name = key.rpartition(".")
-    if not dot:
-        tree[key] = value
-        return
-    branch = tree.setdefault(section, {})
-    if not isinstance(branch, dict):
-        raise ConfigError(f"{section!r} is not a section", todo=f"known: {', '.join(Config.model_fields)}")
-    branch[name] = value
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two trees of settings as one, in which `above` wins."""
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def read_value(text: str) -> Any:
-    """A TOML value where it is one (3, 0.5, true, [1, 2]), the text itself otherwise."""
-    try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, (tuple, list)):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    # JSON strings are TOML basic strings, but for DEL, which JSON leaves bare.
-    import json
-
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .assets import ASSETS
+from .local_server import cores
 from .storage import cache_home
 
 _PACKAGES = ("dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx", "click")
@@ -72,11 +73,12 @@ def _software(folders: list[str]) -> Iterator[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flags = _flags()
     bf16 = "avx512_bf16" in flags or "amx_bf16" in flags
     note = "computes bfloat16" if bf16 else "no bfloat16: encoders run in float32, about half as fast"
-    yield Finding("ok" if bf16 or not flags else "slow", "processor", f"{cores} cores" + (f", {note}" if flags else ""))
+    yield Finding(
+        "ok" if bf16 or not flags else "slow", "processor", f"{cores()} cores" + (f", {note}" if flags else "")
+    )
     policy = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # the command sets it where it is not set
     passive = policy.upper() == "PASSIVE"
     yield Finding(

@@ -122,7 +122,7 @@ class _Timed:
         seconds = [float(row["seconds"]) for row in self._rows]  # type: ignore[arg-type]
         minutes = None
         if seconds:
-            waits = np.quantile(seconds, [0.25, 0.75]) / lm.concurrency / 60
+            waits = np.quantile(seconds, [0.25, 0.75]) / lm.width / 60
             slowest = [c / lm.max_rpm for c in calls] if lm.max_rpm else [0.0, 0.0]
             minutes = max(calls[0] * float(waits[0]), slowest[0]), max(calls[1] * float(waits[1]), slowest[1])
         return Part(name, calls, reads, writes, None if usd[0] is None or usd[1] is None else (usd[0], usd[1]), minutes)

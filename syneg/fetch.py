@@ -21,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from .assets import ASSETS, Asset, Wheel
-from .config import nearest
 from .errors import BackendError, ConfigError
 from .progress import Progress as Lines
+from .settings import nearest
 from .storage import cache_home
 
 Progress = Callable[[int, int], None]

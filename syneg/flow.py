@@ -16,12 +16,14 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from dspy.lm15 import (
     AuthError,
     BillingError,
+    LM15Error,
     NotConfiguredError,
     RateLimitError,
     ServerError,
@@ -31,7 +33,7 @@ from dspy.lm15 import (
 from dspy.lm15 import TimeoutError as LMTimeout
 
 from .config import LMConfig
-from .errors import BackendError, SynegError, one_line
+from .errors import BackendError, one_line
 
 T = TypeVar("T")
 _AGAIN = (RateLimitError, ServerError, LMTimeout, TransportError)
@@ -54,7 +56,7 @@ class Flow:
         self._config, self._hint, self._clock, self._sleep = config, hint, clock, sleep
         self._state = threading.Condition()
         self._next = {"calls": 0.0, "tokens": 0.0}  # when the next call may start
-        self._width, self._under_way, self._failures = float(config.concurrency), 0, 0
+        self._width, self._under_way, self._failures = float(config.width), 0, 0
         self._not_before, self._down = 0.0, ""
 
     @property
@@ -67,24 +69,34 @@ class Flow:
         endpoint is down."""
         attempt = 0
         while True:
-            self._begin(tokens)
             try:
-                found = work()
-            except Exception as error:
-                self._end(error)
-                if isinstance(error, SynegError):
-                    raise
+                with self._place(tokens):
+                    return work()
+            except LM15Error as error:
                 if attempt >= self._config.retries or not isinstance(error, _AGAIN):
                     self._failed(error)
                     raise
                 self._sleep(self._delay(error, attempt))
                 attempt += 1
-            except BaseException:
-                self._end(None)
-                raise
-            else:
-                self._end(None, well=True)
-                return found
+
+    @contextmanager
+    def _place(self, tokens: int) -> Iterator[None]:
+        """A place among the calls under way; how it went decides how many there are."""
+        self._begin(tokens)
+        try:
+            yield
+        except RateLimitError:
+            with self._state:
+                self._width = max(1.0, self._width / 2)
+            raise
+        else:
+            with self._state:
+                self._failures = 0
+                self._width = min(float(self._config.width), self._width + 1 / self._width)
+        finally:
+            with self._state:
+                self._under_way -= 1
+                self._state.notify_all()
 
     def _begin(self, tokens: int) -> None:
         """Wait for a place, and for the turn that the rate allows."""
@@ -106,17 +118,7 @@ class Flow:
         if start > now:
             self._sleep(start - now)
 
-    def _end(self, error: Exception | None, *, well: bool = False) -> None:
-        with self._state:
-            self._under_way -= 1
-            if well:
-                self._failures = 0
-                self._width = min(float(self._config.concurrency), self._width + 1 / self._width)
-            elif isinstance(error, RateLimitError):
-                self._width = max(1.0, self._width / 2)
-            self._state.notify_all()
-
-    def _delay(self, error: Exception, attempt: int) -> float:
+    def _delay(self, error: LM15Error, attempt: int) -> float:
         asked = getattr(error, "retry_after", None)
         if asked is None:
             return random.uniform(0, min(_LONGEST, 2.0**attempt))
@@ -126,7 +128,7 @@ class Flow:
             self._not_before = max(self._not_before, self._clock() + asked)
         return float(asked)
 
-    def _failed(self, error: Exception, why: str = "") -> None:
+    def _failed(self, error: LM15Error, why: str = "") -> None:
         """Count a call that failed for good; raise where the endpoint counts as down from now on."""
         with self._state:
             self._failures += 1

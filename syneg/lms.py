@@ -235,7 +235,7 @@ class LedgerEngine:
                 options: dict[str, Any] = {"timeout": self.config.timeout_s}
                 wire = None
                 if self._gguf is not None:
-                    self._server = LocalServer(self._gguf, slots=self.config.concurrency, log=self._log)
+                    self._server = LocalServer(self._gguf, slots=self.config.width, log=self._log)
                     options |= {"api_base": f"{self._server.url}/v1", "api_key": "local"}
                     wire = "openai/local"
                 elif self.config.api_base:

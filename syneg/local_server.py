@@ -25,6 +25,11 @@ from typing import Any
 from .errors import BackendError
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class LocalServer:
     """Starts the child on construction; raises BackendError when it does not come up."""
 
@@ -120,12 +125,11 @@ def _serve() -> None:
     os.dup2(2, 1)  # whatever the library prints goes to the log, never between the lines for the parent
     import xllamacpp
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     params = xllamacpp.CommonParams()
     params.model.path = args.gguf
     params.n_ctx = args.context * args.slots  # the total over the slots
     params.n_parallel = args.slots
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = cores
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = cores()
     params.verbosity = 0
     params.slot_save_path = args.states
     params.endpoint_slots = True

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .collection import Collection, load_collection
-from .config import Config, to_toml
+from .config import Config
 from .errors import ConfigError, DataError
 from .manifest import Manifest, version
 from .progress import Progress
 from .records import MinedNegative, Pair, fingerprint
+from .settings import to_toml
 from .storage import RunLock, read_json, read_rows, write_json, write_rows, write_text
 
 if TYPE_CHECKING:

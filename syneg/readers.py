@@ -89,7 +89,7 @@ class IrDatasets:
         try:
             self._docs = ir_datasets.load(name)
         except KeyError:
-            from .config import nearest
+            from .settings import nearest
 
             raise DataError(f"unknown dataset {name!r}", todo=nearest(name, ["python-docs", *sorted(known)])) from None
         if not self._docs.has_docs():

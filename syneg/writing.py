@@ -22,7 +22,8 @@ from .config import Config, GatesConfig
 from .corpus_profile import CorpusProfile
 from .encoder import Encoder
 from .errors import BackendError
-from .generation import Draft, ask_judge, compare, generate
+from .generation import Draft, generate
+from .judging import ask_judge, compare
 from .ledger import Ledger, task
 from .lms import Writer
 from .programs import AttributeSpace, Judge, propose_domains

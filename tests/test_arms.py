@@ -6,9 +6,9 @@ import pytest
 from syneg.programs import PROGRAMS
 
 from syneg.arms import ABLATIONS, arm, arms
-from syneg.config import known_keys, load_config
 from syneg.errors import ConfigError
 from syneg.presets import PAPER_DATASETS, PAPER_ENCODERS, SOURCES
+from syneg.settings import known_keys, load_config
 from syneg.tasks import task_for
 
 

@@ -11,11 +11,12 @@ from conftest import FakeLM
 
 from syneg.backends import lms_of, probe
 from syneg.cli import cli
-from syneg.config import LMConfig, load_config
+from syneg.config import LMConfig
 from syneg.doctor import examine
 from syneg.dry_run import estimate, table
 from syneg.pipeline import Run
 from syneg.progress import Progress
+from syneg.settings import load_config
 
 RIGHT = json.dumps({"colour": "green", "wheels": 4, "animals": ["horse", "mule"]})
 

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from conftest import FakeLM, write_negative
 
 from syneg.cli import cli
-from syneg.config import load_config
 from syneg.errors import DataError
 from syneg.pipeline import Run
 from syneg.progress import Progress
+from syneg.settings import load_config
 from syneg.storage import read_rows, write_rows
 
 NOWHERE = "http://127.0.0.1:9"

@@ -17,12 +17,12 @@ from syneg.optimizers.objective import held_out_queries
 from syneg.programs import SinglePrompt, load_program
 
 from syneg.budget import Budget
-from syneg.config import load_config
 from syneg.errors import BackendError, BudgetError, ConfigError, DataError
 from syneg.manifest import Manifest
 from syneg.pipeline import Run
 from syneg.progress import Progress
 from syneg.records import HardNegative
+from syneg.settings import load_config
 from syneg.storage import read_json, read_rows
 
 QUERY = rf"({'|'.join(ACTIONS)}) a ({'|'.join(THINGS)})"

@@ -15,7 +15,7 @@ from dspy.lm15 import AuthError, InvalidRequestError, RateLimitError, ServerErro
 from dspy.utils.exceptions import LMError
 
 from syneg.budget import Budget
-from syneg.config import LMConfig, load_config
+from syneg.config import LMConfig
 from syneg.errors import BackendError, BudgetError, ConfigError
 from syneg.flow import Flow
 from syneg.generation import in_threads
@@ -23,6 +23,7 @@ from syneg.ledger import Ledger, task
 from syneg.lms import Writer
 from syneg.pipeline import Run
 from syneg.progress import Progress
+from syneg.settings import load_config
 from syneg.storage import read_rows
 
 

@@ -17,15 +17,17 @@ from syneg.browse import select
 from syneg.calibration import Labelled, calibrate
 from syneg.cli import cli
 from syneg.collection import Collection
-from syneg.config import GatesConfig, JudgeConfig, LMConfig, load_config
+from syneg.config import GatesConfig, JudgeConfig, LMConfig
 from syneg.errors import BackendError, ConfigError, DataError
-from syneg.generation import Draft, compare
+from syneg.generation import Draft
+from syneg.judging import compare
 from syneg.ledger import Ledger
 from syneg.lms import Writer
 from syneg.negatives import SMALL_PROGRAM, STRONG_PROGRAM
 from syneg.pipeline import Run
 from syneg.progress import Progress
 from syneg.records import GateVerdict, HardNegative, Pair
+from syneg.settings import load_config
 from syneg.storage import read_rows, write_rows
 from syneg.strength import strength
 

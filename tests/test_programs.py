@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from syneg.programs import PROGRAMS, AttributeSpace, Judge, fenced, load_program, program_markdown, state_of
 from syneg.programs.judge import quoted
 
-from syneg.config import Config, load_config
+from syneg.config import Config
 from syneg.errors import ConfigError
 from syneg.prompts import EXAMPLE, as_text, record, sent
 from syneg.records import HardNegative
+from syneg.settings import load_config
 from syneg.tasks import TASKS
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from syneg.config import load_config
 from syneg.errors import BackendError, DataError
 from syneg.pipeline import Run
 from syneg.progress import Progress
+from syneg.settings import load_config
 from syneg.storage import Log, read_rows
 from syneg.verdict import second_table, table
 

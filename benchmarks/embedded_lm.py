@@ -1,0 +1,136 @@
+"""Tokens a second of the embedded LLM: through the whole stack, and of the bare runtime given the same requests.
+
+    python benchmarks/embedded_lm.py --pairs 12 --slots 1 --slots 4
+
+The bare runtime is the llama.cpp server as xllamacpp brings it, asked over plain HTTP. The requests are those that
+`single_prompt` makes for pairs of python-docs, at temperature 0, so that both ways write the same. Each turn starts a server of its own; the order changes from
+turn to turn. Importing litellm (5 s, once in a run) is outside the clock.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+import json
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+import litellm
+from syneg.programs import load_program
+
+from syneg.batch import Pending
+from syneg.collection import load_collection
+from syneg.config import CollectionConfig, GatesConfig, GenerateConfig, LMConfig
+from syneg.errors import DeferredError
+from syneg.fetch import asset_named, fetch
+from syneg.generation import generate
+from syneg.ledger import Ledger
+from syneg.lms import Writer
+from syneg.local_server import LocalServer
+
+
+class Asking:
+    """Generation for some pairs of python-docs, one attempt each."""
+
+    def __init__(self, model: str, pairs: int) -> None:
+        self.collection = load_collection(CollectionConfig(), seed=0)
+        self.pairs = self.collection.pairs("train")[:pairs]
+        self.model = model
+
+    def config(self, slots: int) -> LMConfig:
+        return LMConfig(model=self.model, concurrency=slots, temperature=0.0, max_tokens=160)
+
+    def ask(self, writer: Writer) -> None:
+        generate(
+            self.pairs, load_program("single_prompt"), writer, definition="Given a question, find the passage that answers it.",
+            space=Nothing(), collection=self.collection, candidates={}, profile=None, seed=0,
+            config=GenerateConfig(attempts=1, passage_words=100), gates=GatesConfig(),
+        )  # fmt: skip
+
+    def requests(self, folder: Path) -> list[dict[str, Any]]:
+        """What is sent, as bodies for the server."""
+        ledger = Ledger(folder / "none.jsonl")
+        writer = Writer.open(self.config(1), ledger)
+        writer.engine.deferred = pending = Pending(folder)
+        try:
+            self.ask(writer)
+        except DeferredError:
+            pass
+        finally:
+            ledger.close()
+        pending.export(folder / "requests.jsonl")
+        return [json.loads(line)["body"] for line in (folder / "requests.jsonl").read_text().splitlines()]
+
+
+class Nothing:
+    """Attributes that say nothing."""
+
+    def sample(self, *, seed: int, place: int, sibling: int = 0) -> dict[str, str]:
+        return {}
+
+
+def bare(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path) -> tuple[int, float]:
+    """Tokens written, and seconds."""
+    gguf = fetch(asking.model) / next(iter(asset_named(asking.model).files))
+    with LocalServer(gguf, slots=slots) as server:
+
+        def post(body: dict[str, Any]) -> int:
+            request = urllib.request.Request(
+                f"{server.url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=600) as answer:
+                return int(json.load(answer)["usage"]["completion_tokens"])
+
+        start = time.monotonic()
+        with ThreadPoolExecutor(slots) as pool:
+            return sum(pool.map(post, bodies)), time.monotonic() - start
+
+
+def stack(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path) -> tuple[int, float]:
+    """The same through DSPy, litellm, flow and ledger."""
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        ledger = Ledger(Path(own) / "calls.jsonl")
+        writer = Writer.open(asking.config(slots), ledger)
+        writer.engine._backend()  # the server, as for the other way, outside the clock
+        start = time.monotonic()
+        asking.ask(writer)
+        seconds = time.monotonic() - start
+        writer.close()
+        ledger.close()
+        rows = [json.loads(line) for line in (Path(own) / "calls.jsonl").read_text().splitlines()]
+    return sum(row.get("output_tokens", 0) for row in rows), seconds
+
+
+@click.command()
+@click.option("--model", default="local/qwen2.5-coder-1.5b", show_default=True)
+@click.option("--pairs", default=12, show_default=True)
+@click.option("--slots", default=(1, 4), multiple=True, type=int, show_default=True)
+@click.option("--turns", default=2, show_default=True)
+def main(model: str, pairs: int, slots: tuple[int, ...], turns: int) -> None:
+    litellm.suppress_debug_info = True
+    asking = Asking(model, pairs)
+    ways: dict[str, Callable[..., tuple[int, float]]] = {"bare": bare, "stack": stack}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bodies = asking.requests(folder)
+        print(f"{len(bodies)} requests\nslots  way     tokens  seconds  tokens/s")
+        for width in slots:
+            rates: dict[str, list[float]] = {way: [] for way in ways}
+            for turn in range(turns):
+                for way in list(ways)[:: 1 if turn % 2 == 0 else -1]:
+                    tokens, seconds = ways[way](asking, bodies, width, folder)
+                    rates[way].append(tokens / seconds)
+                    print(f"{width:5d}  {way:6s} {tokens:7d} {seconds:8.1f} {tokens / seconds:9.1f}", flush=True)
+            print(f"{width:5d}  stack / bare {sum(rates['stack']) / sum(rates['bare']):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Reading settings: a TOML file, `--set section.key=value` and flags, checked once, written resolved into the run folder.
+
+    [generate]
+    program = "multi_attribute"
+    pairs = 48
+                        →   Config(generate=GenerateConfig(program="multi_attribute", pairs=48, …), …)
+
+An unknown key is answered with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from .config import CollectionConfig, Config, Section
+from .errors import ConfigError, collected
+
+
+def known_keys() -> list[str]:
+    """Every setting as `section.key`, for messages and for `--set`."""
+    keys: list[str] = []
+    for name, info in Config.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            keys += [f"{name}.{key}" for key in section.model_fields]
+        else:
+            keys.append(name)
+    return keys
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """ "did you mean" for a message; lists what is known when nothing is near."""
+    known = list(known)
+    close = [key for key in known if key.startswith(word)] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not close:  # the right key in the wrong section
+        close = [key for key in known if key.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def load_config(
+    path: Path | None = None,
+    overrides: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+) -> Config:
+    """Take the preset, then `path` (TOML), then `overrides` ("section.key=value") and `flags` (dotted key → value or None).
+
+    Raises ConfigError with every problem at once.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read the config: {error.strerror}", where=str(path)) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {override!r} has no '='", todo="write --set section.key=value")
+        _put(tree, key.strip(), read_value(value.strip()))
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(tree, key, value)
+    if preset is not None:
+        from .presets import preset as settings_of
+
+        dataset = tree.get("collection", {}).get("dataset", CollectionConfig().dataset)
+        below: dict[str, Any] = {}
+        for key, value in settings_of(preset, dataset).items():
+            _put(below, key, value)
+        tree = _over(below, tree)
+    return build_config(tree, where=str(path) if path else "--set")
+
+
+def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
+    """Check a tree of settings; raises ConfigError with every problem."""
+    problems = [f"unknown key {key!r}; {nearest(key, known_keys())}" for key in _unknown(tree)]
+    if problems:
+        raise ConfigError(collected(f"{len(problems)} unknown setting(s) in {where}", problems))
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        found = [f"{'.'.join(str(part) for part in e['loc'])} = {e.get('input')!r}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(collected(f"{len(found)} wrong setting(s) in {where}", found)) from error
+    shares = config.collection.dev + config.collection.confirm + config.collection.test
+    if shares >= 1:
+        raise ConfigError(f"collection.dev + confirm + test = {shares:g}", todo="leave something to train on")
+    if config.mine.first_rank > config.mine.last_rank:
+        raise ConfigError(f"mine.first_rank {config.mine.first_rank} is after mine.last_rank {config.mine.last_rank}")
+    return config
+
+
+def to_toml(config: Config) -> str:
+    """The resolved settings as TOML; None is left out, so that reading it back gives the same config."""
+    lines = [f"seed = {config.seed}"]
+    for name, section in config:
+        if isinstance(section, BaseModel):
+            lines += ["", f"[{name}]"]
+            lines += [f"{key} = {_toml(value)}" for key, value in section if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def _unknown(tree: Mapping[str, Any]) -> Iterator[str]:
+    known = known_keys()
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and any(key.startswith(f"{name}.") for key in known):
+            yield from (f"{name}.{key}" for key in value if f"{name}.{key}" not in known)
+        elif name not in known and not any(key.startswith(f"{name}.") for key in known):
+            yield name
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    section, dot, name = key.rpartition(".")
+    if not dot:
+        tree[key] = value
+        return
+    branch = tree.setdefault(section, {})
+    if not isinstance(branch, dict):
+        raise ConfigError(f"{section!r} is not a section", todo=f"known: {', '.join(Config.model_fields)}")
+    branch[name] = value
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two trees of settings as one, in which `above` wins."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def read_value(text: str) -> Any:
+    """A TOML value where it is one (3, 0.5, true, [1, 2]), the text itself otherwise."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    # JSON strings are TOML basic strings, but for DEL, which JSON leaves bare.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
