@@ -1,9 +1,9 @@
-"""What a call costs on top of litellm: the same requests to one loopback server, in threads, by three ways, side by side.
+"""What a call costs on top of litellm: the same requests to one loopback server, in threads, by four ways, side by side.
 
     python benchmarks/lm_overhead.py --calls 640 --workers 32 --latency 0.1
 
 Printed are calls a second of a plain litellm loop, of DSPy over litellm, and of the whole stack (DSPy, ledger with a sync to disk for each
-call, budget, flow), in turns, and their share of what the latency allows (workers / latency).
+call, budget, flow) over litellm and over DSPy's native client (lm.engine=native), in turns, and their share of what the latency allows (workers / latency).
 """
 
 from __future__ import annotations
@@ -83,8 +83,10 @@ def main(calls: int, workers: int, latency: float, turns: int) -> None:
     litellm.suppress_debug_info = True
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "calls.jsonl")
-        writer = Writer.open(LMConfig(model="openai/fake", api_base=url, concurrency=workers, max_rpm=10**6), ledger)
-        writer.engine.budgets.append(Budget(calls=10**6, tokens=10**9))
+        settings = {"model": "openai/fake", "api_base": url, "concurrency": workers, "max_rpm": 10**6}
+        writers = {engine: Writer.open(LMConfig(**settings, engine=engine), ledger) for engine in ("litellm", "native")}
+        for writer in writers.values():
+            writer.engine.budgets.append(Budget(calls=10**6, tokens=10**9))
         plain = dspy.LM("openai/fake", api_base=url, cache=False, engine="litellm")
         turn = [0]
 
@@ -93,7 +95,8 @@ def main(calls: int, workers: int, latency: float, turns: int) -> None:
             return litellm.completion(model="openai/fake", api_base=url, messages=messages)
 
         ways: dict[str, Callable[[int], object]] = {
-            "litellm": bare, "DSPy": lambda i: plain(f"{turn[0]}.{i}"), "syneg-dspy": lambda i: writer.lm(f"{turn[0]}.{i}"),
+            "litellm": bare, "DSPy": lambda i: plain(f"{turn[0]}.{i}"), "syneg-dspy": lambda i: writers["litellm"].lm(f"{turn[0]}.{i}"),
+            "native client": lambda i: writers["native"].lm(f"{turn[0]}!{i}"),
         }  # fmt: skip
         found: dict[str, list[float]] = {name: [] for name in ways}
         for ask in ways.values():
@@ -103,10 +106,10 @@ def main(calls: int, workers: int, latency: float, turns: int) -> None:
                 found[name].append(rate(ask, calls, workers))
         ledger.close()
     ideal, least = workers / latency, sum(found["litellm"])
-    print(f"{'':12s} {'calls/s':>8s} {'of ideal':>9s} {'of litellm':>11s}")
+    print(f"{'':14s} {'calls/s':>8s} {'of ideal':>9s} {'of litellm':>11s}")
     for name, rates in found.items():
         mean = sum(rates) / len(rates)
-        print(f"{name:12s} {mean:8.0f} {mean / ideal:9.2f} {sum(rates) / least:11.2f}")
+        print(f"{name:14s} {mean:8.0f} {mean / ideal:9.2f} {sum(rates) / least:11.2f}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from syneg.generation import Draft
 from syneg.judging import compare
 from syneg.records import GateVerdict, HardNegative, Pair
 
-from .objective import Objective
+from .objective import DEEPEST, Objective
 
 _NOTHING, _REJECTED, _FLOOR = 0.0, 0.1, 0.2
 _STEP = 0.01  # of the length of the weights
@@ -165,7 +165,7 @@ class Critic:
         rank, wrong = self._objective.standing(pair)
         return (
             f"accepted. The encoder gives it {near:.2f} and the positive {positive:.2f} ({hard}). {says} "
-            f"The positive now ranks {rank}; the nearest wrong passage is: {fenced(wrong[:160])}"
+            f"The positive now ranks {rank if rank <= DEEPEST else f'below {DEEPEST}'}; the nearest wrong passage is: {fenced(wrong[:160])}"
         )
 
 

@@ -29,9 +29,11 @@ from syneg.metrics import MAIN_METRIC
 from syneg.mining import mine
 from syneg.records import HardNegative, Instance, MinedNegative, Pair, fingerprint
 from syneg.sampling import mix
+from syneg.search import DenseIndex
 
 from .probe import BOUNDARY, LIKELIHOOD, Probe
 
+DEEPEST = 1000
 Sets = Mapping[str, Sequence[HardNegative]]
 
 
@@ -138,20 +140,16 @@ class Objective:
         )
 
     def standing(self, pair: Pair) -> tuple[int, str]:
-        """The rank of the pair's best positive among all passages under the untuned encoder, and the first wrong one."""
+        """The rank of the pair's best positive among all passages under the untuned encoder (`DEEPEST` + 1 for any below that), and the
+        first wrong one."""
         if not self._standing:
-            doc_ids, passages = zip(*self._collection.passages.items(), strict=True)
-            vectors = self._encoder.encode(passages, "passage")
-            for one, query in zip(
-                self.pairs, self._encoder.encode([p.query for p in self.pairs], "query"), strict=True
-            ):
-                order = np.argsort(-(vectors @ query))
-                known = {*self._collection.relevant(one.query_id), one.query_id}
-                rank = next(
-                    i for i, place in enumerate(order, 1) if doc_ids[place] in self._collection.relevant(one.query_id)
-                )
-                wrong = next((passages[place] for place in order if doc_ids[place] not in known), "")
-                self._standing[one.query_id] = rank, wrong
+            index = DenseIndex.of(self._collection.passages, self._encoder)
+            found = index.search(self._encoder.encode([p.query for p in self.pairs], "query"), DEEPEST)
+            for one, hits in zip(self.pairs, found, strict=True):
+                relevant = self._collection.relevant(one.query_id)
+                rank = next((i for i, (doc_id, _) in enumerate(hits, 1) if doc_id in relevant), DEEPEST + 1)
+                wrong = next((doc_id for doc_id, _ in hits if doc_id not in {*relevant, one.query_id}), "")
+                self._standing[one.query_id] = rank, self._collection.passages.get(wrong, "")
         return self._standing[pair.query_id]
 
     @cached_property

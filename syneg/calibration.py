@@ -102,9 +102,8 @@ def labelled_passages(
     half = min(config.sample // 2, len(pairs))
     found = [Labelled(p.query_id, p.query, _cut(p.positive), task, True, "positive") for p in pairs[:half]]
     doc_ids = list(collection.passages)
-    corpus = encoder.encode(list(collection.passages.values()), "passage")
     queries = encoder.encode([pair.query for pair in pairs[:half]], "query")
-    ranking = DenseIndex(doc_ids, corpus).search(queries, min(len(doc_ids), 2 * _NEAR_RANK))
+    ranking = DenseIndex.of(collection.passages, encoder).search(queries, min(len(doc_ids), 2 * _NEAR_RANK))
     for number, (pair, hits) in enumerate(zip(pairs, ranking, strict=False)):
         grades = collection.qrels[pair.query_id]
         judged = sorted(doc_id for doc_id, grade in grades.items() if grade <= 0 and doc_id in collection.passages)

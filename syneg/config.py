@@ -52,19 +52,22 @@ class EncoderConfig(Section):
 
 
 class MineConfig(Section):
-    """`margin`: a mined passage must score under this share of the positive's score (NV-Retriever, 95 %)."""
+    """`margin`: a mined passage must score under this share of the positive's score (NV-Retriever, 95 %). `index`: a factory string
+    of faiss, or `auto` (`syneg.search`)."""
 
     sources: tuple[Literal["dense", "bm25"], ...] = ("dense", "bm25")
     first_rank: Positive = 1
     last_rank: Positive = 50
     per_query: Positive = 12
     margin: Annotated[float, Field(gt=0)] = 0.95
+    index: str = "auto"
 
 
 class LMConfig(Section):
     """`model`: any litellm model string, or `local/NAME`, or `local/PATH.gguf`. How calls flow: see `syneg.flow`; 0 = no
     limit of calls or tokens a minute. `concurrency` `auto` is 4, and for embedded LLMs one for every four cores: on two, each
-    more slot only reads the common part of the prompts once more (benchmarks/embedded_lm.py)."""
+    more slot only reads the common part of the prompts once more (benchmarks/embedded_lm.py). `engine` `native` is DSPy's own
+    client in place of litellm: less work for each call, fewer providers."""
 
     model: str = "local/qwen2.5-coder-1.5b"
     api_base: str | None = None
@@ -77,6 +80,7 @@ class LMConfig(Section):
     max_rpm: Count = 0
     max_tpm: Count = 0
     breaker: Positive = 8
+    engine: Literal["litellm", "native"] = "litellm"
 
     @property
     def width(self) -> int:
@@ -86,7 +90,17 @@ class LMConfig(Section):
         return max(1, cores() // 4) if self.model.startswith("local/") else 4
 
 
-FLOW = ("timeout_s", "retries", "concurrency", "max_rpm", "max_tpm", "breaker")  # decide no answer
+FLOW = ("timeout_s", "retries", "concurrency", "max_rpm", "max_tpm", "breaker", "engine")  # decide no answer
+
+
+class ExecutorConfig(Section):
+    """Where LM calls and the encoder's forward passes run: in this process, or on Ray (`syneg.cluster`). `address` is that of
+    a running cluster (`auto` finds one on this machine), without it Ray starts on this machine; `workers` are processes
+    of each kind, 0 = one for each node."""
+
+    use: Literal["threads", "ray"] = "threads"
+    address: str | None = None
+    workers: Count = 0
 
 
 class GenerateConfig(Section):
@@ -258,6 +272,12 @@ class EvaluateConfig(Section):
     alpha: Fraction = 0.05
 
 
+class TrackConfig(Section):
+    """`mlflow`: the experiment that a finished run is logged to (`syneg.tracking`)."""
+
+    mlflow: str | None = None
+
+
 class Config(Section):
     """All settings of a run."""
 
@@ -266,6 +286,7 @@ class Config(Section):
     encoder: EncoderConfig = EncoderConfig()
     mine: MineConfig = MineConfig()
     lm: LMConfig = LMConfig()
+    executor: ExecutorConfig = ExecutorConfig()
     generate: GenerateConfig = GenerateConfig()
     gates: GatesConfig = GatesConfig()
     judge: JudgeConfig = JudgeConfig()
@@ -276,3 +297,4 @@ class Config(Section):
     probe: ProbeConfig = ProbeConfig()
     boundary: BoundaryConfig = BoundaryConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    track: TrackConfig = TrackConfig()

@@ -42,7 +42,7 @@ def dev_set(
     chosen_ids = collection.splits["dev"] if query_ids is None else query_ids
     queries = {query_id: collection.queries[query_id] for query_id in chosen_ids}
     doc_ids = list(collection.passages)
-    index = DenseIndex(doc_ids, encoder.encode(list(collection.passages.values()), "passage"))
+    index = DenseIndex.of(collection.passages, encoder)
     found = index.search(encoder.encode(list(queries.values()), "query"), _NEIGHBOURS)
     chosen = {doc_id: None for query_id in queries for doc_id in sorted(collection.relevant(query_id))}
     by_rank = [hits[rank][0] for rank in range(_NEIGHBOURS) for hits in found if rank < len(hits)]

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 _KEY_BYTES = 16
+_ROW_BITS = 20
 
 
 def _key(text: str) -> bytes:
@@ -27,8 +28,8 @@ class EmbeddingStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._where: dict[bytes, tuple[int, int]] = {}
-        self._shards: list[np.ndarray] = []
+        self._where: dict[bytes, int] = {}  # shard and row in one number
+        self._shards: list[Path] = []
         for keys in sorted(folder.glob("*.keys")):
             self._open(keys)
 
@@ -63,23 +64,33 @@ class EmbeddingStore:
         """Vectors (n, dim) float32 of texts that are all stored; raises KeyError otherwise."""
         if not texts:
             return np.zeros((0, 0), np.float32)
-        found = [self._where[_key(text)] for text in texts]
-        shards = np.array([shard for shard, _ in found])
-        rows = np.array([row for _, row in found])
-        out = np.empty((len(texts), self._shards[shards[0]].shape[1]), np.float32)
-        for shard in np.unique(shards):
-            of = shards == shard
-            out[of] = self._shards[shard][rows[of]]
+        found = np.array([self._where[_key(text)] for text in texts])
+        order = np.argsort(found, kind="stable")  # shard after shard: each is opened once, and none stays open
+        shards, rows = found[order] >> _ROW_BITS, found[order] & ((1 << _ROW_BITS) - 1)
+        out: np.ndarray | None = None
+        for part in np.split(np.arange(len(order)), np.flatnonzero(np.diff(shards)) + 1):
+            vectors = _mapped(self._shards[shards[part[0]]])
+            if out is None:
+                out = np.empty((len(texts), vectors.shape[1]), np.float32)
+            out[order[part]] = vectors[rows[part]]
+        assert out is not None
         return out
 
     def _open(self, keys: Path) -> None:
+        path = keys.with_suffix(".npy")
         try:
-            vectors = np.load(keys.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+            count = len(_mapped(path))
         except (OSError, ValueError):
             return
         packed = keys.read_bytes()
-        if len(packed) != _KEY_BYTES * len(vectors):
+        if len(packed) != _KEY_BYTES * count:
             return
-        for row in range(len(vectors)):
-            self._where.setdefault(packed[row * _KEY_BYTES : (row + 1) * _KEY_BYTES], (len(self._shards), row))
-        self._shards.append(vectors)
+        first = len(self._shards) << _ROW_BITS
+        for row in range(count):
+            self._where.setdefault(packed[row * _KEY_BYTES : (row + 1) * _KEY_BYTES], first + row)
+        self._shards.append(path)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return found

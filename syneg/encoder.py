@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,8 @@ from .storage import cache_home
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+    from .cluster import Cluster
 
 Role = Literal["query", "passage"]
 Progress = Callable[[int, int], None]
@@ -59,6 +61,7 @@ class Encoder:
         self.precision = precision_for(config.precision, str(model.device))
         self.fingerprint = self._fingerprint()
         self._stores: dict[Role, EmbeddingStore] = {}
+        self.cluster: Cluster | None = None
 
     @classmethod
     def load(cls, config: EncoderConfig, path: Path | None = None) -> Encoder:
@@ -89,11 +92,15 @@ class Encoder:
         store = self._store(role)
         missing = store.missing(texts)
         missing.sort(key=lambda place: -len(texts[place]))
-        for start in range(0, len(missing), _CHUNK):
-            chunk = [texts[place] for place in missing[start : start + _CHUNK]]
-            store.add(chunk, self._forward(chunk, role))
+        chunks = (
+            [texts[place] for place in missing[start : start + _CHUNK]] for start in range(0, len(missing), _CHUNK)
+        )
+        done = 0
+        for chunk, vectors in self._forwarded(chunks, role):
+            store.add(chunk, vectors)
+            done += len(chunk)
             if progress:
-                progress(min(start + _CHUNK, len(missing)), len(missing))
+                progress(done, len(missing))
         vectors = store.take(texts)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12) if len(texts) else vectors
 
@@ -103,7 +110,15 @@ class Encoder:
 
         return torch.autocast(self.model.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
-    def _forward(self, texts: list[str], role: Role) -> np.ndarray:
+    def _forwarded(self, chunks: Iterable[list[str]], role: Role) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Chunks with their embeddings, as they come."""
+        if self.cluster is not None:
+            yield from self.cluster.embedded(chunks, role, self)
+        else:
+            for chunk in chunks:
+                yield chunk, self.forward(chunk, role)
+
+    def forward(self, texts: list[str], role: Role) -> np.ndarray:
         with self.autocast():
             return self.model.encode(
                 texts, prompt=self.prompts[role] or None, batch_size=self.config.batch_size,

@@ -36,8 +36,7 @@ def evaluate_model(
     splits: Sequence[str] = EVALUATED,
 ) -> dict[str, SplitResult]:
     """Search all `splits` with `encoder`; a split without queries is left out."""
-    doc_ids = list(collection.passages)
-    index = DenseIndex(doc_ids, encoder.encode(list(collection.passages.values()), "passage", progress))
+    index = DenseIndex.of(collection.passages, encoder, progress=progress)
     results = {}
     for split in splits:
         query_ids = collection.splits[split]

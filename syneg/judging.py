@@ -33,15 +33,13 @@ def compare(
         return list(drafts)
     to_query = scores_of(encoder, [draft.pair for draft in passed], [[draft.negative.text] for draft in passed])
     vectors = encoder.encode([draft.negative.text for draft in passed], "passage")
-    doc_ids = list(collection.passages)
-    corpus = encoder.encode(list(collection.passages.values()), "passage")
-    place = {doc_id: i for i, doc_id in enumerate(doc_ids)}
-    nearest = [hits[0][0] for hits in DenseIndex(doc_ids, corpus).search(vectors, 1)]
+    nearest = [hits[0][0] for hits in DenseIndex.of(collection.passages, encoder).search(vectors, 1)]
+    twins = encoder.encode([collection.passages[doc_id] for doc_id in nearest], "passage")
     kept: dict[str, list[Any]] = {}
     verdicts: dict[int, GateVerdict] = {}
     for row, (draft, (score, positive_score), vector) in enumerate(zip(passed, to_query, vectors, strict=True)):
-        relevant = corpus[[place[doc_id] for doc_id in sorted(collection.relevant(draft.pair.query_id))]]
-        twin = corpus[place[nearest[row]]]
+        texts = [collection.passages[doc_id] for doc_id in sorted(collection.relevant(draft.pair.query_id))]
+        relevant, twin = encoder.encode(texts, "passage"), twins[row]
         is_relevant = float((relevant @ twin).max()) > max(gates.positive_cosine, 1e-6)
         siblings = kept.setdefault(draft.pair.query_id, [])
         cosines = Cosines(

@@ -12,7 +12,7 @@ replayed. Prompts are kept as hashes: they hold the corpus, which is in the coll
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -52,9 +52,10 @@ def current_task() -> Task:
 
 
 class Ledger:
-    """The calls of one run folder. Appending is safe for threads; one process holds the run folder."""
+    """The calls of one run folder; `told` hears of each new one. Appending is safe for threads; one process holds the run folder."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, told: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self._told = told
         self._log = Log(path)  # mends a line that a crash cut, so open it before reading
         self._rows: dict[str, dict[str, Any]] = {row["key"]: row for row in read_rows(path) if row["error"] is None}
 
@@ -65,6 +66,8 @@ class Ledger:
     def keep(self, row: dict[str, Any]) -> None:
         """Append a row; it is on disk when this returns. Raises OSError on a full disk."""
         self._log.append(row)
+        if self._told:
+            self._told(row)
         if row["error"] is None:
             self._rows[row["key"]] = row
 

@@ -23,22 +23,22 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing litellm asks the network for prices
 
 import dspy
-from dspy.clients.engines.litellm_engine import LiteLLMEngine
 from dspy.lm15 import Request, Response, response_from_openai_chat
 from dspy.utils.exceptions import LMConfigurationError
 
 from .adapters import CompactAdapter
 from .budget import Budget
 from .config import LMConfig
+from .endpoints import Client, Endpoint
 from .errors import BackendError, ConfigError, DeferredError, SynegError, one_line
 from .fetch import asset_named, fetch, sha256_of
 from .flow import Flow
 from .ledger import Ledger, current_task
-from .local_server import LocalServer
 from .records import Call, fingerprint
 
 if TYPE_CHECKING:
     from .batch import Pending
+    from .cluster import Cluster
 
 for _name in ("LiteLLM", "dspy.clients.lm", "dspy.utils.parallelizer", "httpx"):
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -68,14 +68,21 @@ class Writer:
         log: Path | None = None,
         server_of: Writer | None = None,
         repeats: bool = False,
+        cluster: Cluster | None = None,
     ) -> Writer:
         """Build the LM of `config`. Nothing is called and no server started yet; `server_of` shares its embedded server.
-        With `repeats` the same request asked again is another call; else it is answered from the ledger.
+        With `repeats` the same request asked again is another call; else it is answered from the ledger. With a
+        `cluster` the calls are made by its workers.
 
         Raises ConfigError for a model string or sampling that cannot be used, BackendError for missing weights.
         """
         engine = LedgerEngine(
-            config, ledger, log=log, server_of=server_of.engine if server_of else None, repeats=repeats
+            config,
+            ledger,
+            log=log,
+            server_of=server_of.engine if server_of else None,
+            repeats=repeats,
+            cluster=cluster,
         )
         try:
             lm = dspy.LM(
@@ -112,15 +119,22 @@ class LedgerEngine:
         log: Path | None = None,
         server_of: LedgerEngine | None = None,
         repeats: bool = False,
+        cluster: Cluster | None = None,
     ) -> None:
         self.budgets: list[Budget] = []
         self.deferred: Pending | None = None
         self._asked: Counter[str] | None = Counter() if repeats else None
-        self.config, self._ledger, self._log, self._server_of = config, ledger, log, server_of
-        self._lock, self._first, self._warm = threading.Lock(), threading.Lock(), False
-        self._server: LocalServer | None = None
-        self._litellm: LiteLLMEngine | None = None
-        self._gguf = _gguf_of(config.model) if config.model.startswith("local/") else None
+        self._gguf = gguf_of(config.model) if config.model.startswith("local/") else None
+        self._shared = server_of
+        self.endpoint: Client
+        if server_of is not None:  # one endpoint, other settings: these are in each request
+            self.endpoint = server_of.endpoint
+        elif cluster is not None:
+            self.endpoint, config = cluster.lm(config)
+        else:
+            self.endpoint = Endpoint(config, self._gguf, log)
+        self.config, self._ledger = config, ledger
+        self._lock = threading.Lock()
         self.supports_response_schema, self.supported_params = capabilities_of(config)
         self.flow: Flow = server_of.flow if server_of else Flow(config, self._key_hint)
         endpoint = _sha_of(config.model, self._gguf)[:16] if self._gguf else config.api_base or "default"
@@ -205,7 +219,7 @@ class LedgerEngine:
         return "" if self._gguf is not None else key_hint(self.config.model)
 
     def _call(self, request: Request) -> dict[str, Any]:
-        response = self._answer(request)
+        response = self.endpoint.complete(request)
         usage = response.usage
         tokens = int(usage.input_tokens or 0), int(usage.output_tokens or 0)
         return {
@@ -216,36 +230,9 @@ class LedgerEngine:
             "usd": 0.0 if self._gguf is not None else _price(self.config.model, *tokens),
         }
 
-    def _answer(self, request: Request) -> Response:
-        backend = self._backend()
-        if self._server is not None and not self._warm:
-            with self._first:  # the first call alone fills one slot; then all slots get what prompts have in common
-                if not self._warm:
-                    response = backend.complete(request)
-                    self._server.share_prefix()
-                    self._warm = True
-                    return response
-        return backend.complete(request)
-
-    def _backend(self) -> LiteLLMEngine:
-        if self._server_of is not None:  # one endpoint, other settings: these are in each request
-            return self._server_of._backend()
-        with self._lock:
-            if self._litellm is None:
-                options: dict[str, Any] = {"timeout": self.config.timeout_s}
-                wire = None
-                if self._gguf is not None:
-                    self._server = LocalServer(self._gguf, slots=self.config.width, log=self._log)
-                    options |= {"api_base": f"{self._server.url}/v1", "api_key": "local"}
-                    wire = "openai/local"
-                elif self.config.api_base:
-                    options["api_base"] = self.config.api_base
-                self._litellm = LiteLLMEngine(wire_model=wire, **options)
-            return self._litellm
-
     def close(self) -> None:
-        if self._server is not None:
-            self._server.stop()
+        if self._shared is None:
+            self.endpoint.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
         return self  # DSPy copies LMs; the ledger and the server are shared
@@ -271,7 +258,7 @@ def plain_request(request: Request) -> dict[str, Any]:
     }
 
 
-def _gguf_of(model: str) -> Path:
+def gguf_of(model: str) -> Path:
     name = model.removeprefix("local/")
     if name.endswith(".gguf"):
         path = Path(name).expanduser()

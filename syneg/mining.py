@@ -40,19 +40,21 @@ def mine(
     progress: Progress | None = None,
 ) -> Mined:
     """Up to `config.per_query` negatives for each pair. Deterministic: nothing is drawn."""
-    doc_ids = list(collection.passages)
-    vectors = encoder.encode(list(collection.passages.values()), "passage", progress)
     queries = encoder.encode([pair.query for pair in pairs], "query")
-    place = {doc_id: i for i, doc_id in enumerate(doc_ids)}
     # The window counts ranks of the raw list; relevant passages inside it take places too.
     lists: dict[str, Hits] = {}
     if "dense" in config.sources:
-        lists["dense"] = DenseIndex(doc_ids, vectors).search(queries, config.last_rank)
+        lists["dense"] = DenseIndex.of(collection.passages, encoder, config.index, progress).search(
+            queries, config.last_rank
+        )
     if "bm25" in config.sources:
         lists["bm25"] = LexicalIndex(collection.passages).search([pair.query for pair in pairs], config.last_rank)
     mined = Mined({})
     for i, pair in enumerate(pairs):
-        limit = config.margin * float(queries[i] @ vectors[place[pair.doc_id]])
+        near = list(dict.fromkeys([pair.doc_id, *(doc_id for hits in lists.values() for doc_id, _ in hits[i])]))
+        scores = encoder.encode([collection.passages[doc_id] for doc_id in near], "passage") @ queries[i]
+        cosine = dict(zip(near, scores.tolist(), strict=True))
+        limit = config.margin * cosine[pair.doc_id]
         judged = _Judged(collection, pair.query_id)
         ranked = {
             source: [
@@ -61,7 +63,7 @@ def mine(
                     collection.passages[doc_id],
                     source,
                     rank,
-                    float(queries[i] @ vectors[place[doc_id]]),
+                    cosine[doc_id],
                 )
                 for rank, (doc_id, _) in enumerate(hits[i], 1)
                 if rank >= config.first_rank

@@ -28,6 +28,7 @@ from .storage import RunLock, read_json, read_rows, write_json, write_rows, writ
 if TYPE_CHECKING:
     import dspy
 
+    from .cluster import Cluster
     from .encoder import Encoder
     from .experiment import Experiment
     from .negatives import Negatives
@@ -63,6 +64,8 @@ class Run:
                 return getattr(self, f"_show_{stage}")()
             finally:
                 self.close_lms()
+                if self.__dict__.get("cluster"):
+                    self.cluster.close()
 
     # ---- what each command prints ------------------------------------------------------------------------------
 
@@ -135,6 +138,12 @@ class Run:
             self.folder / "report.html", html_report(found, self.collection.queries, rows, self.progress.shares())
         )
         write_text(self.folder / "README.md", data_card(found, self.config.model_dump()))
+        if self.config.track.mlflow:
+            from .tracking import track
+
+            self.progress.say(
+                f"mlflow run {track(self.config.track.mlflow, self.folder, self.config.model_dump(), found)}"
+            )
         return found
 
     # ---- stages ------------------------------------------------------------------------------------------------
@@ -167,6 +176,7 @@ class Run:
             from .encoder import Encoder
 
             encoder = Encoder.load(self.config.encoder)
+            encoder.cluster = self.cluster
             line.note = f"{encoder.name}, {encoder.precision} on {encoder.model.device}"
         self.manifest.note(encoder=encoder.fingerprint)
         return encoder
@@ -205,7 +215,16 @@ class Run:
     def roles(self) -> Roles:
         from .roles import Roles
 
-        return Roles(self.folder, self.config, self.progress)
+        return Roles(self.folder, self.config, self.progress, self.cluster)
+
+    @cached_property
+    def cluster(self) -> Cluster | None:
+        """The Ray cluster of the run, where one is asked for."""
+        if self.config.executor.use == "threads":
+            return None
+        from .cluster import Cluster
+
+        return Cluster(self.config.executor)
 
     def close_lms(self) -> None:
         """End the LMs; they are opened again when asked for again."""

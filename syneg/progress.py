@@ -1,7 +1,9 @@
 """Progress on stderr, one line per stage: what is done, how fast, how long it will take.
 
     mine          5171/5171 passages  13.9 s
-    generate      17/48 negatives  11.2/min  ETA 2:46          (redrawn on a terminal, every 20 s in a pipe)
+    generate      17/48 pairs  11.2/min  ETA 2:46  $0.03         (redrawn on a terminal, every 20 s in a pipe)
+
+With `verbose` every call of an LM has a line, too.
 
 Machine output goes to stdout and never here. What is said is kept as events, too, where a file is given:
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +30,8 @@ _TERMINAL_SECONDS = 0.2
 class Stage:
     """The line of one stage. Calling it with (done, total) redraws it."""
 
-    def __init__(self, name: str, unit: str, quiet: bool) -> None:
-        self.name, self.unit, self.quiet = name, unit, quiet
+    def __init__(self, name: str, unit: str, quiet: bool, dollars: Callable[[], float] = float) -> None:
+        self.name, self.unit, self.quiet, self._dollars = name, unit, quiet, dollars
         self.note = ""
         self._start = self._first = time.monotonic()
         self._drawn = 0.0
@@ -61,6 +63,8 @@ class Stage:
             left = (self._total - self._done) / rate
             parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min")
             parts.append(f"ETA {int(left) // 60}:{int(left) % 60:02}")
+        if usd := self._dollars():
+            parts.append(f"${usd:.2f}")
         return "  ".join(parts)
 
     def _draw(self, text: str, end: str) -> None:
@@ -73,8 +77,9 @@ class Stage:
 class Progress:
     """Opens stages and remembers the seconds of each, for the shares printed at the end."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        self.dollars: Callable[[], float] = float  # what LM calls have cost so far
         self.seconds: dict[str, float] = {}
         self._events: Log | None = None
 
@@ -96,7 +101,7 @@ class Progress:
     @contextmanager
     def stage(self, name: str, unit: str = "") -> Iterator[Stage]:
         """A stage by name; its seconds count even when it fails."""
-        line = Stage(name, unit, self.quiet)
+        line = Stage(name, unit, self.quiet, lambda: self.dollars())
         how = "stopped"
         self._event("begun", stage=name)
         try:
@@ -110,6 +115,9 @@ class Progress:
     def say(self, text: str) -> None:
         """A line of its own, such as a warning, wrapped at 80 columns."""
         self._event("said", text=text)
+        self._line(text)
+
+    def _line(self, text: str) -> None:
         if not self.quiet:
             for line in text.splitlines():
                 indent = line[: len(line) - len(line.lstrip())]
@@ -117,6 +125,14 @@ class Progress:
                     f"{textwrap.fill(line.strip(), 80, initial_indent=indent, subsequent_indent=indent)}\n"
                 )
             sys.stderr.flush()
+
+    def call(self, row: Mapping[str, Any]) -> None:
+        """A row of the ledger, for who wants to see each."""
+        if self.verbose:
+            said = (
+                row["error"] or f"{row['input_tokens']} tokens in, {row['output_tokens']} out, {row['finish_reason']}"
+            )
+            self._line(f"  {row['query_id']} attempt {row['attempt']}, {row['model']}: {said}, {row['seconds']:.1f} s")
 
     def shares(self) -> str:
         """Seconds per stage and their share of the whole, as one line."""

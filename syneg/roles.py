@@ -36,20 +36,21 @@ from .tasks import task_for
 
 if TYPE_CHECKING:
     from .batch import Pending
+    from .cluster import Cluster
 
 
 class Roles:
     """Opens, measures and closes the LMs of one run folder."""
 
-    def __init__(self, folder: Path, config: Config, progress: Progress) -> None:
-        self.folder, self.config, self.progress = folder, config, progress
+    def __init__(self, folder: Path, config: Config, progress: Progress, cluster: Cluster | None = None) -> None:
+        self.folder, self.config, self.progress, self.cluster = folder, config, progress, cluster
         self.deferred: Pending | None = None  # where calls go that are not to be made now
         # DSPy's own cache would unpickle what lies in a folder of the user's; the ledger does its work
         dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False, restrict_pickle=True)
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.folder / "ledger" / "calls.jsonl")
+        return Ledger(self.folder / "ledger" / "calls.jsonl", self.progress.call)
 
     @cached_property
     def writer(self) -> Writer:
@@ -76,14 +77,18 @@ class Roles:
     @cached_property
     def budget(self) -> Budget:
         """What all calls of this command may use together."""
-        return Budget(**self.config.budget.model_dump())
+        budget = Budget(**self.config.budget.model_dump())
+        self.progress.dollars = lambda: budget.used["usd"]
+        return budget
 
     def _open(self, lm: LMConfig, log: str, *, repeats: bool = False) -> Writer:
         """An LM of the run; one with the writer's model shares its endpoint. Raises ConfigError where dollars are limited and
         the price is not known."""
         fetch_with_progress(lm.model, self.progress)
         shared = self.writer if lm is not self.config.lm and lm.model == self.config.lm.model else None
-        opened = Writer.open(lm, self.ledger, log=self.folder / log, server_of=shared, repeats=repeats)
+        opened = Writer.open(
+            lm, self.ledger, log=self.folder / log, server_of=shared, repeats=repeats, cluster=self.cluster
+        )
         if self.config.budget.usd and not opened.engine.price_known:
             raise ConfigError(
                 f"the price of {lm.model!r} is not known, so --budget-usd cannot be kept",

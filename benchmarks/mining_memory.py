@@ -1,0 +1,111 @@
+"""Peak memory and seconds of mining over a large corpus, in a process of its own.
+
+    python benchmarks/mining_memory.py --passages 1000000 --dim 384 --words 40
+
+The corpus is made: passages of words of Zipf's frequencies over a vocabulary of 50,000. The encoder is a static one (a table of word
+vectors, from a seed), because what is measured is what the corpus costs beside the encoder: texts, embeddings on disk, index, BM25,
+hits. A transformer adds its weights and the seconds of its forward passes.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+VOCABULARY = 50_000
+
+
+def corpus(passages: int, words: int, seed: int = 0) -> dict[str, str]:
+    draw = np.random.default_rng(seed)
+    names = np.array([f"w{i:x}" for i in range(VOCABULARY)])
+    weights = 1 / np.arange(1, VOCABULARY + 1)
+    found = {}
+    for start in range(0, passages, 10_000):
+        ids = draw.choice(VOCABULARY, (min(10_000, passages - start), words), p=weights / weights.sum())
+        for row, text in enumerate(names[ids]):
+            found[f"d{start + row}"] = " ".join(text)
+    return found
+
+
+def static_encoder(folder: Path, dim: int) -> str:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(
+        models.WordLevel({"[UNK]": 0, **{f"w{i:x}": i + 1 for i in range(VOCABULARY)}}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    torch.manual_seed(0)
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=dim)], device="cpu").save(
+        str(folder), create_model_card=False
+    )
+    return str(folder)
+
+
+def peak() -> float:
+    """GB, of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+@click.command()
+@click.option("--passages", default=1_000_000, show_default=True)
+@click.option("--words", default=40, show_default=True, help="in each passage")
+@click.option("--dim", default=384, show_default=True)
+@click.option("--pairs", default=400, show_default=True)
+@click.option("--index", default="auto", show_default=True, help="a factory string of faiss")
+@click.option("--sources", default="dense,bm25", show_default=True)
+def main(passages: int, words: int, dim: int, pairs: int, index: str, sources: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["SYNEG_HOME"] = f"{name}/home"
+        from syneg.collection import Collection
+        from syneg.config import EncoderConfig
+        from syneg.encoder import Encoder
+        from syneg.mining import mine
+        from syneg.settings import build_config
+
+        encoder = Encoder.load(
+            EncoderConfig(model=static_encoder(Path(name) / "encoder", dim), batch_size=512, precision="fp32")
+        )
+        say(f"encoder of {dim} dimensions", 0.0)
+        start = time.monotonic()
+        texts = corpus(passages, words)
+        ids = list(texts)[:pairs]
+        # a query is half of a passage's words
+        queries = {f"q{i}": " ".join(texts[d].split()[: words // 2]) for i, d in enumerate(ids)}
+        qrels = {f"q{i}": {d: 1} for i, d in enumerate(ids)}
+        collection = Collection(
+            "made", texts, queries, qrels, {"train": tuple(queries), "dev": (), "confirm": (), "test": ()}
+        )
+        say(
+            f"{passages} passages of {words} words, {sum(map(len, texts.values())) / 2**30:.2f} GB of text",
+            time.monotonic() - start,
+        )
+        config = build_config({"mine": {"index": index, "sources": sources.split(",")}}, where="--index").mine
+        start = time.monotonic()
+        found = mine(collection, collection.pairs("train"), encoder, config)
+        say(
+            f"mined {sum(map(len, found.negatives.values()))} negatives for {pairs} queries, embeddings made",
+            time.monotonic() - start,
+        )
+        start = time.monotonic()
+        mine(collection, collection.pairs("train"), encoder, config)
+        say("mined again, embeddings from disk", time.monotonic() - start)
+
+
+def say(what: str, seconds: float) -> None:
+    print(f"{what:72s} {seconds:8.1f} s  peak {peak():5.2f} GB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""On Ray, with real processes: a cluster of two nodes on this machine, and Ray started by the run itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dspy.lm15
+import numpy as np
+import pytest
+from conftest import FakeLM, Fault, write_negative
+
+from syneg.cluster import Cluster, Failure
+from syneg.config import EncoderConfig, ExecutorConfig
+from syneg.encoder import Encoder
+from syneg.errors import BackendError
+from syneg.pipeline import Run
+from syneg.progress import Progress
+from syneg.settings import load_config
+from syneg.storage import read_rows
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+Settings = Callable[..., list[str]]
+KEYS = ("query_id", "text", "accepted", "reason", "calls", "attempt")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """Two nodes, each with its own raylet and its own workers."""
+    from ray.cluster_utils import Cluster as Nodes
+
+    os.environ["OPENAI_API_KEY"] = "sk-planted-secret-key"  # nodes give their workers what they were started with
+    found = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    found.add_node(num_cpus=1)
+    yield found
+    found.shutdown()
+
+
+@pytest.fixture
+def on_ray(nodes: Any) -> Iterator[dict[str, object]]:
+    yield {"executor.use": "ray", "executor.address": nodes.address}
+    ray.shutdown()
+
+
+def generated(folder: Path, overrides: list[str]) -> list[dict[str, Any]]:
+    Run(folder, load_config(None, overrides), Progress(quiet=True)).until("generate")
+    return [{key: row[key] for key in KEYS} for row in read_rows(folder / "negatives.jsonl")]
+
+
+def test_two_nodes_write_what_threads_write_and_faults_come_through(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM], on_ray: dict[str, object]
+) -> None:
+    asked = set[str]()
+
+    def answer(messages: list[dict[str, Any]]) -> tuple[Any, ...] | Fault:
+        said = str(messages)
+        if len(said) % 5 == 0 and said not in asked:  # some are refused the first time
+            asked.add(said)
+            return Fault(429, headers={"retry-after": "0"})
+        return write_negative(messages)
+
+    server = fake_lm(answer)
+    more = {"lm.retries": 3, "lm.max_rpm": 0}
+    here = generated(tmp_path / "here", settings(server.url, **more))
+    asked.clear()
+    there = generated(tmp_path / "there", settings(server.url, **more, **on_ray))
+    assert there == here
+    assert asked
+    rows = list(read_rows(tmp_path / "there" / "ledger" / "calls.jsonl"))
+    failed = [row for row in rows if row["error"]]
+    assert failed and all("RateLimitError" in row["error"] for row in failed)
+
+
+def test_workers_are_on_both_nodes_and_embed_what_is_embedded_here(
+    encoder_path: str, on_ray: dict[str, object], nodes: Any
+) -> None:
+    encoder = Encoder.load(EncoderConfig(model=encoder_path, precision="fp32"))
+    cluster = Cluster(ExecutorConfig(use="ray", address=str(on_ray["executor.address"])))
+    assert cluster.workers == 2
+    chunks = [[f"close the socket {'again ' * i}"] for i in range(9)]
+    found = list(cluster.embedded(iter(chunks), "passage", encoder))
+    assert sorted(chunk for chunk, _ in found) == sorted(chunks)
+    for chunk, vectors in found:
+        np.testing.assert_allclose(vectors, encoder.forward(chunk, "passage"), atol=1e-3)
+    places = {actor["node_id"] for actor in actors() if actor["state"] == "ALIVE"}
+    assert len(places) == 2
+    encoder.fingerprint = "another"
+    with pytest.raises(BackendError, match="is not the run's"):
+        list(cluster.embedded([["close"]], "passage", encoder))
+
+
+def actors() -> list[dict[str, Any]]:
+    """All actors, with node and state."""
+    from ray._private.state import actors as states
+
+    return [{"node_id": one["Address"]["NodeID"], "state": one["State"]} for one in states().values()]
+
+
+def test_a_node_that_dies_costs_only_time(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM], nodes: Any
+) -> None:
+    third = nodes.add_node(num_cpus=1)
+    server = fake_lm(lambda messages: (time.sleep(0.05), write_negative(messages))[1])
+    ask = {"executor.use": "ray", "executor.address": nodes.address, "executor.workers": 3, "lm.retries": 3}
+
+    def kill() -> None:
+        while len(server.requests) < 20:
+            time.sleep(0.01)
+        nodes.remove_node(third, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        found = generated(tmp_path / "run", settings(server.url, **ask))
+    finally:
+        killer.join()
+        ray.shutdown()
+    assert found == generated(tmp_path / "here", settings(server.url))
+
+
+def test_a_run_on_ray_that_is_killed_goes_on(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm(lambda messages: (time.sleep(0.05), write_negative(messages))[1])
+    overrides = settings(server.url, **{"executor.use": "ray", "executor.workers": 2, "lm.concurrency": 2})
+    command = [sys.executable, "-m", "syneg", "generate", "--run", "run"]
+    process = subprocess.Popen(
+        command + [part for one in overrides for part in ("--set", one)], cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True,
+        env={**os.environ, "OPENAI_API_KEY": "sk-planted-secret-key"},
+    )  # fmt: skip
+    ledger = tmp_path / "run" / "ledger" / "calls.jsonl"
+    deadline = time.monotonic() + 120
+    while not (ledger.exists() and ledger.read_bytes().count(b"\n") >= 12) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = [row["key"] for row in read_rows(ledger)]
+    found = generated(tmp_path / "run", overrides)
+    ray.shutdown()
+    keys = [row["key"] for row in read_rows(ledger)]
+    assert keys[: len(kept)] == kept and len(set(keys)) == len(keys)  # what was there was not asked again
+    assert found == generated(tmp_path / "here", settings(server.url))
+
+
+def test_an_error_of_an_endpoint_travels_with_what_it_says() -> None:
+    for error in (
+        dspy.lm15.RateLimitError("slow down", status=429, retry_after=7.0),
+        dspy.lm15.TransportError("cut off"),
+        dspy.lm15.AuthError("no", status=401),
+    ):
+        again = Failure.of(error).error()
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert getattr(again, "retry_after", None) == getattr(error, "retry_after", None)
+
+
+def test_no_cluster_is_one_line() -> None:
+    with pytest.raises(BackendError, match="no Ray cluster at '127.0.0.1:9'"):
+        Cluster(ExecutorConfig(use="ray", address="127.0.0.1:9"))
