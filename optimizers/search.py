@@ -17,6 +17,8 @@ import dspy
 from dspy.utils.exceptions import DSPyError
 from syneg.programs import fenced
 
+from syneg.ledger import task
+
 from .compiling import Candidate, Compiling, Run
 
 _SHOWN, _TRIED, _WORDS = 4, 4, 60
@@ -34,7 +36,7 @@ class ProposeInstruction(dspy.Signature):
     answers: list[str] = dspy.InputField(desc="answers, each with the critic's words")
     tried: list[str] = dspy.InputField(desc="instructions tried before, each with its score (0 to 1)")
     idea: str = dspy.InputField(desc="what to try this time")
-    better_instruction: str = dspy.OutputField(desc="the whole new instruction")
+    better_instruction: str = dspy.OutputField(desc="the whole new instruction, in at most 90 words")
 
 
 IDEAS = (
@@ -72,7 +74,7 @@ def search(compiling: Compiling) -> None:
 
 
 def propose(compiling: Compiling, instruction: str, found: Mapping[str, Run], idea: str) -> str:
-    """A new instruction, or "" where the LM gave none."""
+    """A new instruction, or "" where the LM gave none, or did not come to an end."""
     answers = [
         f"query {fenced(compiling.pairs[q].query)}, written {fenced(_cut(judged.draft.negative.text if judged.draft else ''))}: "
         f"{judged.feedback}"
@@ -83,19 +85,22 @@ def propose(compiling: Compiling, instruction: str, found: Mapping[str, Run], id
         for c in compiling.ranked()[:_TRIED]
         for p in c.program.predictors()[:1]
     ]
-    with dspy.context(lm=compiling.reflection.lm, adapter=compiling.reflection.adapter):
+    with task("propose") as current, dspy.context(lm=compiling.reflection.lm, adapter=compiling.reflection.adapter):
         try:
             said = dspy.Predict(ProposeInstruction)(instruction=instruction, answers=answers, tried=tried, idea=idea)
         except (DSPyError, ValueError):
             if compiling.budget.spent:
                 raise
             return ""
+    if any(call.finish_reason == "length" for call in current.calls):  # half an instruction
+        return ""
     return str(said.better_instruction).strip()
 
 
 def choose(compiling: Compiling) -> list[Candidate]:
     """The best candidates by the objective, the first program among them, best first. Judged without new calls where all
-    answers are there already."""
+    answers are there already. Where the budget ended before a candidate wrote for half of the pairs, it comes after the rest: a
+    few negatives move no weights, and are no better for it."""
     ids = sorted(compiling.pairs)
     ranked = compiling.ranked()[: 2 * _KEEP]
     half = ids[: max(2, len(ids) // 2)]
@@ -111,7 +116,7 @@ def choose(compiling: Compiling) -> list[Candidate]:
             f"candidate {candidate.number}: nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f}, "
             f"log-likelihood {candidate.score.likelihood:+.3f} ± {candidate.score.likelihood_error:.3f} over mined alone"
         )
-    return sorted(ranked, key=lambda c: (-_value(c), c.number))
+    return sorted(ranked, key=lambda c: (len(c.answers) < len(half), -_value(c), c.number))
 
 
 def _value(candidate: Candidate) -> float:

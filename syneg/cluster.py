@@ -27,7 +27,7 @@ from .config import EncoderConfig, ExecutorConfig, LMConfig
 from .encoder import Encoder, Role
 from .errors import BackendError
 
-_RESTARTS, _TRIES = 4, 2
+_RESTARTS = 4  # of a worker; what it had under way is made again each time
 _AHEAD = 2  # chunks that wait at each worker, so that it never does
 
 
@@ -96,7 +96,7 @@ class Cluster:
         return chunk, vectors.astype(np.float32)
 
     def _start(self, kind: type, at_once: int) -> Any:
-        options = {"max_concurrency": at_once, "max_restarts": _RESTARTS, "max_task_retries": _TRIES, "scheduling_strategy": "SPREAD"}  # fmt: skip
+        options = {"max_concurrency": at_once, "max_restarts": _RESTARTS, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}  # fmt: skip
         return self._ray.remote(kind).options(num_cpus=0, **options)
 
 
@@ -139,7 +139,7 @@ class Failure:
     @classmethod
     def of(cls, error: dspy.lm15.LM15Error) -> Failure:
         found = {name: getattr(error, name, None) for name in ("status", "retry_after")}
-        return cls(type(error).__name__, str(error).split("\n\n  To fix:")[0], **found)
+        return cls(type(error).__name__, str(getattr(error, "message", error)).split("\n\n  To fix:")[0], **found)
 
     def error(self) -> dspy.lm15.LM15Error:
         """The error again, of the same class."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from .budget import Budget
 from .errors import ConfigError
+from .frozen import FrozenLayers, States
 from .generation import ask_for
 from .metrics import MAIN_METRIC
 from .optimizers import Candidate, Compiling, Critic, Objective, choose, run_recipe
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .pipeline import Run
 
 LEAST = {"search": 3, "gepa": 3, "copro": 4, "simba": 4, "mipro": 4, "bootstrap": 3}
-_FOR_PROPOSALS = 0.75  # of the budget; the rest is for the choice
+_FOR_PROPOSALS = 0.6  # of the budget; the rest is for the choice
 
 
 def compiled(run: Run, name: str, program: dspy.Module) -> dspy.Module:
@@ -122,9 +123,10 @@ def _row(candidate: Candidate, compiling: Compiling) -> dict[str, Any]:
 def _confirm(run: Run, name: str, compiling: Compiling, ranked: Sequence[Candidate]) -> dict[str, Any]:
     """Full training with what the best candidate and the first program write for the pairs of the run; nDCG@10 on confirm."""
     values = []
+    states = States() if run.config.train.frozen_layers else None
     for label, candidate in (("best", ranked[0]), ("first", compiling.first)):
         negatives = _written(run, name, candidate)
-        values.append(_trained(run, compiling, negatives, label))
+        values.append(_trained(run, negatives, label, states))
     ids = sorted(values[0])
     deltas = np.array([values[0][q] - values[1][q] for q in ids])
     error = float(deltas.std(ddof=1) / np.sqrt(len(deltas))) if len(deltas) > 1 else float("nan")
@@ -152,7 +154,7 @@ def _written(run: Run, name: str, candidate: Candidate) -> dict[str, list[HardNe
     return found
 
 
-def _trained(run: Run, compiling: Compiling, negatives: dict[str, list[HardNegative]], label: str) -> dict[str, float]:
+def _trained(run: Run, negatives: dict[str, list[HardNegative]], label: str, states: States | None) -> dict[str, float]:
     """nDCG@10 of each confirm query, mean over the seeds of `compile.confirm_seeds`."""
     import shutil
 
@@ -177,11 +179,17 @@ def _trained(run: Run, compiling: Compiling, negatives: dict[str, list[HardNegat
         shutil.rmtree(folder, ignore_errors=True)
         with run.progress.stage("confirm", f"steps of {label}-{seed}") as line:
             train(
-                Job(run.config.encoder, rows, relevant, dev, config, seed), folder, encoder=run.encoder, progress=line
+                Job(run.config.encoder, rows, relevant, dev, config, seed),
+                folder,
+                encoder=run.encoder,
+                states=states,
+                progress=line,
             )
-            found = evaluate_model(
-                Encoder.load(run.config.encoder, folder), run.collection, run.config.evaluate.depth, None, ("confirm",)
-            )
+            line.note = f"{label}-{seed}"
+            trained = Encoder.load(run.config.encoder, folder)
+            if states is not None:
+                FrozenLayers(trained.model, config.frozen_layers, states).attach(trained.model)
+            found = evaluate_model(trained, run.collection, run.config.evaluate.depth, None, ("confirm",))
         shutil.rmtree(folder, ignore_errors=True)
         for query_id, value in found["confirm"].values[MAIN_METRIC].items():
             values.setdefault(query_id, []).append(value)
@@ -215,8 +223,8 @@ def compiled_markdown(found: dict[str, Any], before: dspy.Module, after: dspy.Mo
         figures = ["", ""]
         if row["gain"] is not None:
             figures = [
-                f"{row['likelihood']:+.3f} ± {row['likelihood_error']:.3f}",
                 f"{row['gain']:+.4f} ± {row['error']:.4f}",
+                f"{row['likelihood']:+.3f} ± {row['likelihood_error']:.3f}",
             ]
         cells = [str(row["number"]), f"{row['critic']:.3f}", str(row["pairs"]), *figures, row["copies"]]
         lines.append(f"| {' | '.join(cells)} |")
