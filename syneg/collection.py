@@ -19,7 +19,7 @@ from functools import cached_property
 from .config import CollectionConfig
 from .errors import DataError, collected
 from .readers import Reader, Text, open_reader
-from .records import SPLITS, Pair, fingerprint, normalise
+from .records import SPLITS, Pair, encodable, fingerprint, normalise
 
 _ORDER = ("", *SPLITS)
 MIN_QUERIES = {"train": 4, "dev": 2, "confirm": 0, "test": 2}
@@ -100,7 +100,7 @@ def load_collection(config: CollectionConfig, seed: int = 0) -> Collection:
 
 def _texts(reader: Reader, stream: Iterator[Text], what: str) -> dict[str, str]:
     texts: dict[str, str] = {}
-    for key, text in stream:
+    for key, text in ((encodable(key), encodable(text)) for key, text in stream):
         if not text.strip():
             reader.problems.append(f"{what} {key!r} is empty")
         elif texts.setdefault(key, text) != text:

@@ -19,7 +19,7 @@ from .corpus_profile import CorpusProfile
 from .errors import DataError, collected
 from .gates import Surroundings, text_gates
 from .generation import Draft
-from .records import HardNegative, Pair
+from .records import HardNegative, Pair, plain_text
 from .writing import Sources
 
 _OWN = ("query_id", "text", "hard_negative", "program", "lm", "reasoning", "parent_doc_id")
@@ -47,7 +47,7 @@ def given_negatives(
                 lines += 1
                 try:
                     query_id, negative = _negative(json.loads(line))
-                except (ValueError, LookupError, TypeError, AttributeError) as error:
+                except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                     problems.append(f"{path}:{number}: {error}")
                     continue
                 if query_id in pairs and wanted(negative.program):
@@ -72,9 +72,9 @@ def _negative(row: Mapping[str, Any]) -> tuple[str, HardNegative]:
     if not isinstance(row.get("query_id"), (str, int)):
         raise ValueError("no query_id")
     return str(row["query_id"]), HardNegative(
-        text=" ".join(text.split()), program=str(row.get("program") or "given"), reasoning=str(row.get("reasoning") or ""),
+        text=" ".join(plain_text(text).split()), program=str(row.get("program") or "given"), reasoning=str(row.get("reasoning") or ""),
         attributes={k: v for k, v in row.items() if k not in _OWN and isinstance(v, str)},
-        parent_doc_id=row.get("parent_doc_id"), lm=str(row.get("lm") or "given"), finish_reason="stop", usd=0.0,
+        parent_doc_id=str(row["parent_doc_id"]) if row.get("parent_doc_id") else None, lm=str(row.get("lm") or "given"), finish_reason="stop", usd=0.0,
     )  # fmt: skip
 
 

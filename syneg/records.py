@@ -38,6 +38,15 @@ def normalise(text: str) -> str:
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
+def encodable(text: str) -> str:
+    """Text that can be written as UTF-8: half of a surrogate pair, which JSON's escapes can hold, becomes a question mark.
+
+    >>> encodable("a \\ud800 b")
+    'a ? b'
+    """
+    return text.encode("utf-8", "replace").decode()
+
+
 def plain_text(text: str) -> str:
     """What an LM wrote, on one line and without the marks of prompts that small models repeat: the tags around corpus text,
     and the dots where a passage shown was cut. An encoder would know LLM texts by them.
@@ -45,7 +54,7 @@ def plain_text(text: str) -> str:
     >>> plain_text("<data>Close  it. Then …</data>")
     'Close it. Then'
     """
-    return " ".join(_FENCE.sub(" ", text).split()).rstrip(" …")
+    return " ".join(_FENCE.sub(" ", encodable(text)).split()).rstrip(" …")
 
 
 def copied_share(text: str, other: str) -> float:

@@ -37,7 +37,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with draft.open("w", encoding="utf-8") as file:
+        with draft.open("w", encoding="utf-8", errors="replace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -69,11 +69,11 @@ def write_rows(path: Path, rows: Iterator[dict[str, Any]] | list[dict[str, Any]]
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Read JSON lines that `write_rows` or `Log` wrote; nothing where there is no such file."""
     if path.exists():
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
                     yield json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise DataError(
                         f"not valid JSON: {error}", where=f"{path}:{number}", todo="delete the line"
                     ) from error
@@ -91,7 +91,7 @@ class Log:
 
     def append(self, row: dict[str, Any]) -> None:
         """Raises OSError when the row cannot be kept; rows before it are not touched."""
-        line = json.dumps(row, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+        line = json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace") + b"\n"
         with self._lock:
             start = self._file.seek(0, os.SEEK_END)
             try:
