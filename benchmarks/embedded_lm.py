@@ -99,7 +99,7 @@ def stack(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path
     with tempfile.TemporaryDirectory(dir=folder) as own:
         ledger = Ledger(Path(own) / "calls.jsonl")
         writer = Writer.open(asking.config(slots), ledger)
-        writer.engine._backend()  # the server, as for the other way, outside the clock
+        writer.engine.endpoint.connected()  # the server, as for the other way, outside the clock
         start = time.monotonic()
         asking.ask(writer)
         seconds = time.monotonic() - start
@@ -113,11 +113,13 @@ def stack(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path
 @click.option("--model", default="local/qwen2.5-coder-1.5b", show_default=True)
 @click.option("--pairs", default=12, show_default=True)
 @click.option("--slots", default=(1, 4), multiple=True, type=int, show_default=True)
+@click.option("--way", "chosen", type=click.Choice(["bare", "stack", "both"]), default="both", show_default=True)
 @click.option("--turns", default=2, show_default=True)
-def main(model: str, pairs: int, slots: tuple[int, ...], turns: int) -> None:
+def main(model: str, pairs: int, slots: tuple[int, ...], turns: int, chosen: str) -> None:
     litellm.suppress_debug_info = True
     asking = Asking(model, pairs)
     ways: dict[str, Callable[..., tuple[int, float]]] = {"bare": bare, "stack": stack}
+    ways = {name: way for name, way in ways.items() if chosen in (name, "both")}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bodies = asking.requests(folder)
@@ -129,7 +131,8 @@ def main(model: str, pairs: int, slots: tuple[int, ...], turns: int) -> None:
                     tokens, seconds = ways[way](asking, bodies, width, folder)
                     rates[way].append(tokens / seconds)
                     print(f"{width:5d}  {way:6s} {tokens:7d} {seconds:8.1f} {tokens / seconds:9.1f}", flush=True)
-            print(f"{width:5d}  stack / bare {sum(rates['stack']) / sum(rates['bare']):.2f}")
+            if chosen == "both":
+                print(f"{width:5d}  stack / bare {sum(rates['stack']) / sum(rates['bare']):.2f}")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ.setdefault("OPENAI_API_KEY", "none")
 
 import json
+import multiprocessing
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import click
@@ -42,7 +43,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
 
-def serve(latency: float) -> Server:
+def serve(latency: float, ports: Queue[int]) -> None:
+    """In a process of its own, so that it takes nothing from the clients' interpreter."""
     body = json.dumps(ANSWER).encode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -61,8 +63,8 @@ def serve(latency: float) -> Server:
             pass
 
     server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+    ports.put(server.server_port)
+    server.serve_forever()
 
 
 def rate(ask: Callable[[int], object], calls: int, workers: int) -> float:
@@ -79,7 +81,10 @@ def rate(ask: Callable[[int], object], calls: int, workers: int) -> float:
 @click.option("--latency", default=0.1, show_default=True, help="seconds of the server")
 @click.option("--turns", default=3, show_default=True)
 def main(calls: int, workers: int, latency: float, turns: int) -> None:
-    url = f"http://127.0.0.1:{serve(latency).server_port}/v1"
+    spawn = multiprocessing.get_context("spawn")
+    ports = spawn.Queue()
+    spawn.Process(target=serve, args=(latency, ports), daemon=True).start()
+    url = f"http://127.0.0.1:{ports.get()}/v1"
     litellm.suppress_debug_info = True
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "calls.jsonl")

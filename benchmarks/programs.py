@@ -52,7 +52,7 @@ def main(dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str
         config = load_config(None, overrides, settings)
         run = Run(out / name, config, Progress())
         found = run.until("generate")
-        lines.append(row(run, found, words, config.lm.width))
+        lines.append(row(run, found, words, config.lm.concurrency))
     click.echo("\n".join(lines))
 
 

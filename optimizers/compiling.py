@@ -191,7 +191,7 @@ class Compiling:
                 trace = list(dspy.settings.trace)
             return said, self.judge(query_id, said), trace
 
-        threads = self.writer.engine.config.width
+        threads = self.writer.engine.config.concurrency
         found = dict(in_threads(work, len(query_ids), threads))
         return {query_id: found[place] for place, query_id in enumerate(query_ids)}
 

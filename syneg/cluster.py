@@ -14,6 +14,7 @@ on each node and has to compute what the run's own does (weights, precision): it
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 from collections.abc import Iterable, Iterator
@@ -43,7 +44,7 @@ class Cluster:
         if not self._joined:
             try:
                 ray.init(
-                    address=config.address, logging_level="ERROR", log_to_driver=False, include_dashboard=None if config.address else False,
+                    address=config.address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=None if config.address else False,
                     runtime_env={"env_vars": _environment()},
                 )  # fmt: skip
             except (ConnectionError, RuntimeError, ValueError) as error:
@@ -57,9 +58,9 @@ class Cluster:
     def lm(self, config: LMConfig) -> tuple[RemoteEndpoint, LMConfig]:
         """The LM of `config` on every worker, and the settings with which it is to be asked: as many calls at once as all of
         them take together."""
-        actors = [self._start(_LMWorker, config.width).remote(config.model_dump()) for _ in range(self.workers)]
-        endpoint = RemoteEndpoint(self._ray, actors, config.width)
-        return endpoint, config.model_copy(update={"concurrency": config.width * self.workers})
+        actors = [self._start(_LMWorker, config.concurrency).remote(config.model_dump()) for _ in range(self.workers)]
+        endpoint = RemoteEndpoint(self._ray, actors, config.concurrency)
+        return endpoint, config.model_copy(update={"concurrency": config.concurrency * self.workers})
 
     def embedded(
         self, chunks: Iterable[list[str]], role: Role, encoder: Encoder

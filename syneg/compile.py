@@ -144,8 +144,9 @@ def _confirm(run: Run, name: str, compiling: Compiling, ranked: Sequence[Candida
 
 
 def _written(run: Run, name: str, candidate: Candidate) -> dict[str, list[HardNegative]]:
-    pairs = run.pairs[: run.config.generate.pairs or None]
-    sources = Sources(pairs, run.collection, run.encoder, run.mined, task_for(run.config), candidate.program, name)
+    sources = Sources(
+        run.pairs_to_write, run.collection, run.encoder, run.mined, task_for(run.config), candidate.program, name
+    )
     drafts = write_negatives(sources, run.config, run.roles.writer, run.progress)
     found: dict[str, list[HardNegative]] = {}
     for draft in gated(drafts, sources, run.config.gates, None, run.progress):

@@ -12,8 +12,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .local_server import cores
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -65,8 +63,7 @@ class MineConfig(Section):
 
 class LMConfig(Section):
     """`model`: any litellm model string, or `local/NAME`, or `local/PATH.gguf`. How calls flow: see `syneg.flow`; 0 = no
-    limit of calls or tokens a minute. `concurrency` `auto` is 4, and for embedded LLMs one for every four cores: on two, each
-    more slot only reads the common part of the prompts once more (benchmarks/embedded_lm.py). `engine` `native` is DSPy's own
+    limit of calls or tokens a minute. `engine` `native` is DSPy's own
     client in place of litellm: less work for each call, fewer providers."""
 
     model: str = "local/qwen2.5-coder-1.5b"
@@ -76,18 +73,11 @@ class LMConfig(Section):
     max_tokens: Positive = 320
     timeout_s: Annotated[float, Field(gt=0)] = 180.0
     retries: Count = 4
-    concurrency: Positive | Literal["auto"] = "auto"
+    concurrency: Positive = 4
     max_rpm: Count = 0
     max_tpm: Count = 0
     breaker: Positive = 8
     engine: Literal["litellm", "native"] = "litellm"
-
-    @property
-    def width(self) -> int:
-        """Calls that may be under way at once."""
-        if self.concurrency != "auto":
-            return self.concurrency
-        return max(1, cores() // 4) if self.model.startswith("local/") else 4
 
 
 FLOW = ("timeout_s", "retries", "concurrency", "max_rpm", "max_tpm", "breaker", "engine")  # decide no answer
@@ -106,13 +96,15 @@ class ExecutorConfig(Section):
 class GenerateConfig(Section):
     """`pairs`: how many train pairs get synthetic negatives (0 = all); `passage_words` cuts the passages shown.
 
-    `given` is a JSONL of negatives to take in place of writing any (`syneg.given`). `program` `auto` goes by the measured strength of the LM (`syneg.strength`). Without `domains` a task's own are
+    `shard` `2/8` writes for every eighth pair from the second on, so that eight machines share the work; their negatives.jsonl are
+    joined by `given`. `given` is a JSONL of negatives to take in place of writing any (`syneg.given`). `program` `auto` goes by the measured strength of the LM (`syneg.strength`). Without `domains` a task's own are
     used, or, with `plan`, those that the LM names from a sample of the corpus.
     """
 
     program: str = "auto"
     given: str | None = None
     pairs: Count = 40
+    shard: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] = "1/1"
     per_pair: Positive = 1
     attempts: Positive = 2
     passage_words: Positive = 200

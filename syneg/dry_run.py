@@ -71,7 +71,7 @@ def _parts(run: Run, config: Config) -> Iterator[Part]:
     if name == "auto":
         name = SMALL_PROGRAM if config.lm.model.startswith("local/") else STRONG_PROGRAM
         yield timed.part("test of strength", (0, _STRENGTH_CALLS), 500, 60)
-    pairs = run.pairs[: config.generate.pairs or None]
+    pairs = run.pairs_to_write
     prompts = _prompts(run, name, pairs)
     steps, tokens = len(prompts[0]), float(np.mean([sum(counts) for counts in prompts])) / len(prompts[0])
     answer = 0.5 * 1.4 * float(np.mean([min(len(p.positive.split()), config.generate.passage_words) for p in pairs]))
@@ -122,7 +122,7 @@ class _Timed:
         seconds = [float(row["seconds"]) for row in self._rows]  # type: ignore[arg-type]
         minutes = None
         if seconds:
-            waits = np.quantile(seconds, [0.25, 0.75]) / lm.width / 60
+            waits = np.quantile(seconds, [0.25, 0.75]) / lm.concurrency / 60
             slowest = [c / lm.max_rpm for c in calls] if lm.max_rpm else [0.0, 0.0]
             minutes = max(calls[0] * float(waits[0]), slowest[0]), max(calls[1] * float(waits[1]), slowest[1])
         return Part(name, calls, reads, writes, None if usd[0] is None or usd[1] is None else (usd[0], usd[1]), minutes)

@@ -92,11 +92,12 @@ class Encoder:
         store = self._store(role)
         missing = store.missing(texts)
         missing.sort(key=lambda place: -len(texts[place]))
+        spread = self.cluster is not None and len(missing) > _CHUNK  # less is here before a worker has loaded the model
         chunks = (
             [texts[place] for place in missing[start : start + _CHUNK]] for start in range(0, len(missing), _CHUNK)
         )
         done = 0
-        for chunk, vectors in self._forwarded(chunks, role):
+        for chunk, vectors in self._forwarded(chunks, role, spread):
             store.add(chunk, vectors)
             done += len(chunk)
             if progress:
@@ -110,9 +111,11 @@ class Encoder:
 
         return torch.autocast(self.model.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
-    def _forwarded(self, chunks: Iterable[list[str]], role: Role) -> Iterator[tuple[list[str], np.ndarray]]:
+    def _forwarded(
+        self, chunks: Iterable[list[str]], role: Role, spread: bool
+    ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Chunks with their embeddings, as they come."""
-        if self.cluster is not None:
+        if self.cluster is not None and spread:
             yield from self.cluster.embedded(chunks, role, self)
         else:
             for chunk in chunks:

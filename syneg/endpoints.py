@@ -75,7 +75,7 @@ class Endpoint:
             if config.api_base:
                 options["api_base"] = config.api_base
             return LiteLLMEngine(**options)
-        self._server = LocalServer(self._gguf, slots=config.width, log=self._log)
+        self._server = LocalServer(self._gguf, slots=config.concurrency, log=self._log)
         return LiteLLMEngine(wire_model="openai/local", api_base=f"{self._server.url}/v1", api_key="local", **options)
 
 

@@ -56,7 +56,7 @@ class Flow:
         self._config, self._hint, self._clock, self._sleep = config, hint, clock, sleep
         self._state = threading.Condition()
         self._next = {"calls": 0.0, "tokens": 0.0}  # when the next call may start
-        self._width, self._under_way, self._failures = float(config.width), 0, 0
+        self._width, self._under_way, self._failures = float(config.concurrency), 0, 0
         self._not_before, self._down = 0.0, ""
 
     @property
@@ -92,7 +92,7 @@ class Flow:
         else:
             with self._state:
                 self._failures = 0
-                self._width = min(float(self._config.width), self._width + 1 / self._width)
+                self._width = min(float(self._config.concurrency), self._width + 1 / self._width)
         finally:
             with self._state:
                 self._under_way -= 1

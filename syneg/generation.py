@@ -139,7 +139,7 @@ def generate(
         return drafts
 
     results: dict[int, list[Draft]] = {}
-    for place, drafts in in_threads(work, len(pairs), writer.engine.config.width):
+    for place, drafts in in_threads(work, len(pairs), writer.engine.config.concurrency):
         results[place] = drafts
         if progress:
             progress(len(results), len(pairs))

@@ -4,7 +4,8 @@
       → Draft(pair, HardNegative("Fidelity …", program="multi_attribute", attributes={"domain": …}), GateVerdict(""))
 
 One JSON object on a line. `text` may be called `hard_negative`; `program`, `lm`, `reasoning` and `parent_doc_id` are taken
-where they stand, all other texts are attributes. Rows of queries that are not trained on are left out.
+where they stand, all other texts are attributes. Rows of queries that are not trained on are left out, and
+those that a run rejected (`"accepted": false`): negatives.jsonl of other runs, or shards, can be given as they are.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def given_negatives(
                     continue
                 lines += 1
                 try:
-                    query_id, negative = _negative(json.loads(line))
+                    row = json.loads(line)
+                    if row.get("accepted") is False:  # of a run's negatives.jsonl
+                        continue
+                    query_id, negative = _negative(row)
                 except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                     problems.append(f"{path}:{number}: {error}")
                     continue
@@ -71,9 +75,10 @@ def _negative(row: Mapping[str, Any]) -> tuple[str, HardNegative]:
         raise ValueError("no text (as `text` or `hard_negative`)")
     if not isinstance(row.get("query_id"), (str, int)):
         raise ValueError("no query_id")
+    own = row["attributes"] if isinstance(row.get("attributes"), dict) else row
     return str(row["query_id"]), HardNegative(
         text=" ".join(plain_text(text).split()), program=str(row.get("program") or "given"), reasoning=str(row.get("reasoning") or ""),
-        attributes={k: v for k, v in row.items() if k not in _OWN and isinstance(v, str)},
+        attributes={k: v for k, v in own.items() if k not in _OWN and isinstance(v, str)},
         parent_doc_id=str(row["parent_doc_id"]) if row.get("parent_doc_id") else None, lm=str(row.get("lm") or "given"), finish_reason="stop", usd=0.0,
     )  # fmt: skip
 

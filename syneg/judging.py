@@ -96,7 +96,7 @@ def ask_all(
         return None
 
     answers: dict[int, tuple[bool, str] | None] = {}
-    for place, answer in in_threads(work, len(questions), reader.engine.config.width):
+    for place, answer in in_threads(work, len(questions), reader.engine.config.concurrency):
         answers[place] = answer
         if progress:
             progress(len(answers), len(questions))

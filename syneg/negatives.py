@@ -73,8 +73,9 @@ class Negatives:
         name = self.default_program if default else program
         stem = "negatives" if default else f"negatives-{_slug(name)}"
         if stem not in self._made:
-            pairs = run.pairs[: run.config.generate.pairs or None]
-            self._made[stem] = self._make(stem, name, pairs, run.mined, run.config, lambda by: name in ("auto", by))
+            self._made[stem] = self._make(
+                stem, name, run.pairs_to_write, run.mined, run.config, lambda by: name in ("auto", by)
+            )
         return self._made[stem]
 
     def dev_near_misses(self, trained_on: str, count: int) -> dict[str, list[str]]:

@@ -33,7 +33,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--given", metavar="FILE", help="take negatives from a JSONL (query_id, text) in place of writing any"),
         click.option("--pairs", type=int, help="train pairs that get synthetic negatives, 0 = all  [40]"),
         click.option("--per-pair", type=int, help="synthetic negatives for each of them  [1]"),
-        click.option("--concurrency", type=int, help="LM calls at once  [4, embedded LLM: a fourth of the cores]"),
+        click.option("--concurrency", type=int, help="LM calls at once  [4]"),
         click.option("--executor", type=click.Choice(["threads", "ray"]), help="make LM calls and embeddings here, or on Ray; also "
                      "--ray-address  [threads]"),
         click.option("--ray-address", hidden=True),

@@ -64,8 +64,8 @@ class Run:
                 return getattr(self, f"_show_{stage}")()
             finally:
                 self.close_lms()
-                if self.__dict__.get("cluster"):
-                    self.cluster.close()
+                if cluster := self.__dict__.get("cluster"):
+                    cluster.close()
 
     # ---- what each command prints ------------------------------------------------------------------------------
 
@@ -187,6 +187,12 @@ class Run:
         pairs = self.collection.pairs("train")
         random.Random(self.config.seed).shuffle(pairs)
         return pairs[: self.config.train.pairs or None]
+
+    @property
+    def pairs_to_write(self) -> list[Pair]:
+        """Those of them that get synthetic negatives here: `generate.pairs` of them, or the shard's."""
+        part, parts = map(int, self.config.generate.shard.split("/"))
+        return self.pairs[: self.config.generate.pairs or None][part - 1 :: parts]
 
     @cached_property
     def mined(self) -> dict[str, list[MinedNegative]]:

@@ -147,7 +147,7 @@ def _index(factory: str, sample: np.ndarray) -> Any:
     import faiss
 
     try:
-        index = faiss.index_factory(sample.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        index: Any = faiss.index_factory(sample.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise ConfigError(
             f"mine.index {factory!r}: faiss knows no such index", todo="Flat, SQfp16, IVF1024,SQfp16 or HNSW32 are some"

@@ -94,6 +94,9 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
     shares = config.collection.dev + config.collection.confirm + config.collection.test
     if shares >= 1:
         raise ConfigError(f"collection.dev + confirm + test = {shares:g}", todo="leave something to train on")
+    part, parts = map(int, config.generate.shard.split("/"))
+    if part > parts:
+        raise ConfigError(f"generate.shard = {config.generate.shard}: there are {parts} shards only")
     if config.mine.first_rank > config.mine.last_rank:
         raise ConfigError(f"mine.first_rank {config.mine.first_rank} is after mine.last_rank {config.mine.last_rank}")
     return config

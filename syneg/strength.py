@@ -79,7 +79,7 @@ def strength(writer: Writer, progress: Progress | None = None) -> Strength:
     if kept is None:
         found: list[str] = []
         for _, fault in in_threads(
-            lambda place: _fault(program, writer, place), len(_TEST), writer.engine.config.width
+            lambda place: _fault(program, writer, place), len(_TEST), writer.engine.config.concurrency
         ):
             found.append(fault)
             if progress:

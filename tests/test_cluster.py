@@ -29,6 +29,7 @@ from syneg.storage import read_rows
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 Settings = Callable[..., list[str]]
+_SOON = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
 KEYS = ("query_id", "text", "accepted", "reason", "calls", "attempt")
 
 
@@ -38,7 +39,9 @@ def nodes() -> Iterator[Any]:
     from ray.cluster_utils import Cluster as Nodes
 
     os.environ["OPENAI_API_KEY"] = "sk-planted-secret-key"  # nodes give their workers what they were started with
-    found = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    found = Nodes(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": _SOON}
+    )
     found.add_node(num_cpus=1)
     yield found
     found.shutdown()
@@ -56,8 +59,13 @@ def generated(folder: Path, overrides: list[str]) -> list[dict[str, Any]]:
 
 
 def test_two_nodes_write_what_threads_write_and_faults_come_through(
-    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM], on_ray: dict[str, object]
+    tmp_path: Path,
+    settings: Settings,
+    fake_lm: Callable[..., FakeLM],
+    on_ray: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("syneg.encoder._CHUNK", 16)  # so that the passages are several chunks
     asked = set[str]()
 
     def answer(messages: list[dict[str, Any]]) -> tuple[Any, ...] | Fault:
@@ -71,6 +79,7 @@ def test_two_nodes_write_what_threads_write_and_faults_come_through(
     more = {"lm.retries": 3, "lm.max_rpm": 0}
     here = generated(tmp_path / "here", settings(server.url, **more))
     asked.clear()
+    monkeypatch.setenv("SYNEG_HOME", str(tmp_path / "another"))  # no embeddings there yet
     there = generated(tmp_path / "there", settings(server.url, **more, **on_ray))
     assert there == here
     assert asked

@@ -359,7 +359,7 @@ def test_a_text_near_a_copy_of_a_relevant_passage_is_rejected() -> None:
             "fine": 60,
         }
 
-        def encode(self, texts: list[str], role: str) -> np.ndarray:
+        def encode(self, texts: list[str], role: str, progress: object = None) -> np.ndarray:
             angles = np.radians([self.degrees[text] for text in texts])
             return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
@@ -371,3 +371,32 @@ def test_a_text_near_a_copy_of_a_relevant_passage_is_rejected() -> None:
     config = GatesConfig(positive_cosine=0.95, margin=0, floor=0)
     found = compare(drafts, collection, Table(), config, judged=False)  # type: ignore[arg-type]
     assert [draft.verdict.reason for draft in found] == ["near a relevant passage of the corpus", ""]
+
+
+def test_shards_share_the_work_and_are_joined_as_given(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    def answer(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        return (200, '{"hard_negative": "short"}') if len(str(messages)) % 3 == 0 else write_negative(messages)
+
+    server = fake_lm(answer)
+    whole, joined = tmp_path / "whole", tmp_path / "joined.jsonl"
+    run(whole, settings(server.url), "generate")
+    wanted = {row["query_id"] for row in read_rows(whole / "negatives.jsonl")}
+    seen = set[str]()
+    with joined.open("wb") as file:
+        for part in (1, 2, 3):
+            folder = tmp_path / f"part{part}"
+            run(folder, settings(server.url, **{"generate.shard": f"{part}/3"}), "generate")
+            ids = {row["query_id"] for row in read_rows(folder / "negatives.jsonl")}
+            assert ids and not ids & seen
+            seen |= ids
+            file.write((folder / "negatives.jsonl").read_bytes())
+    assert seen == wanted
+    rows = list(read_rows(joined))
+    asked = len(server.requests)
+    found = run(tmp_path / "all", settings(server.url, **{"generate.given": str(joined)}), "generate")
+    assert len(server.requests) == asked
+    assert found["accepted"] == sum(row["accepted"] for row in rows) < len(rows)
+    with pytest.raises(ConfigError, match="there are 3 shards only"):
+        load_config(None, ["generate.shard=4/3"])
