@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import FakeLM
+from conftest import FakeLM, Fault, write_negative
 
 from syneg.backends import lms_of, probe
 from syneg.cli import cli
 from syneg.config import LMConfig
 from syneg.doctor import examine
 from syneg.dry_run import estimate, table
+from syneg.endpoints import native_client
+from syneg.errors import ConfigError
 from syneg.pipeline import Run
 from syneg.progress import Progress
 from syneg.settings import load_config
+from syneg.storage import read_rows
 
 RIGHT = json.dumps({"colour": "green", "wheels": 4, "animals": ["horse", "mule"]})
 
@@ -102,3 +105,45 @@ def test_nothing_is_estimated_where_no_lm_is_called(settings: Callable[..., list
     given.write_text(json.dumps({"query_id": "q1", "text": "the socket is merged twice"}))
     run = opened("http://127.0.0.1:9", settings, tmp_path / "run", **{"generate.given": given})
     assert table(estimate(run)) == "no LM would be called"
+
+
+def test_the_native_client_writes_the_same_and_keeps_the_same_rules(
+    tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM]
+) -> None:
+    asked = set[str]()
+
+    def answer(messages: list[dict[str, Any]]) -> tuple[Any, ...] | Fault:
+        said = str(messages)
+        if len(said) % 4 == 0 and said not in asked:
+            asked.add(said)
+            return Fault(429, headers={"retry-after": "0"})
+        return write_negative(messages)
+
+    server = fake_lm(answer)
+    found = {}
+    for engine in ("litellm", "native"):
+        asked.clear()
+        overrides = settings(server.url, **{"lm.engine": engine, "lm.retries": 2, "generate.pairs": 16})
+        Run(tmp_path / engine, load_config(None, overrides), Progress(quiet=True)).until("generate")
+        found[engine] = [(row["text"], row["calls"]) for row in read_rows(tmp_path / engine / "negatives.jsonl")]
+        assert asked
+    assert found["native"] == found["litellm"]
+    with pytest.raises(ConfigError, match="native client does not know 'watsonx/x'"):
+        native_client(LMConfig(model="watsonx/x", engine="native"))
+
+
+def test_verbose_prints_each_call_and_a_stage_its_dollars(
+    tmp_path: Path,
+    settings: Callable[..., list[str]],
+    fake_lm: Callable[..., FakeLM],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    overrides = settings(fake_lm().url, **{"generate.pairs": 4})
+    progress = Progress(verbose=True)
+    Run(tmp_path / "run", load_config(None, overrides), progress).until("generate")
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("100 tokens in, 20 out, stop") == 4
+    progress.dollars = lambda: 1.5
+    with progress.stage("generate", "pairs") as line:
+        line(1, 9)
+    assert "$1.50" in capsys.readouterr().err
