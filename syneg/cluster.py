@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +44,12 @@ class Cluster:
         self._ray, self._joined = ray, ray.is_initialized()
         if not self._joined:
             try:
+                _knock(config.address)
                 ray.init(
                     address=config.address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=None if config.address else False,
                     runtime_env={"env_vars": _environment()},
                 )  # fmt: skip
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise BackendError(
                     f"no Ray cluster at {config.address!r}: {str(error).splitlines()[0]}",
                     todo="start one with ray start --head, or leave out --ray-address",
@@ -179,6 +181,13 @@ class _Embedder:
 
     def embed(self, texts: list[str], role: Role) -> tuple[str, np.ndarray]:
         return self._encoder.fingerprint, self._encoder.forward(texts, role).astype(np.float16)
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nothing listens: Ray itself tries for five minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def got(ray: Any, reference: Any) -> Any:
