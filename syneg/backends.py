@@ -18,7 +18,8 @@ from .config import Config, LMConfig
 from .errors import SynegError, one_line
 from .generation import PROGRAM_ERRORS
 from .ledger import Ledger, task
-from .lms import Writer, adapter_for, price_per_million
+from .lms import Writer, adapter_for
+from .prices import price_per_million
 
 
 class TestCall(dspy.Signature):

@@ -22,7 +22,7 @@ from dspy.lm15 import Request
 
 from .errors import DataError, collected
 from .ledger import Ledger
-from .lms import dollars
+from .prices import dollars
 from .storage import read_rows, write_rows
 
 _URL = "/v1/chat/completions"

@@ -18,8 +18,8 @@ import numpy as np
 
 from .config import Config
 from .generation import ask_for
-from .lms import dollars
 from .negatives import SMALL_PROGRAM, STRONG_PROGRAM
+from .prices import dollars
 from .programs import load_program
 from .prompts import as_text, record
 from .records import MinedNegative, Pair

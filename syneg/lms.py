@@ -34,6 +34,7 @@ from .errors import BackendError, ConfigError, DeferredError, SynegError, one_li
 from .fetch import asset_named, fetch, sha256_of
 from .flow import Flow
 from .ledger import Ledger, current_task
+from .prices import price
 from .records import Call, fingerprint
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class LedgerEngine:
     @property
     def price_known(self) -> bool:
         """Whether dollars can be counted."""
-        return self._gguf is not None or _price(self.config.model, 1000, 1000) is not None
+        return self._gguf is not None or price(self.config.model, 1000, 1000) is not None
 
     def _kept(self, known: dict[str, Any], request: Request, most: tuple[int, int]) -> dict[str, Any]:
         """One try, within the budget, which is in the ledger before this returns or raises."""
@@ -207,7 +208,7 @@ class LedgerEngine:
 
     def _within_budget(self, request: Request, most: tuple[int, int]) -> dict[str, Any]:
         known = self.budgets and self._gguf is None
-        usd = (_price(self.config.model, *most) or 0.0) if known else 0.0
+        usd = (price(self.config.model, *most) or 0.0) if known else 0.0
         with contextlib.ExitStack() as stack:
             settles = [stack.enter_context(budget.spend(tokens=sum(most), usd=usd)) for budget in self.budgets]
             row = self._call(request)
@@ -227,7 +228,7 @@ class LedgerEngine:
             "finish_reason": str(response.finish_reason or "stop"),
             "input_tokens": tokens[0],
             "output_tokens": tokens[1],
-            "usd": 0.0 if self._gguf is not None else _price(self.config.model, *tokens),
+            "usd": 0.0 if self._gguf is not None else price(self.config.model, *tokens),
         }
 
     def close(self) -> None:
@@ -293,42 +294,6 @@ def capabilities_of(config: LMConfig) -> tuple[bool, frozenset[str]]:
             f"litellm does not know the provider of {model!r}",
             todo="write provider/model, as in openai/gpt-4o-mini, ollama_chat/qwen3 or local/qwen2.5-coder-1.5b",
         ) from error
-
-
-def _price(model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """Dollars by litellm's table; None where the model has no price there."""
-    import litellm
-
-    try:
-        prompt, completion = litellm.cost_per_token(
-            model=model, prompt_tokens=input_tokens, completion_tokens=output_tokens
-        )
-    except (
-        litellm.exceptions.ModelNotMappedError,
-        litellm.exceptions.BadRequestError,
-        litellm.exceptions.NotFoundError,
-    ):
-        return None
-    if not prompt + completion and not litellm.model_cost.get(model):
-        return None  # a server of one's own, which litellm calls free
-    return float(prompt + completion)
-
-
-def dollars(model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """What a call costs by litellm's table; 0 for embedded models, None where the price is not known."""
-    if model.startswith("local/"):
-        return 0.0
-    if not input_tokens + output_tokens:
-        return None if _price(model, 1000, 1000) is None else 0.0
-    return _price(model, input_tokens, output_tokens)
-
-
-def price_per_million(model: str) -> str:
-    """Dollars for a million tokens, in words: "$0.15 in, $0.60 out", "free", or "unknown"."""
-    if model.startswith("local/"):
-        return "free"
-    into, out = _price(model, 1_000_000, 0), _price(model, 0, 1_000_000)
-    return "unknown" if into is None or out is None else f"${into:.2f} in, ${out:.2f} out"
 
 
 def key_hint(model: str) -> str:
