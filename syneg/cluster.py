@@ -27,7 +27,7 @@ import numpy as np
 
 from .config import EncoderConfig, ExecutorConfig, LMConfig
 from .encoder import Encoder, Role
-from .errors import BackendError
+from .errors import BackendError, one_line
 
 _RESTARTS = 4  # of a worker; what it had under way is made again each time
 _AHEAD = 2  # chunks that wait at each worker, so that it never does
@@ -46,7 +46,7 @@ class Cluster:
             try:
                 _knock(config.address)
                 ray.init(
-                    address=config.address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=None if config.address else False,
+                    address=config.address or "local", logging_level=logging.ERROR, log_to_driver=False, include_dashboard=None if config.address else False,
                     runtime_env={"env_vars": _environment()},
                 )  # fmt: skip
             except (OSError, RuntimeError, ValueError) as error:
@@ -54,13 +54,14 @@ class Cluster:
                     f"no Ray cluster at {config.address!r}: {str(error).splitlines()[0]}",
                     todo="start one with ray start --head, or leave out --ray-address",
                 ) from error
-        self.workers = config.workers or max(1, sum(node["Alive"] for node in ray.nodes()))
+        self._nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        self.workers = config.workers or len(self._nodes)
         self._embedders: list[Any] = []
 
     def lm(self, config: LMConfig) -> tuple[RemoteEndpoint, LMConfig]:
         """The LM of `config` on every worker, and the settings with which it is to be asked: as many calls at once as all of
         them take together."""
-        actors = [self._start(_LMWorker, config.concurrency).remote(config.model_dump()) for _ in range(self.workers)]
+        actors = self._started(_LMWorker, config.concurrency, config.model_dump())
         endpoint = RemoteEndpoint(self._ray, actors, config.concurrency)
         return endpoint, config.model_copy(update={"concurrency": config.concurrency * self.workers})
 
@@ -72,8 +73,7 @@ class Cluster:
         under_way: dict[Any, tuple[list[str], int]] = {}
         for chunk in chunks:
             if not self._embedders:
-                settings = encoder.config.model_dump()
-                self._embedders = [self._start(_Embedder, 1).remote(settings) for _ in range(self.workers)]
+                self._embedders = self._started(_Embedder, 1, encoder.config.model_dump())
             if len(under_way) == _AHEAD * self.workers:
                 yield self._next(under_way, encoder)
             load = [sum(place == i for _, place in under_way.values()) for i in range(self.workers)]
@@ -98,9 +98,23 @@ class Cluster:
             )
         return chunk, vectors.astype(np.float32)
 
-    def _start(self, kind: type, at_once: int) -> Any:
-        options = {"max_concurrency": at_once, "max_restarts": _RESTARTS, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}  # fmt: skip
-        return self._ray.remote(kind).options(num_cpus=0, **options)
+    def _started(self, kind: type, at_once: int, settings: dict[str, Any]) -> list[Any]:
+        """The workers of one kind, node after node; where its node dies a worker starts again on another."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
+        remote, found = self._ray.remote(kind), []
+        for number in range(self.workers):
+            node = On(self._nodes[number % len(self._nodes)], soft=True)
+            found.append(
+                remote.options(
+                    num_cpus=0,
+                    max_concurrency=at_once,
+                    max_restarts=_RESTARTS,
+                    max_task_retries=-1,
+                    scheduling_strategy=node,
+                ).remote(settings)
+            )
+        return found
 
 
 class RemoteEndpoint:
@@ -198,7 +212,7 @@ def got(ray: Any, reference: Any) -> Any:
         raise BackendError(f"a Ray worker failed: {str(error.cause).splitlines()[0]}") from error
     except ray.exceptions.RayError as error:
         raise BackendError(
-            f"a Ray worker is gone: {str(error).splitlines()[0]}",
+            f"a Ray worker is gone: {one_line(error)}",
             todo="check the cluster; then run the same command again",
         ) from error
 

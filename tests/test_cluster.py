@@ -121,7 +121,8 @@ def test_a_node_that_dies_costs_only_time(
     ask = {"executor.use": "ray", "executor.address": nodes.address, "executor.workers": 3, "lm.retries": 3}
 
     def kill() -> None:
-        while len(server.requests) < 20:
+        deadline = time.monotonic() + 120
+        while len(server.requests) < 20 and time.monotonic() < deadline:
             time.sleep(0.01)
         nodes.remove_node(third, allow_graceful=False)
 
