@@ -30,6 +30,7 @@ from .encoder import Encoder, Role
 from .errors import BackendError, one_line
 
 _RESTARTS = 4  # of a worker; what it had under way is made again each time
+_SHARE = 0.01  # of a core, by which Ray counts; with none it would not keep to the node
 _AHEAD = 2  # chunks that wait at each worker, so that it never does
 
 
@@ -102,12 +103,13 @@ class Cluster:
         """The workers of one kind, node after node; where its node dies a worker starts again on another."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-        remote, found = self._ray.remote(kind), []
+        remote: Any = self._ray.remote(kind)
+        found = []
         for number in range(self.workers):
             node = On(self._nodes[number % len(self._nodes)], soft=True)
             found.append(
                 remote.options(
-                    num_cpus=0,
+                    num_cpus=_SHARE,
                     max_concurrency=at_once,
                     max_restarts=_RESTARTS,
                     max_task_retries=-1,

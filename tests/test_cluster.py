@@ -99,8 +99,8 @@ def test_workers_are_on_both_nodes_and_embed_what_is_embedded_here(
     assert sorted(chunk for chunk, _ in found) == sorted(chunks)
     for chunk, vectors in found:
         np.testing.assert_allclose(vectors, encoder.forward(chunk, "passage"), atol=1e-3)
-    places = {actor["node_id"] for actor in actors() if actor["state"] == "ALIVE"}
-    assert len(places) == 2
+    states = actors()
+    assert len({actor["node_id"] for actor in states if actor["state"] == "ALIVE"}) == 2, states
     encoder.fingerprint = "another"
     with pytest.raises(BackendError, match="is not the run's"):
         list(cluster.embedded([["close"]], "passage", encoder))
