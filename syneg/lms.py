@@ -34,7 +34,7 @@ from .errors import BackendError, ConfigError, DeferredError, SynegError, one_li
 from .fetch import asset_named, fetch, sha256_of
 from .flow import Flow
 from .ledger import Ledger, current_task
-from .prices import price
+from .prices import has_price, price
 from .records import Call, fingerprint
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class LedgerEngine:
     @property
     def price_known(self) -> bool:
         """Whether dollars can be counted."""
-        return self._gguf is not None or price(self.config.model, 1000, 1000) is not None
+        return self._gguf is not None or has_price(self.config.model)
 
     def _kept(self, known: dict[str, Any], request: Request, most: tuple[int, int]) -> dict[str, Any]:
         """One try, within the budget, which is in the ledger before this returns or raises."""
@@ -207,8 +207,8 @@ class LedgerEngine:
         return row
 
     def _within_budget(self, request: Request, most: tuple[int, int]) -> dict[str, Any]:
-        known = self.budgets and self._gguf is None
-        usd = (price(self.config.model, *most) or 0.0) if known else 0.0
+        limited = self._gguf is None and any(budget.limits["usd"] for budget in self.budgets)
+        usd = (price(self.config.model, *most) or 0.0) if limited else 0.0
         with contextlib.ExitStack() as stack:
             settles = [stack.enter_context(budget.spend(tokens=sum(most), usd=usd)) for budget in self.budgets]
             row = self._call(request)

@@ -5,9 +5,21 @@ dollars("openai/gpt-4o-mini", 1000, 200) → 0.00027      price_per_million("loc
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 
 def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
     """Dollars by litellm's table; None where the model has no price there."""
+    return _price(model, input_tokens, output_tokens) if has_price(model) else None
+
+
+@lru_cache(maxsize=64)
+def has_price(model: str) -> bool:
+    """Whether litellm's table has the model; looked up once, as a look takes as long as a tenth of a call."""
+    return _price(model, 1000, 1000) is not None
+
+
+def _price(model: str, input_tokens: int, output_tokens: int) -> float | None:
     import litellm
 
     try:
@@ -30,7 +42,7 @@ def dollars(model: str, input_tokens: int, output_tokens: int) -> float | None:
     if model.startswith("local/"):
         return 0.0
     if not input_tokens + output_tokens:
-        return None if price(model, 1000, 1000) is None else 0.0
+        return 0.0 if has_price(model) else None
     return price(model, input_tokens, output_tokens)
 
 
