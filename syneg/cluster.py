@@ -211,7 +211,7 @@ def got(ray: Any, reference: Any) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        raise BackendError(f"a Ray worker failed: {str(error.cause).splitlines()[0]}") from error
+        raise BackendError(f"a Ray worker failed: {one_line(error.cause)}") from error
     except ray.exceptions.RayError as error:
         raise BackendError(
             f"a Ray worker is gone: {one_line(error)}",
