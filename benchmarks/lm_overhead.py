@@ -3,7 +3,8 @@
     python benchmarks/lm_overhead.py --calls 640 --workers 32 --latency 0.1
 
 Printed are calls a second of a plain litellm loop, of DSPy over litellm, and of the whole stack (DSPy, ledger with a sync to disk for each
-call, budget, flow) over litellm and over DSPy's native client (lm.engine=native), in turns, and their share of what the latency allows (workers / latency).
+call, budget, flow) over litellm, over DSPy's native client (lm.engine=native) and, with --ray, over litellm in worker processes, in turns, and
+their share of what the latency allows (workers / latency).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ import dspy
 import litellm
 
 from syneg.budget import Budget
-from syneg.config import LMConfig
+from syneg.cluster import Cluster
+from syneg.config import ExecutorConfig, LMConfig
 from syneg.ledger import Ledger
 from syneg.lms import Writer
 
@@ -49,6 +51,8 @@ def serve(latency: float, ports: Queue[int]) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # an answer in one piece: head and body by themselves wait for each other (Nagle and delayed ACK, 40 ms)
+        wbufsize = -1
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
@@ -80,7 +84,8 @@ def rate(ask: Callable[[int], object], calls: int, workers: int) -> float:
 @click.option("--workers", default=32, show_default=True)
 @click.option("--latency", default=0.1, show_default=True, help="seconds of the server")
 @click.option("--turns", default=3, show_default=True)
-def main(calls: int, workers: int, latency: float, turns: int) -> None:
+@click.option("--ray", "processes", default=0, help="also over litellm in so many Ray workers on this machine")
+def main(calls: int, workers: int, latency: float, turns: int, processes: int) -> None:
     spawn = multiprocessing.get_context("spawn")
     ports = spawn.Queue()
     spawn.Process(target=serve, args=(latency, ports), daemon=True).start()
@@ -90,6 +95,10 @@ def main(calls: int, workers: int, latency: float, turns: int) -> None:
         ledger = Ledger(Path(folder) / "calls.jsonl")
         settings = {"model": "openai/fake", "api_base": url, "concurrency": workers, "max_rpm": 10**6}
         writers = {engine: Writer.open(LMConfig(**settings, engine=engine), ledger) for engine in ("litellm", "native")}
+        cluster = Cluster(ExecutorConfig(use="ray", workers=processes)) if processes else None
+        if cluster:
+            each = LMConfig(**{**settings, "concurrency": -(-workers // processes)})
+            writers["Ray"] = Writer.open(each, ledger, cluster=cluster)
         for writer in writers.values():
             writer.engine.budgets.append(Budget(calls=10**6, tokens=10**9))
         plain = dspy.LM("openai/fake", api_base=url, cache=False, engine="litellm")
@@ -103,12 +112,18 @@ def main(calls: int, workers: int, latency: float, turns: int) -> None:
             "litellm": bare, "DSPy": lambda i: plain(f"{turn[0]}.{i}"), "syneg-dspy": lambda i: writers["litellm"].lm(f"{turn[0]}.{i}"),
             "native client": lambda i: writers["native"].lm(f"{turn[0]}!{i}"),
         }  # fmt: skip
+        if cluster:
+            ways["Ray"] = lambda i: writers["Ray"].lm(f"{turn[0]}?{i}")
         found: dict[str, list[float]] = {name: [] for name in ways}
         for ask in ways.values():
             rate(ask, workers, workers)  # connections and lazy imports
         for turn[0] in range(1, turns + 1):
             for name, ask in ways.items():
                 found[name].append(rate(ask, calls, workers))
+        for writer in writers.values():
+            writer.close()
+        if cluster:
+            cluster.close()
         ledger.close()
     ideal, least = workers / latency, sum(found["litellm"])
     print(f"{'':14s} {'calls/s':>8s} {'of ideal':>9s} {'of litellm':>11s}")
