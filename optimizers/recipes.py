@@ -73,7 +73,7 @@ def mipro(compiling: Compiling) -> None:
     optimizer = MIPROv2(
         metric=compiling.metric, prompt_model=compiling.reflection.lm, task_model=compiling.writer.lm, auto=None,
         num_candidates=max(2, compiling.config.proposals // 3), max_bootstrapped_demos=2, max_labeled_demos=0,
-        num_threads=compiling.writer.engine.config.concurrency, max_errors=_NEVER, seed=compiling.seed,
+        num_threads=compiling.at_once, max_errors=_NEVER, seed=compiling.seed,
     )  # fmt: skip
     half = max(1, len(compiling.trainset) // 2)
     optimizer.compile(
@@ -90,7 +90,7 @@ def simba(compiling: Compiling) -> None:
     candidates = max(2, min(4, compiling.config.proposals // 3))
     optimizer = SIMBA(
         metric=compiling.metric, bsize=size, num_candidates=candidates, max_demos=2, prompt_model=compiling.reflection.lm,
-        max_steps=max(1, compiling.config.proposals // (candidates + 1)), num_threads=compiling.writer.engine.config.concurrency,
+        max_steps=max(1, compiling.config.proposals // (candidates + 1)), num_threads=compiling.at_once,
     )  # fmt: skip
     student = compiling.student.deepcopy()
     student.set_lm(compiling.writer.lm)
@@ -103,13 +103,13 @@ def bootstrap(compiling: Compiling) -> None:
 
     optimizer = BootstrapFewShotWithRandomSearch(
         metric=compiling.metric, max_bootstrapped_demos=3, max_labeled_demos=0, max_rounds=1,
-        num_candidate_programs=max(1, compiling.config.proposals - 3), num_threads=compiling.writer.engine.config.concurrency, max_errors=_NEVER,
+        num_candidate_programs=max(1, compiling.config.proposals - 3), num_threads=compiling.at_once, max_errors=_NEVER,
     )  # fmt: skip
     optimizer.compile(compiling.student, trainset=compiling.trainset, valset=compiling.trainset)
 
 
 def _evaluation(compiling: Compiling) -> dict[str, object]:
-    return {"num_threads": compiling.writer.engine.config.concurrency, "display_progress": False}
+    return {"num_threads": compiling.at_once, "display_progress": False}
 
 
 def _gepa(compiling: Compiling) -> None:

@@ -218,12 +218,12 @@ class CompileConfig(Section):
     """
 
     optimizer: Literal["none", "search", "gepa", "mipro", "simba", "copro", "bootstrap"] = "none"
-    pairs: Annotated[int, Field(ge=4)] = 24
-    proposals: Positive = 8
+    pairs: Annotated[int, Field(ge=4)] = 16
+    proposals: Positive = 6
     calls: Count = 600
     tokens: Count = 0
     usd: Annotated[float, Field(ge=0)] = 0.0
-    minutes: Annotated[float, Field(ge=0)] = 30.0
+    minutes: Annotated[float, Field(ge=0)] = 12.0
     near: Count = 12
     reflection: str | None = None
     reflection_tokens: Positive = 700
