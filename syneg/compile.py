@@ -4,8 +4,9 @@
 
 In the run folder: `compiled.json` (the state that won, every candidate with its scores, what was confirmed), from which
 `program.json` and `program.md` are made. The program of the author is replaced only where the compiled one has the higher
-mean nDCG@10 on confirm after full training. The test split is not touched. Stopped by a budget, the stage goes on with
-what was found by then; killed, the same command is answered from the ledger up to that point.
+mean nDCG@10 on confirm after full training, by more than the standard error of the difference. The test split is not
+touched. Stopped by a budget, the stage goes on with what was found by then; killed, the same command is answered from
+the ledger up to that point.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 LEAST = {"search": 3, "gepa": 3, "copro": 4, "simba": 4, "mipro": 4, "bootstrap": 3}
 _FOR_PROPOSALS = 0.6  # of the budget; the rest is for the choice
+_ENOUGH = 100  # pairs with which the objective was seen to order sets as full training does (docs/lab_notes.md)
 
 
 def compiled(run: Run, name: str, program: dspy.Module) -> dspy.Module:
@@ -64,6 +66,11 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
     check_floor(
         config.optimizer, calls=config.calls, per_program=steps * max(2, len(pairs) // 3), least=LEAST[config.optimizer]
     )
+    if len(pairs) < _ENOUGH:
+        progress.say(
+            f"  {len(pairs)} pairs are few: under {_ENOUGH} the objective orders programs little better than chance; "
+            + ("the confirm split decides" if config.confirm else "and nothing is confirmed")
+        )
     budget = Budget(calls=config.calls, tokens=config.tokens, usd=config.usd, minutes=config.minutes)
     if config.usd and not run.roles.writer.engine.price_known:
         raise ConfigError(
@@ -84,7 +91,7 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
             ranked = choose(compiling)
             line.note = f"{len(ranked)} by the objective, best {ranked[0].score.value if ranked[0].score else 0:+.4f}"
     confirmed = _confirm(run, name, compiling, ranked) if config.confirm and ranked[0] is not compiling.first else {}
-    won = not config.confirm or (bool(confirmed) and confirmed["mean"][0] > confirmed["mean"][1])
+    won = not config.confirm or (bool(confirmed) and confirmed["delta"] > confirmed["error"])
     best = ranked[0] if won else compiling.first
     return {
         "program": name, "optimizer": config.optimizer, "state": best.program.dump_state(json_mode=True), "won": best is not compiling.first,
@@ -206,7 +213,12 @@ def compiled_markdown(found: dict[str, Any], before: dspy.Module, after: dspy.Mo
             f"Full training, confirm split: {MAIN_METRIC} {confirmed['mean'][0]:.4f} with the best candidate, {confirmed['mean'][1]:.4f} with "
             f"the program as it was ({confirmed['delta']:+.4f} ± {confirmed['error']:.4f}, {confirmed['queries']} queries)."
         )
-    lines += ["The candidate replaces the program." if found["won"] else "The program stays as it was.", ""]
+    stays = (
+        "The program stays as it was: it takes a lead of more than the standard error."
+        if confirmed
+        else "The program stays as it was."
+    )
+    lines += ["The candidate replaces the program." if found["won"] else stays, ""]
     old = {name: p.signature.instructions for name, p in before.named_predictors()}
     for name, predictor in after.named_predictors():
         diff = difflib.unified_diff(

@@ -109,7 +109,7 @@ def test_the_path_goes_through_the_compiled_program(opened: Callable[..., Run]) 
     found = run.until("verdict")
     compiled = read_json(run.folder / "compiled.json")
     assert compiled["confirmed"]["queries"] > 0
-    assert compiled["won"] == (compiled["confirmed"]["mean"][0] > compiled["confirmed"]["mean"][1])
+    assert compiled["won"] == (compiled["confirmed"]["delta"] > compiled["confirmed"]["error"])
     assert "```diff" in (run.folder / "program.md").read_text() or not compiled["won"]
     assert found["best"]
 
