@@ -10,8 +10,8 @@ command can be stopped and goes on, and `--only probe` or `--only full` does one
 
 Printed: both scores of each set; tau of the probe with full training on the queries that the probe is scored on (does it
 stand in for full training?), and on confirm and test (does it carry over to other queries?), with bootstrap intervals over sets;
-beside these, what limits them: tau of full training between these two groups of queries, and between its own seeds. Last, which set
-both put last, and what they cost.
+beside these, what limits them: tau of full training between these two groups of queries, and between its own seeds; and tau of the
+critic's mean over few pairs (all gates on but the margin: full training has none). Last, which set both put last, and what they cost.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import Any
 import click
 import numpy as np
 from scipy.stats import kendalltau
+from syneg.optimizers.critic import Critic
 from syneg.optimizers.objective import Objective, held_out_queries
 
 from syneg.arms import arm
@@ -43,11 +44,12 @@ from syneg.mining import mine
 from syneg.pipeline import Run
 from syneg.presets import FAST
 from syneg.progress import Progress
-from syneg.records import Pair
+from syneg.records import HardNegative, Pair
 from syneg.settings import load_config
 from syneg.storage import RunLock, read_json, read_rows, write_json, write_rows
 
 PLACES = 3
+FEW, DRAWS = 16, 20  # pairs that the critic's mean is over, and how often they are drawn
 
 
 def made_sets(run: Run) -> list[dict[str, str]]:
@@ -119,7 +121,7 @@ def interval(x: list[float], y: list[float], draws: int = 2000) -> tuple[float, 
 @click.option("--also", multiple=True, metavar="[NAME=]FILE", help="JSONL of written negatives")
 @click.option("--seeds", default=3, show_default=True, help="of full training")
 @click.option("--fast", is_flag=True, help="full training with the lower half frozen")
-@click.option("--only", type=click.Choice(["probe", "full"]), help="one half of the work")
+@click.option("--only", type=click.Choice(["probe", "full", "critic"]), help="one part of the work")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=Path("runs/fidelity"), show_default=True)
 def main(
@@ -154,11 +156,27 @@ def main(
         arms = tuple(f"hybrid@ratio=1000.0@program={name}" for name in names)
         run.config = run.config.model_copy(update={"train": run.config.train.model_copy(update={"arms": arms})})
         experiment = Experiment(run)
-        if only != "full":
+        if only in (None, "critic"):
+            judged(run, rows)
+        if only in (None, "probe"):
             probed(run, experiment, names)
-        if only != "probe":
+        if only in (None, "full"):
             trained(run, experiment, names, seeds)
         report(run, names)
+
+
+def judged(run: Run, rows: list[dict[str, str]]) -> None:
+    """Into critic.json: set → query → the critic's mean value of its texts."""
+    gates = load_config().gates.model_copy(update={"margin": 0})
+    objective = Objective(run.encoder, run.collection, run.pairs, run.mined, run.config)
+    critic = Critic(objective, run.encoder, run.collection, gates, passage_words=10**6)
+    pairs = {pair.query_id: pair for pair in run.pairs}
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        draft = critic.gated(pairs[row["query_id"]], HardNegative(row["text"], program=row["program"]))
+        found.setdefault(row["program"], {}).setdefault(row["query_id"], []).append(critic.value(draft))
+    means = {name: {q: float(np.mean(values)) for q, values in of.items()} for name, of in found.items()}
+    write_json(run.folder / "critic.json", means)
 
 
 def probed(run: Run, experiment: Experiment, names: list[str]) -> None:
@@ -238,6 +256,11 @@ def report(run: Run, names: list[str]) -> None:
                 f"tau of the probe{about} with full training, {label}: {kendalltau(x, y).statistic:.2f} "
                 f"(95 % {low:.2f} to {high:.2f})"
             )
+    if critic := read_json(run.folder / "critic.json"):
+        for label, y in (("same queries", same), ("other queries", rest)):
+            print(
+                f"tau of the critic's mean over {FEW} pairs with full training, {label}: {few_pairs(critic, names, y):.2f}"
+            )
     x = [probe[name]["likelihood"] for name in names]
     print(f"tau of full training, same with other queries: {kendalltau(same, rest).statistic:.2f}")
     for label, part in (("same", held), ("other", others)):
@@ -248,6 +271,16 @@ def report(run: Run, names: list[str]) -> None:
         print(f"last by {label}: {names[int(np.argmin(values))]}")
     ratio = sum(one["seconds"] for n in names for one in full[n]) / sum(probe[n]["seconds"] for n in names)
     print(f"full training costs {ratio:.0f} times as much as the probe, over {len(names)} sets")
+
+
+def few_pairs(critic: dict[str, dict[str, float]], names: list[str], y: list[float]) -> float:
+    """Mean tau over draws of `FEW` queries; a set that has none of them counts 0."""
+    queries, draw, found = sorted({q for name in names for q in critic[name]}), random.Random(0), []
+    for _ in range(DRAWS):
+        drawn = draw.sample(queries, min(FEW, len(queries)))
+        x = [float(np.mean([critic[name][q] for q in drawn if q in critic[name]] or [0.0])) for name in names]
+        found.append(kendalltau(x, y).statistic)
+    return float(np.mean(found))
 
 
 def between_seeds(scores: list[list[float]]) -> float | None:

@@ -1,19 +1,21 @@
-"""What one negative is worth, in a few milliseconds and in words: gates, figures, and its influence on held-out queries.
+"""What one negative is worth, in a few milliseconds and in words: gates, hardness, and its influence on held-out queries.
 
     critic(pair, [HardNegative("We follow 112 giant planets …")])
-      → Judgement(value=.71, feedback="accepted. Cosine to the query .55, the positive's .61. Training on it helps …")
+      → Judgement(value=.71, feedback="accepted. The encoder gives it .55 and the positive .61 (hard). Training on it helps …")
 
-Influence is first-order (TracIn, arXiv 2002.08484): with the probe trained on mined negatives, does a step that lowers the loss of the
+The value of what the gates let through is hardness times validity: near to the query (its cosine over that of the positive, from
+the floor of the gates to the positive's own), and not another wording of a positive (cosine to it, from .85 down to 0 at 1).
+Its mean over 16 pairs orders sets of negatives more like full training than anything else that was tried on so few
+(docs/lab_notes.md). Influence stands in the words alone. It is first-order (TracIn, arXiv 2002.08484): with the probe trained on mined negatives, does a step that lowers the loss of the
 dev queries lower the loss of this pair with this negative, too? It is taken by moving the weights a little along the
-gradient of the dev loss, forth and back, and stands in units of what mined negatives spread. It sees hardness and
-whether what is learnt here helps elsewhere; a single negative cannot say what a whole set does, which is the objective's
-(`objective`).
+gradient of the dev loss, forth and back, and stands in units of what mined negatives spread. A single negative cannot say
+what a whole set does, which is the objective's (`objective`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +33,8 @@ from syneg.records import GateVerdict, HardNegative, Pair
 
 from .objective import DEEPEST, Objective
 
-_NOTHING, _REJECTED, _FLOOR = 0.0, 0.1, 0.2
+_NOTHING, _REJECTED, _LEAST = 0.0, 0.1, 0.2
+_VALID = 0.85  # cosine to a positive from which a text counts as less and less of a negative
 _STEP = 0.01  # of the length of the weights
 _CONTEXT, _MINED = 16, 3
 
@@ -77,17 +80,31 @@ class Critic:
             return self._kept[key]
 
     def _judge(self, pair: Pair, negative: HardNegative) -> Judgement:
+        draft = self.gated(pair, negative)
+        verdict, figures = draft.verdict, dict(draft.verdict.figures)
+        if not verdict.accepted:
+            return Judgement(self.value(draft), _rejection(verdict), draft, figures)
+        figures["influence"] = self.influence(pair, [negative.text])[0]
+        return Judgement(self.value(draft), self._words(pair, figures), draft, figures)
+
+    def gated(self, pair: Pair, negative: HardNegative) -> Draft:
+        """The negative with what the gates say of it."""
         relevant = tuple(self._collection.passages[d] for d in sorted(self._collection.relevant(pair.query_id)))
         words = min(len(pair.positive.split()), self._passage_words)
         around = Surroundings(pair.query, relevant, (), None, words, self._profile)
         draft = Draft(pair, negative, text_gates(negative, around, self._gates))
-        draft = compare([draft], self._collection, self._encoder, self._gates, judged=False)[0]
-        verdict, figures = draft.verdict, dict(draft.verdict.figures)
-        if not verdict.accepted:
-            return Judgement(_REJECTED, _rejection(verdict), draft, figures)
-        figures["influence"] = self.influence(pair, [negative.text])[0]
-        value = _FLOOR + (1 - _FLOOR) / (1 + math.exp(-figures["influence"]))
-        return Judgement(value, self._words(pair, figures), draft, figures)
+        return compare([draft], self._collection, self._encoder, self._gates, judged=False)[0]
+
+    def value(self, draft: Draft) -> float:
+        """What a text is worth, .1 where a gate rejects it, else .2 to 1."""
+        return _LEAST + (1 - _LEAST) * self._worth(draft.verdict.figures) if draft.verdict.accepted else _REJECTED
+
+    def _worth(self, figures: Mapping[str, float]) -> float:
+        """Hardness times validity, 0 to 1."""
+        near, positive = figures.get("query_cosine", 0.0), figures.get("positive_query_cosine", 0.0)
+        share = near / positive if positive > 0 else 1.0
+        hardness = min(1.0, max(0.0, (share - self._gates.floor) / max(1e-6, 1 - self._gates.floor)))
+        return hardness * min(1.0, max(0.0, (1 - figures.get("positive_cosine", 0.0)) / (1 - _VALID)))
 
     def influence(self, pair: Pair, texts: Sequence[str]) -> list[float]:
         """Of each text as a negative of `pair`, against its mined negatives, in standard deviations of mined ones."""

@@ -2,7 +2,7 @@
 
     gepa(compiling)
 
-A minibatch is scored by the critic, answer by answer. A batch that is large enough for the probe, as the whole set is, is
+A minibatch is scored by the critic, answer by answer. A batch that is large enough for the probe, as the whole set can be, is
 scored by the objective, too: half of each score is then the gain that the batch causes together, so that the Pareto
 front holds what helps downstream. Objectives are the critic's value, the gain and, with near-misses, the boundary.
 """
@@ -21,8 +21,9 @@ from gepa.core.adapter import EvaluationBatch
 from syneg.errors import BudgetError
 
 from .compiling import Compiling, accepted
+from .search import ENOUGH
 
-_PROBE_FROM = 8  # pairs; fewer tell the probe nothing
+PROBE_FROM = ENOUGH // 2  # pairs; half of all are the set that candidates are compared on
 _SCALE = 0.05  # a gain in log-likelihood that is worth a quarter of the scale
 _SHOWN = 300  # characters of each field; embedded LLMs have room for 2,048 tokens in all
 
@@ -52,7 +53,7 @@ class Adapter:
         found = compiling.run(program, batch)
         values = [found[q][1].value for q in batch]
         objectives = [{"critic": value} for value in values]
-        if len(batch) >= _PROBE_FROM:
+        if len(batch) >= PROBE_FROM:
             score = compiling.objective.score(accepted({q: judged for q, (_, judged, _) in found.items()}))
             compiling.register.note(program).score = score
             share = 1 / (1 + math.exp(-score.value / _SCALE))

@@ -23,6 +23,7 @@ from .compiling import Candidate, Compiling, Run
 
 _SHOWN, _TRIED, _WORDS = 4, 4, 60
 _KEEP = 4
+ENOUGH = 100  # pairs with which the objective was seen to order sets as full training does (docs/lab_notes.md)
 
 
 class ProposeInstruction(dspy.Signature):
@@ -98,29 +99,33 @@ def propose(compiling: Compiling, instruction: str, found: Mapping[str, Run], id
 
 
 def choose(compiling: Compiling) -> list[Candidate]:
-    """The best candidates by the objective, the first program among them, best first. Judged without new calls where all
+    """The best candidates, the first program among them, best first: by the objective, or, with less than `ENOUGH` pairs, by the
+    critic's mean, which then orders programs better; the objective's score is beside it. Judged without new calls where all
     answers are there already. Where the budget ended before a candidate wrote for half of the pairs, it comes after the rest: a
     few negatives move no weights, and are no better for it."""
     ids = sorted(compiling.pairs)
-    ranked = compiling.ranked()[: 2 * _KEEP]
+    enough = len(ids) >= ENOUGH
+
+    def value(candidate: Candidate) -> float:
+        if not enough:
+            return candidate.mean
+        return candidate.score.value if candidate.score else float("-inf")
+
+    ranked = compiling.ranked()[: 2 * _KEEP if enough else _KEEP]
     half = ids[: max(2, len(ids) // 2)]
     if len(ranked) > _KEEP:
         for candidate in ranked:
             candidate.score = compiling.score(candidate, half)
-        ranked = sorted(ranked, key=lambda c: -_value(c))[:_KEEP]
+        ranked = sorted(ranked, key=lambda c: -value(c))[:_KEEP]
     if compiling.first not in ranked:
         ranked.append(compiling.first)
     for candidate in ranked:
         candidate.score = compiling.score(candidate, ids)
         compiling.say(
-            f"candidate {candidate.number}: nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f}, "
+            f"candidate {candidate.number}: critic {candidate.mean:.3f}, nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f}, "
             f"log-likelihood {candidate.score.likelihood:+.3f} ± {candidate.score.likelihood_error:.3f} over mined alone"
         )
-    return sorted(ranked, key=lambda c: (len(c.answers) < len(half), -_value(c), c.number))
-
-
-def _value(candidate: Candidate) -> float:
-    return candidate.score.value if candidate.score else float("-inf")
+    return sorted(ranked, key=lambda c: (len(c.answers) < len(half), -value(c), c.number))
 
 
 def _cut(text: str) -> str:

@@ -26,6 +26,7 @@ from .generation import ask_for
 from .metrics import MAIN_METRIC
 from .optimizers import Candidate, Compiling, Critic, Objective, choose, run_recipe
 from .optimizers.guards import check_floor
+from .optimizers.search import ENOUGH
 from .records import HardNegative, Pair, fingerprint
 from .storage import read_json, write_json
 from .tasks import task_for
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 LEAST = {"search": 3, "gepa": 3, "copro": 4, "simba": 4, "mipro": 4, "bootstrap": 3}
 _FOR_PROPOSALS = 0.6  # of the budget; the rest is for the choice
-_ENOUGH = 100  # pairs with which the objective was seen to order sets as full training does (docs/lab_notes.md)
 
 
 def compiled(run: Run, name: str, program: dspy.Module) -> dspy.Module:
@@ -66,11 +66,8 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
     check_floor(
         config.optimizer, calls=config.calls, per_program=steps * max(2, len(pairs) // 3), least=LEAST[config.optimizer]
     )
-    if len(pairs) < _ENOUGH:
-        progress.say(
-            f"  {len(pairs)} pairs are few: under {_ENOUGH} the objective orders programs little better than chance; "
-            + ("the confirm split decides" if config.confirm else "and nothing is confirmed")
-        )
+    if len(pairs) < ENOUGH:
+        progress.say(f"  {len(pairs)} pairs are too few for the objective (under {ENOUGH}): the critic chooses")
     budget = Budget(calls=config.calls, tokens=config.tokens, usd=config.usd, minutes=config.minutes)
     if config.usd and not run.roles.writer.engine.price_known:
         raise ConfigError(
@@ -89,7 +86,7 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
         with progress.stage("choose") as line:
             budget.scale(1 / _FOR_PROPOSALS)
             ranked = choose(compiling)
-            line.note = f"{len(ranked)} by the objective, best {ranked[0].score.value if ranked[0].score else 0:+.4f}"
+            line.note = f"{len(ranked)} programs, best number {ranked[0].number}"
     confirmed = _confirm(run, name, compiling, ranked) if config.confirm and ranked[0] is not compiling.first else {}
     won = not config.confirm or (bool(confirmed) and confirmed["delta"] > confirmed["error"])
     best = ranked[0] if won else compiling.first

@@ -104,6 +104,17 @@ def test_every_recipe_finds_the_planted_instruction(recipe: str, opened: Callabl
     assert run.until("compile")["won"] and len(run.server.requests) == calls  # type: ignore[attr-defined]
 
 
+def test_gepa_takes_the_objective_where_a_batch_is_large_enough(
+    opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"compile.optimizer": "gepa", "compile.confirm": "false", "compile.proposals": 2}
+    monkeypatch.setattr("syneg.compile.choose", lambda compiling: [compiling.first])
+    without = opened(**settings).until("compile")["candidates"]
+    assert [row["gain"] for row in without] == [None] * len(without)
+    monkeypatch.setattr("syneg.optimizers.reflective.PROBE_FROM", 8)
+    assert opened(**settings, seed=1).until("compile")["candidates"][0]["gain"] is not None
+
+
 def test_the_path_goes_through_the_compiled_program(opened: Callable[..., Run]) -> None:
     run = opened(**{"compile.optimizer": "search", "compile.proposals": 3})
     found = run.until("verdict")
