@@ -12,16 +12,19 @@ import pytest
 from conftest import ACTIONS, THINGS, FakeLM
 from syneg.optimizers import RECIPES, Objective
 from syneg.optimizers.compiling import Register
+from syneg.optimizers.critic import Critic
 from syneg.optimizers.guards import check_floor, copies_corpus
 from syneg.optimizers.objective import held_out_queries
 from syneg.programs import SinglePrompt, load_program
 
 from syneg.budget import Budget
+from syneg.config import GatesConfig
 from syneg.errors import BackendError, BudgetError, ConfigError, DataError
+from syneg.generation import Draft
 from syneg.manifest import Manifest
 from syneg.pipeline import Run
 from syneg.progress import Progress
-from syneg.records import HardNegative
+from syneg.records import GateVerdict, HardNegative
 from syneg.settings import load_config
 from syneg.storage import read_json, read_rows
 
@@ -196,6 +199,27 @@ def test_held_out_queries_are_dev_then_train_queries_beside_the_pairs(opened: Ca
     assert few[: len(dev)] == dev and len(few) == len(dev) + 5 and {*few[len(dev) :]} <= rest
     all_ = held_out_queries(run.collection, own, 10_000, 0)
     assert {*all_} == {*dev, *rest, *own}
+
+
+def test_an_answer_is_worth_hardness_times_validity(opened: Callable[..., Run]) -> None:
+    run = opened()
+    run.until("mine")
+    objective = Objective(run.encoder, run.collection, run.pairs[:8], run.mined, run.config)
+    critic = Critic(objective, run.encoder, run.collection, GatesConfig(floor=0.4), passage_words=50)
+
+    def value(query: float, positive: float, reason: str = "") -> float:
+        figures = {"query_cosine": query, "positive_query_cosine": 0.5, "positive_cosine": positive}
+        return critic.value(Draft(run.pairs[0], HardNegative("t", "x"), GateVerdict(reason, figures=figures)))
+
+    assert value(0.35, 0.5) == pytest.approx(0.2 + 0.8 / 2)  # .7 of the positive: half way from .4 to 1
+    assert value(0.35, 0.925) == pytest.approx(0.2 + 0.8 / 4)  # half way from .85 to 1
+    assert [value(0.2, 0.5), value(0.5, 0.5), value(0.6, 0.5)] == pytest.approx([0.2, 1.0, 1.0])
+    assert value(0.5, 1.0) == pytest.approx(0.2)
+    assert value(0.5, 0.5, reason="repeats the query") == 0.1
+    text = f"{run.pairs[0].query} and nothing else is said here"
+    judged = critic(run.pairs[0], [HardNegative(text, "x")])
+    assert judged.draft is not None and judged.value == critic.value(judged.draft)
+    assert ("influence" in judged.figures) == judged.accepted
 
 
 def test_copying_guard() -> None:
