@@ -6,7 +6,8 @@ Sets are made from the collection: random passages, the first of BM25 and of the
 of the positive, and false negatives (parts of the positive, in another order, under the names false_1 and false_3). `--also`
 adds files of written negatives, a set for each program in them, or `NAME=FILE` for all of a file as one set; pairs without any are
 then left out. Full training is an arm of the run folder for each set and seed; what is there is not made again, so the
-command can be stopped and goes on, and `--only probe` or `--only full` does one half. The gates are off: the objective itself has to tell.
+command can be stopped and goes on, and `--only probe`, `--only full` or `--only critic` does a part. With fewer `--pairs`, `--against` the
+folder of a full training with more, it tells what probe and critic know from a few pairs. The gates are off: the objective itself has to tell.
 
 Printed: both scores of each set; tau of the probe with full training on the queries that the probe is scored on (does it
 stand in for full training?), and on confirm and test (does it carry over to other queries?), with bootstrap intervals over sets;
@@ -122,6 +123,11 @@ def interval(x: list[float], y: list[float], draws: int = 2000) -> tuple[float, 
 @click.option("--seeds", default=3, show_default=True, help="of full training")
 @click.option("--fast", is_flag=True, help="full training with the lower half frozen")
 @click.option("--only", type=click.Choice(["probe", "full", "critic"]), help="one part of the work")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="run folder with the full training to compare with  [that of --run]",
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=Path("runs/fidelity"), show_default=True)
 def main(
@@ -131,6 +137,7 @@ def main(
     seeds: int,
     fast: bool,
     only: str | None,
+    against: Path | None,
     overrides: tuple[str, ...],
     folder: Path,
 ) -> None:
@@ -162,19 +169,19 @@ def main(
             probed(run, experiment, names)
         if only in (None, "full"):
             trained(run, experiment, names, seeds)
-        report(run, names)
+        report(run, names, against or folder)
 
 
 def judged(run: Run, rows: list[dict[str, str]]) -> None:
     """Into critic.json: set → query → the critic's mean value of its texts."""
-    gates = load_config().gates.model_copy(update={"margin": 0})
+    gates = load_config().gates.model_copy(update={"margin": 0, "sibling_cosine": 0})
     objective = Objective(run.encoder, run.collection, run.pairs, run.mined, run.config)
     critic = Critic(objective, run.encoder, run.collection, gates, passage_words=10**6)
     pairs = {pair.query_id: pair for pair in run.pairs}
     found: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        draft = critic.gated(pairs[row["query_id"]], HardNegative(row["text"], program=row["program"]))
-        found.setdefault(row["program"], {}).setdefault(row["query_id"], []).append(critic.value(draft))
+    for draft in critic.gated([(pairs[row["query_id"]], HardNegative(row["text"], row["program"])) for row in rows]):
+        of = found.setdefault(draft.negative.program, {})
+        of.setdefault(draft.pair.query_id, []).append(critic.value(draft))
     means = {name: {q: float(np.mean(values)) for q, values in of.items()} for name, of in found.items()}
     write_json(run.folder / "critic.json", means)
 
@@ -224,11 +231,11 @@ def trained(run: Run, experiment: Experiment, names: list[str], seeds: int) -> N
             write_json(path, found)
 
 
-def report(run: Run, names: list[str]) -> None:
+def report(run: Run, names: list[str], against: Path) -> None:
     """The table and the figures, of what there is."""
-    probe = read_json(run.folder / "probe.json") or {}
-    full = {name: list(rows.values()) for name, rows in (read_json(run.folder / "full.json") or {}).items() if rows}
-    names = [name for name in names if name in probe and name in full]
+    probe, critic = (read_json(run.folder / f"{part}.json") or {} for part in ("probe", "critic"))
+    full = {name: list(rows.values()) for name, rows in (read_json(against / "full.json") or {}).items() if rows}
+    names = [name for name in names if name in full and (name in probe or name in critic)]
     if not names:
         return
     sizes = {split: len(run.collection.splits[split]) for split in ("confirm", "test")}
@@ -236,41 +243,56 @@ def report(run: Run, names: list[str]) -> None:
     def other(row: dict[str, float]) -> float:  # confirm and test queries alike: more queries, less noise
         return sum(row[split] * n for split, n in sizes.items()) / sum(sizes.values())
 
-    held = {name: [row["held"] for row in full[name]] for name in names}
-    others = {name: [other(row) for row in full[name]] for name in names}
-    print(
-        f"\n{'negatives':22s} {'nDCG@10':>8s} {'error':>6s} {'likelihood':>10s} {'full: same':>10s} {'other':>6s} {'s':>5s} {'s full':>6s}"
-    )
-    for name in sorted(names, key=lambda n: -float(np.mean(held[n]))):
-        row, seconds = probe[name], sum(one["seconds"] for one in full[name])
-        print(
-            f"{name:22s} {row['gain']:+8.4f} {row['error']:6.4f} {row['likelihood']:+10.4f} {np.mean(held[name]):10.4f} "
-            f"{np.mean(others[name]):6.4f} {row['seconds']:5.1f} {seconds:6.0f}"
-        )
-    same, rest = ([float(np.mean(part[name])) for name in names] for part in (held, others))
-    for key, about in (("likelihood", ""), ("gain", "'s nDCG@10")):
-        x = [probe[name][key] for name in names]
-        for label, y in (("same queries", same), ("other queries", rest)):
-            low, high = interval(x, y)
-            print(
-                f"tau of the probe{about} with full training, {label}: {kendalltau(x, y).statistic:.2f} "
-                f"(95 % {low:.2f} to {high:.2f})"
-            )
-    if critic := read_json(run.folder / "critic.json"):
-        for label, y in (("same queries", same), ("other queries", rest)):
-            print(
-                f"tau of the critic's mean over {FEW} pairs with full training, {label}: {few_pairs(critic, names, y):.2f}"
-            )
-    x = [probe[name]["likelihood"] for name in names]
-    print(f"tau of full training, same with other queries: {kendalltau(same, rest).statistic:.2f}")
-    for label, part in (("same", held), ("other", others)):
-        among = between_seeds([part[name] for name in names])
+    groups = {
+        "same": {name: [row["held"] for row in full[name]] for name in names},
+        "other": {name: [other(row) for row in full[name]] for name in names},
+    }
+    means = {group: [float(np.mean(found[name])) for name in names] for group, found in groups.items()}
+    table(names, probe, critic, full, means)
+    for label, of in (("likelihood", "likelihood"), ("nDCG@10", "gain")):
+        taus(f"the probe's {label}", [probe[name][of] for name in names if name in probe], means)
+    taus("the critic's mean", [overall(critic[name]) for name in names if name in critic], means)
+    for group, y in means.items():
+        if set(names) <= set(critic):
+            few = few_pairs(critic, names, y)
+            print(f"tau of the critic's mean over {FEW} pairs with full training, {group} queries: {few:.2f}")
+        among = between_seeds([groups[group][name] for name in names])
         if among is not None:
-            print(f"tau of a seed of full training with the mean of its others, {label} queries: {among:.2f}")
-    for label, values in (("the probe", x), ("full training, same queries", same), ("full training, others", rest)):
-        print(f"last by {label}: {names[int(np.argmin(values))]}")
-    ratio = sum(one["seconds"] for n in names for one in full[n]) / sum(probe[n]["seconds"] for n in names)
-    print(f"full training costs {ratio:.0f} times as much as the probe, over {len(names)} sets")
+            print(f"tau of a seed of full training with the mean of its others, {group} queries: {among:.2f}")
+        print(f"last by full training, {group} queries: {names[int(np.argmin(y))]}")
+    print(f"tau of full training, same with other queries: {kendalltau(means['same'], means['other']).statistic:.2f}")
+    if set(names) <= set(probe):
+        print(f"last by the probe: {min(names, key=lambda name: probe[name]['likelihood'])}")
+        ratio = sum(one["seconds"] for n in names for one in full[n]) / sum(probe[n]["seconds"] for n in names)
+        print(f"full training costs {ratio:.0f} times as much as the probe, over {len(names)} sets")
+
+
+def table(names: list[str], probe: Any, critic: Any, full: Any, means: dict[str, list[float]]) -> None:
+    """A line for each set, best by full training first."""
+    print(
+        f"\n{'negatives':22s} {'nDCG@10':>8s} {'error':>6s} {'likelihood':>10s} {'s':>5s} {'critic':>6s} {'full: same':>10s} {'other':>6s} {'s':>6s}"
+    )
+    for place in sorted(range(len(names)), key=lambda place: -means["same"][place]):
+        name, blank = names[place], " " * 32
+        if row := probe.get(name):
+            blank = f"{row['gain']:+8.4f} {row['error']:6.4f} {row['likelihood']:+10.4f} {row['seconds']:5.1f}"
+        value = f"{overall(critic[name]):6.3f}" if name in critic else " " * 6
+        seconds = sum(one["seconds"] for one in full[name])
+        print(f"{name:22s} {blank} {value} {means['same'][place]:10.4f} {means['other'][place]:6.4f} {seconds:6.0f}")
+
+
+def overall(values: dict[str, float]) -> float:
+    """The critic's mean over all queries."""
+    return float(np.mean(list(values.values())))
+
+
+def taus(what: str, x: list[float], means: dict[str, list[float]]) -> None:
+    """Print tau of a score of each set with full training, on both groups of queries; nothing if some have none."""
+    for group, y in means.items():
+        if len(x) == len(y):
+            low, high = interval(x, y)
+            tau = kendalltau(x, y).statistic
+            print(f"tau of {what} with full training, {group} queries: {tau:.2f} (95 % {low:.2f} to {high:.2f})")
 
 
 def few_pairs(critic: dict[str, dict[str, float]], names: list[str], y: list[float]) -> float:

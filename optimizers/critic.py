@@ -11,7 +11,7 @@ Its mean over 16 pairs orders sets of negatives more like full training than any
 Influence stands in the words alone. It is first-order (TracIn, arXiv 2002.08484): with the probe trained on mined negatives, does
 a step that lowers the loss of the dev queries lower the loss of this pair with this negative, too? It is taken by moving
 the weights a little along the gradient of the dev loss, forth and back, and stands in units of what mined negatives
-spread. A single negative cannot say what a whole set does, which is the objective's (`objective`).
+spread. Beside it stands the rank of the positive among the passages nearest to the query, before and after a step on the negative. A single negative cannot say what a whole set does, which is the objective's (`objective`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from syneg.encoder import Encoder, Role
 from syneg.gates import Surroundings, text_gates
 from syneg.generation import Draft
 from syneg.judging import compare
-from syneg.records import GateVerdict, HardNegative, Pair
+from syneg.records import GateVerdict, HardNegative, Instance, Pair
 
 from .objective import DEEPEST, Objective
 
@@ -68,6 +68,7 @@ class Critic:
         self._kept: dict[tuple[str, str], Judgement] = {}
         self._fixed: dict[tuple[str, int], np.ndarray] = {}
         self._means: dict[str, float] = {}
+        self._ranks: dict[str, int] = {}
         self._ready = False
 
     def __call__(self, pair: Pair, negatives: Sequence[HardNegative]) -> Judgement:
@@ -82,20 +83,23 @@ class Critic:
             return self._kept[key]
 
     def _judge(self, pair: Pair, negative: HardNegative) -> Judgement:
-        draft = self.gated(pair, negative)
+        draft = self.gated([(pair, negative)])[0]
         verdict, figures = draft.verdict, dict(draft.verdict.figures)
         if not verdict.accepted:
             return Judgement(self.value(draft), _rejection(verdict), draft, figures)
         figures["influence"] = self.influence(pair, [negative.text])[0]
+        figures["rank"], figures["rank_after"] = self.ranks(pair, negative.text)
         return Judgement(self.value(draft), self._words(pair, figures), draft, figures)
 
-    def gated(self, pair: Pair, negative: HardNegative) -> Draft:
-        """The negative with what the gates say of it."""
-        relevant = tuple(self._collection.passages[d] for d in sorted(self._collection.relevant(pair.query_id)))
-        words = min(len(pair.positive.split()), self._passage_words)
-        around = Surroundings(pair.query, relevant, (), None, words, self._profile)
-        draft = Draft(pair, negative, text_gates(negative, around, self._gates))
-        return compare([draft], self._collection, self._encoder, self._gates, judged=False)[0]
+    def gated(self, answers: Sequence[tuple[Pair, HardNegative]]) -> list[Draft]:
+        """Each negative with what the gates say of it."""
+        drafts = []
+        for pair, negative in answers:
+            relevant = tuple(self._collection.passages[d] for d in sorted(self._collection.relevant(pair.query_id)))
+            words = min(len(pair.positive.split()), self._passage_words)
+            around = Surroundings(pair.query, relevant, (), None, words, self._profile)
+            drafts.append(Draft(pair, negative, text_gates(negative, around, self._gates)))
+        return compare(drafts, self._collection, self._encoder, self._gates, judged=False)
 
     def value(self, draft: Draft) -> float:
         """What a text is worth, .1 where a gate rejects it, else .2 to 1."""
@@ -114,6 +118,35 @@ class Critic:
             self._prepare()
             return [(value - self._usual(pair)) / self._spread for value in self._raw(pair, texts)]
 
+    def ranks(self, pair: Pair, text: str) -> tuple[int, int]:
+        """Of the pair's positive among it and the wrong passages nearest to the query, under the probe trained on mined negatives: before
+        and after a step down the loss of the pair with `text` as its negative."""
+        with self._objective.lock:
+            self._prepare()
+            if pair.query_id not in self._ranks:
+                self._ranks[pair.query_id] = self._rank(pair, self._middle)
+            return self._ranks[pair.query_id], self._rank(pair, self._after(pair, text))
+
+    def _after(self, pair: Pair, text: str) -> dict[str, Tensor]:
+        """The weights after a step on one negative; with a mined one it would be as long as that of influence, on average."""
+        gradient = self._gradient(pair, text)
+        return {
+            name: weights - self._epsilon / self._steepness * gradient[name] for name, weights in self._middle.items()
+        }
+
+    def _gradient(self, pair: Pair, text: str) -> dict[str, Tensor]:
+        self._objective.probe.move(self._middle)
+        return self._objective.probe.gradient([Instance(pair, (text,), ("synthetic",), (1.0,), (None,))])
+
+    def _rank(self, pair: Pair, weights: Mapping[str, Tensor]) -> int:
+        self._objective.probe.move(weights)
+        _, wrong = self._objective.standing(pair)
+        scores = (
+            self._objective.probe.embed([pair.positive, *wrong], "passage")
+            @ self._objective.probe.embed([pair.query], "query")[0]
+        )
+        return 1 + int((scores[1:] > scores[0]).sum())
+
     def _usual(self, pair: Pair) -> float:
         """What mined negatives of the pair have on average."""
         if pair.query_id not in self._means:
@@ -128,11 +161,10 @@ class Critic:
         objective = self._objective
         probe = objective.probe
         probe.train(objective.instances({}, 0), seed=0)
-        middle = probe.weights()
+        middle = self._middle = probe.weights()
         gradient = probe.gradient(objective.dev_rows())
-        length = math.sqrt(sum(float((g**2).sum()) for g in gradient.values())) or 1.0
-        size = math.sqrt(sum(float((w**2).sum()) for w in middle.values()))
-        self._epsilon = _STEP * size
+        length = _length(gradient) or 1.0
+        self._epsilon = _STEP * _length(middle)
         self._sides: list[dict[str, Tensor]] = [
             {name: weights - sign * self._epsilon / length * gradient[name] for name, weights in middle.items()}
             for sign in (1, -1)
@@ -144,6 +176,12 @@ class Critic:
             for value in self._raw(pair, [n.text for n in objective.mined(pair)[:_MINED]])
         ]
         self._spread = float(np.std(spread)) or 1.0
+        lengths = [
+            _length(self._gradient(pair, objective.mined(pair)[0].text))
+            for pair in objective.pairs[:_CONTEXT]
+            if objective.mined(pair)
+        ]
+        self._steepness = float(np.mean(lengths or [0.0])) or 1.0
         self._ready = True
 
     def _raw(self, pair: Pair, texts: Sequence[str]) -> list[float]:
@@ -184,8 +222,15 @@ class Critic:
         rank, wrong = self._objective.standing(pair)
         return (
             f"accepted. The encoder gives it {near:.2f} and the positive {positive:.2f} ({hard}). {says} "
-            f"The positive now ranks {rank if rank <= DEEPEST else f'below {DEEPEST}'}; the nearest wrong passage is: {fenced(wrong[:160])}"
+            f"The positive ranks {rank if rank <= DEEPEST else f'below {DEEPEST}'} of all passages; of the {len(wrong) + 1} nearest it ranks "
+            f"{figures['rank']:.0f} before and {figures['rank_after']:.0f} after a step on this negative. "
+            f"The nearest wrong passage is: {fenced(wrong[0][:160] if wrong else '')}"
         )
+
+
+def _length(weights: Mapping[str, Tensor]) -> float:
+    """Euclidean."""
+    return math.sqrt(sum(float((w**2).sum()) for w in weights.values()))
 
 
 def _rejection(verdict: GateVerdict) -> str:

@@ -33,7 +33,7 @@ from syneg.search import DenseIndex
 
 from .probe import BOUNDARY, LIKELIHOOD, Probe
 
-DEEPEST = 1000
+DEEPEST, NEAREST = 1000, 20
 Sets = Mapping[str, Sequence[HardNegative]]
 
 
@@ -83,7 +83,7 @@ class Objective:
         self._encoder, self._collection = encoder, collection
         chosen = held_out_queries(collection, own, config.probe.queries, config.seed)
         held_out = dev_set(encoder, collection, config.probe.passages, config.seed, chosen)
-        self._standing = dict[str, tuple[int, str]]()
+        self._standing = dict[str, tuple[int, list[str]]]()
         relevant = {q: [collection.passages[d] for d in sorted(collection.relevant(q))] for q in {*dev, *own}}
         self.probe = Probe(encoder, held_out, relevant, config.train, config.probe)
         self.lock = threading.RLock()  # of the probe's weights
@@ -139,17 +139,17 @@ class Objective:
             pairs, found, {}, arm="mined", negatives=self._config.mix.negatives, ratio=0.0, seed=self._config.seed
         )
 
-    def standing(self, pair: Pair) -> tuple[int, str]:
+    def standing(self, pair: Pair) -> tuple[int, list[str]]:
         """The rank of the pair's best positive among all passages under the untuned encoder (`DEEPEST` + 1 for any below that), and the
-        first wrong one."""
+        first `NEAREST` wrong ones."""
         if not self._standing:
             index = DenseIndex.of(self._collection.passages, self._encoder)
             found = index.search(self._encoder.encode([p.query for p in self.pairs], "query"), DEEPEST)
             for one, hits in zip(self.pairs, found, strict=True):
                 relevant = self._collection.relevant(one.query_id)
                 rank = next((i for i, (doc_id, _) in enumerate(hits, 1) if doc_id in relevant), DEEPEST + 1)
-                wrong = next((doc_id for doc_id, _ in hits if doc_id not in {*relevant, one.query_id}), "")
-                self._standing[one.query_id] = rank, self._collection.passages.get(wrong, "")
+                wrong = [doc_id for doc_id, _ in hits if doc_id not in {*relevant, one.query_id}][:NEAREST]
+                self._standing[one.query_id] = rank, [self._collection.passages[doc_id] for doc_id in wrong]
         return self._standing[pair.query_id]
 
     @cached_property

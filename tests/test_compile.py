@@ -222,6 +222,20 @@ def test_an_answer_is_worth_hardness_times_validity(opened: Callable[..., Run]) 
     assert ("influence" in judged.figures) == judged.accepted
 
 
+def test_a_step_on_a_valid_negative_lifts_the_positive_and_on_a_false_one_not(opened: Callable[..., Run]) -> None:
+    run = opened(**{"probe.steps": 1, "probe.learning_rate": 1e-5})
+    run.until("mine")
+    objective = Objective(run.encoder, run.collection, run.pairs[:40], run.mined, run.config)
+    critic = Critic(objective, run.encoder, run.collection, GatesConfig(), passage_words=50)
+    before, false, valid = [], [], []
+    for pair in objective.pairs:
+        rank, after = critic.ranks(pair, " ".join(reversed(pair.positive.split())))
+        again, better = critic.ranks(pair, objective.standing(pair)[1][0])
+        assert again == rank and min(after, better) >= 1
+        before.append(rank), false.append(after), valid.append(better)
+    assert sum(valid) < sum(before) <= sum(false), (before, false, valid)
+
+
 def test_copying_guard() -> None:
     texts = ["We follow 112 giant planets over eleven years."]
     assert copies_corpus(["Such as: we follow 112 giant planets over"], texts, []) == "we follow 112 giant planets over"
