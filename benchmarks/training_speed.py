@@ -38,7 +38,8 @@ from syneg.presets import FAST
 from syneg.progress import Progress
 from syneg.records import Instance
 from syneg.settings import load_config
-from syneg.training import Job, learning_rate, train
+from syneg.training import Job, train
+from syneg.tuning import learning_rate
 
 COLUMNS = ("anchor", "positive", "negative_1", "negative_2", "negative_3")
 

@@ -184,6 +184,18 @@ class Compiling:
         value = self.judge(example.query_id, said).value
         return value if trace is None else value >= self.config.threshold
 
+    def feedback_metric(
+        self,
+        example: dspy.Example,
+        said: dspy.Prediction,
+        trace: Any = None,
+        pred_name: Any = None,
+        pred_trace: Any = None,
+    ) -> dspy.Prediction:
+        """`score` from 0 to 1, `feedback` in words and `objective_scores`, as `dspy.GEPA` takes them."""
+        judged = self.judge(example.query_id, said)
+        return dspy.Prediction(score=judged.value, feedback=judged.words, objective_scores={"critic": judged.value})
+
     # ---- running ------------------------------------------------------------------------------------------------
 
     def run(self, program: dspy.Module, query_ids: Sequence[str]) -> dict[str, Run]:

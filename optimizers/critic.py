@@ -51,6 +51,11 @@ class Judgement:
     figures: dict[str, float] = field(default_factory=dict)
 
     @property
+    def words(self) -> str:
+        """The feedback with its value, for a reflection LM."""
+        return f"value {self.value:.2f} of 1. {self.feedback}"
+
+    @property
     def accepted(self) -> bool:
         return self.draft is not None and self.draft.verdict.accepted
 

@@ -34,7 +34,7 @@ from syneg.frozen import FrozenLayers
 from syneg.loss import Embed, HybridInfoNCE
 from syneg.metrics import MAIN_METRIC, evaluate
 from syneg.records import Instance
-from syneg.training import learning_rate, set_dropout, swift_attention
+from syneg.tuning import learning_rate, set_dropout, swift_attention
 
 _CHUNK = 32
 _DEPTH = 10

@@ -79,7 +79,7 @@ class Adapter:
                         found[name].append({
                             "Inputs": {key: str(value)[:_SHOWN] for key, value in inputs.items()},
                             "Generated Outputs": {key: str(value)[:_SHOWN] for key, value in outputs.items()},
-                            "Feedback": f"value {judged.value:.2f} of 1. {judged.feedback}",
+                            "Feedback": judged.words,
                         })  # fmt: skip
                         break
                 else:

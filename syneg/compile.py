@@ -74,7 +74,7 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
             f"the price of {run.config.lm.model!r} is not known, so compile.usd cannot be kept",
             todo="limit calls or tokens",
         )
-    compiling = _compiling(run, name, program, pairs, budget)
+    compiling = compilation(run, name, program, pairs, budget)
     with run.roles.limited(budget):
         with progress.stage("compile", "programs") as line:
             budget.scale(_FOR_PROPOSALS)
@@ -97,7 +97,8 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _compiling(run: Run, name: str, program: dspy.Module, pairs: Sequence[Pair], budget: Budget) -> Compiling:
+def compilation(run: Run, name: str, program: dspy.Module, pairs: Sequence[Pair], budget: Budget) -> Compiling:
+    """What a recipe works with, for a program called `name` and these pairs of a run."""
     config, collection, encoder = run.config, run.collection, run.encoder
     near = run.negatives.dev_near_misses(name, config.compile.near)
     objective = Objective(encoder, collection, pairs, run.mined, config, near)

@@ -177,7 +177,7 @@ class MixConfig(Section):
 class TrainConfig(Section):
     """`pairs`: train pairs used by every arm (0 = all); `evals`: dev evaluations per run, for the early stop.
 
-    `learning_rate` `auto` goes by the size of the encoder (`syneg.training.learning_rate`).
+    `learning_rate` `auto` goes by the size of the encoder (`syneg.tuning.learning_rate`).
 
     `arms`: see `syneg.arms`. `guide`: in-batch texts that the base encoder puts over this share of the positive's score
     are masked (0 = off). `regulariser` and `distil` weigh what `syneg.loss` adds under these names. `curriculum`: rows from

@@ -26,11 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import (
-    SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -43,8 +41,7 @@ from .frozen import FrozenLayers, States
 from .loss import BaseView, HybridInfoNCE
 from .records import Instance, Pair
 from .storage import read_json, write_json
-
-_EAGER_TOKENS = 256
+from .tuning import interpolate, learning_rate, set_dropout, swift_attention
 
 
 @dataclass(frozen=True)
@@ -192,37 +189,6 @@ def _arguments(
     )
 
 
-def learning_rate(config: TrainConfig, model: nn.Module) -> float:
-    """The rate of a training. `auto`: 5e-5 for 22.7 M parameters (MiniLM-L6; measured, docs/results.md), less with the square
-    root of the size (which gives the customary 2e-5 and 1e-5 of base and large encoders), twice that with frozen layers."""
-    if not isinstance(config.learning_rate, str):
-        return config.learning_rate
-    size = sum(weights.numel() for weights in model.parameters())
-    return 5e-5 * (22.7e6 / max(size, 1e6)) ** 0.5 * (2 if config.frozen_layers else 1)
-
-
-def set_dropout(model: SentenceTransformer, hidden: float) -> None:
-    """Dropout of `hidden` on hidden states and none on attention.
-
-    Drawing random numbers for attention takes half of the time of a step on a CPU (docs/lab_notes.md, "speed").
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = hidden
-    for module in model.modules():
-        for child in module.children():
-            if isinstance(child, nn.Dropout) and "Attention" in type(module).__name__:
-                child.p = 0.0
-
-
-def swift_attention(model: SentenceTransformer) -> None:
-    """On a CPU, for short texts, plain attention: it is faster backwards than the fused kernel there."""
-    inner: Any = getattr(model[0], "auto_model", None)
-    short = (model.max_seq_length or _EAGER_TOKENS + 1) <= _EAGER_TOKENS
-    if model.device.type == "cpu" and short and hasattr(inner, "set_attn_implementation"):
-        inner.set_attn_implementation("eager")
-
-
 def _base_view(job: Job, encoder: Encoder) -> BaseView | None:
     """The untuned encoder's view of all texts of the rows; None where the loss has no use for it."""
     if not (job.config.guide or job.config.distil):
@@ -243,32 +209,6 @@ def _hardness(job: Job, encoder: Encoder) -> list[float] | None:
         scores = encoder.encode(texts, "passage") @ query
         found.append(float(np.max(scores[1:], initial=-1.0) - scores[0]))
     return found
-
-
-def interpolate(
-    tuned: SentenceTransformer, base: SentenceTransformer, dev: DevScore, alphas: Sequence[float]
-) -> list[tuple[float, float]]:
-    """Set the weights of `tuned` to (1 - alpha) * base + alpha * tuned for the alpha that is best on dev.
-
-    Returns (alpha, dev score) of each; the larger alpha wins a tie. With one alpha of 1 nothing is scored or changed
-    (Wortsman et al., 2022, arXiv 2109.01903, where alpha is fixed).
-    """
-    if list(alphas) == [1.0]:
-        return []
-    end = {name: weights.detach().clone() for name, weights in tuned.state_dict().items()}
-    start = base.state_dict()
-
-    def move(alpha: float) -> None:
-        # integers, such as position ids, are no weights
-        mixed = {n: torch.lerp(start[n].to(w), w, alpha) if w.is_floating_point() else w for n, w in end.items()}
-        tuned.load_state_dict(mixed)
-
-    scores = []
-    for alpha in sorted(alphas):
-        move(alpha)
-        scores.append((alpha, dev(tuned)[DEV_METRIC]))
-    move(max(scores, key=lambda found: (found[1], found[0]))[0])
-    return scores
 
 
 def shares_by_third(shares: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:

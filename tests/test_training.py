@@ -18,7 +18,8 @@ from syneg.frozen import FrozenLayers
 from syneg.loss import embed_by_length
 from syneg.records import Instance, Pair
 from syneg.storage import read_json
-from syneg.training import Job, learning_rate, set_dropout, shares_by_third, train
+from syneg.training import Job, shares_by_third, train
+from syneg.tuning import learning_rate, set_dropout
 
 WORDS = [f"w{i}" for i in range(60)]
 
