@@ -1,4 +1,4 @@
-"""What one negative is worth, in a few milliseconds and in words: gates, hardness, and its influence on held-out queries.
+"""What one negative is worth, in under a second and in words: gates, hardness, and its influence on held-out queries.
 
     critic(pair, [HardNegative("We follow 112 giant planets …")])
       → Judgement(value=.71, feedback="accepted. The encoder gives it .55 and the positive .61 (hard). Training on it helps …")
@@ -11,7 +11,8 @@ Its mean over 16 pairs orders sets of negatives more like full training than any
 Influence stands in the words alone. It is first-order (TracIn, arXiv 2002.08484): with the probe trained on mined negatives, does
 a step that lowers the loss of the dev queries lower the loss of this pair with this negative, too? It is taken by moving
 the weights a little along the gradient of the dev loss, forth and back, and stands in units of what mined negatives
-spread. Beside it stands the rank of the positive among the passages nearest to the query, before and after a step on the negative. A single negative cannot say what a whole set does, which is the objective's (`objective`).
+spread. Beside it stands the rank of the positive among the passages nearest to the query, before and after a step on the
+negative. A single negative cannot say what a whole set does, which is the objective's (`objective`).
 """
 
 from __future__ import annotations
