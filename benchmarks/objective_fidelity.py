@@ -12,7 +12,8 @@ folder of a full training with more, it tells what probe and critic know from a 
 Printed: both scores of each set; tau of the probe with full training on the queries that the probe is scored on (does it
 stand in for full training?), and on confirm and test (does it carry over to other queries?), with bootstrap intervals over sets;
 beside these, what limits them: tau of full training between these two groups of queries, and between its own seeds; and tau of the
-critic's mean over few pairs (all gates on but the margin: full training has none). Last, which set both put last, and what they cost.
+critic's mean, over all pairs and over few (with all gates, as in compiling, and without that on the margin: full training had none). Last,
+which set both put last, and what they cost.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ import click
 import numpy as np
 from scipy.stats import kendalltau
 from syneg.optimizers.critic import Critic
-from syneg.optimizers.objective import Objective, held_out_queries
+from syneg.optimizers.objective import Objective, Score, held_out_queries
 
 from syneg.arms import arm
 from syneg.encoder import Encoder
@@ -173,16 +174,19 @@ def main(
 
 
 def judged(run: Run, rows: list[dict[str, str]]) -> None:
-    """Into critic.json: set → query → the critic's mean value of its texts."""
-    gates = load_config().gates.model_copy(update={"margin": 0, "sibling_cosine": 0})
+    """Into critic.json: with or without the gate on the margin → set → query → the critic's mean value of its texts."""
     objective = Objective(run.encoder, run.collection, run.pairs, run.mined, run.config)
-    critic = Critic(objective, run.encoder, run.collection, gates, passage_words=10**6)
     pairs = {pair.query_id: pair for pair in run.pairs}
-    found: dict[str, dict[str, list[float]]] = {}
-    for draft in critic.gated([(pairs[row["query_id"]], HardNegative(row["text"], row["program"])) for row in rows]):
-        of = found.setdefault(draft.negative.program, {})
-        of.setdefault(draft.pair.query_id, []).append(critic.value(draft))
-    means = {name: {q: float(np.mean(values)) for q, values in of.items()} for name, of in found.items()}
+    answers = [(pairs[row["query_id"]], HardNegative(row["text"], row["program"])) for row in rows]
+    means: dict[str, dict[str, dict[str, float]]] = {}
+    for label, changed in (("the gates", {}), ("no margin", {"margin": 0})):
+        gates = load_config().gates.model_copy(update={"sibling_cosine": 0, **changed})
+        critic = Critic(objective, run.encoder, run.collection, gates, passage_words=10**6)
+        found: dict[str, dict[str, list[float]]] = {}
+        for draft in critic.gated(answers):
+            of = found.setdefault(draft.negative.program, {})
+            of.setdefault(draft.pair.query_id, []).append(critic.value(draft))
+        means[label] = {name: {q: float(np.mean(v)) for q, v in of.items()} for name, of in found.items()}
     write_json(run.folder / "critic.json", means)
 
 
@@ -235,8 +239,11 @@ def report(run: Run, names: list[str], against: Path) -> None:
     """The table and the figures, of what there is."""
     probe, critic = (read_json(run.folder / f"{part}.json") or {} for part in ("probe", "critic"))
     full = {name: list(rows.values()) for name, rows in (read_json(against / "full.json") or {}).items() if rows}
-    names = [name for name in names if name in full and (name in probe or name in critic)]
-    if not names:
+    probe = {
+        name: {**row, "value": Score(row["gain"], row["error"], row["likelihood"]).value} for name, row in probe.items()
+    }
+    names = [name for name in names if name in full]
+    if not names or not (probe or critic):
         return
     sizes = {split: len(run.collection.splits[split]) for split in ("confirm", "test")}
 
@@ -249,20 +256,21 @@ def report(run: Run, names: list[str], against: Path) -> None:
     }
     means = {group: [float(np.mean(found[name])) for name in names] for group, found in groups.items()}
     table(names, probe, critic, full, means)
-    for label, of in (("likelihood", "likelihood"), ("nDCG@10", "gain")):
+    for label, of in (("value", "value"), ("likelihood", "likelihood"), ("nDCG@10", "gain")):
         taus(f"the probe's {label}", [probe[name][of] for name in names if name in probe], means)
-    taus("the critic's mean", [overall(critic[name]) for name in names if name in critic], means)
+    for label, of in critic.items():
+        if set(names) <= set(of):
+            taus(f"the critic's mean ({label})", [overall(of[name]) for name in names], means)
+            few = " and ".join(f"{few_pairs(of, names, y):.2f} ({group})" for group, y in means.items())
+            print(f"tau of the same over {FEW} pairs: {few}")
     for group, y in means.items():
-        if set(names) <= set(critic):
-            few = few_pairs(critic, names, y)
-            print(f"tau of the critic's mean over {FEW} pairs with full training, {group} queries: {few:.2f}")
         among = between_seeds([groups[group][name] for name in names])
         if among is not None:
             print(f"tau of a seed of full training with the mean of its others, {group} queries: {among:.2f}")
         print(f"last by full training, {group} queries: {names[int(np.argmin(y))]}")
     print(f"tau of full training, same with other queries: {kendalltau(means['same'], means['other']).statistic:.2f}")
     if set(names) <= set(probe):
-        print(f"last by the probe: {min(names, key=lambda name: probe[name]['likelihood'])}")
+        print(f"last by the probe: {min(names, key=lambda name: probe[name]['value'])}")
         ratio = sum(one["seconds"] for n in names for one in full[n]) / sum(probe[n]["seconds"] for n in names)
         print(f"full training costs {ratio:.0f} times as much as the probe, over {len(names)} sets")
 
@@ -270,15 +278,17 @@ def report(run: Run, names: list[str], against: Path) -> None:
 def table(names: list[str], probe: Any, critic: Any, full: Any, means: dict[str, list[float]]) -> None:
     """A line for each set, best by full training first."""
     print(
-        f"\n{'negatives':22s} {'nDCG@10':>8s} {'error':>6s} {'likelihood':>10s} {'s':>5s} {'critic':>6s} {'full: same':>10s} {'other':>6s} {'s':>6s}"
+        f"\n{'negatives':22s} {'nDCG@10':>8s} {'error':>6s} {'likelihood':>10s} {'s':>5s} {'critic':>13s} {'full: same':>10s} {'other':>6s} {'s':>6s}"
     )
     for place in sorted(range(len(names)), key=lambda place: -means["same"][place]):
         name, blank = names[place], " " * 32
         if row := probe.get(name):
             blank = f"{row['gain']:+8.4f} {row['error']:6.4f} {row['likelihood']:+10.4f} {row['seconds']:5.1f}"
-        value = f"{overall(critic[name]):6.3f}" if name in critic else " " * 6
+        values = [f"{overall(of[name]):6.3f}" if name in of else " " * 6 for of in critic.values()] or [" " * 13]
         seconds = sum(one["seconds"] for one in full[name])
-        print(f"{name:22s} {blank} {value} {means['same'][place]:10.4f} {means['other'][place]:6.4f} {seconds:6.0f}")
+        print(
+            f"{name:22s} {blank} {' '.join(values)} {means['same'][place]:10.4f} {means['other'][place]:6.4f} {seconds:6.0f}"
+        )
 
 
 def overall(values: dict[str, float]) -> float:

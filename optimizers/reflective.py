@@ -10,7 +10,6 @@ front holds what helps downstream. Objectives are the critic's value, the gain a
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +23,6 @@ from .compiling import Compiling, accepted
 from .search import ENOUGH
 
 PROBE_FROM = ENOUGH // 2  # pairs; half of all are the set that candidates are compared on
-_SCALE = 0.05  # a gain in log-likelihood that is worth a quarter of the scale
 _SHOWN = 300  # characters of each field; embedded LLMs have room for 2,048 tokens in all
 
 
@@ -56,9 +54,9 @@ class Adapter:
         if len(batch) >= PROBE_FROM:
             score = compiling.objective.score(accepted({q: judged for q, (_, judged, _) in found.items()}))
             compiling.register.note(program).score = score
-            share = 1 / (1 + math.exp(-score.value / _SCALE))
+            share = (1 + score.value) / 2
             values = [(value + share) / 2 for value in values]
-            more = {"gain": share} | ({} if score.boundary is None else {"boundary": score.boundary})
+            more = {"objective": share} | ({} if score.boundary is None else {"boundary": score.boundary})
             objectives = [one | more for one in objectives]
         return EvaluationBatch(
             outputs=[found[q][1].feedback for q in batch], scores=values, objective_scores=objectives,
