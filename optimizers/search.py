@@ -2,6 +2,7 @@
 
     search(compiling)   instructions proposed from judged answers, each tried on a few pairs
     choose(compiling)   the best by the critic → the objective on half of the pairs → on all → [Candidate, …]
+    ordered(candidates, enough=False)   by objective and critic together
 
 The reflection LM sees the program's instruction, answers with what the critic said of them, and what was tried before
 with its score. It never sees dev, confirm or test queries.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dspy
 from dspy.utils.exceptions import DSPyError
@@ -99,24 +100,17 @@ def propose(compiling: Compiling, instruction: str, found: Mapping[str, Run], id
 
 
 def choose(compiling: Compiling) -> list[Candidate]:
-    """The best candidates, the first program among them, best first: by the objective, or, with less than `ENOUGH` pairs, by the
-    critic's mean, which then orders programs better; the objective's score is beside it. Judged without new calls where all
-    answers are there already. Where the budget ended before a candidate wrote for half of the pairs, it comes after the rest: a
-    few negatives move no weights, and are no better for it."""
+    """The best candidates, the first program among them, best first (`ordered`). Judged without new calls where all answers are there
+    already. Where the budget ended before a candidate wrote for half of the pairs, it comes after the rest: a few negatives move no
+    weights, and are no better for it."""
     ids = sorted(compiling.pairs)
     enough = len(ids) >= ENOUGH
-
-    def value(candidate: Candidate) -> float:
-        if not enough:
-            return candidate.mean
-        return candidate.score.value if candidate.score else float("-inf")
-
     ranked = compiling.ranked()[: 2 * _KEEP if enough else _KEEP]
     half = ids[: max(2, len(ids) // 2)]
     if len(ranked) > _KEEP:
         for candidate in ranked:
             candidate.score = compiling.score(candidate, half)
-        ranked = sorted(ranked, key=lambda c: -value(c))[:_KEEP]
+        ranked = ordered(ranked, enough=enough)[:_KEEP]
     if compiling.first not in ranked:
         ranked.append(compiling.first)
     for candidate in ranked:
@@ -125,7 +119,23 @@ def choose(compiling: Compiling) -> list[Candidate]:
             f"candidate {candidate.number}: critic {candidate.mean:.3f}, nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f}, "
             f"log-likelihood {candidate.score.likelihood:+.3f} ± {candidate.score.likelihood_error:.3f} over mined alone"
         )
-    return sorted(ranked, key=lambda c: (len(c.answers) < len(half), -value(c), c.number))
+    return sorted(ordered(ranked, enough=enough), key=lambda c: len(c.answers) < len(half))
+
+
+def ordered(candidates: Sequence[Candidate], *, enough: bool) -> list[Candidate]:
+    """Best first: by the objective; without `enough` pairs for it, by the sum of two ranks, that of the objective and that of the
+    critic's mean, which goes first where sums are equal. On few pairs neither alone orders sets on all collections."""
+
+    def rank(value: float, values: Sequence[float]) -> int:
+        return sum(other > value for other in values)
+
+    objective = [c.score.value if c.score else -1.0 for c in candidates]
+    critic = [c.mean for c in candidates]
+    keys = [
+        (rank(value, objective) + (0 if enough else rank(mean, critic)), -mean, c.number)
+        for c, value, mean in zip(candidates, objective, critic, strict=True)
+    ]
+    return [c for _, c in sorted(zip(keys, candidates, strict=True), key=lambda pair: pair[0])]
 
 
 def _cut(text: str) -> str:

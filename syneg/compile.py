@@ -67,7 +67,9 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
         config.optimizer, calls=config.calls, per_program=steps * max(2, len(pairs) // 3), least=LEAST[config.optimizer]
     )
     if len(pairs) < ENOUGH:
-        progress.say(f"  {len(pairs)} pairs are too few for the objective (under {ENOUGH}): the critic chooses")
+        progress.say(
+            f"  {len(pairs)} pairs are too few for the objective alone (under {ENOUGH}): the critic chooses with it"
+        )
     budget = Budget(calls=config.calls, tokens=config.tokens, usd=config.usd, minutes=config.minutes)
     if config.usd and not run.roles.writer.engine.price_known:
         raise ConfigError(

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from conftest import ACTIONS, THINGS, FakeLM
-from syneg.optimizers import RECIPES, Objective
+from syneg.optimizers import RECIPES, Candidate, Critic, Judgement, Objective, Score
 from syneg.optimizers.compiling import Register
-from syneg.optimizers.critic import Critic
 from syneg.optimizers.guards import check_floor, copies_corpus
 from syneg.optimizers.objective import held_out_queries
+from syneg.optimizers.search import ordered
 from syneg.programs import SinglePrompt, load_program
 
 from syneg.budget import Budget
@@ -234,6 +234,19 @@ def test_a_step_on_a_valid_negative_lifts_the_positive_and_on_a_false_one_not(op
         assert again == rank and min(after, better) >= 1
         before.append(rank), false.append(after), valid.append(better)
     assert sum(valid) < sum(before) <= sum(false), (before, false, valid)
+
+
+def test_few_pairs_are_ordered_by_objective_and_critic_together() -> None:
+    def candidate(number: int, critic: float, gain: float) -> Candidate:
+        return Candidate(
+            str(number), SinglePrompt(), number, {"q": Judgement(critic, "")}, Score(gain, 0.01, gain * 10)
+        )
+
+    found = [candidate(0, 0.5, 0.0), candidate(1, 0.4, 0.02), candidate(2, 0.45, 0.01), candidate(3, 0.9, 0.015)]
+    assert [c.number for c in ordered(found, enough=True)] == [1, 3, 2, 0]
+    assert [c.number for c in ordered(found, enough=False)] == [3, 1, 0, 2]  # ranks 1 + 0, 0 + 3, 3 + 1, 2 + 2
+    unscored = Candidate("4", SinglePrompt(), 4, {"q": Judgement(0.3, "")})
+    assert ordered([unscored, *found], enough=True)[-1] is unscored
 
 
 def test_copying_guard() -> None:
