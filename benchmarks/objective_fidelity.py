@@ -32,7 +32,7 @@ from typing import Any
 
 import click
 import numpy as np
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, rankdata
 from syneg.optimizers.critic import Critic
 from syneg.optimizers.objective import Objective, Score, held_out_queries
 
@@ -263,6 +263,11 @@ def report(run: Run, names: list[str], against: Path) -> None:
             taus(f"the critic's mean ({label})", [overall(of[name]) for name in names], means)
             few = " and ".join(f"{few_pairs(of, names, y):.2f} ({group})" for group, y in means.items())
             print(f"tau of the same over {FEW} pairs: {few}")
+            if set(names) <= set(probe):
+                ranks = rankdata([probe[name]["value"] for name in names]) + rankdata(
+                    [overall(of[name]) for name in names]
+                )
+                taus(f"ranks of both together ({label})", list(ranks), means)
     for group, y in means.items():
         among = between_seeds([groups[group][name] for name in names])
         if among is not None:
@@ -277,14 +282,15 @@ def report(run: Run, names: list[str], against: Path) -> None:
 
 def table(names: list[str], probe: Any, critic: Any, full: Any, means: dict[str, list[float]]) -> None:
     """A line for each set, best by full training first."""
+    judges = " ".join(f"{label:>9s}" for label in critic)
     print(
-        f"\n{'negatives':22s} {'nDCG@10':>8s} {'error':>6s} {'likelihood':>10s} {'s':>5s} {'critic':>13s} {'full: same':>10s} {'other':>6s} {'s':>6s}"
+        f"\n{'set':22s} {'nDCG@10':>8s} {'error':>6s} {'likelihood':>10s} {'s':>5s} {judges} {'full: same':>10s} {'other':>6s} {'s':>6s}"
     )
     for place in sorted(range(len(names)), key=lambda place: -means["same"][place]):
         name, blank = names[place], " " * 32
         if row := probe.get(name):
             blank = f"{row['gain']:+8.4f} {row['error']:6.4f} {row['likelihood']:+10.4f} {row['seconds']:5.1f}"
-        values = [f"{overall(of[name]):6.3f}" if name in of else " " * 6 for of in critic.values()] or [" " * 13]
+        values = [f"{overall(of[name]):9.3f}" if name in of else " " * 9 for of in critic.values()]
         seconds = sum(one["seconds"] for one in full[name])
         print(
             f"{name:22s} {blank} {' '.join(values)} {means['same'][place]:10.4f} {means['other'][place]:6.4f} {seconds:6.0f}"

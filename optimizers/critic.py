@@ -5,8 +5,8 @@
 
 The value of what the gates let through is hardness times validity: near to the query (its cosine over that of the positive, from
 the floor of the gates to the positive's own), and not another wording of a positive (cosine to it, from .85 down to 0 at 1).
-Its mean over 16 pairs orders sets of negatives more like full training than anything else that was tried on so few
-(docs/lab_notes.md).
+Its mean says what to try next, and with less than 100 pairs it chooses together with the objective (`search.ordered`;
+docs/lab_notes.md has how far each can be trusted).
 
 Influence stands in the words alone. It is first-order (TracIn, arXiv 2002.08484): with the probe trained on mined negatives, does
 a step that lowers the loss of the dev queries lower the loss of this pair with this negative, too? It is taken by moving
