@@ -138,6 +138,7 @@ def _confirm(run: Run, name: str, compiling: Compiling, ranked: Sequence[Candida
     deltas = np.array([values[0][q] - values[1][q] for q in ids])
     error = float(deltas.std(ddof=1) / np.sqrt(len(deltas))) if len(deltas) > 1 else float("nan")
     found: dict[str, Any] = {
+        "candidate": ranked[0].number,
         "mean": [float(np.mean([v[q] for q in ids])) for v in values],
         "delta": float(deltas.mean()),
         "error": error,
@@ -210,7 +211,7 @@ def compiled_markdown(found: dict[str, Any], before: dspy.Module, after: dspy.Mo
     lines = [f"# Compiled by {found['optimizer']}", ""]
     if confirmed:
         lines.append(
-            f"Full training, confirm split: {MAIN_METRIC} {confirmed['mean'][0]:.4f} with the best candidate, {confirmed['mean'][1]:.4f} with "
+            f"Full training, confirm split: {MAIN_METRIC} {confirmed['mean'][0]:.4f} with candidate {confirmed['candidate']}, the best, {confirmed['mean'][1]:.4f} with "
             f"the program as it was ({confirmed['delta']:+.4f} ± {confirmed['error']:.4f}, {confirmed['queries']} queries)."
         )
     stays = (

@@ -123,6 +123,7 @@ def test_the_path_goes_through_the_compiled_program(opened: Callable[..., Run]) 
     found = run.until("verdict")
     compiled = read_json(run.folder / "compiled.json")
     assert compiled["confirmed"]["queries"] > 0
+    assert f"with candidate {compiled['confirmed']['candidate']}, the best" in (run.folder / "program.md").read_text()
     assert compiled["won"] == (compiled["confirmed"]["delta"] > compiled["confirmed"]["error"])
     assert "```diff" in (run.folder / "program.md").read_text() or not compiled["won"]
     assert found["best"]
