@@ -30,7 +30,7 @@ from syneg.lms import Writer
 from syneg.records import HardNegative, Pair, fingerprint
 
 from .critic import Critic, Judgement
-from .guards import copies_corpus, keep_fence
+from .guards import copies_corpus, fences_of, keep_fence
 from .objective import Objective, Score
 
 Say = Callable[[str], None]
@@ -58,7 +58,7 @@ class Register:
 
     def __init__(self) -> None:
         self.candidates: dict[str, Candidate] = {}
-        self._fenced: list[str] | None = None
+        self._fences: dict[str, list[str]] | None = None
         self._lock = threading.Lock()
 
     def knows(self, program: dspy.Module) -> bool:
@@ -68,9 +68,9 @@ class Register:
     def note(self, program: dspy.Module) -> Candidate:
         """The candidate of a program; the first one noted says which prompts fence corpus text, and all others have to."""
         with self._lock:
-            if self._fenced is None:
-                self._fenced = [n for n, p in program.named_predictors() if "<data>" in p.signature.instructions]
-            keep_fence(program, self._fenced)
+            if self._fences is None:
+                self._fences = fences_of(program)
+            keep_fence(program, self._fences)
             key = content_of(program)
             if key not in self.candidates:
                 own = copy.deepcopy(program)
