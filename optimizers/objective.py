@@ -55,7 +55,7 @@ class Score:
     @property
     def value(self) -> float:
         """What sets are ranked by, -1 to 1: the mean of both gains, each bounded. Of three collections the likelihood alone orders sets like full
-        training on two and nDCG@10 alone on the third; together they do on all (docs/lab_notes.md, "a third collection")."""
+        training on two and nDCG@10 alone on the third; together they lose little on any (docs/lab_notes.md, "A third collection")."""
         return (math.tanh(self.gain / _MUCH_GAIN) + math.tanh(self.likelihood / _MUCH_LIKELIHOOD)) / 2
 
 
