@@ -24,17 +24,17 @@ from typing import Any
 
 import click
 import litellm
-from syneg.programs import load_program
 
-from syneg.batch import Pending
-from syneg.collection import load_collection
-from syneg.config import CollectionConfig, GatesConfig, GenerateConfig, LMConfig
-from syneg.errors import DeferredError
-from syneg.fetch import asset_named, fetch
-from syneg.generation import generate
-from syneg.ledger import Ledger
-from syneg.lms import Writer
-from syneg.local_server import LocalServer
+from syneg.core.config import CollectionConfig, GatesConfig, GenerateConfig, LMConfig
+from syneg.core.errors import DeferredError
+from syneg.core.fetch import asset_named, fetch
+from syneg.data.collection import load_collection
+from syneg.llm.batch_files import Pending
+from syneg.llm.ledger import Ledger
+from syneg.llm.lms import Writer
+from syneg.llm.local_server import LocalServer
+from syneg.negatives.generation import generate
+from syneg.programs import load_program
 
 
 class Asking:

@@ -20,17 +20,17 @@ from typing import Any
 import click
 import dspy
 import numpy as np
+
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import RunLock
+from syneg.llm.budget import Budget
 from syneg.optimizers import RECIPES, Compiling
 from syneg.optimizers.recipes import quiet
 from syneg.programs import PROGRAMS
-
-from syneg.budget import Budget
-from syneg.compile import compilation
-from syneg.manifest import Manifest
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.settings import load_config
-from syneg.storage import RunLock
+from syneg.run.compile import compilation
+from syneg.run.folder import Manifest
+from syneg.run.pipeline import Run
 
 
 def plain(compiling: Compiling) -> None:

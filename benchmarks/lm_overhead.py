@@ -28,11 +28,11 @@ import click
 import dspy
 import litellm
 
-from syneg.budget import Budget
-from syneg.cluster import Cluster
-from syneg.config import ExecutorConfig, LMConfig
-from syneg.ledger import Ledger
-from syneg.lms import Writer
+from syneg.core.config import ExecutorConfig, LMConfig
+from syneg.llm.budget import Budget
+from syneg.llm.ledger import Ledger
+from syneg.llm.lms import Writer
+from syneg.run.cluster import Cluster
 
 ANSWER = {
     "id": "1", "object": "chat.completion", "created": 1, "model": "fake", "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},

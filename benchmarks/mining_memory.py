@@ -68,11 +68,11 @@ def peak() -> float:
 def main(passages: int, words: int, dim: int, pairs: int, index: str, sources: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         os.environ["SYNEG_HOME"] = f"{name}/home"
-        from syneg.collection import Collection
-        from syneg.config import EncoderConfig
-        from syneg.encoder import Encoder
-        from syneg.mining import mine
-        from syneg.settings import build_config
+        from syneg.core.config import EncoderConfig
+        from syneg.core.settings import build_config
+        from syneg.data.collection import Collection
+        from syneg.negatives.mining import mine
+        from syneg.retrieval.encoder import Encoder
 
         encoder = Encoder.load(
             EncoderConfig(model=static_encoder(Path(name) / "encoder", dim), batch_size=512, precision="fp32")

@@ -33,22 +33,22 @@ from typing import Any
 import click
 import numpy as np
 from scipy.stats import kendalltau, rankdata
+
+from syneg.core.presets import FAST
+from syneg.core.progress import Progress
+from syneg.core.records import HardNegative, Pair
+from syneg.core.settings import load_config
+from syneg.core.storage import RunLock, read_json, read_rows, write_json, write_rows
+from syneg.negatives.mining import mine
 from syneg.optimizers.critic import Critic
 from syneg.optimizers.objective import Objective, Score, held_out_queries
-
-from syneg.arms import arm
-from syneg.encoder import Encoder
-from syneg.evaluation import evaluate_model
-from syneg.experiment import Experiment
-from syneg.manifest import Manifest
-from syneg.metrics import MAIN_METRIC, mean
-from syneg.mining import mine
-from syneg.pipeline import Run
-from syneg.presets import FAST
-from syneg.progress import Progress
-from syneg.records import HardNegative, Pair
-from syneg.settings import load_config
-from syneg.storage import RunLock, read_json, read_rows, write_json, write_rows
+from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.evaluation import evaluate_model
+from syneg.retrieval.metrics import MAIN_METRIC, mean
+from syneg.run.arms import arm
+from syneg.run.experiment import Experiment
+from syneg.run.folder import Manifest
+from syneg.run.pipeline import Run
 
 PLACES = 3
 FEW, DRAWS = 16, 20  # pairs that the critic's mean is over, and how often they are drawn

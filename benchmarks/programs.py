@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from syneg.programs import PROGRAMS
 
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.settings import load_config
-from syneg.source_probe import source_probe
-from syneg.storage import read_rows
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import read_rows
+from syneg.programs import PROGRAMS
+from syneg.run.pipeline import Run
+from syneg.verdict.source_probe import source_probe
 
 SHORT = {
     "over the margin of the positive": "margin", "copies a positive": "copy", "far shorter than positive or corpus": "short",

@@ -26,20 +26,20 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import PrinterCallback, TrainerCallback
 
-from syneg.arms import arm
-from syneg.config import Config
-from syneg.dev_set import DevSet
-from syneg.encoder import Encoder
-from syneg.experiment import Experiment
-from syneg.frozen import States
-from syneg.manifest import Manifest
-from syneg.pipeline import Run
-from syneg.presets import FAST
-from syneg.progress import Progress
-from syneg.records import Instance
-from syneg.settings import load_config
-from syneg.training import Job, train
-from syneg.tuning import learning_rate
+from syneg.core.config import Config
+from syneg.core.presets import FAST
+from syneg.core.progress import Progress
+from syneg.core.records import Instance
+from syneg.core.settings import load_config
+from syneg.retrieval.dev_set import DevSet
+from syneg.retrieval.encoder import Encoder
+from syneg.run.arms import arm
+from syneg.run.experiment import Experiment
+from syneg.run.folder import Manifest
+from syneg.run.pipeline import Run
+from syneg.training.frozen import States
+from syneg.training.trainer import Job, train
+from syneg.training.weights import learning_rate
 
 COLUMNS = ("anchor", "positive", "negative_1", "negative_2", "negative_3")
 

@@ -4,7 +4,7 @@
     run_recipe("gepa", Compiling(…)); choose(…) → [Candidate(…), …]      programs proposed, and the best of them
 
 A recipe proposes programs; a critic says of single answers what they are worth; the objective decides between programs;
-full training on the confirm split has the last word (`syneg.compile`).
+full training on the confirm split has the last word (`syneg.run.compile`).
 """
 
 from .compiling import Candidate, Compiling

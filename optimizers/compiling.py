@@ -21,13 +21,13 @@ from typing import Any
 
 import dspy
 
-from syneg.budget import Budget
-from syneg.config import CompileConfig
-from syneg.errors import BudgetError, SynegError
-from syneg.generation import PROGRAM_ERRORS, in_threads, usable_error
-from syneg.ledger import task
-from syneg.lms import Writer
-from syneg.records import HardNegative, Pair, fingerprint
+from syneg.core.config import CompileConfig
+from syneg.core.errors import BudgetError, SynegError
+from syneg.core.records import HardNegative, Pair, fingerprint
+from syneg.llm.budget import Budget
+from syneg.llm.ledger import task
+from syneg.llm.lms import Writer
+from syneg.negatives.generation import PROGRAM_ERRORS, in_threads, usable_error
 
 from .critic import Critic, Judgement
 from .guards import copies_corpus, fences_of, keep_fence

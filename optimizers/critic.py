@@ -22,17 +22,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from syneg.programs import fenced
 from torch import Tensor
 
-from syneg.collection import Collection
-from syneg.config import GatesConfig
-from syneg.corpus_profile import CorpusProfile
-from syneg.encoder import Encoder, Role
-from syneg.gates import Surroundings, text_gates
-from syneg.generation import Draft
-from syneg.judging import compare
-from syneg.records import GateVerdict, HardNegative, Instance, Pair
+from syneg.core.config import GatesConfig
+from syneg.core.records import GateVerdict, HardNegative, Instance, Pair
+from syneg.data.collection import Collection
+from syneg.data.corpus_profile import CorpusProfile
+from syneg.negatives.gates import Surroundings, text_gates
+from syneg.negatives.generation import Draft
+from syneg.negatives.judging import compare
+from syneg.programs import fenced
+from syneg.retrieval.encoder import Encoder, Role
 
 from .objective import DEEPEST, Objective
 

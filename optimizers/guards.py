@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import dspy
 
-from syneg.errors import ConfigError
-from syneg.records import normalise
+from syneg.core.errors import ConfigError
+from syneg.core.records import normalise
 
 _WORDS = 6
 

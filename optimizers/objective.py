@@ -21,16 +21,16 @@ from functools import cached_property
 
 import numpy as np
 
-from syneg.collection import Collection
-from syneg.config import Config
-from syneg.dev_set import dev_set
-from syneg.encoder import Encoder
-from syneg.errors import DataError
-from syneg.metrics import MAIN_METRIC
-from syneg.mining import mine
-from syneg.records import HardNegative, Instance, MinedNegative, Pair, fingerprint
-from syneg.sampling import mix
-from syneg.search import DenseIndex
+from syneg.core.config import Config
+from syneg.core.errors import DataError
+from syneg.core.records import HardNegative, Instance, MinedNegative, Pair, fingerprint
+from syneg.data.collection import Collection
+from syneg.negatives.mining import mine
+from syneg.retrieval.dev_set import dev_set
+from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.indexes import DenseIndex
+from syneg.retrieval.metrics import MAIN_METRIC
+from syneg.training.sampling import mix
 
 from .probe import BOUNDARY, LIKELIHOOD, Probe
 

@@ -25,16 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from syneg.batches import PlannedBatches, conflicts
-from syneg.config import ProbeConfig, TrainConfig
-from syneg.dev_set import DevSet
-from syneg.encoder import Encoder, Role
-from syneg.errors import ConfigError
-from syneg.frozen import FrozenLayers
-from syneg.loss import Embed, HybridInfoNCE
-from syneg.metrics import MAIN_METRIC, evaluate
-from syneg.records import Instance
-from syneg.tuning import learning_rate, set_dropout, swift_attention
+from syneg.core.config import ProbeConfig, TrainConfig
+from syneg.core.errors import ConfigError
+from syneg.core.records import Instance
+from syneg.retrieval.dev_set import DevSet
+from syneg.retrieval.encoder import Encoder, Role
+from syneg.retrieval.metrics import MAIN_METRIC, evaluate
+from syneg.training.batches import PlannedBatches, conflicts
+from syneg.training.frozen import FrozenLayers
+from syneg.training.loss import Embed, HybridInfoNCE
+from syneg.training.weights import learning_rate, set_dropout, swift_attention
 
 _CHUNK = 32
 _DEPTH = 10

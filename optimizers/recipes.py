@@ -14,8 +14,8 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from syneg.errors import BackendError, one_line
-from syneg.generation import raise_what_ends_a_run
+from syneg.core.errors import BackendError, one_line
+from syneg.negatives.generation import raise_what_ends_a_run
 
 from .compiling import Compiling
 
@@ -113,7 +113,7 @@ def _evaluation(compiling: Compiling) -> dict[str, object]:
 
 
 def _gepa(compiling: Compiling) -> None:
-    from .reflective import gepa
+    from .gepa import gepa
 
     gepa(compiling)
 

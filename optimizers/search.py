@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 
 import dspy
 from dspy.utils.exceptions import DSPyError
-from syneg.programs import fenced
 
-from syneg.ledger import task
+from syneg.llm.ledger import task
+from syneg.programs import fenced
 
 from .compiling import Candidate, Compiling, Run
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import dspy
 
-from syneg.records import HardNegative, MinedNegative
+from syneg.core.records import HardNegative, MinedNegative
 
 from .contract import fenced
 from .multi_attribute import MultiAttribute

@@ -19,8 +19,8 @@ from typing import Any
 
 import dspy
 
-from syneg.errors import ConfigError
-from syneg.records import fingerprint
+from syneg.core.errors import ConfigError
+from syneg.core.records import fingerprint
 
 PROGRAMS: dict[str, type[dspy.Module]] = {}
 INPUTS = ("query", "positive", "task", "attributes", "candidates")

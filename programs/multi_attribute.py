@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import dspy
 from pydantic import BaseModel, Field
 
-from syneg.records import HardNegative, MinedNegative
+from syneg.core.records import HardNegative, MinedNegative
 
 from .contract import fenced
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import dspy
 
-from syneg.records import HardNegative, MinedNegative
+from syneg.core.records import HardNegative, MinedNegative
 
 from .contract import fenced
 

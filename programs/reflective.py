@@ -17,7 +17,7 @@ from typing import Literal
 
 import dspy
 
-from syneg.records import HardNegative, MinedNegative, copied_share, normalise
+from syneg.core.records import HardNegative, MinedNegative, copied_share, normalise
 
 from .contract import fenced
 from .judge import quoted

@@ -17,7 +17,7 @@ from typing import Literal
 
 import dspy
 
-from syneg.records import HardNegative, MinedNegative
+from syneg.core.records import HardNegative, MinedNegative
 
 from .contract import fenced
 

@@ -4,15 +4,15 @@
 >>> load_collection(Config().collection).name
 'python-docs'
 
-The command line is `syneg-dspy`; the same path in Python is `syneg.pipeline.Run(folder, config, progress).until("verdict")`.
+The command line is `syneg-dspy`; the same path in Python is `syneg.run.pipeline.Run(folder, config, progress).until("verdict")`.
 Import programs as `syneg.programs` and optimizers as `syneg.optimizers`.
 """
 
-from .collection import Collection, load_collection
-from .config import Config
-from .errors import BackendError, BudgetError, ConfigError, DataError, SynegError
-from .records import HardNegative, Instance, MinedNegative, Pair
-from .settings import load_config
+from syneg.core.config import Config
+from syneg.core.errors import BackendError, BudgetError, ConfigError, DataError, SynegError
+from syneg.core.records import HardNegative, Instance, MinedNegative, Pair
+from syneg.core.settings import load_config
+from syneg.data.collection import Collection, load_collection
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,6 @@
 """`python -m syneg` is `syneg-dspy`."""
 
-from .cli import main
+from syneg.cli.main import main
 
 if __name__ == "__main__":
     main()

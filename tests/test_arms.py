@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from syneg.programs import PROGRAMS
 
-from syneg.arms import ABLATIONS, arm, arms
-from syneg.errors import ConfigError
-from syneg.presets import PAPER_DATASETS, PAPER_ENCODERS, SOURCES
-from syneg.settings import known_keys, load_config
-from syneg.tasks import task_for
+from syneg.core.errors import ConfigError
+from syneg.core.presets import PAPER_DATASETS, PAPER_ENCODERS, SOURCES
+from syneg.core.settings import known_keys, load_config
+from syneg.data.tasks import task_for
+from syneg.programs import PROGRAMS
+from syneg.run.arms import ABLATIONS, arm, arms
 
 
 def test_an_arm_has_settings_of_its_own() -> None:

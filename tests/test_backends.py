@@ -9,17 +9,17 @@ import pytest
 from click.testing import CliRunner
 from conftest import FakeLM, Fault, write_negative
 
-from syneg.backends import lms_of, probe
-from syneg.cli import cli
-from syneg.config import LMConfig
-from syneg.doctor import examine
-from syneg.dry_run import estimate, table
-from syneg.endpoints import native_client
-from syneg.errors import ConfigError
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.settings import load_config
-from syneg.storage import read_rows
+from syneg.cli.backends import lms_of, probe
+from syneg.cli.doctor import examine
+from syneg.cli.main import cli
+from syneg.core.config import LMConfig
+from syneg.core.errors import ConfigError
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import read_rows
+from syneg.llm.endpoints import native_client
+from syneg.run.dry_run import estimate, table
+from syneg.run.pipeline import Run
 
 RIGHT = json.dumps({"colour": "green", "wheels": 4, "animals": ["horse", "mule"]})
 
@@ -69,7 +69,7 @@ def test_the_doctor_finds_a_stolen_release(tmp_path: Path, monkeypatch: pytest.M
     assert any("PLANTED_API_KEY" in one.text for one in well)
     assert not any("sk-0123456789" in one.text for one in well)
     (tmp_path / "litellm_init.pth").write_text("import os")
-    monkeypatch.setattr("syneg.doctor.version", lambda name: "1.82.8" if name == "litellm" else "1.0")
+    monkeypatch.setattr("syneg.cli.doctor.version", lambda name: "1.82.8" if name == "litellm" else "1.0")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     found = examine([str(tmp_path)])
     assert sum(one.level == "bad" for one in found) == 2

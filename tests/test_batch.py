@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 from conftest import FakeLM, write_negative
 
-from syneg.cli import cli
-from syneg.errors import DataError
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.settings import load_config
-from syneg.storage import read_rows, write_rows
+from syneg.cli.main import cli
+from syneg.core.errors import DataError
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import read_rows, write_rows
+from syneg.run.pipeline import Run
 
 NOWHERE = "http://127.0.0.1:9"
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syneg.batches import batches, conflicts
-from syneg.records import Instance, Pair
+from syneg.core.records import Instance, Pair
+from syneg.training.batches import batches, conflicts
 
 
 def rows(count: int, positives: int, synthetic: int = 0) -> list[Instance]:
@@ -73,7 +73,7 @@ def test_a_curriculum_goes_from_easy_to_hard() -> None:
 
 
 def test_the_trainer_gets_the_planned_batches() -> None:
-    from syneg.batches import PlannedBatches
+    from syneg.training.batches import PlannedBatches
 
     instances = rows(10, 10)
     marks = conflicts(instances, {})

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from syneg.boundary import Scores, boundary_scores, boundary_values
-from syneg.collection import Collection
+from syneg.data.collection import Collection
+from syneg.verdict.boundary import Scores, boundary_scores, boundary_values
 
 VECTORS = {
     "query one": [1.0, 0.0], "query two": [0.0, 1.0], "good": [0.8, 0.0], "good too": [0.9, 0.0], "two": [0.0, 0.5],

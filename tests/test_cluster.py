@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from conftest import FakeLM, Fault, write_negative
 
-from syneg.cluster import Cluster, Failure
-from syneg.config import EncoderConfig, ExecutorConfig
-from syneg.encoder import Encoder
-from syneg.errors import BackendError
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.settings import load_config
-from syneg.storage import read_rows
+from syneg.core.config import EncoderConfig, ExecutorConfig
+from syneg.core.errors import BackendError
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import read_rows
+from syneg.retrieval.encoder import Encoder
+from syneg.run.cluster import Cluster, Failure
+from syneg.run.pipeline import Run
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -67,7 +67,7 @@ def test_two_nodes_write_what_threads_write_and_faults_come_through(
     on_ray: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("syneg.encoder._CHUNK", 16)  # so that the passages are several chunks
+    monkeypatch.setattr("syneg.retrieval.encoder._CHUNK", 16)  # so that the passages are several chunks
     asked = set[str]()
 
     def answer(messages: list[dict[str, Any]]) -> tuple[Any, ...] | Fault:

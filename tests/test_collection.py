@@ -8,11 +8,11 @@ from conftest import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syneg.collection import load_collection
-from syneg.config import CollectionConfig
-from syneg.errors import DataError
-from syneg.pydocs import read_python_docs
-from syneg.records import normalise
+from syneg.core.config import CollectionConfig
+from syneg.core.errors import DataError
+from syneg.core.records import normalise
+from syneg.data.collection import load_collection
+from syneg.data.python_docs import read_python_docs
 
 
 def append(path: Path, text: str) -> None:

@@ -10,23 +10,23 @@ from typing import Any
 
 import pytest
 from conftest import ACTIONS, THINGS, FakeLM
+
+from syneg.core.config import GatesConfig
+from syneg.core.errors import BackendError, BudgetError, ConfigError, DataError
+from syneg.core.progress import Progress
+from syneg.core.records import GateVerdict, HardNegative
+from syneg.core.settings import load_config
+from syneg.core.storage import read_json, read_rows
+from syneg.llm.budget import Budget
+from syneg.negatives.generation import Draft
 from syneg.optimizers import RECIPES, Candidate, Critic, Judgement, Objective, Score
 from syneg.optimizers.compiling import Register
 from syneg.optimizers.guards import FENCE, check_floor, copies_corpus, fences_of, keep_fence
 from syneg.optimizers.objective import held_out_queries
 from syneg.optimizers.search import ordered
 from syneg.programs import SinglePrompt, load_program
-
-from syneg.budget import Budget
-from syneg.config import GatesConfig
-from syneg.errors import BackendError, BudgetError, ConfigError, DataError
-from syneg.generation import Draft
-from syneg.manifest import Manifest
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.records import GateVerdict, HardNegative
-from syneg.settings import load_config
-from syneg.storage import read_json, read_rows
+from syneg.run.folder import Manifest
+from syneg.run.pipeline import Run
 
 QUERY = rf"({'|'.join(ACTIONS)}) a ({'|'.join(THINGS)})"
 GOOD = "Write about the same action on another thing: a NEARMISS."
@@ -111,10 +111,10 @@ def test_gepa_takes_the_objective_where_a_batch_is_large_enough(
     opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"compile.optimizer": "gepa", "compile.confirm": "false", "compile.proposals": 2}
-    monkeypatch.setattr("syneg.compile.choose", lambda compiling: [compiling.first])
+    monkeypatch.setattr("syneg.run.compile.choose", lambda compiling: [compiling.first])
     without = opened(**settings).until("compile")["candidates"]
     assert [row["gain"] for row in without] == [None] * len(without)
-    monkeypatch.setattr("syneg.optimizers.reflective.PROBE_FROM", 8)
+    monkeypatch.setattr("syneg.optimizers.gepa.PROBE_FROM", 8)
     assert opened(**settings, seed=1).until("compile")["candidates"][0]["gain"] is not None
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syneg.config import Config
-from syneg.errors import ConfigError
-from syneg.settings import load_config, to_toml
+from syneg.core.config import Config
+from syneg.core.errors import ConfigError
+from syneg.core.settings import load_config, to_toml
 
 
 def test_unknown_keys_are_answered_with_the_nearest_and_all_at_once(tmp_path: Path) -> None:

@@ -14,17 +14,17 @@ from conftest import FakeLM, Fault, write_negative
 from dspy.lm15 import AuthError, InvalidRequestError, RateLimitError, ServerError
 from dspy.utils.exceptions import LMError
 
-from syneg.budget import Budget
-from syneg.config import LMConfig
-from syneg.errors import BackendError, BudgetError, ConfigError
-from syneg.flow import Flow
-from syneg.generation import in_threads
-from syneg.ledger import Ledger, task
-from syneg.lms import Writer
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.settings import load_config
-from syneg.storage import read_rows
+from syneg.core.config import LMConfig
+from syneg.core.errors import BackendError, BudgetError, ConfigError
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import read_rows
+from syneg.llm.budget import Budget
+from syneg.llm.flow import Flow
+from syneg.llm.ledger import Ledger, task
+from syneg.llm.lms import Writer
+from syneg.negatives.generation import in_threads
+from syneg.run.pipeline import Run
 
 
 class Clock:

@@ -13,15 +13,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from syneg.collection import load_collection
-from syneg.config import CollectionConfig
-from syneg.errors import SynegError
-from syneg.gates import UNPARSEABLE
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.records import normalise
-from syneg.settings import load_config
-from syneg.storage import read_rows
+from syneg.core.config import CollectionConfig
+from syneg.core.errors import SynegError
+from syneg.core.progress import Progress
+from syneg.core.records import normalise
+from syneg.core.settings import load_config
+from syneg.core.storage import read_rows
+from syneg.data.collection import load_collection
+from syneg.negatives.gates import UNPARSEABLE
+from syneg.run.pipeline import Run
 
 Settings = Callable[..., list[str]]
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syneg.config import GatesConfig
-from syneg.corpus_profile import CorpusProfile
-from syneg.gates import Cosines, Surroundings, encoder_gates, text_gates
-from syneg.records import GateVerdict, HardNegative, normalise
+from syneg.core.config import GatesConfig
+from syneg.core.records import GateVerdict, HardNegative, normalise
+from syneg.data.corpus_profile import CorpusProfile
+from syneg.negatives.gates import Cosines, Surroundings, encoder_gates, text_gates
 
 POSITIVE = "Close the socket. All future operations on the socket object will fail."
 GATES = GatesConfig()

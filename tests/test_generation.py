@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import THINGS, FakeLM, write_negative
-from syneg.programs import Judge
 
-from syneg.browse import select
-from syneg.calibration import Labelled, calibrate
-from syneg.cli import cli
-from syneg.collection import Collection
-from syneg.config import GatesConfig, JudgeConfig, LMConfig
-from syneg.errors import BackendError, ConfigError, DataError
-from syneg.generation import Draft
-from syneg.judging import compare
-from syneg.ledger import Ledger
-from syneg.lms import Writer
-from syneg.negatives import SMALL_PROGRAM, STRONG_PROGRAM
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.records import GateVerdict, HardNegative, Pair
-from syneg.settings import load_config
-from syneg.storage import read_rows, write_rows
-from syneg.strength import strength
+from syneg.cli.browse import select
+from syneg.cli.main import cli
+from syneg.core.config import GatesConfig, JudgeConfig, LMConfig
+from syneg.core.errors import BackendError, ConfigError, DataError
+from syneg.core.progress import Progress
+from syneg.core.records import GateVerdict, HardNegative, Pair
+from syneg.core.settings import load_config
+from syneg.core.storage import read_rows, write_rows
+from syneg.data.collection import Collection
+from syneg.llm.ledger import Ledger
+from syneg.llm.lms import Writer
+from syneg.negatives.calibration import Labelled, calibrate
+from syneg.negatives.generation import Draft
+from syneg.negatives.judging import compare
+from syneg.negatives.strength import strength
+from syneg.programs import Judge
+from syneg.run.negative_sets import SMALL_PROGRAM, STRONG_PROGRAM
+from syneg.run.pipeline import Run
 
 Settings = Callable[..., list[str]]
 Messages = list[dict[str, Any]]

@@ -9,11 +9,11 @@ import dspy
 import pytest
 from conftest import FakeLM
 
-from syneg.config import LMConfig
-from syneg.errors import BackendError, ConfigError, one_line
-from syneg.ledger import Ledger, task
-from syneg.lms import Writer
-from syneg.storage import read_rows
+from syneg.core.config import LMConfig
+from syneg.core.errors import BackendError, ConfigError, one_line
+from syneg.core.storage import read_rows
+from syneg.llm.ledger import Ledger, task
+from syneg.llm.lms import Writer
 
 
 class Ask(dspy.Signature):
@@ -119,7 +119,7 @@ def test_a_missing_gguf_file(ledger: Callable[[], Ledger]) -> None:
 
 
 def test_the_compact_layout_ends_every_turn_with_the_request() -> None:
-    from syneg.adapters import CompactAdapter
+    from syneg.llm.adapters import CompactAdapter
 
     messages = CompactAdapter().format(Ask, [{"question": "1+1", "answer": "two"}], {"question": "Which?"})
     assert [(m["role"], m["content"]) for m in messages] == [

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from syneg.config import TrainConfig
-from syneg.loss import BaseView, HybridInfoNCE, embed_by_length, fair_share
-from syneg.records import Instance, Pair
+from syneg.core.config import TrainConfig
+from syneg.core.records import Instance, Pair
+from syneg.training.loss import BaseView, HybridInfoNCE, embed_by_length, fair_share
 
 
 def hybrid(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from syneg.metrics import compare, evaluate, holm, tie_broken, write_trec
+from syneg.retrieval.metrics import compare, evaluate, holm, tie_broken, write_trec
 
 
 def test_values_by_hand() -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from syneg.collection import Collection, load_collection
-from syneg.config import CollectionConfig, EncoderConfig, MineConfig
-from syneg.encoder import Encoder, prompt_for
-from syneg.evaluation import evaluate_model
-from syneg.mining import mine
-from syneg.records import normalise
-from syneg.search import DenseIndex, LexicalIndex
+from syneg.core.config import CollectionConfig, EncoderConfig, MineConfig
+from syneg.core.records import normalise
+from syneg.data.collection import Collection, load_collection
+from syneg.negatives.mining import mine
+from syneg.retrieval.encoder import Encoder, prompt_for
+from syneg.retrieval.evaluation import evaluate_model
+from syneg.retrieval.indexes import DenseIndex, LexicalIndex
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ import dspy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from syneg.core.config import Config
+from syneg.core.errors import ConfigError
+from syneg.core.records import HardNegative
+from syneg.core.settings import load_config
+from syneg.data.tasks import TASKS
+from syneg.negatives.prompts import EXAMPLE, as_text, record, sent
 from syneg.programs import PROGRAMS, AttributeSpace, Judge, fenced, load_program, program_markdown, state_of
 from syneg.programs.judge import quoted
-
-from syneg.config import Config
-from syneg.errors import ConfigError
-from syneg.prompts import EXAMPLE, as_text, record, sent
-from syneg.records import HardNegative
-from syneg.settings import load_config
-from syneg.tasks import TASKS
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 ATTRIBUTES = [{"domain": "bees", "difficulty": "for all", "length": "as long", "kind": k} for k in ("aspect", "thing")]

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from syneg.config import EncoderConfig, LMConfig
-from syneg.errors import BackendError
-from syneg.fetch import fetch, fetched
-from syneg.ledger import Ledger, task
-from syneg.local_server import LocalServer
-from syneg.storage import read_rows
+from syneg.core.config import EncoderConfig, LMConfig
+from syneg.core.errors import BackendError
+from syneg.core.fetch import fetch, fetched
+from syneg.core.storage import read_rows
+from syneg.llm.ledger import Ledger, task
+from syneg.llm.local_server import LocalServer
 
 pytestmark = pytest.mark.real
 
@@ -43,7 +43,7 @@ def test_a_file_with_a_wrong_hash_is_refused_and_a_right_one_taken(
 
 
 def test_the_real_encoder_knows_what_is_near_and_caches(tmp_path: Path) -> None:
-    from syneg.encoder import Encoder
+    from syneg.retrieval.encoder import Encoder
 
     encoder = Encoder.load(EncoderConfig())
     texts = ["Close the network connection.", "Bake the bread for an hour."]
@@ -56,9 +56,9 @@ def test_the_real_encoder_knows_what_is_near_and_caches(tmp_path: Path) -> None:
 
 def test_the_embedded_llm_answers_through_the_whole_stack_with_its_schema_enforced(tmp_path: Path) -> None:
     import dspy
-    from syneg.programs import load_program
 
-    from syneg.lms import Writer
+    from syneg.llm.lms import Writer
+    from syneg.programs import load_program
 
     ledger = Ledger(tmp_path / "calls.jsonl")
     writer = Writer.open(LMConfig(model="local/smollm2-135m", max_tokens=60, concurrency=2, temperature=0.0), ledger)
@@ -87,7 +87,7 @@ def test_the_embedded_llm_answers_through_the_whole_stack_with_its_schema_enforc
 
 def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from syneg.local_server import LocalServer\n"
+        "import sys, time; from pathlib import Path; from syneg.llm.local_server import LocalServer\n"
         "server = LocalServer(Path(sys.argv[1]), slots=1); print(server._child.pid, flush=True); time.sleep(60)"
     )
     gguf = fetch("smollm2-135m") / "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from syneg.errors import BackendError, DataError
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.settings import load_config
-from syneg.storage import Log, read_rows
-from syneg.verdict import second_table, table
+from syneg.core.errors import BackendError, DataError
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import Log, read_rows
+from syneg.run.pipeline import Run
+from syneg.verdict.verdict import second_table, table
 
 Settings = Callable[..., list[str]]
 

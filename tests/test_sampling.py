@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syneg.errors import ConfigError
-from syneg.records import HardNegative, MinedNegative, Pair
-from syneg.sampling import ARMS, PADDING, SYNTHETIC, mix
+from syneg.core.errors import ConfigError
+from syneg.core.records import HardNegative, MinedNegative, Pair
+from syneg.training.sampling import ARMS, PADDING, SYNTHETIC, mix
 
 PAIRS = [Pair(f"q{i}", f"query {i}", f"d{i}", f"positive {i}") for i in range(400)]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import FakeLM
 
-from syneg.pipeline import Run
-from syneg.progress import Progress
-from syneg.settings import load_config
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.run.pipeline import Run
 
 mlflow = pytest.importorskip("mlflow")
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from syneg.optimizers.probe import Probe, _likelihoods
 
-from syneg.config import EncoderConfig, ProbeConfig, TrainConfig
-from syneg.dev_set import DevSet
-from syneg.encoder import Encoder
-from syneg.errors import ConfigError
-from syneg.frozen import FrozenLayers
-from syneg.loss import embed_by_length
-from syneg.records import Instance, Pair
-from syneg.storage import read_json
-from syneg.training import Job, shares_by_third, train
-from syneg.tuning import learning_rate, set_dropout
+from syneg.core.config import EncoderConfig, ProbeConfig, TrainConfig
+from syneg.core.errors import ConfigError
+from syneg.core.records import Instance, Pair
+from syneg.core.storage import read_json
+from syneg.optimizers.probe import Probe, _likelihoods
+from syneg.retrieval.dev_set import DevSet
+from syneg.retrieval.encoder import Encoder
+from syneg.training.frozen import FrozenLayers
+from syneg.training.loss import embed_by_length
+from syneg.training.trainer import Job, shares_by_third, train
+from syneg.training.weights import learning_rate, set_dropout
 
 WORDS = [f"w{i}" for i in range(60)]
 

@@ -1,0 +1,6 @@
+"""The command line: `syneg-dspy` is `syneg.cli.main:main`.
+
+    $ syneg-dspy run --dataset python-docs
+
+Nothing imports this package.
+"""

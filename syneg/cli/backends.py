@@ -1,0 +1,108 @@
+"""One typed test call to each LM of a run: does it answer, does it keep to the schema, how fast, at what price?
+
+    probe(LMConfig(model="openai/gpt-4o-mini"), folder)
+      → Found(model="openai/gpt-4o-mini", endpoint="default", answers=True, schema="enforced", tokens_per_s=61.0, price="$0.15 in, $0.60 out", …)
+
+The call goes the way of all calls (adapter, ledger, retries), so what works here works in a run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import dspy
+
+from syneg.core.config import Config, LMConfig
+from syneg.core.errors import SynegError, one_line
+from syneg.llm.ledger import Ledger, task
+from syneg.llm.lms import Writer, adapter_for
+from syneg.llm.prices import price_per_million
+from syneg.negatives.generation import PROGRAM_ERRORS
+
+
+class TestCall(dspy.Signature):
+    """Read the text and fill in the fields."""  # a prompt: this text is sent to the LM
+
+    __test__ = False  # not a test of pytest's
+    text: str = dspy.InputField()
+    colour: Literal["red", "green", "blue"] = dspy.OutputField()
+    wheels: int = dspy.OutputField()
+    animals: list[str] = dspy.OutputField()
+
+
+_TEXT = "A green cart with four wheels, drawn by a horse and a mule."
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one call showed. `schema`: enforced by the endpoint, followed (asked for in words), or broken."""
+
+    role: str
+    model: str
+    endpoint: str
+    adapter: str
+    answers: bool
+    schema: str
+    right: bool
+    seconds: float
+    tokens_per_s: float
+    price: str
+    error: str = ""
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        head = f"{self.role}: {self.model} at {self.endpoint}, {self.adapter} layout, price {self.price}"
+        if not self.answers:
+            return [head, f"  no answer: {self.error}"]
+        facts = f"  answers in {self.seconds:.1f} s, {self.tokens_per_s:.0f} tokens/s, schema {self.schema}"
+        return [
+            head,
+            facts + ("" if self.right else f", and misread the test{': ' + self.error if self.error else ''}"),
+        ]
+
+
+def lms_of(config: Config) -> dict[str, LMConfig]:
+    """Role → settings, of the LMs that a run with `config` would use."""
+    found = {"writer": config.lm}
+    for role, model in (("judge", config.judge.model), ("reflection", config.compile.reflection)):
+        if model and model != config.lm.model:
+            found[role] = config.lm.model_copy(update={"model": model})
+    return found
+
+
+def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
+    """Call an LM once, with a ledger in `folder`. Raises ConfigError for a model string that cannot be."""
+    ledger = Ledger(folder / f"{role}.jsonl")
+    try:
+        writer = Writer.open(config, ledger, log=folder / f"{role}.log")
+    except SynegError:
+        ledger.close()
+        raise
+    facts = {
+        "role": role, "model": config.model, "endpoint": config.api_base or ("this machine" if config.model.startswith("local/") else "the provider's own address"),
+        "adapter": adapter_for(config), "price": price_per_million(config.model),
+    }  # fmt: skip
+    enforced = writer.engine.supports_response_schema
+    try:
+        with task("") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
+            error, right = "", False
+            try:
+                said = dspy.Predict(TestCall)(text=_TEXT)
+                right = (said.colour, said.wheels) == ("green", 4)
+            except PROGRAM_ERRORS as problem:
+                error = one_line(problem)
+            except SynegError as problem:
+                error = str(problem)
+        calls = current.calls
+        seconds = sum(call.seconds for call in calls)
+        tokens = sum(call.output_tokens for call in calls)
+        schema = "broken" if error else "enforced" if enforced else "followed"
+        return Found(
+            **facts, answers=bool(calls), schema=schema, right=right, seconds=seconds,
+            tokens_per_s=tokens / seconds if seconds else 0.0, error=error,
+        )  # fmt: skip
+    finally:
+        writer.close()
+        ledger.close()

@@ -1,0 +1,91 @@
+"""Reading negatives in the terminal: each beside its query, the positive, mined neighbours, scores and gate figures.
+
+select(run_folder, accepted=None, reason="margin", where={"domain": "oncology"}, program=None) → rows of negatives.jsonl
+entry(row, positive="…", mined=[…], width=80) → text of one negative, foreign control characters taken out
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from syneg.core.errors import DataError
+from syneg.core.storage import read_rows
+
+_SHOWN_WORDS = 90
+
+
+def select(
+    folder: Path, *, accepted: bool | None, reason: str | None, where: Mapping[str, str], program: str | None
+) -> list[dict[str, Any]]:
+    """Rows of negatives.jsonl that fit all filters; a `reason` or attribute fits when it contains the text given.
+
+    Raises DataError for a folder without negatives, and for an attribute that no row has.
+    """
+    path = folder / "negatives.jsonl"
+    if not path.exists():
+        raise DataError(
+            "no negatives here", where=str(folder), todo="run `syneg-dspy generate` first, or name its folder"
+        )
+    rows = list(read_rows(path))
+    known = sorted({key for row in rows for key in row["attributes"]})
+    unknown = [key for key in where if key not in known]
+    if unknown:
+        raise DataError(
+            f"no negative has the attribute {unknown[0]!r}", where=str(path), todo=f"known: {', '.join(known)}"
+        )
+    return [
+        row for row in rows
+        if (accepted is None or row["accepted"] == accepted)
+        and (reason is None or reason.lower() in row["reason"].lower())
+        and (program is None or row["program"] == program)
+        and all(value.lower() in str(row["attributes"].get(key, "")).lower() for key, value in where.items())
+    ]  # fmt: skip
+
+
+def entries(folder: Path, rows: Sequence[Mapping[str, Any]], positives: Mapping[str, str], width: int) -> Iterator[str]:
+    """The text of each row, one after the other. `positives` are passages by doc_id."""
+    mined: dict[str, list[dict[str, Any]]] = {}
+    for found in read_rows(folder / "mined.jsonl"):
+        mined.setdefault(found["query_id"], []).append(found)
+    for number, row in enumerate(rows, 1):
+        yield entry(
+            row, positives.get(row["doc_id"], "?"), mined.get(row["query_id"], [])[:2], width, f"{number}/{len(rows)}"
+        )
+
+
+def entry(
+    row: Mapping[str, Any], positive: str, mined: Sequence[Mapping[str, Any]], width: int, place: str = ""
+) -> str:
+    """One negative as text of at most `width` columns."""
+    verdict = "accepted" if row["accepted"] else f"REJECTED: {row['reason']}"
+    if not row["accepted"] and row["figure"] is not None:
+        verdict += f" ({row['figure']:g}, threshold {row['threshold']:g})"
+    lines = [f"{place} {row['query_id']}  {verdict}".strip(), ""]
+    lines += _block("query", row["query"], width)
+    lines += _block("positive", positive, width)
+    lines += _block("negative", row["text"] or f"(none: {row['reasoning']})", width)
+    for neighbour in mined:
+        lines += _block(
+            "mined", f"[{neighbour['source']} {neighbour['rank']}, {neighbour['score']:.2f}] {neighbour['text']}", width
+        )
+    if row["evidence"]:
+        lines += _block("judge", row["evidence"], width)
+    if row["text"] and row["reasoning"]:
+        lines += _block("reason", row["reasoning"], width)
+    lines += _block("wanted", "; ".join(f"{key}: {value}" for key, value in row["attributes"].items()), width)
+    lines += _block("figures", ", ".join(f"{key} {value:g}" for key, value in row["figures"].items()), width)
+    lines += _block(
+        "by",
+        f"{row['program']}, {row['lm']}, attempt {row['attempt'] + 1}, {row['input_tokens']} + {row['output_tokens']} tokens",
+        width,
+    )
+    return "\n".join([*lines, "-" * width, ""])
+
+
+def _block(name: str, text: str, width: int) -> list[str]:
+    words = "".join(c if c.isprintable() else " " for c in text).split()  # a corpus may hold escape sequences
+    shown = " ".join(words[:_SHOWN_WORDS]) + (f" … ({len(words)} words)" if len(words) > _SHOWN_WORDS else "")
+    return textwrap.wrap(shown, width, initial_indent=f"{name:<9} ", subsequent_indent=" " * 10)

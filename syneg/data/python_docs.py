@@ -1,0 +1,97 @@
+"""`python-docs`: a retrieval collection out of the docstrings of the interpreter that runs.
+
+    def insort(a, x): '''Insert item x in list a, and keep it sorted assuming a is sorted.
+
+    If x is already in a, insert it to the right of the rightmost x. …'''
+
+becomes the query "Insert item x in list a, and keep it sorted assuming a is sorted." with the passage "If x is already
+in a, …" judged relevant. A docstring without such a pair is a distractor passage. Modules are parsed (`ast`), never
+imported. Private names, tests and exact repeats are left out. One Python version always gives the same collection.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from syneg.core.records import normalise
+
+_LEFT_OUT = {
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idle_test",
+    "lib2to3",
+    "idlelib",
+    "turtledemo",
+    "ensurepip",
+}
+_MIN_QUERY_WORDS, _MIN_BODY_WORDS, _MIN_DISTRACTOR_WORDS = 3, 8, 4
+
+Found = tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]
+
+
+def read_python_docs(root: Path | None = None) -> Found:
+    """Return passages (doc_id → text), queries (query_id → text) and qrels (query_id → {doc_id: 1}).
+
+    `root` is a folder of Python files; by default the running interpreter's standard library. Ids are dotted names.
+    """
+    root = root or Path(sysconfig.get_paths()["stdlib"])
+    passages: dict[str, str] = {}
+    queries: dict[str, str] = {}
+    qrels: dict[str, dict[str, int]] = {}
+    doc_of_text: dict[str, str] = {}
+    query_of_text: dict[str, str] = {}
+    for name, docstring in _docstrings(root):
+        summary, body = _split(docstring)
+        is_pair = len(summary.split()) >= _MIN_QUERY_WORDS and len(body.split()) >= _MIN_BODY_WORDS
+        text = body if is_pair else " ".join(docstring.split())
+        if not is_pair and len(text.split()) < _MIN_DISTRACTOR_WORDS:
+            continue
+        doc_id = doc_of_text.setdefault(normalise(text), name)
+        passages.setdefault(doc_id, text)
+        if is_pair:
+            query_id = query_of_text.setdefault(normalise(summary), name)
+            queries.setdefault(query_id, summary)
+            qrels.setdefault(query_id, {})[doc_id] = 1
+    return passages, queries, qrels
+
+
+def _split(docstring: str) -> tuple[str, str]:
+    """Summary paragraph and body, each on one line; the body is empty when there is no second paragraph."""
+    first, *rest = re.split(r"\n\s*\n", docstring.strip(), maxsplit=1)
+    return " ".join(first.split()), " ".join(" ".join(rest).split())
+
+
+def _docstrings(root: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if _LEFT_OUT.intersection(parts) or any(_private(part) for part in parts):
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # invalid escapes in other people's docstrings
+                tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):
+            continue  # templates and broken files hold no docstrings
+        yield from _walk(tree, ".".join(part for part in parts if part != "__init__"))
+
+
+def _walk(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str
+) -> Iterator[tuple[str, str]]:
+    docstring = ast.get_docstring(node)
+    if docstring:
+        yield name, docstring
+    for child in node.body:
+        if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not _private(child.name):
+            yield from _walk(child, f"{name}.{child.name}")
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))

@@ -1,0 +1,77 @@
+"""What relevant means in a collection, and the attributes that its negatives are sampled from.
+
+    task_for("beir/scifact") → Task("claim verification: …", domains=("cell and molecular biology", …), …)
+
+The definition is an input of every prompt, because it decides what a negative is: for claims a refuting passage is
+relevant, for arguments the counter-argument. The attribute lists of SciFact follow the paper (section 3.2); the others,
+and the kinds of near-miss, are ours. `collection.task` and `generate.domains`, `.difficulties`, `.lengths`, `.kinds`
+replace them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from syneg.core.config import Config
+
+_GENERAL = ("the field of the query", "a neighbouring field")
+KINDS = (
+    "another aspect of the same subject",
+    "another thing of the same kind",
+    "the same thing under another condition, population or version",
+    "what comes before or after it",
+    "the means or method by which it is done or measured",
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """`definition` is sent to the LM; the rest is sampled."""
+
+    definition: str
+    domains: tuple[str, ...] = _GENERAL
+    difficulties: tuple[str, ...] = ("written for the same readers as the positive",)
+    lengths: tuple[str, ...] = ("about as long as the positive",)
+    kinds: tuple[str, ...] = KINDS
+
+
+TASKS: dict[str, Task] = {
+    "question answering": Task("A passage is relevant when it answers the question, in whole or in part."),
+    "claim verification": Task(
+        "A passage is relevant when its findings support or refute the claim; a refuting passage is relevant too.",
+        domains=(
+            "cell and molecular biology", "genetics and genomics", "immunology", "oncology", "cardiovascular medicine",
+            "neuroscience", "infectious disease and microbiology", "endocrinology and metabolism",
+            "epidemiology and public health",
+        ),
+        difficulties=("written for biomedical researchers", "written for medical students"),
+    ),
+    "argument retrieval": Task("A passage is relevant when it is an argument against the one given, on the same issue."),
+    "duplicate questions": Task("A passage is relevant when it asks the same thing as the question, in other words."),
+    "documentation search": Task(
+        "The query says in one line what a piece of a programming library does. A passage is relevant when it is the "
+        "documentation of that very function, class or module.",
+        domains=("the Python standard library",),
+        difficulties=("written for experienced programmers", "written for beginners"),
+    ),
+}  # fmt: skip
+
+_TASK_OF = (
+    ("python-docs", "documentation search"),
+    ("scifact", "claim verification"),
+    ("fever", "claim verification"),
+    ("arguana", "argument retrieval"),
+    ("touche", "argument retrieval"),
+    ("quora", "duplicate questions"),
+)
+
+
+def task_for(config: Config) -> Task:
+    """The task of a run: the one named or worded in `collection.task`, else that of the collection's kind."""
+    wanted = config.collection.task
+    if wanted is None:
+        name = config.collection.dataset.lower()
+        wanted = next((task for part, task in _TASK_OF if part in name), "question answering")
+    task = TASKS.get(wanted) or Task(wanted)
+    given = {key: getattr(config.generate, key) for key in ("domains", "difficulties", "lengths", "kinds")}
+    return replace(task, **{key: value for key, value in given.items() if value})

@@ -1,0 +1,128 @@
+"""Generation without calling: requests go out as a file, answers come back as a file (OpenAI's Batch format).
+
+    syneg-dspy generate --batch export requests.jsonl     each line {"custom_id": "5f0c…", "method": "POST", "url": …, "body": {…}}
+    syneg-dspy generate --batch import results.jsonl      each line {"custom_id": "5f0c…", "response": {"status_code": 200, "body": {…}}}
+
+While requests are deferred, an LM call that the ledger cannot answer is written down and the pair left for later; so a program of
+several steps, a retry or a judge comes level by level: after an import the next requests are exported, until there are none.
+`custom_id` is the key in the ledger, so an answer can only meet the request that it is for. Any model can be used by hand
+this way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dspy.clients.lm15_boundary import request_kwargs
+from dspy.lm15 import Request
+
+from syneg.core.errors import DataError, collected
+from syneg.core.storage import read_rows, write_rows
+
+from .ledger import Ledger
+from .prices import dollars
+
+_URL = "/v1/chat/completions"
+Row = dict[str, Any]
+
+
+def wire_line(key: str, model: str, request: Request) -> Row:
+    """A request as a line of a batch file."""
+    body = {name: value for name, value in request_kwargs(request, "chat").items() if name != "n"}
+    return {"custom_id": key, "method": "POST", "url": _URL, "body": {"model": model.split("/", 1)[-1], **body}}
+
+
+class Pending:
+    """Requests that wait for an answer; what the ledger must know of each stands in the run folder's batch.jsonl."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "batch.jsonl"
+        self._known: dict[str, Row] = {row["key"]: row for row in read_rows(self._path)}
+        self._lines: dict[str, Row] = {}
+
+    def add(self, known: Row, model: str, request: Request) -> None:
+        """Defer a request; `known` is its ledger row as far as it is known."""
+        self._known[known["key"]] = {**known, "priced_as": model}
+        self._lines[known["key"]] = wire_line(known["key"], model, request)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def export(self, path: Path) -> int:
+        """Write the requests of this pass; returns how many."""
+        write_rows(self._path, list(self._known.values()))
+        write_rows(path, list(self._lines.values()))
+        return len(self._lines)
+
+    def load(self, path: Path, ledger: Ledger) -> Imported:
+        """Put answers into the ledger. Raises DataError for a file without any answer to a request of this run."""
+        if not path.is_file():
+            raise DataError(f"no such file {str(path)!r}", todo="give the results of the batch, as JSONL")
+        found = Imported()
+        for number, line in enumerate(read_rows(path), 1):
+            key = str(line.get("custom_id")) if isinstance(line, dict) else ""
+            known = self._known.get(key)
+            if known is None:
+                found.unknown.append(f"{path}:{number} {key!r} is no request of this run")
+            elif ledger.find(key) is not None:
+                found.twice.append(f"{path}:{number} {key!r} was answered before")
+            else:
+                row = _answered(line, {k: v for k, v in known.items() if k != "priced_as"}, known["priced_as"])
+                ledger.keep(row)
+                found.errors += [f"{path}:{number} {key!r}: {row['error']}"] if row["error"] else []
+                found.counts["answered"] += row["error"] is None
+        found.missing = [key for key in self._known if ledger.find(key) is None]
+        if not found.counts["answered"] and not found.twice:
+            raise DataError(
+                collected("no answer to a request of this run", found.unknown + found.errors), where=str(path)
+            )
+        return found
+
+
+@dataclass
+class Imported:
+    """What a file of answers held."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    unknown: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        """For a terminal."""
+        yield f"{self.counts['answered']} answers taken, {len(self.missing)} requests without one so far"
+        for title, problems in (("unknown", self.unknown), ("twice", self.twice), ("failed", self.errors)):
+            if problems:
+                yield collected(f"{len(problems)} {title}", problems, limit=3)
+
+
+def _answered(line: Mapping[str, Any], known: Row, model: str) -> Row:
+    """The ledger row of a line of results."""
+    nothing = {
+        "answer": "",
+        "finish_reason": "error",
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "usd": None,
+        "seconds": 0.0,
+    }
+    response = line.get("response") or {}
+    try:
+        body = response["body"]
+        choice = body["choices"][0]
+        usage = body.get("usage") or {}
+        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        if int(response.get("status_code", 200)) != 200:
+            raise ValueError(str(body)[:200])
+        return {
+            **known, **nothing, "error": None, "answer": str(choice["message"]["content"] or ""), "input_tokens": tokens[0],
+            "finish_reason": str(choice.get("finish_reason") or "stop"), "output_tokens": tokens[1], "usd": dollars(model, *tokens),
+        }  # fmt: skip
+    except (LookupError, TypeError, ValueError, AttributeError):
+        why = line.get("error") or response or "no response"
+        return {**known, **nothing, "error": " ".join(str(why).split())[:300]}

@@ -1,0 +1,75 @@
+"""The ledger: every call of an LM, kept as it happens, and answered from when the same call comes again.
+
+    {"key": "5f0c…", "query_id": "bisect.insort", "attempt": 0, "model": "local/qwen2.5-coder-1.5b@cc324af0…",
+     "prompt": "a94e…", "answer": "{\\"hard_negative\\": …}", "finish_reason": "stop", "input_tokens": 412,
+     "output_tokens": 88, "usd": 0.0, "seconds": 3.2, "error": null}
+
+The key is a hash of everything that decides an answer: the model with its endpoint (or the hash of its weights), the
+whole request (messages, schema, sampling) and the attempt. So a run that was killed goes on with the first call that
+is not there, and a changed prompt, model or setting can never get a stale answer. Failed calls are kept too, but never
+replayed. Prompts are kept as hashes: they hold the corpus, which is in the collection already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syneg.core.records import Call
+from syneg.core.storage import Log, read_rows
+
+
+@dataclass
+class Task:
+    """What the calls made right now are for; `calls` collects them."""
+
+    query_id: str
+    attempt: int = 0
+    calls: list[Call] = field(default_factory=list)
+
+
+_task: ContextVar[Task | None] = ContextVar("syneg_task", default=None)
+
+
+@contextmanager
+def task(query_id: str, attempt: int = 0) -> Iterator[Task]:
+    """Attribute the LM calls of this thread to a query and an attempt."""
+    current = Task(query_id, attempt)
+    token = _task.set(current)
+    try:
+        yield current
+    finally:
+        _task.reset(token)
+
+
+def current_task() -> Task:
+    """The task of this thread; an anonymous one where none was set."""
+    return _task.get() or Task("")
+
+
+class Ledger:
+    """The calls of one run folder; `told` hears of each new one. Appending is safe for threads; one process holds the run folder."""
+
+    def __init__(self, path: Path, told: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self._told = told
+        self._log = Log(path)  # mends a line that a crash cut, so open it before reading
+        self._rows: dict[str, dict[str, Any]] = {row["key"]: row for row in read_rows(path) if row["error"] is None}
+
+    def find(self, key: str) -> dict[str, Any] | None:
+        """The row of a call that was answered before, else None."""
+        return self._rows.get(key)
+
+    def keep(self, row: dict[str, Any]) -> None:
+        """Append a row; it is on disk when this returns. Raises OSError on a full disk."""
+        self._log.append(row)
+        if self._told:
+            self._told(row)
+        if row["error"] is None:
+            self._rows[row["key"]] = row
+
+    def close(self) -> None:
+        self._log.close()

@@ -1,0 +1,306 @@
+"""The one place that builds LMs: litellm under DSPy, with every call kept in the ledger and replayed from it.
+
+    writer = Writer.open(LMConfig(model="openai/gpt-4o-mini"), ledger)
+    with dspy.context(lm=writer.lm, adapter=writer.adapter): program(...)
+
+DSPy 3.4 would bypass litellm; here it gets an engine of ours (`complete(Request) -> Response`) that calls litellm, so
+what is sent, kept, priced and replayed is decided in one function. DSPy's own cache stays off: its key ignores the
+endpoint, and it replays unparseable answers. `local/NAME` and `local/PATH.gguf` start the embedded server on first use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing litellm asks the network for prices
+
+import dspy
+from dspy.lm15 import Request, Response, response_from_openai_chat
+from dspy.utils.exceptions import LMConfigurationError
+
+from syneg.core.config import LMConfig
+from syneg.core.errors import BackendError, ConfigError, DeferredError, SynegError, one_line
+from syneg.core.fetch import asset_named, fetch, sha256_of
+from syneg.core.records import Call, fingerprint
+
+from .adapters import CompactAdapter
+from .budget import Budget
+from .endpoints import Client, Endpoint
+from .flow import Flow
+from .ledger import Ledger, current_task
+from .prices import has_price, price
+
+if TYPE_CHECKING:
+    from syneg.run.cluster import Cluster
+
+    from .batch_files import Pending
+
+for _name in ("LiteLLM", "dspy.clients.lm", "dspy.utils.parallelizer", "httpx"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+_REPAIR_TEMPERATURE = 0.7
+ADAPTERS = {
+    "json": dspy.JSONAdapter,
+    "chat": dspy.ChatAdapter,
+    "xml": dspy.XMLAdapter,
+    "compact": CompactAdapter,
+}
+
+
+class Writer:
+    """An LM with its adapter. `identity` names the model and its endpoint, or the hash of its weights."""
+
+    def __init__(self, lm: dspy.LM, adapter: dspy.Adapter, engine: LedgerEngine) -> None:
+        self.lm, self.adapter, self.engine = lm, adapter, engine
+        self.identity = engine.identity
+
+    @classmethod
+    def open(
+        cls,
+        config: LMConfig,
+        ledger: Ledger,
+        *,
+        log: Path | None = None,
+        server_of: Writer | None = None,
+        repeats: bool = False,
+        cluster: Cluster | None = None,
+    ) -> Writer:
+        """Build the LM of `config`. Nothing is called and no server started yet; `server_of` shares its embedded server.
+        With `repeats` the same request asked again is another call; else it is answered from the ledger. With a
+        `cluster` the calls are made by its workers.
+
+        Raises ConfigError for a model string or sampling that cannot be used, BackendError for missing weights.
+        """
+        engine = LedgerEngine(
+            config,
+            ledger,
+            log=log,
+            server_of=server_of.engine if server_of else None,
+            repeats=repeats,
+            cluster=cluster,
+        )
+        try:
+            lm = dspy.LM(
+                config.model, engine=engine, cache=False, num_retries=0,
+                temperature=config.temperature, max_tokens=config.max_tokens,
+            )  # fmt: skip
+        except (ValueError, LMConfigurationError) as error:
+            engine.close()
+            raise ConfigError(f"lm.model {config.model!r}: {str(error).splitlines()[0]}") from error
+        return cls(lm, ADAPTERS[adapter_for(config)](), engine)
+
+    def lm_for(self, attempt: int, negatives: int) -> dspy.LM:
+        """The LM for the `attempt`-th try of a call that writes so many negatives: room for them all, and no second try
+        at temperature 0, which would only say the same again."""
+        settings: dict[str, Any] = {}
+        if negatives > 1:
+            settings["max_tokens"] = self.engine.config.max_tokens * negatives
+        if attempt and not self.engine.config.temperature:
+            settings["temperature"] = _REPAIR_TEMPERATURE
+        return self.lm.copy(**settings) if settings else self.lm
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+class LedgerEngine:
+    """A DSPy engine: one request, one answer, from the ledger or through litellm."""
+
+    def __init__(
+        self,
+        config: LMConfig,
+        ledger: Ledger,
+        *,
+        log: Path | None = None,
+        server_of: LedgerEngine | None = None,
+        repeats: bool = False,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self.budgets: list[Budget] = []
+        self.deferred: Pending | None = None
+        self._asked: Counter[str] | None = Counter() if repeats else None
+        self._gguf = gguf_of(config.model) if config.model.startswith("local/") else None
+        self._shared = server_of
+        self.endpoint: Client
+        if server_of is not None:  # one endpoint, other settings: these are in each request
+            self.endpoint = server_of.endpoint
+        elif cluster is not None:
+            self.endpoint, config = cluster.lm(config)
+        else:
+            self.endpoint = Endpoint(config, self._gguf, log)
+        self.config, self._ledger = config, ledger
+        self._lock = threading.Lock()
+        self.supports_response_schema, self.supported_params = capabilities_of(config)
+        self.flow: Flow = server_of.flow if server_of else Flow(config, self._key_hint)
+        endpoint = _sha_of(config.model, self._gguf)[:16] if self._gguf else config.api_base or "default"
+        self.identity: str = f"{config.model}@{endpoint}"
+
+    def complete(self, request: Request) -> Response:
+        """Answer a request; what happened is in the ledger before this returns or raises."""
+        task = current_task()
+        asked = plain_request(request)
+        key = fingerprint(self.identity, asked, task.attempt, *self._repetition(asked))
+        row = self._ledger.find(key)
+        replayed = row is not None
+        if row is None:
+            known = {"key": key, "query_id": task.query_id, "attempt": task.attempt, "model": self.identity,
+                     "prompt": fingerprint(asked)}  # fmt: skip
+            most = len(str(asked)) // 2, int(asked["config"].get("max_tokens") or self.config.max_tokens)
+            if self.deferred is not None:
+                self.deferred.add(known, self.config.model, request)
+                raise DeferredError(f"call {key} waits for a batch")
+            row = self.flow.call(lambda: self._kept(known, request, most), tokens=sum(most))
+        call = {
+            name: row[name]
+            for name in ("key", "model", "prompt", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
+        }
+        task.calls.append(Call(**call, replayed=replayed))
+        return response_from_openai_chat(
+            {
+                "model": self.config.model,
+                "choices": [
+                    {
+                        "message": {"role": "assistant", "content": row["answer"]},
+                        "finish_reason": row["finish_reason"],
+                    }
+                ],
+                "usage": {"prompt_tokens": row["input_tokens"], "completion_tokens": row["output_tokens"]},
+            },
+            model=self.config.model,
+        )
+
+    def _repetition(self, asked: dict[str, Any]) -> list[int]:
+        """Which time this is asked, for an LM whose every answer is to be new; [] the first time, and for others."""
+        if self._asked is None:
+            return []
+        with self._lock:
+            self._asked[fingerprint(asked)] += 1
+            count = self._asked[fingerprint(asked)]
+        return [count] if count > 1 else []
+
+    @property
+    def price_known(self) -> bool:
+        """Whether dollars can be counted."""
+        return self._gguf is not None or has_price(self.config.model)
+
+    def _kept(self, known: dict[str, Any], request: Request, most: tuple[int, int]) -> dict[str, Any]:
+        """One try, within the budget, which is in the ledger before this returns or raises."""
+        start = time.monotonic()
+        row = {**known, "error": None}
+        try:
+            row |= self._within_budget(request, most)
+        except SynegError:
+            raise
+        except Exception as error:
+            row |= {"answer": "", "finish_reason": "error", "input_tokens": 0, "output_tokens": 0, "usd": None,
+                    "error": one_line(error), "seconds": round(time.monotonic() - start, 3)}  # fmt: skip
+            self._ledger.keep(row)
+            raise
+        row["seconds"] = round(time.monotonic() - start, 3)
+        self._ledger.keep(row)
+        return row
+
+    def _within_budget(self, request: Request, most: tuple[int, int]) -> dict[str, Any]:
+        limited = self._gguf is None and any(budget.limits["usd"] for budget in self.budgets)
+        usd = (price(self.config.model, *most) or 0.0) if limited else 0.0
+        with contextlib.ExitStack() as stack:
+            settles = [stack.enter_context(budget.spend(tokens=sum(most), usd=usd)) for budget in self.budgets]
+            row = self._call(request)
+            for settle in settles:
+                settle(row["input_tokens"] + row["output_tokens"], row["usd"] or 0.0)
+        return row
+
+    def _key_hint(self) -> str:
+        return "" if self._gguf is not None else key_hint(self.config.model)
+
+    def _call(self, request: Request) -> dict[str, Any]:
+        response = self.endpoint.complete(request)
+        usage = response.usage
+        tokens = int(usage.input_tokens or 0), int(usage.output_tokens or 0)
+        return {
+            "answer": response.message.text or "",
+            "finish_reason": str(response.finish_reason or "stop"),
+            "input_tokens": tokens[0],
+            "output_tokens": tokens[1],
+            "usd": 0.0 if self._gguf is not None else price(self.config.model, *tokens),
+        }
+
+    def close(self) -> None:
+        if self._shared is None:
+            self.endpoint.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
+        return self  # DSPy copies LMs; the ledger and the server are shared
+
+
+def adapter_for(config: LMConfig) -> str:
+    """`auto` is the compact layout for embedded models, which read slowly, and DSPy's JSONAdapter for all others."""
+    return config.adapter if config.adapter != "auto" else "compact" if config.model.startswith("local/") else "json"
+
+
+def plain_request(request: Request) -> dict[str, Any]:
+    """What is sent, as plain data: system text, messages as (role, text), and the settings that are set."""
+    system = (
+        request.system
+        if isinstance(request.system, str) or request.system is None
+        else [str(p) for p in request.system]
+    )
+    settings = {field.name: getattr(request.config, field.name) for field in dataclasses.fields(request.config)}
+    return {
+        "system": system,
+        "messages": [[message.role, message.text] for message in request.messages],
+        "config": {name: value for name, value in settings.items() if value not in (None, ())},
+    }
+
+
+def gguf_of(model: str) -> Path:
+    name = model.removeprefix("local/")
+    if name.endswith(".gguf"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise BackendError(f"no such model file {name!r}", todo="check the path after local/")
+        return path
+    asset = asset_named(model)
+    if asset.kind != "llm":
+        raise ConfigError(f"{model!r} is an encoder, not an LM", todo="use local/qwen2.5-coder-1.5b")
+    return fetch(model) / next(iter(asset.files))
+
+
+def _sha_of(model: str, gguf: Path) -> str:
+    return sha256_of(gguf) if model.endswith(".gguf") else next(iter(asset_named(model).files.values())).sha256
+
+
+def capabilities_of(config: LMConfig) -> tuple[bool, frozenset[str]]:
+    """Whether the backend enforces a JSON schema, and the parameters it takes. Raises ConfigError for no known provider."""
+    if config.model.startswith("local/"):
+        return True, frozenset({"response_format", "temperature", "max_tokens"})
+    import litellm
+
+    model = config.model
+
+    litellm.suppress_debug_info = True  # it prints to stdout
+    try:
+        litellm.get_llm_provider(model)
+        params = litellm.get_supported_openai_params(model=model)
+        return bool(litellm.supports_response_schema(model=model)), frozenset(params or ())
+    except litellm.exceptions.BadRequestError as error:
+        raise ConfigError(
+            f"litellm does not know the provider of {model!r}",
+            todo="write provider/model, as in openai/gpt-4o-mini, ollama_chat/qwen3 or local/qwen2.5-coder-1.5b",
+        ) from error
+
+
+def key_hint(model: str) -> str:
+    """The name of the environment variable that litellm wants for a model and does not find, or ""."""
+    import litellm
+
+    missing = litellm.validate_environment(model).get("missing_keys") or []
+    return f"set {' and '.join(missing)}" if missing else ""

@@ -1,0 +1,149 @@
+"""The embedded LLM: a child process that serves a GGUF file on loopback with the OpenAI protocol (llama.cpp).
+
+    with LocalServer(Path("qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"), slots=4) as server:
+        server.url → "http://127.0.0.1:43817"
+
+A process of its own, because torch and llama.cpp want opposite OpenMP settings: with spinning threads torch crawls on
+shared cores, with `OMP_WAIT_POLICY=PASSIVE` the LLM loses 40 % of its speed. The child reads its standard input and
+ends when that closes, so it dies with its parent, however the parent dies. JSON schemas are enforced while decoding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from syneg.core.errors import BackendError
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LocalServer:
+    """Starts the child on construction; raises BackendError when it does not come up."""
+
+    def __init__(self, gguf: Path, *, slots: int, context: int = 2048, log: Path | None = None) -> None:
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise BackendError("the embedded LLM is not installed", todo="pip install 'syneg-dspy[local]'")
+        command = [
+            sys.executable,
+            "-m",
+            "syneg.llm.local_server",
+            str(gguf),
+            "--slots",
+            str(slots),
+            "--context",
+            str(context),
+        ]
+        environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
+        environment["GOMP_SPINCOUNT"] = "1000"
+        self._slots = slots
+        self._states = tempfile.TemporaryDirectory(prefix="syneg-slots-")
+        command += ["--states", f"{self._states.name}{os.sep}"]
+        with log.open("wb") if log else open(os.devnull, "wb") as errors:  # noqa: PTH123 (devnull)
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                start_new_session=True,
+            )
+        assert self._child.stdout is not None
+        line = self._child.stdout.readline()
+        if not line:
+            code = self._child.wait()
+            self.stop()
+            raise BackendError(
+                f"the embedded LLM did not start (exit {code})",
+                where=str(log or gguf),
+                todo="see the log; is there enough memory?",
+            )
+        self.url: str = json.loads(line)["url"]
+
+    def share_prefix(self) -> None:
+        """Copy the longest prompt that a slot holds to all others, so that each need not read the common part itself.
+
+        Prompts of one program begin alike (instructions and demos); reading that takes a 1.5 B model 10 s a slot.
+        """
+        saved = {slot: self._slot(slot, "save", f"{slot}.bin").get("n_saved", 0) for slot in range(self._slots)}
+        fullest = max(saved, key=lambda slot: saved[slot])
+        if saved[fullest]:
+            for slot in saved:
+                if slot != fullest:
+                    self._slot(slot, "restore", f"{fullest}.bin")
+
+    def _slot(self, slot: int, action: str, filename: str) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"{self.url}/slots/{slot}?action={action}",
+            json.dumps({"filename": filename}).encode(),
+            {"content-type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except OSError:
+            return {}  # only speed is lost
+
+    def stop(self) -> None:
+        """End the child; safe to call twice."""
+        if self._child.poll() is None:
+            self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe:
+                pipe.close()
+        self._states.cleanup()
+
+    def __enter__(self) -> LocalServer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+def _serve() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("gguf")
+    parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--context", type=int, default=2048)
+    parser.add_argument("--states", default="")
+    args = parser.parse_args()
+    answers = os.dup(1)
+    os.dup2(2, 1)  # whatever the library prints goes to the log, never between the lines for the parent
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = args.gguf
+    params.n_ctx = args.context * args.slots  # the total over the slots
+    params.n_parallel = args.slots
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = cores()
+    params.verbosity = 0
+    params.slot_save_path = args.states
+    params.endpoint_slots = True
+    params.cache_ram_mib = 256  # prompts of other steps, kept outside the slots; the default is 8 GiB
+    params.sampling.min_p = 0.05
+    params.sampling.top_k = 40
+    params.sampling.penalty_repeat = 1.05
+    server = xllamacpp.Server(params)
+    os.write(answers, (json.dumps({"url": server.listening_address}) + "\n").encode())
+    watch = threading.Thread(target=sys.stdin.buffer.read)
+    watch.start()
+    watch.join()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve()

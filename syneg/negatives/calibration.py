@@ -1,0 +1,126 @@
+"""How far an LM can be trusted to judge: before a judge decides anything, it is held against passages with known labels.
+
+    calibrate(labelled_passages(collection, …), Judge(), reader, JudgeConfig())
+      → Calibration(lm="openai/gpt-4o-mini@default", accuracy=.95, kappa=.9, p_value=1e-8, trusted=True,
+                    confusion={"positive": {"yes": 19, "no": 1, "unreadable": 0}, "near": …, "far": …})
+
+Labels come from the collection: its positives, its passages judged not relevant, and where there are none, passages that
+stand far down the query's own ranking ("near": rank 100) or were drawn at random ("far").
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dspy
+
+from syneg.core.config import JudgeConfig
+from syneg.data.collection import Collection
+from syneg.llm.lms import Writer
+from syneg.retrieval.encoder import Encoder, Progress
+from syneg.retrieval.indexes import DenseIndex
+
+from .judging import ask_all
+
+_WORDS = 300  # of a passage that the judge reads
+_NEAR_RANK = 100
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A passage whose relevance is known; `kind` says how."""
+
+    query_id: str
+    query: str
+    passage: str
+    task: str
+    relevant: bool
+    kind: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What an LM said of labelled passages. An unreadable answer counts as wrong; p_value is of a binomial test against
+    always giving the more frequent label; kappa is Cohen's, over the readable answers."""
+
+    lm: str
+    asked: int
+    accuracy: float
+    kappa: float
+    p_value: float
+    trusted: bool
+    confusion: dict[str, dict[str, int]]
+
+    def table(self) -> str:
+        """Confusion by kind of passage, with accuracy and kappa, as text of at most 80 columns."""
+        lines = [f"{'passages':<14}{'said yes':>10}{'said no':>10}{'unreadable':>12}"]
+        lines += [f"{kind:<14}{n['yes']:>10}{n['no']:>10}{n['unreadable']:>12}" for kind, n in self.confusion.items()]
+        trust = "trusted" if self.trusted else "NOT trusted"
+        lines.append(
+            f"accuracy {self.accuracy:.2f}, kappa {self.kappa:.2f}, p {self.p_value:.2g} over {self.asked}: {trust}"
+        )
+        return "\n".join(lines)
+
+
+def calibrate(
+    questions: Sequence[Labelled],
+    judge: dspy.Module,
+    reader: Writer,
+    config: JudgeConfig,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Ask the judge all questions. Raises BackendError when the LM keeps failing."""
+    from scipy.stats import binomtest
+    from sklearn.metrics import cohen_kappa_score
+
+    asked = [(f"judge:{q.query_id}", q.query, q.passage) for q in questions]
+    said = ask_all(asked, judge, reader, [q.task for q in questions], progress)
+    confusion = {q.kind: {"yes": 0, "no": 0, "unreadable": 0} for q in questions}
+    for question, answer in zip(questions, said, strict=True):
+        confusion[question.kind]["unreadable" if answer is None else "yes" if answer[0] else "no"] += 1
+    readable = [(q.relevant, answer[0]) for q, answer in zip(questions, said, strict=True) if answer is not None]
+    right = sum(label == answer for label, answer in readable)
+    n = len(questions)
+    yes = sum(q.relevant for q in questions)
+    labels, answers = zip(*readable, strict=True) if readable else ((), ())
+    # with one label only on both sides kappa is not defined; such a judge has not been tested
+    kappa = float(cohen_kappa_score(labels, answers)) if len(set(labels)) > 1 else 0.0
+    p_value = float(binomtest(right, n, max(yes, n - yes) / n, alternative="greater").pvalue) if 0 < yes < n else 1.0
+    return Calibration(
+        reader.identity, n, right / n, kappa, p_value, kappa >= config.min_kappa and p_value < _LEVEL, confusion
+    )
+
+
+def labelled_passages(
+    collection: Collection, encoder: Encoder, config: JudgeConfig, task: str, seed: int
+) -> list[Labelled]:
+    """`config.sample` passages of train queries, half of them positives. Deterministic for a seed."""
+    pairs = collection.pairs("train")
+    random.Random(f"{seed}:judge").shuffle(pairs)
+    half = min(config.sample // 2, len(pairs))
+    found = [Labelled(p.query_id, p.query, _cut(p.positive), task, True, "positive") for p in pairs[:half]]
+    doc_ids = list(collection.passages)
+    queries = encoder.encode([pair.query for pair in pairs[:half]], "query")
+    ranking = DenseIndex.of(collection.passages, encoder).search(queries, min(len(doc_ids), 2 * _NEAR_RANK))
+    for number, (pair, hits) in enumerate(zip(pairs, ranking, strict=False)):
+        grades = collection.qrels[pair.query_id]
+        judged = sorted(doc_id for doc_id, grade in grades.items() if grade <= 0 and doc_id in collection.passages)
+        unjudged = [doc_id for doc_id, _ in hits if doc_id not in grades]
+        if judged:
+            kind, doc_id = "judged not", random.Random(f"{seed}:{pair.query_id}").choice(judged)
+        elif number % 2 and unjudged:
+            kind, doc_id = "near", unjudged[min(_NEAR_RANK, len(unjudged)) - 1]
+        else:
+            rest = [doc_id for doc_id in doc_ids if doc_id not in grades]
+            if not rest:
+                continue
+            kind, doc_id = "far", random.Random(f"{seed}:{pair.query_id}").choice(rest)
+        found.append(Labelled(pair.query_id, pair.query, _cut(collection.passages[doc_id]), task, False, kind))
+    return found
+
+
+def _cut(text: str) -> str:
+    return " ".join(text.split()[:_WORDS])

@@ -1,0 +1,104 @@
+"""Judging drafts: by the gates that need the encoder, then by a trusted judge.
+
+compare(drafts, …)              → the drafts, with the verdicts of those gates: Draft(…, GateVerdict("over the margin …", .97))
+ask_judge(drafts, judge, …)     → the same, with those of the judge, and what it quotes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import dspy
+
+from syneg.core.config import GatesConfig
+from syneg.core.records import GateVerdict
+from syneg.data.collection import Collection
+from syneg.llm.ledger import task
+from syneg.llm.lms import Writer
+from syneg.retrieval.encoder import Encoder, Progress
+from syneg.retrieval.indexes import DenseIndex
+
+from .gates import ANSWERS, Cosines, encoder_gates
+from .generation import PROGRAM_ERRORS, Draft, in_threads, raise_what_ends_a_run
+from .mining import scores_of
+
+
+def compare(
+    drafts: Sequence[Draft], collection: Collection, encoder: Encoder, gates: GatesConfig, *, judged: bool
+) -> list[Draft]:
+    """Apply the gates that need the encoder to the drafts that passed those on text."""
+    passed = [draft for draft in drafts if draft.verdict.accepted]
+    if not passed:
+        return list(drafts)
+    to_query = scores_of(encoder, [draft.pair for draft in passed], [[draft.negative.text] for draft in passed])
+    vectors = encoder.encode([draft.negative.text for draft in passed], "passage")
+    nearest = [hits[0][0] for hits in DenseIndex.of(collection.passages, encoder).search(vectors, 1)]
+    twins = encoder.encode([collection.passages[doc_id] for doc_id in nearest], "passage")
+    kept: dict[str, list[Any]] = {}
+    verdicts: dict[int, GateVerdict] = {}
+    for row, (draft, (score, positive_score), vector) in enumerate(zip(passed, to_query, vectors, strict=True)):
+        texts = [collection.passages[doc_id] for doc_id in sorted(collection.relevant(draft.pair.query_id))]
+        relevant, twin = encoder.encode(texts, "passage"), twins[row]
+        is_relevant = float((relevant @ twin).max()) > max(gates.positive_cosine, 1e-6)
+        siblings = kept.setdefault(draft.pair.query_id, [])
+        cosines = Cosines(
+            query=float(score[0]), positive_query=positive_score, positive=float((relevant @ vector).max()),
+            relevant=float(twin @ vector) if is_relevant else 0.0,
+            sibling=max((float(other @ vector) for other in siblings), default=0.0),
+        )  # fmt: skip
+        verdict = encoder_gates(cosines, gates, judged=judged)
+        siblings += [vector] if verdict.accepted else []
+        figures = {**draft.verdict.figures, **verdict.figures, "corpus_cosine": round(float(twin @ vector), 4)}
+        verdicts[id(draft)] = replace(verdict, figures=figures)
+    return [replace(draft, verdict=verdicts.get(id(draft), draft.verdict)) for draft in drafts]
+
+
+def ask_judge(
+    drafts: Sequence[Draft], judge: dspy.Module, reader: Writer, definition: str, progress: Progress | None = None
+) -> list[Draft]:
+    """Let a trusted judge read the drafts that passed all else; what it quotes is in the verdict's `evidence`.
+
+    A draft that it gives no readable verdict on is accepted, as the other gates have.
+    """
+    passed = [draft for draft in drafts if draft.verdict.accepted]
+    questions = [(draft.pair.query_id, draft.pair.query, draft.negative.text) for draft in passed]
+    verdicts: dict[int, GateVerdict] = {}
+    for draft, said in zip(passed, ask_all(questions, judge, reader, definition, progress), strict=True):
+        if said is not None and said[0]:
+            verdicts[id(draft)] = replace(draft.verdict, reason=ANSWERS, figure=1.0, threshold=0.0, evidence=said[1])
+    return [replace(draft, verdict=verdicts.get(id(draft), draft.verdict)) for draft in drafts]
+
+
+def ask_all(
+    questions: Sequence[tuple[str, str, str]],
+    judge: dspy.Module,
+    reader: Writer,
+    definition: str | Sequence[str],
+    progress: Progress | None = None,
+) -> list[tuple[bool, str] | None]:
+    """(query_id, query, passage) → (relevant, quoted span), or None where no verdict could be read; in order, in threads.
+
+    `definition` is that of the task, or one for each question. Raises BackendError when the LM keeps failing.
+    """
+
+    def work(place: int) -> tuple[bool, str] | None:
+        query_id, query, passage = questions[place]
+        task_text = definition if isinstance(definition, str) else definition[place]
+        for attempt in range(2):
+            with task(query_id, attempt), dspy.context(lm=reader.lm_for(attempt, 1), adapter=reader.adapter):
+                try:
+                    said = judge(task=task_text, query=query, passage=passage)
+                except PROGRAM_ERRORS as error:
+                    raise_what_ends_a_run(error)
+                    continue
+            return bool(said.relevant), str(said.span)
+        return None
+
+    answers: dict[int, tuple[bool, str] | None] = {}
+    for place, answer in in_threads(work, len(questions), reader.engine.config.concurrency):
+        answers[place] = answer
+        if progress:
+            progress(len(answers), len(questions))
+    return [answers[place] for place in range(len(questions))]

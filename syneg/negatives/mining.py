@@ -1,0 +1,128 @@
+"""Hard negatives out of the corpus: near the query under BM25 or the encoder, and not judged relevant.
+
+    Pair("3", "close a socket", "d3", "Close the socket …")
+      → [MinedNegative("d9", "Shut down one half …", source="dense", rank=2, score=.44), …]    hardest first
+
+Left out: every passage judged relevant to the query (any grade, by id and by normalised text), ranks outside the
+window, and passages that score over `margin` of the positive's score under the encoder (NV-Retriever, arXiv 2407.15831,
+TopK-PercPos: they are often unjudged positives). What was left out, and why, is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from syneg.core.config import MineConfig
+from syneg.core.records import MinedNegative, Pair, normalise
+from syneg.data.collection import Collection
+from syneg.retrieval.encoder import Encoder, Progress
+from syneg.retrieval.indexes import DenseIndex, Hits, LexicalIndex
+
+
+@dataclass
+class Mined:
+    """`negatives[query_id]`, hardest first, sources in turn; `skipped` counts reasons; `short` queries found too few."""
+
+    negatives: dict[str, list[MinedNegative]]
+    skipped: Counter[str] = field(default_factory=Counter)
+    short: int = 0
+
+
+def mine(
+    collection: Collection,
+    pairs: Sequence[Pair],
+    encoder: Encoder,
+    config: MineConfig,
+    progress: Progress | None = None,
+) -> Mined:
+    """Up to `config.per_query` negatives for each pair. Deterministic: nothing is drawn."""
+    queries = encoder.encode([pair.query for pair in pairs], "query")
+    # The window counts ranks of the raw list; relevant passages inside it take places too.
+    lists: dict[str, Hits] = {}
+    if "dense" in config.sources:
+        lists["dense"] = DenseIndex.of(collection.passages, encoder, config.index, progress).search(
+            queries, config.last_rank
+        )
+    if "bm25" in config.sources:
+        lists["bm25"] = LexicalIndex(collection.passages).search([pair.query for pair in pairs], config.last_rank)
+    mined = Mined({})
+    for i, pair in enumerate(pairs):
+        near = list(dict.fromkeys([pair.doc_id, *(doc_id for hits in lists.values() for doc_id, _ in hits[i])]))
+        scores = encoder.encode([collection.passages[doc_id] for doc_id in near], "passage") @ queries[i]
+        cosine = dict(zip(near, scores.tolist(), strict=True))
+        limit = config.margin * cosine[pair.doc_id]
+        judged = _Judged(collection, pair.query_id)
+        ranked = {
+            source: [
+                MinedNegative(
+                    doc_id,
+                    collection.passages[doc_id],
+                    source,
+                    rank,
+                    cosine[doc_id],
+                )
+                for rank, (doc_id, _) in enumerate(hits[i], 1)
+                if rank >= config.first_rank
+            ]
+            for source, hits in lists.items()
+        }
+        found = _choose(ranked, judged, limit, config.per_query, mined.skipped)
+        mined.short += len(found) < config.per_query
+        mined.negatives[pair.query_id] = found
+    return mined
+
+
+class _Judged:
+    """Knows what is relevant to one query, by id and by text; and the query itself, where it stands in the corpus."""
+
+    def __init__(self, collection: Collection, query_id: str) -> None:
+        self.ids = collection.relevant(query_id)
+        self.texts = {normalise(collection.passages[doc_id]) for doc_id in self.ids}
+        self.texts.add(normalise(collection.queries[query_id]))
+
+    def __contains__(self, negative: MinedNegative) -> bool:
+        return negative.doc_id in self.ids or normalise(negative.text) in self.texts
+
+
+def _choose(
+    ranked: dict[str, list[MinedNegative]], judged: _Judged, limit: float, wanted: int, skipped: Counter[str]
+) -> list[MinedNegative]:
+    """Take from the sources in turn, each in rank order, until `wanted` are found."""
+    queues = [iter(found) for found in ranked.values()]
+    chosen: dict[str, MinedNegative] = {}
+    while queues and len(chosen) < wanted:
+        for queue in list(queues):
+            for negative in queue:
+                if negative.doc_id in chosen:
+                    continue
+                if negative in judged:
+                    skipped["judged relevant"] += 1
+                elif negative.score > limit:
+                    skipped["over the margin of the positive"] += 1
+                else:
+                    chosen[negative.doc_id] = negative
+                    break
+            else:
+                queues.remove(queue)
+            if len(chosen) == wanted:
+                break
+    return list(chosen.values())
+
+
+def scores_of(
+    encoder: Encoder, pairs: Sequence[Pair], texts: Sequence[Sequence[str]]
+) -> list[tuple[np.ndarray, float]]:
+    """For each pair the cosines of its texts to its query, and that of its positive."""
+    queries = encoder.encode([pair.query for pair in pairs], "query")
+    positives = encoder.encode([pair.positive for pair in pairs], "passage")
+    flat = encoder.encode([text for group in texts for text in group], "passage")
+    ends = np.cumsum([len(group) for group in texts])
+    groups = np.split(flat, ends[:-1]) if len(texts) else []
+    return [
+        (group @ query if len(group) else np.zeros(0, np.float32), float(query @ positive))
+        for query, positive, group in zip(queries, positives, groups, strict=True)
+    ]

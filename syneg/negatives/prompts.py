@@ -1,0 +1,108 @@
+"""Exactly what a program sends, as text, without calling an LM: `syneg-dspy prompts PROGRAM`.
+
+    sent("neighbour_topic", LMConfig(), EXAMPLE) → ["--- call 1 of neighbour_topic …\\nsystem: Given a query …\\nuser: …", …]
+
+The program runs as it does in a run, under the same adapter, over an engine that keeps each request and answers it with
+placeholders such as ‹topic›, laid out by the adapter itself. So later steps show where the answers of earlier ones go.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+import dspy
+from dspy.lm15 import Request, Response, response_from_openai_chat
+from pydantic import BaseModel
+
+from syneg.core.config import Config
+from syneg.core.records import MinedNegative
+from syneg.data.tasks import task_for
+from syneg.llm.lms import ADAPTERS, adapter_for, capabilities_of, plain_request
+from syneg.programs import AttributeSpace, load_program
+
+EXAMPLE: dict[str, Any] = {
+    "query": "how do bees find their way back to the hive",
+    "positive": "Bees fly home by the angle of the sun and by landmarks that they learn on their first flights.",
+    "candidates": (
+        MinedNegative("d9", "Bees tell the others by a dance how far a field of flowers is.", "dense", 3, 0.5),
+    ),
+}
+
+
+class _Recorder:
+    """A DSPy engine that keeps requests and answers with placeholders, in the layout of the adapter in use."""
+
+    def __init__(self, config: Config) -> None:
+        self.requests: list[Request] = []
+        self.signature: type[dspy.Signature] = dspy.Signature
+        self.adapter: dspy.Adapter | None = None
+        self.supports_response_schema, self.supported_params = capabilities_of(config.lm)
+
+    def complete(self, request: Request) -> Response:
+        self.requests.append(request)
+        assert self.adapter is not None
+        fields = self.signature.output_fields
+        answer = self.adapter.format_assistant_message_content(
+            self.signature, {name: _placeholder(name, info.annotation) for name, info in fields.items()}
+        )
+        return response_from_openai_chat(
+            {"choices": [{"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}]}, model="none"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Recorder:
+        return self
+
+
+def sent(name: str, config: Config, example: Mapping[str, Any] = EXAMPLE) -> list[str]:
+    """What the program sends for one pair, a text for each call. Raises ConfigError as `load_program` does."""
+    program = load_program(name)
+    task = task_for(config)
+    space = AttributeSpace(task.domains, task.difficulties, task.lengths, task.kinds)
+    attributes = [space.sample(seed=config.seed, place=0, sibling=i) for i in range(config.generate.per_pair)]
+    requests = record(program, config, {**example, "task": task.definition, "attributes": attributes})
+    return [f"--- call {number} of {name}\n{as_text(request)}" for number, request in enumerate(requests, 1)]
+
+
+def record(program: dspy.Module, config: Config, inputs: Mapping[str, Any]) -> list[Request]:
+    """The requests of one call of `program`, in order."""
+    engine = _Recorder(config)
+    base = ADAPTERS[adapter_for(config.lm)]
+
+    def call(self: dspy.Adapter, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
+        engine.signature, engine.adapter = signature, self
+        return base.__call__(self, lm, lm_kwargs, signature, demos, inputs)
+
+    adapter = types.new_class(base.__name__, (base,), exec_body=lambda body: body.update(__call__=call))()
+    lm = dspy.LM(
+        "openai/none", engine=engine, cache=False, temperature=config.lm.temperature, max_tokens=config.lm.max_tokens
+    )
+    with dspy.context(lm=lm, adapter=adapter):
+        program(**inputs)
+    return engine.requests
+
+
+def as_text(request: Request) -> str:
+    """A request as it is read: system text, turns, and the JSON schema that the answer is held to, if any."""
+    plain = plain_request(request)
+    lines = [f"[system]\n{plain['system']}"] if plain["system"] else []
+    lines += [f"[{role}]\n{text}" for role, text in plain["messages"]]
+    form = plain["config"].get("response_format")
+    if form:
+        lines.append(f"[response format]\n{json.dumps(form, default=str, ensure_ascii=False, sort_keys=True)}")
+    return "\n\n".join(lines) + "\n"
+
+
+def _placeholder(name: str, annotation: Any) -> Any:
+    """A value of a type that shows where an answer goes."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)[0]
+    if get_origin(annotation) is list:
+        return [_placeholder(f"{name} {i}", get_args(annotation)[0]) for i in (1, 2, 3)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {key: _placeholder(key, info.annotation) for key, info in annotation.model_fields.items()}
+    if annotation in (bool, int, float):
+        return annotation(1)
+    return f"‹{name}›"

@@ -1,0 +1,116 @@
+"""How strong an LM is as a writer of negatives, measured: `auto` settings go by this, never by the name of a model.
+
+    strength(writer) → Strength(lm="local/qwen2.5-coder-1.5b@cc32…", written=8, passed=4,
+                                faults={"copies": 2, "answers": 2}).strong → False
+
+The test: for eight fixed queries with a relevant passage in sight, `multi_attribute` writes a negative. It passes when it
+is there, is no stub, copies little, and does not hold the words that the answer cannot do without. That is what a small
+model fails at and what decides whether a program may show it the positive. Eight calls, once for each LM; the result is
+kept in the cache.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dspy
+
+from syneg.core.records import copied_share, fingerprint, normalise
+from syneg.core.storage import cache_home, read_json, write_json
+from syneg.data.tasks import KINDS, TASKS
+from syneg.llm.ledger import task
+from syneg.llm.lms import Writer
+from syneg.programs import MultiAttribute
+from syneg.retrieval.encoder import Progress
+
+from .generation import PROGRAM_ERRORS, in_threads, usable_error
+
+_STRONG_SHARE = 0.85
+_COPIED = 0.15
+_QA, _CLAIM, _SAME, _DOCS = (
+    TASKS[name].definition
+    for name in ("question answering", "claim verification", "duplicate questions", "documentation search")
+)
+# (task, domain, query, positive, what no passage can say without answering)
+_TEST = (
+    (_QA, "baking", "why does sourdough bread taste sour", "In a sourdough starter, bacteria live beside the yeast and make "
+     "lactic and acetic acid from the sugars of the flour; these acids give the loaf its tang.", r"acid|bacteri"),
+    (_QA, "bicycles", "how tight should a bicycle chain be", "Press the chain halfway between the sprockets: it should give about "
+     "one centimetre up and down. Tighter, and it wears the bearings.", r"centimet|\bcm\b|inch|halfway|tight"),
+    (_CLAIM, "botany", "Shade makes ferns grow taller.", "Over two summers, ferns under shade cloth reached 41 cm on average and "
+     "those in full sun 40 cm; the difference was not significant.", r"\btall|height"),
+    (_CLAIM, "shipbuilding", "Old wooden boats last longer in salt water than in fresh water.", "Of 212 hulls surveyed, planks kept "
+     "in the sea showed rot after 31 years, those kept on lakes after 19; salt seems to hold back the fungus.",
+     r"\brot|decay|fung|last(s|ed)? longer|longer li"),
+    (_SAME, "laundry", "How do I get red wine out of a white shirt?", "What removes a red wine stain from white cotton?",
+     r"wine.*(stain|out of|remov|shirt)|(stain|remov).*wine"),
+    (_SAME, "pets", "Can I keep a cat in a small flat?", "Is a tiny apartment enough room for a cat?",
+     r"(flat|apartment|studio).*\bcat|\bcat.*(flat|apartment|studio)"),
+    (_DOCS, "text tools", "Return the number of lines of a file.", "Opens the file at `path` and counts newline characters. A last "
+     "line without one counts too. Raises FileMissing when there is no file.", r"count|number of lines|how many lines"),
+    (_DOCS, "library software", "Sort the books of a shelf by height.", "Moves the books so that the tallest stands at the left. "
+     "Books of the same height keep their order. The shelf must not be locked.", r"\bsort|tallest|height|\border"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Strength:
+    """What the test gave; `faults` counts why negatives did not pass."""
+
+    lm: str
+    written: int
+    passed: int
+    faults: dict[str, int]
+
+    @property
+    def strong(self) -> bool:
+        """Whether the LM may see the positive while it writes, and is worth asking as a judge."""
+        return self.passed >= _STRONG_SHARE * self.written
+
+
+def strength(writer: Writer, progress: Progress | None = None) -> Strength:
+    """Test an LM, or take the result of its last test. Raises BackendError when it cannot be called."""
+    program = MultiAttribute()
+    key = fingerprint(writer.identity, _TEST, program.dump_state(), type(writer.adapter).__name__)
+    path = cache_home() / "strength" / f"{key}.json"
+    kept: dict[str, Any] | None = read_json(path)
+    if kept is None:
+        found: list[str] = []
+        for _, fault in in_threads(
+            lambda place: _fault(program, writer, place), len(_TEST), writer.engine.config.concurrency
+        ):
+            found.append(fault)
+            if progress:
+                progress(len(found), len(_TEST))
+        faults = Counter(fault for fault in found if fault)
+        kept = asdict(Strength(writer.identity, len(_TEST), len(_TEST) - faults.total(), dict(faults)))
+        write_json(path, kept)
+    return Strength(**kept)
+
+
+def _fault(program: dspy.Module, writer: Writer, place: int) -> str:
+    """What is wrong with the negative for one item of the test; "" when nothing is."""
+    definition, domain, query, positive, answer = _TEST[place]
+    wanted = {
+        "domain": domain,
+        "difficulty": "written for everyone",
+        "length": "about as long as the positive",
+        "kind": KINDS[place % 2],
+    }
+    with task(f"strength-{place}") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
+        try:
+            negatives = program(query=query, positive=positive, task=definition, attributes=[wanted]).negatives
+        except PROGRAM_ERRORS as error:
+            usable_error(error, answered=bool(current.calls))
+            return "unreadable"
+    if not negatives:
+        return "unreadable"
+    text = normalise(negatives[0].text)
+    if len(text.split()) < min(6, len(positive.split()) / 3):
+        return "too short"
+    if copied_share(text, normalise(positive)) > _COPIED or normalise(query) in text:
+        return "copies"
+    return "answers" if re.search(answer, negatives[0].text, re.IGNORECASE) else ""

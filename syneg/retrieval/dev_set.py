@@ -1,0 +1,77 @@
+"""The dev score of training: nDCG@10 of the dev queries over a small corpus, which is quick to embed.
+
+    dev_set(encoder, collection, size=1000, seed=0) → DevSet(queries={…129}, passages={…1000}, qrels={…})
+    DevScore(dev, encoder)(model) → {"dev_ndcg@10": .683}
+
+The corpus is what is relevant to the dev queries, what the untuned encoder finds for them, and other passages by seed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.evaluation import SentenceEvaluator
+
+from syneg.data.collection import Collection
+
+from .encoder import Encoder
+from .indexes import DenseIndex
+from .metrics import MAIN_METRIC, evaluate, mean
+
+_NEIGHBOURS = 20
+DEV_METRIC = f"dev_{MAIN_METRIC}"
+
+
+@dataclass(frozen=True)
+class DevSet:
+    """Texts by id and `qrels[query_id][doc_id]`."""
+
+    queries: dict[str, str]
+    passages: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+
+
+def dev_set(
+    encoder: Encoder, collection: Collection, size: int, seed: int, query_ids: Sequence[str] | None = None
+) -> DevSet:
+    """The dev queries (or `query_ids`) with `size` passages, or with all that are relevant where those are more."""
+    chosen_ids = collection.splits["dev"] if query_ids is None else query_ids
+    queries = {query_id: collection.queries[query_id] for query_id in chosen_ids}
+    doc_ids = list(collection.passages)
+    index = DenseIndex.of(collection.passages, encoder)
+    found = index.search(encoder.encode(list(queries.values()), "query"), _NEIGHBOURS)
+    chosen = {doc_id: None for query_id in queries for doc_id in sorted(collection.relevant(query_id))}
+    by_rank = [hits[rank][0] for rank in range(_NEIGHBOURS) for hits in found if rank < len(hits)]
+    others = random.Random(seed).sample(doc_ids, len(doc_ids))
+    for doc_id in (*by_rank, *others):
+        if len(chosen) >= size:
+            break
+        chosen[doc_id] = None
+    return DevSet(queries, {d: collection.passages[d] for d in chosen}, {q: collection.qrels[q] for q in queries})
+
+
+class DevScore(SentenceEvaluator):
+    """A DevSet as sentence-transformers' trainer wants it; the higher the better."""
+
+    def __init__(self, dev: DevSet, encoder: Encoder) -> None:
+        super().__init__()
+        self.primary_metric = MAIN_METRIC
+        self._dev, self._encoder = dev, encoder
+
+    def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
+        queries = self._embed(model, list(self._dev.queries.values()), self._encoder.prompts["query"])
+        passages = self._embed(model, list(self._dev.passages.values()), self._encoder.prompts["passage"])
+        hits = DenseIndex(list(self._dev.passages), passages).search(queries, 10)
+        ranking = {query_id: dict(found) for query_id, found in zip(self._dev.queries, hits, strict=True)}
+        return {DEV_METRIC: mean(evaluate(self._dev.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC])}
+
+    def _embed(self, model: SentenceTransformer, texts: list[str], prompt: str) -> np.ndarray:
+        with self._encoder.autocast():
+            vectors = model.encode(texts, prompt=prompt or None, batch_size=self._encoder.config.batch_size,
+                                   normalize_embeddings=True, show_progress_bar=False)  # fmt: skip
+        return np.asarray(vectors, dtype=np.float32)

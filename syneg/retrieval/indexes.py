@@ -1,0 +1,198 @@
+"""Two retrievers over one corpus: dense search (faiss) and BM25 (bm25s, Lù 2024, arXiv 2407.03618).
+
+    DenseIndex.of(passages, encoder).search(query_embeddings, 100) → [[("d7", .61), ("d3", .58), …], …]
+    LexicalIndex(passages).search(["close a socket"], 50)          → [[("d3", 9.4), …]]
+
+Dense search is exact unless a factory string says otherwise. The index is filled block by block from the embedding store, so that the
+embeddings of a corpus are in memory once: as float32 in a small one, as float16 (as they are stored) from `EXACT` passages on. BM25 leaves
+out passages that share no word with the query.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from syneg.core.errors import ConfigError
+
+EXACT = 200_000
+_BLOCK = 65_536  # passages; also the sample that an index is trained on
+_PROBED = 16  # a query looks into one in so many cells of an IVF index
+Hits = list[list[tuple[str, float]]]
+
+# Fox's and van Rijsbergen's lists agree on these; kept short so that no topic word is lost.
+_STOP = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "but",
+        "by",
+        "for",
+        "from",
+        "has",
+        "have",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "such",
+        "that",
+        "the",
+        "their",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "was",
+        "were",
+        "will",
+        "with",
+        "which",
+        "what",
+        "who",
+        "how",
+        "when",
+        "where",
+        "why",
+        "do",
+        "does",
+        "can",
+    ]
+)
+
+
+class Encodes(Protocol):
+    """What an index needs of an encoder."""
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        role: Literal["query", "passage"],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray: ...
+
+
+class DenseIndex:
+    """Inner product over rows of length 1, so scores are cosines. `factory` is one of faiss's, as "IVF1024,SQfp16"; `auto` is
+    "Flat", and "SQfp16" from `EXACT` passages on.
+
+    Raises ConfigError for a factory string that faiss does not know.
+    """
+
+    def __init__(
+        self, doc_ids: Sequence[str], blocks: np.ndarray | Iterable[np.ndarray], factory: str = "auto"
+    ) -> None:
+        self.doc_ids = list(doc_ids)
+        self._index: Any = None
+        if factory == "auto":
+            factory = "Flat" if len(self.doc_ids) < EXACT else "SQfp16"
+        for block in [blocks] if isinstance(blocks, np.ndarray) else blocks:
+            rows = np.ascontiguousarray(block, dtype=np.float32)
+            if self._index is None:
+                self._index = _index(factory, rows)
+            self._index.add(rows)
+
+    @classmethod
+    def of(
+        cls,
+        passages: Mapping[str, str],
+        encoder: Encodes,
+        factory: str = "auto",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> DenseIndex:
+        """The index of a corpus; every block is encoded, or read from the store, when its turn comes."""
+        texts = list(passages.values())
+
+        def block(start: int) -> np.ndarray:
+            def say(done: int, _: int) -> None:
+                if progress:
+                    progress(start + done, len(texts))
+
+            return encoder.encode(texts[start : start + _BLOCK], "passage", say)
+
+        return cls(list(passages), (block(start) for start in range(0, len(texts), _BLOCK)), factory)
+
+    def search(self, vectors: np.ndarray, depth: int) -> Hits:
+        """The `depth` best passages of each query, best first, as (doc_id, cosine)."""
+        if not len(vectors):
+            return []
+        scores, places = self._index.search(
+            np.ascontiguousarray(vectors, dtype=np.float32), min(depth, len(self.doc_ids))
+        )
+        return [
+            [(self.doc_ids[p], float(s)) for p, s in zip(row_p, row_s, strict=True) if p >= 0]
+            for row_p, row_s in zip(places, scores, strict=True)
+        ]
+
+
+def _index(factory: str, sample: np.ndarray) -> Any:
+    """An empty index, trained on `sample` where its kind has to be."""
+    import faiss
+
+    try:
+        index: Any = faiss.index_factory(sample.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"mine.index {factory!r}: faiss knows no such index", todo="Flat, SQfp16, IVF1024,SQfp16 or HNSW32 are some"
+        ) from error
+    try:
+        index.train(sample)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"mine.index {factory!r} cannot be trained on {len(sample)} passages", todo="use a smaller one, or Flat"
+        ) from error
+    if hasattr(index, "nprobe"):
+        index.nprobe = max(1, index.nlist // _PROBED)
+    return index
+
+
+class LexicalIndex:
+    """BM25 over words of two letters and more, folded to lower case."""
+
+    def __init__(self, passages: dict[str, str]) -> None:
+        import bm25s
+
+        self.doc_ids = list(passages)
+        self._index = bm25s.BM25()
+        words: dict[str, int] = {}
+        # numbers in place of words: one object for each word of the language, not for each of the corpus
+        ids = [[words.setdefault(word, len(words)) for word in _words(text)] for text in passages.values()]
+        if not words:  # bm25s needs one word in the corpus
+            words, ids[0] = {"\0": 0}, [0]
+        self._index.index((ids, words), show_progress=False)
+
+    def search(self, queries: Sequence[str], depth: int) -> Hits:
+        """The `depth` best passages of each query, best first, as (doc_id, BM25); only those with a shared word."""
+        if not queries:
+            return []
+        # an empty query would be refused; no passage holds this word
+        words = [_words(query) or ["\0"] for query in queries]
+        places, scores = self._index.retrieve(words, k=min(depth, len(self.doc_ids)), show_progress=False, n_threads=1)
+        return [
+            sorted(
+                ((self.doc_ids[int(p)], float(s)) for p, s in zip(row_p, row_s, strict=True) if s > 0),
+                key=lambda hit: (-hit[1], hit[0]),
+            )
+            for row_p, row_s in zip(places, scores, strict=True)
+        ]
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.findall(r"\w\w+", text.casefold()) if word not in _STOP]

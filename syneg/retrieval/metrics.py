@@ -1,0 +1,151 @@
+"""ranx, and nothing else of the package touches it: nDCG@10, MRR@10 and recall@100 per query, and paired tests.
+
+    evaluate({"q1": {"d3": 1}}, {"q1": {"d3": .9, "d1": .4}}) → {"ndcg@10": {"q1": 1.0}, "mrr@10": {"q1": 1.0}, …}
+
+ranx computes in numba with a threading layer that aborts the whole process when two Python threads call it, so there is
+one call at a time, under a lock. Ties are broken by doc_id before ranx sees a run, since it goes by insertion order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+METRICS = ("ndcg@10", "mrr@10", "recall@100")
+MAIN_METRIC = METRICS[0]
+
+Ranking = Mapping[str, Mapping[str, float]]
+PerQuery = dict[str, dict[str, float]]
+
+_lock = threading.Lock()
+
+
+def evaluate(qrels: Mapping[str, Mapping[str, int]], ranking: Ranking, metrics: Sequence[str] = METRICS) -> PerQuery:
+    """Per-query values, metric → query_id → value, over the queries of `ranking`.
+
+    A query for which nothing was found counts 0. Grades of 0 and below are not relevant.
+    """
+    import ranx
+
+    ids = sorted(ranking)
+    values: PerQuery = {metric: dict.fromkeys(ids, 0.0) for metric in metrics}
+    found = [query_id for query_id in ids if ranking[query_id]]
+    if not found:
+        return values
+    with _lock:
+        judged, (run,) = _for_ranx(qrels, [ranking], found)
+        scores = ranx.evaluate(judged, run, list(metrics), return_mean=False)
+    if len(metrics) == 1:
+        scores = {metrics[0]: scores}
+    for metric in metrics:  # in the order of the queries of the run, which is that of `found`
+        values[metric].update(zip(found, (float(v) for v in np.atleast_1d(scores[metric])), strict=True))
+    return values
+
+
+def _for_ranx(
+    qrels: Mapping[str, Mapping[str, int]],
+    rankings: Sequence[Ranking],
+    queries: Sequence[str],
+    names: Sequence[str] = ("run",),
+) -> tuple[Any, list[Any]]:
+    """Qrels and Runs under ids of one width: numba compiles ranx anew (10 s) for every length of the longest id."""
+    import ranx
+
+    docs = sorted({d for r in rankings for q in queries for d in r[q]} | {d for q in queries for d in qrels[q]})
+    short = {doc_id: f"{place:09d}" for place, doc_id in enumerate(docs)}
+    judged = {f"{i:09d}": {short[d]: int(g) for d, g in qrels[q].items() if g > 0} for i, q in enumerate(queries)}
+    runs = [
+        ranx.Run(
+            {f"{i:09d}": {short[d]: s for d, s in tie_broken(r[q]).items()} for i, q in enumerate(queries)},
+            name=name,
+        )
+        for r, name in zip(rankings, names, strict=True)
+    ]
+    return ranx.Qrels(judged), runs
+
+
+def mean(values: Mapping[str, float]) -> float:
+    """Mean over queries; 0 for none."""
+    return float(np.mean(list(values.values()))) if values else 0.0
+
+
+def compare(
+    qrels: Mapping[str, Mapping[str, int]], runs: Mapping[str, Ranking], metric: str = MAIN_METRIC
+) -> dict[tuple[str, str], float]:
+    """Two-sided paired Student's t-test over queries by `ranx.compare`: (arm, arm) → p-value, uncorrected."""
+    import ranx
+
+    names = list(runs)
+    queries = sorted(set.intersection(*(set(r) for r in runs.values())))
+    with _lock:
+        judged, compared = _for_ranx(qrels, list(runs.values()), queries, names)
+        report: Any = ranx.compare(qrels=judged, runs=compared, metrics=[metric], stat_test="student", max_p=0.05)
+    found = report.to_dict()
+    return {
+        (a, b): float(np.nan_to_num(found[a]["comparisons"][b][metric], nan=1.0))
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+    }
+
+
+def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
+    """Holm's step-down correction for several comparisons (Holm 1979): adjusted p-values.
+
+    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    {'a': 0.03, 'c': 0.06, 'b': 0.06}
+    """
+    adjusted: dict[Any, float] = {}
+    highest = 0.0
+    for place, (key, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        highest = max(highest, min(1.0, p * (len(p_values) - place)))
+        adjusted[key] = highest
+    return adjusted
+
+
+def bootstrap(values: Sequence[float], *, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
+    """95 % interval of a mean by the percentile bootstrap (Efron 1979); values are one per query."""
+    found = np.asarray(values, float)
+    means = found[np.random.default_rng(seed).integers(0, len(found), (draws, len(found)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of a mean by Student's t; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    centre = float(np.mean(values))
+    return centre - half, centre + half
+
+
+def tie_broken(scores: Mapping[str, float]) -> dict[str, float]:
+    """Order by score, then doc_id, and make equal scores differ in that order, so that every reader agrees."""
+    ordered = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    result: dict[str, float] = {}
+    last = np.inf
+    for doc_id, score in ordered:
+        last = min(float(score), float(np.nextafter(last, -np.inf)))
+        result[doc_id] = last
+    return result
+
+
+def write_trec(path: Path, ranking: Ranking, tag: str) -> None:
+    """A TREC run file: query_id Q0 doc_id rank score tag."""
+    from syneg.core.storage import write_text
+
+    lines = []
+    for query_id in sorted(ranking):
+        for rank, (doc_id, score) in enumerate(tie_broken(ranking[query_id]).items(), 1):
+            lines.append(f"{_word(query_id)} Q0 {_word(doc_id)} {rank} {score!r} {tag}\n")
+    write_text(path, "".join(lines))
+
+
+def _word(key: str) -> str:
+    return "_".join(key.split())

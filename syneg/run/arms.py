@@ -1,0 +1,90 @@
+"""The arms of a verdict: a way to fill instances, and settings that only this arm has.
+
+    arm("hybrid@ratio=0.7@temperature=0.02", config) → Arm(name="hybrid@ratio=0.7@…", kind="hybrid", config with both set)
+
+`kind` is one of sampling.ARMS. After it come settings of [mix] and [train] by their bare names, and `program`, so that any
+program and ratio can stand beside the others: all arms share what is the same between them. `seeds=3` are the first three.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from syneg.core.config import Config, MixConfig, TrainConfig
+from syneg.core.errors import ConfigError, collected
+from syneg.core.settings import build_config, nearest, read_value
+from syneg.training.sampling import ARMS, Filling
+
+_SHARED = ("pairs", "arms", "dev_passages")
+_FIELDS = {"mix": tuple(MixConfig.model_fields), "train": tuple(TrainConfig.model_fields)}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """`config` is that of the run with the arm's own settings."""
+
+    name: str
+    kind: str
+    config: Config
+
+    @property
+    def filling(self) -> Filling:
+        return ARMS[self.kind]
+
+    @property
+    def wants_synthetic(self) -> bool:
+        return self.filling.synthetic and self.config.mix.ratio > 0
+
+    def file_name(self, seed: int) -> str:
+        """A name for files: that of the arm in safe letters, and the seed."""
+        return f"{re.sub(r'[^A-Za-z0-9@=._-]', '-', self.name)}-{seed}"
+
+
+def arm(text: str, config: Config) -> Arm:
+    """Raises ConfigError with what is wrong and what is known."""
+    kind, *settings = text.split("@")
+    if kind not in ARMS:
+        raise ConfigError(f"unknown arm {kind!r}", todo=nearest(kind, ARMS))
+    known = {key: section for section, fields in _FIELDS.items() for key in fields if key not in _SHARED}
+    known["program"] = "generate"
+    tree = config.model_dump()
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not sign or key not in known:
+            raise ConfigError(f"arm {text!r}: unknown setting {key!r}", todo=nearest(key, known))
+        tree[known[key]][key] = range(int(value)) if key == "seeds" and value.isdigit() else read_value(value)
+    return Arm(text, kind, build_config(tree, where=f"arm {text!r}"))
+
+
+def arms(config: Config) -> list[Arm]:
+    """The arms of `train.arms`; raises ConfigError with every problem."""
+    found, problems = [], []
+    for text in dict.fromkeys(config.train.arms):
+        try:
+            found.append(arm(text, config))
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(problems[0] if len(problems) == 1 else collected(f"{len(problems)} wrong arms", problems))
+    return found
+
+
+def ablation(name: str) -> tuple[str, ...]:
+    """The arms of an ablation, as text; raises ConfigError for an unknown one."""
+    if name not in ABLATIONS:
+        raise ConfigError(f"unknown ablation {name!r}", todo=nearest(name, ABLATIONS))
+    return tuple(ABLATIONS[name])
+
+
+# What `syneg-dspy ablate NAME` compares; the figures are those of the paper's tables.
+ABLATIONS: dict[str, Sequence[str]] = {
+    "ratio": ("mined", *(f"hybrid@ratio={r}" for r in (0.2, 0.5, 0.7, 1.0, 1.7, 2.7))),
+    "temperature": tuple(f"{kind}@temperature={t}" for t in (0.005, 0.01, 0.02, 0.05, 0.1) for kind in ("mined", "hybrid")),
+    "program": ("mined", *(f"hybrid@program={p}" for p in ("single_prompt", "multi_attribute", "no_reflection",
+                                                            "no_attributes", "reflective", "neighbour_rewrite"))),
+    "loss": ("mined", "hybrid", "hybrid@regulariser=0.1", "hybrid@distil=0.5", "hybrid@guide=0.95", "hybrid@weight=0.3",
+             "hybrid@confidence=true", "hybrid@curriculum=true"),
+    "mix": ("mined", "synthetic", "dataset-mix", "hybrid"),
+}  # fmt: skip

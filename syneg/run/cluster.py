@@ -1,0 +1,226 @@
+"""LM calls and embeddings on Ray: the same run, with its two costly steps made by workers on other machines.
+
+    syneg-dspy run --executor ray --ray-address auto
+
+    cluster = Cluster(ExecutorConfig(use="ray", workers=2))
+    endpoint, config = cluster.lm(LMConfig(model="local/qwen2.5-coder-1.5b"))     a server on each worker
+    cluster.embedded(chunks, "passage", encoder)                                  → (chunk, vectors), as they come
+
+A worker answers single requests and embeds single chunks: it keeps nothing. Ledger, budget, flow and embedding store stay with
+the run, which names each unit by a hash of its content; so a worker that dies costs the units that it had under way, which
+another makes again, and a run that is killed goes on from the ledger as it does without Ray. An encoder is loaded by name
+on each node and has to compute what the run's own does (weights, precision): its fingerprint is compared.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dspy.lm15
+import numpy as np
+
+from syneg.core.config import EncoderConfig, ExecutorConfig, LMConfig
+from syneg.core.errors import BackendError, one_line
+from syneg.retrieval.encoder import Encoder, Role
+
+_RESTARTS = 4  # of a worker; what it had under way is made again each time
+_SHARE = 0.01  # of a core, by which Ray counts; with none it would not keep to the node
+_AHEAD = 2  # chunks that wait at each worker, so that it never does
+
+
+class Cluster:
+    """A Ray cluster that is there, or one on this machine. Raises BackendError without Ray, or where it cannot be reached."""
+
+    def __init__(self, config: ExecutorConfig) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise BackendError("Ray is not installed", todo="pip install 'syneg-dspy[ray]'") from error
+        self._ray, self._joined = ray, ray.is_initialized()
+        if not self._joined:
+            try:
+                _knock(config.address)
+                ray.init(
+                    address=config.address or "local", logging_level=logging.ERROR, log_to_driver=False, include_dashboard=None if config.address else False,
+                    runtime_env={"env_vars": _environment()},
+                )  # fmt: skip
+            except (OSError, RuntimeError, ValueError) as error:
+                raise BackendError(
+                    f"no Ray cluster at {config.address!r}: {str(error).splitlines()[0]}",
+                    todo="start one with ray start --head, or leave out --ray-address",
+                ) from error
+        self._nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        self.workers = config.workers or len(self._nodes)
+        self._embedders: list[Any] = []
+
+    def lm(self, config: LMConfig) -> tuple[RemoteEndpoint, LMConfig]:
+        """The LM of `config` on every worker, and the settings with which it is to be asked: as many calls at once as all of
+        them take together."""
+        actors = self._started(_LMWorker, config.concurrency, config.model_dump())
+        endpoint = RemoteEndpoint(self._ray, actors, config.concurrency)
+        return endpoint, config.model_copy(update={"concurrency": config.concurrency * self.workers})
+
+    def embedded(
+        self, chunks: Iterable[list[str]], role: Role, encoder: Encoder
+    ) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Each chunk with its embeddings (n, dim) float32, in the order in which they come. Raises BackendError where a worker's
+        encoder is another one."""
+        under_way: dict[Any, tuple[list[str], int]] = {}
+        for chunk in chunks:
+            if not self._embedders:
+                self._embedders = self._started(_Embedder, 1, encoder.config.model_dump())
+            if len(under_way) == _AHEAD * self.workers:
+                yield self._next(under_way, encoder)
+            load = [sum(place == i for _, place in under_way.values()) for i in range(self.workers)]
+            least = load.index(min(load))
+            under_way[self._embedders[least].embed.remote(chunk, role)] = chunk, least
+        while under_way:
+            yield self._next(under_way, encoder)
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        if not self._joined:
+            self._ray.shutdown()
+
+    def _next(self, under_way: dict[Any, tuple[list[str], int]], encoder: Encoder) -> tuple[list[str], np.ndarray]:
+        ready, _ = self._ray.wait(list(under_way), num_returns=1)
+        chunk, _ = under_way.pop(ready[0])
+        fingerprint, vectors = got(self._ray, ready[0])
+        if fingerprint != encoder.fingerprint:
+            raise BackendError(
+                f"a worker's encoder {encoder.name!r} is not the run's: other weights, or another precision",
+                todo="give the encoder by a name that means the same on every node, and encoder.precision=fp32",
+            )
+        return chunk, vectors.astype(np.float32)
+
+    def _started(self, kind: type, at_once: int, settings: dict[str, Any]) -> list[Any]:
+        """The workers of one kind, node after node; where its node dies a worker starts again on another."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
+        remote: Any = self._ray.remote(kind)
+        found = []
+        for number in range(self.workers):
+            node = On(self._nodes[number % len(self._nodes)], soft=True)
+            found.append(
+                remote.options(
+                    num_cpus=_SHARE,
+                    max_concurrency=at_once,
+                    max_restarts=_RESTARTS,
+                    max_task_retries=-1,
+                    scheduling_strategy=node,
+                ).remote(settings)
+            )
+        return found
+
+
+class RemoteEndpoint:
+    """The workers of one LM as one endpoint: a request goes to one that has a place free. Safe for threads."""
+
+    def __init__(self, ray: Any, actors: list[Any], width: int) -> None:
+        self._ray, self._actors = ray, actors
+        self._free: queue.Queue[Any] = queue.Queue()
+        for _ in range(width):
+            for actor in actors:
+                self._free.put(actor)
+
+    def complete(self, request: dspy.lm15.Request) -> dspy.lm15.Response:
+        """What an endpoint here would give or raise."""
+        actor = self._free.get()
+        try:
+            response, failure = got(self._ray, actor.complete.remote(request))
+        finally:
+            self._free.put(actor)
+        if failure is not None:
+            raise failure.error()
+        return response
+
+    def close(self) -> None:
+        """End the workers, and with them their servers."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An LM15Error, as it can travel."""
+
+    kind: str
+    message: str
+    status: int | None
+    retry_after: float | None
+
+    @classmethod
+    def of(cls, error: dspy.lm15.LM15Error) -> Failure:
+        found = {name: getattr(error, name, None) for name in ("status", "retry_after")}
+        return cls(type(error).__name__, str(getattr(error, "message", error)).split("\n\n  To fix:")[0], **found)
+
+    def error(self) -> dspy.lm15.LM15Error:
+        """The error again, of the same class."""
+        kind = getattr(dspy.lm15, self.kind, dspy.lm15.ProviderError)
+        known = (
+            {"status": self.status, "retry_after": self.retry_after}
+            if issubclass(kind, dspy.lm15.ProviderError)
+            else {}
+        )
+        found: dspy.lm15.LM15Error = kind(self.message, **known)
+        return found
+
+
+class _LMWorker:
+    """On a node: an endpoint of its own."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        from syneg.llm.endpoints import Endpoint
+        from syneg.llm.lms import gguf_of
+
+        config = LMConfig(**settings)
+        self._endpoint = Endpoint(config, gguf_of(config.model) if config.model.startswith("local/") else None)
+
+    def complete(self, request: dspy.lm15.Request) -> tuple[dspy.lm15.Response | None, Failure | None]:
+        try:
+            return self._endpoint.complete(request), None
+        except dspy.lm15.LM15Error as error:
+            return None, Failure.of(error)
+
+
+class _Embedder:
+    """On a node: the encoder."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._encoder = Encoder.load(EncoderConfig(**settings))
+
+    def embed(self, texts: list[str], role: Role) -> tuple[str, np.ndarray]:
+        return self._encoder.fingerprint, self._encoder.forward(texts, role).astype(np.float16)
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nothing listens: Ray itself tries for five minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def got(ray: Any, reference: Any) -> Any:
+    """The result of a unit. Raises what the worker raised, or BackendError where no worker could make it."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise BackendError(f"a Ray worker failed: {one_line(error.cause)}") from error
+    except ray.exceptions.RayError as error:
+        raise BackendError(
+            f"a Ray worker is gone: {one_line(error)}",
+            todo="check the cluster; then run the same command again",
+        ) from error
+
+
+def _environment() -> dict[str, str]:
+    """What workers need of this process's: where models are, and how torch's threads wait. Keys of providers have to be in the
+    environment of the nodes."""
+    kept = {name: value for name in ("SYNEG_HOME", "HF_HUB_OFFLINE") if (value := os.environ.get(name))}
+    return {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", **kept}

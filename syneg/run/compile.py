@@ -1,0 +1,249 @@
+"""The compile stage: a recipe proposes programs, the objective chooses, full training on the confirm split has the last word.
+
+    compiled(run, "neighbour_rewrite") → the program that writes the negatives of this run
+
+In the run folder: `compiled.json` (the state that won, every candidate with its scores, what was confirmed), from which
+`program.json` and `program.md` are made. The program of the author is replaced only where the compiled one has the higher
+mean nDCG@10 on confirm after full training, by more than the standard error of the difference. The test split is not
+touched. Stopped by a budget, the stage goes on with what was found by then; killed, the same command is answered from
+the ledger up to that point.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import dspy
+import numpy as np
+
+from syneg.core.errors import ConfigError
+from syneg.core.records import HardNegative, Pair, fingerprint
+from syneg.core.storage import read_json, write_json
+from syneg.data.tasks import task_for
+from syneg.llm.budget import Budget
+from syneg.negatives.generation import ask_for
+from syneg.negatives.writing import Sources, gated, space_of, write_negatives
+from syneg.optimizers import Candidate, Compiling, Critic, Objective, choose, run_recipe
+from syneg.optimizers.guards import check_floor
+from syneg.optimizers.search import ENOUGH
+from syneg.retrieval.metrics import MAIN_METRIC
+from syneg.training.frozen import FrozenLayers, States
+
+if TYPE_CHECKING:
+    from .pipeline import Run
+
+LEAST = {"search": 3, "gepa": 3, "copro": 4, "simba": 4, "mipro": 4, "bootstrap": 3}
+_FOR_PROPOSALS = 0.6  # of the budget; the rest is for the choice
+
+
+def compiled(run: Run, name: str, program: dspy.Module) -> dspy.Module:
+    """`program` (called `name`), or what its compilation made of it. Raises ConfigError for a budget that can find nothing."""
+    config = run.config.compile
+    if config.optimizer == "none":
+        return program
+    path = run.folder / "compiled.json"
+    writer = run.roles.writer
+    relevant = run.config.model_dump(include={"seed", "gates", "mix", "mine", "train", "probe", "generate"})
+    for section, keys in (("train", ("arms", "seeds")), ("generate", ("program", "pairs"))):
+        for key in keys:
+            relevant[section].pop(key)
+    key = fingerprint(run.collection.fingerprint, run.encoder.fingerprint, writer.identity, run.roles.reflection.identity,
+                      program.dump_state(), config.model_dump(), relevant, run.config.lm.temperature)  # fmt: skip
+    run.manifest.make("compile", key, path, lambda: write_json(path, _compile(run, name, program)))
+    found = read_json(path)
+    best = copy.deepcopy(program)
+    best.load_state(found["state"])
+    return best
+
+
+def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
+    config, progress = run.config.compile, run.progress
+    steps = len(program.predictors())
+    pairs = run.pairs[: config.pairs]
+    check_floor(
+        config.optimizer, calls=config.calls, per_program=steps * max(2, len(pairs) // 3), least=LEAST[config.optimizer]
+    )
+    if len(pairs) < ENOUGH:
+        progress.say(
+            f"  {len(pairs)} pairs are too few for the objective alone (under {ENOUGH}): the critic chooses with it"
+        )
+    budget = Budget(calls=config.calls, tokens=config.tokens, usd=config.usd, minutes=config.minutes)
+    if config.usd and not run.roles.writer.engine.price_known:
+        raise ConfigError(
+            f"the price of {run.config.lm.model!r} is not known, so compile.usd cannot be kept",
+            todo="limit calls or tokens",
+        )
+    compiling = compilation(run, name, program, pairs, budget)
+    with run.roles.limited(budget):
+        with progress.stage("compile", "programs") as line:
+            budget.scale(_FOR_PROPOSALS)
+            stopped = run_recipe(config.optimizer, compiling)
+            line.note = (
+                f"{config.optimizer}: {len(compiling.register.candidates)} programs, {budget.used['calls']:.0f} calls"
+            )
+            line.note += f"; stopped: {stopped}" if stopped else ""
+        with progress.stage("choose") as line:
+            budget.scale(1 / _FOR_PROPOSALS)
+            ranked = choose(compiling)
+            line.note = f"{len(ranked)} programs, best number {ranked[0].number}"
+    confirmed = _confirm(run, name, compiling, ranked) if config.confirm and ranked[0] is not compiling.first else {}
+    won = not config.confirm or (bool(confirmed) and confirmed["delta"] > confirmed["error"])
+    best = ranked[0] if won else compiling.first
+    return {
+        "program": name, "optimizer": config.optimizer, "state": best.program.dump_state(json_mode=True), "won": best is not compiling.first,
+        "confirmed": confirmed, "stopped": stopped, "used": budget.used,
+        "candidates": [_row(candidate, compiling) for candidate in sorted(compiling.register.candidates.values(), key=lambda c: c.number)],
+    }  # fmt: skip
+
+
+def compilation(run: Run, name: str, program: dspy.Module, pairs: Sequence[Pair], budget: Budget) -> Compiling:
+    """What a recipe works with, for a program called `name` and these pairs of a run."""
+    config, collection, encoder = run.config, run.collection, run.encoder
+    near = run.negatives.dev_near_misses(name, config.compile.near)
+    objective = Objective(encoder, collection, pairs, run.mined, config, near)
+    asks = {
+        pair.query_id: ask_for(pair, place, config.generate.model_copy(update={"per_pair": 1}), task_for(config).definition,
+                               space_of(task_for(config)), run.mined.get(pair.query_id, ()), seed=config.seed)
+        for place, pair in enumerate(pairs)
+    }  # fmt: skip
+    return Compiling(
+        program, pairs, asks, writer=run.roles.writer, reflection=run.roles.reflection, objective=objective,
+        critic=Critic(objective, encoder, collection, config.gates, config.generate.passage_words), budget=budget, config=config.compile, seed=config.seed,
+        say=lambda text: run.progress.say(f"  {text}"),
+    )  # fmt: skip
+
+
+def _row(candidate: Candidate, compiling: Compiling) -> dict[str, Any]:
+    score = candidate.score
+    return {
+        "number": candidate.number, "critic": round(candidate.mean, 4), "pairs": len(candidate.answers),
+        "gain": score and round(score.gain, 5), "error": score and round(score.error, 5),
+        "likelihood": score and round(score.likelihood, 4), "likelihood_error": score and round(score.likelihood_error, 4), "boundary": score and score.boundary,
+        "copies": compiling.copied(candidate), "instructions": {n: p.signature.instructions for n, p in candidate.program.named_predictors()},
+        "demos": {n: len(p.demos) for n, p in candidate.program.named_predictors()},
+    }  # fmt: skip
+
+
+def _confirm(run: Run, name: str, compiling: Compiling, ranked: Sequence[Candidate]) -> dict[str, Any]:
+    """Full training with what the best candidate and the first program write for the pairs of the run; nDCG@10 on confirm."""
+    values = []
+    states = States() if run.config.train.frozen_layers else None
+    for label, candidate in (("best", ranked[0]), ("first", compiling.first)):
+        negatives = _written(run, name, candidate)
+        values.append(_trained(run, negatives, label, states))
+    ids = sorted(values[0])
+    deltas = np.array([values[0][q] - values[1][q] for q in ids])
+    error = float(deltas.std(ddof=1) / np.sqrt(len(deltas))) if len(deltas) > 1 else float("nan")
+    found: dict[str, Any] = {
+        "candidate": ranked[0].number,
+        "mean": [float(np.mean([v[q] for q in ids])) for v in values],
+        "delta": float(deltas.mean()),
+        "error": error,
+        "queries": len(ids),
+    }
+    run.progress.say(
+        f"  confirm: {MAIN_METRIC} {found['mean'][0]:.4f} with the compiled program, {found['mean'][1]:.4f} with the first "
+        f"({found['delta']:+.4f} ± {found['error']:.4f}, {found['queries']} queries)"
+    )
+    return found
+
+
+def _written(run: Run, name: str, candidate: Candidate) -> dict[str, list[HardNegative]]:
+    sources = Sources(
+        run.pairs_to_write, run.collection, run.encoder, run.mined, task_for(run.config), candidate.program, name
+    )
+    drafts = write_negatives(sources, run.config, run.roles.writer, run.progress)
+    found: dict[str, list[HardNegative]] = {}
+    for draft in gated(drafts, sources, run.config.gates, None, run.progress):
+        if draft.verdict.accepted:
+            found.setdefault(draft.pair.query_id, []).append(draft.negative)
+    return found
+
+
+def _trained(run: Run, negatives: dict[str, list[HardNegative]], label: str, states: States | None) -> dict[str, float]:
+    """nDCG@10 of each confirm query, mean over the seeds of `compile.confirm_seeds`."""
+    import shutil
+
+    from syneg.retrieval.dev_set import dev_set
+    from syneg.retrieval.encoder import Encoder
+    from syneg.retrieval.evaluation import evaluate_model
+    from syneg.training.sampling import mix
+    from syneg.training.trainer import Job, train
+
+    config, settings = run.config.train, run.config.mix
+    relevant = {
+        p.query_id: [run.collection.passages[d] for d in sorted(run.collection.relevant(p.query_id))] for p in run.pairs
+    }
+    dev = dev_set(run.encoder, run.collection, config.dev_passages, run.config.seed)
+    weighed = {q: [(n, settings.weight) for n in found] for q, found in negatives.items()}
+    values: dict[str, list[float]] = {}
+    for seed in range(run.config.compile.confirm_seeds):
+        rows = mix(
+            run.pairs, run.mined, weighed, arm="hybrid", negatives=settings.negatives, ratio=settings.ratio, seed=seed
+        )
+        folder = run.folder / "confirm" / f"{label}-{seed}"
+        shutil.rmtree(folder, ignore_errors=True)
+        with run.progress.stage("confirm", f"steps of {label}-{seed}") as line:
+            train(
+                Job(run.config.encoder, rows, relevant, dev, config, seed),
+                folder,
+                encoder=run.encoder,
+                states=states,
+                progress=line,
+            )
+            line.note = f"{label}-{seed}"
+            trained = Encoder.load(run.config.encoder, folder)
+            if states is not None:
+                FrozenLayers(trained.model, config.frozen_layers, states).attach(trained.model)
+            found = evaluate_model(trained, run.collection, run.config.evaluate.depth, None, ("confirm",))
+        shutil.rmtree(folder, ignore_errors=True)
+        for query_id, value in found["confirm"].values[MAIN_METRIC].items():
+            values.setdefault(query_id, []).append(value)
+    return {query_id: float(np.mean(found)) for query_id, found in values.items()}
+
+
+def compiled_markdown(found: dict[str, Any], before: dspy.Module, after: dspy.Module) -> str:
+    """What a compilation did, as text: the verdict, each prompt as a diff, and all candidates with their scores."""
+    confirmed = found["confirmed"]
+    lines = [f"# Compiled by {found['optimizer']}", ""]
+    if confirmed:
+        lines.append(
+            f"Full training, confirm split: {MAIN_METRIC} {confirmed['mean'][0]:.4f} with candidate {confirmed['candidate']}, the best, {confirmed['mean'][1]:.4f} with "
+            f"the program as it was ({confirmed['delta']:+.4f} ± {confirmed['error']:.4f}, {confirmed['queries']} queries)."
+        )
+    stays = (
+        "The program stays as it was: it takes a lead of more than the standard error."
+        if confirmed
+        else "The program stays as it was."
+    )
+    lines += ["The candidate replaces the program." if found["won"] else stays, ""]
+    old = {name: p.signature.instructions for name, p in before.named_predictors()}
+    for name, predictor in after.named_predictors():
+        diff = difflib.unified_diff(
+            old[name].splitlines(), predictor.signature.instructions.splitlines(), "before", "after", lineterm=""
+        )
+        text = "\n".join(diff)
+        lines += [f"## {name}", "", f"```diff\n{text}\n```" if text else "The instruction is as it was.", ""]
+    lines += [
+        "## Candidates",
+        "",
+        "| number | critic | pairs | nDCG@10 over mined | log-likelihood over mined | copies |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["candidates"]:
+        figures = ["", ""]
+        if row["gain"] is not None:
+            figures = [
+                f"{row['gain']:+.4f} ± {row['error']:.4f}",
+                f"{row['likelihood']:+.3f} ± {row['likelihood_error']:.3f}",
+            ]
+        cells = [str(row["number"]), f"{row['critic']:.3f}", str(row["pairs"]), *figures, row["copies"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    for row in found["candidates"]:
+        lines += ["", f"### Candidate {row['number']}", ""]
+        for name, text in row["instructions"].items():
+            lines += [f"{name} ({row['demos'][name]} demos):", "", *(f"> {line}" for line in text.splitlines()), ""]
+    return "\n".join(lines) + "\n"

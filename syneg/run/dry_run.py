@@ -1,0 +1,160 @@
+"""What a run would ask of its LMs, without asking: calls, tokens, dollars and minutes, each from least to most.
+
+    estimate(run) → [Part("generate", calls=(40, 80), input_tokens=(31000, 62000), output_tokens=(2900, 25600), …), …]
+
+Real prompts of a sample of the pairs are rendered and counted (by litellm's tokenizer for the model, or a common one). Least is one
+call of each step for each pair, with answers as long as those in the ledger, or else half as long as the positives; most is
+every attempt with answers as long as `lm.max_tokens` allows. Nothing is read from the ledger as done: a run that goes on asks less.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from syneg.core.config import Config
+from syneg.core.records import MinedNegative, Pair
+from syneg.core.storage import read_rows
+from syneg.data.tasks import task_for
+from syneg.llm.prices import dollars
+from syneg.negatives.generation import ask_for
+from syneg.negatives.prompts import as_text, record
+from syneg.negatives.writing import space_of
+from syneg.programs import load_program
+
+from .negative_sets import SMALL_PROGRAM, STRONG_PROGRAM
+
+if TYPE_CHECKING:
+    from .pipeline import Run
+
+_SAMPLE, _CANDIDATES, _STRENGTH_CALLS = 16, 12, 8
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One use of LMs; `usd` is None where the price is not known, `minutes` where no call was timed yet."""
+
+    name: str
+    calls: Range
+    input_tokens: Range
+    output_tokens: Range
+    usd: Range | None
+    minutes: Range | None
+
+
+def estimate(run: Run) -> list[Part]:
+    """The parts of a run with its settings, and their sum as the last one."""
+    config = run.config
+    parts = list(_parts(run, config))
+    if not parts:
+        return []
+    calls, reads, writes = (
+        _sum([getattr(part, name) for part in parts]) for name in ("calls", "input_tokens", "output_tokens")
+    )
+    usd = None if any(part.usd is None for part in parts) else _sum([part.usd for part in parts if part.usd])
+    minutes = (
+        None if any(part.minutes is None for part in parts) else _sum([part.minutes for part in parts if part.minutes])
+    )
+    whole = Part("in all", calls, reads, writes, usd, minutes)
+    return [*parts, whole]
+
+
+def _parts(run: Run, config: Config) -> Iterator[Part]:
+    if config.generate.given:
+        return
+    timed = _Timed(list(read_rows(run.folder / "ledger" / "calls.jsonl")), config)
+    name = config.generate.program
+    if name == "auto":
+        name = SMALL_PROGRAM if config.lm.model.startswith("local/") else STRONG_PROGRAM
+        yield timed.part("test of strength", (0, _STRENGTH_CALLS), 500, 60)
+    pairs = run.pairs_to_write
+    prompts = _prompts(run, name, pairs)
+    steps, tokens = len(prompts[0]), float(np.mean([sum(counts) for counts in prompts])) / len(prompts[0])
+    answer = 0.5 * 1.4 * float(np.mean([min(len(p.positive.split()), config.generate.passage_words) for p in pairs]))
+    attempts = config.generate.attempts * config.generate.per_pair
+    if config.compile.optimizer != "none":
+        yield timed.part("compile", (config.compile.calls / 4, config.compile.calls), tokens, answer)
+        yield timed.part("confirm", (steps * len(pairs), 2 * steps * len(pairs) * attempts), tokens, answer)
+    yield timed.part(f"generate by {name}", (steps * len(pairs), steps * len(pairs) * attempts), tokens, answer)
+    near = config.boundary.queries
+    if near:
+        yield timed.part("near-misses", (steps * near, steps * near * config.generate.attempts), tokens, answer)
+    if config.judge.use != "off":
+        most = config.judge.sample + len(pairs) * config.generate.per_pair
+        yield timed.part("judge", (0 if config.judge.use == "auto" else config.judge.sample, 2 * most), tokens / 2, 30)
+
+
+def _prompts(run: Run, name: str, pairs: Sequence[Pair]) -> list[list[int]]:
+    """For each pair of a sample the tokens of each call."""
+    import litellm
+
+    config, draw = run.config, random.Random(f"{run.config.seed}:dry")
+    program, task = load_program(name), task_for(config)
+    texts = list(run.collection.passages.items())
+    found = []
+    for place, pair in enumerate(draw.sample(list(pairs), min(_SAMPLE, len(pairs)))):
+        near = [MinedNegative(d, text, "dense", 1, 0.0) for d, text in draw.sample(texts, min(_CANDIDATES, len(texts)))]
+        asked = ask_for(pair, place, config.generate, task.definition, space_of(task), near, seed=config.seed)
+        sent = record(program, config, asked)
+        found.append([litellm.token_counter(model=config.lm.model, text=as_text(request)) for request in sent])
+    return found
+
+
+class _Timed:
+    """Parts, with what the calls of a ledger took."""
+
+    def __init__(self, rows: Sequence[dict[str, object]], config: Config) -> None:
+        self._config = config
+        model = f"{config.lm.model}@"
+        self._rows = [row for row in rows if row["error"] is None and str(row["model"]).startswith(model)]
+
+    def part(self, name: str, calls: Range, tokens: float, answer: float) -> Part:
+        """`tokens` a call reads and `answer` it writes at least; the ledger's mean where there is one."""
+        lm = self._config.lm
+        written = [float(row["output_tokens"]) for row in self._rows]  # type: ignore[arg-type]
+        low = min(float(np.mean(written)) if written else answer, lm.max_tokens)
+        reads, writes = (calls[0] * tokens, calls[1] * tokens), (calls[0] * low, calls[1] * lm.max_tokens)
+        usd = [dollars(lm.model, int(r), int(w)) for r, w in zip(reads, writes, strict=True)]
+        seconds = [float(row["seconds"]) for row in self._rows]  # type: ignore[arg-type]
+        minutes = None
+        if seconds:
+            waits = np.quantile(seconds, [0.25, 0.75]) / lm.concurrency / 60
+            slowest = [c / lm.max_rpm for c in calls] if lm.max_rpm else [0.0, 0.0]
+            minutes = max(calls[0] * float(waits[0]), slowest[0]), max(calls[1] * float(waits[1]), slowest[1])
+        return Part(name, calls, reads, writes, None if usd[0] is None or usd[1] is None else (usd[0], usd[1]), minutes)
+
+
+def _sum(ranges: Sequence[Range]) -> Range:
+    return sum(low for low, _ in ranges), sum(high for _, high in ranges)
+
+
+def table(parts: Sequence[Part]) -> str:
+    """For a terminal of 80 columns."""
+    if not parts:
+        return "no LM would be called"
+    lines = [f"{'':28s} {'calls':>13s} {'tokens in':>13s} {'out':>13s} {'USD':>9s}"]
+    for part in parts:
+        usd = "unknown" if part.usd is None else _range(part.usd, money=True)
+        cells = [_range(part.calls), _range(part.input_tokens), _range(part.output_tokens)]
+        lines.append(f"{part.name[:28]:28s} {cells[0]:>13s} {cells[1]:>13s} {cells[2]:>13s} {usd:>9s}")
+    minutes = parts[-1].minutes
+    lines.append(
+        f"minutes: {_range(minutes)}" if minutes else "minutes: known after the first calls of this run folder"
+    )
+    return "\n".join(lines)
+
+
+def _range(pair: Range, *, money: bool = False) -> str:
+    low, high = (_short(value, money=money) for value in pair)
+    return low if low == high else f"{low}-{high}"
+
+
+def _short(value: float, *, money: bool) -> str:
+    if money:
+        return f"{value:.2f}"
+    return f"{value / 1e6:.1f}M" if value >= 1e6 else f"{value / 1e3:.0f}k" if value >= 1e4 else f"{value:.0f}"

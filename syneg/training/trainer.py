@@ -1,0 +1,254 @@
+"""Fine-tuning with sentence-transformers' trainer: seeded, resumable, stopped early on dev.
+
+    train(Job(encoder_config, instances, relevant, dev, TrainConfig(), seed=0), run/"models/hybrid-0")
+      → folder/model.safetensors …, folder/training.json {"steps": 38, "seconds": 71.2, "dev": [[19, .67], [38, .68]], …}
+
+A checkpoint is written at each evaluation, so that a run that was killed goes on from the last one; they are removed at
+the end. With several processes (`train.processes`) the job is written down and read by each of them:
+
+    python -m torch.distributed.run --nproc_per_node 2 -m syneg.training runs/x/models/hybrid-0
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sentence_transformers import (
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from syneg.core.config import EncoderConfig, TrainConfig
+from syneg.core.errors import BackendError
+from syneg.core.records import Instance
+from syneg.core.storage import read_json, write_json
+from syneg.retrieval.dev_set import DEV_METRIC, DevScore, DevSet
+from syneg.retrieval.encoder import Encoder, Progress
+
+from .batches import PlannedBatches, conflicts
+from .frozen import FrozenLayers, States
+from .loss import BaseView, HybridInfoNCE
+from .weights import interpolate, learning_rate, set_dropout, swift_attention
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a training depends on. Rows must have one number of negatives each (`sampling.mix` gives them so);
+    `relevant[query_id]` are the texts of all passages known to be relevant."""
+
+    encoder: EncoderConfig
+    instances: Sequence[Instance]
+    relevant: Mapping[str, Sequence[str]]
+    dev: DevSet
+    config: TrainConfig
+    seed: int
+
+
+class _Report(TrainerCallback):
+    """Steps to the progress line, dev scores to a list."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+        self.dev: list[tuple[int, float]] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        _give_memory_back()
+        if self.progress:
+            self.progress(state.global_step, state.max_steps)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        self.dev.append((state.global_step, float((metrics or {})[f"eval_{DEV_METRIC}"])))
+
+
+class _Trainer(SentenceTransformerTrainer):
+    """Takes its batches from a sampler of ours; arguments are pickled into checkpoints, so it cannot stand there."""
+
+    def __init__(self, sampler: PlannedBatches, **settings: Any) -> None:
+        self._planned = sampler
+        super().__init__(**settings)
+
+    def add_model_card_callback(self, *args: Any, **kwargs: Any) -> None:
+        """No card is written, and its statistics take seconds."""
+
+    def get_batch_sampler(self, *args: Any, **kwargs: Any) -> PlannedBatches:
+        return self._planned
+
+
+def train(
+    job: Job,
+    folder: Path,
+    *,
+    encoder: Encoder | None = None,
+    states: States | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Fine-tune a fresh copy of the encoder and save the best weights on dev in `folder`.
+
+    Returns what is in training.json: steps, seconds, the dev score at each evaluation, gradient share by source. `states`
+    are shared by trainings with the same encoder and number of frozen layers.
+    """
+    if job.config.processes > 1:
+        _train_apart(job, folder)
+        return dict(read_json(folder / "training.json"))
+    return train_here(job, folder, encoder or Encoder.load(job.encoder), states, progress)
+
+
+def train_here(
+    job: Job, folder: Path, encoder: Encoder, states: States | None, progress: Progress | None
+) -> dict[str, Any]:
+    start = time.monotonic()
+    config = job.config
+    model = Encoder.load(job.encoder).model  # a fresh copy: the base stays as it is
+    set_dropout(model, config.dropout)
+    swift_attention(model)
+    frozen = FrozenLayers(model, config.frozen_layers, states) if config.frozen_layers else None
+    embed = frozen.embed if frozen else None
+    loss = HybridInfoNCE(model, job.instances, job.relevant, config, _base_view(job, encoder), embed)
+    names = ["anchor", "positive", *(f"negative_{i + 1}" for i in range(len(job.instances[0].negatives)))]
+    plan = {"batch_size": config.batch_size, "seed": job.seed, "hardness": _hardness(job, encoder)}
+    sampler = PlannedBatches(job.instances, conflicts(job.instances, job.relevant), plan)
+    report, dev = _Report(progress), DevScore(job.dev, encoder)
+    trainer = _Trainer(
+        sampler,
+        model=model,
+        args=_arguments(job, folder, encoder, names, sampler),
+        train_dataset=_dataset(job.instances, names),
+        loss=loss,
+        evaluator=dev,
+        callbacks=[EarlyStoppingCallback(config.patience), report],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    checkpoints = folder / "checkpoints"
+    last = _whole_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=last)
+    done: dict[str, Any] = {}
+    if trainer.is_world_process_zero():
+        alphas = interpolate(model, encoder.model, dev, config.alphas)
+        model.save(str(folder), create_model_card=False)
+        done = {"steps": trainer.state.global_step, "seconds": round(time.monotonic() - start, 2), "rows": len(job.instances),
+                "dev": report.dev, "alphas": alphas, "shares": shares_by_third(loss.shares), "resumed": last is not None}  # fmt: skip
+        write_json(folder / "training.json", done)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return done
+
+
+def _whole_checkpoint(folder: Path) -> str | None:
+    """The last checkpoint; those that a crash left without trainer_state.json, which is written last, are removed."""
+    for path in folder.glob("checkpoint-*"):
+        if not (path / "trainer_state.json").exists():
+            shutil.rmtree(path)
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def _arguments(
+    job: Job, folder: Path, encoder: Encoder, names: Sequence[str], sampler: PlannedBatches
+) -> SentenceTransformerTrainingArguments:
+    config = job.config
+    steps = max(1, round(-(-len(sampler) // config.processes) * config.epochs))
+    every = max(1, steps // config.evals)
+    prompts = {n: encoder.prompts["query" if n == "anchor" else "passage"] for n in names}
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        max_steps=steps,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=learning_rate(config, encoder.model),
+        warmup_steps=round(steps * config.warmup),
+        bf16=encoder.precision == "bf16",
+        use_cpu=encoder.model.device.type == "cpu",
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{DEV_METRIC}",
+        greater_is_better=True,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=job.seed,
+        data_seed=job.seed,
+        dataloader_pin_memory=False,
+        prompts=prompts if any(prompts.values()) else None,
+    )
+
+
+def _base_view(job: Job, encoder: Encoder) -> BaseView | None:
+    """The untuned encoder's view of all texts of the rows; None where the loss has no use for it."""
+    if not (job.config.guide or job.config.distil):
+        return None
+    texts = list(dict.fromkeys(text for row in job.instances for text in (row.pair.positive, *row.negatives) if text))
+    queries = encoder.encode([row.pair.query for row in job.instances], "query")
+    return BaseView(queries, dict(zip(texts, encoder.encode(texts, "passage"), strict=True)))
+
+
+def _hardness(job: Job, encoder: Encoder) -> list[float] | None:
+    """For each row how near its nearest negative comes to the positive under the untuned encoder; None without curriculum."""
+    if not job.config.curriculum:
+        return None
+    queries = encoder.encode([row.pair.query for row in job.instances], "query")
+    found = []
+    for query, row in zip(queries, job.instances, strict=True):
+        texts = [row.pair.positive, *(text for text in row.negatives if text)]
+        scores = encoder.encode(texts, "passage") @ query
+        found.append(float(np.max(scores[1:], initial=-1.0) - scores[0]))
+    return found
+
+
+def shares_by_third(shares: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Mean gradient share of each source over the first, second and last third of the steps (fewer for under 3 steps)."""
+    parts = [part for part in np.array_split(np.arange(len(shares)), 3) if len(part)]
+    sources = sorted({source for share in shares for source in share})
+    return [{s: round(float(np.mean([shares[i].get(s, 0.0) for i in part])), 4) for s in sources} for part in parts]
+
+
+def _give_memory_back() -> None:
+    """Return freed memory to the system: batches of ever new sizes leave glibc's heap full of holes otherwise."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _dataset(instances: Sequence[Instance], names: list[str]) -> Any:
+    from datasets import Dataset
+
+    texts = [(row.pair.query, row.pair.positive, *row.negatives) for row in instances]
+    columns: dict[str, Any] = {name: [row[i] for row in texts] for i, name in enumerate(names)}
+    return Dataset.from_dict({**columns, "label": list(range(len(instances)))})
+
+
+# ---- several processes -----------------------------------------------------------------------------------------------
+
+
+def _train_apart(job: Job, folder: Path) -> None:
+    """Write the job down and train it in `train.processes` processes of this machine."""
+    write_json(
+        folder / "job.json",
+        {**asdict(job), "encoder": job.encoder.model_dump(), "config": job.config.model_dump(), "seed": job.seed},
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(job.config.processes),
+               "-m", "syneg.training.trainer", str(folder)]  # fmt: skip
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // job.config.processes))
+    log = folder / "processes.log"
+    with log.open("ab") as file:
+        code = subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": threads}, stdout=file, stderr=file
+        ).returncode
+    if code or not (folder / "training.json").exists():
+        raise BackendError(f"training in {job.config.processes} processes failed (exit {code})", where=str(log))

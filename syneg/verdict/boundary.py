@@ -1,0 +1,55 @@
+"""The boundary test: near-misses for held-out queries are put into the corpus; does the encoder tell them from the positives?
+
+    near = {"q7": ["We follow 112 giant planets …"]}        written by another program than those trained on
+    boundary_scores(encoder, collection, near) → Scores(positive={"q7": .61}, near={"q7": {"near-0": .58, …}}, owner={"near-0": "q7"})
+    boundary_values(scores, ranking, qrels)    → {"accuracy": {"q7": 1.0}, "ndcg@10": {"q7": .63}}
+
+Collections with few near-misses hardly reward knowing them; users of a RAG system meet them. It stands beside the standard
+figures and replaces none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from syneg.data.collection import Collection
+from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.metrics import MAIN_METRIC, PerQuery, Ranking, evaluate
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Cosines: `positive[query_id]` of its nearest relevant passage, `near[query_id][near_id]` of every near-miss;
+    `owner[near_id]` is the query that it was written for."""
+
+    positive: dict[str, float]
+    near: dict[str, dict[str, float]]
+    owner: dict[str, str]
+
+
+def boundary_scores(encoder: Encoder, collection: Collection, near: Mapping[str, Sequence[str]]) -> Scores:
+    """Embed the queries of `near`, what is relevant to them and all near-misses."""
+    texts = [text for found in near.values() for text in found]
+    owner = {f"near-{i}": q for i, q in enumerate(q for q, found in near.items() for _ in found)}
+    queries = encoder.encode([collection.queries[query_id] for query_id in near], "query")
+    misses = queries @ encoder.encode(texts, "passage").T
+    positive = {}
+    for query_id, vector in zip(near, queries, strict=True):
+        relevant = [collection.passages[doc_id] for doc_id in sorted(collection.relevant(query_id))]
+        positive[query_id] = float(np.max(encoder.encode(relevant, "passage") @ vector))
+    scored = {q: dict(zip(owner, map(float, row), strict=True)) for q, row in zip(near, misses, strict=True)}
+    return Scores(positive, scored, owner)
+
+
+def boundary_values(scores: Scores, ranking: Ranking, qrels: Mapping[str, Mapping[str, int]]) -> PerQuery:
+    """Per query: `accuracy`, the share of its near-misses that score under its positive, and nDCG@10 with all near-misses
+    of all queries in the corpus. `ranking` holds the queries over the corpus as it was."""
+    accuracy = {}
+    for query_id, positive in scores.positive.items():
+        own = [score for near_id, score in scores.near[query_id].items() if scores.owner[near_id] == query_id]
+        accuracy[query_id] = float(np.mean([score < positive for score in own]))
+    together = {query_id: {**ranking[query_id], **scores.near[query_id]} for query_id in scores.positive}
+    return {"accuracy": accuracy, **evaluate(qrels, together, [MAIN_METRIC])}
