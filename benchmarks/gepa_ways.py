@@ -23,13 +23,12 @@ import numpy as np
 
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
-from syneg.core.storage import RunLock
 from syneg.llm.budget import Budget
 from syneg.optimizers import RECIPES, Compiling
 from syneg.optimizers.recipes import quiet
 from syneg.programs import PROGRAMS
 from syneg.run.compile import compilation
-from syneg.run.folder import Manifest
+from syneg.run.folder import Manifest, RunLock
 from syneg.run.pipeline import Run
 
 

@@ -38,7 +38,7 @@ from syneg.core.presets import FAST
 from syneg.core.progress import Progress
 from syneg.core.records import HardNegative, Pair
 from syneg.core.settings import load_config
-from syneg.core.storage import RunLock, read_json, read_rows, write_json, write_rows
+from syneg.core.storage import read_json, read_rows, write_json, write_rows
 from syneg.negatives.mining import mine
 from syneg.optimizers.critic import Critic
 from syneg.optimizers.objective import Objective, Score, held_out_queries
@@ -47,7 +47,7 @@ from syneg.retrieval.evaluation import evaluate_model
 from syneg.retrieval.metrics import MAIN_METRIC, mean
 from syneg.run.arms import arm
 from syneg.run.experiment import Experiment
-from syneg.run.folder import Manifest
+from syneg.run.folder import Manifest, RunLock
 from syneg.run.pipeline import Run
 
 PLACES = 3

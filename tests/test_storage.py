@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syneg.core.errors import DataError
-from syneg.core.storage import Log, RunLock, read_rows, write_json, write_text
+from syneg.core.storage import Log, read_rows, write_json, write_text
 from syneg.retrieval.embeddings import EmbeddingStore
+from syneg.run.folder import RunLock
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=8), st.integers(0, 400))

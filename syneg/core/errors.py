@@ -13,8 +13,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class SynegError(Exception):
@@ -75,3 +76,12 @@ def one_line(error: BaseException) -> str:
         if len(value) > 7 and name.endswith(("_KEY", "_TOKEN", "_SECRET")):
             text = text.replace(value, "***")
     return text[:300]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """ "did you mean" for a message; lists what is known when nothing is near."""
+    known = list(known)
+    close = [key for key in known if key.startswith(word)] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not close:  # the right key in the wrong section
+        close = [key for key in known if key.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

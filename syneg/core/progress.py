@@ -23,6 +23,9 @@ from typing import Any
 
 from .storage import Log
 
+Tick = Callable[[int, int], None]
+"""Told of progress as (done, total)."""
+
 _PIPE_SECONDS = 20.0
 _TERMINAL_SECONDS = 0.2
 

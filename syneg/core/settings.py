@@ -10,7 +10,6 @@ An unknown key is answered with the nearest known one.
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from .config import CollectionConfig, Config, Section
-from .errors import ConfigError, collected
+from .errors import ConfigError, collected, nearest
 
 
 def known_keys() -> list[str]:
@@ -33,15 +32,6 @@ def known_keys() -> list[str]:
         else:
             keys.append(name)
     return keys
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """ "did you mean" for a message; lists what is known when nothing is near."""
-    known = list(known)
-    close = [key for key in known if key.startswith(word)] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if not close:  # the right key in the wrong section
-        close = [key for key in known if key.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
 def load_config(

@@ -9,6 +9,7 @@ A `Log` whose last line was cut by a crash is mended when it is opened: the cut 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -17,11 +18,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import DataError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; runs are then not guarded against a second process
-    fcntl = None  # type: ignore[assignment]
 
 
 def cache_home() -> Path:
@@ -122,25 +118,7 @@ class Log:
             os.ftruncate(self._file.fileno(), 0)
 
 
-class RunLock:
-    """Holds a run folder for one process; the lock dies with the process, however it ends."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / ".lock").open("a+")
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                self._file.close()
-                raise DataError(
-                    "another syneg-dspy works in this run folder",
-                    where=str(folder),
-                    todo="wait for it, or give --run another name",
-                ) from None
-
-    def __enter__(self) -> RunLock:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

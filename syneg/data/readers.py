@@ -90,7 +90,7 @@ class IrDatasets:
         try:
             self._docs = ir_datasets.load(name)
         except KeyError:
-            from syneg.core.settings import nearest
+            from syneg.core.errors import nearest
 
             raise DataError(f"unknown dataset {name!r}", todo=nearest(name, ["python-docs", *sorted(known)])) from None
         if not self._docs.has_docs():

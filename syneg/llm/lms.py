@@ -27,9 +27,10 @@ from dspy.lm15 import Request, Response, response_from_openai_chat
 from dspy.utils.exceptions import LMConfigurationError
 
 from syneg.core.config import LMConfig
-from syneg.core.errors import BackendError, ConfigError, DeferredError, SynegError, one_line
-from syneg.core.fetch import asset_named, fetch, sha256_of
+from syneg.core.errors import ConfigError, DeferredError, SynegError, one_line
+from syneg.core.fetch import asset_named, gguf_of
 from syneg.core.records import Call, fingerprint
+from syneg.core.storage import sha256_of
 
 from .adapters import CompactAdapter
 from .budget import Budget
@@ -259,19 +260,6 @@ def plain_request(request: Request) -> dict[str, Any]:
         "messages": [[message.role, message.text] for message in request.messages],
         "config": {name: value for name, value in settings.items() if value not in (None, ())},
     }
-
-
-def gguf_of(model: str) -> Path:
-    name = model.removeprefix("local/")
-    if name.endswith(".gguf"):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise BackendError(f"no such model file {name!r}", todo="check the path after local/")
-        return path
-    asset = asset_named(model)
-    if asset.kind != "llm":
-        raise ConfigError(f"{model!r} is an encoder, not an LM", todo="use local/qwen2.5-coder-1.5b")
-    return fetch(model) / next(iter(asset.files))
 
 
 def _sha_of(model: str, gguf: Path) -> str:

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import dspy
 
 from syneg.core.config import JudgeConfig
+from syneg.core.progress import Tick
 from syneg.data.collection import Collection
 from syneg.llm.lms import Writer
-from syneg.retrieval.encoder import Encoder, Progress
+from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import DenseIndex
 
 from .judging import ask_all
@@ -70,7 +71,7 @@ def calibrate(
     judge: dspy.Module,
     reader: Writer,
     config: JudgeConfig,
-    progress: Progress | None = None,
+    progress: Tick | None = None,
 ) -> Calibration:
     """Ask the judge all questions. Raises BackendError when the LM keeps failing."""
     from scipy.stats import binomtest

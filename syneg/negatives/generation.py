@@ -22,12 +22,12 @@ from dspy.utils.exceptions import DSPyError
 
 from syneg.core.config import GatesConfig, GenerateConfig
 from syneg.core.errors import BackendError, BudgetError, ConfigError, DeferredError, SynegError, one_line
+from syneg.core.progress import Tick
 from syneg.core.records import GateVerdict, HardNegative, MinedNegative, Pair, plain_text
 from syneg.data.collection import Collection
 from syneg.data.corpus_profile import CorpusProfile
 from syneg.llm.ledger import Task, task
 from syneg.llm.lms import Writer
-from syneg.retrieval.encoder import Progress
 
 from .gates import UNPARSEABLE, Surroundings, text_gates
 
@@ -102,7 +102,7 @@ def generate(
     config: GenerateConfig,
     gates: GatesConfig,
     seed: int,
-    progress: Progress | None = None,
+    progress: Tick | None = None,
 ) -> list[Draft]:
     """Write `config.per_pair` negatives for each pair, in the order of the pairs; every try is a draft.
 

@@ -13,11 +13,12 @@ from typing import Any
 import dspy
 
 from syneg.core.config import GatesConfig
+from syneg.core.progress import Tick
 from syneg.core.records import GateVerdict
 from syneg.data.collection import Collection
 from syneg.llm.ledger import task
 from syneg.llm.lms import Writer
-from syneg.retrieval.encoder import Encoder, Progress
+from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import DenseIndex
 
 from .gates import ANSWERS, Cosines, encoder_gates
@@ -56,7 +57,7 @@ def compare(
 
 
 def ask_judge(
-    drafts: Sequence[Draft], judge: dspy.Module, reader: Writer, definition: str, progress: Progress | None = None
+    drafts: Sequence[Draft], judge: dspy.Module, reader: Writer, definition: str, progress: Tick | None = None
 ) -> list[Draft]:
     """Let a trusted judge read the drafts that passed all else; what it quotes is in the verdict's `evidence`.
 
@@ -76,7 +77,7 @@ def ask_all(
     judge: dspy.Module,
     reader: Writer,
     definition: str | Sequence[str],
-    progress: Progress | None = None,
+    progress: Tick | None = None,
 ) -> list[tuple[bool, str] | None]:
     """(query_id, query, passage) → (relevant, quoted span), or None where no verdict could be read; in order, in threads.
 

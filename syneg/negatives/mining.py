@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from syneg.core.config import MineConfig
+from syneg.core.progress import Tick
 from syneg.core.records import MinedNegative, Pair, normalise
 from syneg.data.collection import Collection
-from syneg.retrieval.encoder import Encoder, Progress
+from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import DenseIndex, Hits, LexicalIndex
 
 
@@ -37,7 +38,7 @@ def mine(
     pairs: Sequence[Pair],
     encoder: Encoder,
     config: MineConfig,
-    progress: Progress | None = None,
+    progress: Tick | None = None,
 ) -> Mined:
     """Up to `config.per_query` negatives for each pair. Deterministic: nothing is drawn."""
     queries = encoder.encode([pair.query for pair in pairs], "query")

@@ -18,13 +18,13 @@ from typing import Any
 
 import dspy
 
+from syneg.core.progress import Tick
 from syneg.core.records import copied_share, fingerprint, normalise
 from syneg.core.storage import cache_home, read_json, write_json
 from syneg.data.tasks import KINDS, TASKS
 from syneg.llm.ledger import task
 from syneg.llm.lms import Writer
 from syneg.programs import MultiAttribute
-from syneg.retrieval.encoder import Progress
 
 from .generation import PROGRAM_ERRORS, in_threads, usable_error
 
@@ -71,7 +71,7 @@ class Strength:
         return self.passed >= _STRONG_SHARE * self.written
 
 
-def strength(writer: Writer, progress: Progress | None = None) -> Strength:
+def strength(writer: Writer, progress: Tick | None = None) -> Strength:
     """Test an LM, or take the result of its last test. Raises BackendError when it cannot be called."""
     program = MultiAttribute()
     key = fingerprint(writer.identity, _TEST, program.dump_state(), type(writer.adapter).__name__)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads slow shared cores 10-100 times
 
@@ -23,6 +23,7 @@ import numpy as np
 from syneg.core.config import EncoderConfig
 from syneg.core.errors import BackendError
 from syneg.core.fetch import asset_named, fetch
+from syneg.core.progress import Tick
 from syneg.core.storage import cache_home
 
 from .embeddings import EmbeddingStore
@@ -30,10 +31,7 @@ from .embeddings import EmbeddingStore
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from syneg.run.cluster import Cluster
-
 Role = Literal["query", "passage"]
-Progress = Callable[[int, int], None]
 
 _CHUNK = 512
 _FAMILY_PROMPTS: tuple[tuple[str, dict[Role, str]], ...] = (
@@ -48,11 +46,23 @@ _FAMILY_PROMPTS: tuple[tuple[str, dict[Role, str]], ...] = (
 )
 
 
+class Embedders(Protocol):
+    """Workers that embed chunks of texts elsewhere (`syneg.run.cluster.Cluster`)."""
+
+    def embedded(
+        self, chunks: Iterable[list[str]], role: Role, encoder: Encoder
+    ) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Each chunk with its embeddings (n, dim) float32, in the order in which they are done."""
+        ...
+
+
 class Encoder:
     """Wraps one model; `fingerprint` identifies weights and everything else that decides an embedding."""
 
-    def __init__(self, model: SentenceTransformer, config: EncoderConfig, name: str) -> None:
-        self.model, self.config, self.name = model, config, name
+    def __init__(
+        self, model: SentenceTransformer, config: EncoderConfig, name: str, embedders: Embedders | None = None
+    ) -> None:
+        self.model, self.config, self.name, self._embedders = model, config, name, embedders
         self.prompts: dict[Role, str] = {
             role: prompt_for(role, config, model.prompts, name) for role in ("query", "passage")
         }
@@ -62,11 +72,12 @@ class Encoder:
         self.precision = precision_for(config.precision, str(model.device))
         self.fingerprint = self._fingerprint()
         self._stores: dict[Role, EmbeddingStore] = {}
-        self.cluster: Cluster | None = None
 
     @classmethod
-    def load(cls, config: EncoderConfig, path: Path | None = None) -> Encoder:
+    def load(cls, config: EncoderConfig, path: Path | None = None, embedders: Embedders | None = None) -> Encoder:
         """Load `config.model`, or the trained model at `path` with the same settings.
+
+        `embedders` take the forward passes of large inputs in place of this process.
 
         Raises BackendError when the model cannot be found or read.
         """
@@ -86,14 +97,14 @@ class Encoder:
                 f"cannot load the encoder {source!r}: {str(error).splitlines()[0][:200]}",
                 todo="give a sentence-transformers model on disk or on the hub, or local/minilm",
             ) from error
-        return cls(model, config, config.model)
+        return cls(model, config, config.model, embedders)
 
-    def encode(self, texts: Sequence[str], role: Role, progress: Progress | None = None) -> np.ndarray:
+    def encode(self, texts: Sequence[str], role: Role, progress: Tick | None = None) -> np.ndarray:
         """Embeddings (n, dim) float32 with rows of length 1, from the cache where it has them."""
         store = self._store(role)
         missing = store.missing(texts)
         missing.sort(key=lambda place: -len(texts[place]))
-        spread = self.cluster is not None and len(missing) > _CHUNK  # less is here before a worker has loaded the model
+        spread = self._embedders is not None and len(missing) > _CHUNK  # a smaller batch is done here before a worker has even loaded the model
         chunks = (
             [texts[place] for place in missing[start : start + _CHUNK]] for start in range(0, len(missing), _CHUNK)
         )
@@ -116,8 +127,8 @@ class Encoder:
         self, chunks: Iterable[list[str]], role: Role, spread: bool
     ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Chunks with their embeddings, as they come."""
-        if self.cluster is not None and spread:
-            yield from self.cluster.embedded(chunks, role, self)
+        if self._embedders is not None and spread:
+            yield from self._embedders.embedded(chunks, role, self)
         else:
             for chunk in chunks:
                 yield chunk, self.forward(chunk, role)

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from syneg.core.progress import Tick
 from syneg.data.collection import Collection
 
-from .encoder import Encoder, Progress
+from .encoder import Encoder
 from .indexes import DenseIndex
 from .metrics import PerQuery, evaluate
 
@@ -33,7 +34,7 @@ def evaluate_model(
     encoder: Encoder,
     collection: Collection,
     depth: int,
-    progress: Progress | None = None,
+    progress: Tick | None = None,
     splits: Sequence[str] = EVALUATED,
 ) -> dict[str, SplitResult]:
     """Search all `splits` with `encoder`; a split without queries is left out."""

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from syneg.core.config import Config, MixConfig, TrainConfig
-from syneg.core.errors import ConfigError, collected
-from syneg.core.settings import build_config, nearest, read_value
+from syneg.core.errors import ConfigError, collected, nearest
+from syneg.core.settings import build_config, read_value
 from syneg.training.sampling import ARMS, Filling
 
 _SHARED = ("pairs", "arms", "dev_passages")

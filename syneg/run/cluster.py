@@ -176,8 +176,8 @@ class _LMWorker:
     """On a node: an endpoint of its own."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        from syneg.core.fetch import gguf_of
         from syneg.llm.endpoints import Endpoint
-        from syneg.llm.lms import gguf_of
 
         config = LMConfig(**settings)
         self._endpoint = Endpoint(config, gguf_of(config.model) if config.model.startswith("local/") else None)

@@ -13,7 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from syneg.core.errors import DataError
 from syneg.core.storage import read_json, write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; runs are then not guarded against a second process
+    fcntl = None  # type: ignore[assignment]
 
 
 class Manifest:
@@ -53,3 +59,27 @@ def version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+class RunLock:
+    """Holds a run folder for one process; the lock dies with the process, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / ".lock").open("a+")
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self._file.close()
+                raise DataError(
+                    "another syneg-dspy works in this run folder",
+                    where=str(folder),
+                    todo="wait for it, or give --run another name",
+                ) from None
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()

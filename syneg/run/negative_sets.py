@@ -162,7 +162,7 @@ class Negatives:
     def _take(
         self, stem: str, path: Path, sources: Sources, config: Config, wanted: Callable[[str], bool], basis: list[Any]
     ) -> None:
-        from syneg.core.fetch import sha256_of
+        from syneg.core.storage import sha256_of
         from syneg.negatives.given import given_negatives
 
         run, given = self._run, Path(config.generate.given or "")

@@ -21,10 +21,10 @@ from syneg.core.errors import ConfigError, DataError
 from syneg.core.progress import Progress
 from syneg.core.records import MinedNegative, Pair, fingerprint
 from syneg.core.settings import to_toml
-from syneg.core.storage import RunLock, read_json, read_rows, write_json, write_rows, write_text
+from syneg.core.storage import read_json, read_rows, write_json, write_rows, write_text
 from syneg.data.collection import Collection, load_collection
 
-from .folder import Manifest, version
+from .folder import Manifest, RunLock, version
 
 if TYPE_CHECKING:
     import dspy
@@ -177,8 +177,7 @@ class Run:
         with self.progress.stage("encoder") as line:
             from syneg.retrieval.encoder import Encoder
 
-            encoder = Encoder.load(self.config.encoder)
-            encoder.cluster = self.cluster
+            encoder = Encoder.load(self.config.encoder, embedders=self.cluster)
             line.note = f"{encoder.name}, {encoder.precision} on {encoder.model.device}"
         self.manifest.note(encoder=encoder.fingerprint)
         return encoder

@@ -33,10 +33,11 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from syneg.core.config import EncoderConfig, TrainConfig
 from syneg.core.errors import BackendError
+from syneg.core.progress import Tick
 from syneg.core.records import Instance
 from syneg.core.storage import read_json, write_json
 from syneg.retrieval.dev_set import DEV_METRIC, DevScore, DevSet
-from syneg.retrieval.encoder import Encoder, Progress
+from syneg.retrieval.encoder import Encoder
 
 from .batches import PlannedBatches, conflicts
 from .frozen import FrozenLayers, States
@@ -60,7 +61,7 @@ class Job:
 class _Report(TrainerCallback):
     """Steps to the progress line, dev scores to a list."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Tick | None) -> None:
         self.progress = progress
         self.dev: list[tuple[int, float]] = []
 
@@ -95,7 +96,7 @@ def train(
     *,
     encoder: Encoder | None = None,
     states: States | None = None,
-    progress: Progress | None = None,
+    progress: Tick | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a fresh copy of the encoder and save the best weights on dev in `folder`.
 
@@ -109,7 +110,7 @@ def train(
 
 
 def train_here(
-    job: Job, folder: Path, encoder: Encoder, states: States | None, progress: Progress | None
+    job: Job, folder: Path, encoder: Encoder, states: States | None, progress: Tick | None
 ) -> dict[str, Any]:
     start = time.monotonic()
     config = job.config
