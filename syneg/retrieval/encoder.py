@@ -104,7 +104,9 @@ class Encoder:
         store = self._store(role)
         missing = store.missing(texts)
         missing.sort(key=lambda place: -len(texts[place]))
-        spread = self._embedders is not None and len(missing) > _CHUNK  # a smaller batch is done here before a worker has even loaded the model
+        spread = (
+            self._embedders is not None and len(missing) > _CHUNK
+        )  # a smaller batch is done here before a worker has even loaded the model
         chunks = (
             [texts[place] for place in missing[start : start + _CHUNK]] for start in range(0, len(missing), _CHUNK)
         )

@@ -1,0 +1,145 @@
+"""Settings of the LMs, of what they write, and of the gates that keep or reject it.
+
+LMConfig(model="openai/gpt-4o-mini").concurrency → 4
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .section import Above, Count, Fraction, NonNegative, Positive, Section
+
+
+class LMConfig(Section):
+    """The LM that writes, and how calls to it flow (`syneg.llm.flow`)."""
+
+    model: str = "local/qwen2.5-coder-1.5b"
+    "litellm model string, or local/NAME, or local/PATH.gguf."
+    api_base: str | None = None
+    "Address of your own LM server."
+    adapter: Literal["auto", "compact", "json", "chat", "xml"] = "auto"
+    "Layout of prompts and answers; auto is compact for embedded models and DSPy's JSONAdapter for others."
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    "Sampling temperature of the writer."
+    max_tokens: Positive = 320
+    "Most tokens of one answer."
+    timeout_s: Above = 180.0
+    "Seconds after which a call is given up."
+    retries: Count = 4
+    "How often a call that failed for the moment is tried again."
+    concurrency: Positive = 4
+    "LM calls at once."
+    max_rpm: Count = 0
+    "Most calls a minute; 0 = no limit."
+    max_tpm: Count = 0
+    "Most tokens a minute; 0 = no limit."
+    breaker: Positive = 8
+    "After how many failures in a row the endpoint counts as down."
+    engine: Literal["litellm", "native"] = "litellm"
+    "Client that makes the calls; native is DSPy's own: less work for each call, fewer providers."
+
+
+FLOW = ("timeout_s", "retries", "concurrency", "max_rpm", "max_tpm", "breaker", "engine")  # decide no answer
+
+
+class ExecutorConfig(Section):
+    """Where LM calls and the encoder's forward passes run (`syneg.run.cluster`)."""
+
+    use: Literal["threads", "ray"] = "threads"
+    "This process (threads), or the workers of a Ray cluster (ray)."
+    address: str | None = None
+    "Address of a running Ray cluster; auto finds one on this machine. Without it Ray starts here."
+    workers: Count = 0
+    "Ray workers of each kind; 0 = one for each node."
+
+
+class GenerateConfig(Section):
+    """Writing synthetic negatives."""
+
+    program: str = "auto"
+    "Program that writes: a name, module:Class, or program.json; auto goes by the measured strength of the LM."
+    given: str | None = None
+    "JSONL of negatives (query_id, text) to take instead of writing any."
+    pairs: Count = 40
+    "Train pairs that get synthetic negatives; 0 = all."
+    shard: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] = "1/1"
+    "2/8 writes for pairs 2, 10, 18, … only, so that eight machines can share the work; join their files with given."
+    per_pair: Positive = 1
+    "Synthetic negatives asked for each pair."
+    attempts: Positive = 2
+    "Calls for a pair until an answer can be read."
+    passage_words: Positive = 200
+    "Words of a passage shown to the LM."
+    plan: bool = False
+    "Let the LM name the domains from a sample of the corpus, where the task has none."
+    domains: tuple[str, ...] = ()
+    "Domains to draw from; empty = those of the task."
+    difficulties: tuple[str, ...] = ()
+    "Reading levels to draw from; empty = those of the task."
+    lengths: tuple[str, ...] = ()
+    "Lengths, relative to the positive, to draw from; empty = those of the task."
+    kinds: tuple[str, ...] = ()
+    "Kinds of negative to draw from; empty = those of the task."
+
+
+class GatesConfig(Section):
+    """Thresholds of the gates, in the order in which they are tried; 0 switches one off."""
+
+    min_words: Count = 5
+    "Fewest words of a negative."
+    script: Fraction = 0.1
+    "Most letters, as a share, of scripts foreign to the corpus."
+    language: NonNegative = 0.92
+    "Least share of frequent letter trigrams, relative to the corpus."
+    length_low: NonNegative = 0.25
+    "Least length, relative to the positive shown."
+    length_high: NonNegative = 4.0
+    "Greatest length, relative to the positive shown."
+    query_words: Count = 3
+    "Queries of at least this many words must not be repeated in a negative."
+    positive_ngram: Fraction = 0.3
+    "Most 4-grams copied from a positive, as a share."
+    parent_ngram: Fraction = 0.5
+    "Most 4-grams copied from the passage that was rewritten, as a share."
+    sibling_ngram: Fraction = 0.5
+    "Most 4-grams shared with another negative of the pair, as a share."
+    positive_cosine: Fraction = 0.95
+    "Highest cosine to a positive."
+    sibling_cosine: Fraction = 0.95
+    "Highest cosine to another negative of the pair."
+    floor: NonNegative = 0.4
+    "Least cosine to the query, relative to the positive's."
+    margin: NonNegative = 0.95
+    "Highest cosine to the query, relative to the positive's, where no trusted judge decides."
+
+
+class JudgeConfig(Section):
+    """The LM that says whether a text still answers the query.
+
+    A judge is trusted when its agreement with labelled passages of the collection has a Cohen's kappa of at least
+    `min_kappa` and is better than chance (binomial test, p < .05).
+    """
+
+    use: Literal["auto", "on", "off"] = "auto"
+    "auto asks where the LM's measured strength is worth the calls."
+    model: str | None = None
+    "The judge's LM; the writer's if not given."
+    sample: Annotated[int, Field(ge=8)] = 40
+    "Labelled passages that the judge is measured on."
+    min_kappa: Annotated[float, Field(ge=0, le=1)] = 0.6
+    "Least Cohen's kappa of a judge that is trusted."
+
+
+class BudgetConfig(Section):
+    """Hard limits of one command on what all its LMs use together, answers from the ledger aside; 0 = none."""
+
+    calls: Count = 0
+    "Most LM calls."
+    tokens: Count = 0
+    "Most tokens, read and written."
+    usd: NonNegative = 0.0
+    "Most dollars."
+    minutes: NonNegative = 0.0
+    "Most minutes of wall-clock time."

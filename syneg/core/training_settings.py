@@ -1,0 +1,149 @@
+"""Settings of training, compiling, evaluation and the verdict.
+
+TrainConfig().arms → ("mined", "hybrid")
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .section import Above, Count, Fraction, NonNegative, Positive, Section
+
+
+class MixConfig(Section):
+    """How mined and synthetic negatives share a training row."""
+
+    negatives: Positive = 3
+    "Hard negatives in each training row."
+    ratio: NonNegative = 0.5
+    "Synthetic to retrieved negatives inside a row (SyNeg draws 1 + 2 = 0.5, and finds 0.7 best)."
+    weight: Above = 1.0
+    "Weight of a synthetic negative in the softmax; a retrieved one has 1."
+    confidence: bool = False
+    "Weigh a synthetic negative less as its score approaches the positive's: such texts are more often relevant."
+
+
+class TrainConfig(Section):
+    """Fine-tuning the encoder, the same way for every arm."""
+
+    pairs: Count = 400
+    "Train pairs used by every arm; 0 = all."
+    arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("mined", "hybrid")
+    "Arms to compare: in-batch, bm25, mined, synthetic, dataset-mix or hybrid, each also with settings of its own."
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    "Seeds that each arm is trained with."
+    epochs: Above = 2.0
+    "Passes over the training rows."
+    batch_size: Positive = 16
+    "Rows of a batch."
+    learning_rate: Above | Literal["auto"] = "auto"
+    "Peak learning rate; auto goes by the size of the encoder (syneg.training.weights)."
+    warmup: Fraction = 0.1
+    "Share of the steps in which the learning rate rises."
+    temperature: Above = 0.05
+    "Temperature of the softmax (InfoNCE)."
+    dropout: Fraction = 0.0
+    "Dropout of the encoder in training."
+    evals: Positive = 2
+    "Evaluations on dev in one training, for the early stop."
+    patience: Positive = 2
+    "Evaluations without gain after which a training stops."
+    dev_passages: Positive = 1000
+    "Passages of the corpus that dev evaluations rank."
+    guide: NonNegative = 0.0
+    "Mask in-batch texts that the base encoder puts over this share of the positive's score; 0 = off."
+    regulariser: NonNegative = 0.0
+    "Weight of the term that keeps synthetic negatives from taking more than their share of the softmax; 0 = off."
+    distil: NonNegative = 0.0
+    "Weight of the term that keeps the ranking of a row near the base encoder's; 0 = off."
+    curriculum: bool = False
+    "Train from easy rows to hard ones."
+    alphas: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
+    "Shares of the tuned weights to try on dev, mixed with those of the base; 1 alone keeps them as trained."
+    frozen_layers: Count | Literal["half"] = 0
+    "Lower layers that are not trained, with their output cached: a number, or half."
+    cached_chunk: Count = 0
+    "Texts embedded at once under a gradient cache, for batches that do not fit; 0 = off."
+    processes: Positive = 1
+    "Training processes on this machine, or GPUs."
+
+
+class CompileConfig(Section):
+    """Compiling the program (`syneg.run.compile`). `calls`, `tokens`, `usd` and `minutes` limit proposing and choosing."""
+
+    optimizer: Literal["none", "search", "gepa", "mipro", "simba", "copro", "bootstrap"] = "none"
+    "Recipe that proposes programs."
+    pairs: Annotated[int, Field(ge=4)] = 16
+    "Train pairs that candidates write for."
+    proposals: Positive = 6
+    "Programs to propose."
+    calls: Count = 600
+    "Most LM calls; 0 = no limit."
+    tokens: Count = 0
+    "Most tokens; 0 = no limit."
+    usd: NonNegative = 0.0
+    "Most dollars; 0 = no limit."
+    minutes: NonNegative = 12.0
+    "Most minutes; 0 = no limit."
+    near: Count = 12
+    "Dev queries that get near-misses, for the boundary as a second objective; 0 = none."
+    reflection: str | None = None
+    "LM that proposes instructions; the writer's if not given."
+    reflection_tokens: Positive = 700
+    "Most tokens of one proposal."
+    threshold: Fraction = 0.5
+    "Value of an answer from which it may become a demo."
+    confirm: bool = True
+    "Let full training decide between the program that won and the first one."
+    confirm_seeds: Positive = 2
+    "Seeds of that training."
+
+
+class ProbeConfig(Section):
+    """The stand-in for full training (`syneg.optimizers.probe`)."""
+
+    layers: Positive = 3
+    "Upper layers that are trained."
+    max_tokens: Positive = 128
+    "Tokens of a text."
+    queries: Positive = 400
+    "Held-out queries: dev, then train queries beside the pairs, then, where these are too few, the pairs' own in folds."
+    passages: Positive = 1000
+    "Passages that are ranked."
+    folds: Annotated[int, Field(ge=2)] = 2
+    "Folds of the pairs' own queries."
+    seeds: Positive = 1
+    "Seeds of a probe."
+    epochs: Above = 2.0
+    "Passes over the rows."
+    steps: Positive = 16
+    "Fewest steps."
+    learning_rate: Above | Literal["auto"] = "auto"
+    "Learning rate; auto is that of training with frozen layers."
+
+
+class BoundaryConfig(Section):
+    """The boundary test: near-misses for held-out queries, put into the corpus."""
+
+    queries: Count = 16
+    "Held-out queries that get near-misses; 0 = off."
+    program: str = "auto"
+    "Program that writes them; auto is one that no arm trains on."
+
+
+class EvaluateConfig(Section):
+    """Evaluation and its test of significance."""
+
+    depth: Positive = 100
+    "Passages kept of each ranking."
+    alpha: Fraction = 0.05
+    "Level of significance after Holm's correction over the comparisons of the verdict."
+
+
+class TrackConfig(Section):
+    """Trackers that a finished run is logged to (`syneg.verdict.tracking`)."""
+
+    mlflow: str | None = None
+    "MLflow experiment."
