@@ -101,7 +101,7 @@ class Critic:
         """Each negative with what the gates say of it."""
         drafts = []
         for pair, negative in answers:
-            relevant = tuple(self._collection.passages[d] for d in sorted(self._collection.relevant(pair.query_id)))
+            relevant = self._collection.relevant_texts(pair.query_id)
             words = min(len(pair.positive.split()), self._passage_words)
             around = Surroundings(pair.query, relevant, (), None, words, self._profile)
             drafts.append(Draft(pair, negative, text_gates(negative, around, self._gates)))

@@ -86,7 +86,7 @@ class Objective:
         chosen = held_out_queries(collection, own, config.probe.queries, config.seed)
         held_out = dev_set(encoder, collection, config.probe.passages, config.seed, chosen)
         self._standing = dict[str, tuple[int, list[str]]]()
-        relevant = {q: [collection.passages[d] for d in sorted(collection.relevant(q))] for q in {*dev, *own}}
+        relevant = {q: collection.relevant_texts(q) for q in {*dev, *own}}
         self.probe = Probe(encoder, held_out, relevant, config.train, config.probe)
         self.lock = threading.RLock()  # of the probe's weights
         self._kept: dict[str, Score] = {}

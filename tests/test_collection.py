@@ -159,3 +159,13 @@ def test_cranfield_loads_with_its_two_empty_documents_skipped() -> None:
     collection = load(SHARED / "data" / "beir" / "cranfield")
     assert len(collection.passages) == 1398
     assert "corpus.jsonl:471 no text (id '471')" in collection.problems
+
+
+def test_a_pair_knows_all_positives_of_its_query_the_best_grade_first(beir: Path) -> None:
+    append(beir / "qrels" / "test.tsv", "q0\td2\t2\nq0\td1\t0\n")
+    collection = load(beir)
+    texts = (collection.passages["d2"], collection.passages["d0"])
+    assert collection.relevant_texts("q0") == texts
+    split = next(split for split, ids in collection.splits.items() if "q0" in ids)
+    pair = next(pair for pair in collection.pairs(split) if pair.query_id == "q0")
+    assert (pair.doc_id, pair.positive, pair.positives) == ("d2", texts[0], texts)

@@ -86,12 +86,17 @@ def fingerprint(*parts: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A training instance before it has negatives: one query and one passage that is relevant to it."""
+    """A query and the passages that are judged relevant to it, before it has negatives.
+
+    `doc_id` and `positive` are those of the best passage (highest grade, then first by id). `positives` holds the texts
+    of all of them, the best first; it is empty where only the best one is known.
+    """
 
     query_id: str
     query: str
     doc_id: str
     positive: str
+    positives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,13 +42,21 @@ class Collection:
         """Ids of all passages judged relevant to the query, of any grade."""
         return {doc_id for doc_id, grade in self.qrels[query_id].items() if grade > 0}
 
+    def relevant_texts(self, query_id: str) -> tuple[str, ...]:
+        """Texts of all passages judged relevant to the query: the highest grade first, ties in the order of ids."""
+        return tuple(self.passages[doc_id] for doc_id in self._ranked(query_id))
+
     def pairs(self, split: str) -> list[Pair]:
-        """One pair per query of the split: its highest grade (ties: first by id), in a seedless fixed order."""
-        found = []
+        """One pair for each query of the split, with all its positives, in a fixed order that no seed changes."""
+        pairs = []
         for query_id in self.splits[split]:
-            doc_id = min(self.relevant(query_id), key=lambda d: (-self.qrels[query_id][d], d))
-            found.append(Pair(query_id, self.queries[query_id], doc_id, self.passages[doc_id]))
-        return found
+            best = self._ranked(query_id)[0]
+            texts = self.relevant_texts(query_id)
+            pairs.append(Pair(query_id, self.queries[query_id], best, self.passages[best], texts))
+        return pairs
+
+    def _ranked(self, query_id: str) -> list[str]:
+        return sorted(self.relevant(query_id), key=lambda doc_id: (-self.qrels[query_id][doc_id], doc_id))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -113,7 +113,7 @@ def generate(
 
     def work(place: int) -> list[Draft]:
         pair = pairs[place]
-        positives = tuple(collection.passages[doc_id] for doc_id in sorted(collection.relevant(pair.query_id)))
+        positives = collection.relevant_texts(pair.query_id)
         mined = candidates.get(pair.query_id, ())
         drafts: list[Draft] = []
         for attempt in range(config.attempts * config.per_pair):

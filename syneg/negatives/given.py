@@ -86,7 +86,7 @@ def _negative(row: Mapping[str, Any]) -> tuple[str, HardNegative]:
 
 def _gated(pair: Pair, negatives: Any, sources: Sources, profile: CorpusProfile, config: Config) -> list[Draft]:
     passages = sources.collection.passages
-    positives = tuple(passages[doc_id] for doc_id in sorted(sources.collection.relevant(pair.query_id)))
+    positives = sources.collection.relevant_texts(pair.query_id)
     words = min(len(pair.positive.split()), config.generate.passage_words)
     drafts: list[Draft] = []
     for negative in negatives:

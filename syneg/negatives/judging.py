@@ -40,7 +40,7 @@ def compare(
     kept: dict[str, list[Any]] = {}
     verdicts: dict[int, GateVerdict] = {}
     for row, (draft, (score, positive_score), vector) in enumerate(zip(passed, to_query, vectors, strict=True)):
-        texts = [collection.passages[doc_id] for doc_id in sorted(collection.relevant(draft.pair.query_id))]
+        texts = collection.relevant_texts(draft.pair.query_id)
         relevant, twin = encoder.encode(texts, "passage"), twins[row]
         is_relevant = float((relevant @ twin).max()) > max(gates.positive_cosine, 1e-6)
         siblings = kept.setdefault(draft.pair.query_id, [])

@@ -174,9 +174,7 @@ def _trained(run: Run, negatives: dict[str, list[HardNegative]], label: str, sta
     from syneg.training.trainer import Job, train
 
     config, settings = run.config.train, run.config.mix
-    relevant = {
-        p.query_id: [run.collection.passages[d] for d in sorted(run.collection.relevant(p.query_id))] for p in run.pairs
-    }
+    relevant = {pair.query_id: run.collection.relevant_texts(pair.query_id) for pair in run.pairs}
     dev = dev_set(run.encoder, run.collection, config.dev_passages, run.config.seed)
     weighed = {q: [(n, settings.weight) for n in found] for q, found in negatives.items()}
     values: dict[str, list[float]] = {}

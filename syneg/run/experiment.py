@@ -110,10 +110,7 @@ class Experiment:
 
         run, config = self._run, arm.config.train
         run.close_lms()  # training gets their memory
-        relevant = {
-            pair.query_id: [run.collection.passages[d] for d in sorted(run.collection.relevant(pair.query_id))]
-            for pair in run.pairs
-        }
+        relevant = {pair.query_id: run.collection.relevant_texts(pair.query_id) for pair in run.pairs}
         states = self._states_of(arm)
         with run.progress.stage("train", f"steps of {arm.file_name(seed)}") as line:
             job = Job(run.config.encoder, instances, relevant, self._dev, config, seed)

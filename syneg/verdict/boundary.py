@@ -38,7 +38,7 @@ def boundary_scores(encoder: Encoder, collection: Collection, near: Mapping[str,
     misses = queries @ encoder.encode(texts, "passage").T
     positive = {}
     for query_id, vector in zip(near, queries, strict=True):
-        relevant = [collection.passages[doc_id] for doc_id in sorted(collection.relevant(query_id))]
+        relevant = collection.relevant_texts(query_id)
         positive[query_id] = float(np.max(encoder.encode(relevant, "passage") @ vector))
     scored = {q: dict(zip(owner, map(float, row), strict=True)) for q, row in zip(near, misses, strict=True)}
     return Scores(positive, scored, owner)
