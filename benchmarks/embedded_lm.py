@@ -31,7 +31,7 @@ from syneg.core.fetch import asset_named, fetch
 from syneg.data.collection import load_collection
 from syneg.llm.batch_files import Pending
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import Writer
+from syneg.llm.lms import LanguageModel
 from syneg.llm.local_server import LocalServer
 from syneg.negatives.generation import generate
 from syneg.programs import load_program
@@ -48,7 +48,7 @@ class Asking:
     def config(self, slots: int) -> LMConfig:
         return LMConfig(model=self.model, concurrency=slots, temperature=0.0, max_tokens=160)
 
-    def ask(self, writer: Writer) -> None:
+    def ask(self, writer: LanguageModel) -> None:
         generate(
             self.pairs, load_program("single_prompt"), writer, definition="Given a question, find the passage that answers it.",
             space=Nothing(), collection=self.collection, candidates={}, profile=None, seed=0,
@@ -58,7 +58,7 @@ class Asking:
     def requests(self, folder: Path) -> list[dict[str, Any]]:
         """What is sent, as bodies for the server."""
         ledger = Ledger(folder / "none.jsonl")
-        writer = Writer.open(self.config(1), ledger)
+        writer = LanguageModel.open(self.config(1), ledger)
         writer.engine.deferred = pending = Pending(folder)
         try:
             self.ask(writer)
@@ -98,7 +98,7 @@ def stack(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path
     """The same through DSPy, litellm, flow and ledger."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         ledger = Ledger(Path(own) / "calls.jsonl")
-        writer = Writer.open(asking.config(slots), ledger)
+        writer = LanguageModel.open(asking.config(slots), ledger)
         writer.engine.endpoint.connected()  # the server, as for the other way, outside the clock
         start = time.monotonic()
         asking.ask(writer)

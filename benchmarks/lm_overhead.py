@@ -31,7 +31,7 @@ import litellm
 from syneg.core.config import ExecutorConfig, LMConfig
 from syneg.llm.budget import Budget
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import Writer
+from syneg.llm.lms import LanguageModel
 from syneg.run.cluster import Cluster
 
 ANSWER = {
@@ -94,11 +94,13 @@ def main(calls: int, workers: int, latency: float, turns: int, processes: int) -
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "calls.jsonl")
         settings = {"model": "openai/fake", "api_base": url, "concurrency": workers, "max_rpm": 10**6}
-        writers = {engine: Writer.open(LMConfig(**settings, engine=engine), ledger) for engine in ("litellm", "native")}
+        writers = {
+            engine: LanguageModel.open(LMConfig(**settings, engine=engine), ledger) for engine in ("litellm", "native")
+        }
         cluster = Cluster(ExecutorConfig(use="ray", workers=processes)) if processes else None
         if cluster:
             each = LMConfig(**{**settings, "concurrency": -(-workers // processes)})
-            writers["Ray"] = Writer.open(each, ledger, cluster=cluster)
+            writers["Ray"] = LanguageModel.open(each, ledger, cluster=cluster)
         for writer in writers.values():
             writer.engine.budgets.append(Budget(calls=10**6, tokens=10**9))
         plain = dspy.LM("openai/fake", api_base=url, cache=False, engine="litellm")

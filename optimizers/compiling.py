@@ -25,9 +25,8 @@ from syneg.core.config import CompileConfig
 from syneg.core.errors import BudgetError, SynegError
 from syneg.core.records import HardNegative, Pair, fingerprint
 from syneg.llm.budget import Budget
-from syneg.llm.ledger import task
-from syneg.llm.lms import Writer
-from syneg.negatives.generation import PROGRAM_ERRORS, in_threads, usable_error
+from syneg.llm.calls import PROGRAM_ERRORS, check_answered, in_threads, purpose
+from syneg.llm.lms import LanguageModel
 
 from .critic import Critic, Judgement
 from .guards import copies_corpus, fences_of, keep_fence
@@ -95,13 +94,13 @@ class Tracked(dspy.Module):
         candidate = self._register.note(self.program)
         lm = self.program.predictors()[0].lm or dspy.settings.lm
         rollout = int(lm.kwargs.get("rollout_id") or 0)
-        with task(query_id, rollout) as current:
+        with purpose(query_id, rollout) as current:
             try:
                 negatives = list(self.program(**ask).negatives)
             except SynegError:
                 raise
             except PROGRAM_ERRORS as error:
-                usable_error(error, answered=bool(current.calls))
+                check_answered(error, answered=bool(current.calls))
                 negatives = [
                     HardNegative("", type(self.program).__name__, reasoning=" ".join(str(error).split())[:200])
                 ]
@@ -131,8 +130,8 @@ class Compiling:
         pairs: Sequence[Pair],
         asks: Mapping[str, Mapping[str, Any]],
         *,
-        writer: Writer,
-        reflection: Writer,
+        writer: LanguageModel,
+        reflection: LanguageModel,
         objective: Objective,
         critic: Critic,
         budget: Budget,

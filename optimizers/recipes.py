@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from syneg.core.errors import BackendError, one_line
-from syneg.negatives.generation import raise_what_ends_a_run
+from syneg.llm.calls import reraise_fatal
 
 from .compiling import Compiling
 
@@ -42,7 +42,7 @@ def run_recipe(name: str, compiling: Compiling) -> str:
             RECIPES[name](compiling)
     except Exception as error:  # DSPy raises bare Exception when calls are refused
         if not compiling.budget.spent:
-            raise_what_ends_a_run(error)
+            reraise_fatal(error)
             raise BackendError(f"{name} failed: {one_line(error)}") from error
     return compiling.budget.spent
 

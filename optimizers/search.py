@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import dspy
 from dspy.utils.exceptions import DSPyError
 
-from syneg.llm.ledger import task
+from syneg.llm.calls import purpose
 from syneg.programs import fenced
 
 from .compiling import Candidate, Compiling, Run
@@ -87,7 +87,7 @@ def propose(compiling: Compiling, instruction: str, found: Mapping[str, Run], id
         for c in compiling.ranked()[:_TRIED]
         for p in c.program.predictors()[:1]
     ]
-    with task("propose") as current, dspy.context(lm=compiling.reflection.lm, adapter=compiling.reflection.adapter):
+    with purpose("propose") as current, dspy.context(lm=compiling.reflection.lm, adapter=compiling.reflection.adapter):
         try:
             said = dspy.Predict(ProposeInstruction)(instruction=instruction, answers=answers, tried=tried, idea=idea)
         except (DSPyError, ValueError):

@@ -20,10 +20,10 @@ from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
 from syneg.llm.budget import Budget
+from syneg.llm.calls import in_threads, purpose
 from syneg.llm.flow import Flow
-from syneg.llm.ledger import Ledger, task
-from syneg.llm.lms import Writer
-from syneg.negatives.generation import in_threads
+from syneg.llm.ledger import Ledger
+from syneg.llm.lms import LanguageModel
 from syneg.run.pipeline import Run
 
 
@@ -185,12 +185,12 @@ def test_a_thousand_calls_with_a_fifth_of_faults_end_within_budget(
     server = fake_lm(answer)
     config = LMConfig(model="openai/fake", api_base=server.url, concurrency=64, retries=6, breaker=50, timeout_s=20)
     ledger = Ledger(tmp_path / "calls.jsonl")
-    writer = Writer.open(config, ledger)
+    writer = LanguageModel.open(config, ledger)
     budget = Budget(calls=1500, tokens=1_000_000)
     writer.engine.budgets.append(budget)
 
     def ask(place: int) -> str:
-        with task(f"q{place}"):
+        with purpose(f"q{place}"):
             try:
                 return str(writer.lm(f"question {place}")[0])
             except (LMError, ValueError) as error:

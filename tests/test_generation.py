@@ -22,7 +22,7 @@ from syneg.core.settings import load_config
 from syneg.core.storage import read_rows, write_rows
 from syneg.data.collection import Collection
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import Writer
+from syneg.llm.lms import LanguageModel
 from syneg.negatives.calibration import Labelled, calibrate
 from syneg.negatives.generation import Draft
 from syneg.negatives.judging import compare
@@ -36,9 +36,9 @@ Messages = list[dict[str, Any]]
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Callable[..., Writer]]:
+def writer(tmp_path: Path) -> Iterator[Callable[..., LanguageModel]]:
     ledger = Ledger(tmp_path / "calls.jsonl")
-    yield lambda url, **more: Writer.open(LMConfig(model="openai/fake", api_base=url, retries=0, **more), ledger)
+    yield lambda url, **more: LanguageModel.open(LMConfig(model="openai/fake", api_base=url, retries=0, **more), ledger)
     ledger.close()
 
 
@@ -88,7 +88,7 @@ def test_a_judge_is_trusted_only_when_it_agrees_with_the_labels(
     kappa: float,
     trusted: bool,
     fake_lm: Callable[..., FakeLM],
-    writer: Callable[..., Writer],
+    writer: Callable[..., LanguageModel],
 ) -> None:
     found = calibrate(QUESTIONS, Judge(), writer(fake_lm(judging(decide)).url), JudgeConfig())
     assert (found.accuracy, found.kappa, found.trusted) == (accuracy, kappa, trusted)
@@ -97,7 +97,7 @@ def test_a_judge_is_trusted_only_when_it_agrees_with_the_labels(
 
 
 def test_a_judge_that_cannot_be_read_is_wrong_and_one_that_is_down_stops(
-    fake_lm: Callable[..., FakeLM], writer: Callable[..., Writer]
+    fake_lm: Callable[..., FakeLM], writer: Callable[..., LanguageModel]
 ) -> None:
     server = fake_lm(lambda messages: (200, "hm"))
     found = calibrate(QUESTIONS, Judge(), writer(server.url), JudgeConfig())
@@ -154,7 +154,7 @@ def test_a_judge_at_chance_is_switched_off_with_a_warning(
 
 
 def test_strength_tells_a_writer_from_a_copier_and_is_measured_once(
-    fake_lm: Callable[..., FakeLM], writer: Callable[..., Writer]
+    fake_lm: Callable[..., FakeLM], writer: Callable[..., LanguageModel]
 ) -> None:
     def one(text: str) -> tuple[int, str]:
         return 200, json.dumps({"negatives": [{"reasoning": "r", "hard_negative": text}]})

@@ -12,8 +12,9 @@ from conftest import FakeLM
 from syneg.core.config import LMConfig
 from syneg.core.errors import BackendError, ConfigError, one_line
 from syneg.core.storage import read_rows
-from syneg.llm.ledger import Ledger, task
-from syneg.llm.lms import Writer
+from syneg.llm.calls import purpose
+from syneg.llm.ledger import Ledger
+from syneg.llm.lms import LanguageModel
 
 
 class Ask(dspy.Signature):
@@ -37,8 +38,8 @@ def ledger(tmp_path: Path) -> Iterator[Callable[[], Ledger]]:
         one.close()
 
 
-def ask(writer: Writer, question: str, attempt: int = 0) -> tuple[str, Any]:
-    with task("q1", attempt) as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
+def ask(writer: LanguageModel, question: str, attempt: int = 0) -> tuple[str, Any]:
+    with purpose("q1", attempt) as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
         return dspy.Predict(Ask)(question=question).answer, current.calls[-1]
 
 
@@ -52,7 +53,7 @@ def test_a_call_goes_through_litellm_and_is_replayed_from_the_ledger(
 ) -> None:
     texts = {"chat": "[[ ## answer ## ]]\nblue\n[[ ## completed ## ]]", "xml": "<answer>blue</answer>"}
     server = fake_lm(lambda messages: (200, texts.get(adapter, '{"answer": "blue"}')))
-    writer = Writer.open(config(server.url, adapter=adapter), ledger())
+    writer = LanguageModel.open(config(server.url, adapter=adapter), ledger())
     answer, call = ask(writer, "Which colour?")
     assert (answer, call.input_tokens, call.output_tokens, call.usd, call.replayed) == (
         "blue",
@@ -61,7 +62,7 @@ def test_a_call_goes_through_litellm_and_is_replayed_from_the_ledger(
         None,
         False,
     )
-    again = Writer.open(config(server.url, adapter=adapter), ledger())
+    again = LanguageModel.open(config(server.url, adapter=adapter), ledger())
     answer, call = ask(again, "Which colour?")
     assert (answer, call.replayed, len(server.requests)) == ("blue", True, 1)
 
@@ -71,12 +72,12 @@ def test_whatever_decides_an_answer_changes_the_key(
 ) -> None:
     one, two = fake_lm(lambda m: (200, '{"answer": "one"}')), fake_lm(lambda m: (200, '{"answer": "two"}'))
     path = tmp_path / "calls.jsonl"
-    assert ask(Writer.open(config(one.url), ledger()), "a")[0] == "one"
-    assert ask(Writer.open(config(two.url), ledger()), "a")[0] == "two"  # the same model name elsewhere
-    assert not ask(Writer.open(config(one.url), ledger()), "b")[1].replayed
-    assert not ask(Writer.open(config(one.url), ledger()), "a", attempt=1)[1].replayed
-    assert not ask(Writer.open(config(one.url, temperature=0.1), ledger()), "a")[1].replayed
-    assert ask(Writer.open(config(one.url), ledger()), "a")[1].replayed
+    assert ask(LanguageModel.open(config(one.url), ledger()), "a")[0] == "one"
+    assert ask(LanguageModel.open(config(two.url), ledger()), "a")[0] == "two"  # the same model name elsewhere
+    assert not ask(LanguageModel.open(config(one.url), ledger()), "b")[1].replayed
+    assert not ask(LanguageModel.open(config(one.url), ledger()), "a", attempt=1)[1].replayed
+    assert not ask(LanguageModel.open(config(one.url, temperature=0.1), ledger()), "a")[1].replayed
+    assert ask(LanguageModel.open(config(one.url), ledger()), "a")[1].replayed
     assert len(list(read_rows(path))) == 5
 
 
@@ -87,8 +88,8 @@ def test_a_failed_call_is_kept_and_not_replayed(
     server = fake_lm(lambda messages: answers.pop(0))
     path = tmp_path / "calls.jsonl"
     with pytest.raises(dspy.utils.exceptions.LMError):
-        ask(Writer.open(config(server.url), ledger()), "a")
-    assert ask(Writer.open(config(server.url), ledger()), "a")[0] == "well"
+        ask(LanguageModel.open(config(server.url), ledger()), "a")
+    assert ask(LanguageModel.open(config(server.url), ledger()), "a")[0] == "well"
     first, second = read_rows(path)
     assert "broken" in first["error"]
     assert second["error"] is None
@@ -99,7 +100,7 @@ def test_a_retryable_failure_is_tried_again(
 ) -> None:
     answers = [(503, "later"), (200, '{"answer": "well"}')]
     server = fake_lm(lambda messages: answers.pop(0))
-    assert ask(Writer.open(config(server.url, retries=1), ledger()), "a")[0] == "well"
+    assert ask(LanguageModel.open(config(server.url, retries=1), ledger()), "a")[0] == "well"
 
 
 def test_secrets_do_not_reach_messages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,12 +111,12 @@ def test_secrets_do_not_reach_messages(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("model", ["gpt", "nobody/model", "local/nope", "local/minilm"])
 def test_models_that_cannot_be_are_refused_at_once(model: str, ledger: Callable[[], Ledger]) -> None:
     with pytest.raises(ConfigError, match="litellm does not know|did you mean|known:|is an encoder"):
-        Writer.open(LMConfig(model=model), ledger())
+        LanguageModel.open(LMConfig(model=model), ledger())
 
 
 def test_a_missing_gguf_file(ledger: Callable[[], Ledger]) -> None:
     with pytest.raises(BackendError, match="no such model file"):
-        Writer.open(LMConfig(model="local/none.gguf"), ledger())
+        LanguageModel.open(LMConfig(model="local/none.gguf"), ledger())
 
 
 def test_the_compact_layout_ends_every_turn_with_the_request() -> None:
@@ -133,7 +134,7 @@ def test_the_compact_layout_ends_every_turn_with_the_request() -> None:
 def test_a_model_that_takes_a_schema_is_sent_one(fake_lm: Callable[..., FakeLM], ledger: Callable[[], Ledger]) -> None:
     server = fake_lm(lambda messages: (200, '{"answer": "blue"}'))
     for model, has in (("openai/gpt-4o-mini", True), ("openai/fake", False)):
-        writer = Writer.open(config(server.url, model=model, adapter="json"), ledger())
+        writer = LanguageModel.open(config(server.url, model=model, adapter="json"), ledger())
         assert ask(writer, "Which colour?")[0] == "blue"
         sent = server.requests[-1].get("response_format", {})
         assert (sent.get("type") == "json_schema") is has
@@ -145,5 +146,5 @@ def test_prices_are_those_of_litellm_and_unknown_is_not_free(
 ) -> None:
     server = fake_lm(lambda messages: (200, '{"answer": "blue"}'))
     for model, usd in (("openai/gpt-4o-mini", (100 * 0.15 + 20 * 0.6) / 1e6), ("hosted_vllm/gpt-4o", None)):
-        _, call = ask(Writer.open(config(server.url, model=model, adapter="json"), ledger()), "Which?")
+        _, call = ask(LanguageModel.open(config(server.url, model=model, adapter="json"), ledger()), "Which?")
         assert call.usd == (pytest.approx(usd) if usd else None)

@@ -18,7 +18,8 @@ from syneg.core.config import EncoderConfig, LMConfig
 from syneg.core.errors import BackendError
 from syneg.core.fetch import fetch, fetched
 from syneg.core.storage import read_rows
-from syneg.llm.ledger import Ledger, task
+from syneg.llm.calls import purpose
+from syneg.llm.ledger import Ledger
 from syneg.llm.local_server import LocalServer
 
 pytestmark = pytest.mark.real
@@ -57,16 +58,18 @@ def test_the_real_encoder_knows_what_is_near_and_caches(tmp_path: Path) -> None:
 def test_the_embedded_llm_answers_through_the_whole_stack_with_its_schema_enforced(tmp_path: Path) -> None:
     import dspy
 
-    from syneg.llm.lms import Writer
+    from syneg.llm.lms import LanguageModel
     from syneg.programs import load_program
 
     ledger = Ledger(tmp_path / "calls.jsonl")
-    writer = Writer.open(LMConfig(model="local/smollm2-135m", max_tokens=60, concurrency=2, temperature=0.0), ledger)
+    writer = LanguageModel.open(
+        LMConfig(model="local/smollm2-135m", max_tokens=60, concurrency=2, temperature=0.0), ledger
+    )
     try:
         for query in ("close a socket", "open a file"):
             # a model this small may run into the limit; what it did say must follow the schema
             with (
-                task(query),
+                purpose(query),
                 dspy.context(lm=writer.lm, adapter=writer.adapter),
                 contextlib.suppress(dspy.utils.exceptions.AdapterParseError),
             ):

@@ -16,10 +16,10 @@ import dspy
 
 from syneg.core.config import Config, LMConfig
 from syneg.core.errors import SynegError, one_line
-from syneg.llm.ledger import Ledger, task
-from syneg.llm.lms import Writer, adapter_for
+from syneg.llm.calls import PROGRAM_ERRORS, purpose
+from syneg.llm.ledger import Ledger
+from syneg.llm.lms import LanguageModel, adapter_for
 from syneg.llm.prices import price_per_million
-from syneg.negatives.generation import PROGRAM_ERRORS
 
 
 class TestCall(dspy.Signature):
@@ -76,7 +76,7 @@ def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
     """Call an LM once, with a ledger in `folder`. Raises ConfigError for a model string that cannot be."""
     ledger = Ledger(folder / f"{role}.jsonl")
     try:
-        writer = Writer.open(config, ledger, log=folder / f"{role}.log")
+        writer = LanguageModel.open(config, ledger, log=folder / f"{role}.log")
     except SynegError:
         ledger.close()
         raise
@@ -86,7 +86,7 @@ def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
     }  # fmt: skip
     enforced = writer.engine.supports_response_schema
     try:
-        with task("") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
+        with purpose("") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
             error, right = "", False
             try:
                 said = dspy.Predict(TestCall)(text=_TEXT)

@@ -12,43 +12,11 @@ replayed. Prompts are kept as hashes: they hold the corpus, which is in the coll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from syneg.core.records import Call
 from syneg.core.storage import Log, read_rows
-
-
-@dataclass
-class Task:
-    """What the calls made right now are for; `calls` collects them."""
-
-    query_id: str
-    attempt: int = 0
-    calls: list[Call] = field(default_factory=list)
-
-
-_task: ContextVar[Task | None] = ContextVar("syneg_task", default=None)
-
-
-@contextmanager
-def task(query_id: str, attempt: int = 0) -> Iterator[Task]:
-    """Attribute the LM calls of this thread to a query and an attempt."""
-    current = Task(query_id, attempt)
-    token = _task.set(current)
-    try:
-        yield current
-    finally:
-        _task.reset(token)
-
-
-def current_task() -> Task:
-    """The task of this thread; an anonymous one where none was set."""
-    return _task.get() or Task("")
 
 
 class Ledger:

@@ -1,6 +1,6 @@
 """The one place that builds LMs: litellm under DSPy, with every call kept in the ledger and replayed from it.
 
-    writer = Writer.open(LMConfig(model="openai/gpt-4o-mini"), ledger)
+    writer = LanguageModel.open(LMConfig(model="openai/gpt-4o-mini"), ledger)
     with dspy.context(lm=writer.lm, adapter=writer.adapter): program(...)
 
 DSPy 3.4 would bypass litellm; here it gets an engine of ours (`complete(Request) -> Response`) that calls litellm, so
@@ -34,9 +34,10 @@ from syneg.core.storage import sha256_of
 
 from .adapters import CompactAdapter
 from .budget import Budget
+from .calls import current_purpose
 from .endpoints import Client, Endpoint
 from .flow import Flow
-from .ledger import Ledger, current_task
+from .ledger import Ledger
 from .prices import has_price, price
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ ADAPTERS = {
 }
 
 
-class Writer:
+class LanguageModel:
     """An LM with its adapter. `identity` names the model and its endpoint, or the hash of its weights."""
 
     def __init__(self, lm: dspy.LM, adapter: dspy.Adapter, engine: LedgerEngine) -> None:
@@ -70,10 +71,10 @@ class Writer:
         ledger: Ledger,
         *,
         log: Path | None = None,
-        server_of: Writer | None = None,
+        server_of: LanguageModel | None = None,
         repeats: bool = False,
         cluster: Cluster | None = None,
-    ) -> Writer:
+    ) -> LanguageModel:
         """Build the LM of `config`. Nothing is called and no server started yet; `server_of` shares its embedded server.
         With `repeats` the same request asked again is another call; else it is answered from the ledger. With a
         `cluster` the calls are made by its workers.
@@ -146,13 +147,13 @@ class LedgerEngine:
 
     def complete(self, request: Request) -> Response:
         """Answer a request; what happened is in the ledger before this returns or raises."""
-        task = current_task()
+        purpose = current_purpose()
         asked = plain_request(request)
-        key = fingerprint(self.identity, asked, task.attempt, *self._repetition(asked))
+        key = fingerprint(self.identity, asked, purpose.attempt, *self._repetition(asked))
         row = self._ledger.find(key)
         replayed = row is not None
         if row is None:
-            known = {"key": key, "query_id": task.query_id, "attempt": task.attempt, "model": self.identity,
+            known = {"key": key, "query_id": purpose.query_id, "attempt": purpose.attempt, "model": self.identity,
                      "prompt": fingerprint(asked)}  # fmt: skip
             most = len(str(asked)) // 2, int(asked["config"].get("max_tokens") or self.config.max_tokens)
             if self.deferred is not None:
@@ -163,7 +164,7 @@ class LedgerEngine:
             name: row[name]
             for name in ("key", "model", "prompt", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
         }
-        task.calls.append(Call(**call, replayed=replayed))
+        purpose.calls.append(Call(**call, replayed=replayed))
         return response_from_openai_chat(
             {
                 "model": self.config.model,

@@ -1,8 +1,8 @@
-"""The LMs of a run by role: the writer, and the reader that judges. Both are measured before anything goes by them.
+"""The LMs of a run by role: the writer, and the judge. Both are measured before anything goes by them.
 
     roles = Roles(run_folder, config, progress)
     roles.strength.strong      → may the writer see the positive, is it worth asking as a judge?
-    roles.judge(collection, encoder) → (reader, Calibration(…)) when a judge is wanted and trusted, else None
+    roles.judge(collection, encoder) → (judge_lm, Calibration(…)) when a judge is wanted and trusted, else None
 
 LMs are opened when first needed; `close` ends them, so that training has the memory of the embedded server.
 """
@@ -33,7 +33,7 @@ from syneg.retrieval.encoder import Encoder
 
 from .budget import Budget
 from .ledger import Ledger
-from .lms import Writer
+from .lms import LanguageModel
 
 if TYPE_CHECKING:
     from syneg.run.cluster import Cluster
@@ -55,11 +55,11 @@ class Roles:
         return Ledger(self.folder / "ledger" / "calls.jsonl", self.progress.call)
 
     @cached_property
-    def writer(self) -> Writer:
+    def writer(self) -> LanguageModel:
         return self._open(self.config.lm, "llm.log")
 
     @cached_property
-    def reader(self) -> Writer:
+    def judge_lm(self) -> LanguageModel:
         """The judge's LM: the writer's, or one of its own. It answers at temperature 0, but where the writer's is 1: models
         that reason take nothing else."""
         model = self.config.judge.model or self.config.lm.model
@@ -67,7 +67,7 @@ class Roles:
         return self._open(lm, "judge.log")
 
     @cached_property
-    def reflection(self) -> Writer:
+    def reflection(self) -> LanguageModel:
         """The LM that proposes instructions. The same question asked twice gets two answers."""
         config = self.config.compile
         model = config.reflection or self.config.lm.model
@@ -83,12 +83,12 @@ class Roles:
         self.progress.dollars = lambda: budget.used["usd"]
         return budget
 
-    def _open(self, lm: LMConfig, log: str, *, repeats: bool = False) -> Writer:
+    def _open(self, lm: LMConfig, log: str, *, repeats: bool = False) -> LanguageModel:
         """An LM of the run; one with the writer's model shares its endpoint. Raises ConfigError where dollars are limited and
         the price is not known."""
         fetch_with_progress(lm.model, self.progress)
         shared = self.writer if lm is not self.config.lm and lm.model == self.config.lm.model else None
-        opened = Writer.open(
+        opened = LanguageModel.open(
             lm, self.ledger, log=self.folder / log, server_of=shared, repeats=repeats, cluster=self.cluster
         )
         if self.config.budget.usd and not opened.engine.price_known:
@@ -114,7 +114,7 @@ class Roles:
 
     def close(self) -> None:
         """End what was opened; it is opened again when asked for again."""
-        for name in ("reader", "reflection", "writer", "ledger"):
+        for name in ("judge_lm", "reflection", "writer", "ledger"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
@@ -129,14 +129,14 @@ class Roles:
             line.note = f"{found.passed} of {found.written} tests passed: {kind} model{faults}"
         return found
 
-    def judge(self, collection: Collection, encoder: Encoder) -> tuple[Writer, Calibration] | None:
+    def judge(self, collection: Collection, encoder: Encoder) -> tuple[LanguageModel, Calibration] | None:
         """The judge, when one is wanted and its calibration allows; says so when it is switched off."""
         use = self.config.judge.use
         if use == "off" or (use == "auto" and not self.strength.strong):
             return None
         found = self.calibration(collection, encoder)
         if found.trusted:
-            return self.reader, found
+            return self.judge_lm, found
         self.progress.say(
             f"  the judge is switched off: kappa {found.kappa:.2f} (wanted {self.config.judge.min_kappa:g}), "
             f"p {found.p_value:.2g}; the margin decides"
@@ -148,12 +148,12 @@ class Roles:
         judge, path, task = Judge(), self.folder / "judge.json", task_for(self.config).definition
         questions = labelled_passages(collection, encoder, self.config.judge, task, self.config.seed)
         key = fingerprint(
-            [asdict(q) for q in questions], judge.dump_state(), self.reader.identity, self.config.judge.min_kappa
+            [asdict(q) for q in questions], judge.dump_state(), self.judge_lm.identity, self.config.judge.min_kappa
         )
         kept = read_json(path)
         if kept is None or kept["key"] != key:
             with self.progress.stage("calibrate", "passages") as line:
-                found = calibrate(questions, judge, self.reader, self.config.judge, line)
+                found = calibrate(questions, judge, self.judge_lm, self.config.judge, line)
                 line.note = f"judge {found.lm.split('@')[0]}: kappa {found.kappa:.2f}, accuracy {found.accuracy:.2f}"
             kept = {"key": key, **asdict(found)}
             write_json(path, kept)

@@ -1,6 +1,6 @@
 """How far an LM can be trusted to judge: before a judge decides anything, it is held against passages with known labels.
 
-    calibrate(labelled_passages(collection, …), Judge(), reader, JudgeConfig())
+    calibrate(labelled_passages(collection, …), Judge(), judge_lm, JudgeConfig())
       → Calibration(lm="openai/gpt-4o-mini@default", accuracy=.95, kappa=.9, p_value=1e-8, trusted=True,
                     confusion={"positive": {"yes": 19, "no": 1, "unreadable": 0}, "near": …, "far": …})
 
@@ -19,7 +19,7 @@ import dspy
 from syneg.core.config import JudgeConfig
 from syneg.core.progress import Tick
 from syneg.data.collection import Collection
-from syneg.llm.lms import Writer
+from syneg.llm.lms import LanguageModel
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import DenseIndex
 
@@ -69,7 +69,7 @@ class Calibration:
 def calibrate(
     questions: Sequence[Labelled],
     judge: dspy.Module,
-    reader: Writer,
+    judge_lm: LanguageModel,
     config: JudgeConfig,
     progress: Tick | None = None,
 ) -> Calibration:
@@ -78,7 +78,7 @@ def calibrate(
     from sklearn.metrics import cohen_kappa_score
 
     asked = [(f"judge:{q.query_id}", q.query, q.passage) for q in questions]
-    said = ask_all(asked, judge, reader, [q.task for q in questions], progress)
+    said = ask_all(asked, judge, judge_lm, [q.task for q in questions], progress)
     confusion = {q.kind: {"yes": 0, "no": 0, "unreadable": 0} for q in questions}
     for question, answer in zip(questions, said, strict=True):
         confusion[question.kind]["unreadable" if answer is None else "yes" if answer[0] else "no"] += 1
@@ -91,7 +91,7 @@ def calibrate(
     kappa = float(cohen_kappa_score(labels, answers)) if len(set(labels)) > 1 else 0.0
     p_value = float(binomtest(right, n, max(yes, n - yes) / n, alternative="greater").pvalue) if 0 < yes < n else 1.0
     return Calibration(
-        reader.identity, n, right / n, kappa, p_value, kappa >= config.min_kappa and p_value < _LEVEL, confusion
+        judge_lm.identity, n, right / n, kappa, p_value, kappa >= config.min_kappa and p_value < _LEVEL, confusion
     )
 
 

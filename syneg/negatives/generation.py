@@ -9,32 +9,26 @@ fails again and again, or nothing that it says is usable, the run stops, with ev
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import dspy
-from dspy.utils.exceptions import DSPyError
 
 from syneg.core.config import GatesConfig, GenerateConfig
-from syneg.core.errors import BackendError, BudgetError, ConfigError, DeferredError, SynegError, one_line
+from syneg.core.errors import BackendError, ConfigError, SynegError, one_line
 from syneg.core.progress import Tick
 from syneg.core.records import GateVerdict, HardNegative, MinedNegative, Pair, plain_text
 from syneg.data.collection import Collection
 from syneg.data.corpus_profile import CorpusProfile
-from syneg.llm.ledger import Task, task
-from syneg.llm.lms import Writer
+from syneg.llm.calls import PROGRAM_ERRORS, CallPurpose, in_threads, purpose, reraise_fatal
+from syneg.llm.lms import LanguageModel
 
 from .gates import UNPARSEABLE, Surroundings, text_gates
 
-T = TypeVar("T")
 _HOPELESS_AFTER = 12
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError)
 
 
 class Space(Protocol):
@@ -92,7 +86,7 @@ class _Health:
 def generate(
     pairs: Sequence[Pair],
     program: dspy.Module,
-    writer: Writer,
+    writer: LanguageModel,
     *,
     definition: str,
     space: Space,
@@ -122,7 +116,7 @@ def generate(
                 pair, place, config, definition, space, mined, seed=seed, attempt=attempt, accepted=len(accepted)
             )
             with (
-                task(pair.query_id, attempt) as current,
+                purpose(pair.query_id, attempt) as current,
                 dspy.context(lm=writer.lm_for(attempt, len(ask["attributes"])), adapter=writer.adapter),
             ):
                 tries = _try(program, ask)
@@ -176,7 +170,7 @@ def _try(program: dspy.Module, ask: dict[str, Any]) -> list[HardNegative]:
     except SynegError:
         raise
     except PROGRAM_ERRORS as error:
-        raise_what_ends_a_run(error)
+        reraise_fatal(error)
         return [_nothing(program, ask, one_line(error))]
     return negatives[: len(ask["attributes"])] or [_nothing(program, ask, "the program returned no negative")]
 
@@ -195,30 +189,12 @@ def _nothing(program: dspy.Module, ask: dict[str, Any], why: str) -> HardNegativ
     return HardNegative("", program=type(program).__name__, attributes=ask["attributes"][0], reasoning=why)
 
 
-def raise_what_ends_a_run(error: BaseException) -> None:
-    """DSPy wraps whatever an engine raises; our own errors and a disk that cannot be written to are not the LM's."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, SynegError) or (isinstance(cause, OSError) and cause.errno in _DISK_ERRORS):
-            raise cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def usable_error(error: BaseException, *, answered: bool) -> None:
-    """Return when one of PROGRAM_ERRORS says only that an answer was no good; raise BackendError where the LM failed."""
-    raise_what_ends_a_run(error)
-    if not answered:
-        raise BackendError(
-            f"the LM failed: {one_line(error)}", todo="check --lm, --api-base and the network"
-        ) from error
-
-
 def _cut(text: str, words: int) -> str:
     found = text.split()
     return text if len(found) <= words else " ".join([*found[:words], "…"])
 
 
-def _with_costs(negatives: Sequence[HardNegative], current: Task, attempt: int, lm: str) -> list[HardNegative]:
+def _with_costs(negatives: Sequence[HardNegative], current: CallPurpose, attempt: int, lm: str) -> list[HardNegative]:
     """What an attempt cost, shared evenly by its negatives (what does not divide goes to the first)."""
     calls, n = current.calls, len(negatives)
     usd = None if any(call.usd is None for call in calls) else sum(call.usd or 0.0 for call in calls)
@@ -241,34 +217,3 @@ def _with_costs(negatives: Sequence[HardNegative], current: Task, attempt: int, 
         )
         for place, negative in enumerate(negatives)
     ]
-
-
-def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[tuple[int, T]]:
-    """Yield (place, result) as they come; never more than twice `threads` jobs are under way; the first error ends all, after
-    the calls under way where it is a spent budget: they are paid for. A job whose call waits for a batch ends only the whole."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="generate")
-    jobs: dict[Future[T], int] = {}
-    places = iter(range(total))
-    waits: DeferredError | None = None
-    try:
-        while True:
-            while len(jobs) < 2 * threads and (place := next(places, None)) is not None:
-                jobs[pool.submit(work, place)] = place
-            if not jobs:
-                break
-            done, _ = wait(jobs, return_when=FIRST_COMPLETED)
-            for job in done:
-                place = jobs.pop(job)
-                try:
-                    result = job.result()
-                except DeferredError as error:
-                    waits = error
-                else:
-                    yield place, result
-        if waits:
-            raise waits
-    except BudgetError:
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -16,13 +16,13 @@ from syneg.core.config import GatesConfig
 from syneg.core.progress import Tick
 from syneg.core.records import GateVerdict
 from syneg.data.collection import Collection
-from syneg.llm.ledger import task
-from syneg.llm.lms import Writer
+from syneg.llm.calls import PROGRAM_ERRORS, in_threads, purpose, reraise_fatal
+from syneg.llm.lms import LanguageModel
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import DenseIndex
 
 from .gates import ANSWERS, Cosines, encoder_gates
-from .generation import PROGRAM_ERRORS, Draft, in_threads, raise_what_ends_a_run
+from .generation import Draft
 from .mining import scores_of
 
 
@@ -57,7 +57,7 @@ def compare(
 
 
 def ask_judge(
-    drafts: Sequence[Draft], judge: dspy.Module, reader: Writer, definition: str, progress: Tick | None = None
+    drafts: Sequence[Draft], judge: dspy.Module, judge_lm: LanguageModel, definition: str, progress: Tick | None = None
 ) -> list[Draft]:
     """Let a trusted judge read the drafts that passed all else; what it quotes is in the verdict's `evidence`.
 
@@ -66,7 +66,7 @@ def ask_judge(
     passed = [draft for draft in drafts if draft.verdict.accepted]
     questions = [(draft.pair.query_id, draft.pair.query, draft.negative.text) for draft in passed]
     verdicts: dict[int, GateVerdict] = {}
-    for draft, said in zip(passed, ask_all(questions, judge, reader, definition, progress), strict=True):
+    for draft, said in zip(passed, ask_all(questions, judge, judge_lm, definition, progress), strict=True):
         if said is not None and said[0]:
             verdicts[id(draft)] = replace(draft.verdict, reason=ANSWERS, figure=1.0, threshold=0.0, evidence=said[1])
     return [replace(draft, verdict=verdicts.get(id(draft), draft.verdict)) for draft in drafts]
@@ -75,7 +75,7 @@ def ask_judge(
 def ask_all(
     questions: Sequence[tuple[str, str, str]],
     judge: dspy.Module,
-    reader: Writer,
+    judge_lm: LanguageModel,
     definition: str | Sequence[str],
     progress: Tick | None = None,
 ) -> list[tuple[bool, str] | None]:
@@ -88,17 +88,17 @@ def ask_all(
         query_id, query, passage = questions[place]
         task_text = definition if isinstance(definition, str) else definition[place]
         for attempt in range(2):
-            with task(query_id, attempt), dspy.context(lm=reader.lm_for(attempt, 1), adapter=reader.adapter):
+            with purpose(query_id, attempt), dspy.context(lm=judge_lm.lm_for(attempt, 1), adapter=judge_lm.adapter):
                 try:
                     said = judge(task=task_text, query=query, passage=passage)
                 except PROGRAM_ERRORS as error:
-                    raise_what_ends_a_run(error)
+                    reraise_fatal(error)
                     continue
             return bool(said.relevant), str(said.span)
         return None
 
     answers: dict[int, tuple[bool, str] | None] = {}
-    for place, answer in in_threads(work, len(questions), reader.engine.config.concurrency):
+    for place, answer in in_threads(work, len(questions), judge_lm.engine.config.concurrency):
         answers[place] = answer
         if progress:
             progress(len(answers), len(questions))

@@ -22,11 +22,9 @@ from syneg.core.progress import Tick
 from syneg.core.records import copied_share, fingerprint, normalise
 from syneg.core.storage import cache_home, read_json, write_json
 from syneg.data.tasks import KINDS, TASKS
-from syneg.llm.ledger import task
-from syneg.llm.lms import Writer
+from syneg.llm.calls import PROGRAM_ERRORS, check_answered, in_threads, purpose
+from syneg.llm.lms import LanguageModel
 from syneg.programs import MultiAttribute
-
-from .generation import PROGRAM_ERRORS, in_threads, usable_error
 
 _STRONG_SHARE = 0.85
 _COPIED = 0.15
@@ -71,7 +69,7 @@ class Strength:
         return self.passed >= _STRONG_SHARE * self.written
 
 
-def strength(writer: Writer, progress: Tick | None = None) -> Strength:
+def strength(writer: LanguageModel, progress: Tick | None = None) -> Strength:
     """Test an LM, or take the result of its last test. Raises BackendError when it cannot be called."""
     program = MultiAttribute()
     key = fingerprint(writer.identity, _TEST, program.dump_state(), type(writer.adapter).__name__)
@@ -91,7 +89,7 @@ def strength(writer: Writer, progress: Tick | None = None) -> Strength:
     return Strength(**kept)
 
 
-def _fault(program: dspy.Module, writer: Writer, place: int) -> str:
+def _fault(program: dspy.Module, writer: LanguageModel, place: int) -> str:
     """What is wrong with the negative for one item of the test; "" when nothing is."""
     definition, domain, query, positive, answer = _TEST[place]
     wanted = {
@@ -100,11 +98,11 @@ def _fault(program: dspy.Module, writer: Writer, place: int) -> str:
         "length": "about as long as the positive",
         "kind": KINDS[place % 2],
     }
-    with task(f"strength-{place}") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
+    with purpose(f"strength-{place}") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
         try:
             negatives = program(query=query, positive=positive, task=definition, attributes=[wanted]).negatives
         except PROGRAM_ERRORS as error:
-            usable_error(error, answered=bool(current.calls))
+            check_answered(error, answered=bool(current.calls))
             return "unreadable"
     if not negatives:
         return "unreadable"

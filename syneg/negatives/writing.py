@@ -23,8 +23,9 @@ from syneg.core.records import MinedNegative, Pair
 from syneg.data.collection import Collection
 from syneg.data.corpus_profile import CorpusProfile
 from syneg.data.tasks import Task
-from syneg.llm.ledger import Ledger, task
-from syneg.llm.lms import Writer
+from syneg.llm.calls import purpose
+from syneg.llm.ledger import Ledger
+from syneg.llm.lms import LanguageModel
 from syneg.programs import AttributeSpace, Judge, propose_domains
 from syneg.retrieval.encoder import Encoder
 
@@ -48,13 +49,13 @@ class Sources:
     name: str
 
 
-def plan_domains(sources: Sources, writer: Writer, seed: int) -> Task:
+def plan_domains(sources: Sources, writer: LanguageModel, seed: int) -> Task:
     """The task with domains that the LM names from a sample of the corpus. Raises BackendError when it names none."""
     texts = list(sources.collection.passages.values())
     sample = random.Random(f"{seed}:plan").sample(texts, min(_PLAN_SAMPLE, len(texts)))
     last: Exception | None = None
     for attempt in range(3):
-        with task("plan", attempt), dspy.context(lm=writer.lm_for(attempt, 1), adapter=writer.adapter):
+        with purpose("plan", attempt), dspy.context(lm=writer.lm_for(attempt, 1), adapter=writer.adapter):
             try:
                 return replace(sources.task, domains=propose_domains(sample, task=sources.task.definition))
             except (ValueError, dspy.utils.exceptions.DSPyError) as error:
@@ -64,7 +65,7 @@ def plan_domains(sources: Sources, writer: Writer, seed: int) -> Task:
     ) from last
 
 
-def write_negatives(sources: Sources, config: Config, writer: Writer, progress: Progress) -> list[Draft]:
+def write_negatives(sources: Sources, config: Config, writer: LanguageModel, progress: Progress) -> list[Draft]:
     """Let the program write, and apply the gates on text. Raises BackendError when the LM keeps failing."""
     with progress.stage("generate", "pairs") as line:
         drafts = generate(
@@ -81,7 +82,7 @@ def gated(
     drafts: Sequence[Draft],
     sources: Sources,
     gates: GatesConfig,
-    judge: tuple[Writer, Calibration] | None,
+    judge: tuple[LanguageModel, Calibration] | None,
     progress: Progress,
 ) -> list[Draft]:
     """The gates that need the encoder, then a trusted judge, whoever wrote the drafts."""
