@@ -199,7 +199,7 @@ def probed(run: Run, experiment: Experiment, names: list[str]) -> None:
     found: dict[str, dict[str, float]] = {}
     for name in names:
         one = arm(f"hybrid@ratio=1000.0@program={name}", run.config)
-        rows = [experiment.instances(one, s) for s in range(run.config.probe.seeds)]
+        rows = [experiment.job(one, s).epochs[0] for s in range(run.config.probe.seeds)]
         start = time.monotonic()
         score = objective.compared(rows)
         found[name] = {

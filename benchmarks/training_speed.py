@@ -79,7 +79,7 @@ def ours(
 ) -> tuple[list[float], SentenceTransformer]:
     times: list[float] = []
     settings = config.train.model_copy(update={"epochs": steps * config.train.batch_size / len(rows), "evals": 1})
-    job = Job(config.encoder, rows, {}, dev, settings, 0)
+    job = Job(config.encoder, [rows], {}, dev, settings, 0)
     train(
         job, folder, encoder=run.encoder, states=states, progress=lambda done, total: times.append(time.perf_counter())
     )
@@ -113,7 +113,7 @@ def main(dataset: str, steps: int, rounds: int, out: Path, overrides: tuple[str,
     run.until("mine")
     run.manifest = Manifest(out)
     experiment = Experiment(run)
-    rows = [row for row in experiment.instances(arm("mined", config), 0) if all(row.weights)]
+    rows = [row for row in experiment.job(arm("mined", config), 0).epochs[0] if all(row.weights)]
     rows = rows[
         : (min(len(rows), steps * config.train.batch_size) // config.train.batch_size) * config.train.batch_size
     ]

@@ -30,7 +30,7 @@ from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import DenseIndex
 from syneg.retrieval.metrics import MAIN_METRIC
-from syneg.training.sampling import mix
+from syneg.training.sampling import Supply, mix
 
 from .probe import BOUNDARY, LIKELIHOOD, Probe
 
@@ -103,15 +103,7 @@ class Objective:
         """The rows that the probe trains on."""
         settings = self._config.mix
         weighed = {q: [(n, settings.weight) for n in found] for q, found in negatives.items()}
-        return mix(
-            self.pairs,
-            self._mined,
-            weighed,
-            arm="hybrid",
-            negatives=settings.negatives,
-            ratio=settings.ratio,
-            seed=seed,
-        )
+        return mix(Supply(self.pairs, self._mined, weighed, use="first"), settings, arm="hybrid", seed=seed)
 
     def compared(self, rows: Sequence[Sequence[Instance]]) -> Score:
         """The score of instances, one list for each seed of the probe."""
@@ -137,9 +129,7 @@ class Objective:
         """The dev queries as rows with mined negatives, for the gradient of their loss."""
         pairs = self._collection.pairs("dev")
         found = mine(self._collection, pairs, self._encoder, self._config.mine).negatives
-        return mix(
-            pairs, found, {}, arm="mined", negatives=self._config.mix.negatives, ratio=0.0, seed=self._config.seed
-        )
+        return mix(Supply(pairs, found, use="first"), self._config.mix, arm="mined", seed=self._config.seed)
 
     def standing(self, pair: Pair) -> tuple[int, list[str]]:
         """The rank of the pair's best positive among all passages under the untuned encoder (`DEEPEST` + 1 for any below that), and the

@@ -31,7 +31,7 @@ from syneg.core.records import Instance
 from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder, Role
 from syneg.retrieval.metrics import MAIN_METRIC, evaluate
-from syneg.training.batches import PlannedBatches, conflicts
+from syneg.training.batches import Plan, PlannedBatches
 from syneg.training.frozen import FrozenLayers
 from syneg.training.loss import Embed, HybridInfoNCE
 from syneg.training.weights import learning_rate, set_dropout, swift_attention
@@ -131,9 +131,8 @@ class Probe:
         """Set the weights to the start and train them on `rows`."""
         self.move(self._start)
         loss = self._loss(rows)
-        plan = {"batch_size": self._train.batch_size, "seed": seed, "hardness": None}
-        sampler = PlannedBatches(rows, conflicts(rows, self._relevant), plan)
-        steps = max(self._config.steps, round(len(sampler) * self._config.epochs))
+        sampler = PlannedBatches([rows], self._relevant, Plan(self._train.batch_size, seed))
+        steps = max(self._config.steps, round(sampler.steps * self._config.epochs))
         optimizer = torch.optim.AdamW(self._weights.values(), lr=self._rate, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
         self._model.train()

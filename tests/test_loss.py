@@ -6,11 +6,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from syneg.core.config import TrainConfig
 from syneg.core.records import Instance, Pair
 from syneg.training.loss import BaseView, HybridInfoNCE, embed_by_length, fair_share
+from syneg.training.numbers import RowNumbers
 
 
 def hybrid(
@@ -24,7 +27,7 @@ def hybrid(
 
 
 def bias_of(loss: HybridInfoNCE, columns: int) -> Tensor:
-    return loss._bias([0, 1], [0, 1], columns, torch.arange(2))
+    return loss._bias(loss._batch(torch.arange(2), columns, torch.device("cpu")))
 
 
 class Lookup(nn.Module):
@@ -201,7 +204,7 @@ def test_gradient_shares_are_those_of_autograd() -> None:
     gradient[range(2), range(2)] = 0
     expected = {"in-batch": gradient[:, :2], "synthetic": gradient[:, 2:4], "dense": gradient[:, 4:]}
     total = float(gradient.sum())
-    assert loss.shares == [
+    assert loss.shares() == [
         {name: pytest.approx(float(part.sum()) / total, abs=1e-5) for name, part in expected.items()}
     ]
 
@@ -233,3 +236,69 @@ def test_a_gradient_cache_gives_the_same_loss_and_gradient() -> None:
         found.append((value.item(), model.table.weight.grad.clone()))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
+
+
+@given(st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=1, max_size=6), st.integers(0, 3))
+def test_known_texts_are_found_wherever_they_stand(texts: list[list[int]], seed: int) -> None:
+    instances = [
+        Instance(Pair(f"q{i % 3}", "query", "d", f"text {own}"), (f"Text {a}", f"text {b}"), ("dense",) * 2, (1.0,) * 2, (None,) * 2)
+        for i, (own, a, b) in enumerate(texts)
+    ]  # fmt: skip
+    relevant = {
+        f"q{i}": [f"text {(i + seed) % 7}", f"text {(2 * i + seed) % 7}", "nowhere in the rows"] for i in range(2)
+    }
+    numbers = RowNumbers(instances, relevant)
+    batch = list(range(len(texts)))[::-1]
+    candidates = numbers.texts[batch].T.reshape(-1)
+    known = [{f"text {texts[row][0]}", *relevant.get(f"q{row % 3}", ())} for row in batch]
+    at = [f"text {texts[row][column]}" for column in range(3) for row in batch]
+    wanted = {(i, j) for i, of_row in enumerate(known) for j, text in enumerate(at) if text in of_row}
+    i, j = numbers.known_places(batch, candidates)
+    assert set(zip(i.tolist(), j.tolist(), strict=True)) == wanted
+    assert len(i) == len(wanted)
+
+
+def test_a_step_asks_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = hybrid(synthetic_rows(8), {"q0": ["a3"]}, 0.1, regulariser=0.1)
+    anchor, *texts = vectors(8, 4)
+    asked = []
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "nonzero"):
+        plain = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda self, *a, _n=name, _f=plain: (asked.append(_n), _f(self, *a))[1])
+    value = loss.from_embeddings(anchor, texts, torch.arange(8))
+    monkeypatch.undo()
+    assert torch.isfinite(value)
+    assert asked == ["tolist"]  # the row numbers of the batch
+
+
+def test_scores_are_exact_under_autocast() -> None:
+    loss = hybrid(rows(5), temperature=0.02)
+    anchor, *texts = vectors(5, 4)
+    exact = loss.from_embeddings(anchor, texts, torch.arange(5)).item()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss.from_embeddings(anchor, texts, torch.arange(5)).item() == pytest.approx(exact, abs=1e-6)
+
+
+def test_an_encoder_of_dot_products_is_scored_by_them() -> None:
+    class Dot(Lookup):
+        similarity_fn_name = "dot"
+
+    query = torch.tensor([[2.0, 0.0]])
+    config = TrainConfig(temperature=0.05, scale=0.5)
+    loss = HybridInfoNCE(Dot(), rows(1), {}, config)
+    value = loss.from_embeddings(
+        query, [query, torch.tensor([[1.0, 0.0]]), torch.zeros(1, 2)], torch.tensor([0])
+    ).item()
+    # dot products 4, 2 and 0, halved
+    assert value == pytest.approx(-math.log(math.e**2 / (math.e**2 + math.e + 1)), abs=1e-6)
+
+
+def test_a_guide_leaves_room_under_a_positive_below_zero() -> None:
+    query, positive = np.array([1.0, 0.0], np.float32), np.array([-0.2, 0.0], np.float32)
+    texts = {text: positive * 1.2 for row in rows(2) for text in row.negatives}  # -.24: under -.2 - 5 % of .2
+    texts |= {"positive 0": positive, "positive 1": positive}
+    bias = bias_of(hybrid(rows(2), {}, 0.05, BaseView(np.stack([query, query]), texts), guide=0.95), 3)
+    assert torch.isinf(bias).tolist() == [
+        [False, True, False, False, False, False],
+        [True, False, False, False, False, False],
+    ]

@@ -160,11 +160,37 @@ def test_an_unreachable_lm_says_so(tmp_path: Path, settings: Settings, monkeypat
         run(tmp_path / "run", settings("http://127.0.0.1:9/v1"), "generate")
 
 
-def test_no_accepted_negative_is_an_error_of_its_own(
+def test_without_an_accepted_negative_the_other_arms_are_compared(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:
+    none = {"gates.min_words": 99, "generate.pairs": 4}
+    found = run(tmp_path / "run", settings(fake_lm().url, **none))
+    assert list(found["arms"]) == ["base", "mined"]
+    assert found["left_out"] == ["hybrid"]
+    said = (tmp_path / "run" / "events.jsonl").read_text()
+    assert said.count("hybrid is left out: the gates accepted no synthetic negative (empty or too short 8)") == 1
     with pytest.raises(DataError, match="accepted no synthetic negative .empty or too short 8"):
-        run(tmp_path / "run", settings(fake_lm().url, **{"gates.min_words": 99, "generate.pairs": 4}))
+        run(tmp_path / "alone", settings(fake_lm().url, **none, **{"train.arms": json.dumps(["hybrid"])}))
+    assert not (tmp_path / "alone" / "models").exists()
+
+
+def test_a_changed_prompt_never_meets_an_old_model(tmp_path: Path, settings: Settings) -> None:
+    values = {"train.arms": json.dumps(["in-batch"]), "train.evals": 1}
+    prompts = {"encoder.query_prompt": "close socket", "encoder.passage_prompt": "merge merge"}
+    first = run(tmp_path / "a", settings("http://127.0.0.1:9/v1", **values))
+    changed = run(tmp_path / "a", settings("http://127.0.0.1:9/v1", **values, **prompts))
+    fresh = run(tmp_path / "b", settings("http://127.0.0.1:9/v1", **values, **prompts))
+    assert changed["arms"]["in-batch"]["test"] == fresh["arms"]["in-batch"]["test"] != first["arms"]["in-batch"]["test"]
+
+
+def test_a_job_can_be_launched_by_hand(tmp_path: Path, settings: Settings) -> None:
+    from syneg.training.__main__ import main
+
+    values = settings("http://127.0.0.1:9/v1", **{"train.arms": json.dumps(["mined"]), "train.processes": 0})
+    with pytest.raises(BackendError, match="torchrun --nproc_per_node N -m syneg.training .*models/mined-0"):
+        run(tmp_path / "run", values)
+    main([tmp_path / "run" / "models" / "mined-0"])
+    assert list(run(tmp_path / "run", values)["arms"]) == ["base", "mined"]
 
 
 def test_bad_pairs_are_kept_with_their_reason(

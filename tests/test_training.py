@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +13,16 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from syneg.core.config import EncoderConfig, ProbeConfig, TrainConfig
-from syneg.core.errors import ConfigError
+from syneg.core.errors import BackendError, ConfigError
 from syneg.core.records import Instance, Pair
 from syneg.core.storage import read_json
 from syneg.optimizers.probe import Probe, _likelihoods
 from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
+from syneg.training.__main__ import main
 from syneg.training.frozen import FrozenLayers
 from syneg.training.loss import embed_by_length
-from syneg.training.trainer import Job, shares_by_third, train
+from syneg.training.trainer import Job, shares_by_third, train, write_job
 from syneg.training.weights import learning_rate, set_dropout
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -47,7 +51,7 @@ def job(path: str, seed: int = 0, **settings: object) -> Job:
     dev = DevSet({p.query_id: p.query for p in pairs[:6]}, {p.doc_id: p.positive for p in pairs}, {p.query_id: {p.doc_id: 1} for p in pairs[:6]})  # fmt: skip
     values = {"batch_size": 5, "learning_rate": 1e-3, "epochs": 2, "evals": 2, "dropout": 0.0, **settings}
     config = EncoderConfig(model=path, max_tokens=32, precision="fp32")
-    return Job(config, rows, {p.query_id: [p.positive] for p in pairs}, dev, TrainConfig.model_validate(values), seed)
+    return Job(config, [rows], {p.query_id: [p.positive] for p in pairs}, dev, TrainConfig.model_validate(values), seed)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -102,21 +106,77 @@ def test_a_broken_checkpoint_is_no_obstacle(bert: str, tmp_path: Path) -> None:
     assert train(job(bert), tmp_path / "m")["resumed"] is False
 
 
-@pytest.mark.parametrize("chunk", [0, 2])
-def test_two_processes_train_one_model(bert: str, tmp_path: Path, chunk: int) -> None:
-    """Two processes with batches of 5 see the candidates of 10, as one process with batches of 10 does."""
-    alone = train(job(bert, batch_size=20, epochs=1, evals=1, warmup=0), tmp_path / "alone")
-    both = train(
-        job(bert, batch_size=10, epochs=1, evals=1, warmup=0, processes=2, cached_chunk=chunk), tmp_path / "both"
+def fewer(whole: Job, count: int) -> Job:
+    return replace(whole, epochs=[rows[:count] for rows in whole.epochs])
+
+
+def test_two_processes_train_one_model(bert: str, tmp_path: Path) -> None:
+    """Two processes with batches of 10 see the candidates of 20, as one process with batches of 20 does.
+
+    One launch trains four jobs, none of which says how many processes there are: 19 rows give the processes a last batch
+    of 10 (a row stands twice), 15 rows an odd number of batches.
+    """
+    once = {"epochs": 1, "evals": 1, "warmup": 0}
+    alone = train(job(bert, batch_size=20, **once), tmp_path / "alone")
+    jobs = {
+        "plain": job(bert, batch_size=10, **once),
+        "cached": job(bert, batch_size=10, cached_chunk=2, **once),
+        "nineteen": fewer(job(bert, batch_size=5, epochs=3), 19),
+        "fifteen": fewer(job(bert, batch_size=5, epochs=3), 15),
+    }
+    for name, whole in jobs.items():
+        write_job(whole, tmp_path / name)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "syneg.training",
+    ]
+    done = subprocess.run(
+        [*command, *(str(tmp_path / name) for name in jobs)], capture_output=True, text=True, timeout=200
     )
-    assert both["steps"] == alone["steps"] == 1
-    one, two, base = weights(tmp_path / "alone"), weights(tmp_path / "both"), weights(Path(bert))
-    moved = torch.cat([(one[n] - base[n]).flatten() for n in base])
-    apart = torch.cat([(one[n] - two[n]).flatten() for n in base])
-    assert moved.abs().max() > 0
-    # Adam's first step is the sign of the gradient: equal but where a gradient is next to nothing
-    assert (apart.abs() > 1e-5).float().mean() < 0.1
-    assert read_json(tmp_path / "both" / "training.json")["dev"][0][1] == pytest.approx(alone["dev"][0][1], abs=0.1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {name: read_json(tmp_path / name / "training.json") for name in jobs}
+    assert {name: data["steps"] for name, data in found.items()} == {
+        "plain": 1,
+        "cached": 1,
+        "nineteen": 6,
+        "fifteen": 6,
+    }
+    assert all(data["processes"] == 2 and data["synthetic_share"] == 1 for data in found.values())
+    assert not (tmp_path / "plain" / "job.json").exists()  # no texts lie beside a model that may be given away
+    base, one = weights(Path(bert)), weights(tmp_path / "alone")
+    moving = [n for n in base if base[n].is_floating_point() and not torch.equal(base[n], one[n])]
+    moved = torch.cat([(one[n] - base[n]).flatten() for n in moving])
+    for name in ("plain", "cached"):
+        two = weights(tmp_path / name)
+        apart = torch.cat([(one[n] - two[n]).flatten() for n in moving])
+        # Adam's first step is the sign of the gradient: equal but where a gradient is next to nothing
+        assert (apart.abs() > 0.1 * moved.abs().max()).float().mean() < 0.1
+        assert found[name]["dev"][0][1] == pytest.approx(alone["dev"][0][1], abs=0.1)
+
+
+def test_processes_are_started_for_a_job_that_asks_for_them(
+    bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+
+    def run(command: list[str], **settings: object) -> subprocess.CompletedProcess[bytes]:
+        started.append(command)
+        main([Path(command[-1])])  # what each process does, here in this one
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    done = train(job(bert, epochs=1, processes=2), tmp_path / "m")
+    assert started[0][1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "syneg.training", str(tmp_path / "m")]  # fmt: skip
+    assert (done["steps"], done["processes"]) == (4, 1)  # as many epochs by however many processes there are
+    assert not (tmp_path / "m" / "processes.log").exists()
+    with pytest.raises(BackendError, match="no job"):
+        main([tmp_path / "nowhere"])
 
 
 def test_dropout_is_taken_off_attention(bert: str) -> None:
@@ -159,11 +219,11 @@ def test_the_probe_moves_the_last_layer_only_and_the_same_way_each_time(bert: st
     one, whole = probe(bert)
     start = one.weights()
     assert all("layer.2." in name or "pooler" in name for name in start)
-    first = one.values(whole.instances, seed=0)
+    first = one.values(whole.rows, seed=0)
     moved = one.weights()
     assert any(not torch.equal(start[name], moved[name]) for name in start)
-    again = one.values(whole.instances, seed=0)
-    assert first == again == probe(bert)[0].values(whole.instances, seed=0)
+    again = one.values(whole.rows, seed=0)
+    assert first == again == probe(bert)[0].values(whole.rows, seed=0)
     assert set(first["ndcg@10"]) == set(whole.dev.queries) and first["boundary"] == {}
 
 
@@ -200,9 +260,9 @@ def test_the_probe_scores_near_misses(bert: str) -> None:
 
 def test_a_gradient_step_of_the_probe_lowers_the_loss(bert: str) -> None:
     one, whole = probe(bert)
-    start, gradient = one.weights(), one.gradient(whole.instances)
+    start, gradient = one.weights(), one.gradient(whole.rows)
     size = sum(float((g**2).sum()) for g in gradient.values())
     assert size > 0
     one.move({name: weights - 1e-2 * gradient[name] for name, weights in start.items()})
-    lower = one.gradient(whole.instances)
+    lower = one.gradient(whole.rows)
     assert sum(float((lower[n] * gradient[n]).sum()) for n in gradient) < size

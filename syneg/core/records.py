@@ -20,8 +20,9 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+Number = TypeVar("Number", bound=Any)  # a float, an array or a tensor
 SPLITS = ("train", "dev", "confirm", "test")
 
 _NGRAM = 4
@@ -65,6 +66,17 @@ def copied_share(text: str, other: str) -> float:
     """
     grams = _grams(text)
     return len(grams & _grams(other)) / len(grams) if grams else 0.0
+
+
+def margin_limit(positive: Number, margin: float) -> Number:
+    """The highest score that a negative may have beside the positive's, for a margin of, say, 95 %.
+
+    A positive under zero leaves the same distance: 95 % of -0.2 would be over it.
+
+    >>> round(margin_limit(0.5, 0.95), 3), round(margin_limit(-0.2, 0.95), 3), margin_limit(-0.2, 1.0)
+    (0.475, -0.21, -0.2)
+    """
+    return positive - (1 - margin) * abs(positive)
 
 
 def _grams(text: str) -> set[tuple[str, ...]]:

@@ -34,8 +34,10 @@ class TrainConfig(Section):
     "Arms to compare: in-batch, bm25, mined, synthetic, dataset-mix or hybrid, each also with settings of its own."
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     "Seeds that each arm is trained with."
+    positives: Literal["draw", "rows", "first"] = "draw"
+    "A query with several positives: one drawn each epoch (draw), a row for each (rows), or the highest graded (first)."
     epochs: Above = 2.0
-    "Passes over the training rows."
+    "Passes over the training rows; each draws the negatives of a row anew where more are mined than it has places."
     batch_size: Positive = 16
     "Rows of a batch."
     learning_rate: Above | Literal["auto"] = "auto"
@@ -43,13 +45,15 @@ class TrainConfig(Section):
     warmup: Fraction = 0.1
     "Share of the steps in which the learning rate rises."
     temperature: Above = 0.05
-    "Temperature of the softmax (InfoNCE)."
+    "Temperature of the softmax (InfoNCE) over cosines."
+    scale: Above = 1.0
+    "Factor of the scores of an encoder of dot-product similarity, in place of the temperature."
     dropout: Fraction = 0.0
     "Dropout of the encoder in training."
     evals: Positive = 2
-    "Evaluations on dev in one training, for the early stop."
-    patience: Positive = 2
-    "Evaluations without gain after which a training stops."
+    "Evaluations on dev in one training; the best of them is kept."
+    patience: Count = 0
+    "Evaluations without gain after which a training stops early; 0 = never. Needs more evals than this."
     dev_passages: Positive = 1000
     "Passages of the corpus that dev evaluations rank."
     guide: NonNegative = 0.0
@@ -66,8 +70,8 @@ class TrainConfig(Section):
     "Lower layers that are not trained, with their output cached: a number, or half."
     cached_chunk: Count = 0
     "Texts embedded at once under a gradient cache, for batches that do not fit; 0 = off."
-    processes: Positive = 1
-    "Training processes on this machine, or GPUs."
+    processes: Count = 1
+    "Training processes on this machine, or GPUs; 0 = only write the jobs down, to be launched by hand."
 
 
 class CompileConfig(Section):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,8 @@ from syneg.optimizers import Candidate, Compiling, Critic, Objective, choose, ru
 from syneg.optimizers.guards import check_floor
 from syneg.optimizers.search import ENOUGH
 from syneg.retrieval.metrics import MAIN_METRIC
-from syneg.training.frozen import FrozenLayers, States
+
+from .trial import Trials
 
 if TYPE_CHECKING:
     from .pipeline import Run
@@ -130,10 +132,10 @@ def _row(candidate: Candidate, compiling: Compiling) -> dict[str, Any]:
 def _confirm(run: Run, name: str, compiling: Compiling, ranked: Sequence[Candidate]) -> dict[str, Any]:
     """Full training with what the best candidate and the first program write for the pairs of the run; nDCG@10 on confirm."""
     values = []
-    states = States() if run.config.train.frozen_layers else None
+    trials = Trials(run)
     for label, candidate in (("best", ranked[0]), ("first", compiling.first)):
         negatives = _written(run, name, candidate)
-        values.append(_trained(run, negatives, label, states))
+        values.append(_trained(run, trials, negatives, label))
     ids = sorted(values[0])
     deltas = np.array([values[0][q] - values[1][q] for q in ids])
     error = float(deltas.std(ddof=1) / np.sqrt(len(deltas))) if len(deltas) > 1 else float("nan")
@@ -163,42 +165,19 @@ def _written(run: Run, name: str, candidate: Candidate) -> dict[str, list[HardNe
     return found
 
 
-def _trained(run: Run, negatives: dict[str, list[HardNegative]], label: str, states: States | None) -> dict[str, float]:
+def _trained(run: Run, trials: Trials, negatives: dict[str, list[HardNegative]], label: str) -> dict[str, float]:
     """nDCG@10 of each confirm query, mean over the seeds of `compile.confirm_seeds`."""
-    import shutil
-
-    from syneg.retrieval.dev_set import dev_set
-    from syneg.retrieval.encoder import Encoder
-    from syneg.retrieval.evaluation import evaluate_model
-    from syneg.training.sampling import mix
-    from syneg.training.trainer import Job, train
-
-    config, settings = run.config.train, run.config.mix
-    relevant = {pair.query_id: run.collection.relevant_texts(pair.query_id) for pair in run.pairs}
-    dev = dev_set(run.encoder, run.collection, config.dev_passages, run.config.seed)
-    weighed = {q: [(n, settings.weight) for n in found] for q, found in negatives.items()}
+    config = run.config
+    synthetic = {q: [(n, config.mix.weight) for n in found] for q, found in negatives.items()}
     values: dict[str, list[float]] = {}
-    for seed in range(run.config.compile.confirm_seeds):
-        rows = mix(
-            run.pairs, run.mined, weighed, arm="hybrid", negatives=settings.negatives, ratio=settings.ratio, seed=seed
-        )
-        folder = run.folder / "confirm" / f"{label}-{seed}"
+    for seed in range(config.compile.confirm_seeds):
+        name = f"{label}-{seed}"
+        folder = run.folder / "confirm" / name
         shutil.rmtree(folder, ignore_errors=True)
-        with run.progress.stage("confirm", f"steps of {label}-{seed}") as line:
-            train(
-                Job(run.config.encoder, rows, relevant, dev, config, seed),
-                folder,
-                encoder=run.encoder,
-                states=states,
-                progress=line,
-            )
-            line.note = f"{label}-{seed}"
-            trained = Encoder.load(run.config.encoder, folder)
-            if states is not None:
-                FrozenLayers(trained.model, config.frozen_layers, states).attach(trained.model)
-            found = evaluate_model(trained, run.collection, run.config.evaluate.depth, None, ("confirm",))
+        trials.train(trials.job("hybrid", config, synthetic, seed), folder, name)
+        result = trials.evaluate(trials.load(folder, config), ("confirm",))
         shutil.rmtree(folder, ignore_errors=True)
-        for query_id, value in found["confirm"].values[MAIN_METRIC].items():
+        for query_id, value in result["confirm"].values[MAIN_METRIC].items():
             values.setdefault(query_id, []).append(value)
     return {query_id: float(np.mean(found)) for query_id, found in values.items()}
 

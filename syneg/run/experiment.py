@@ -9,25 +9,25 @@ trained each, but they share embeddings, the output of frozen layers, mined and 
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import DataError
-from syneg.core.records import HardNegative, Instance, fingerprint
+from syneg.core.records import HardNegative, fingerprint
 from syneg.core.storage import read_json, write_json
 from syneg.retrieval.encoder import Encoder
-from syneg.retrieval.evaluation import SplitResult, evaluate_model
+from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import PerQuery, write_trec
-from syneg.training.sampling import PADDING, SYNTHETIC, confidence, mix
+from syneg.training.sampling import Weighed
 from syneg.verdict.verdict import BASE, verdict
 
 from .arms import Arm, arms
+from .trial import Trials, weighed
 
 if TYPE_CHECKING:
-    from syneg.training.frozen import States
+    from syneg.training.trainer import Job
 
     from .negative_sets import Written
     from .pipeline import Run
@@ -38,8 +38,34 @@ class Experiment:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self.arms = arms(run.config)
-        self._states: dict[int | str, States] = {}
+        self.planned = arms(run.config)
+        self._trials = Trials(run)
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """The arms that can be trained: those that want synthetic negatives are left out where none was accepted.
+
+        Raises DataError when none can.
+        """
+        usable, reason = [], ""
+        for arm in self.planned:
+            if not arm.wants_synthetic or self._written(arm).accepted:
+                usable.append(arm)
+                continue
+            counts = ", ".join(f"{reason} {n}" for reason, n in self._written(arm).facts["reasons"].items())
+            reason = f"the gates accepted no synthetic negative ({counts})"
+            self._run.progress.say(f"  {arm.name} is left out: {reason}")
+        if not usable:
+            raise DataError(
+                reason, where=str(self._run.folder / "negatives.jsonl"),
+                todo="read the file; try another --lm or --program, more --pairs, or other gates",
+            )  # fmt: skip
+        return usable
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of the planned arms that could not be trained."""
+        return [arm.name for arm in self.planned if arm not in self.arms]
 
     def _written(self, arm: Arm) -> Written:
         return self._run.negatives.of(arm.config.generate.program)
@@ -47,7 +73,7 @@ class Experiment:
     @cached_property
     def generation(self) -> dict[str, Any] | None:
         """Counts of the set by the run's program; None when no arm uses synthetic negatives. All sets are made."""
-        written = [self._written(arm) for arm in self.arms if arm.wants_synthetic]
+        written = [self._written(arm) for arm in self.planned if arm.wants_synthetic]
         if not written:
             return None
         return self._run.manifest.facts["negatives"].get("negatives", written[0].facts)
@@ -56,96 +82,52 @@ class Experiment:
     def near_misses(self) -> Written | None:
         """The near-misses of the boundary test; None where there can be none, or where no arm needs an LM and no
         `boundary.program` is named."""
-        programs = [arm.config.generate.program for arm in self.arms if arm.wants_synthetic]
+        programs = [arm.config.generate.program for arm in self.planned if arm.wants_synthetic]
         if not programs and self._run.config.boundary.program == "auto":
             return None
         return self._run.negatives.near_misses(programs)
 
-    def instances(self, arm: Arm, seed: int) -> list[Instance]:
-        """The training rows of an arm. Raises DataError when it wants synthetic negatives and there is none."""
-        run, settings = self._run, arm.config.mix
-        synthetic = {}
+    def job(self, arm: Arm, seed: int) -> Job:
+        """The training of an arm."""
+        synthetic: dict[str, list[Weighed]] = {}
         if arm.wants_synthetic:
-            written = self._written(arm)
-            if not written.accepted:
-                reasons = ", ".join(f"{reason} {n}" for reason, n in written.facts["reasons"].items())
-                raise DataError(
-                    f"the gates accepted no synthetic negative ({reasons})", where=str(run.folder / "negatives.jsonl"),
-                    todo="read the file; try another --lm or --program, more --pairs, or other gates",
-                )  # fmt: skip
-            synthetic = {
-                query_id: [
-                    (HardNegative.of(row), settings.weight * (confidence(row["figures"].get("margin", 0)) if settings.confidence else 1))
-                    for row in rows
-                ]
-                for query_id, rows in written.accepted.items()
-            }  # fmt: skip
-        return mix(
-            run.pairs, run.mined, synthetic, arm=arm.kind, negatives=settings.negatives, ratio=settings.ratio, seed=seed
-        )
-
-    @cached_property
-    def _dev(self) -> Any:
-        from syneg.retrieval.dev_set import dev_set
-
-        run = self._run
-        return dev_set(run.encoder, run.collection, run.config.train.dev_passages, run.config.seed)
+            rows = self._written(arm).accepted
+            shares = {
+                q: [(HardNegative.of(r), r["figures"].get("margin", 0)) for r in found] for q, found in rows.items()
+            }
+            synthetic = weighed(shares, arm.config.mix)
+        return self._trials.job(arm.kind, arm.config, synthetic, seed)
 
     def trained(self, arm: Arm, seed: int) -> tuple[Path, dict[str, Any]]:
         """The folder of a trained model and what its training.json says."""
         run, name = self._run, arm.file_name(seed)
         folder = run.folder / "models" / name
-        instances = self.instances(arm, seed)
-        settings = arm.config.train.model_dump(exclude={"arms", "seeds", "pairs"})
-        key = fingerprint(run.collection.fingerprint, run.encoder.fingerprint, instances, settings, seed)
+        job = self.job(arm, seed)
+        key = job.key(run.encoder)
         if run.manifest.key(f"train {name}") != key:
+            if (folder / "training.json").exists():
+                run.progress.say(f"  {name} was trained on something else: it is trained anew")
             shutil.rmtree(folder, ignore_errors=True)
             run.manifest.done(f"train {name}", key)
         if not (folder / "training.json").exists():
-            self._train(arm, seed, instances, folder)
+            self._trials.train(job, folder, name)
         return folder, read_json(folder / "training.json")
-
-    def _train(self, arm: Arm, seed: int, instances: list[Instance], folder: Path) -> None:
-        from syneg.training.trainer import Job, train
-
-        run, config = self._run, arm.config.train
-        run.close_lms()  # training gets their memory
-        relevant = {pair.query_id: run.collection.relevant_texts(pair.query_id) for pair in run.pairs}
-        states = self._states_of(arm)
-        with run.progress.stage("train", f"steps of {arm.file_name(seed)}") as line:
-            job = Job(run.config.encoder, instances, relevant, self._dev, config, seed)
-            done = train(job, folder, encoder=run.encoder, states=states, progress=line)
-            sources = Counter(source for row in instances for source in row.sources)
-            share = sources[SYNTHETIC] / max(1, sources.total() - sources[PADDING])
-            write_json(folder / "training.json", {**done, "synthetic_share": share})
-            line.note = f"{arm.file_name(seed)}: {done['steps']} steps, {share:.0%} of negatives synthetic"
-
-    def _states_of(self, arm: Arm) -> States | None:
-        """The kept output of the layers that the arm does not train; arms that train the same ones share it."""
-        from syneg.training.frozen import States
-
-        layers = arm.config.train.frozen_layers
-        return self._states.setdefault(layers, States()) if layers else None
 
     def result(self, arm: Arm, seed: int) -> dict[str, SplitResult]:
         """Of one trained model over the whole corpus."""
-        from syneg.training.frozen import FrozenLayers
-
         folder, _ = self.trained(arm, seed)
         name = arm.file_name(seed)
-
-        def load() -> Encoder:
-            encoder, states = self._encoder(folder), self._states_of(arm)
-            if states is not None:
-                FrozenLayers(encoder.model, arm.config.train.frozen_layers, states).attach(encoder.model)
-            return encoder
-
-        return self._evaluated(name, self._run.manifest.key(f"train {name}") or "", load)
+        weights = self._run.manifest.key(f"train {name}") or ""
+        return self._evaluated(name, weights, lambda: self._trials.load(folder, arm.config))
 
     @cached_property
     def results(self) -> dict[str, list[dict[str, SplitResult]]]:
         """Arm → one result per seed; the base has one."""
-        _ = self.generation, self.near_misses  # before any training: what can fail for want of an LM should fail early
+        _ = (
+            self.generation,
+            self.arms,
+            self.near_misses,
+        )  # before any training: what can fail for want of an LM should fail early
         base = self._run.encoder
         results = {BASE: [self._evaluated(BASE, base.fingerprint, lambda: base)]}
         return results | {arm.name: [self.result(arm, seed) for seed in arm.config.train.seeds] for arm in self.arms}
@@ -157,7 +139,7 @@ class Experiment:
 
         def work() -> None:
             with run.progress.stage("evaluate", f"passages by {name}") as line:
-                found = evaluate_model(load(), run.collection, run.config.evaluate.depth, line)
+                found = self._trials.evaluate(load(), progress=line)
                 for split, result in found.items():
                     write_trec(run.folder / "runs" / f"{name}.{split}.trec", result.ranking, f"syneg-{name}")
                 write_json(path, {split: {"ranking": r.ranking, "values": r.values} for split, r in found.items()})
@@ -203,7 +185,7 @@ class Experiment:
     @property
     def negatives(self) -> list[dict[str, Any]]:
         """All rows of the first set of synthetic negatives that an arm uses."""
-        arm = next((arm for arm in self.arms if arm.wants_synthetic), None)
+        arm = next((arm for arm in self.planned if arm.wants_synthetic), None)
         return self._written(arm).rows if arm else []
 
     def probe(self) -> dict[str, float]:
@@ -225,6 +207,7 @@ class Experiment:
         found = verdict(self.results, self.boundary, run.collection, run.config.evaluate.alpha)
         found["generation"] = self.generation
         found["source_probe"] = self.probe()
+        found["left_out"] = self.left_out
         if self.near_misses is not None:
             found["near_misses"] = {
                 key: self.near_misses.facts[key] for key in ("program", "lm", "accepted", "covered")

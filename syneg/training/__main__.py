@@ -1,11 +1,14 @@
-"""One process of a distributed training: `python -m syneg.training FOLDER` trains the job of FOLDER.
+"""One process of a distributed training: `python -m syneg.training FOLDER …` trains the job of each folder in turn.
 
-python -m torch.distributed.run --nproc_per_node 2 -m syneg.training runs/x/models/hybrid-0
+python -m torch.distributed.run --nproc_per_node 2 -m syneg.training runs/x/models/hybrid-0 runs/x/models/mined-0
+
+Every process runs the same command; the epochs asked for are trained however many there are.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,19 +23,27 @@ from syneg.retrieval.encoder import Encoder
 from .trainer import Job, train_here
 
 
-def main(folder: Path) -> None:
-    """What each process runs: read the job in `folder` and train it; the first one writes the result."""
-    data = read_json(folder / "job.json")
-    if data is None:
-        raise BackendError("no job", where=str(folder / "job.json"), todo="let `syneg-dspy train` write it")
-    instances = [Instance(Pair(**row.pop("pair")), *(tuple(row[key]) for key in ("negatives", "sources", "weights", "doc_ids")))
-                 for row in data["instances"]]  # fmt: skip
-    job = Job(EncoderConfig(**data["encoder"]), instances, data["relevant"], DevSet(**data["dev"]),
-              TrainConfig(**data["config"]), data["seed"])  # fmt: skip
-    train_here(job, folder, Encoder.load(job.encoder), None, None)
+def main(folders: Sequence[Path]) -> None:
+    """Train the job of each folder; the first process writes the result."""
+    for folder in folders:
+        job = read_job(folder)
+        train_here(job, folder, Encoder.load(job.encoder), None, None)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # the first process saves the model while the others would begin the next job
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
+def read_job(folder: Path) -> Job:
+    """The job of `folder`; raises BackendError where there is none."""
+    data = read_json(folder / "job.json")
+    if data is None:
+        raise BackendError("no job", where=str(folder / "job.json"), todo="let `syneg-dspy train` write it")
+    epochs = [[Instance(Pair(**row["pair"]), *(tuple(row[key]) for key in ("negatives", "sources", "weights", "doc_ids")))
+               for row in rows] for rows in data["epochs"]]  # fmt: skip
+    return Job(EncoderConfig(**data["encoder"]), epochs, data["relevant"], DevSet(**data["dev"]),
+               TrainConfig(**data["config"]), data["seed"])  # fmt: skip
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(name) for name in sys.argv[1:]])

@@ -1,11 +1,15 @@
-"""Which rows stand in a batch together: seeded, easy to hard, sources spread evenly, no known positives against each other.
+"""Which rows stand in a batch together: seeded, easy to hard, sources spread evenly, known positives kept apart.
 
-    batches(rows, conflicts, batch_size=2, seed=0, epoch=0, hardness=[.2, .9, .4, .8]) → [[0, 2], [3, 1]]
+    batches(rows, marks, Plan(batch_size=2, hardness=(.2, .9, .4, .8)), epoch=0) → [[0, 2], [3, 1]]
 
 Every row is in each epoch once. With `hardness` the rows come in four stages from easy to hard, shuffled inside a stage
 (MGH, arXiv 2509.00842, orders negatives so). Rows with synthetic negatives are spread evenly over the batches of a stage.
-Two rows whose queries share a relevant passage are put into different batches where that is possible; where it is not,
-the loss masks them.
+Two rows whose queries share a relevant passage go into different batches where that is possible; where it is not, the
+loss masks them.
+
+Several processes share one plan: a batch has `batch_size` rows for each process, and the sampler deals it out in slices
+of one length. The last batch of an epoch is smaller; where its rows do not divide by the processes, the first rows of
+the epoch stand in it a second time (fewer than there are processes).
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
@@ -22,40 +26,57 @@ from syneg.core.records import Instance, normalise
 from .sampling import SYNTHETIC
 
 _STAGES = 4
+_PASSED = 8  # batches' worth of conflicting rows that are passed over before one is taken all the same
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How rows become batches: `batch_size` rows for each of `processes`; `hardness[row]` orders rows, None does not."""
+
+    batch_size: int
+    seed: int = 0
+    hardness: Sequence[float] | None = None
+    processes: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch over all processes."""
+        return self.batch_size * self.processes
 
 
 def conflicts(instances: Sequence[Instance], relevant: Mapping[str, Sequence[str]]) -> list[frozenset[str]]:
-    """What makes two rows conflict: for each row its query and the texts that are relevant to it, normalised."""
+    """For each row its query and the texts relevant to it, normalised; rows that share one of these conflict."""
+    known: dict[str, str] = {}
+
+    def key(text: str) -> str:
+        if text not in known:
+            known[text] = normalise(text)
+        return known[text]
+
     return [
-        frozenset(normalise(t) for t in (row.pair.query, row.pair.positive, *relevant.get(row.pair.query_id, ())))
+        frozenset(key(t) for t in (row.pair.query, row.pair.positive, *relevant.get(row.pair.query_id, ())))
         for row in instances
     ]
 
 
 def batches(
-    instances: Sequence[Instance],
-    marks: Sequence[frozenset[str]],
-    *,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    hardness: Sequence[float] | None = None,
+    instances: Sequence[Instance], marks: Sequence[frozenset[str]], plan: Plan, *, epoch: int
 ) -> list[list[int]]:
-    """Row numbers of each batch of an epoch, ceil(rows / batch_size) batches; the last may be smaller."""
-    draw = random.Random(f"{seed}:{epoch}")
+    """Row numbers of each batch of an epoch, ceil(rows / plan.rows) batches; the last may be smaller."""
+    draw = random.Random(f"{plan.seed}:{epoch}")
     order = draw.sample(range(len(instances)), len(instances))
     stages = [order]
-    if hardness is not None:
-        order = sorted(order, key=hardness.__getitem__)
+    if plan.hardness is not None:
+        order = sorted(order, key=plan.hardness.__getitem__)
         size = -(-len(order) // _STAGES)
         stages = [order[start : start + size] for start in range(0, len(order), size)]
         for stage in stages:
             draw.shuffle(stage)
     waiting = deque(row for stage in stages for row in _spread(stage, instances))
-    found = []
+    filled = []
     while waiting:
-        found.append(_fill(waiting, marks, batch_size))
-    return found
+        filled.append(_fill(waiting, marks, plan.rows))
+    return filled
 
 
 def _spread(stage: Sequence[int], instances: Sequence[Instance]) -> list[int]:
@@ -68,32 +89,54 @@ def _spread(stage: Sequence[int], instances: Sequence[Instance]) -> list[int]:
 
 
 def _fill(waiting: deque[int], marks: Sequence[frozenset[str]], size: int) -> list[int]:
-    """Take the next `size` rows; one that conflicts waits for the next batch, unless nothing else is left."""
+    """Take the next `size` rows; one that conflicts waits for the next batch, unless nothing else is near."""
     batch: list[int] = []
     seen: set[str] = set()
     passed: list[int] = []
-    while waiting and len(batch) < size:
+    while waiting and len(batch) < size and len(passed) < _PASSED * size:
         row = waiting.popleft()
         if seen & marks[row]:
             passed.append(row)
             continue
         seen |= marks[row]
         batch.append(row)
-    while passed and len(batch) < size:
-        batch.append(passed.pop(0))
-    waiting.extendleft(reversed(passed))
+    taken = size - len(batch)
+    batch += passed[:taken]
+    waiting.extendleft(reversed(passed[taken:]))
     return batch
 
 
 class PlannedBatches(DefaultBatchSampler):
-    """The batches of `batches` as sentence-transformers' trainer wants them; `plan` are its keyword arguments."""
+    """The batches of `batches` as sentence-transformers' trainer takes them, a slice for each process in turn.
 
-    def __init__(self, instances: Sequence[Instance], marks: Sequence[frozenset[str]], plan: Mapping[str, Any]) -> None:
-        super().__init__(list(instances), batch_size=plan["batch_size"], drop_last=False)
-        self._instances, self._marks, self._plan = instances, marks, plan
+    `epochs` holds the rows of each epoch, all of one number (later epochs begin again at the first). Row r of epoch e
+    is yielded as e * rows + r, its place in the list of all rows.
+    """
+
+    def __init__(self, epochs: Sequence[Sequence[Instance]], relevant: Mapping[str, Sequence[str]], plan: Plan) -> None:
+        super().__init__(list(range(len(epochs[0]))), batch_size=plan.batch_size, drop_last=False)
+        self._epochs, self._relevant, self._plan = epochs, relevant, plan
+        self._marks: dict[int, list[frozenset[str]]] = {}
 
     def __iter__(self) -> Iterator[list[int]]:
-        yield from batches(self._instances, self._marks, epoch=self.epoch, **self._plan)
+        which = self.epoch % len(self._epochs)
+        rows = self._epochs[which]
+        if which not in self._marks:
+            self._marks = {which: conflicts(rows, self._relevant)}
+        planned = batches(rows, self._marks[which], self._plan, epoch=self.epoch)
+        again = [row for batch in planned for row in batch]
+        processes = self._plan.processes
+        for batch in planned:
+            size = -(-len(batch) // processes)
+            missing = size * processes - len(batch)
+            whole = [*batch, *(again * -(-missing // len(again)))[:missing]]
+            for start in range(0, len(whole), size):
+                yield [which * len(rows) + row for row in whole[start : start + size]]
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch, each a slice for every process."""
+        return -(-len(self._epochs[0]) // self._plan.rows)
 
     def __len__(self) -> int:
-        return -(-len(self._instances) // self._plan["batch_size"])
+        return self.steps * self._plan.processes

@@ -1,10 +1,11 @@
-"""InfoNCE over the positive, the instance's negatives and everything else in the batch (van den Oord et al., 2018).
+"""InfoNCE over the positive, the row's negatives and everything else in the batch (van den Oord et al., 2018).
 
     rows 0 and 1 in a batch, 2 negatives each: query 0 is scored against 6 texts, [p0 p1 n00 n10 n01 n11], target p0
 
 Texts that are known to be relevant to a query are masked for it, wherever in the batch they stand, by normalised text;
 so is padding. A weight w multiplies a negative's share of the softmax: log w is added to its score. With weights of 1,
-no mask and no option this is sentence-transformers' MultipleNegativesRankingLoss with scale = 1 / temperature. Options:
+no mask and no option this is sentence-transformers' MultipleNegativesRankingLoss with scale = 1 / temperature. An
+encoder of dot-product similarity is scored by dot products times `train.scale`. Options:
 
 - guide: texts of other rows that the untuned encoder puts over a share of the positive's score are masked (the 95 % rule
   inside the batch; compare GISTEmbed, arXiv 2402.16829);
@@ -12,7 +13,8 @@ no mask and no option this is sentence-transformers' MultipleNegativesRankingLos
   that the encoder cannot win by knowing who wrote a text (after CausalNeg, arXiv 2606.01304);
 - distillation: the untuned encoder's softmax over the same texts is to be kept (listwise, as in arXiv 2010.11386).
 
-Over several processes all texts of all processes are candidates, as with sentence-transformers' `gather_across_devices`.
+Over several processes all texts of all processes are candidates, as with sentence-transformers' `gather_across_devices`;
+each process brings the same number of rows. A step asks the device once: for the row numbers of the batch.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ from sentence_transformers.util import all_gather, all_gather_with_grad, get_ran
 from torch import Tensor, nn
 
 from syneg.core.config import TrainConfig
-from syneg.core.records import Instance, normalise
+from syneg.core.records import Instance, margin_limit
 
+from .numbers import RowNumbers
 from .sampling import SYNTHETIC
 
 _CHUNK = 32
@@ -38,18 +41,40 @@ Embed = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class BaseView:
-    """Embeddings of the untuned encoder, unit length: `queries` (rows, dim), `texts[text]` (dim,)."""
+    """Embeddings of the untuned encoder: `queries` (rows, dim), `texts[text]` (dim,)."""
 
     queries: np.ndarray
     texts: Mapping[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """The rows of this process, and the candidates of all: `columns` texts of each row, by process, column and row.
+
+    `numbers` (candidates,) are text numbers, `places` (rows,) the candidate that is a row's own positive, `owners`
+    (candidates,) the row that a candidate is from, `own` (rows,) this process's rows counted the same way.
+    """
+
+    rows: list[int]
+    everyone: Tensor
+    columns: int
+    numbers: np.ndarray
+    places: Tensor
+    owners: Tensor
+    own: Tensor
+
+
 class HybridInfoNCE(CachedLossMixin, nn.Module):
     """`relevant[query_id]` are the texts of all passages known to be relevant; labels are row numbers of `instances`.
 
-    `base` is needed where `config` has a guide or distillation. `shares` grows by one dict a step: the share of the
-    gradient on negatives that each source has (the softmax mass of its texts).
+    `base` is needed where `config` has a guide or distillation. The similarity is that of `model`
+    (`similarity_fn_name`, cosine where it has none).
     """
+
+    _log_weights: Tensor
+    _sources: Tensor
+    _base_texts: Tensor
+    _base_queries: Tensor
 
     def __init__(
         self,
@@ -65,25 +90,25 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         self.embed = embed or (lambda model, features: model(features)["sentence_embedding"])
         self.mini_batch_size = config.cached_chunk
         self.uses_gradient_cache = bool(config.cached_chunk)
-        self.shares: list[dict[str, float]] = []
-        ids: dict[str, int] = {}
-
-        def number(text: str) -> int:
-            return ids.setdefault(normalise(text), len(ids))
-
-        self._texts = [[number(text) for text in (row.pair.positive, *row.negatives)] for row in instances]
-        self._sources = [("positive", *row.sources) for row in instances]
-        in_rows = len(ids)
-        self._relevant = [
-            {number(text) for text in (*relevant.get(row.pair.query_id, ()), row.pair.positive)} for row in instances
-        ]
-        self._weights = torch.tensor([[1.0, *row.weights] for row in instances])
-        self._base_texts = self._base_queries = torch.zeros(0)
+        self.cosine = getattr(model, "similarity_fn_name", "cosine") != "dot"
+        self.scale = 1 / config.temperature if self.cosine else config.scale
+        self.numbers = RowNumbers(instances, relevant)
+        self._mass: list[Tensor] = []
+        shape = (0, 0)
         if base is not None:
-            vectors = np.zeros((in_rows, base.queries.shape[1]), np.float32)  # padding stays at zero
-            for text, vector in base.texts.items():
-                vectors[number(text)] = vector
-            self._base_texts, self._base_queries = torch.from_numpy(vectors), torch.from_numpy(base.queries)
+            shape = (self.numbers.count, base.queries.shape[1])
+        vectors = np.zeros(shape, np.float32)  # padding stays at zero
+        for text, vector in (base.texts if base is not None else {}).items():
+            vectors[self.numbers.of(text)] = vector
+        with np.errstate(divide="ignore"):
+            self._keep("_log_weights", np.log(self.numbers.weights))
+        self._keep("_sources", self.numbers.sources)
+        self._keep("_base_texts", vectors)
+        self._keep("_base_queries", base.queries if base is not None else vectors)
+
+    def _keep(self, name: str, values: np.ndarray) -> None:
+        """A buffer that goes to the device with the loss and into no checkpoint."""
+        self.register_buffer(name, torch.from_numpy(values), persistent=False)
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
         """Mean loss over the batch; features are anchor, positive, negative_1 … negative_n, `labels` (batch,)."""
@@ -107,67 +132,110 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
 
     def from_embeddings(self, queries: Tensor, texts: Sequence[Tensor], labels: Tensor) -> Tensor:
         """The loss of `queries` (batch, dim) against `texts`, 1 + n tensors (batch, dim)."""
-        rows = everyone = [int(row) for row in labels.view(-1).tolist()]
-        first = 0
-        if torch.distributed.is_initialized():
-            texts = [all_gather_with_grad(column) for column in texts]
-            everyone = [int(row) for row in all_gather(labels.view(-1)).tolist()]
-            first = get_rank() * len(rows)
-        queries = nn.functional.normalize(queries.float(), dim=-1)
-        candidates = nn.functional.normalize(torch.cat(list(texts)).float(), dim=-1)
-        places = torch.arange(first, first + len(rows))
-        bias = self._bias(rows, everyone, len(texts), places).to(queries.device)
-        scores = queries @ candidates.T / self.config.temperature + bias
-        sources = [self._sources[row][column] for column in range(len(texts)) for row in everyone]
-        negatives = scores.scatter(1, places.unsqueeze(1).to(scores.device), -torch.inf)
-        self._note_shares(scores.detach(), negatives.detach(), sources)
-        loss = nn.functional.cross_entropy(scores, places.to(scores.device))
-        if self.config.regulariser:
-            synthetic = torch.tensor([source == SYNTHETIC for source in sources], device=scores.device)
-            loss = loss + self.config.regulariser * fair_share(negatives, bias, synthetic)
-        if self.config.distil:
-            loss = loss + self.config.distil * self._distilled(scores, bias, rows, everyone, len(texts))
+        # bfloat16 scores differ from the true ones by up to .004, which a temperature of .05 makes .08
+        with torch.autocast(queries.device.type, enabled=False):
+            candidates = torch.cat(list(texts)).float()
+            if torch.distributed.is_initialized():
+                candidates = all_gather_with_grad(candidates)
+            batch = self._batch(labels, len(texts), queries.device)
+            scores = self._scores(queries.float(), candidates)
+            bias = self._bias(batch)
+            logits = scores + bias
+            # (batch, candidates): what each candidate takes of its query's softmax
+            log_shares = logits.log_softmax(1)
+            own = log_shares.gather(1, batch.places.unsqueeze(1))
+            self._note_mass(log_shares.detach(), own.detach(), batch)
+            loss = -own.mean()
+            if self.config.regulariser:
+                negatives = logits.scatter(1, batch.places.unsqueeze(1), -torch.inf)
+                synthetic = self._sources_of(batch) == self._code(SYNTHETIC)
+                loss = loss + self.config.regulariser * fair_share(negatives, bias, synthetic)
+            if self.config.distil:
+                loss = loss + self.config.distil * self._distilled(log_shares, bias, batch)
         return loss
 
-    def _bias(self, rows: list[int], everyone: list[int], columns: int, places: Tensor) -> Tensor:
-        """(batch, columns * all rows): log weight of each candidate, -inf where it is masked for the row's query."""
-        numbers = [self._texts[row][column] for column in range(columns) for row in everyone]
-        bias = self._weights[everyone, :columns].T.reshape(-1).log().repeat(len(rows), 1)
-        for i, row in enumerate(rows):
-            known = self._relevant[row]
-            masked = [place for place, number in enumerate(numbers) if number in known and place != places[i]]
-            bias[i, masked] = -torch.inf
+    def shares(self) -> list[dict[str, float]]:
+        """For each step so far the share of the gradient on negatives that each source has."""
+        return [
+            {name: value for name, value in zip(names, (mass / mass.sum().clamp_min(1e-12)).tolist(), strict=True)
+             if name != "padding"}
+            for names in [["in-batch", *self.numbers.source_names[1:]]] for mass in self._mass
+        ]  # fmt: skip
+
+    def _batch(self, labels: Tensor, columns: int, device: torch.device) -> Batch:
+        """The batch of this process's `labels`, with the rows of all processes."""
+        mine = labels.view(-1)
+        everyone = (all_gather(mine) if torch.distributed.is_initialized() else mine).to(device)
+        size, first = len(mine), get_rank() * len(mine) if torch.distributed.is_initialized() else 0
+        by_process = everyone.tolist()
+        rows = by_process[first : first + size]
+        processes = len(by_process) // size
+        numbers = self.numbers.texts[by_process, :columns].reshape(processes, size, columns).transpose(0, 2, 1)
+        owners = torch.arange(processes * size, device=device).view(processes, 1, size).expand(-1, columns, -1)
+        own = torch.arange(first, first + size, device=device)
+        places = torch.arange(size, device=device) + first * columns
+        return Batch(rows, everyone, columns, numbers.reshape(-1), places, owners.reshape(-1), own)
+
+    def _by_candidate(self, values: Tensor, batch: Batch) -> Tensor:
+        """`values` (all rows, 1 + n) of the instances as one value for each candidate, in their order."""
+        size = len(batch.rows)
+        chosen = values[batch.everyone, : batch.columns].view(-1, size, batch.columns)
+        return chosen.transpose(1, 2).reshape(-1)
+
+    def _scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """(batch, candidates): cosines over the temperature, or dot products times the scale."""
+        if self.cosine:
+            queries, candidates = nn.functional.normalize(queries, dim=-1), nn.functional.normalize(candidates, dim=-1)
+        return queries @ candidates.T * self.scale
+
+    def _base_scores(self, batch: Batch) -> Tensor:
+        """(batch, candidates): scores of the untuned encoder, without temperature or scale."""
+        queries = self._base_queries[torch.as_tensor(batch.rows, device=self._base_queries.device)]
+        texts = self._base_texts[torch.as_tensor(batch.numbers, device=self._base_texts.device)]
+        return (queries @ texts.T).to(batch.places.device)
+
+    def _bias(self, batch: Batch) -> Tensor:
+        """(batch, candidates): log weight of each candidate, -inf where it is masked for the row's query."""
+        device = batch.places.device
+        bias = self._by_candidate(self._log_weights.to(device), batch).repeat(len(batch.rows), 1)
+        # known positives of a query, wherever they stand; the row's own is the target and stays
+        known = self.numbers.known_places(batch.rows, batch.numbers)
+        i, j = (torch.from_numpy(places).to(device, non_blocking=True) for places in known)
+        target = bias.gather(1, batch.places.unsqueeze(1))
+        bias[i, j] = -torch.inf
+        bias.scatter_(1, batch.places.unsqueeze(1), target)
         if self.config.guide:
-            scores = self._base_queries[rows] @ self._base_texts[numbers].T
-            over = scores > self.config.guide * scores.gather(1, places.unsqueeze(1))
-            foreign = (torch.arange(len(numbers)) % len(everyone)).unsqueeze(0) != places.unsqueeze(1)
-            bias[over & foreign] = -torch.inf
+            scores = self._base_scores(batch)
+            limit = margin_limit(scores.gather(1, batch.places.unsqueeze(1)), self.config.guide)
+            foreign = batch.owners.unsqueeze(0) != batch.own.unsqueeze(1)
+            bias = bias.masked_fill((scores > limit) & foreign, -torch.inf)
         return bias
 
-    def _distilled(self, scores: Tensor, bias: Tensor, rows: list[int], everyone: list[int], columns: int) -> Tensor:
+    def _distilled(self, log_shares: Tensor, bias: Tensor, batch: Batch) -> Tensor:
         """Cross entropy of the base's softmax over the candidates against ours, less its own entropy (KL divergence)."""
-        numbers = [self._texts[row][column] for column in range(columns) for row in everyone]
-        base = (self._base_queries[rows] @ self._base_texts[numbers].T).to(scores.device) / self.config.temperature
         kept = torch.isfinite(bias)
-        target = base.masked_fill(~kept, -torch.inf).softmax(1)
-        ours = scores.log_softmax(1).masked_fill(~kept, 0.0)
+        target = (self._base_scores(batch) * self.scale).masked_fill(~kept, -torch.inf).softmax(1)
+        ours = log_shares.masked_fill(~kept, 0.0)
         return (target * (target.clamp_min(1e-12).log() - ours)).sum(1).mean()
 
-    def _note_shares(self, scores: Tensor, negatives: Tensor, sources: Sequence[str]) -> None:
-        """The gradient on the score of a negative is its softmax probability; foreign positives count as `in-batch`."""
-        # softmax over all, not over the negatives only: a query that is learnt gives little gradient
-        log_mass = scores.logsumexp(1, keepdim=True)
-        mass = (negatives - log_mass).exp().sum(0)
-        total = float(mass.sum())
-        shares: dict[str, float] = {}
-        for source, value in zip(sources, mass.tolist(), strict=True):
-            name = "in-batch" if source == "positive" else source
-            shares[name] = shares.get(name, 0.0) + value / max(total, 1e-12)
-        self.shares.append(shares)
+    def _note_mass(self, log_shares: Tensor, own: Tensor, batch: Batch) -> None:
+        """The gradient on the score of a negative is its share of the softmax; foreign positives count as `in-batch`."""
+        # shares of the softmax over all, not over the negatives only: a query that is learnt gives little gradient
+        mass = log_shares.exp().sum(0).index_add(0, batch.places, -own.exp().view(-1))
+        by_source = torch.zeros(len(self.numbers.source_names), device=mass.device)
+        self._mass.append(by_source.index_add(0, self._sources_of(batch), mass.clamp_min(0)))
+
+    def _sources_of(self, batch: Batch) -> Tensor:
+        return self._by_candidate(self._sources.to(batch.places.device), batch)
+
+    def _code(self, source: str) -> int:
+        """The number of a source; -1 where no row has it."""
+        names = self.numbers.source_names
+        return names.index(source) if source in names else -1
 
     def get_config_dict(self) -> dict[str, Any]:
         """What sentence-transformers writes into a model card."""
-        return {"temperature": self.config.temperature}
+        return {"scale": self.scale}
 
 
 def fair_share(negatives: Tensor, bias: Tensor, synthetic: Tensor) -> Tensor:
@@ -182,17 +250,16 @@ def fair_share(negatives: Tensor, bias: Tensor, synthetic: Tensor) -> Tensor:
     ours = there & synthetic
     fair = (weight * ours).sum(1) / weight.sum(1).clamp_min(1e-12)
     usable = (fair > 0) & (fair < 1)
-    if not usable.any():
-        return negatives.new_zeros(())
-    p = negatives[usable].softmax(1)
-    ours, fair = ours[usable], fair[usable]
+    # a row that is left out gets harmless numbers: choosing rows would ask the device how many there are
+    p = negatives.masked_fill(~usable.unsqueeze(1), 0.0).softmax(1)
+    fair = torch.where(usable, fair, torch.full_like(fair, 0.5))
     mass = (p * ours).sum(1).clamp(1e-6, 1 - 1e-6)
     divergence = fair * (fair / mass).log() + (1 - fair) * ((1 - fair) / (1 - mass)).log()
     within = p * ours / mass.unsqueeze(1)
     entropy = -(within * within.clamp_min(1e-12).log()).sum(1)
     most = ours.sum(1).float().log()
     lacking = torch.where(most > 0, 1 - entropy / most.clamp_min(1e-12), torch.zeros_like(entropy))
-    return (divergence + lacking).mean()
+    return torch.where(usable, divergence + lacking, 0.0).sum() / usable.sum().clamp_min(1)
 
 
 def embed_by_length(

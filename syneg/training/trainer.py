@@ -1,6 +1,6 @@
-"""Fine-tuning with sentence-transformers' trainer: seeded, resumable, stopped early on dev.
+"""Fine-tuning with sentence-transformers' trainer: seeded, resumable, scored on dev as it goes.
 
-    train(Job(encoder_config, instances, relevant, dev, TrainConfig(), seed=0), run/"models/hybrid-0")
+    train(Job(encoder_config, epochs, relevant, dev, TrainConfig(), seed=0), run/"models/hybrid-0")
       → folder/model.safetensors …, folder/training.json {"steps": 38, "seconds": 71.2, "dev": [[19, .67], [38, .68]], …}
 
 A checkpoint is written at each evaluation, so that a run that was killed goes on from the last one; they are removed at
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,34 +29,54 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from syneg.core.config import EncoderConfig, TrainConfig
 from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
-from syneg.core.records import Instance
+from syneg.core.records import Instance, fingerprint
 from syneg.core.storage import read_json, write_json
 from syneg.retrieval.dev_set import DEV_METRIC, DevScore, DevSet
 from syneg.retrieval.encoder import Encoder
 
-from .batches import PlannedBatches, conflicts
+from .batches import Plan, PlannedBatches
 from .frozen import FrozenLayers, States
 from .loss import BaseView, HybridInfoNCE
+from .sampling import PADDING, SYNTHETIC
 from .weights import interpolate, learning_rate, set_dropout, swift_attention
+
+_NO_RESULT = {"arms", "seeds", "pairs", "dev_passages"}  # what they decide stands in the rows, the seed and the dev set
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a training depends on. Rows must have one number of negatives each (`sampling.mix` gives them so);
-    `relevant[query_id]` are the texts of all passages known to be relevant."""
+    """All that a training depends on.
+
+    `epochs` holds the rows of each epoch (`sampling.epochs_of`), each the same queries in the same order, all with one
+    number of negatives; an epoch beyond the last begins again at the first. `relevant[query_id]` are the texts of all
+    passages known to be relevant.
+    """
 
     encoder: EncoderConfig
-    instances: Sequence[Instance]
+    epochs: Sequence[Sequence[Instance]]
     relevant: Mapping[str, Sequence[str]]
     dev: DevSet
     config: TrainConfig
     seed: int
+
+    @property
+    def rows(self) -> list[Instance]:
+        """The rows of all epochs, one after the other: labels are places in it."""
+        return [row for epoch in self.epochs for row in epoch]
+
+    def key(self, encoder: Encoder) -> str:
+        """A hash of all of it, with the weights and prompts that it starts from."""
+        settings = self.config.model_dump(exclude=_NO_RESULT)
+        return fingerprint(
+            encoder.fingerprint, encoder.prompts, self.epochs, self.relevant, self.dev, settings, self.seed
+        )
 
 
 class _Report(TrainerCallback):
@@ -112,26 +133,29 @@ def train(
 def train_here(
     job: Job, folder: Path, encoder: Encoder, states: States | None, progress: Tick | None
 ) -> dict[str, Any]:
+    """One process of a training; returns what is in training.json, or {} in all processes but the first."""
     start = time.monotonic()
-    config = job.config
+    config, rows = job.config, job.rows
     model = Encoder.load(job.encoder).model  # a fresh copy: the base stays as it is
     set_dropout(model, config.dropout)
     swift_attention(model)
     frozen = FrozenLayers(model, config.frozen_layers, states) if config.frozen_layers else None
     embed = frozen.embed if frozen else None
-    loss = HybridInfoNCE(model, job.instances, job.relevant, config, _base_view(job, encoder), embed)
-    names = ["anchor", "positive", *(f"negative_{i + 1}" for i in range(len(job.instances[0].negatives)))]
-    plan = {"batch_size": config.batch_size, "seed": job.seed, "hardness": _hardness(job, encoder)}
-    sampler = PlannedBatches(job.instances, conflicts(job.instances, job.relevant), plan)
+    loss = HybridInfoNCE(model, rows, job.relevant, config, _base_view(job, encoder), embed)
+    arguments = _arguments(job, folder, encoder)
+    plan = Plan(config.batch_size, job.seed, _hardness(job, encoder), arguments.world_size)
+    sampler = PlannedBatches(job.epochs, job.relevant, plan)
+    _set_steps(arguments, config, sampler.steps)
     report, dev = _Report(progress), DevScore(job.dev, encoder)
     trainer = _Trainer(
         sampler,
         model=model,
-        args=_arguments(job, folder, encoder, names, sampler),
-        train_dataset=_dataset(job.instances, names),
+        args=arguments,
+        train_dataset=_places(len(rows)),
+        data_collator=_Texts(preprocess_fn=model.preprocess, prompts=arguments.prompts, rows=rows),
         loss=loss,
         evaluator=dev,
-        callbacks=[EarlyStoppingCallback(config.patience), report],
+        callbacks=[report, *([EarlyStoppingCallback(config.patience)] if config.patience else [])],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -142,10 +166,12 @@ def train_here(
     if trainer.is_world_process_zero():
         alphas = interpolate(model, encoder.model, dev, config.alphas)
         model.save(str(folder), create_model_card=False)
-        done = {"steps": trainer.state.global_step, "seconds": round(time.monotonic() - start, 2), "rows": len(job.instances),
-                "dev": report.dev, "alphas": alphas, "shares": shares_by_third(loss.shares), "resumed": last is not None}  # fmt: skip
-        write_json(folder / "training.json", done)
+        done = {"steps": trainer.state.global_step, "seconds": round(time.monotonic() - start, 2), "rows": len(job.epochs[0]),
+                "processes": arguments.world_size, "dev": report.dev, "alphas": alphas, "shares": shares_by_third(loss.shares()),
+                "synthetic_share": synthetic_share(rows), "resumed": last is not None}  # fmt: skip
         shutil.rmtree(checkpoints, ignore_errors=True)
+        (folder / _JOB).unlink(missing_ok=True)  # its texts have no place beside a model that may be given away
+        write_json(folder / "training.json", done)
     return done
 
 
@@ -157,25 +183,18 @@ def _whole_checkpoint(folder: Path) -> str | None:
     return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
-def _arguments(
-    job: Job, folder: Path, encoder: Encoder, names: Sequence[str], sampler: PlannedBatches
-) -> SentenceTransformerTrainingArguments:
-    config = job.config
-    steps = max(1, round(-(-len(sampler) // config.processes) * config.epochs))
-    every = max(1, steps // config.evals)
+def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerTrainingArguments:
+    config, device = job.config, encoder.model.device.type
+    names = _columns(job.rows[0])
     prompts = {n: encoder.prompts["query" if n == "anchor" else "passage"] for n in names}
-    return SentenceTransformerTrainingArguments(
+    arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
-        max_steps=steps,
         per_device_train_batch_size=config.batch_size,
         learning_rate=learning_rate(config, encoder.model),
-        warmup_steps=round(steps * config.warmup),
         bf16=encoder.precision == "bf16",
-        use_cpu=encoder.model.device.type == "cpu",
+        use_cpu=device == "cpu",
         eval_strategy="steps",
         save_strategy="steps",
-        eval_steps=every,
-        save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{DEV_METRIC}",
@@ -185,31 +204,54 @@ def _arguments(
         disable_tqdm=True,
         seed=job.seed,
         data_seed=job.seed,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=device == "cuda",
         prompts=prompts if any(prompts.values()) else None,
     )
+    # one process trains on one device: torch's DataParallel would split a batch whose rows belong together
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _set_steps(arguments: SentenceTransformerTrainingArguments, config: TrainConfig, epoch_steps: int) -> None:
+    """Steps of the epochs asked for, however many processes take part."""
+    arguments.max_steps = max(1, round(epoch_steps * config.epochs))
+    arguments.warmup_steps = round(arguments.max_steps * config.warmup)
+    arguments.eval_steps = arguments.save_steps = max(1, arguments.max_steps // config.evals)
+
+
+def _columns(row: Instance) -> list[str]:
+    return ["anchor", "positive", *(f"negative_{i + 1}" for i in range(len(row.negatives)))]
 
 
 def _base_view(job: Job, encoder: Encoder) -> BaseView | None:
     """The untuned encoder's view of all texts of the rows; None where the loss has no use for it."""
     if not (job.config.guide or job.config.distil):
         return None
-    texts = list(dict.fromkeys(text for row in job.instances for text in (row.pair.positive, *row.negatives) if text))
-    queries = encoder.encode([row.pair.query for row in job.instances], "query")
+    texts = list(dict.fromkeys(text for row in job.rows for text in (row.pair.positive, *row.negatives) if text))
+    queries = encoder.encode([row.pair.query for row in job.rows], "query")
     return BaseView(queries, dict(zip(texts, encoder.encode(texts, "passage"), strict=True)))
 
 
 def _hardness(job: Job, encoder: Encoder) -> list[float] | None:
-    """For each row how near its nearest negative comes to the positive under the untuned encoder; None without curriculum."""
+    """For each row how near its nearest negative of any epoch comes to the positive under the untuned encoder.
+
+    None without curriculum.
+    """
     if not job.config.curriculum:
         return None
-    queries = encoder.encode([row.pair.query for row in job.instances], "query")
-    found = []
-    for query, row in zip(queries, job.instances, strict=True):
-        texts = [row.pair.positive, *(text for text in row.negatives if text)]
+    queries = encoder.encode([row.pair.query for row in job.epochs[0]], "query")
+    hardness = []
+    for query, turns in zip(queries, zip(*job.epochs, strict=True), strict=True):
+        texts = [turns[0].pair.positive, *dict.fromkeys(text for row in turns for text in row.negatives if text)]
         scores = encoder.encode(texts, "passage") @ query
-        found.append(float(np.max(scores[1:], initial=-1.0) - scores[0]))
-    return found
+        hardness.append(float(np.max(scores[1:], initial=-np.inf) - scores[0]) if len(scores) > 1 else -np.inf)
+    return hardness
+
+
+def synthetic_share(rows: Sequence[Instance]) -> float:
+    """Share of the negatives of `rows` that are synthetic, padding aside."""
+    sources = Counter(source for row in rows for source in row.sources)
+    return sources[SYNTHETIC] / max(1, sources.total() - sources[PADDING])
 
 
 def shares_by_third(shares: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
@@ -226,25 +268,46 @@ def _give_memory_back() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def _dataset(instances: Sequence[Instance], names: list[str]) -> Any:
+def _places(count: int) -> Any:
+    """A data set of row numbers: `_Texts` looks the texts up, so that no epoch's rows are copied into a table."""
     from datasets import Dataset
 
-    texts = [(row.pair.query, row.pair.positive, *row.negatives) for row in instances]
-    columns: dict[str, Any] = {name: [row[i] for row in texts] for i, name in enumerate(names)}
-    return Dataset.from_dict({**columns, "label": list(range(len(instances)))})
+    return Dataset.from_dict({"label": list(range(count))})
+
+
+@dataclass
+class _Texts(SentenceTransformerDataCollator):
+    """Makes features of the texts of numbered rows: [{"label": 7}, …] → anchor_input_ids …, label."""
+
+    rows: Sequence[Instance] = ()
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        names = _columns(self.rows[0])
+        texts = []
+        for place in (feature["label"] for feature in features):
+            row = self.rows[place]
+            values = (row.pair.query, row.pair.positive, *row.negatives)
+            texts.append({**dict(zip(names, values, strict=True)), "label": place})
+        return super().__call__(texts)
 
 
 # ---- several processes -----------------------------------------------------------------------------------------------
 
 
+_JOB = "job.json"
+
+
+def write_job(job: Job, folder: Path) -> None:
+    """Write the job down for `python -m syneg.training FOLDER`."""
+    plain = {**asdict(job), "encoder": job.encoder.model_dump(), "config": job.config.model_dump(), "seed": job.seed}
+    write_json(folder / _JOB, plain)
+
+
 def _train_apart(job: Job, folder: Path) -> None:
     """Write the job down and train it in `train.processes` processes of this machine."""
-    write_json(
-        folder / "job.json",
-        {**asdict(job), "encoder": job.encoder.model_dump(), "config": job.config.model_dump(), "seed": job.seed},
-    )
+    write_job(job, folder)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(job.config.processes),
-               "-m", "syneg.training.trainer", str(folder)]  # fmt: skip
+               "-m", "syneg.training", str(folder)]  # fmt: skip
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // job.config.processes))
     log = folder / "processes.log"
     with log.open("ab") as file:
@@ -253,3 +316,4 @@ def _train_apart(job: Job, folder: Path) -> None:
         ).returncode
     if code or not (folder / "training.json").exists():
         raise BackendError(f"training in {job.config.processes} processes failed (exit {code})", where=str(log))
+    log.unlink()

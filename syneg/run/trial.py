@@ -1,0 +1,109 @@
+"""One trial: fill rows for an arm, train a fresh encoder on them, evaluate it over the whole corpus.
+
+    trials = Trials(run)
+    job = trials.job("hybrid", config, weighed(negatives, config.mix), seed=0)
+    trials.train(job, run.folder/"models/hybrid-0", "hybrid-0")      → the data of training.json
+    trials.evaluate(trials.load(run.folder/"models/hybrid-0", config), ("test",)) → {"test": SplitResult(…)}
+
+The verdict and the confirmation of a compiled program both go this way. Trials of one run share the dev set and the
+output of layers that are not trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from syneg.core.config import Config, MixConfig, TrainConfig
+from syneg.core.errors import BackendError
+from syneg.core.progress import Tick
+from syneg.core.records import HardNegative
+from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.evaluation import EVALUATED, SplitResult, evaluate_model
+from syneg.training.sampling import Supply, Weighed, confidence, epochs_of
+
+if TYPE_CHECKING:
+    from syneg.retrieval.dev_set import DevSet
+    from syneg.training.frozen import States
+    from syneg.training.trainer import Job
+
+    from .pipeline import Run
+
+
+class Trials:
+    """Trains and evaluates with the collection, encoder and mined negatives of a run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._states: dict[int | str, States] = {}
+
+    @cached_property
+    def _dev(self) -> DevSet:
+        from syneg.retrieval.dev_set import dev_set
+
+        run = self._run
+        return dev_set(run.encoder, run.collection, run.config.train.dev_passages, run.config.seed)
+
+    def job(self, kind: str, config: Config, written: Mapping[str, Sequence[Weighed]], seed: int) -> Job:
+        """The training of an arm of `kind` (one of sampling.ARMS) under `config`."""
+        from syneg.training.trainer import Job
+
+        run = self._run
+        supply = Supply(run.pairs, run.mined, written, use=config.train.positives)
+        epochs = epochs_of(supply, config.mix, arm=kind, seed=seed, count=math.ceil(config.train.epochs))
+        relevant = {pair.query_id: run.collection.relevant_texts(pair.query_id) for pair in run.pairs}
+        return Job(run.config.encoder, epochs, relevant, self._dev, config.train, seed)
+
+    def train(self, job: Job, folder: Path, name: str) -> dict[str, Any]:
+        """Train `job` into `folder`, with a progress line that calls it `name`.
+
+        Raises BackendError with `train.processes = 0` once the job is written down.
+        """
+        from syneg.training.trainer import train, write_job
+
+        if job.config.processes == 0:
+            write_job(job, folder)
+            raise BackendError(
+                f"the training of {name} is to be launched by hand", where=str(folder / "job.json"),
+                todo=f"run `torchrun --nproc_per_node N -m syneg.training {folder}`, then this command again",
+            )  # fmt: skip
+        self._run.close_lms()  # training gets their memory
+        with self._run.progress.stage("train", f"steps of {name}") as line:
+            done = train(job, folder, encoder=self._run.encoder, states=self._states_of(job.config), progress=line)
+            line.note = f"{name}: {done['steps']} steps, {done['synthetic_share']:.0%} of negatives synthetic"
+        return done
+
+    def load(self, folder: Path, config: Config) -> Encoder:
+        """The trained encoder of `folder`, which takes the output of layers that were not trained from what is kept."""
+        from syneg.training.frozen import FrozenLayers
+
+        encoder, states = Encoder.load(self._run.config.encoder, folder), self._states_of(config.train)
+        if states is not None:
+            FrozenLayers(encoder.model, config.train.frozen_layers, states).attach(encoder.model)
+        return encoder
+
+    def evaluate(
+        self, encoder: Encoder, splits: Sequence[str] = EVALUATED, progress: Tick | None = None
+    ) -> dict[str, SplitResult]:
+        """Search `splits` with `encoder` over the whole corpus."""
+        return evaluate_model(encoder, self._run.collection, self._run.config.evaluate.depth, progress, splits)
+
+    def _states_of(self, train: TrainConfig) -> States | None:
+        """The kept output of the layers that are not trained; trainings of the same ones share it."""
+        from syneg.training.frozen import States
+
+        return self._states.setdefault(train.frozen_layers, States()) if train.frozen_layers else None
+
+
+def weighed(negatives: Mapping[str, Sequence[tuple[HardNegative, float]]], mix: MixConfig) -> dict[str, list[Weighed]]:
+    """Synthetic negatives with their weights in the softmax.
+
+    `negatives[query_id]` come with their score's share of the positive's, which `mix.confidence` goes by.
+    """
+    return {
+        query_id: [(n, mix.weight * (confidence(share) if mix.confidence else 1.0)) for n, share in rows]
+        for query_id, rows in negatives.items()
+    }
