@@ -118,7 +118,10 @@ class Server(ThreadingHTTPServer):
 
 
 class FakeLM:
-    """The loopback server: `answer(messages)` gives (status, content), (status, content, finish_reason), or a Fault."""
+    """The loopback server: `answer(messages)` gives (status, content), (status, content, finish_reason), or a Fault.
+
+    A content that is a dict is the message itself: {"content": "…", "reasoning_content": "…"}.
+    """
 
     def __init__(self, answer: Callable[[list[dict[str, Any]]], tuple[Any, ...] | Fault]) -> None:
         self.answer = answer
@@ -139,7 +142,7 @@ class FakeLM:
                         self.reply(found.status, found.body, found.headers)
                     return
                 status, content, *rest = found
-                message = {"role": "assistant", "content": content}
+                message = {"role": "assistant", **(content if isinstance(content, dict) else {"content": content})}
                 data = {
                     "id": "1", "object": "chat.completion", "created": 1, "model": body["model"],
                     "choices": [{"index": 0, "message": message, "finish_reason": rest[0] if rest else "stop"}],

@@ -7,7 +7,7 @@
 The key is a hash of everything that decides an answer: the model with its endpoint (or the hash of its weights), the
 whole request (messages, schema, sampling) and the attempt. So a run that was killed goes on with the first call that
 is not there, and a changed prompt, model or setting can never get a stale answer. Failed calls are kept too, but never
-replayed. Prompts are kept as hashes: they hold the corpus, which is in the collection already.
+replayed; an answer without a text is one. `thinking` stands beside the answer where there was any. Prompts are kept as hashes: they hold the corpus, which is in the collection already.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from syneg.core.records import Call, fingerprint
 from syneg.core.storage import sha256_of
 
 from .adapters import CompactAdapter
+from .answers import NoAnswerError, answer_of
 from .budget import Budget
 from .calls import current_purpose
 from .endpoints import Client, Endpoint
@@ -165,6 +166,8 @@ class LedgerEngine:
             for name in ("key", "model", "prompt", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
         }
         purpose.calls.append(Call(**call, replayed=replayed))
+        if row["error"] is not None:
+            raise NoAnswerError(row["error"])
         return response_from_openai_chat(
             {
                 "model": self.config.model,
@@ -227,9 +230,15 @@ class LedgerEngine:
         response = self.endpoint.complete(request)
         usage = response.usage
         tokens = int(usage.input_tokens or 0), int(usage.output_tokens or 0)
+        answer = answer_of(response)
+        fault = answer.fault(
+            "lm", int(request.config.max_tokens or self.config.max_tokens), whole=self._asked is not None
+        )
         return {
-            "answer": response.message.text or "",
-            "finish_reason": str(response.finish_reason or "stop"),
+            "error": fault or None,
+            "answer": answer.text,
+            **({"thinking": answer.thinking} if answer.thinking else {}),
+            "finish_reason": answer.finish_reason,
             "input_tokens": tokens[0],
             "output_tokens": tokens[1],
             "usd": 0.0 if self._gguf is not None else price(self.config.model, *tokens),

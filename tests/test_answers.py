@@ -1,0 +1,121 @@
+"""Answers of every shape that endpoints give, through both engines, and what the ledger keeps of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from conftest import FakeLM
+
+from syneg.core.config import LMConfig
+from syneg.core.storage import read_rows
+from syneg.llm.answers import separated
+from syneg.llm.calls import purpose
+from syneg.llm.ledger import Ledger
+from syneg.llm.lms import LanguageModel
+
+BLUE = '{"answer": "blue"}'
+THOUGHT = 'The user wants a colour. {"answer": "red"} would be wrong.'
+
+
+class Ask(dspy.Signature):
+    """Answer."""
+
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+def ask(path: Path, url: str, **settings: Any) -> str:
+    ledger = Ledger(path)
+    lm = LanguageModel.open(LMConfig(model="openai/fake", api_base=url, retries=0, **settings), ledger)
+    try:
+        with purpose("q1"), dspy.context(lm=lm.lm, adapter=lm.adapter):
+            return str(dspy.Predict(Ask)(question="Which?").answer)
+    finally:
+        ledger.close()
+
+
+READ = {
+    "reasoning_content": {"content": BLUE, "reasoning_content": THOUGHT},
+    "reasoning": {"content": BLUE, "reasoning": THOUGHT},
+    "tags in the text": {"content": f"<think>\n{THOUGHT}\n</think>\n\n{BLUE}"},
+    "no opening tag": {"content": f"{THOUGHT}\n</think>\n\n{BLUE}"},
+    "two blocks, upper case": {"content": f"<THINK>{THOUGHT}</THINK><think>Blue, then.</think>{BLUE}"},
+    "Magistral": {"content": f"[THINK]{THOUGHT}[/THINK]{BLUE}"},
+    "harmony": {
+        "content": f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{BLUE}<|return|>"
+    },
+    "a list of parts": {"content": [{"type": "text", "text": '{"answer": '}, {"type": "text", "text": '"blue"}'}]},
+    "a list with thinking": {
+        "content": [{"type": "thinking", "thinking": [{"type": "text", "text": THOUGHT}]}, {"type": "text", "text": BLUE}]
+    },
+    "an answer in the thinking": {"content": None, "reasoning_content": f"{THOUGHT}\n{BLUE}"},
+    "citations": {"content": BLUE, "annotations": [{"type": "url_citation", "url_citation": {"url": "http://a", "title": "a", "start_index": 0, "end_index": 1}}]},
+    "a refusal that is none": {"content": BLUE, "refusal": None, "tool_calls": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "engine"), [(s, e) for s in READ for e in ("litellm", "native") if e == "native" or "list" not in s]
+)
+def test_the_text_is_read_whatever_stands_beside_it(
+    shape: str, engine: str, fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    server = fake_lm(lambda messages: (200, READ[shape]))
+    path = tmp_path / "calls.jsonl"
+    assert ask(path, server.url, engine=engine) == "blue"
+    assert ask(path, server.url, engine=engine) == "blue"
+    (row,) = read_rows(path)
+    assert len(server.requests) == 1
+    assert json.loads(row["answer"]) == {"answer": "blue"}
+    assert ("red" in row.get("thinking", "")) is ("red" in json.dumps(READ[shape]))
+
+
+LOST: dict[str, tuple[dict[str, Any], str, str]] = {
+    "all thought": ({"content": "", "reasoning_content": "Hm, hm."}, "length", r"all 64 tokens.*raise lm\.max_tokens"),
+    "an open tag": ({"content": "<think>Hm, hm."}, "length", r"all 64 tokens.*raise lm\.max_tokens"),
+    "thought only": ({"content": None, "reasoning_content": "Hm."}, "stop", "it thought, but gave no answer"),
+    "a refusal": ({"content": None, "refusal": "I cannot do that."}, "stop", "it refused: I cannot do that"),
+    "a tool call": (
+        {"content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
+        "tool_calls", "it called the tool look",
+    ),
+    "filtered": ({"content": ""}, "content_filter", "content filter"),
+    "nothing": ({"content": ""}, "stop", "the answer is empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["litellm", "native"])
+@pytest.mark.parametrize("shape", LOST)
+def test_an_empty_answer_is_a_failed_call_that_says_what_helps(
+    shape: str, engine: str, fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    message, finish, why = LOST[shape]
+    server = fake_lm(lambda messages: (200, message, finish))
+    path = tmp_path / "calls.jsonl"
+    with pytest.raises(dspy.utils.exceptions.DSPyError, match=why):
+        ask(path, server.url, engine=engine, max_tokens=64)
+    row = next(read_rows(path))
+    assert (row["answer"], row["output_tokens"]) == ("", 20)
+    assert row["error"]
+    server.answer = lambda messages: (200, BLUE)
+    if finish != "length":
+        assert ask(path, server.url, engine=engine, max_tokens=64) == "blue"
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "thought"),
+    [
+        ("plain", "plain", []),
+        ("a < b </b> [x]", "a < b </b> [x]", []),
+        ("  kept as it is ", "  kept as it is ", []),
+        ("<think></think>\n\nsaid", "said", [""]),
+        ("<reasoning>why</reasoning><text>said</text>", "<reasoning>why</reasoning><text>said</text>", []),
+    ],
+)
+def test_only_thinking_is_taken_out(text: str, said: str, thought: list[str]) -> None:
+    assert separated(text) == (said, thought)
