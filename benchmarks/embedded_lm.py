@@ -31,7 +31,7 @@ from syneg.core.fetch import asset_named, fetch
 from syneg.data.collection import load_collection
 from syneg.llm.batch_files import Pending
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import LanguageModel
+from syneg.llm.lms import LanguageModel, Terms
 from syneg.llm.local_server import LocalServer
 from syneg.negatives.generation import generate
 from syneg.programs import load_program
@@ -58,8 +58,8 @@ class Asking:
     def requests(self, folder: Path) -> list[dict[str, Any]]:
         """What is sent, as bodies for the server."""
         ledger = Ledger(folder / "none.jsonl")
-        writer = LanguageModel.open(self.config(1), ledger)
-        writer.engine.deferred = pending = Pending(folder)
+        pending = Pending(folder)
+        writer = LanguageModel.open(self.config(1), ledger, terms=Terms(pending=pending))
         try:
             self.ask(writer)
         except DeferredError:

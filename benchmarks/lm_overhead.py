@@ -100,7 +100,7 @@ def main(calls: int, workers: int, latency: float, turns: int, processes: int) -
         cluster = Cluster(ExecutorConfig(use="ray", workers=processes)) if processes else None
         if cluster:
             each = LMConfig(**{**settings, "concurrency": -(-workers // processes)})
-            writers["Ray"] = LanguageModel.open(each, ledger, cluster=cluster)
+            writers["Ray"] = LanguageModel.open(each, ledger, connect=cluster.lm)
         for writer in writers.values():
             writer.engine.budgets.append(Budget(calls=10**6, tokens=10**9))
         plain = dspy.LM("openai/fake", api_base=url, cache=False, engine="litellm")

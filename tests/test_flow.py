@@ -23,7 +23,7 @@ from syneg.llm.budget import Budget
 from syneg.llm.calls import in_threads, purpose
 from syneg.llm.flow import Flow
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import LanguageModel
+from syneg.llm.lms import LanguageModel, Terms
 from syneg.run.pipeline import Run
 
 
@@ -185,9 +185,8 @@ def test_a_thousand_calls_with_a_fifth_of_faults_end_within_budget(
     server = fake_lm(answer)
     config = LMConfig(model="openai/fake", api_base=server.url, concurrency=64, retries=6, breaker=50, timeout_s=20)
     ledger = Ledger(tmp_path / "calls.jsonl")
-    writer = LanguageModel.open(config, ledger)
     budget = Budget(calls=1500, tokens=1_000_000)
-    writer.engine.budgets.append(budget)
+    writer = LanguageModel.open(config, ledger, terms=Terms(budget=budget))
 
     def ask(place: int) -> str:
         with purpose(f"q{place}"):

@@ -82,7 +82,7 @@ class Progress:
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
-        self.dollars: Callable[[], float] = float  # what LM calls have cost so far
+        self._dollars = 0.0  # cost of the LM calls so far
         self.seconds: dict[str, float] = {}
         self._events: Log | None = None
 
@@ -104,7 +104,7 @@ class Progress:
     @contextmanager
     def stage(self, name: str, unit: str = "") -> Iterator[Stage]:
         """A stage by name; its seconds count even when it fails."""
-        line = Stage(name, unit, self.quiet, lambda: self.dollars())
+        line = Stage(name, unit, self.quiet, lambda: self._dollars)
         how = "stopped"
         self._event("begun", stage=name)
         try:
@@ -130,7 +130,8 @@ class Progress:
             sys.stderr.flush()
 
     def call(self, row: Mapping[str, Any]) -> None:
-        """A row of the ledger, for who wants to see each."""
+        """Count the dollars of a new row of the ledger, and print the row (only with `verbose`)."""
+        self._dollars += row["usd"] or 0.0
         if self.verbose:
             said = (
                 row["error"] or f"{row['input_tokens']} tokens in, {row['output_tokens']} out, {row['finish_reason']}"

@@ -17,6 +17,8 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +44,6 @@ from .ledger import Ledger
 from .prices import has_price, price
 
 if TYPE_CHECKING:
-    from syneg.run.cluster import Cluster
-
     from .batch_files import Pending
 
 for _name in ("LiteLLM", "dspy.clients.lm", "dspy.utils.parallelizer", "httpx"):
@@ -56,6 +56,34 @@ ADAPTERS = {
     "xml": dspy.XMLAdapter,
     "compact": CompactAdapter,
 }
+
+
+Connect = Callable[[LMConfig], tuple[Client, LMConfig]]
+"""Makes the client of an LM, and says with which settings it is to be asked."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On which terms calls are made: within `budget`; put off into `pending`, where it is given; with `repeats` the same
+    request asked again is another call, else it is answered from the ledger."""
+
+    repeats: bool = False
+    pending: Pending | None = None
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True)
+class Calling:
+    """How the calls of one LM are made: by which client, and with whose flow (None = its own).
+
+    `gguf` are the weights of an embedded LM; `owned` says whether closing the LM closes the client.
+    """
+
+    client: Client
+    flow: Flow | None
+    gguf: Path | None
+    owned: bool
+    terms: Terms
 
 
 class LanguageModel:
@@ -73,23 +101,25 @@ class LanguageModel:
         *,
         log: Path | None = None,
         server_of: LanguageModel | None = None,
-        repeats: bool = False,
-        cluster: Cluster | None = None,
+        connect: Connect | None = None,
+        terms: Terms = Terms(),
     ) -> LanguageModel:
-        """Build the LM of `config`. Nothing is called and no server started yet; `server_of` shares its embedded server.
-        With `repeats` the same request asked again is another call; else it is answered from the ledger. With a
-        `cluster` the calls are made by its workers.
+        """Build the LM of `config`. Nothing is called and no server started yet.
+
+        `server_of` shares its embedded server; `connect` makes the client elsewhere (on the workers of a cluster).
 
         Raises ConfigError for a model string or sampling that cannot be used, BackendError for missing weights.
         """
-        engine = LedgerEngine(
-            config,
-            ledger,
-            log=log,
-            server_of=server_of.engine if server_of else None,
-            repeats=repeats,
-            cluster=cluster,
-        )
+        gguf = gguf_of(config.model) if config.model.startswith("local/") else None
+        shared = server_of.engine if server_of else None
+        if shared is not None:  # one endpoint, other settings: these are in each request
+            client: Client = shared.endpoint
+        elif connect is not None:
+            client, config = connect(config)
+        else:
+            client = Endpoint(config, gguf, log)
+        call = Calling(client, shared.flow if shared else None, gguf, shared is None, terms)
+        engine = LedgerEngine(config, ledger, call)
         try:
             lm = dspy.LM(
                 config.model, engine=engine, cache=False, num_retries=0,
@@ -117,33 +147,14 @@ class LanguageModel:
 class LedgerEngine:
     """A DSPy engine: one request, one answer, from the ledger or through litellm."""
 
-    def __init__(
-        self,
-        config: LMConfig,
-        ledger: Ledger,
-        *,
-        log: Path | None = None,
-        server_of: LedgerEngine | None = None,
-        repeats: bool = False,
-        cluster: Cluster | None = None,
-    ) -> None:
-        self.budgets: list[Budget] = []
-        self.deferred: Pending | None = None
-        self._asked: Counter[str] | None = Counter() if repeats else None
-        self._gguf = gguf_of(config.model) if config.model.startswith("local/") else None
-        self._shared = server_of
-        self.endpoint: Client
-        if server_of is not None:  # one endpoint, other settings: these are in each request
-            self.endpoint = server_of.endpoint
-        elif cluster is not None:
-            self.endpoint, config = cluster.lm(config)
-        else:
-            self.endpoint = Endpoint(config, self._gguf, log)
-        self.config, self._ledger = config, ledger
+    def __init__(self, config: LMConfig, ledger: Ledger, call: Calling) -> None:
+        self.config, self._ledger, self._call_by = config, ledger, call
+        self.endpoint, self.flow = call.client, call.flow or Flow(config, self._key_hint)
+        self._budgets: list[Budget] = [call.terms.budget] if call.terms.budget else []
+        self._asked: Counter[str] | None = Counter() if call.terms.repeats else None
         self._lock = threading.Lock()
         self.supports_response_schema, self.supported_params = capabilities_of(config)
-        self.flow: Flow = server_of.flow if server_of else Flow(config, self._key_hint)
-        endpoint = _sha_of(config.model, self._gguf)[:16] if self._gguf else config.api_base or "default"
+        endpoint = _sha_of(config.model, call.gguf)[:16] if call.gguf else config.api_base or "default"
         self.identity: str = f"{config.model}@{endpoint}"
 
     def complete(self, request: Request) -> Response:
@@ -157,8 +168,8 @@ class LedgerEngine:
             known = {"key": key, "query_id": purpose.query_id, "attempt": purpose.attempt, "model": self.identity,
                      "prompt": fingerprint(asked)}  # fmt: skip
             most = len(str(asked)) // 2, int(asked["config"].get("max_tokens") or self.config.max_tokens)
-            if self.deferred is not None:
-                self.deferred.add(known, self.config.model, request)
+            if self._call_by.terms.pending is not None:
+                self._call_by.terms.pending.add(known, self.config.model, request)
                 raise DeferredError(f"call {key} waits for a batch")
             row = self.flow.call(lambda: self._kept(known, request, most), tokens=sum(most))
         call = {
@@ -194,7 +205,7 @@ class LedgerEngine:
     @property
     def price_known(self) -> bool:
         """Whether dollars can be counted."""
-        return self._gguf is not None or has_price(self.config.model)
+        return self._call_by.gguf is not None or has_price(self.config.model)
 
     def _kept(self, known: dict[str, Any], request: Request, most: tuple[int, int]) -> dict[str, Any]:
         """One try, within the budget, which is in the ledger before this returns or raises."""
@@ -214,17 +225,26 @@ class LedgerEngine:
         return row
 
     def _within_budget(self, request: Request, most: tuple[int, int]) -> dict[str, Any]:
-        limited = self._gguf is None and any(budget.limits["usd"] for budget in self.budgets)
+        limited = self._call_by.gguf is None and any(budget.limits["usd"] for budget in self._budgets)
         usd = (price(self.config.model, *most) or 0.0) if limited else 0.0
         with contextlib.ExitStack() as stack:
-            settles = [stack.enter_context(budget.spend(tokens=sum(most), usd=usd)) for budget in self.budgets]
+            settles = [stack.enter_context(budget.spend(tokens=sum(most), usd=usd)) for budget in self._budgets]
             row = self._call(request)
             for settle in settles:
                 settle(row["input_tokens"] + row["output_tokens"], row["usd"] or 0.0)
         return row
 
+    @contextlib.contextmanager
+    def within(self, budget: Budget) -> Iterator[None]:
+        """While this is open, every call has to fit into `budget`, too."""
+        self._budgets.append(budget)
+        try:
+            yield
+        finally:
+            self._budgets.remove(budget)
+
     def _key_hint(self) -> str:
-        return "" if self._gguf is not None else key_hint(self.config.model)
+        return "" if self._call_by.gguf is not None else key_hint(self.config.model)
 
     def _call(self, request: Request) -> dict[str, Any]:
         response = self.endpoint.complete(request)
@@ -241,11 +261,11 @@ class LedgerEngine:
             "finish_reason": answer.finish_reason,
             "input_tokens": tokens[0],
             "output_tokens": tokens[1],
-            "usd": 0.0 if self._gguf is not None else price(self.config.model, *tokens),
+            "usd": 0.0 if self._call_by.gguf is not None else price(self.config.model, *tokens),
         }
 
     def close(self) -> None:
-        if self._shared is None:
+        if self._call_by.owned:
             self.endpoint.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:

@@ -104,10 +104,10 @@ class Cluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
         remote: Any = self._ray.remote(kind)
-        found = []
+        actors = []
         for number in range(self.workers):
             node = On(self._nodes[number % len(self._nodes)], soft=True)
-            found.append(
+            actors.append(
                 remote.options(
                     num_cpus=_SHARE,
                     max_concurrency=at_once,
@@ -116,7 +116,7 @@ class Cluster:
                     scheduling_strategy=node,
                 ).remote(settings)
             )
-        return found
+        return actors
 
 
 class RemoteEndpoint:

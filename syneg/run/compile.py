@@ -1,6 +1,6 @@
 """The compile stage: a recipe proposes programs, the objective chooses, full training on the confirm split has the last word.
 
-    compiled(run, "neighbour_rewrite") → the program that writes the negatives of this run
+    compiled(workspace, "neighbour_rewrite") → the program that writes the negatives of this run
 
 In the run folder: `compiled.json` (the state that won, every candidate with its scores, what was confirmed), from which
 `program.json` and `program.md` are made. The program of the author is replaced only where the compiled one has the higher
@@ -14,14 +14,14 @@ from __future__ import annotations
 import copy
 import difflib
 import shutil
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dspy
 import numpy as np
 
 from syneg.core.errors import ConfigError
-from syneg.core.records import HardNegative, Pair, fingerprint
+from syneg.core.records import HardNegative, Pair
 from syneg.core.storage import read_json, write_json
 from syneg.data.tasks import task_for
 from syneg.llm.budget import Budget
@@ -32,39 +32,36 @@ from syneg.optimizers.guards import check_floor
 from syneg.optimizers.search import ENOUGH
 from syneg.retrieval.metrics import MAIN_METRIC
 
+from .keys import source_of, stage_key
 from .trial import Trials
-
-if TYPE_CHECKING:
-    from .pipeline import Run
+from .workspace import Workspace
 
 LEAST = {"search": 3, "gepa": 3, "copro": 4, "simba": 4, "mipro": 4, "bootstrap": 3}
 _FOR_PROPOSALS = 0.6  # of the budget; the rest is for the choice
 
 
-def compiled(run: Run, name: str, program: dspy.Module) -> dspy.Module:
+def compiled(workspace: Workspace, name: str, program: dspy.Module, near: Mapping[str, Sequence[str]]) -> dspy.Module:
     """`program` (called `name`), or what its compilation made of it. Raises ConfigError for a budget that can find nothing."""
-    config = run.config.compile
+    config = workspace.config.compile
     if config.optimizer == "none":
         return program
-    path = run.folder / "compiled.json"
-    writer = run.roles.writer
-    relevant = run.config.model_dump(include={"seed", "gates", "mix", "mine", "train", "probe", "generate"})
-    for section, keys in (("train", ("arms", "seeds")), ("generate", ("program", "pairs"))):
-        for key in keys:
-            relevant[section].pop(key)
-    key = fingerprint(run.collection.fingerprint, run.encoder.fingerprint, writer.identity, run.roles.reflection.identity,
-                      program.dump_state(), config.model_dump(), relevant, run.config.lm.temperature)  # fmt: skip
-    run.manifest.make("compile", key, path, lambda: write_json(path, _compile(run, name, program)))
+    path = workspace.folder.compiled
+    writer = workspace.roles.writer
+    key = stage_key("compile", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
+                    writer.identity, workspace.roles.reflection.identity, program.dump_state(), source_of(name), near)  # fmt: skip
+    workspace.manifest.make("compile", key, path, lambda: write_json(path, _compile(workspace, name, program, near)))
     found = read_json(path)
     best = copy.deepcopy(program)
     best.load_state(found["state"])
     return best
 
 
-def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
-    config, progress = run.config.compile, run.progress
+def _compile(
+    workspace: Workspace, name: str, program: dspy.Module, near: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    config, progress = workspace.config.compile, workspace.progress
     steps = len(program.predictors())
-    pairs = run.pairs[: config.pairs]
+    pairs = workspace.pairs[: config.pairs]
     check_floor(
         config.optimizer, calls=config.calls, per_program=steps * max(2, len(pairs) // 3), least=LEAST[config.optimizer]
     )
@@ -73,13 +70,13 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
             f"  {len(pairs)} pairs are too few for the objective alone (under {ENOUGH}): the critic chooses with it"
         )
     budget = Budget(calls=config.calls, tokens=config.tokens, usd=config.usd, minutes=config.minutes)
-    if config.usd and not run.roles.writer.engine.price_known:
+    if config.usd and not workspace.roles.writer.engine.price_known:
         raise ConfigError(
-            f"the price of {run.config.lm.model!r} is not known, so compile.usd cannot be kept",
+            f"the price of {workspace.config.lm.model!r} is not known, so compile.usd cannot be kept",
             todo="limit calls or tokens",
         )
-    compiling = compilation(run, name, program, pairs, budget)
-    with run.roles.limited(budget):
+    compiling = compilation(workspace, program, pairs, budget, near)
+    with workspace.roles.limited(budget):
         with progress.stage("compile", "programs") as line:
             budget.scale(_FOR_PROPOSALS)
             stopped = run_recipe(config.optimizer, compiling)
@@ -91,7 +88,9 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
             budget.scale(1 / _FOR_PROPOSALS)
             ranked = choose(compiling)
             line.note = f"{len(ranked)} programs, best number {ranked[0].number}"
-    confirmed = _confirm(run, name, compiling, ranked) if config.confirm and ranked[0] is not compiling.first else {}
+    confirmed = (
+        _confirm(workspace, name, compiling, ranked) if config.confirm and ranked[0] is not compiling.first else {}
+    )
     won = not config.confirm or (bool(confirmed) and confirmed["delta"] > confirmed["error"])
     best = ranked[0] if won else compiling.first
     return {
@@ -101,20 +100,21 @@ def _compile(run: Run, name: str, program: dspy.Module) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def compilation(run: Run, name: str, program: dspy.Module, pairs: Sequence[Pair], budget: Budget) -> Compiling:
-    """What a recipe works with, for a program called `name` and these pairs of a run."""
-    config, collection, encoder = run.config, run.collection, run.encoder
-    near = run.negatives.dev_near_misses(name, config.compile.near)
-    objective = Objective(encoder, collection, pairs, run.mined, config, near)
+def compilation(
+    workspace: Workspace, program: dspy.Module, pairs: Sequence[Pair], budget: Budget, near: Mapping[str, Sequence[str]]
+) -> Compiling:
+    """What a recipe works with, for a program and these pairs of the path."""
+    config, collection, encoder = workspace.config, workspace.collection, workspace.encoder
+    objective = Objective(encoder, collection, pairs, workspace.mined, config, near)
     asks = {
         pair.query_id: ask_for(pair, place, config.generate.model_copy(update={"per_pair": 1}), task_for(config).definition,
-                               space_of(task_for(config)), run.mined.get(pair.query_id, ()), seed=config.seed)
+                               space_of(task_for(config)), workspace.mined.get(pair.query_id, ()), seed=config.seed)
         for place, pair in enumerate(pairs)
     }  # fmt: skip
     return Compiling(
-        program, pairs, asks, writer=run.roles.writer, reflection=run.roles.reflection, objective=objective,
+        program, pairs, asks, writer=workspace.roles.writer, reflection=workspace.roles.reflection, objective=objective,
         critic=Critic(objective, encoder, collection, config.gates, config.generate.passage_words), budget=budget, config=config.compile, seed=config.seed,
-        say=lambda text: run.progress.say(f"  {text}"),
+        say=lambda text: workspace.progress.say(f"  {text}"),
     )  # fmt: skip
 
 
@@ -129,13 +129,13 @@ def _row(candidate: Candidate, compiling: Compiling) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _confirm(run: Run, name: str, compiling: Compiling, ranked: Sequence[Candidate]) -> dict[str, Any]:
+def _confirm(workspace: Workspace, name: str, compiling: Compiling, ranked: Sequence[Candidate]) -> dict[str, Any]:
     """Full training with what the best candidate and the first program write for the pairs of the run; nDCG@10 on confirm."""
     values = []
-    trials = Trials(run)
+    trials = Trials(workspace)
     for label, candidate in (("best", ranked[0]), ("first", compiling.first)):
-        negatives = _written(run, name, candidate)
-        values.append(_trained(run, trials, negatives, label))
+        negatives = _written(workspace, name, candidate)
+        values.append(_trained(workspace, trials, negatives, label))
     ids = sorted(values[0])
     deltas = np.array([values[0][q] - values[1][q] for q in ids])
     error = float(deltas.std(ddof=1) / np.sqrt(len(deltas))) if len(deltas) > 1 else float("nan")
@@ -146,33 +146,41 @@ def _confirm(run: Run, name: str, compiling: Compiling, ranked: Sequence[Candida
         "error": error,
         "queries": len(ids),
     }
-    run.progress.say(
+    workspace.progress.say(
         f"  confirm: {MAIN_METRIC} {found['mean'][0]:.4f} with the compiled program, {found['mean'][1]:.4f} with the first "
         f"({found['delta']:+.4f} ± {found['error']:.4f}, {found['queries']} queries)"
     )
     return found
 
 
-def _written(run: Run, name: str, candidate: Candidate) -> dict[str, list[HardNegative]]:
+def _written(workspace: Workspace, name: str, candidate: Candidate) -> dict[str, list[HardNegative]]:
     sources = Sources(
-        run.pairs_to_write, run.collection, run.encoder, run.mined, task_for(run.config), candidate.program, name
+        workspace.pairs_to_write,
+        workspace.collection,
+        workspace.encoder,
+        workspace.mined,
+        task_for(workspace.config),
+        candidate.program,
+        name,
     )
-    drafts = write_negatives(sources, run.config, run.roles.writer, run.progress)
+    drafts = write_negatives(sources, workspace.config, workspace.roles.writer, workspace.progress)
     found: dict[str, list[HardNegative]] = {}
-    for draft in gated(drafts, sources, run.config.gates, None, run.progress):
+    for draft in gated(drafts, sources, workspace.config.gates, None, workspace.progress):
         if draft.verdict.accepted:
             found.setdefault(draft.pair.query_id, []).append(draft.negative)
     return found
 
 
-def _trained(run: Run, trials: Trials, negatives: dict[str, list[HardNegative]], label: str) -> dict[str, float]:
+def _trained(
+    workspace: Workspace, trials: Trials, negatives: dict[str, list[HardNegative]], label: str
+) -> dict[str, float]:
     """nDCG@10 of each confirm query, mean over the seeds of `compile.confirm_seeds`."""
-    config = run.config
+    config = workspace.config
     synthetic = {q: [(n, config.mix.weight) for n in found] for q, found in negatives.items()}
     values: dict[str, list[float]] = {}
     for seed in range(config.compile.confirm_seeds):
         name = f"{label}-{seed}"
-        folder = run.folder / "confirm" / name
+        folder = workspace.folder / "confirm" / name
         shutil.rmtree(folder, ignore_errors=True)
         trials.train(trials.job("hybrid", config, synthetic, seed), folder, name)
         result = trials.evaluate(trials.load(folder, config), ("confirm",))

@@ -1,6 +1,6 @@
 """What a run would ask of its LMs, without asking: calls, tokens, dollars and minutes, each from least to most.
 
-    estimate(run) → [Part("generate", calls=(40, 80), input_tokens=(31000, 62000), output_tokens=(2900, 25600), …), …]
+    estimate(workspace) → [Part("generate", calls=(40, 80), input_tokens=(31000, 62000), output_tokens=(2900, 25600), …), …]
 
 Real prompts of a sample of the pairs are rendered and counted (by litellm's tokenizer for the model, or a common one). Least is one
 call of each step for each pair, with answers as long as those in the ledger, or else half as long as the positives; most is
@@ -12,7 +12,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,9 +26,7 @@ from syneg.negatives.writing import space_of
 from syneg.programs import load_program
 
 from .negative_sets import SMALL_PROGRAM, STRONG_PROGRAM
-
-if TYPE_CHECKING:
-    from .pipeline import Run
+from .workspace import Workspace
 
 _SAMPLE, _CANDIDATES, _STRENGTH_CALLS = 16, 12, 8
 Range = tuple[float, float]
@@ -47,10 +44,10 @@ class Part:
     minutes: Range | None
 
 
-def estimate(run: Run) -> list[Part]:
+def estimate(workspace: Workspace) -> list[Part]:
     """The parts of a run with its settings, and their sum as the last one."""
-    config = run.config
-    parts = list(_parts(run, config))
+    config = workspace.config
+    parts = list(_parts(workspace, config))
     if not parts:
         return []
     calls, reads, writes = (
@@ -64,16 +61,16 @@ def estimate(run: Run) -> list[Part]:
     return [*parts, whole]
 
 
-def _parts(run: Run, config: Config) -> Iterator[Part]:
+def _parts(workspace: Workspace, config: Config) -> Iterator[Part]:
     if config.generate.given:
         return
-    timed = _Timed(list(read_rows(run.folder / "ledger" / "calls.jsonl")), config)
+    timed = _Timed(list(read_rows(workspace.folder.ledger)), config)
     name = config.generate.program
     if name == "auto":
         name = SMALL_PROGRAM if config.lm.model.startswith("local/") else STRONG_PROGRAM
         yield timed.part("test of strength", (0, _STRENGTH_CALLS), 500, 60)
-    pairs = run.pairs_to_write
-    prompts = _prompts(run, name, pairs)
+    pairs = workspace.pairs_to_write
+    prompts = _prompts(workspace, name, pairs)
     steps, tokens = len(prompts[0]), float(np.mean([sum(counts) for counts in prompts])) / len(prompts[0])
     answer = 0.5 * 1.4 * float(np.mean([min(len(p.positive.split()), config.generate.passage_words) for p in pairs]))
     attempts = config.generate.attempts * config.generate.per_pair
@@ -89,13 +86,13 @@ def _parts(run: Run, config: Config) -> Iterator[Part]:
         yield timed.part("judge", (0 if config.judge.use == "auto" else config.judge.sample, 2 * most), tokens / 2, 30)
 
 
-def _prompts(run: Run, name: str, pairs: Sequence[Pair]) -> list[list[int]]:
+def _prompts(workspace: Workspace, name: str, pairs: Sequence[Pair]) -> list[list[int]]:
     """For each pair of a sample the tokens of each call."""
     import litellm
 
-    config, draw = run.config, random.Random(f"{run.config.seed}:dry")
+    config, draw = workspace.config, random.Random(f"{workspace.config.seed}:dry")
     program, task = load_program(name), task_for(config)
-    texts = list(run.collection.passages.items())
+    texts = list(workspace.collection.passages.items())
     found = []
     for place, pair in enumerate(draw.sample(list(pairs), min(_SAMPLE, len(pairs)))):
         near = [MinedNegative(d, text, "dense", 1, 0.0) for d, text in draw.sample(texts, min(_CANDIDATES, len(texts)))]

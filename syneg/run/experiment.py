@@ -1,6 +1,6 @@
-"""Trains and evaluates the arms of a run, for every seed, and makes the verdict; only what is missing is computed.
+"""Trains and evaluates the arms of a workspace, for every seed, and makes the verdict; only what is missing is computed.
 
-    Experiment(run).verdict() → the data of verdict.json
+    Experiment(workspace, negatives).verdict() → the data of verdict.json
 
 A model's key is a hash of its instances, its settings, the encoder and the seed; two arms with the same key are still
 trained each, but they share embeddings, the output of frozen layers, mined and synthetic negatives, and the dev set.
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import DataError
-from syneg.core.records import HardNegative, fingerprint
+from syneg.core.records import HardNegative
 from syneg.core.storage import read_json, write_json
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
@@ -24,22 +25,22 @@ from syneg.training.sampling import Weighed
 from syneg.verdict.verdict import BASE, verdict
 
 from .arms import Arm, arms
+from .keys import stage_key
+from .negative_sets import NegativeSet, NegativeSets
 from .trial import Trials, weighed
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from syneg.training.trainer import Job
-
-    from .negative_sets import Written
-    from .pipeline import Run
 
 
 class Experiment:
     """The second half of the path: from negatives to the verdict."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.planned = arms(run.config)
-        self._trials = Trials(run)
+    def __init__(self, workspace: Workspace, negatives: NegativeSets) -> None:
+        self._workspace, self._sets = workspace, negatives
+        self.planned = arms(workspace.config)
+        self._trials = Trials(workspace)
 
     @cached_property
     def arms(self) -> list[Arm]:
@@ -54,10 +55,10 @@ class Experiment:
                 continue
             counts = ", ".join(f"{reason} {n}" for reason, n in self._written(arm).facts["reasons"].items())
             reason = f"the gates accepted no synthetic negative ({counts})"
-            self._run.progress.say(f"  {arm.name} is left out: {reason}")
+            self._workspace.progress.say(f"  {arm.name} is left out: {reason}")
         if not usable:
             raise DataError(
-                reason, where=str(self._run.folder / "negatives.jsonl"),
+                reason, where=str(self._workspace.folder.negatives()),
                 todo="read the file; try another --lm or --program, more --pairs, or other gates",
             )  # fmt: skip
         return usable
@@ -67,8 +68,8 @@ class Experiment:
         """Names of the planned arms that could not be trained."""
         return [arm.name for arm in self.planned if arm not in self.arms]
 
-    def _written(self, arm: Arm) -> Written:
-        return self._run.negatives.of(arm.config.generate.program)
+    def _written(self, arm: Arm) -> NegativeSet:
+        return self._sets.of(arm.config.generate.program)
 
     @cached_property
     def generation(self) -> dict[str, Any] | None:
@@ -76,16 +77,16 @@ class Experiment:
         written = [self._written(arm) for arm in self.planned if arm.wants_synthetic]
         if not written:
             return None
-        return self._run.manifest.facts["negatives"].get("negatives", written[0].facts)
+        return self._workspace.manifest.facts["negatives"].get("negatives", written[0].facts)
 
     @cached_property
-    def near_misses(self) -> Written | None:
+    def near_misses(self) -> NegativeSet | None:
         """The near-misses of the boundary test; None where there can be none, or where no arm needs an LM and no
         `boundary.program` is named."""
         programs = [arm.config.generate.program for arm in self.planned if arm.wants_synthetic]
-        if not programs and self._run.config.boundary.program == "auto":
+        if not programs and self._workspace.config.boundary.program == "auto":
             return None
-        return self._run.negatives.near_misses(programs)
+        return self._sets.near_misses(programs)
 
     def job(self, arm: Arm, seed: int) -> Job:
         """The training of an arm."""
@@ -100,15 +101,15 @@ class Experiment:
 
     def trained(self, arm: Arm, seed: int) -> tuple[Path, dict[str, Any]]:
         """The folder of a trained model and what its training.json says."""
-        run, name = self._run, arm.file_name(seed)
-        folder = run.folder / "models" / name
+        workspace, name = self._workspace, arm.file_name(seed)
+        folder = workspace.folder.model(name)
         job = self.job(arm, seed)
-        key = job.key(run.encoder)
-        if run.manifest.key(f"train {name}") != key:
+        key = job.key(workspace.encoder)
+        if workspace.manifest.key(f"train {name}") != key:
             if (folder / "training.json").exists():
-                run.progress.say(f"  {name} was trained on something else: it is trained anew")
+                workspace.progress.say(f"  {name} was trained on something else: it is trained anew")
             shutil.rmtree(folder, ignore_errors=True)
-            run.manifest.done(f"train {name}", key)
+            workspace.manifest.done(f"train {name}", key)
         if not (folder / "training.json").exists():
             self._trials.train(job, folder, name)
         return folder, read_json(folder / "training.json")
@@ -117,7 +118,7 @@ class Experiment:
         """Of one trained model over the whole corpus."""
         folder, _ = self.trained(arm, seed)
         name = arm.file_name(seed)
-        weights = self._run.manifest.key(f"train {name}") or ""
+        weights = self._workspace.manifest.key(f"train {name}") or ""
         return self._evaluated(name, weights, lambda: self._trials.load(folder, arm.config))
 
     @cached_property
@@ -128,59 +129,61 @@ class Experiment:
             self.arms,
             self.near_misses,
         )  # before any training: what can fail for want of an LM should fail early
-        base = self._run.encoder
+        base = self._workspace.encoder
         results = {BASE: [self._evaluated(BASE, base.fingerprint, lambda: base)]}
         return results | {arm.name: [self.result(arm, seed) for seed in arm.config.train.seeds] for arm in self.arms}
 
     def _evaluated(self, name: str, weights: str, load: Callable[[], Encoder]) -> dict[str, SplitResult]:
-        run = self._run
-        path = run.folder / "evaluation" / f"{name}.json"
-        key = fingerprint(run.collection.fingerprint, weights, run.encoder.prompts, run.config.evaluate.depth)
+        workspace = self._workspace
+        path = workspace.folder.evaluation(name)
+        key = stage_key(
+            "evaluate", workspace.config, workspace.collection.fingerprint, weights, workspace.encoder.prompts
+        )
 
         def work() -> None:
-            with run.progress.stage("evaluate", f"passages by {name}") as line:
+            with workspace.progress.stage("evaluate", f"passages by {name}") as line:
                 found = self._trials.evaluate(load(), progress=line)
                 for split, result in found.items():
-                    write_trec(run.folder / "runs" / f"{name}.{split}.trec", result.ranking, f"syneg-{name}")
+                    write_trec(workspace.folder.trec(name, split), result.ranking, f"syneg-{name}")
                 write_json(path, {split: {"ranking": r.ranking, "values": r.values} for split, r in found.items()})
                 line.note = name
 
-        run.manifest.make(f"evaluate {name}", key, path, work)
+        workspace.manifest.make(f"evaluate {name}", key, path, work)
         return {split: SplitResult(**data) for split, data in read_json(path).items()}
 
     def _encoder(self, model: Path | None) -> Encoder:
-        return self._run.encoder if model is None else Encoder.load(self._run.config.encoder, model)
+        return self._workspace.encoder if model is None else Encoder.load(self._workspace.config.encoder, model)
 
     @cached_property
     def boundary(self) -> dict[str, list[PerQuery]]:
         """Arm → per seed the values of the boundary test; empty where there are no near-misses."""
         if self.near_misses is None:
             return {}
-        found = {BASE: [self._at_boundary(BASE, self._run.encoder.fingerprint, None, self.results[BASE][0])]}
+        found = {BASE: [self._at_boundary(BASE, self._workspace.encoder.fingerprint, None, self.results[BASE][0])]}
         for arm in self.arms:
             found[arm.name] = []
             for seed, result in zip(arm.config.train.seeds, self.results[arm.name], strict=True):
                 name = arm.file_name(seed)
-                key = self._run.manifest.key(f"train {name}") or ""
-                found[arm.name].append(self._at_boundary(name, key, self._run.folder / "models" / name, result))
+                key = self._workspace.manifest.key(f"train {name}") or ""
+                found[arm.name].append(self._at_boundary(name, key, self._workspace.folder.model(name), result))
         return found
 
     def _at_boundary(self, name: str, weights: str, model: Path | None, result: dict[str, SplitResult]) -> PerQuery:
-        from dataclasses import asdict
-
         from syneg.verdict.boundary import Scores, boundary_scores, boundary_values
 
-        run = self._run
+        workspace = self._workspace
         assert self.near_misses is not None
         near = {q: [row["text"] for row in rows] for q, rows in self.near_misses.accepted.items()}
-        path = run.folder / "boundary" / f"{name}.json"
-        key = fingerprint(run.collection.fingerprint, weights, run.encoder.prompts, near)
-        run.manifest.make(
+        path = workspace.folder.boundary(name)
+        key = stage_key(
+            "boundary", workspace.config, workspace.collection.fingerprint, weights, workspace.encoder.prompts, near
+        )
+        workspace.manifest.make(
             f"boundary {name}", key, path,
-            lambda: write_json(path, asdict(boundary_scores(self._encoder(model), run.collection, near))),
+            lambda: write_json(path, asdict(boundary_scores(self._encoder(model), workspace.collection, near))),
         )  # fmt: skip
         ranking = {q: found for split in result.values() for q, found in split.ranking.items() if q in near}
-        return boundary_values(Scores(**read_json(path)), ranking, run.collection.qrels)
+        return boundary_values(Scores(**read_json(path)), ranking, workspace.collection.qrels)
 
     @property
     def negatives(self) -> list[dict[str, Any]]:
@@ -197,14 +200,14 @@ class Experiment:
         mined = [
             n.text
             for query_id in {row["query_id"]: None for row in accepted}
-            for n in self._run.mined.get(query_id, ())
+            for n in self._workspace.mined.get(query_id, ())
         ]
-        return source_probe(texts, mined, self._run.encoder, seed=self._run.config.seed)
+        return source_probe(texts, mined, self._workspace.encoder, seed=self._workspace.config.seed)
 
     def verdict(self) -> dict[str, Any]:
         """All of verdict.json; saves the best model on dev in best/."""
-        run = self._run
-        found = verdict(self.results, self.boundary, run.collection, run.config.evaluate.alpha)
+        workspace = self._workspace
+        found = verdict(self.results, self.boundary, workspace.collection, workspace.config.evaluate.alpha)
         found["generation"] = self.generation
         found["source_probe"] = self.probe()
         found["left_out"] = self.left_out
@@ -212,8 +215,8 @@ class Experiment:
             found["near_misses"] = {
                 key: self.near_misses.facts[key] for key in ("program", "lm", "accepted", "covered")
             }
-        elif "no_boundary" in run.manifest.facts:
-            found["no_boundary"] = run.manifest.facts["no_boundary"]
+        elif "no_boundary" in workspace.manifest.facts:
+            found["no_boundary"] = workspace.manifest.facts["no_boundary"]
         for arm in self.arms:
             row = found["arms"][arm.name]
             row["training"] = [self.trained(arm, seed)[1] for seed in arm.config.train.seeds]
@@ -227,15 +230,15 @@ class Experiment:
 
     def _save_best(self, found: dict[str, Any]) -> None:
         """Copy the best arm's best seed on dev to best/, in one step."""
-        run, best = self._run, found["best"]
-        draft, target = run.folder / ".best.tmp", run.folder / "best"
+        workspace, best = self._workspace, found["best"]
+        draft, target = workspace.folder / ".best.tmp", workspace.folder.best
         shutil.rmtree(draft, ignore_errors=True)
         if best == BASE:
-            run.encoder.model.save(str(draft), create_model_card=False)
+            workspace.encoder.model.save(str(draft), create_model_card=False)
         else:
             scores: list[float] = found["arms"][best]["dev_by_seed"]
             arm = next(arm for arm in self.arms if arm.name == best)
             seed = arm.config.train.seeds[max(range(len(scores)), key=lambda i: scores[i])]
-            shutil.copytree(run.folder / "models" / arm.file_name(seed), draft)
+            shutil.copytree(workspace.folder.model(arm.file_name(seed)), draft)
         shutil.rmtree(target, ignore_errors=True)
         draft.replace(target)

@@ -1,15 +1,22 @@
-"""manifest.json of a run folder: what each stage depended on when its result was made, and facts about the run.
+"""A run folder: the names of its files, the lock that one process holds, and the manifest.
+
+    folder = RunFolder(Path("runs/python-docs"))
+    folder.mined               → runs/python-docs/mined.jsonl
+    folder.model("hybrid-0")   → runs/python-docs/models/hybrid-0
+
+manifest.json says for each stage which inputs its result was made from, and holds facts about the run:
 
     {"stages": {"mine": "5f0c…", "train hybrid-0": "91ab…"}, "seed": 0, "versions": {"torch": "2.13.0", …}, …}
 
-A stage has a key, a hash of all that its result depends on. A result is used when its key is the same, and made again
-when not. The file is written in one step after each change.
+A stage has a key, a hash of everything that its result depends on (`syneg.run.keys`). A result is used when its key is the
+same, and made again when not. The manifest is written in one step after each change.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +29,145 @@ except ImportError:  # Windows has no flock; runs are then not guarded against a
     fcntl = None  # type: ignore[assignment]
 
 
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run folder by name; `folder / "x"` gives any other."""
+
+    path: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings."""
+        return self.path / "config.toml"
+
+    @property
+    def events(self) -> Path:
+        """What was said and how long each stage took, one JSON row each."""
+        return self.path / "events.jsonl"
+
+    @property
+    def bad_rows(self) -> Path:
+        """Rows of the collection that could not be read, and queries in two splits."""
+        return self.path / "bad_rows.jsonl"
+
+    @property
+    def mined(self) -> Path:
+        """Mined negatives with source, rank and score."""
+        return self.path / "mined.jsonl"
+
+    @property
+    def ledger(self) -> Path:
+        """Every LM call."""
+        return self.path / "ledger" / "calls.jsonl"
+
+    @property
+    def judge(self) -> Path:
+        """The calibration of the judge."""
+        return self.path / "judge.json"
+
+    @property
+    def compiled(self) -> Path:
+        """What a compilation found."""
+        return self.path / "compiled.json"
+
+    @property
+    def best(self) -> Path:
+        """The best model on dev, the base included."""
+        return self.path / "best"
+
+    @property
+    def verdict(self) -> Path:
+        """The verdict as data."""
+        return self.path / "verdict.json"
+
+    @property
+    def report(self) -> Path:
+        """The verdict as a page."""
+        return self.path / "report.html"
+
+    @property
+    def card(self) -> Path:
+        """The card of the data set that was made."""
+        return self.path / "README.md"
+
+    @property
+    def requests(self) -> Path:
+        """Requests that wait for a batch, where no other file is named."""
+        return self.path / "requests.jsonl"
+
+    def negatives(self, stem: str = "negatives") -> Path:
+        """A set of synthetic negatives, accepted or not."""
+        return self.path / f"{stem}.jsonl"
+
+    def program(self, prefix: str = "") -> Path:
+        """The state of a program; its prompts stand beside it as .md."""
+        return self.path / f"{prefix}program.json"
+
+    def prompts(self, prefix: str = "") -> Path:
+        """The prompts of a program as text."""
+        return self.path / f"{prefix}program.md"
+
+    def model(self, name: str) -> Path:
+        """A trained model."""
+        return self.path / "models" / name
+
+    def evaluation(self, name: str) -> Path:
+        """Rankings and metrics of a model."""
+        return self.path / "evaluation" / f"{name}.json"
+
+    def boundary(self, name: str) -> Path:
+        """Scores of a model at the boundary."""
+        return self.path / "boundary" / f"{name}.json"
+
+    def trec(self, name: str, split: str) -> Path:
+        """Ranking of a split by a model, as a TREC run file."""
+        return self.path / "runs" / f"{name}.{split}.trec"
+
+    def log(self, name: str) -> Path:
+        """What the embedded server of an LM prints."""
+        return self.path / f"{name}.log"
+
+
 class Manifest:
     """Opened once by the process that holds the lock of the run folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | RunFolder) -> None:
         self._path = folder / "manifest.json"
         self.facts: dict[str, Any] = read_json(self._path) or {}
         self._stages: dict[str, str] = self.facts.setdefault("stages", {})
 
     def key(self, stage: str) -> str | None:
-        """The key of the result that is there; None for none."""
+        """The key of the result on disk; None where there is none."""
         return self._stages.get(stage)
 
     def make(self, stage: str, key: str, path: Path, work: Callable[[], None]) -> bool:
-        """Run `work`, which writes `path`, where the result of this key is not there yet; says whether it did."""
+        """Run `work`, which writes `path`, unless the result for `key` exists; return whether it ran.
+
+        The old key is dropped before `work` begins, so that a stage that breaks off leaves no old key on a new file.
+        """
         if self.key(stage) == key and path.exists():
             return False
+        self.drop(stage)
         work()
         self.done(stage, key)
         return True
 
+    def drop(self, stage: str) -> None:
+        """Forget the result of `stage`."""
+        if self._stages.pop(stage, None) is not None:
+            write_json(self._path, self.facts)
+
     def done(self, stage: str, key: str) -> None:
-        """The result of `stage` is on disk under `key`."""
+        """Note that the result of `stage` is on disk under `key`."""
         self._stages[stage] = key
         write_json(self._path, self.facts)
 
@@ -64,8 +188,8 @@ def version(package: str) -> str:
 class RunLock:
     """Holds a run folder for one process; the lock dies with the process, however it ends."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path | RunFolder) -> None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         self._file = (folder / ".lock").open("a+")
         if fcntl is not None:
             try:

@@ -2,275 +2,225 @@
 
     Run(Path("runs/python-docs"), config, Progress()).until("verdict") → the data of verdict.json
 
-Each stage has a key, a hash of all that its result depends on (`manifest`). A result in the run folder is used when its key
-is the same, and made again when not; so a second run does nothing twice, and a changed input never meets an old result.
-What is on disk after a crash is whole (`storage`), and inside generation and training work goes on where it stopped.
+`STAGES` lists the path in order: each row is a command, makes one result and prints it. A result in the run folder is used
+when its key is the same, and made again when not (`keys`): a second run does nothing twice, and results are made again when
+their inputs change. Every file on disk after a crash is whole (`syneg.core.storage`), and inside generation and training
+work goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import platform
-import random
 from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import dspy
 
 from syneg.core.config import Config
-from syneg.core.errors import ConfigError, DataError
+from syneg.core.errors import ConfigError, DeferredError
 from syneg.core.progress import Progress
-from syneg.core.records import MinedNegative, Pair, fingerprint
 from syneg.core.settings import to_toml
-from syneg.core.storage import read_json, read_rows, write_json, write_rows, write_text
-from syneg.data.collection import Collection, load_collection
+from syneg.core.storage import read_json, write_json, write_text
+from syneg.llm.batch_files import Pending
+from syneg.llm.lms import adapter_for
+from syneg.programs import load_program, program_markdown, state_of
+from syneg.retrieval.metrics import mean
+from syneg.verdict.report import data_card, html_report
+from syneg.verdict.tracking import track
 
-from .folder import Manifest, RunLock, version
+from . import dry_run, show
+from .arms import arms
+from .compile import compiled, compiled_markdown
+from .experiment import Experiment
+from .folder import RunFolder, RunLock, version
+from .negative_sets import NegativeSets
+from .workspace import Workspace
 
-if TYPE_CHECKING:
-    import dspy
-
-    from syneg.llm.roles import Roles
-    from syneg.retrieval.encoder import Encoder
-
-    from .cluster import Cluster
-    from .experiment import Experiment
-    from .negative_sets import Negatives
-
-STAGES = ("estimate", "mine", "calibrate", "compile", "batch", "generate", "train", "evaluate", "verdict")
 _PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """LM calls by files instead of by calling: answers are read from `answers`, and new requests written to `requests`."""
+
+    answers: Path | None = None
+    requests: Path | None = None
 
 
 class Run:
-    """One run folder. Stages are properties: asking for a later one makes the earlier ones first."""
+    """One run folder: the path of stages over a workspace. Asking for a later stage makes the earlier ones first."""
 
-    def __init__(self, folder: Path, config: Config, progress: Progress) -> None:
-        self.folder, self.config, self.progress = folder, config, progress
-        self.batch_import: Path | None = None
-        self.batch_export: Path | None = None
+    def __init__(self, folder: Path, config: Config, progress: Progress, batch: Batch | None = None) -> None:
+        self.folder, self.batch = RunFolder(folder), batch
+        self.pending = Pending(folder) if batch else None
+        self.workspace = Workspace(self.folder, config, progress, self.pending)
 
-    def until(self, stage: str) -> dict[str, Any]:
-        """Run every stage up to `stage` (one of STAGES) and return what that one found, as plain data."""
-        from .arms import arms
+    @property
+    def config(self) -> Config:
+        """The settings of the run."""
+        return self.workspace.config
 
-        arms(self.config)  # before anything is made: names may be wrong
-        if self.config.generate.given and self.config.compile.optimizer != "none":
+    def until(self, stage: str) -> Result:
+        """Run the stages up to and including `stage` (a key of STAGES); return its result as plain data.
+
+        Raises the errors of `syneg.core.errors`, each in one line that says what to do.
+        """
+        return self._held(STAGES[stage].make)
+
+    def estimate(self) -> Result:
+        """Estimate calls, tokens, dollars and minutes of the whole path; call no LM."""
+
+        def work(run: Run) -> Result:
+            parts = dry_run.estimate(run.workspace)
+            return {"parts": [asdict(part) for part in parts], "table": dry_run.table(parts)}
+
+        return self._held(work)
+
+    def _held(self, work: Callable[[Run], Result]) -> Result:
+        """Hold the folder's lock while `work` runs, and end the LMs after it."""
+        config = self.config
+        arms(config)  # raises for a wrong name before anything is made
+        if config.generate.given and config.compile.optimizer != "none":
             raise ConfigError(
                 "there is nothing to compile: the negatives are given", todo="leave out --given or --optimizer"
             )
-        with RunLock(self.folder), self.progress.kept(self.folder / "events.jsonl"):
-            self.manifest = Manifest(self.folder)
+        with RunLock(self.folder), self.workspace.progress.kept(self.folder.events):
             versions = {name: version(name) for name in _PACKAGES}
-            self.manifest.note(versions=versions, python=platform.python_version(), seed=self.config.seed)
-            write_text(self.folder / "config.toml", to_toml(self.config))
+            self.workspace.manifest.note(versions=versions, python=platform.python_version(), seed=config.seed)
+            write_text(self.folder.config, to_toml(config))
             try:
-                return getattr(self, f"_show_{stage}")()
+                return work(self)
             finally:
-                self.close_lms()
-                if cluster := self.__dict__.get("cluster"):
-                    cluster.close()
-
-    # ---- what each command prints ------------------------------------------------------------------------------
-
-    def _show_mine(self) -> dict[str, Any]:
-        sources = Counter(n.source for found in self.mined.values() for n in found)
-        skipped = self.manifest.facts["mine"]["skipped"]
-        return {"queries": len(self.mined), "negatives": dict(sources), "skipped": skipped}
-
-    def _show_estimate(self) -> dict[str, Any]:
-        from dataclasses import asdict
-
-        from .dry_run import estimate, table
-
-        parts = estimate(self)
-        return {"parts": [asdict(part) for part in parts], "table": table(parts)}
-
-    def _show_compile(self) -> dict[str, Any]:
-        if self.config.compile.optimizer == "none":
-            raise ConfigError(
-                "no optimizer is named", todo="give --optimizer search, gepa, mipro, simba, copro or bootstrap"
-            )
-        self.load_program(self.negatives.default_program)
-        return dict(read_json(self.folder / "compiled.json"))
-
-    def _show_batch(self) -> dict[str, Any]:
-        """Take the answers of `batch_import`, if any, and write what is asked then to `batch_export`."""
-        from syneg.core.errors import DeferredError
-        from syneg.llm.batch_files import Pending
-
-        pending = self.roles.deferred = Pending(self.folder)
-        said = list(pending.load(self.batch_import, self.roles.ledger).lines()) if self.batch_import else []
-        try:
-            return {"said": said, "generated": self._show_generate()}
-        except DeferredError:
-            path = self.batch_export or self.folder / "requests.jsonl"
-            return {"said": said, "requests": pending.export(path), "file": str(path)}
-
-    def _show_generate(self) -> dict[str, Any]:
-        return self.negatives.of(self.config.generate.program).facts
-
-    def _show_calibrate(self) -> dict[str, Any]:
-        from dataclasses import asdict
-
-        found = self.roles.calibration(self.collection, self.encoder)
-        return {**asdict(found), "table": found.table()}
-
-    def _show_train(self) -> dict[str, Any]:
-        _ = self.experiment.generation
-        return {
-            arm.file_name(seed): self.experiment.trained(arm, seed)[1]
-            for arm in self.experiment.arms
-            for seed in arm.config.train.seeds
-        }
-
-    def _show_evaluate(self) -> dict[str, Any]:
-        from syneg.retrieval.metrics import mean
-
-        return {
-            arm: [{split: {m: mean(v) for m, v in r.values.items()} for split, r in run.items()} for run in runs]
-            for arm, runs in self.experiment.results.items()
-        }
-
-    def _show_verdict(self) -> dict[str, Any]:
-        from syneg.verdict.report import data_card, html_report
-
-        found = self.experiment.verdict()
-        write_json(self.folder / "verdict.json", found)
-        rows = self.experiment.negatives
-        write_text(
-            self.folder / "report.html", html_report(found, self.collection.queries, rows, self.progress.shares())
-        )
-        write_text(self.folder / "README.md", data_card(found, self.config.model_dump()))
-        if self.config.track.mlflow:
-            from syneg.verdict.tracking import track
-
-            self.progress.say(
-                f"mlflow run {track(self.config.track.mlflow, self.folder, self.config.model_dump(), found)}"
-            )
-        return found
-
-    # ---- stages ------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def collection(self) -> Collection:
-        with self.progress.stage("collection") as line:
-            collection = load_collection(self.config.collection, self.config.seed)
-            splits = ", ".join(f"{split} {len(ids)}" for split, ids in collection.splits.items())
-            line.note = f"{collection.name}: {len(collection.passages)} passages; queries: {splits}"
-        for kind, found in (
-            ("bad rows skipped", collection.problems),
-            ("train/test leaks dropped", collection.leaks),
-        ):
-            if found:
-                self.progress.say(f"  {len(found)} {kind}, such as: {found[0]}")
-        write_rows(
-            self.folder / "bad_rows.jsonl",
-            [{"problem": p} for p in (*collection.problems, *collection.leaks)],
-        )
-        self.manifest.note(collection=collection.fingerprint)
-        return collection
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        from syneg.core.fetch import fetch_with_progress
-
-        fetch_with_progress(self.config.encoder.model, self.progress)
-        with self.progress.stage("encoder") as line:
-            from syneg.retrieval.encoder import Encoder
-
-            encoder = Encoder.load(self.config.encoder, embedders=self.cluster)
-            line.note = f"{encoder.name}, {encoder.precision} on {encoder.model.device}"
-        self.manifest.note(encoder=encoder.fingerprint)
-        return encoder
-
-    @cached_property
-    def pairs(self) -> list[Pair]:
-        """The train pairs in use, in the order of a shuffle by seed."""
-        pairs = self.collection.pairs("train")
-        random.Random(self.config.seed).shuffle(pairs)
-        return pairs[: self.config.train.pairs or None]
-
-    @property
-    def pairs_to_write(self) -> list[Pair]:
-        """Those of them that get synthetic negatives here: `generate.pairs` of them, or the shard's."""
-        part, parts = map(int, self.config.generate.shard.split("/"))
-        return self.pairs[: self.config.generate.pairs or None][part - 1 :: parts]
-
-    @cached_property
-    def mined(self) -> dict[str, list[MinedNegative]]:
-        path = self.folder / "mined.jsonl"
-        key = fingerprint(self.collection.fingerprint, self.encoder.fingerprint, self.encoder.prompts,
-                          self.config.mine.model_dump(), [pair.query_id for pair in self.pairs])  # fmt: skip
-
-        def work() -> None:
-            with self.progress.stage("mine", "passages") as line:
-                from syneg.negatives.mining import mine
-
-                mined = mine(self.collection, self.pairs, self.encoder, self.config.mine, line)
-                write_rows(path, [{"query_id": q, **_plain(n)} for q, found in mined.negatives.items() for n in found])
-                self.manifest.note(mine={"skipped": dict(mined.skipped), "short": mined.short})
-                line.note = f"{sum(map(len, mined.negatives.values()))} negatives for {len(self.pairs)} queries"
-
-        self.manifest.make("mine", key, path, work)
-        found: dict[str, list[MinedNegative]] = {}
-        for row in read_rows(path):
-            found.setdefault(row.pop("query_id"), []).append(MinedNegative(**row))
-        if not found:
-            raise DataError("mining found no negatives", where=str(path), todo="raise mine.last_rank or mine.margin")
-        return found
-
-    @cached_property
-    def roles(self) -> Roles:
-        from syneg.llm.roles import Roles
-
-        return Roles(self.folder, self.config, self.progress, self.cluster)
-
-    @cached_property
-    def cluster(self) -> Cluster | None:
-        """The Ray cluster of the run, where one is asked for."""
-        if self.config.executor.use == "threads":
-            return None
-        from .cluster import Cluster
-
-        return Cluster(self.config.executor)
-
-    def close_lms(self) -> None:
-        """End the LMs; they are opened again when asked for again."""
-        if "roles" in self.__dict__:
-            self.roles.close()
+                self.workspace.close()
 
     def load_program(self, name: str, prefix: str = "") -> dspy.Module:
-        """The program, compiled if it is that of the run; its state and its prompts are written down as PREFIXprogram.json
-        and .md."""
-        from syneg.llm.lms import adapter_for
-        from syneg.programs import load_program, program_markdown, state_of
-
+        """Load `name`, compiled if it is the run's own program; save its state and prompts as {prefix}program.json and .md."""
         program = load_program(name)
         state, text = {}, ""
         if self.config.compile.optimizer != "none" and not prefix:
-            from .compile import compiled, compiled_markdown
-
-            before, program = program, compiled(self, name, program)
-            found = read_json(self.folder / "compiled.json")
-            state = {"compiled": {key: found[key] for key in ("optimizer", "won", "confirmed", "used", "stopped")}}
-            text = compiled_markdown(found, before, program) + "\n"
+            near = self.negatives.dev_near_misses(name, self.config.compile.near)
+            before, program = program, compiled(self.workspace, name, program, near)
+            outcome = read_json(self.folder.compiled)
+            state = {"compiled": {key: outcome[key] for key in ("optimizer", "won", "confirmed", "used", "stopped")}}
+            text = compiled_markdown(outcome, before, program) + "\n"
         saved = state_of(program, name, adapter_for(self.config.lm))
         saved["manifest"] |= state
-        write_json(self.folder / f"{prefix}program.json", saved)
-        write_text(self.folder / f"{prefix}program.md", text + program_markdown(program, name))
+        write_json(self.folder.program(prefix), saved)
+        write_text(self.folder.prompts(prefix), text + program_markdown(program, name))
         return program
 
     @cached_property
-    def negatives(self) -> Negatives:
-        from .negative_sets import Negatives
-
-        return Negatives(self)
+    def negatives(self) -> NegativeSets:
+        """The synthetic negatives of the run."""
+        return NegativeSets(self.workspace, self.load_program)
 
     @cached_property
     def experiment(self) -> Experiment:
-        from .experiment import Experiment
+        """The arms of the run."""
+        return Experiment(self.workspace, self.negatives)
 
-        return Experiment(self)
+
+# ---- what each stage makes ----------------------------------------------------------------------------------------
 
 
-def _plain(negative: MinedNegative) -> dict[str, Any]:
-    return {name: getattr(negative, name) for name in MinedNegative.__dataclass_fields__}
+def _mine(run: Run) -> Result:
+    sources = Counter(n.source for negatives in run.workspace.mined.values() for n in negatives)
+    skipped = run.workspace.manifest.facts["mine"]["skipped"]
+    return {
+        "queries": len(run.workspace.mined),
+        "negatives": dict(sources),
+        "skipped": skipped,
+        "file": str(run.folder.mined),
+    }
+
+
+def _calibrate(run: Run) -> Result:
+    calibration = run.workspace.calibration()
+    return {**asdict(calibration), "table": calibration.table()}
+
+
+def _compile(run: Run) -> Result:
+    if run.config.compile.optimizer == "none":
+        raise ConfigError(
+            "no optimizer is named", todo="give --optimizer search, gepa, mipro, simba, copro or bootstrap"
+        )
+    run.load_program(run.negatives.default_program)
+    return dict(read_json(run.folder.compiled))
+
+
+def _generate(run: Run) -> Result:
+    if run.batch is None or run.pending is None:
+        return run.negatives.of(run.config.generate.program).facts
+    imported = run.pending.load(run.batch.answers, run.workspace.roles.ledger) if run.batch.answers else None
+    taken = {"imported": list(imported.lines())} if imported else {}
+    try:
+        return {**run.negatives.of(run.config.generate.program).facts, **taken}
+    except DeferredError:
+        path = run.batch.requests or run.folder.requests
+        return {**taken, "requests": run.pending.export(path), "file": str(path)}
+
+
+def _train(run: Run) -> Result:
+    _ = run.experiment.generation
+    return {
+        arm.file_name(seed): run.experiment.trained(arm, seed)[1]
+        for arm in run.experiment.arms
+        for seed in arm.config.train.seeds
+    }
+
+
+def _evaluate(run: Run) -> Result:
+    return {
+        arm: [{split: {m: mean(v) for m, v in r.values.items()} for split, r in result.items()} for result in results]
+        for arm, results in run.experiment.results.items()
+    }
+
+
+def _verdict(run: Run) -> Result:
+    progress, config = run.workspace.progress, run.config.model_dump()
+    verdict = run.experiment.verdict()
+    write_json(run.folder.verdict, verdict)
+    page = html_report(verdict, run.workspace.collection.queries, run.experiment.negatives, progress.shares())
+    write_text(run.folder.report, page)
+    write_text(run.folder.card, data_card(verdict, config))
+    if run.config.track.mlflow:
+        progress.say(f"mlflow run {track(run.config.track.mlflow, run.folder.path, config, verdict)}")
+    return verdict
+
+
+# ---- the path -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the path. `make` makes its result as plain data, and the earlier stages first; `show` says it in words.
+
+    `sections` are the sections of the settings that the stage reads: its command has the flags of these.
+    """
+
+    command: str
+    help: str
+    make: Callable[[Run], Result]
+    show: Callable[[RunFolder, Mapping[str, Any]], str]
+    sections: tuple[str, ...] = field(default=())
+
+
+_DATA = ("collection", "encoder", "executor", "mine")
+_WRITING = (*_DATA, "lm", "generate", "gates", "judge", "budget", "compile")
+_TRAINING = (*_WRITING, "mix", "train", "boundary", "evaluate")
+STAGES: dict[str, Stage] = {
+    "mine": Stage("mine", "Mine hard negatives from the corpus.", _mine, show.mined, _DATA),
+    "calibrate": Stage(
+        "calibrate-judge", "Measure the judge on labelled passages.", _calibrate, show.calibrated, _WRITING
+    ),
+    "compile": Stage("compile", "Optimize the program against retrieval.", _compile, show.compiled, _TRAINING),
+    "generate": Stage("generate", "Write synthetic negatives and gate them.", _generate, show.generated, _WRITING),
+    "train": Stage("train", "Train the encoder of every arm.", _train, show.as_json, _TRAINING),
+    "evaluate": Stage("evaluate", "Rank the whole corpus with every arm.", _evaluate, show.as_json, _TRAINING),
+    "verdict": Stage("run", "Run the whole path, to a verdict.", _verdict, show.verdict, (*_TRAINING, "track")),
+}

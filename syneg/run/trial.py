@@ -1,9 +1,9 @@
 """One trial: fill rows for an arm, train a fresh encoder on them, evaluate it over the whole corpus.
 
-    trials = Trials(run)
+    trials = Trials(workspace)
     job = trials.job("hybrid", config, weighed(negatives, config.mix), seed=0)
-    trials.train(job, run.folder/"models/hybrid-0", "hybrid-0")      → the data of training.json
-    trials.evaluate(trials.load(run.folder/"models/hybrid-0", config), ("test",)) → {"test": SplitResult(…)}
+    trials.train(job, folder/"models/hybrid-0", "hybrid-0")      → the data of training.json
+    trials.evaluate(trials.load(folder/"models/hybrid-0", config), ("test",)) → {"test": SplitResult(…)}
 
 The verdict and the confirmation of a compiled program both go this way. Trials of one run share the dev set and the
 output of layers that are not trained.
@@ -25,37 +25,39 @@ from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import EVALUATED, SplitResult, evaluate_model
 from syneg.training.sampling import Supply, Weighed, confidence, epochs_of
 
+from .workspace import Workspace
+
 if TYPE_CHECKING:
     from syneg.retrieval.dev_set import DevSet
     from syneg.training.frozen import States
     from syneg.training.trainer import Job
 
-    from .pipeline import Run
-
 
 class Trials:
-    """Trains and evaluates with the collection, encoder and mined negatives of a run."""
+    """Trains and evaluates with the collection, encoder and mined negatives of a workspace."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._states: dict[int | str, States] = {}
 
     @cached_property
     def _dev(self) -> DevSet:
         from syneg.retrieval.dev_set import dev_set
 
-        run = self._run
-        return dev_set(run.encoder, run.collection, run.config.train.dev_passages, run.config.seed)
+        workspace = self._workspace
+        return dev_set(
+            workspace.encoder, workspace.collection, workspace.config.train.dev_passages, workspace.config.seed
+        )
 
     def job(self, kind: str, config: Config, written: Mapping[str, Sequence[Weighed]], seed: int) -> Job:
         """The training of an arm of `kind` (one of sampling.ARMS) under `config`."""
         from syneg.training.trainer import Job
 
-        run = self._run
-        supply = Supply(run.pairs, run.mined, written, use=config.train.positives)
+        workspace = self._workspace
+        supply = Supply(workspace.pairs, workspace.mined, written, use=config.train.positives)
         epochs = epochs_of(supply, config.mix, arm=kind, seed=seed, count=math.ceil(config.train.epochs))
-        relevant = {pair.query_id: run.collection.relevant_texts(pair.query_id) for pair in run.pairs}
-        return Job(run.config.encoder, epochs, relevant, self._dev, config.train, seed)
+        relevant = workspace.relevant_texts(workspace.pairs)
+        return Job(workspace.config.encoder, epochs, relevant, self._dev, config.train, seed)
 
     def train(self, job: Job, folder: Path, name: str) -> dict[str, Any]:
         """Train `job` into `folder`, with a progress line that calls it `name`.
@@ -70,9 +72,11 @@ class Trials:
                 f"the training of {name} is to be launched by hand", where=str(folder / "job.json"),
                 todo=f"run `torchrun --nproc_per_node N -m syneg.training {folder}`, then this command again",
             )  # fmt: skip
-        self._run.close_lms()  # training gets their memory
-        with self._run.progress.stage("train", f"steps of {name}") as line:
-            done = train(job, folder, encoder=self._run.encoder, states=self._states_of(job.config), progress=line)
+        self._workspace.close_lms()  # training gets their memory
+        with self._workspace.progress.stage("train", f"steps of {name}") as line:
+            done = train(
+                job, folder, encoder=self._workspace.encoder, states=self._states_of(job.config), progress=line
+            )
             line.note = f"{name}: {done['steps']} steps, {done['synthetic_share']:.0%} of negatives synthetic"
         return done
 
@@ -80,7 +84,7 @@ class Trials:
         """The trained encoder of `folder`, which takes the output of layers that were not trained from what is kept."""
         from syneg.training.frozen import FrozenLayers
 
-        encoder, states = Encoder.load(self._run.config.encoder, folder), self._states_of(config.train)
+        encoder, states = Encoder.load(self._workspace.config.encoder, folder), self._states_of(config.train)
         if states is not None:
             FrozenLayers(encoder.model, config.train.frozen_layers, states).attach(encoder.model)
         return encoder
@@ -89,7 +93,9 @@ class Trials:
         self, encoder: Encoder, splits: Sequence[str] = EVALUATED, progress: Tick | None = None
     ) -> dict[str, SplitResult]:
         """Search `splits` with `encoder` over the whole corpus."""
-        return evaluate_model(encoder, self._run.collection, self._run.config.evaluate.depth, progress, splits)
+        return evaluate_model(
+            encoder, self._workspace.collection, self._workspace.config.evaluate.depth, progress, splits
+        )
 
     def _states_of(self, train: TrainConfig) -> States | None:
         """The kept output of the layers that are not trained; trainings of the same ones share it."""

@@ -1,0 +1,66 @@
+"""Keys of stages: a hash of everything that a stage is handed, so that a changed input never meets an old result.
+
+    stage_key("mine", config, collection.fingerprint, encoder.fingerprint) → "5f0c…"
+
+A key holds the whole config, less what the stage is not handed: sections that only later stages read, and settings that
+decide no result. A new setting is therefore part of every key until it is listed here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from syneg.core.config import FLOW, Config
+from syneg.core.records import fingerprint
+
+# Settings that decide how a result is made, never which: section → keys, or every key of the section.
+NO_RESULT: dict[str, tuple[str, ...] | None] = {
+    "lm": FLOW,
+    "budget": None,
+    "executor": None,
+    "track": None,
+    "encoder": ("batch_size",),
+    "compile": (),
+}
+# Sections that a stage is not handed: only later stages read them, or another input stands for them, as the fingerprint of
+# the collection does.
+_AFTER_TRAINING = ("boundary", "evaluate")
+_AFTER_WRITING = ("mix", "train", *_AFTER_TRAINING)
+_LMS = ("lm", "generate", "gates", "judge", "compile", "probe")
+NOT_HANDED: dict[str, tuple[str, ...]] = {
+    "mine": ("collection", *_LMS, *_AFTER_WRITING),
+    "calibrate": ("mine", "generate", "gates", "compile", "probe", *_AFTER_WRITING),
+    "compile": _AFTER_TRAINING,
+    "generate": ("compile", "probe", *_AFTER_WRITING),
+    "train": ("collection", *_LMS, "mine", *_AFTER_TRAINING),
+    "evaluate": ("collection", *_LMS, "mine", "mix", "train", "boundary"),
+    "boundary": ("collection", *_LMS, "mine", "mix", "train", "evaluate"),
+}
+# Single settings of the sections above that name parts of a run, and are handed to the stage one by one.
+_PARTS: dict[str, tuple[str, ...]] = {
+    "train": ("arms", "seeds", "pairs"),
+    "generate": ("program", "pairs", "shard", "given"),
+    "collection": ("dataset", "corpus"),
+}
+
+
+def stage_key(stage: str, config: Config, *inputs: Any) -> str:
+    """The key of a result of `stage` (a key of NOT_HANDED) for `config` and everything else that the stage is handed."""
+    tree = config.model_dump(mode="json", exclude=set(NOT_HANDED[stage]))
+    for section, names in (*NO_RESULT.items(), *_PARTS.items()):
+        if section in tree and names is None:
+            del tree[section]
+        elif section in tree:
+            tree[section] = {name: value for name, value in tree[section].items() if name not in names}  # type: ignore[operator]
+    return fingerprint(stage, tree, *inputs)
+
+
+def source_of(program: str) -> str:
+    """The source of the module that holds a program of one's own (`module:Class`); "" for other programs."""
+    module, colon, _ = program.partition(":")
+    if not colon or program.endswith(".json"):
+        return ""
+    path = importlib.import_module(module).__file__
+    return Path(path).read_text(encoding="utf-8") if path else ""

@@ -1,0 +1,71 @@
+"""What each stage prints on a terminal: the result of `syneg.run.pipeline.STAGES[…].make` in words, at most 80 columns.
+
+generated(folder, {"accepted": 17, "written": 48, …}) → "17 of 48 negatives accepted for 16 of 40 pairs by …"
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from syneg.verdict.report import coverage_table, generation_line
+from syneg.verdict.verdict import second_table, table
+
+from .folder import RunFolder
+
+Result = Mapping[str, Any]
+
+
+def wrapped(text: str) -> str:
+    """Text in lines of at most 80 columns."""
+    return textwrap.fill(text, 80)
+
+
+def as_json(folder: RunFolder, result: Result) -> str:
+    """The result as indented JSON."""
+    return json.dumps(result, indent=1, ensure_ascii=False)
+
+
+def mined(folder: RunFolder, result: Result) -> str:
+    """Counts of mining."""
+    counts = ", ".join(f"{count} {source}" for source, count in result["negatives"].items())
+    skipped = ", ".join(f"{count} {reason}" for reason, count in result["skipped"].items())
+    text = f"{sum(result['negatives'].values())} negatives ({counts}) for {result['queries']} queries"
+    return f"{wrapped(text + (f'; skipped: {skipped}' if skipped else '') + '.')}\nnegatives: {folder.mined}"
+
+
+def calibrated(folder: RunFolder, result: Result) -> str:
+    """The calibration of the judge."""
+    return f"{result['lm']}\n{result['table']}"
+
+
+def compiled(folder: RunFolder, result: Result) -> str:
+    """The outcome of a compilation with the prompts as a diff."""
+    outcome = folder.prompts().read_text(encoding="utf-8").split("## Candidates")[0]
+    return f"{outcome}\nprogram: {folder.program()}; all candidates: {folder.prompts()}"
+
+
+def generated(folder: RunFolder, result: Result) -> str:
+    """Counts of generation, or what a batch file needs next."""
+    lines = list(result.get("imported", ()))
+    if "requests" in result:
+        lines.append(
+            f"{result['requests']} requests written to {result['file']}. When the results are back, continue with: "
+            f"syneg-dspy generate --batch import RESULTS.jsonl --run {folder} …"
+        )
+        return "\n".join(lines)
+    coverage = coverage_table(result)
+    lines.append(wrapped(generation_line(result) + "."))
+    lines += ["", coverage, ""] if coverage else []
+    lines.append(f"negatives: {folder.negatives()}; read them with: syneg-dspy inspect {folder}")
+    return "\n".join(lines)
+
+
+def verdict(folder: RunFolder, result: Result) -> str:
+    """The tables and the sentence of a verdict."""
+    return (
+        f"\n{table(result)}\n\n{second_table(result)}\n\n{wrapped(result['sentence'])}\n"
+        f"\n{wrapped(generation_line(result['generation']) + '.')}\n\nmodel: {folder.best}\nreport: {folder.report}"
+    )

@@ -1,0 +1,185 @@
+"""What the stages of a run share: settings, folder, collection, encoder, train pairs, mined negatives and LMs.
+
+    workspace = Workspace(RunFolder(Path("runs/python-docs")), config, Progress())
+    workspace.pairs      → [Pair(query_id="bisect.insort", query="Insert item x …", …), …]
+    workspace.mined      → {"bisect.insort": [MinedNegative(doc_id="heapq.heappush", …), …], …}
+
+Each part is made when it is first asked for, and read from the folder where its key still fits. `Run` walks the path of
+stages over one workspace.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+
+from syneg.core.config import Config
+from syneg.core.errors import DataError
+from syneg.core.progress import Progress
+from syneg.core.records import MinedNegative, Pair
+from syneg.core.storage import read_json, read_rows, write_json, write_rows
+from syneg.data.collection import Collection, load_collection
+from syneg.data.tasks import task_for
+from syneg.llm.batch_files import Pending
+from syneg.llm.lms import LanguageModel
+from syneg.llm.roles import Roles
+from syneg.negatives.calibration import Calibration, calibrate, labelled_passages
+from syneg.negatives.mining import mine
+from syneg.negatives.strength import Strength, strength
+from syneg.programs import Judge
+from syneg.retrieval.encoder import Encoder
+
+from .cluster import Cluster
+from .folder import Manifest, RunFolder
+from .keys import stage_key
+
+
+class Workspace:
+    """The parts of one run folder. One process holds the folder's lock while it uses them."""
+
+    def __init__(self, folder: RunFolder, config: Config, progress: Progress, pending: Pending | None = None) -> None:
+        self.folder, self.config, self.progress = folder, config, progress
+        self._pending = pending
+        self._cluster: Cluster | None = None
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return Manifest(self.folder)
+
+    @cached_property
+    def collection(self) -> Collection:
+        with self.progress.stage("collection") as line:
+            collection = load_collection(self.config.collection, self.config.seed)
+            splits = ", ".join(f"{split} {len(ids)}" for split, ids in collection.splits.items())
+            line.note = f"{collection.name}: {len(collection.passages)} passages; queries: {splits}"
+        for kind, problems in (
+            ("bad rows skipped", collection.problems),
+            ("train/test leaks dropped", collection.leaks),
+        ):
+            if problems:
+                self.progress.say(f"  {len(problems)} {kind}, such as: {problems[0]}")
+        write_rows(
+            self.folder.bad_rows, [{"problem": problem} for problem in (*collection.problems, *collection.leaks)]
+        )
+        self.manifest.note(collection=collection.fingerprint)
+        return collection
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        from syneg.core.fetch import fetch_with_progress
+
+        fetch_with_progress(self.config.encoder.model, self.progress)
+        with self.progress.stage("encoder") as line:
+            encoder = Encoder.load(self.config.encoder, embedders=self.cluster)
+            line.note = f"{encoder.name}, {encoder.precision} on {encoder.model.device}"
+        self.manifest.note(encoder=encoder.fingerprint)
+        return encoder
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The train pairs in use, shuffled by seed."""
+        pairs = self.collection.pairs("train")
+        random.Random(self.config.seed).shuffle(pairs)
+        return pairs[: self.config.train.pairs or None]
+
+    @property
+    def pairs_to_write(self) -> list[Pair]:
+        """The first `generate.pairs` of the train pairs, or the shard's part of these: they get synthetic negatives."""
+        part, parts = map(int, self.config.generate.shard.split("/"))
+        return self.pairs[: self.config.generate.pairs or None][part - 1 :: parts]
+
+    @cached_property
+    def mined(self) -> dict[str, list[MinedNegative]]:
+        """query_id → mined negatives. Raises DataError where mining finds none at all."""
+        key = stage_key("mine", self.config, self.collection.fingerprint, self.encoder.fingerprint, self.encoder.prompts,
+                        [pair.query_id for pair in self.pairs])  # fmt: skip
+        self.manifest.make("mine", key, self.folder.mined, self._mine)
+        mined: dict[str, list[MinedNegative]] = {}
+        for row in read_rows(self.folder.mined):
+            mined.setdefault(row.pop("query_id"), []).append(MinedNegative(**row))
+        if not mined:
+            raise DataError(
+                "mining found no negatives", where=str(self.folder.mined), todo="raise mine.last_rank or mine.margin"
+            )
+        return mined
+
+    def _mine(self) -> None:
+        with self.progress.stage("mine", "passages") as line:
+            mining = mine(self.collection, self.pairs, self.encoder, self.config.mine, line)
+            rows = [{"query_id": q, **asdict(n)} for q, negatives in mining.negatives.items() for n in negatives]
+            write_rows(self.folder.mined, rows)
+            self.manifest.note(mine={"skipped": dict(mining.skipped), "short": mining.short})
+            line.note = f"{len(rows)} negatives for {len(self.pairs)} queries"
+
+    def relevant_texts(self, pairs: Sequence[Pair]) -> dict[str, list[str]]:
+        """query_id → texts of its judged positives."""
+        passages, relevant = self.collection.passages, self.collection.relevant
+        return {pair.query_id: [passages[d] for d in sorted(relevant(pair.query_id))] for pair in pairs}
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The Ray cluster of the run; None where LM calls and embeddings are made in this process."""
+        if self._cluster is None and self.config.executor.use == "ray":
+            self._cluster = Cluster(self.config.executor)
+        return self._cluster
+
+    @cached_property
+    def roles(self) -> Roles:
+        """The LMs of the run."""
+        cluster = self.cluster
+        return Roles(self.folder.path, self.config, self.progress, cluster.lm if cluster else None, self._pending)
+
+    def close_lms(self) -> None:
+        """End the LMs, so that training has their memory; they are opened again when asked for again."""
+        self.roles.close()
+
+    def close(self) -> None:
+        """End the LMs and leave the cluster."""
+        self.close_lms()
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
+
+    @cached_property
+    def strength(self) -> Strength:
+        """How well the writer writes with the positive in sight; `auto` settings go by it."""
+        with self.progress.stage("strength", "tests") as line:
+            measured = strength(self.roles.writer, line)
+            faults = "".join(f", {fault} {n}" for fault, n in measured.faults.items())
+            kind = "strong" if measured.strong else "small"
+            line.note = f"{measured.passed} of {measured.written} tests passed: {kind} model{faults}"
+        return measured
+
+    def judge(self) -> tuple[LanguageModel, Calibration] | None:
+        """The judge's LM with its calibration; None where no judge is wanted, or where it is not trusted (said in one line)."""
+        use = self.config.judge.use
+        if use == "off" or (use == "auto" and not self.strength.strong):
+            return None
+        calibration = self.calibration()
+        if calibration.trusted:
+            return self.roles.judge_lm, calibration
+        self.progress.say(
+            f"  the judge is switched off: kappa {calibration.kappa:.2f} (wanted {self.config.judge.min_kappa:g}), "
+            f"p {calibration.p_value:.2g}; the margin decides"
+        )
+        return None
+
+    def calibration(self) -> Calibration:
+        """The judge's answers on labelled passages of the collection; kept in judge.json."""
+        judge, path, task = Judge(), self.folder.judge, task_for(self.config).definition
+        questions = labelled_passages(self.collection, self.encoder, self.config.judge, task, self.config.seed)
+        lm = self.roles.judge_lm
+        key = stage_key("calibrate", self.config, [asdict(q) for q in questions], judge.dump_state(), lm.identity)
+
+        def work() -> None:
+            with self.progress.stage("calibrate", "passages") as line:
+                measured = calibrate(questions, judge, lm, self.config.judge, line)
+                line.note = (
+                    f"judge {measured.lm.split('@')[0]}: kappa {measured.kappa:.2f}, accuracy {measured.accuracy:.2f}"
+                )
+            write_json(path, asdict(measured))
+
+        self.manifest.make("calibrate", key, path, work)
+        return Calibration(**read_json(path))
