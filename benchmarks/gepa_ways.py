@@ -28,7 +28,7 @@ from syneg.optimizers import RECIPES, Compiling
 from syneg.optimizers.recipes import quiet
 from syneg.programs import PROGRAMS
 from syneg.run.compile import compilation
-from syneg.run.folder import Manifest, RunLock
+from syneg.run.folder import RunLock
 from syneg.run.pipeline import Run
 
 
@@ -53,14 +53,14 @@ def one_seed(run: Run, name: str, pairs: int) -> dict[str, list[float]]:
     program = PROGRAMS[name]()
     best: dict[str, Any] = {}
     for way, recipe in WAYS.items():
-        compiling = compilation(run, name, program, run.pairs[:pairs], Budget())
+        compiling = compilation(run.workspace, program, run.workspace.pairs[:pairs], Budget(), {})
         with quiet(), compiling.context():
             recipe(compiling)
         best[way] = compiling.ranked()[0].program
-        run.progress.say(
+        run.workspace.progress.say(
             f"  {way}: {len(compiling.register.candidates)} programs, best {compiling.ranked()[0].mean:.3f}"
         )
-    fresh = compilation(run, name, program, run.pairs[pairs : 2 * pairs], Budget())
+    fresh = compilation(run.workspace, program, run.workspace.pairs[pairs : 2 * pairs], Budget(), {})
     ids = list(fresh.pairs)
     answers = {way: fresh.run(one, ids) for way, one in {"first": program, **best}.items()}
     return {way: [found[q][1].value for q in ids] for way, found in answers.items()}
@@ -82,11 +82,10 @@ def main(dataset: str, program: str, pairs: int, seeds: int, overrides: tuple[st
         }  # fmt: skip
         run = Run(folder / str(seed), load_config(None, overrides, flags), Progress())
         with RunLock(run.folder):
-            run.manifest = Manifest(run.folder)
             try:
                 values = one_seed(run, program, pairs)
             finally:
-                run.close_lms()
+                run.workspace.close_lms()
         print(f"seed {seed}: " + ", ".join(f"{way} {np.mean(v):.3f}" for way, v in values.items()), flush=True)
         for way, v in values.items():
             found.setdefault(way, []).extend(v)

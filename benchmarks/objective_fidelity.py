@@ -47,7 +47,7 @@ from syneg.retrieval.evaluation import evaluate_model
 from syneg.retrieval.metrics import MAIN_METRIC, mean
 from syneg.run.arms import arm
 from syneg.run.experiment import Experiment
-from syneg.run.folder import Manifest, RunLock
+from syneg.run.folder import RunLock
 from syneg.run.pipeline import Run
 
 PLACES = 3
@@ -56,7 +56,7 @@ FEW, DRAWS = 16, 20  # pairs that the critic's mean is over, and how often they 
 
 def made_sets(run: Run) -> list[dict[str, str]]:
     """Rows (query_id, text, program) of the sets that need no LM."""
-    collection, pairs = run.collection, run.pairs
+    collection, pairs = run.workspace.collection, run.workspace.pairs
     rows: list[dict[str, str]] = []
 
     def add(name: str, texts: Callable[[Pair], list[str]]) -> None:
@@ -74,7 +74,7 @@ def made_sets(run: Run) -> list[dict[str, str]]:
         ("bm25_top", "bm25", 10.0), ("dense_top", "dense", 10.0), ("dense_95", "dense", 0.95), ("dense_80", "dense", 0.8),
     ):  # fmt: skip
         settings = run.config.mine.model_copy(update={"sources": (source,), "margin": margin, "per_query": PLACES})
-        found = mine(collection, pairs, run.encoder, settings).negatives
+        found = mine(collection, pairs, run.workspace.encoder, settings).negatives
         add(name, lambda pair, found=found: [n.text for n in found[pair.query_id]])
     dense = {row["query_id"]: row["text"] for row in rows if row["program"] == "dense_95"}
     add("false_3", false_texts)
@@ -152,18 +152,20 @@ def main(
     config = load_config(None, overrides, flags)
     run = Run(folder, config, Progress())
     with RunLock(folder):
-        run.manifest = Manifest(folder)
         written = written_sets(also)
-        covered = {row["query_id"] for row in written} or {pair.query_id for pair in run.pairs}
-        run.pairs = [pair for pair in run.pairs if pair.query_id in covered][:pairs]
-        trained_on = {pair.query_id for pair in run.pairs}
+        covered = {row["query_id"] for row in written} or {pair.query_id for pair in run.workspace.pairs}
+        run.workspace.pairs = [pair for pair in run.workspace.pairs if pair.query_id in covered][:pairs]
+        trained_on = {pair.query_id for pair in run.workspace.pairs}
         rows = made_sets(run) + [row for row in written if row["query_id"] in trained_on]
         if list(read_rows(folder / "sets.jsonl")) != rows:
             write_rows(folder / "sets.jsonl", rows)
         names = list(dict.fromkeys(row["program"] for row in rows))
         arms = tuple(f"hybrid@ratio=1000.0@program={name}" for name in names)
-        run.config = run.config.model_copy(update={"train": run.config.train.model_copy(update={"arms": arms})})
-        experiment = Experiment(run)
+        config = config.model_copy(update={"train": config.train.model_copy(update={"arms": arms})})
+        own_pairs = run.workspace.pairs
+        run = Run(folder, config, Progress())
+        run.workspace.pairs = own_pairs
+        experiment = run.experiment
         if only in (None, "critic"):
             judged(run, rows)
         if only in (None, "probe"):
@@ -175,13 +177,15 @@ def main(
 
 def judged(run: Run, rows: list[dict[str, str]]) -> None:
     """Into critic.json: with or without the gate on the margin → set → query → the critic's mean value of its texts."""
-    objective = Objective(run.encoder, run.collection, run.pairs, run.mined, run.config)
-    pairs = {pair.query_id: pair for pair in run.pairs}
+    objective = Objective(
+        run.workspace.encoder, run.workspace.collection, run.workspace.pairs, run.workspace.mined, run.config
+    )
+    pairs = {pair.query_id: pair for pair in run.workspace.pairs}
     answers = [(pairs[row["query_id"]], HardNegative(row["text"], row["program"])) for row in rows]
     means: dict[str, dict[str, dict[str, float]]] = {}
     for label, changed in (("the gates", {}), ("no margin", {"margin": 0})):
         gates = load_config().gates.model_copy(update={"sibling_cosine": 0, **changed})
-        critic = Critic(objective, run.encoder, run.collection, gates, passage_words=10**6)
+        critic = Critic(objective, run.workspace.encoder, run.workspace.collection, gates, passage_words=10**6)
         found: dict[str, dict[str, list[float]]] = {}
         for draft in critic.gated(answers):
             of = found.setdefault(draft.negative.program, {})
@@ -192,7 +196,9 @@ def judged(run: Run, rows: list[dict[str, str]]) -> None:
 
 def probed(run: Run, experiment: Experiment, names: list[str]) -> None:
     """Into probe.json: gain, error and seconds of each set, the second time with all its texts seen before."""
-    objective = Objective(run.encoder, run.collection, run.pairs, run.mined, run.config)
+    objective = Objective(
+        run.workspace.encoder, run.workspace.collection, run.workspace.pairs, run.workspace.mined, run.config
+    )
     start = time.monotonic()
     objective.score({})  # the probe on mined negatives alone, and the output of the frozen layers
     print(f"first probe (with the output of the frozen layers): {time.monotonic() - start:.1f} s", flush=True)
@@ -217,9 +223,9 @@ def trained(run: Run, experiment: Experiment, names: list[str], seeds: int) -> N
     """
     path = run.folder / "full.json"
     found: dict[str, dict[str, dict[str, float]]] = read_json(path) or {}
-    own = {pair.query_id for pair in run.pairs}
-    held = held_out_queries(run.collection, sorted(own), run.config.probe.queries, run.config.seed)
-    seen = dataclasses.replace(run.collection, splits={"held": [q for q in held if q not in own]})
+    own = {pair.query_id for pair in run.workspace.pairs}
+    held = held_out_queries(run.workspace.collection, sorted(own), run.config.probe.queries, run.config.seed)
+    seen = dataclasses.replace(run.workspace.collection, splits={"held": [q for q in held if q not in own]})
     for seed in range(seeds):
         for name in names:
             if str(seed) in found.setdefault(name, {}):
@@ -245,7 +251,7 @@ def report(run: Run, names: list[str], against: Path) -> None:
     names = [name for name in names if name in full]
     if not names or not (probe or critic):
         return
-    sizes = {split: len(run.collection.splits[split]) for split in ("confirm", "test")}
+    sizes = {split: len(run.workspace.collection.splits[split]) for split in ("confirm", "test")}
 
     def other(row: dict[str, float]) -> float:  # confirm and test queries alike: more queries, less noise
         return sum(row[split] * n for split, n in sizes.items()) / sum(sizes.values())

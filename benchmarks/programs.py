@@ -61,9 +61,11 @@ def row(run: Run, found: dict[str, Any], words: int, concurrency: int) -> str:
     accepted = [n for n in negatives if n["accepted"]]
     compared = [n["figures"] for n in negatives if "query_cosine" in n["figures"]]
     asked = {n["query_id"] for n in negatives}
-    mined = [" ".join(n.text.split()[:words]) for q, ns in sorted(run.mined.items()) if q in asked for n in ns]
+    mined = [
+        " ".join(n.text.split()[:words]) for q, ns in sorted(run.workspace.mined.items()) if q in asked for n in ns
+    ]
     random.Random(0).shuffle(mined)
-    auc = source_probe([n["text"] for n in accepted], mined, run.encoder, seed=0)
+    auc = source_probe([n["text"] for n in accepted], mined, run.workspace.encoder, seed=0)
     reasons = Counter[str]()
     for reason, n in found["reasons"].items():
         reasons[SHORT.get(reason, reason)] += n

@@ -34,8 +34,6 @@ from syneg.core.settings import load_config
 from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
 from syneg.run.arms import arm
-from syneg.run.experiment import Experiment
-from syneg.run.folder import Manifest
 from syneg.run.pipeline import Run
 from syneg.training.frozen import States
 from syneg.training.trainer import Job, train
@@ -81,7 +79,11 @@ def ours(
     settings = config.train.model_copy(update={"epochs": steps * config.train.batch_size / len(rows), "evals": 1})
     job = Job(config.encoder, [rows], {}, dev, settings, 0)
     train(
-        job, folder, encoder=run.encoder, states=states, progress=lambda done, total: times.append(time.perf_counter())
+        job,
+        folder,
+        encoder=run.workspace.encoder,
+        states=states,
+        progress=lambda done, total: times.append(time.perf_counter()),
     )
     return times, Encoder.load(config.encoder, folder).model
 
@@ -111,9 +113,7 @@ def main(dataset: str, steps: int, rounds: int, out: Path, overrides: tuple[str,
     fast = load_config(None, overrides, {"collection.dataset": dataset, **FAST})
     run = Run(out, config, Progress())
     run.until("mine")
-    run.manifest = Manifest(out)
-    experiment = Experiment(run)
-    rows = [row for row in experiment.job(arm("mined", config), 0).epochs[0] if all(row.weights)]
+    rows = [row for row in run.experiment.job(arm("mined", config), 0).epochs[0] if all(row.weights)]
     rows = rows[
         : (min(len(rows), steps * config.train.batch_size) // config.train.batch_size) * config.train.batch_size
     ]
@@ -126,7 +126,7 @@ def main(dataset: str, steps: int, rounds: int, out: Path, overrides: tuple[str,
         "ours, --fast": lambda folder: ours(rows, fast, folder, steps, run, dev, states),
     }
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    losses: dict[str, float] = {"untrained": loss_of(run.encoder.model, rows, config.train.temperature)}
+    losses: dict[str, float] = {"untrained": loss_of(run.workspace.encoder.model, rows, config.train.temperature)}
     for _ in range(rounds):
         for kind, train_it in kinds.items():
             folder = Path(tempfile.mkdtemp())

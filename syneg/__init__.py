@@ -5,18 +5,43 @@
 'python-docs'
 
 The command line is `syneg-dspy`; the same path in Python is `syneg.run.pipeline.Run(folder, config, progress).until("verdict")`.
-Import programs as `syneg.programs` and optimizers as `syneg.optimizers`.
+Import programs as `syneg.programs` and optimizers as `syneg.optimizers`. Names are loaded when they are first used.
 """
 
-from syneg.core.config import Config
-from syneg.core.errors import BackendError, BudgetError, ConfigError, DataError, SynegError
-from syneg.core.records import HardNegative, Instance, MinedNegative, Pair
-from syneg.core.settings import load_config
-from syneg.data.collection import Collection, load_collection
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from syneg.core.config import Config
+    from syneg.core.errors import BackendError, BudgetError, ConfigError, DataError, SynegError
+    from syneg.core.records import HardNegative, Instance, MinedNegative, Pair
+    from syneg.core.settings import load_config
+    from syneg.data.collection import Collection, load_collection
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "syneg.core.config": ("Config",),
+    "syneg.core.errors": ("BackendError", "BudgetError", "ConfigError", "DataError", "SynegError"),
+    "syneg.core.records": ("HardNegative", "Instance", "MinedNegative", "Pair"),
+    "syneg.core.settings": ("load_config",),
+    "syneg.data.collection": ("Collection", "load_collection"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BackendError", "BudgetError", "Collection", "Config", "ConfigError", "DataError", "HardNegative", "Instance",
     "MinedNegative", "Pair", "SynegError", "load_collection", "load_config",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'syneg' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

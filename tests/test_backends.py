@@ -85,7 +85,7 @@ def test_a_dry_run_counts_what_a_run_then_does(
 ) -> None:
     server = fake_lm()
     more = {"generate.pairs": 10, "lm.model": "openai/gpt-4o-mini"}
-    found = opened(server.url, settings, tmp_path / "run", **more).until("estimate")
+    found = opened(server.url, settings, tmp_path / "run", **more).estimate()
     assert not server.requests
     whole = found["parts"][-1]
     assert whole["calls"] == (10, 20)
@@ -94,8 +94,8 @@ def test_a_dry_run_counts_what_a_run_then_does(
     assert "known after the first calls" in found["table"]
     opened(server.url, settings, tmp_path / "run", **more).until("generate")
     assert whole["calls"][0] <= len(server.requests) <= whole["calls"][1]
-    assert opened(server.url, settings, tmp_path / "run", **more).until("estimate")["parts"][-1]["minutes"] is not None
-    unknown = opened(server.url, settings, tmp_path / "other", **{**more, "lm.model": "openai/fake"}).until("estimate")
+    assert opened(server.url, settings, tmp_path / "run", **more).estimate()["parts"][-1]["minutes"] is not None
+    unknown = opened(server.url, settings, tmp_path / "other", **{**more, "lm.model": "openai/fake"}).estimate()
     assert "unknown" in unknown["table"]
     assert all(len(line) <= 80 for line in unknown["table"].splitlines())
 

@@ -25,7 +25,6 @@ from syneg.optimizers.guards import FENCE, check_floor, copies_corpus, fences_of
 from syneg.optimizers.objective import held_out_queries
 from syneg.optimizers.search import ordered
 from syneg.programs import SinglePrompt, load_program
-from syneg.run.folder import Manifest
 from syneg.run.pipeline import Run
 
 QUERY = rf"({'|'.join(ACTIONS)}) a ({'|'.join(THINGS)})"
@@ -137,7 +136,7 @@ def test_a_killed_compilation_goes_on_from_the_ledger(opened: Callable[..., Run]
     lines = log.read_text().splitlines(keepends=True)
     log.write_text("".join(lines[: len(lines) // 2]))
     (run.folder / "compiled.json").unlink()
-    again = Run(run.folder, run.config, Progress(quiet=True)).until("compile")
+    again = Run(run.folder.path, run.config, Progress(quiet=True)).until("compile")
     assert [c["instructions"] for c in again["candidates"]] == [c["instructions"] for c in whole["candidates"]]
     assert len(run.server.requests) - calls <= len(lines) - len(lines) // 2  # type: ignore[attr-defined]
 
@@ -193,32 +192,35 @@ def test_an_instruction_said_again_is_no_new_program() -> None:
 
 def test_held_out_queries_are_dev_then_train_queries_beside_the_pairs(opened: Callable[..., Run]) -> None:
     run = opened()
-    run.manifest = Manifest(run.folder)
-    splits, own = run.collection.splits, [p.query_id for p in run.pairs[:10]]
+    splits, own = run.workspace.collection.splits, [p.query_id for p in run.workspace.pairs[:10]]
     dev, rest = list(splits["dev"]), {*splits["train"]} - {*own}
-    few = held_out_queries(run.collection, own, len(dev) + 5, 0)
+    few = held_out_queries(run.workspace.collection, own, len(dev) + 5, 0)
     assert few[: len(dev)] == dev and len(few) == len(dev) + 5 and {*few[len(dev) :]} <= rest
-    all_ = held_out_queries(run.collection, own, 10_000, 0)
+    all_ = held_out_queries(run.workspace.collection, own, 10_000, 0)
     assert {*all_} == {*dev, *rest, *own}
 
 
 def test_an_answer_is_worth_hardness_times_validity(opened: Callable[..., Run]) -> None:
     run = opened()
     run.until("mine")
-    objective = Objective(run.encoder, run.collection, run.pairs[:8], run.mined, run.config)
-    critic = Critic(objective, run.encoder, run.collection, GatesConfig(floor=0.4), passage_words=50)
+    objective = Objective(
+        run.workspace.encoder, run.workspace.collection, run.workspace.pairs[:8], run.workspace.mined, run.config
+    )
+    critic = Critic(
+        objective, run.workspace.encoder, run.workspace.collection, GatesConfig(floor=0.4), passage_words=50
+    )
 
     def value(query: float, positive: float, reason: str = "") -> float:
         figures = {"query_cosine": query, "positive_query_cosine": 0.5, "positive_cosine": positive}
-        return critic.value(Draft(run.pairs[0], HardNegative("t", "x"), GateVerdict(reason, figures=figures)))
+        return critic.value(Draft(run.workspace.pairs[0], HardNegative("t", "x"), GateVerdict(reason, figures=figures)))
 
     assert value(0.35, 0.5) == pytest.approx(0.2 + 0.8 / 2)  # .7 of the positive: half way from .4 to 1
     assert value(0.35, 0.925) == pytest.approx(0.2 + 0.8 / 4)  # half way from .85 to 1
     assert [value(0.2, 0.5), value(0.5, 0.5), value(0.6, 0.5)] == pytest.approx([0.2, 1.0, 1.0])
     assert value(0.5, 1.0) == pytest.approx(0.2)
     assert value(0.5, 0.5, reason="repeats the query") == 0.1
-    text = f"{run.pairs[0].query} and nothing else is said here"
-    judged = critic(run.pairs[0], [HardNegative(text, "x")])
+    text = f"{run.workspace.pairs[0].query} and nothing else is said here"
+    judged = critic(run.workspace.pairs[0], [HardNegative(text, "x")])
     assert judged.draft is not None and judged.value == critic.value(judged.draft)
     assert ("influence" in judged.figures) == judged.accepted
 
@@ -226,8 +228,10 @@ def test_an_answer_is_worth_hardness_times_validity(opened: Callable[..., Run]) 
 def test_a_step_on_a_valid_negative_lifts_the_positive_and_on_a_false_one_not(opened: Callable[..., Run]) -> None:
     run = opened(**{"probe.steps": 1, "probe.learning_rate": 1e-5})
     run.until("mine")
-    objective = Objective(run.encoder, run.collection, run.pairs[:40], run.mined, run.config)
-    critic = Critic(objective, run.encoder, run.collection, GatesConfig(), passage_words=50)
+    objective = Objective(
+        run.workspace.encoder, run.workspace.collection, run.workspace.pairs[:40], run.workspace.mined, run.config
+    )
+    critic = Critic(objective, run.workspace.encoder, run.workspace.collection, GatesConfig(), passage_words=50)
     before, false, valid = [], [], []
     for pair in objective.pairs:
         rank, after = critic.ranks(pair, " ".join(reversed(pair.positive.split())))
@@ -282,7 +286,7 @@ def test_the_objective_sees_false_negatives_and_no_confirm_or_test_query(opened:
     run.until("mine")
     near: dict[str, list[HardNegative]] = {}
     false: dict[str, list[HardNegative]] = {}
-    for pair in run.pairs:
+    for pair in run.workspace.pairs:
         text = f"{pair.query} "
         action, thing = query_in(text)
         near[pair.query_id] = [
@@ -290,11 +294,19 @@ def test_the_objective_sees_false_negatives_and_no_confirm_or_test_query(opened:
             for i in "ab"
         ]
         false[pair.query_id] = [HardNegative(f"slowly {action} again and {action} the {thing} {i}", "x") for i in "ab"]
-    objective = Objective(run.encoder, run.collection, run.pairs, run.mined, run.config)
+    objective = Objective(
+        run.workspace.encoder, run.workspace.collection, run.workspace.pairs, run.workspace.mined, run.config
+    )
     good, bad = objective.score(near), objective.score(false)
     assert bad.gain < good.gain and bad.gain < 0
     assert objective.score(near) is good
-    assert set(good.queries) == {*run.collection.splits["dev"], *(p.query_id for p in run.pairs)}
+    assert set(good.queries) == {*run.workspace.collection.splits["dev"], *(p.query_id for p in run.workspace.pairs)}
     for split in ("confirm", "test"):
         with pytest.raises(DataError, match="must not see"):
-            Objective(run.encoder, run.collection, run.collection.pairs(split)[:1], run.mined, run.config)
+            Objective(
+                run.workspace.encoder,
+                run.workspace.collection,
+                run.workspace.collection.pairs(split)[:1],
+                run.workspace.mined,
+                run.config,
+            )

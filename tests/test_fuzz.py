@@ -21,7 +21,7 @@ from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
 from syneg.data.collection import load_collection
 from syneg.negatives.gates import UNPARSEABLE
-from syneg.run.pipeline import Run
+from syneg.run.pipeline import Batch, Run
 
 Settings = Callable[..., list[str]]
 
@@ -113,10 +113,9 @@ def test_malformed_negatives_and_answers_of_a_batch(
     overrides = settings("http://127.0.0.1:9/v1", **{"generate.pairs": 6, "collection.max_bad_rows": 1.0})
     given_ones = [*overrides, f"generate.given={folder / 'given.jsonl'}"]
     for way in (given_ones, overrides):
-        run = Run(folder / "run", load_config(None, way), Progress(quiet=True))
-        run.batch_import = folder / "given.jsonl"
+        batch = None if way is given_ones else Batch(answers=folder / "given.jsonl")
         try:
-            run.until("generate" if way is given_ones else "batch")
+            Run(folder / "run", load_config(None, way), Progress(quiet=True), batch).until("generate")
         except SynegError as error:
             assert str(error).strip()
 

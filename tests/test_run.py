@@ -271,7 +271,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, settings: Settings, fake_lm: C
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; nothing is lost, this goes on: syneg-dspy generate --run r" in errors
+    assert "Interrupted. Nothing is lost; resume with: syneg-dspy generate --run r" in errors
 
 
 @pytest.mark.parametrize("command", ["", "run", "mine", "generate", "train", "evaluate", "fetch"])

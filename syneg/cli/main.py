@@ -10,22 +10,33 @@ go on with the same command.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from syneg.core.assets import ASSETS
-from syneg.core.errors import SynegError
+from syneg.core.errors import ConfigError, SynegError
+from syneg.run.pipeline import STAGES, Stage
 
-from .options import KEYS, options
+from .options import KEYS, Option, stage_command
 
 if TYPE_CHECKING:
     from syneg.core.config import Config
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class PathOrder(click.Group):
+    """Lists the stages in the order of the path, then the other commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        path = ["run", *(stage.command for stage in STAGES.values() if stage.command != "run")]
+        return [*path, *sorted(set(self.commands) - set(path))]
+
+
+@click.group(cls=PathOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="syneg-dspy", prog_name="syneg-dspy")
 def cli() -> None:
     """Hard negatives for dense retrieval: written by an LLM, mixed with mined ones, trained and judged.
@@ -34,38 +45,23 @@ def cli() -> None:
     """
 
 
-def _stage_command(name: str, stage: str, text: str) -> None:
-    @cli.command(name, help=text)
-    @options
-    def command(**flags: Any) -> None:
-        _run_stage(stage, **flags)
+def _add_stages() -> None:
+    """One command for each row of the table of stages, in the order of the path."""
+    for stage in STAGES.values():
+        command = stage_command(stage.command, stage.help, stage.sections, partial(_run_stage, stage))
+        if stage.name == "generate":
+            kind = (click.Choice(["export", "import"]), click.Path(path_type=Path))
+            command.params.append(
+                Option(["--batch"], type=kind, multiple=True, metavar="export|import FILE", group="LM",
+                       help="Write the requests as an OpenAI batch file instead of calling, or continue from its results.")
+            )  # fmt: skip
+        cli.add_command(command)
 
 
-_stage_command("run", "verdict", "The whole path: collection, mine, generate, train, evaluate, verdict, report.")
-_stage_command("mine", "mine", "Hard negatives out of the corpus, into mined.jsonl.")
-_stage_command("calibrate-judge", "calibrate", "Hold the judge against labelled passages of the collection.")
-_stage_command("compile", "compile", "Optimize the program against retrieval, into program.json and program.md.")
-
-
-@cli.command(help="Synthetic hard negatives through the gates, into negatives.jsonl.")
-@options
-@click.option("--batch", type=(click.Choice(["export", "import"]), click.Path(path_type=Path)), multiple=True, metavar="export|import FILE",
-              help="write requests as an OpenAI batch file in place of calling, or go on from its results")  # fmt: skip
-def generate(batch: tuple[tuple[str, Path], ...], **flags: Any) -> None:
-    _run_stage("batch" if batch else "generate", batch=dict(batch), **flags)
-
-
-_stage_command("train", "train", "The encoders of all arms, into models/.")
-_stage_command("evaluate", "evaluate", "All arms over the whole corpus, into runs/*.trec.")
-
-
-@cli.command(help="Compare the arms of one of the paper's ablations: ratio, temperature, program, loss or mix.")
-@click.argument("name")
-@options
-def ablate(name: str, **flags: Any) -> None:
+def _ablate(name: str, **flags: Any) -> None:
     from syneg.run.arms import ablation
 
-    _run_stage("verdict", **{**flags, "arms": ",".join(ablation(name))})
+    _run_stage(STAGES["verdict"], **{**flags, "arms": ",".join(ablation(name))})
 
 
 @cli.command()
@@ -190,63 +186,50 @@ def inspect(folder: Path, accepted: bool | None, gate: str | None, where: tuple[
     click.echo_via_pager(f"{text}\n" for text in entries(folder, rows, passages, width))
 
 
-def _run_stage(stage: str, **flags: Any) -> None:
+def _run_stage(stage: Stage, **flags: Any) -> None:
     from syneg.core.progress import Progress
-    from syneg.core.settings import load_config
-    from syneg.run.pipeline import Run
+    from syneg.run.pipeline import Batch, Run
 
-    settings = {key: flags[flag] for flag, key in KEYS.items()}
-    if flags["arms"]:
-        settings["train.arms"] = tuple(part.strip() for part in flags["arms"].split(","))
-    if flags["seeds"]:
-        settings["train.seeds"] = tuple(range(flags["seeds"]))
-    if flags["fast"]:
-        from syneg.core.presets import FAST
-
-        settings |= FAST
-    config = load_config(flags["config_path"], flags["overrides"], settings, flags["preset"])
+    folder, config = _settings(flags)
+    batch = dict(flags.get("batch") or ())
+    by_files = Batch(answers=batch.get("import"), requests=batch.get("export")) if batch else None
     progress = Progress(quiet=flags["quiet"], verbose=flags["verbose"])
-    run = Run(flags["folder"] or _default_folder(config), config, progress)
-    stage = "estimate" if flags["dry_run"] else stage
-    run.batch_import, run.batch_export = (flags.get("batch", {}).get(way) for way in ("import", "export"))
-    found = run.until(stage)
-    if stage == "batch":
-        click.echo("\n".join(found["said"]), nl=bool(found["said"]))
-        if "requests" in found:
-            click.echo(f"{found['requests']} requests written to {found['file']}; with their results go on by: "
-                       f"syneg-dspy generate --batch import RESULTS.jsonl --run {run.folder} …")  # fmt: skip
-            return
-        stage, found = "generate", found["generated"]
+    run = Run(folder, config, progress, by_files)
+    result = run.estimate() if flags["dry_run"] else run.until(stage.name)
     if flags["as_json"]:
         import json
 
-        click.echo(json.dumps(found, ensure_ascii=False, sort_keys=True))
+        click.echo(json.dumps(result, ensure_ascii=False, sort_keys=True))
         return
-    if stage == "verdict":
-        from syneg.verdict.report import generation_line
-        from syneg.verdict.verdict import second_table, table
+    click.echo(result["table"] if flags["dry_run"] else stage.show(run.folder, result))
+    progress.say(progress.shares())
 
-        click.echo(f"\n{table(found)}\n\n{second_table(found)}\n\n{_wrapped(found['sentence'])}")
-        click.echo(f"\n{_wrapped(generation_line(found['generation']) + '.')}")
-        click.echo(f"\nmodel: {run.folder / 'best'}\nreport: {run.folder / 'report.html'}")
-    elif stage == "generate":
-        from syneg.verdict.report import coverage_table, generation_line
 
-        coverage = coverage_table(found)
-        click.echo(f"{_wrapped(generation_line(found) + '.')}\n" + (f"\n{coverage}\n" if coverage else ""))
-        click.echo(f"negatives: {run.folder / 'negatives.jsonl'}; read them with: syneg-dspy inspect {run.folder}")
-    elif stage == "compile":
-        click.echo((run.folder / "program.md").read_text(encoding="utf-8").split("## Candidates")[0])
-        click.echo(f"program: {run.folder / 'program.json'}; all candidates: {run.folder / 'program.md'}")
-    elif stage == "estimate":
-        click.echo(found["table"])
-    elif stage == "calibrate":
-        click.echo(f"{found['lm']}\n{found['table']}")
-    else:
-        import json
+def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
+    """The run folder and its settings: the folder's own, with the flags over them. Raises ConfigError where the folder
+    belongs to another collection."""
+    from syneg.core.presets import FAST
+    from syneg.core.settings import load_config
 
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
-    progress.say(_wrapped(progress.shares()))
+    settings = {key: flags.get(parameter) for parameter, key in KEYS.items()}
+    if flags.get("arms"):
+        settings["train.arms"] = tuple(part.strip() for part in flags["arms"].split(","))
+    if flags.get("seeds"):
+        settings["train.seeds"] = tuple(range(flags["seeds"]))
+    if flags["fast"]:
+        settings |= FAST
+    given = (flags["config_path"], flags["overrides"], settings, flags["preset"])
+    folder = flags["folder"] or _default_folder(load_config(*given))
+    own = folder / "config.toml"
+    if not own.is_file() or flags["config_path"]:
+        return folder, load_config(*given)
+    config, before = load_config(*given, base=own), load_config(own)
+    if Path(config.collection.dataset) != Path(before.collection.dataset):
+        raise ConfigError(
+            f"the run folder {str(folder)!r} belongs to {before.collection.dataset!r}, not to {config.collection.dataset!r}",
+            todo="give another folder: --run NAME",
+        )
+    return folder, config
 
 
 def _default_folder(config: Config) -> Path:
@@ -256,10 +239,15 @@ def _default_folder(config: Config) -> Path:
     return Path("runs") / "".join(c if c.isalnum() or c in "-._" else "-" for c in name)
 
 
-def _wrapped(text: str) -> str:
-    import textwrap
-
-    return textwrap.fill(text, 80)
+_add_stages()
+_ablation = stage_command(
+    "ablate",
+    "Compare the arms of an ablation: ratio, temperature, program, loss or mix.",
+    STAGES["verdict"].sections,
+    _ablate,
+)
+_ablation.params.insert(0, click.Argument(["name"]))
+cli.add_command(_ablation)
 
 
 def main() -> None:
@@ -282,7 +270,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _leave(
-            f"\ninterrupted; nothing is lost, this goes on: {' '.join(['syneg-dspy', *sys.argv[1:]])}",
+            f"\nInterrupted. Nothing is lost; resume with: {shlex.join(['syneg-dspy', *sys.argv[1:]])}",
             130,
             debug,
         )

@@ -1,71 +1,155 @@
-"""The flags that all stages share, and the setting that each stands for.
+"""The flags of the stages. Each stands for a setting, from which its type, default and help are taken.
 
---pairs 48  →  KEYS["pairs"] = "generate.pairs" = 48
+    Flag("--pairs", "generate.pairs")  →  --pairs INTEGER  Train pairs that get synthetic negatives; 0 = all.  [40]
+
+A stage has the flags of the sections of settings that it reads (`syneg.run.pipeline.STAGES`), in groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import click
 
-KEYS = {
-    "dataset": "collection.dataset", "corpus": "collection.corpus", "task": "collection.task", "seed": "seed",
-    "encoder": "encoder.model", "lm": "lm.model", "api_base": "lm.api_base", "program": "generate.program",
-    "pairs": "generate.pairs", "per_pair": "generate.per_pair", "concurrency": "lm.concurrency", "judge": "judge.use",
-    "judge_lm": "judge.model", "plan": "generate.plan", "given": "generate.given", "optimizer": "compile.optimizer", "compile_budget": "compile.calls", "reflection_lm": "compile.reflection",
-    "budget_calls": "budget.calls", "budget_tokens": "budget.tokens", "budget_usd": "budget.usd", "budget_minutes": "budget.minutes",
-    "executor": "executor.use", "ray_address": "executor.address", "max_rpm": "lm.max_rpm", "max_tpm": "lm.max_tpm", "ratio": "mix.ratio", "negatives": "mix.negatives",
+from syneg.core.config import Config
+from syneg.core.presets import PRESETS
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag and its setting; `note` goes behind the setting's own description, `default` in place of its default."""
+
+    name: str
+    key: str
+    note: str = ""
+    default: str = ""
+    hidden: bool = False
+
+    @property
+    def parameter(self) -> str:
+        """Its name as an argument of a function."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+    @property
+    def section(self) -> str:
+        """The section of the settings that it belongs to; "" for settings of the whole run."""
+        return self.key.rpartition(".")[0]
+
+
+FLAGS = (
+    Flag("--dataset", "collection.dataset"),
+    Flag("--corpus", "collection.corpus"),
+    Flag("--task", "collection.task"),
+    Flag("--encoder", "encoder.model"),
+    Flag("--executor", "executor.use", note="Also --ray-address."),
+    Flag("--ray-address", "executor.address", hidden=True),
+    Flag("--lm", "lm.model"),
+    Flag("--api-base", "lm.api_base"),
+    Flag("--concurrency", "lm.concurrency"),
+    Flag("--max-rpm", "lm.max_rpm", note="Also --max-tpm for tokens."),
+    Flag("--max-tpm", "lm.max_tpm", hidden=True),
+    Flag("--program", "generate.program", default="by strength of the LM"),
+    Flag("--given", "generate.given"),
+    Flag("--pairs", "generate.pairs"),
+    Flag("--per-pair", "generate.per_pair"),
+    Flag("--plan", "generate.plan"),
+    Flag("--judge", "judge.use"),
+    Flag("--judge-lm", "judge.model"),
+    Flag("--optimizer", "compile.optimizer"),
+    Flag("--compile-budget", "compile.calls"),
+    Flag("--reflection-lm", "compile.reflection"),
+    Flag("--budget-usd", "budget.usd", note="Also --budget-calls, --budget-tokens, --budget-minutes.", default="no limit"),
+    Flag("--budget-calls", "budget.calls", hidden=True),
+    Flag("--budget-tokens", "budget.tokens", hidden=True),
+    Flag("--budget-minutes", "budget.minutes", hidden=True),
+    Flag("--negatives", "mix.negatives"),
+    Flag("--ratio", "mix.ratio"),
+    Flag("--arms", "train.arms", note="As in hybrid@ratio=0.7@weight=0.3.", default="mined,hybrid"),
+    Flag("--seeds", "train.seeds", default="1"),
+    Flag("--seed", "seed"),
+)  # fmt: skip
+KEYS = {flag.parameter: flag.key for flag in FLAGS}
+_GROUPS = {
+    "collection": "Data", "encoder": "Encoder", "executor": "Encoder", "mine": "Encoder", "lm": "LM", "generate": "Writing",
+    "judge": "Writing", "compile": "Compiling", "budget": "Limits", "mix": "Training", "train": "Training", "": "Run",
 }  # fmt: skip
 
 
-def options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the flags of a stage."""
-    for option in reversed((
-        click.option("--dataset", help="python-docs, an ir_datasets id, a BEIR folder, or a CSV/JSONL of pairs  [python-docs]"),
-        click.option("--corpus", help="corpus file (JSONL, CSV) that goes with a file of pairs"),
-        click.option("--task", help="what relevant means: a known task, or your own words"),
-        click.option("--encoder", help="sentence-transformers model, or local/minilm  [local/minilm]"),
-        click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]"),
-        click.option("--api-base", help="address of your own LM server"),
-        click.option("--program", help="a name (see `prompts --help`), module:Class, or program.json  [by strength of LM]"),
-        click.option("--given", metavar="FILE", help="take negatives from a JSONL (query_id, text) in place of writing any"),
-        click.option("--pairs", type=int, help="train pairs that get synthetic negatives, 0 = all  [40]"),
-        click.option("--per-pair", type=int, help="synthetic negatives for each of them  [1]"),
-        click.option("--concurrency", type=int, help="LM calls at once  [4]"),
-        click.option("--executor", type=click.Choice(["threads", "ray"]), help="make LM calls and embeddings here, or on Ray; also "
-                     "--ray-address  [threads]"),
-        click.option("--ray-address", hidden=True),
-        click.option("--max-rpm", type=int, metavar="N", help="calls a minute at most, and --max-tpm for tokens  [no limit]"),
-        click.option("--max-tpm", type=int, hidden=True),
-        click.option("--budget-usd", type=float, metavar="USD", help="stop before LM calls cost more; also --budget-calls, "
-                     "--budget-tokens, --budget-minutes  [no limit]"),
-        click.option("--budget-calls", type=int, hidden=True),
-        click.option("--budget-tokens", type=int, hidden=True),
-        click.option("--budget-minutes", type=float, hidden=True),
-        click.option("--judge", type=click.Choice(["auto", "on", "off"]), help="let an LM that passes calibration judge  [auto]"),
-        click.option("--judge-lm", help="another LM as judge  [that of --lm]"),
-        click.option("--plan", is_flag=True, default=None, help="let the LM name the domains, from a sample of the corpus"),
-        click.option("--optimizer", help="none, search, gepa, mipro, simba, copro or bootstrap: compile the program  [none]"),
-        click.option("--compile-budget", type=int, metavar="CALLS", help="LM calls that compiling may make  [600]"),
-        click.option("--reflection-lm", help="LM that proposes instructions  [that of --lm]"),
-        click.option("--negatives", type=int, help="negatives per training instance  [3]"),
-        click.option("--ratio", type=float, help="synthetic to retrieved inside an instance  [0.5]"),
-        click.option("--arms", metavar="A,B,…", help="in-batch, bm25, mined, synthetic, dataset-mix, hybrid, each also with "
-                     "settings of its own, as in hybrid@ratio=0.7@weight=0.3  [mined,hybrid]"),
-        click.option("--seeds", metavar="N", type=click.IntRange(min=1), help="train each arm with so many seeds  [1]"),
-        click.option("--fast", is_flag=True, help="train the upper half of the encoder only, with the rest kept"),
-        click.option("--preset", help="quick, thorough, or syneg-paper with one of the paper's --dataset"),
-        click.option("--seed", type=int, help="seed of splits, shuffles and sampling  [0]"),
-        click.option("--run", "folder", type=click.Path(path_type=Path), help="run folder  [runs/DATASET]"),
-        click.option("--config", "config_path", type=click.Path(path_type=Path), help="settings as TOML"),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any setting, as in train.epochs=2; repeatable"),
-        click.option("--dry-run", is_flag=True, help="print calls, tokens, dollars and minutes, and call no LM"),
-        click.option("--json", "as_json", is_flag=True, help="the result as JSON on stdout"),
-        click.option("-v", "--verbose", is_flag=True, help="a line for each call of an LM"),
-        click.option("--quiet", is_flag=True, help="no progress on stderr"),
-        click.option("--debug", is_flag=True, help="tracebacks for errors"),
-    )):  # fmt: skip
-        command = option(command)
-    return command
+class Option(click.Option):
+    """An option with the heading that it stands under."""
+
+    def __init__(self, *args: Any, group: str = "Run", **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose --help lists the options under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                rows.setdefault(getattr(parameter, "group", "Run"), []).append(record)
+        for group in dict.fromkeys((*_GROUPS.values(), *rows)):
+            if group in rows:
+                with formatter.section(group):
+                    formatter.write_dl(rows[group])
+
+
+def described(key: str) -> tuple[str, Any, Any]:
+    """Description, default and type of a setting, as its field declares them."""
+    section, _, name = key.rpartition(".")
+    model = Config.model_fields[section].annotation if section else Config
+    info = model.model_fields[name]  # type: ignore[union-attr]
+    return info.description or "", info.default, info.annotation
+
+
+def setting_options(sections: Iterable[str]) -> list[Option]:
+    """The options of the flags of these sections, and of the whole run."""
+    wanted = {*sections, ""}
+    return [_option(flag) for flag in FLAGS if flag.section in wanted]
+
+
+def _option(flag: Flag) -> Option:
+    text, default, kind = described(flag.key)
+    shown = flag.default or ("" if default is None else str(default))
+    parts = [text, flag.note, f"[{shown}]" if shown and kind is not bool else ""]
+    settings: dict[str, Any] = {
+        "help": "  ".join(part for part in parts if part), "hidden": flag.hidden, "group": _GROUPS[flag.section]
+    }  # fmt: skip
+    if kind is bool:
+        settings |= {"is_flag": True, "default": None}
+    elif flag.name == "--seeds":
+        settings |= {"type": click.IntRange(min=1), "metavar": "N", "help": f"Number of seeds per arm.  [{shown}]"}
+    elif get_origin(kind) is Literal:
+        settings["type"] = click.Choice(get_args(kind))
+    elif kind in (int, float):
+        settings["type"] = kind
+    return Option([flag.name, flag.parameter], **settings)
+
+
+def run_options() -> list[Option]:
+    """The options that are no settings: where, what is printed."""
+    path = click.Path(path_type=Path)
+    return [
+        Option(["--fast"], is_flag=True, group="Training", help="Train only the upper half of the encoder; the lower half is frozen and its output cached."),
+        Option(["--preset"], type=click.Choice(PRESETS), help="Named settings; syneg-paper wants one of the paper's --dataset."),
+        Option(["--run", "folder"], type=path, help="Run folder; without other flags its own settings are used.  [runs/DATASET]"),
+        Option(["--config", "config_path"], type=path, help="Settings as TOML."),
+        Option(["--set", "overrides"], multiple=True, metavar="KEY=VALUE", help="Any setting, as in train.epochs=2; repeatable."),
+        Option(["--dry-run"], is_flag=True, help="Print calls, tokens, dollars and minutes; call no LM."),
+        Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON on stdout."),
+        Option(["-v", "--verbose"], is_flag=True, help="Print a line for each call of an LM."),
+        Option(["--quiet"], is_flag=True, help="Print no progress on stderr."),
+        Option(["--debug"], is_flag=True, help="Print tracebacks of errors."),
+    ]  # fmt: skip
+
+
+def stage_command(name: str, text: str, sections: Iterable[str], callback: Callable[..., None]) -> GroupedCommand:
+    """A command with the flags of its sections."""
+    options: list[click.Parameter] = [*setting_options(sections), *run_options()]
+    return GroupedCommand(name, callback=callback, params=options, help=text)

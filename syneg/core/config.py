@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from .lm_settings import FLOW, BudgetConfig, ExecutorConfig, GatesConfig, GenerateConfig, JudgeConfig, LMConfig
 from .section import Above, Fraction, Positive, Section
 from .training_settings import (
@@ -84,22 +86,22 @@ class Config(Section):
 
     seed: int = 0
     "Seed of splits, shuffles and sampling."
-    collection: CollectionConfig = CollectionConfig()
-    encoder: EncoderConfig = EncoderConfig()
-    mine: MineConfig = MineConfig()
-    lm: LMConfig = LMConfig()
-    executor: ExecutorConfig = ExecutorConfig()
-    generate: GenerateConfig = GenerateConfig()
-    gates: GatesConfig = GatesConfig()
-    judge: JudgeConfig = JudgeConfig()
-    budget: BudgetConfig = BudgetConfig()
-    mix: MixConfig = MixConfig()
-    train: TrainConfig = TrainConfig()
-    compile: CompileConfig = CompileConfig()
-    probe: ProbeConfig = ProbeConfig()
-    boundary: BoundaryConfig = BoundaryConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    track: TrackConfig = TrackConfig()
+    collection: CollectionConfig = Field(default_factory=CollectionConfig)
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    mine: MineConfig = Field(default_factory=MineConfig)
+    lm: LMConfig = Field(default_factory=LMConfig)
+    executor: ExecutorConfig = Field(default_factory=ExecutorConfig)
+    generate: GenerateConfig = Field(default_factory=GenerateConfig)
+    gates: GatesConfig = Field(default_factory=GatesConfig)
+    judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    mix: MixConfig = Field(default_factory=MixConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    compile: CompileConfig = Field(default_factory=CompileConfig)
+    probe: ProbeConfig = Field(default_factory=ProbeConfig)
+    boundary: BoundaryConfig = Field(default_factory=BoundaryConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    track: TrackConfig = Field(default_factory=TrackConfig)
 
 
 __all__ = [

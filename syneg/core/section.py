@@ -25,4 +25,4 @@ Above = Annotated[float, Field(gt=0)]
 class Section(BaseModel):
     """One table of the TOML file. Unknown keys are refused; values cannot be changed after they were checked."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)

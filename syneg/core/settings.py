@@ -39,19 +39,14 @@ def load_config(
     overrides: Iterable[str] = (),
     flags: Mapping[str, Any] | None = None,
     preset: str | None = None,
+    base: Path | None = None,
 ) -> Config:
-    """Take the preset, then `path` (TOML), then `overrides` ("section.key=value") and `flags` (dotted key → value or None).
+    """Read settings in this order, later ones over earlier ones: `base` (the config.toml of a run folder), `preset`, `path`
+    (TOML), `overrides` ("section.key=value") and `flags` (dotted key → value or None).
 
     Raises ConfigError with every problem at once.
     """
-    tree: dict[str, Any] = {}
-    if path is not None:
-        try:
-            tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read the config: {error.strerror}", where=str(path)) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
+    tree = read_tree(path) if path is not None else {}
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign:
@@ -68,7 +63,19 @@ def load_config(
         for key, value in settings_of(preset, dataset).items():
             _put(below, key, value)
         tree = _over(below, tree)
+    if base is not None:
+        tree = _over(read_tree(base), tree)
     return build_config(tree, where=str(path) if path else "--set")
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """A TOML file as a tree of settings, not yet checked. Raises ConfigError for a file that cannot be read."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config: {error.strerror}", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
 
 
 def build_config(tree: Mapping[str, Any], *, where: str) -> Config:

@@ -13,32 +13,27 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import dspy
+from typing import TYPE_CHECKING, Any
 
 from syneg.core.config import Config
 from syneg.core.errors import ConfigError, DeferredError
 from syneg.core.progress import Progress
 from syneg.core.settings import to_toml
 from syneg.core.storage import read_json, write_json, write_text
-from syneg.llm.batch_files import Pending
-from syneg.llm.lms import adapter_for
-from syneg.programs import load_program, program_markdown, state_of
-from syneg.retrieval.metrics import mean
-from syneg.verdict.report import data_card, html_report
-from syneg.verdict.tracking import track
 
-from . import dry_run, show
+from . import show
 from .arms import arms
-from .compile import compiled, compiled_markdown
-from .experiment import Experiment
 from .folder import RunFolder, RunLock, version
-from .negative_sets import NegativeSets
-from .workspace import Workspace
+
+# Modules that load dspy or torch are imported where they are used: `--help` reads this table, too.
+if TYPE_CHECKING:
+    import dspy
+
+    from .experiment import Experiment
+    from .negative_sets import NegativeSets
 
 _PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
 Result = dict[str, Any]
@@ -56,8 +51,12 @@ class Run:
     """One run folder: the path of stages over a workspace. Asking for a later stage makes the earlier ones first."""
 
     def __init__(self, folder: Path, config: Config, progress: Progress, batch: Batch | None = None) -> None:
-        self.folder, self.batch = RunFolder(folder), batch
-        self.pending = Pending(folder) if batch else None
+        from syneg.llm.batch_files import Pending
+
+        from .workspace import Workspace
+
+        self.folder, self.batch = RunFolder(Path(folder)), batch
+        self.pending = Pending(self.folder.path) if batch else None
         self.workspace = Workspace(self.folder, config, progress, self.pending)
 
     @property
@@ -74,6 +73,8 @@ class Run:
 
     def estimate(self) -> Result:
         """Estimate calls, tokens, dollars and minutes of the whole path; call no LM."""
+
+        from . import dry_run
 
         def work(run: Run) -> Result:
             parts = dry_run.estimate(run.workspace)
@@ -100,6 +101,11 @@ class Run:
 
     def load_program(self, name: str, prefix: str = "") -> dspy.Module:
         """Load `name`, compiled if it is the run's own program; save its state and prompts as {prefix}program.json and .md."""
+        from syneg.llm.lms import adapter_for
+        from syneg.programs import load_program, program_markdown, state_of
+
+        from .compile import compiled, compiled_markdown
+
         program = load_program(name)
         state, text = {}, ""
         if self.config.compile.optimizer != "none" and not prefix:
@@ -117,11 +123,15 @@ class Run:
     @cached_property
     def negatives(self) -> NegativeSets:
         """The synthetic negatives of the run."""
+        from .negative_sets import NegativeSets
+
         return NegativeSets(self.workspace, self.load_program)
 
     @cached_property
     def experiment(self) -> Experiment:
         """The arms of the run."""
+        from .experiment import Experiment
+
         return Experiment(self.workspace, self.negatives)
 
 
@@ -175,6 +185,8 @@ def _train(run: Run) -> Result:
 
 
 def _evaluate(run: Run) -> Result:
+    from syneg.retrieval.metrics import mean
+
     return {
         arm: [{split: {m: mean(v) for m, v in r.values.items()} for split, r in result.items()} for result in results]
         for arm, results in run.experiment.results.items()
@@ -182,6 +194,9 @@ def _evaluate(run: Run) -> Result:
 
 
 def _verdict(run: Run) -> Result:
+    from syneg.verdict.report import data_card, html_report
+    from syneg.verdict.tracking import track
+
     progress, config = run.workspace.progress, run.config.model_dump()
     verdict = run.experiment.verdict()
     write_json(run.folder.verdict, verdict)
@@ -203,24 +218,25 @@ class Stage:
     `sections` are the sections of the settings that the stage reads: its command has the flags of these.
     """
 
+    name: str
     command: str
     help: str
+    sections: tuple[str, ...]
     make: Callable[[Run], Result]
     show: Callable[[RunFolder, Mapping[str, Any]], str]
-    sections: tuple[str, ...] = field(default=())
 
 
 _DATA = ("collection", "encoder", "executor", "mine")
-_WRITING = (*_DATA, "lm", "generate", "gates", "judge", "budget", "compile")
-_TRAINING = (*_WRITING, "mix", "train", "boundary", "evaluate")
-STAGES: dict[str, Stage] = {
-    "mine": Stage("mine", "Mine hard negatives from the corpus.", _mine, show.mined, _DATA),
-    "calibrate": Stage(
-        "calibrate-judge", "Measure the judge on labelled passages.", _calibrate, show.calibrated, _WRITING
-    ),
-    "compile": Stage("compile", "Optimize the program against retrieval.", _compile, show.compiled, _TRAINING),
-    "generate": Stage("generate", "Write synthetic negatives and gate them.", _generate, show.generated, _WRITING),
-    "train": Stage("train", "Train the encoder of every arm.", _train, show.as_json, _TRAINING),
-    "evaluate": Stage("evaluate", "Rank the whole corpus with every arm.", _evaluate, show.as_json, _TRAINING),
-    "verdict": Stage("run", "Run the whole path, to a verdict.", _verdict, show.verdict, (*_TRAINING, "track")),
-}
+_WRITING = (*_DATA, "lm", "generate", "gates", "judge", "budget")
+_COMPILING = (*_WRITING, "compile", "probe", "mix", "train")
+_ALL = (*_COMPILING, "boundary", "evaluate", "track")
+_ROWS = (
+    Stage("mine", "mine", "Mine hard negatives from the corpus.", _DATA, _mine, show.mined),
+    Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.", _WRITING, _calibrate, show.calibrated),
+    Stage("compile", "compile", "Optimize the program against retrieval.", _COMPILING, _compile, show.compiled),
+    Stage("generate", "generate", "Write synthetic negatives and gate them.", _COMPILING, _generate, show.generated),
+    Stage("train", "train", "Train the encoder of every arm.", _ALL, _train, show.as_json),
+    Stage("evaluate", "evaluate", "Rank the whole corpus with every arm.", _ALL, _evaluate, show.as_json),
+    Stage("verdict", "run", "Run the whole path, to a verdict.", _ALL, _verdict, show.verdict),
+)  # fmt: skip
+STAGES = {stage.name: stage for stage in _ROWS}

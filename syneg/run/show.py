@@ -10,9 +10,6 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from syneg.verdict.report import coverage_table, generation_line
-from syneg.verdict.verdict import second_table, table
-
 from .folder import RunFolder
 
 Result = Mapping[str, Any]
@@ -49,6 +46,8 @@ def compiled(folder: RunFolder, result: Result) -> str:
 
 def generated(folder: RunFolder, result: Result) -> str:
     """Counts of generation, or what a batch file needs next."""
+    from syneg.verdict.report import coverage_table, generation_line
+
     lines = list(result.get("imported", ()))
     if "requests" in result:
         lines.append(
@@ -65,6 +64,9 @@ def generated(folder: RunFolder, result: Result) -> str:
 
 def verdict(folder: RunFolder, result: Result) -> str:
     """The tables and the sentence of a verdict."""
+    from syneg.verdict.report import generation_line
+    from syneg.verdict.verdict import second_table, table
+
     return (
         f"\n{table(result)}\n\n{second_table(result)}\n\n{wrapped(result['sentence'])}\n"
         f"\n{wrapped(generation_line(result['generation']) + '.')}\n\nmodel: {folder.best}\nreport: {folder.report}"
