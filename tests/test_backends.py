@@ -143,7 +143,17 @@ def test_verbose_prints_each_call_and_a_stage_its_dollars(
     Run(tmp_path / "run", load_config(None, overrides), progress).until("generate")
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("100 tokens in, 20 out, stop") == 4
-    progress.dollars = lambda: 1.5
+    row = {
+        "query_id": "q",
+        "attempt": 0,
+        "model": "m",
+        "error": None,
+        "input_tokens": 1,
+        "output_tokens": 1,
+        "finish_reason": "stop",
+    }
+    progress.call({**row, "usd": 1.5, "seconds": 0.1})
+    progress.call({**row, "usd": None, "seconds": 0.1})
     with progress.stage("generate", "pairs") as line:
         line(1, 9)
     assert "$1.50" in capsys.readouterr().err

@@ -90,6 +90,14 @@ def fetch(names: tuple[str, ...], own: Path | None, source: str | None) -> None:
 
 
 @cli.command()
+def settings() -> None:
+    """Print every setting with its default, as Markdown."""
+    from syneg.core.settings import settings_page
+
+    click.echo(settings_page(), nl=False)
+
+
+@cli.command()
 def doctor() -> None:
     """Look for what can spoil a run on this machine: versions, threads, memory, disk, keys."""
     from .doctor import examine

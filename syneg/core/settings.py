@@ -99,6 +99,32 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
     return config
 
 
+def settings_page() -> str:
+    """Every setting with its default and description, as Markdown: one table for each section."""
+    lines = [
+        "# Settings", "",
+        "Give them in a TOML file (`--config my.toml`), or one by one (`--set train.epochs=2`). `syneg-dspy settings` prints this page.", "",
+    ]  # fmt: skip
+    for name, info in Config.model_fields.items():
+        section = info.annotation
+        if not (isinstance(section, type) and issubclass(section, Section)):
+            lines += [f"`{name}` (default `{_toml(info.default)}`): {info.description}", ""]
+            continue
+        lines += [
+            f"## {name}",
+            "",
+            " ".join((section.__doc__ or "").split()),
+            "",
+            "| setting | default | what |",
+            "|---|---|---|",
+        ]
+        for key, field in section.model_fields.items():
+            default = "" if field.default is None else f"`{_toml(field.default)}`"
+            lines.append(f"| `{name}.{key}` | {default} | {(field.description or '').replace('|', '&#124;')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def to_toml(config: Config) -> str:
     """The resolved settings as TOML; None is left out, so that reading it back gives the same config."""
     lines = [f"seed = {config.seed}"]
