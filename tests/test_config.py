@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,3 +59,44 @@ def test_the_resolved_config_reads_back_the_same(task: str, ratio: float, domain
         path = Path(folder) / "c.toml"
         path.write_text(to_toml(config), encoding="utf-8", newline="")
         assert load_config(path) == config
+
+
+def test_a_run_without_a_collection_is_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from syneg.cli.main import _settings
+
+    monkeypatch.chdir(tmp_path)
+    flags: dict[str, Any] = {
+        "config_path": None,
+        "overrides": (),
+        "preset": None,
+        "folder": None,
+        "fast": False,
+        "dataset": None,
+    }
+    folder, config = _settings(flags)
+    assert (config.collection.dataset, config.mix.negatives) == ("python-docs-small", 1)
+    assert folder == Path("runs/python-docs-small")
+    assert _settings({**flags, "dataset": "python-docs"})[1].mix.negatives == Config().mix.negatives
+    assert (
+        _settings({**flags, "overrides": ("collection.dataset=python-docs",)})[1].mix.negatives
+        == Config().mix.negatives
+    )
+
+
+def test_a_stage_uses_the_settings_of_its_folder(tmp_path: Path) -> None:
+    from syneg.cli.main import _settings
+
+    own = to_toml(load_config(None, ["collection.dataset=a.csv", "mine.per_query=7"]))
+    (tmp_path / "config.toml").write_text(own)
+    flags: dict[str, Any] = {
+        "config_path": None,
+        "overrides": (),
+        "preset": None,
+        "folder": tmp_path,
+        "fast": False,
+        "dataset": None,
+    }
+    assert _settings(flags)[1].mine.per_query == 7
+    assert _settings({**flags, "overrides": ("mine.per_query=5",)})[1].collection.dataset == "a.csv"
+    with pytest.raises(ConfigError, match="belongs to 'a.csv', not to 'b.csv'"):
+        _settings({**flags, "dataset": "b.csv"})

@@ -226,7 +226,7 @@ def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
         settings["train.seeds"] = tuple(range(flags["seeds"]))
     if flags["fast"]:
         settings |= FAST
-    given = (flags["config_path"], flags["overrides"], settings, flags["preset"])
+    given = (flags["config_path"], flags["overrides"], settings, flags["preset"] or _demo(flags))
     folder = flags["folder"] or _default_folder(load_config(*given))
     own = folder / "config.toml"
     if not own.is_file() or flags["config_path"]:
@@ -238,6 +238,14 @@ def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
             todo="give another folder: --run NAME",
         )
     return folder, config
+
+
+def _demo(flags: dict[str, Any]) -> str | None:
+    """The preset of a run without any collection."""
+    in_folder = flags["folder"] is not None and (flags["folder"] / "config.toml").is_file()
+    in_settings = any("collection.dataset" in override for override in flags["overrides"])
+    named = flags["dataset"] or flags["config_path"] or in_folder or in_settings
+    return None if named else "demo"
 
 
 def _default_folder(config: Config) -> Path:

@@ -30,7 +30,7 @@ class CollectionConfig(Section):
     """What to read, and how the queries of a set without splits are divided."""
 
     dataset: str = "python-docs"
-    "python-docs, an ir_datasets id, a BEIR folder, or a CSV/JSONL of pairs."
+    "python-docs or python-docs-small, an ir_datasets id, a BEIR folder, or a CSV/JSONL of pairs."
     corpus: str | None = None
     "Corpus file (JSONL, CSV) that goes with a file of pairs."
     task: str | None = None

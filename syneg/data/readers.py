@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from syneg.core.errors import DataError
 from syneg.core.records import SPLITS, normalise
 
-from .python_docs import read_python_docs
+from .python_docs import SMALL, read_python_docs
 
 Text = tuple[str, str]
 
@@ -56,12 +56,13 @@ class Reader(Protocol):
 class PythonDocs:
     """The embedded collection, see `pydocs`."""
 
-    name = "python-docs"
+    names = ("python-docs", "python-docs-small")
     published = True
 
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-        self._passages, self._queries, self._qrels = read_python_docs()
+    def __init__(self, name: str) -> None:
+        self.name, self.problems = name, list[str]()
+        packages = SMALL if name.endswith("-small") else ()
+        self._passages, self._queries, self._qrels = read_python_docs(packages=packages)
 
     def passages(self) -> Iterator[Text]:
         return iter(self._passages.items())
@@ -291,8 +292,8 @@ def open_reader(dataset: str, corpus: str | None = None) -> Reader:
     path = Path(dataset).expanduser()
     if corpus is not None and not path.is_file():
         raise DataError(f"collection.corpus goes with a file of pairs, not with {dataset!r}", todo="leave it out")
-    if dataset == PythonDocs.name:
-        return PythonDocs()
+    if dataset in PythonDocs.names:
+        return PythonDocs(dataset)
     if path.is_dir():
         return BeirFolder(path)
     if path.is_file():

@@ -38,8 +38,8 @@ NOT_HANDED: dict[str, tuple[str, ...]] = {
     "evaluate": ("collection", *_LMS, "mine", "mix", "train", "boundary"),
     "boundary": ("collection", *_LMS, "mine", "mix", "train", "evaluate"),
 }
-# Single settings of the sections above that name parts of a run, and are handed to the stage one by one.
-_PARTS: dict[str, tuple[str, ...]] = {
+# Settings that name parts of a run; what they name is an input of its own (query ids, rows, the program).
+PARTS: dict[str, tuple[str, ...]] = {
     "train": ("arms", "seeds", "pairs"),
     "generate": ("program", "pairs", "shard", "given"),
     "collection": ("dataset", "corpus"),
@@ -49,7 +49,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
 def stage_key(stage: str, config: Config, *inputs: Any) -> str:
     """The key of a result of `stage` (a key of NOT_HANDED) for `config` and everything else that the stage is handed."""
     tree = config.model_dump(mode="json", exclude=set(NOT_HANDED[stage]))
-    for section, names in (*NO_RESULT.items(), *_PARTS.items()):
+    for section, names in (*NO_RESULT.items(), *PARTS.items()):
         if section in tree and names is None:
             del tree[section]
         elif section in tree:
