@@ -4,7 +4,8 @@
 >>> load_collection(Config().collection).name
 'python-docs'
 
-The command line is `syneg-dspy`; the same path in Python is `syneg.run.pipeline.Run(folder, config, progress).until("verdict")`.
+The command line is `syneg-dspy`. In Python `mine`, `generate`, `compile_program`, `train`, `evaluate` and `run` do what the
+commands do (`syneg.run.api`).
 Import programs as `syneg.programs` and optimizers as `syneg.optimizers`. Names are loaded when they are first used.
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from syneg.core.records import HardNegative, Instance, MinedNegative, Pair
     from syneg.core.settings import load_config
     from syneg.data.collection import Collection, load_collection
+    from syneg.run.api import compile_program, evaluate, generate, mine, train
 
 __version__ = "0.1.0"
 
@@ -28,16 +30,20 @@ _HOMES = {
     "syneg.core.records": ("HardNegative", "Instance", "MinedNegative", "Pair"),
     "syneg.core.settings": ("load_config",),
     "syneg.data.collection": ("Collection", "load_collection"),
+    "syneg.run.api": ("compile_program", "evaluate", "generate", "mine", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BackendError", "BudgetError", "Collection", "Config", "ConfigError", "DataError", "HardNegative", "Instance",
-    "MinedNegative", "Pair", "SynegError", "load_collection", "load_config",
+    "MinedNegative", "Pair", "SynegError", "compile_program", "evaluate", "generate", "load_collection", "load_config", "mine",
+    "run", "train",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
+    if name == "run":
+        return importlib.import_module("syneg.run")
     if name not in _HOME:
         raise AttributeError(f"module 'syneg' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -20,6 +20,7 @@ import click
 
 from syneg.core.assets import ASSETS
 from syneg.core.errors import ConfigError, SynegError
+from syneg.run.folder import default_folder
 from syneg.run.pipeline import STAGES, Stage
 
 from .options import KEYS, Option, stage_command
@@ -227,7 +228,7 @@ def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
     if flags["fast"]:
         settings |= FAST
     given = (flags["config_path"], flags["overrides"], settings, flags["preset"] or _demo(flags))
-    folder = flags["folder"] or _default_folder(load_config(*given))
+    folder = flags["folder"] or default_folder(load_config(*given).collection.dataset)
     own = folder / "config.toml"
     if not own.is_file() or flags["config_path"]:
         return folder, load_config(*given)
@@ -246,13 +247,6 @@ def _demo(flags: dict[str, Any]) -> str | None:
     in_settings = any("collection.dataset" in override for override in flags["overrides"])
     named = flags["dataset"] or flags["config_path"] or in_folder or in_settings
     return None if named else "demo"
-
-
-def _default_folder(config: Config) -> Path:
-    name = (
-        Path(config.collection.dataset).stem if Path(config.collection.dataset).exists() else config.collection.dataset
-    )
-    return Path("runs") / "".join(c if c.isalnum() or c in "-._" else "-" for c in name)
 
 
 _add_stages()

@@ -137,6 +137,13 @@ class RunFolder:
         return self.path / f"{name}.log"
 
 
+def default_folder(dataset: str) -> Path:
+    """runs/NAME for a data set: the stem of a file or folder, else its id."""
+    path = Path(dataset).expanduser()
+    name = (path.stem if path.is_file() else path.name) if path.exists() else dataset
+    return Path("runs") / "".join(c if c.isalnum() or c in "-._" else "-" for c in name)
+
+
 class Manifest:
     """Opened once by the process that holds the lock of the run folder."""
 

@@ -34,7 +34,6 @@ NOT_HANDED: dict[str, tuple[str, ...]] = {
     "calibrate": ("mine", "generate", "gates", "compile", "probe", *_AFTER_WRITING),
     "compile": _AFTER_TRAINING,
     "generate": ("compile", "probe", *_AFTER_WRITING),
-    "train": ("collection", *_LMS, "mine", *_AFTER_TRAINING),
     "evaluate": ("collection", *_LMS, "mine", "mix", "train", "boundary"),
     "boundary": ("collection", *_LMS, "mine", "mix", "train", "evaluate"),
 }

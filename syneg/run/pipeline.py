@@ -32,6 +32,8 @@ from .folder import RunFolder, RunLock, version
 if TYPE_CHECKING:
     import dspy
 
+    from syneg.data.collection import Collection
+
     from .experiment import Experiment
     from .negative_sets import NegativeSets
 
@@ -50,14 +52,22 @@ class Batch:
 class Run:
     """One run folder: the path of stages over a workspace. Asking for a later stage makes the earlier ones first."""
 
-    def __init__(self, folder: Path, config: Config, progress: Progress, batch: Batch | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        progress: Progress,
+        batch: Batch | None = None,
+        collection: Collection | None = None,
+    ) -> None:
+        """A `collection` in memory takes the place of the one that the settings name."""
         from syneg.llm.batch_files import Pending
 
         from .workspace import Workspace
 
         self.folder, self.batch = RunFolder(Path(folder)), batch
         self.pending = Pending(self.folder.path) if batch else None
-        self.workspace = Workspace(self.folder, config, progress, self.pending)
+        self.workspace = Workspace(self.folder, config, progress, self.pending, collection)
 
     @property
     def config(self) -> Config:

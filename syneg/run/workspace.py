@@ -39,9 +39,17 @@ from .keys import stage_key
 class Workspace:
     """The parts of one run folder. One process holds the folder's lock while it uses them."""
 
-    def __init__(self, folder: RunFolder, config: Config, progress: Progress, pending: Pending | None = None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        progress: Progress,
+        pending: Pending | None = None,
+        collection: Collection | None = None,
+    ) -> None:
+        """LM calls are put off into `pending`, where it is given; a `collection` in memory takes the place of reading one."""
         self.folder, self.config, self.progress = folder, config, progress
-        self._pending = pending
+        self._pending, self._given = pending, collection
         self._cluster: Cluster | None = None
 
     @cached_property
@@ -51,7 +59,7 @@ class Workspace:
     @cached_property
     def collection(self) -> Collection:
         with self.progress.stage("collection") as line:
-            collection = load_collection(self.config.collection, self.config.seed)
+            collection = self._given or load_collection(self.config.collection, self.config.seed)
             splits = ", ".join(f"{split} {len(ids)}" for split, ids in collection.splits.items())
             line.note = f"{collection.name}: {len(collection.passages)} passages; queries: {splits}"
         for kind, problems in (
