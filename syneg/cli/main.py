@@ -9,6 +9,7 @@ go on with the same command.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -276,8 +277,9 @@ def main() -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
+        _leave(f"error: {error.format_message()}", error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort):
         _leave(
             f"\nInterrupted. Nothing is lost; resume with: {shlex.join(['syneg-dspy', *sys.argv[1:]])}",
@@ -288,11 +290,18 @@ def main() -> None:
         _leave(f"error: {error}", error.exit_code, debug)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        _leave(
-            f"error: {error.strerror or error}{where}; what was written is kept, run the same command again",
-            1,
-            debug,
-        )
+        _leave(f"error: {error.strerror or error}{where}; {_remedy(error)}", 1, debug)
+
+
+def _remedy(error: OSError) -> str:
+    """What helps against an error of the system."""
+    if error.errno == errno.ENOSPC:
+        return "make room on the disk; what was written is kept, so run the same command again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "nothing can be written there; give a folder of your own with --run"
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENOENT):
+        return "check the path"
+    return "what was written is kept; run the same command again"
 
 
 def _leave(message: str, code: int, debug: bool) -> None:

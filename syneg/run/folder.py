@@ -15,6 +15,7 @@ same, and made again when not. The manifest is written in one step after each ch
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,11 +193,19 @@ def version(package: str) -> str:
         return "not installed"
 
 
+_WORTHLESS = {".lock", "config.toml", "events.jsonl", "manifest.json"}
+
+
 class RunLock:
-    """Holds a run folder for one process; the lock dies with the process, however it ends."""
+    """Holds a run folder for one process; the lock dies with the process, however it ends.
+
+    A folder that the lock made is removed again where an error leaves nothing of worth in it, as a mistyped name does.
+    """
 
     def __init__(self, folder: Path | RunFolder) -> None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._path = Path(folder)
+        self._made = not self._path.exists()
+        self._path.mkdir(parents=True, exist_ok=True)
         self._file = (folder / ".lock").open("a+")
         if fcntl is not None:
             try:
@@ -212,5 +221,7 @@ class RunLock:
     def __enter__(self) -> RunLock:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._file.close()
+        if kind is not None and self._made and {path.name for path in self._path.iterdir()} <= _WORTHLESS:
+            shutil.rmtree(self._path)

@@ -26,6 +26,7 @@ from syneg.core.storage import read_json, write_json, write_text
 
 from . import show
 from .arms import arms
+from .checks import check
 from .folder import RunFolder, RunLock, version
 
 # Modules that load dspy or torch are imported where they are used: `--help` reads this table, too.
@@ -79,7 +80,8 @@ class Run:
 
         Raises the errors of `syneg.core.errors`, each in one line that says what to do.
         """
-        return self._held(STAGES[stage].make)
+        row = STAGES[stage]
+        return self._held(row.make, writes=row.asks or any(arm.wants_synthetic for arm in arms(self.config)))
 
     def estimate(self) -> Result:
         """Estimate calls, tokens, dollars and minutes of the whole path; call no LM."""
@@ -90,21 +92,18 @@ class Run:
             parts = dry_run.estimate(run.workspace)
             return {"parts": [asdict(part) for part in parts], "table": dry_run.table(parts)}
 
-        return self._held(work)
+        return self._held(work, writes=False)
 
-    def _held(self, work: Callable[[Run], Result]) -> Result:
-        """Hold the folder's lock while `work` runs, and end the LMs after it."""
+    def _held(self, work: Callable[[Run], Result], *, writes: bool) -> Result:
+        """Check the settings, hold the folder's lock while `work` runs, and end the LMs after it."""
         config = self.config
-        arms(config)  # raises for a wrong name before anything is made
-        if config.generate.given and config.compile.optimizer != "none":
-            raise ConfigError(
-                "there is nothing to compile: the negatives are given", todo="leave out --given or --optimizer"
-            )
+        check(config, writes=writes)
         with RunLock(self.folder), self.workspace.progress.kept(self.folder.events):
             versions = {name: version(name) for name in _PACKAGES}
             self.workspace.manifest.note(versions=versions, python=platform.python_version(), seed=config.seed)
             write_text(self.folder.config, to_toml(config))
             try:
+                _ = self.workspace.collection  # data first: no model is fetched for a collection that cannot be read
                 return work(self)
             finally:
                 self.workspace.close()
@@ -225,7 +224,8 @@ def _verdict(run: Run) -> Result:
 class Stage:
     """One stage of the path. `make` makes its result as plain data, and the earlier stages first; `show` says it in words.
 
-    `sections` are the sections of the settings that the stage reads: its command has the flags of these.
+    `sections` are the sections of the settings that the stage reads: its command has the flags of these. `asks` says that
+    the stage always calls an LM; others do so where an arm wants synthetic negatives.
     """
 
     name: str
@@ -234,6 +234,7 @@ class Stage:
     sections: tuple[str, ...]
     make: Callable[[Run], Result]
     show: Callable[[RunFolder, Mapping[str, Any]], str]
+    asks: bool = False
 
 
 _DATA = ("collection", "encoder", "executor", "mine")
@@ -242,9 +243,9 @@ _COMPILING = (*_WRITING, "compile", "probe", "mix", "train")
 _ALL = (*_COMPILING, "boundary", "evaluate", "track")
 _ROWS = (
     Stage("mine", "mine", "Mine hard negatives from the corpus.", _DATA, _mine, show.mined),
-    Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.", _WRITING, _calibrate, show.calibrated),
-    Stage("compile", "compile", "Optimize the program against retrieval.", _COMPILING, _compile, show.compiled),
-    Stage("generate", "generate", "Write synthetic negatives and gate them.", _COMPILING, _generate, show.generated),
+    Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.", _WRITING, _calibrate, show.calibrated, asks=True),
+    Stage("compile", "compile", "Optimize the program against retrieval.", _COMPILING, _compile, show.compiled, asks=True),
+    Stage("generate", "generate", "Write synthetic negatives and gate them.", _COMPILING, _generate, show.generated, asks=True),
     Stage("train", "train", "Train the encoder of every arm.", _ALL, _train, show.as_json),
     Stage("evaluate", "evaluate", "Rank the whole corpus with every arm.", _ALL, _evaluate, show.as_json),
     Stage("verdict", "run", "Run the whole path, to a verdict.", _ALL, _verdict, show.verdict),

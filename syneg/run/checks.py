@@ -1,0 +1,98 @@
+"""What is checked before anything is fetched, mined, called or written: names, files, extras and disk.
+
+check(config, writes=True)   → nothing, or one error with every problem:
+    2 problem(s) before the run:
+      unknown program 'nosuch'; known: single_prompt, …
+      no such file 'nosuch.jsonl' (generate.given); check the path
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from syneg.core.assets import ASSETS
+from syneg.core.config import Config
+from syneg.core.errors import ConfigError, SynegError, collected
+from syneg.core.fetch import fetched
+from syneg.core.storage import cache_home
+
+from .arms import arms
+
+_SPARE_GB = 1.0  # for embeddings, models and the ledger of a small run
+
+
+def check(config: Config, *, writes: bool) -> None:
+    """Raise one ConfigError with every problem of the settings. `writes`: the stage needs an LM that writes."""
+    planned = arms(config)
+    problems = [*_files(config), *_extras(config, writes=writes), *_disk(config, writes=writes)]
+    if writes:
+        names = {arm.config.generate.program for arm in planned} | {config.generate.program, config.boundary.program}
+        problems += _programs(names) if not config.generate.given else []
+    if config.generate.given and config.compile.optimizer != "none":
+        problems.append("there is nothing to compile: the negatives are given; leave out --given or --optimizer")
+    if problems:
+        raise ConfigError(
+            problems[0] if len(problems) == 1 else collected(f"{len(problems)} problem(s) before the run", problems)
+        )
+
+
+def _files(config: Config) -> Iterator[str]:
+    for key, name in (("generate.given", config.generate.given), ("collection.corpus", config.collection.corpus)):
+        if name and not Path(name).expanduser().is_file():
+            yield f"no such file {name!r} ({key}); check the path"
+    dataset = Path(config.collection.dataset).expanduser()
+    looks_like_a_path = dataset.suffix in (
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".parquet",
+    ) or config.collection.dataset.startswith((".", "/", "~"))
+    if looks_like_a_path and not dataset.exists():
+        yield f"no such file or folder: {config.collection.dataset!r} (collection.dataset); check the path"
+    encoder = Path(config.encoder.model).expanduser()
+    if config.encoder.model.startswith((".", "/", "~")) and not encoder.is_dir():
+        yield f"no such folder {config.encoder.model!r} (encoder.model); give a model on disk, on the hub, or local/minilm"
+    model = config.lm.model.removeprefix("local/")
+    if config.lm.model.startswith("local/") and model.endswith(".gguf") and not Path(model).expanduser().is_file():
+        yield f"no such model file {model!r} (lm.model); check the path after local/"
+
+
+def _programs(names: set[str]) -> Iterator[str]:
+    from syneg.programs import load_program
+
+    for name in sorted(names - {"auto"}):
+        try:
+            load_program(name)
+        except SynegError as error:
+            yield str(error)
+
+
+def _extras(config: Config, *, writes: bool) -> Iterator[str]:
+    local = writes and not config.generate.given and config.lm.model.startswith("local/")
+    wanted = (
+        (local, "xllamacpp", "local", "the embedded LLM"),
+        (config.compile.optimizer == "mipro", "optuna", "mipro", "the recipe mipro"),
+        (config.executor.use == "ray", "ray", "ray", "--executor ray"),
+        (config.track.mlflow is not None, "mlflow", "mlflow", "track.mlflow"),
+    )
+    for needed, module, extra, what in wanted:
+        if needed and importlib.util.find_spec(module) is None:
+            yield f"{what} is not installed; pip install 'syneg-dspy[{extra}]'"
+
+
+def _disk(config: Config, *, writes: bool) -> Iterator[str]:
+    models = [config.encoder.model, *([config.lm.model] if writes and not config.generate.given else [])]
+    missing = [ASSETS[name.removeprefix("local/")] for name in models if name.removeprefix("local/") in ASSETS]
+    size = sum(file.size for asset in missing if not fetched(asset.name) for file in asset.files.values())
+    home = cache_home()
+    folder = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if size + _SPARE_GB * 1e9 > free:
+        yield (
+            f"{free / 1e9:.1f} GB are free in {folder}, and the run needs {size / 1e9 + _SPARE_GB:.1f}; "
+            "make room, or set SYNEG_HOME to a larger disk"
+        )

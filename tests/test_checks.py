@@ -1,0 +1,92 @@
+"""Wrong names end a run in one line, before anything is fetched, mined, called or written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import FakeLM
+
+from syneg.cli.main import _remedy
+from syneg.core.errors import ConfigError, DataError, SynegError
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.run.checks import check
+from syneg.run.pipeline import Run
+
+Settings = Callable[..., list[str]]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("generate.program=nosuch", "unknown program 'nosuch'"),
+        ("train.arms=[\"hybrid@program=nosuch\"]", "unknown program 'nosuch'"),
+        ("boundary.program=nosuch", "unknown program 'nosuch'"),
+        ("generate.given=nosuch.jsonl", "no such file 'nosuch.jsonl'"),
+        ("collection.dataset=nosuch.csv", "no such file or folder: 'nosuch.csv'"),
+        ("collection.dataset=./nosuch", "no such file or folder"),
+        ("encoder.model=./nosuch", "no such folder './nosuch'"),
+        ("lm.model=local/nosuch.gguf", "no such model file 'nosuch.gguf'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_is_said_before_anything_is_made(
+    setting: str, message: str, tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm()
+    run = Run(tmp_path / "run", load_config(None, [*settings(server.url), setting]), Progress(quiet=True))
+    with pytest.raises(SynegError, match=message):
+        run.until("verdict")
+    assert not (tmp_path / "run").exists()
+    assert not server.requests
+
+
+def test_all_problems_are_said_at_once(settings: Settings) -> None:
+    wrong = ["generate.program=nosuch", "encoder.model=./nosuch"]
+    with pytest.raises(ConfigError, match=r"(?s)2 problem\(s\) before the run.*no such folder.*unknown program"):
+        check(load_config(None, [*settings("http://127.0.0.1:9/v1"), *wrong]), writes=True)
+    check(load_config(None, [*settings("http://127.0.0.1:9/v1"), "generate.program=nosuch"]), writes=False)
+
+
+def test_a_full_disk_is_said_first(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr("syneg.run.checks.shutil.disk_usage", lambda path: usage._replace(free=2 * 10**8))
+    with pytest.raises(ConfigError, match=r"0\.2 GB are free"):
+        check(load_config(None, settings("http://127.0.0.1:9/v1")), writes=True)
+
+
+def test_a_missing_extra_is_said_first(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syneg.run.checks.importlib.util.find_spec", lambda name: None)
+    local = [*settings("http://127.0.0.1:9/v1"), "lm.model=local/qwen2.5-coder-1.5b"]
+    with pytest.raises(ConfigError, match=r"pip install 'syneg-dspy\[local\]'"):
+        check(load_config(None, local), writes=True)
+    check(load_config(None, local), writes=False)
+
+
+def test_a_collection_that_cannot_be_read_leaves_no_folder(tmp_path: Path, settings: Settings) -> None:
+    overrides = [*settings("http://127.0.0.1:9/v1"), "collection.dataset=no-such-id"]
+    with pytest.raises(DataError, match="unknown dataset"):
+        Run(tmp_path / "run", load_config(None, overrides), Progress(quiet=True)).until("mine")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [(errno.ENOSPC, "make room"), (errno.EROFS, "--run"), (errno.ENOTDIR, "check the path"), (errno.EIO, "again")],
+)
+def test_an_error_of_the_system_comes_with_what_helps(code: int, advice: str) -> None:
+    assert advice in _remedy(OSError(code, os.strerror(code)))
+
+
+def test_usage_errors_are_one_line_after_the_usage(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "syneg", "mine", "--nosuch"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: No such option")
