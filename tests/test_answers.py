@@ -59,9 +59,9 @@ READ = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("shape", "engine"), [(s, e) for s in READ for e in ("litellm", "native") if e == "native" or "list" not in s]
-)
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of the OpenAI client, of a list as content
+@pytest.mark.parametrize("engine", ["litellm", "native"])
+@pytest.mark.parametrize("shape", READ)
 def test_the_text_is_read_whatever_stands_beside_it(
     shape: str, engine: str, fake_lm: Callable[..., FakeLM], tmp_path: Path
 ) -> None:
@@ -70,14 +70,14 @@ def test_the_text_is_read_whatever_stands_beside_it(
     assert ask(path, server.url, engine=engine) == "blue"
     assert ask(path, server.url, engine=engine) == "blue"
     (row,) = read_rows(path)
-    assert len(server.requests) == 1
+    assert len(server.requests) == 1 + (engine == "litellm" and "list" in shape)  # litellm cannot read lists
     assert json.loads(row["answer"]) == {"answer": "blue"}
     assert ("red" in row.get("thinking", "")) is ("red" in json.dumps(READ[shape]))
 
 
 LOST: dict[str, tuple[dict[str, Any], str, str]] = {
-    "all thought": ({"content": "", "reasoning_content": "Hm, hm."}, "length", r"all 64 tokens.*raise lm\.max_tokens"),
-    "an open tag": ({"content": "<think>Hm, hm."}, "length", r"all 64 tokens.*raise lm\.max_tokens"),
+    "all thought": ({"content": "", "reasoning_content": "Hm, hm."}, "length", r"all 512 tokens.*raise lm\.max_tokens"),
+    "an open tag": ({"content": "<think>Hm, hm."}, "length", r"all 512 tokens.*raise lm\.max_tokens"),
     "thought only": ({"content": None, "reasoning_content": "Hm."}, "stop", "it thought, but gave no answer"),
     "a refusal": ({"content": None, "refusal": "I cannot do that."}, "stop", "it refused: I cannot do that"),
     "a tool call": (

@@ -16,10 +16,13 @@ import dspy
 
 from syneg.core.config import Config, LMConfig
 from syneg.core.errors import SynegError, one_line
+from syneg.core.secrets import masked_address
+from syneg.llm.addresses import connected, is_own_server
 from syneg.llm.calls import PROGRAM_ERRORS, purpose
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import LanguageModel, adapter_for
+from syneg.llm.lms import LanguageModel, Terms, adapter_for
 from syneg.llm.prices import price_per_million
+from syneg.llm.roles import endpoint_of, judge_settings, reflection_settings
 
 
 class TestCall(dspy.Signature):
@@ -37,7 +40,8 @@ _TEXT = "A green cart with four wheels, drawn by a horse and a mule."
 
 @dataclass(frozen=True)
 class Found:
-    """What one call showed. `schema`: enforced by the endpoint, followed (asked for in words), or broken."""
+    """What one call showed. `schema`: enforced by the endpoint, taken by a server of one's own, followed (asked for in words), or
+    broken. `notes` are what the endpoint refused to take."""
 
     role: str
     model: str
@@ -50,6 +54,7 @@ class Found:
     tokens_per_s: float
     price: str
     error: str = ""
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -59,6 +64,7 @@ class Found:
         facts = f"  answers in {self.seconds:.1f} s, {self.tokens_per_s:.0f} tokens/s, schema {self.schema}"
         return [
             head,
+            *(f"  {note}" for note in self.notes),
             facts + ("" if self.right else f", and misread the test{': ' + self.error if self.error else ''}"),
         ]
 
@@ -66,9 +72,9 @@ class Found:
 def lms_of(config: Config) -> dict[str, LMConfig]:
     """Role → settings, of the LMs that a run with `config` would use."""
     found = {"writer": config.lm}
-    for role, model in (("judge", config.judge.model), ("reflection", config.compile.reflection)):
-        if model and model != config.lm.model:
-            found[role] = config.lm.model_copy(update={"model": model})
+    for role, lm in (("judge", judge_settings(config)), ("reflection", reflection_settings(config))):
+        if endpoint_of(lm) != endpoint_of(config.lm):
+            found[role] = lm
     return found
 
 
@@ -76,15 +82,18 @@ def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
     """Call an LM once, with a ledger in `folder`. Raises ConfigError for a model string that cannot be."""
     ledger = Ledger(folder / f"{role}.jsonl")
     try:
-        writer = LanguageModel.open(config, ledger, log=folder / f"{role}.log")
+        notes: list[str] = []
+        section = "lm" if role == "writer" else role
+        terms = Terms(section, say=lambda line: notes.append(line.strip()))
+        writer = LanguageModel.open(config, ledger, log=folder / f"{role}.log", terms=terms)
     except SynegError:
         ledger.close()
         raise
     facts = {
-        "role": role, "model": config.model, "endpoint": config.api_base or ("this machine" if config.model.startswith("local/") else "the provider's own address"),
+        "role": role, "model": config.model, "endpoint": _place(config),
         "adapter": adapter_for(config), "price": price_per_million(config.model),
     }  # fmt: skip
-    enforced = writer.engine.supports_response_schema
+    takes_schema = "taken" if is_own_server(connected(config)) else "enforced"
     try:
         with purpose("") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
             error, right = "", False
@@ -98,11 +107,19 @@ def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
         calls = current.calls
         seconds = sum(call.seconds for call in calls)
         tokens = sum(call.output_tokens for call in calls)
-        schema = "broken" if error else "enforced" if enforced else "followed"
+        taken = writer.engine.supports_response_schema and not any("JSON" in note for note in notes)
+        schema = "broken" if error else takes_schema if taken else "followed"
         return Found(
             **facts, answers=bool(calls), schema=schema, right=right, seconds=seconds,
-            tokens_per_s=tokens / seconds if seconds else 0.0, error=error,
+            tokens_per_s=tokens / seconds if seconds else 0.0, error=error, notes=tuple(notes),
         )  # fmt: skip
     finally:
         writer.close()
         ledger.close()
+
+
+def _place(config: LMConfig) -> str:
+    """Where calls go, in words."""
+    if config.model.startswith("local/"):
+        return "this machine"
+    return masked_address(connected(config).api_base or "the provider's own address")

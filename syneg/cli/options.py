@@ -60,7 +60,7 @@ FLAGS = (
     Flag("--judge-lm", "judge.model"),
     Flag("--optimizer", "compile.optimizer"),
     Flag("--compile-budget", "compile.calls"),
-    Flag("--reflection-lm", "compile.reflection"),
+    Flag("--reflection-lm", "reflection.model"),
     Flag("--budget-usd", "budget.usd", note="Also --budget-calls, --budget-tokens, --budget-minutes.", default="no limit"),
     Flag("--budget-calls", "budget.calls", hidden=True),
     Flag("--budget-tokens", "budget.tokens", hidden=True),
@@ -74,7 +74,7 @@ FLAGS = (
 KEYS = {flag.parameter: flag.key for flag in FLAGS}
 _GROUPS = {
     "collection": "Data", "encoder": "Encoder", "executor": "Encoder", "mine": "Encoder", "lm": "LM", "generate": "Writing",
-    "judge": "Writing", "compile": "Compiling", "budget": "Limits", "mix": "Training", "train": "Training", "": "Run",
+    "judge": "Writing", "compile": "Compiling", "reflection": "Compiling", "budget": "Limits", "mix": "Training", "train": "Training", "": "Run",
 }  # fmt: skip
 
 

@@ -13,7 +13,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from .lm_settings import FLOW, BudgetConfig, ExecutorConfig, GatesConfig, GenerateConfig, JudgeConfig, LMConfig
+from .lm_settings import (
+    FLOW,
+    BudgetConfig,
+    ExecutorConfig,
+    GatesConfig,
+    GenerateConfig,
+    JudgeConfig,
+    LMConfig,
+    ReflectionConfig,
+    RoleLM,
+)
 from .section import Above, Fraction, Positive, Section
 from .training_settings import (
     BoundaryConfig,
@@ -94,6 +104,7 @@ class Config(Section):
     generate: GenerateConfig = Field(default_factory=GenerateConfig)
     gates: GatesConfig = Field(default_factory=GatesConfig)
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    reflection: ReflectionConfig = Field(default_factory=ReflectionConfig)
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     mix: MixConfig = Field(default_factory=MixConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
@@ -106,6 +117,6 @@ class Config(Section):
 
 __all__ = [
     "FLOW", "BoundaryConfig", "BudgetConfig", "CollectionConfig", "CompileConfig", "Config", "EncoderConfig", "EvaluateConfig",
-    "ExecutorConfig", "GatesConfig", "GenerateConfig", "JudgeConfig", "LMConfig", "MineConfig", "MixConfig", "ProbeConfig", "Section",
+    "ExecutorConfig", "GatesConfig", "GenerateConfig", "JudgeConfig", "LMConfig", "MineConfig", "MixConfig", "ProbeConfig", "ReflectionConfig", "RoleLM", "Section",
     "TrackConfig", "TrainConfig",
 ]  # fmt: skip

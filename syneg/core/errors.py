@@ -14,8 +14,9 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterable, Sequence
+
+from .secrets import masked
 
 
 class SynegError(Exception):
@@ -70,12 +71,8 @@ def collected(title: str, problems: Sequence[str], *, limit: int = 8) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one line of at most 300 characters, without what providers repeat of the key."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    for name, value in os.environ.items():
-        if len(value) > 7 and name.endswith(("_KEY", "_TOKEN", "_SECRET")):
-            text = text.replace(value, "***")
-    return text[:300]
+    """An exception as one line of at most 300 characters, with every known secret masked."""
+    return masked(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ LMConfig(model="openai/gpt-4o-mini").concurrency → 4
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -23,8 +23,8 @@ class LMConfig(Section):
     "Layout of prompts and answers; auto is compact for embedded models and DSPy's JSONAdapter for others."
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     "Sampling temperature of the writer."
-    max_tokens: Positive = 320
-    "Most tokens of one answer."
+    max_tokens: Count = 0
+    "Room for one answer, in tokens; 0 = from the length asked for. What is cut is asked for once more with more room."
     timeout_s: Above = 180.0
     "Seconds after which a call is given up."
     retries: Count = 4
@@ -39,6 +39,51 @@ class LMConfig(Section):
     "After how many failures in a row the endpoint counts as down."
     engine: Literal["litellm", "native"] = "litellm"
     "Client that makes the calls; native is DSPy's own: less work for each call, fewer providers."
+    extra: dict[str, Any] = Field(default_factory=dict)
+    "Further parameters of each call, as in {top_p = 0.9, num_ctx = 8192}; $NAME is read from the environment."
+
+
+class RoleLM(Section):
+    """An LM beside the writer's. What is not given is as for the writer; its address, its limits of rate and its further
+    parameters only where the provider is the same, so that no key is sent to another's server."""
+
+    model: str | None = None
+    "litellm model string; the writer's if not given."
+    api_base: str | None = None
+    'Address of its server; "" is the provider\'s own.'
+    adapter: Literal["auto", "compact", "json", "chat", "xml"] | None = None
+    "Layout of prompts and answers."
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    "Sampling temperature."
+    max_tokens: Count | None = None
+    "Room for one answer, in tokens; 0 = from the length asked for."
+    timeout_s: Above | None = None
+    "Seconds after which a call is given up."
+    retries: Count | None = None
+    "How often a call that failed for the moment is tried again."
+    concurrency: Positive | None = None
+    "LM calls at once."
+    max_rpm: Count | None = None
+    "Most calls a minute; 0 = no limit."
+    max_tpm: Count | None = None
+    "Most tokens a minute; 0 = no limit."
+    breaker: Positive | None = None
+    "After how many failures in a row the endpoint counts as down."
+    engine: Literal["litellm", "native"] | None = None
+    "Client that makes the calls."
+    extra: dict[str, Any] | None = None
+    "Further parameters of each call."
+
+    def beside(self, writer: LMConfig, **defaults: Any) -> LMConfig:
+        """Its settings in full; `defaults` stand before those of the writer."""
+        own = {name: value for name in RoleLM.model_fields if (value := getattr(self, name)) is not None}
+        inherited = writer.model_dump()
+        if self.model is not None and self.model.partition("/")[0] != writer.model.partition("/")[0]:
+            for name in ("api_base", "max_rpm", "max_tpm", "extra"):
+                del inherited[name]
+        if self.model not in (None, writer.model):
+            inherited.pop("max_tokens", None)
+        return LMConfig.model_validate({**inherited, **defaults, **own})
 
 
 FLOW = ("timeout_s", "retries", "concurrency", "max_rpm", "max_tpm", "breaker", "engine")  # decide no answer
@@ -115,7 +160,7 @@ class GatesConfig(Section):
     "Highest cosine to the query, relative to the positive's, where no trusted judge decides."
 
 
-class JudgeConfig(Section):
+class JudgeConfig(RoleLM):
     """The LM that says whether a text still answers the query.
 
     A judge is trusted when its agreement with labelled passages of the collection has a Cohen's kappa of at least
@@ -124,12 +169,14 @@ class JudgeConfig(Section):
 
     use: Literal["auto", "on", "off"] = "auto"
     "auto asks where the LM's measured strength is worth the calls."
-    model: str | None = None
-    "The judge's LM; the writer's if not given."
     sample: Annotated[int, Field(ge=8)] = 40
     "Labelled passages that the judge is measured on."
     min_kappa: Annotated[float, Field(ge=0, le=1)] = 0.6
     "Least Cohen's kappa of a judge that is trusted."
+
+
+class ReflectionConfig(RoleLM):
+    """The LM that proposes instructions while compiling."""
 
 
 class BudgetConfig(Section):

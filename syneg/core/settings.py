@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from .config import CollectionConfig, Config, Section
 from .errors import ConfigError, collected, nearest
+from .secrets import masked_values
 
 
 def known_keys() -> list[str]:
@@ -80,6 +81,7 @@ def read_tree(path: Path) -> dict[str, Any]:
 
 def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
     """Check a tree of settings; raises ConfigError with every problem."""
+    tree = _renamed(tree)
     problems = [f"unknown key {key!r}; {nearest(key, known_keys())}" for key in _unknown(tree)]
     if problems:
         raise ConfigError(collected(f"{len(problems)} unknown setting(s) in {where}", problems))
@@ -126,13 +128,30 @@ def settings_page() -> str:
 
 
 def to_toml(config: Config) -> str:
-    """The resolved settings as TOML; None is left out, so that reading it back gives the same config."""
+    """The resolved settings as TOML; None is left out, so that reading it back gives the same config. Secrets are masked."""
     lines = [f"seed = {config.seed}"]
     for name, section in config:
         if isinstance(section, BaseModel):
             lines += ["", f"[{name}]"]
-            lines += [f"{key} = {_toml(value)}" for key, value in section if value is not None]
+            settings = masked_values({key: value for key, value in section if value is not None})
+            lines += [f"{key} = {_toml(value)}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"
+
+
+_RENAMED = {"compile.reflection": "reflection.model", "compile.reflection_tokens": "reflection.max_tokens"}
+
+
+def _renamed(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A tree with settings of earlier versions under their names of today."""
+    for old, new in _RENAMED.items():
+        section, _, name = old.partition(".")
+        branch = tree.get(section)
+        if isinstance(branch, Mapping) and name in branch:
+            below: dict[str, Any] = {}
+            _put(below, new, branch[name])
+            rest = {key: value for key, value in branch.items() if key != name}
+            tree = _over(below, {**tree, section: rest})
+    return tree
 
 
 def _unknown(tree: Mapping[str, Any]) -> Iterator[str]:
@@ -145,13 +164,12 @@ def _unknown(tree: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:
-    section, dot, name = key.rpartition(".")
-    if not dot:
-        tree[key] = value
-        return
-    branch = tree.setdefault(section, {})
-    if not isinstance(branch, dict):
-        raise ConfigError(f"{section!r} is not a section", todo=f"known: {', '.join(Config.model_fields)}")
+    *sections, name = key.split(".")
+    branch = tree
+    for section in sections:
+        branch = branch.setdefault(section, {})
+        if not isinstance(branch, dict):
+            raise ConfigError(f"{section!r} is not a section", todo=f"known: {', '.join(Config.model_fields)}")
     branch[name] = value
 
 
@@ -179,5 +197,9 @@ def _toml(value: Any) -> str:
         return repr(value)
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return (
+            f"{{{', '.join(f'{json.dumps(key)} = {_toml(item)}' for key, item in value.items() if item is not None)}}}"
+        )
     # JSON strings are TOML basic strings, but for DEL, which JSON leaves bare.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -93,10 +93,6 @@ class CompileConfig(Section):
     "Most minutes; 0 = no limit."
     near: Count = 12
     "Dev queries that get near-misses, for the boundary as a second objective; 0 = none."
-    reflection: str | None = None
-    "LM that proposes instructions; the writer's if not given."
-    reflection_tokens: Positive = 700
-    "Most tokens of one proposal."
     threshold: Fraction = 0.5
     "Value of an answer from which it may become a demo."
     confirm: bool = True

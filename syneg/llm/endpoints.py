@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +20,21 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing 
 
 from dspy.clients.engines.litellm_engine import LiteLLMEngine
 from dspy.clients.engines.lm15_engine import LM15Engine, timeouts_for
-from dspy.lm15 import LM15Error, Request, Response, RouterConfig
+from dspy.lm15 import InvalidRequestError, LM15Error, Request, Response, RouterConfig
 
 from syneg.core.config import LMConfig
 from syneg.core.errors import ConfigError
 
+from .addresses import connected, is_own_server, missing_keys
+from .fallbacks import Fallbacks
 from .local_server import LocalServer
+from .room import is_reasoning_model
+
+_NO_KEY = "none"  # for a server of one's own that asks for no key, where the client insists on one
+_OPENAI_PARAMETERS = {
+    "frequency_penalty", "logit_bias", "logprobs", "parallel_tool_calls", "presence_penalty", "reasoning_effort", "seed",
+    "service_tier", "stop", "thinking", "top_logprobs", "top_p", "user", "verbosity",
+}  # fmt: skip
 
 
 class Client(Protocol):
@@ -37,11 +48,20 @@ class Client(Protocol):
 class Endpoint:
     """The client of one LM. Safe for threads. `gguf` are the weights of an embedded LM, whose server writes to `log`."""
 
-    def __init__(self, config: LMConfig, gguf: Path | None, log: Path | None = None) -> None:
-        self._config, self._gguf, self._log = config, gguf, log
+    def __init__(
+        self,
+        config: LMConfig,
+        gguf: Path | None,
+        log: Path | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._config, self._gguf, self._log = connected(config), gguf, log
         self._lock, self._first, self._warm = threading.Lock(), threading.Lock(), False
         self._server: LocalServer | None = None
         self._client: Client | None = None
+        self._native: Client | None = None
+        self._plain_limit = gguf is not None or (is_own_server(self._config) and not is_reasoning_model(config.model))
+        self.fallbacks = Fallbacks(config.model, say)
 
     def complete(self, request: Request) -> Response:
         """One try. Raises LM15Error, or BackendError where the embedded server does not start."""
@@ -49,11 +69,11 @@ class Endpoint:
         if self._server is not None and not self._warm:
             with self._first:  # the first call alone fills one slot; then all slots get what prompts have in common
                 if not self._warm:
-                    response = client.complete(request)
+                    response = self._complete(client, request)
                     self._server.share_prefix()
                     self._warm = True
                     return response
-        return client.complete(request)
+        return self._complete(client, request)
 
     def connected(self) -> Client:
         """The client, with the embedded server up."""
@@ -67,20 +87,63 @@ class Endpoint:
         if self._server is not None:
             self._server.stop()
 
+    def _complete(self, client: Client, request: Request) -> Response:
+        def send(adapted: Request, without: frozenset[str]) -> Response:
+            if self._plain_limit is not ("token name" in without):
+                adapted = _with_plain_limit(adapted)
+            if "litellm" in without:
+                return self._by_native_client(adapted)
+            return client.complete(adapted)
+
+        return self.fallbacks.complete(request, send)
+
+    def _by_native_client(self, request: Request) -> Response:
+        """For a server whose answers litellm cannot read; whatever litellm calls it, it speaks OpenAI's protocol."""
+        model = f"openai/{self._config.model.partition('/')[2]}"
+        with self._lock:
+            if self._native is None:
+                self._native = native_client(self._config.model_copy(update={"model": model}))
+        return self._native.complete(replace(request, model=model))
+
     def _connect(self) -> Client:
         config = self._config
         if config.engine == "native" and self._gguf is None:
             return native_client(config)
-        options: dict[str, Any] = {"timeout": config.timeout_s}
         if self._gguf is None:
-            if config.api_base:
-                options["api_base"] = config.api_base
-            return LiteLLMEngine(**options)
-        self._server = LocalServer(self._gguf, slots=config.concurrency, log=self._log)
-        return LiteLLMEngine(wire_model="openai/local", api_base=f"{self._server.url}/v1", api_key="local", **options)
+            return LiteLLMClient(config)
+        context = int(config.extra.get("num_ctx") or 0)
+        self._server = LocalServer(self._gguf, slots=config.concurrency, log=self._log, **_given(context=context))
+        extra = {name: value for name, value in config.extra.items() if name != "num_ctx"}
+        embedded = config.model_copy(update={"api_base": f"{self._server.url}/v1", "extra": extra})
+        return LiteLLMClient(embedded, embedded=True)
 
 
-def native_client(config: LMConfig) -> LM15Engine:
+class LiteLLMClient(LiteLLMEngine):
+    """One try through litellm, with the further parameters of the settings. An embedded server is reached past any proxy."""
+
+    def __init__(self, config: LMConfig, *, embedded: bool = False) -> None:
+        address = _given(api_base=config.api_base)
+        wire_model = "openai/local" if embedded else None
+        super().__init__(wire_model=wire_model, timeout=config.timeout_s, **address)
+        self._extra: dict[str, Any] = dict(config.extra)
+        asked = sorted(_OPENAI_PARAMETERS & {*self._extra})
+        if asked:  # litellm refuses those that it does not know a model to take
+            self._extra["allowed_openai_params"] = asked
+        if embedded:
+            self._extra |= {"api_key": _NO_KEY, "client": _past_proxies(config)}
+        elif config.api_base and "api_key" not in self._extra and missing_keys(config.model):
+            self._extra["api_key"] = _NO_KEY
+
+    def _arguments(self, request: Request, *, streaming: bool = False) -> dict[str, Any]:
+        return {**super()._arguments(request, streaming=streaming), **self._extra}
+
+    def _response(self, raw: Any, request: Request) -> Response:
+        if raw is None:  # what litellm gives after it put blank messages between the roles, in vain
+            raise InvalidRequestError("the endpoint says that roles must alternate user/assistant")
+        return super()._response(raw, request)
+
+
+def native_client(config: LMConfig) -> Client:
     """DSPy's own client, without litellm. Raises ConfigError for a provider that it does not know."""
     timeouts = timeouts_for(config.timeout_s)
     try:
@@ -91,4 +154,45 @@ def native_client(config: LMConfig) -> LM15Engine:
             todo="leave lm.engine at litellm",
         ) from error
     own = {provider: config.api_base} if config.api_base else {}
-    return LM15Engine(RouterConfig(base_urls=own, timeouts=timeouts))
+    key = config.extra.get("api_key") or (_NO_KEY if config.api_base and missing_keys(config.model) else "")
+    routed = RouterConfig(base_urls=own, timeouts=timeouts, api_keys={provider: key} if key else {})
+    extra = {name: value for name, value in config.extra.items() if name != "api_key"}
+    return NativeClient(LM15Engine(routed), extra)
+
+
+class NativeClient:
+    """One try through DSPy's own client, with the further parameters of the settings."""
+
+    def __init__(self, engine: LM15Engine, extra: dict[str, Any]) -> None:
+        self._engine, self._extra = engine, extra
+
+    def complete(self, request: Request) -> Response:
+        if self._extra:
+            extensions = {**(request.config.extensions or {}), **self._extra}
+            request = replace(request, config=replace(request.config, extensions=extensions))
+        return self._engine.complete(request)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def _with_plain_limit(request: Request) -> Request:
+    """The request with its limit as `max_tokens`: most servers of one's own know no `max_completion_tokens`."""
+    config = request.config
+    if config.max_tokens is None:
+        return request
+    extensions = {**(config.extensions or {}), "max_tokens": config.max_tokens}
+    return replace(request, config=replace(config, max_tokens=None, extensions=extensions))
+
+
+def _past_proxies(config: LMConfig) -> Any:
+    """An OpenAI client that takes no proxy from the environment."""
+    import httpx
+    import openai
+
+    http = httpx.Client(trust_env=False, timeout=config.timeout_s)
+    return openai.OpenAI(api_key=_NO_KEY, base_url=config.api_base, http_client=http, max_retries=0)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value}

@@ -25,10 +25,10 @@ class Ledger:
     def __init__(self, path: Path, told: Callable[[dict[str, Any]], None] | None = None) -> None:
         self._told = told
         self._log = Log(path)  # mends a line that a crash cut, so open it before reading
-        self._rows: dict[str, dict[str, Any]] = {row["key"]: row for row in read_rows(path) if row["error"] is None}
+        self._rows: dict[str, dict[str, Any]] = {row["key"]: row for row in read_rows(path) if _is_answer(row)}
 
     def find(self, key: str) -> dict[str, Any] | None:
-        """The row of a call that was answered before, else None."""
+        """The row of a call that was answered before, else None. An answer that was cut before its text has an `error`."""
         return self._rows.get(key)
 
     def keep(self, row: dict[str, Any]) -> None:
@@ -36,8 +36,13 @@ class Ledger:
         self._log.append(row)
         if self._told:
             self._told(row)
-        if row["error"] is None:
+        if _is_answer(row):
             self._rows[row["key"]] = row
 
     def close(self) -> None:
         self._log.close()
+
+
+def _is_answer(row: dict[str, Any]) -> bool:
+    """Whether the same request is not sent again: what was cut would be cut again."""
+    return row["error"] is None or row.get("finish_reason") == "length"

@@ -18,14 +18,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing litellm asks the network for prices
 
 import dspy
-from dspy.lm15 import Request, Response, response_from_openai_chat
+from dspy.lm15 import InvalidRequestError, Request, Response, response_from_openai_chat
 from dspy.utils.exceptions import LMConfigurationError
 
 from syneg.core.config import LMConfig
@@ -35,13 +35,15 @@ from syneg.core.records import Call, fingerprint
 from syneg.core.storage import sha256_of
 
 from .adapters import CompactAdapter
-from .answers import NoAnswerError, answer_of
+from .addresses import connected, identity_of, is_own_server, missing_keys, provider_of
+from .answers import CUT, NoAnswerError, answer_of
 from .budget import Budget
 from .calls import current_purpose
 from .endpoints import Client, Endpoint
 from .flow import Flow
 from .ledger import Ledger
 from .prices import has_price, price
+from .room import WIDER, WIDER_FOR_THINKING, WIDEST, is_reasoning_model, most_output, room_for
 
 if TYPE_CHECKING:
     from .batch_files import Pending
@@ -64,12 +66,19 @@ Connect = Callable[[LMConfig], tuple[Client, LMConfig]]
 
 @dataclass(frozen=True)
 class Terms:
-    """On which terms calls are made: within `budget`; put off into `pending`, where it is given; with `repeats` the same
-    request asked again is another call, else it is answered from the ledger."""
+    """On which terms an LM is asked: for texts of about `words` words, within `budget`, put off into `pending`, where it is given.
 
+    Where it `repeats`, the same request asked again is another call, else it is answered from the ledger. Where its texts must
+    be `whole`, one that was cut is no answer. `section` are its settings; `say` gets one line for what its endpoint refuses.
+    """
+
+    section: str = "lm"
+    words: int = 200
     repeats: bool = False
+    whole: bool = False
     pending: Pending | None = None
     budget: Budget | None = None
+    say: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,8 @@ class Calling:
 class LanguageModel:
     """An LM with its adapter. `identity` names the model and its endpoint, or the hash of its weights."""
 
-    def __init__(self, lm: dspy.LM, adapter: dspy.Adapter, engine: LedgerEngine) -> None:
-        self.lm, self.adapter, self.engine = lm, adapter, engine
+    def __init__(self, lm: dspy.LM, adapter: dspy.Adapter, engine: LedgerEngine, words: int) -> None:
+        self.lm, self.adapter, self.engine, self._words = lm, adapter, engine, words
         self.identity = engine.identity
 
     @classmethod
@@ -115,28 +124,30 @@ class LanguageModel:
         if shared is not None:  # one endpoint, other settings: these are in each request
             client: Client = shared.endpoint
         elif connect is not None:
-            client, config = connect(config)
+            client, config = connect(connected(config, terms.section))
         else:
-            client = Endpoint(config, gguf, log)
+            client = Endpoint(config, gguf, log, terms.say)
         call = Calling(client, shared.flow if shared else None, gguf, shared is None, terms)
         engine = LedgerEngine(config, ledger, call)
+        limit = room_for(config, terms.words)
+        temperature = None if is_reasoning_model(config.model) else config.temperature
         try:
             lm = dspy.LM(
-                config.model, engine=engine, cache=False, num_retries=0,
-                temperature=config.temperature, max_tokens=config.max_tokens,
-            )  # fmt: skip
+                config.model, engine=engine, cache=False, num_retries=0, temperature=temperature, max_tokens=limit
+            )
         except (ValueError, LMConfigurationError) as error:
             engine.close()
-            raise ConfigError(f"lm.model {config.model!r}: {str(error).splitlines()[0]}") from error
-        return cls(lm, ADAPTERS[adapter_for(config)](), engine)
+            raise ConfigError(f"{terms.section}.model {config.model!r}: {str(error).splitlines()[0]}") from error
+        return cls(lm, ADAPTERS[adapter_for(config)](), engine, terms.words)
 
     def lm_for(self, attempt: int, negatives: int) -> dspy.LM:
         """The LM for the `attempt`-th try of a call that writes so many negatives: room for them all, and no second try
         at temperature 0, which would only say the same again."""
-        settings: dict[str, Any] = {}
+        config, settings = self.engine.config, dict[str, Any]()
+        reasons = is_reasoning_model(config.model)
         if negatives > 1:
-            settings["max_tokens"] = self.engine.config.max_tokens * negatives
-        if attempt and not self.engine.config.temperature:
+            settings["max_completion_tokens" if reasons else "max_tokens"] = room_for(config, self._words, negatives)
+        if attempt and not config.temperature and not reasons:
             settings["temperature"] = _REPAIR_TEMPERATURE
         return self.lm.copy(**settings) if settings else self.lm
 
@@ -151,14 +162,36 @@ class LedgerEngine:
         self.config, self._ledger, self._call_by = config, ledger, call
         self.endpoint, self.flow = call.client, call.flow or Flow(config, self._key_hint)
         self._budgets: list[Budget] = [call.terms.budget] if call.terms.budget else []
-        self._asked: Counter[str] | None = Counter() if call.terms.repeats else None
+        self._asked = Counter[str]()
         self._lock = threading.Lock()
-        self.supports_response_schema, self.supported_params = capabilities_of(config)
-        endpoint = _sha_of(config.model, call.gguf)[:16] if call.gguf else config.api_base or "default"
-        self.identity: str = f"{config.model}@{endpoint}"
+        where = connected(config, call.terms.section)
+        self.supports_response_schema, self.supported_params = capabilities_of(where)
+        self.identity: str = identity_of(where, _sha_of(config.model, call.gguf)[:16] if call.gguf else "")
 
     def complete(self, request: Request) -> Response:
-        """Answer a request; what happened is in the ledger before this returns or raises."""
+        """Answer a request; what happened is in the ledger before this returns or raises.
+
+        What was cut is asked for once more with more room. Raises NoAnswerError where there is no text that can be used.
+        """
+        row = self._answered(request)
+        if row["finish_reason"] == CUT:
+            wider = self._wider(request, bool(row.get("thinking")))
+            with contextlib.suppress(InvalidRequestError):  # more than the endpoint allows
+                row = self._answered(wider) if wider else row
+        if row["error"] is not None:
+            raise NoAnswerError(row["error"])
+        message = {"role": "assistant", "content": row["answer"]}
+        return response_from_openai_chat(
+            {
+                "model": self.config.model,
+                "choices": [{"message": message, "finish_reason": row["finish_reason"]}],
+                "usage": {"prompt_tokens": row["input_tokens"], "completion_tokens": row["output_tokens"]},
+            },
+            model=self.config.model,
+        )
+
+    def _answered(self, request: Request) -> dict[str, Any]:
+        """The ledger row of a request: the one that is there, or that of a call made now."""
         purpose = current_purpose()
         asked = plain_request(request)
         key = fingerprint(self.identity, asked, purpose.attempt, *self._repetition(asked))
@@ -167,7 +200,7 @@ class LedgerEngine:
         if row is None:
             known = {"key": key, "query_id": purpose.query_id, "attempt": purpose.attempt, "model": self.identity,
                      "prompt": fingerprint(asked)}  # fmt: skip
-            most = len(str(asked)) // 2, int(asked["config"].get("max_tokens") or self.config.max_tokens)
+            most = len(str(asked)) // 2, self._room(request)
             if self._call_by.terms.pending is not None:
                 self._call_by.terms.pending.add(known, self.config.model, request)
                 raise DeferredError(f"call {key} waits for a batch")
@@ -177,25 +210,21 @@ class LedgerEngine:
             for name in ("key", "model", "prompt", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
         }
         purpose.calls.append(Call(**call, replayed=replayed))
-        if row["error"] is not None:
-            raise NoAnswerError(row["error"])
-        return response_from_openai_chat(
-            {
-                "model": self.config.model,
-                "choices": [
-                    {
-                        "message": {"role": "assistant", "content": row["answer"]},
-                        "finish_reason": row["finish_reason"],
-                    }
-                ],
-                "usage": {"prompt_tokens": row["input_tokens"], "completion_tokens": row["output_tokens"]},
-            },
-            model=self.config.model,
-        )
+        return row
+
+    def _room(self, request: Request) -> int:
+        return int(request.config.max_tokens or room_for(self.config, self._call_by.terms.words))
+
+    def _wider(self, request: Request, thought: bool) -> Request | None:
+        """The request with more room; None where the model writes no more."""
+        room = self._room(request)
+        most = most_output(self.config.model)
+        wider = min(room * (WIDER_FOR_THINKING if thought else WIDER), most or WIDEST)
+        return replace(request, config=replace(request.config, max_tokens=wider)) if wider > room else None
 
     def _repetition(self, asked: dict[str, Any]) -> list[int]:
         """Which time this is asked, for an LM whose every answer is to be new; [] the first time, and for others."""
-        if self._asked is None:
+        if not self._call_by.terms.repeats:
             return []
         with self._lock:
             self._asked[fingerprint(asked)] += 1
@@ -251,9 +280,8 @@ class LedgerEngine:
         usage = response.usage
         tokens = int(usage.input_tokens or 0), int(usage.output_tokens or 0)
         answer = answer_of(response)
-        fault = answer.fault(
-            "lm", int(request.config.max_tokens or self.config.max_tokens), whole=self._asked is not None
-        )
+        terms = self._call_by.terms
+        fault = answer.fault(terms.section, self._room(request), whole=terms.whole)
         return {
             "error": fault or None,
             "answer": answer.text,
@@ -296,29 +324,22 @@ def _sha_of(model: str, gguf: Path) -> str:
     return sha256_of(gguf) if model.endswith(".gguf") else next(iter(asset_named(model).files.values())).sha256
 
 
-def capabilities_of(config: LMConfig) -> tuple[bool, frozenset[str]]:
-    """Whether the backend enforces a JSON schema, and the parameters it takes. Raises ConfigError for no known provider."""
-    if config.model.startswith("local/"):
+def capabilities_of(connected_config: LMConfig) -> tuple[bool, frozenset[str]]:
+    """Whether the backend takes a JSON schema, and the parameters it takes; what a server of one's own takes shows itself
+    with the first call. Raises ConfigError for no known provider."""
+    model = connected_config.model
+    if model.startswith("local/"):
         return True, frozenset({"response_format", "temperature", "max_tokens"})
+    provider_of(model)
     import litellm
 
-    model = config.model
-
-    litellm.suppress_debug_info = True  # it prints to stdout
-    try:
-        litellm.get_llm_provider(model)
-        params = litellm.get_supported_openai_params(model=model)
-        return bool(litellm.supports_response_schema(model=model)), frozenset(params or ())
-    except litellm.exceptions.BadRequestError as error:
-        raise ConfigError(
-            f"litellm does not know the provider of {model!r}",
-            todo="write provider/model, as in openai/gpt-4o-mini, ollama_chat/qwen3 or local/qwen2.5-coder-1.5b",
-        ) from error
+    params = frozenset(litellm.get_supported_openai_params(model=model) or ())
+    if is_own_server(connected_config):
+        return True, params | {"response_format", "temperature", "max_tokens"}
+    return bool(litellm.supports_response_schema(model=model)), params
 
 
 def key_hint(model: str) -> str:
     """The name of the environment variable that litellm wants for a model and does not find, or ""."""
-    import litellm
-
-    missing = litellm.validate_environment(model).get("missing_keys") or []
+    missing = missing_keys(model)
     return f"set {' and '.join(missing)}" if missing else ""

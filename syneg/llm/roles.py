@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import dspy
@@ -23,6 +24,24 @@ from .batch_files import Pending
 from .budget import Budget
 from .ledger import Ledger
 from .lms import Connect, LanguageModel, Terms
+
+_INSTRUCTION_WORDS = 700  # of a program's instructions, with the reasons that a reflection LM gives
+
+
+def judge_settings(config: Config) -> LMConfig:
+    """The settings of the judge's LM. It answers at temperature 0, or at 1 where the writer does: reasoning models accept only
+    1."""
+    return config.judge.beside(config.lm, temperature=float(config.lm.temperature == 1))
+
+
+def reflection_settings(config: Config) -> LMConfig:
+    """The settings of the LM that proposes instructions."""
+    return config.reflection.beside(config.lm, temperature=1.0, max_tokens=0)
+
+
+def endpoint_of(lm: LMConfig) -> tuple[object, ...]:
+    """What two LMs must have in common to share an endpoint."""
+    return lm.model, lm.api_base, lm.engine, sorted(lm.extra.items(), key=str)
 
 
 class Roles:
@@ -55,47 +74,33 @@ class Roles:
     @property
     def writer(self) -> LanguageModel:
         """The LM that writes."""
-        return self._role("llm", lambda: self.config.lm)
+        return self._role("llm", lambda: self.config.lm, self._terms("lm"))
 
     @property
     def judge_lm(self) -> LanguageModel:
-        """The judge's LM: the writer's, or one of its own. It answers at temperature 0, or at 1 where the writer does:
-        reasoning models accept only 1."""
-
-        def settings() -> LMConfig:
-            model = self.config.judge.model or self.config.lm.model
-            return self.config.lm.model_copy(
-                update={"model": model, "temperature": float(self.config.lm.temperature == 1)}
-            )
-
-        return self._role("judge", settings)
+        """The judge's LM: the writer's, or one of its own."""
+        return self._role("judge", lambda: judge_settings(self.config), self._terms("judge"))
 
     @property
     def reflection(self) -> LanguageModel:
         """The LM that proposes instructions. The same question asked twice gets two answers."""
+        terms = replace(self._terms("reflection"), words=_INSTRUCTION_WORDS, repeats=True, whole=True)
+        return self._role("reflection", lambda: reflection_settings(self.config), terms)
 
-        def settings() -> LMConfig:
-            config = self.config.compile
-            update = {
-                "model": config.reflection or self.config.lm.model,
-                "temperature": 1.0,
-                "max_tokens": config.reflection_tokens,
-            }
-            return self.config.lm.model_copy(update=update)
+    def _terms(self, section: str) -> Terms:
+        words = self.config.generate.passage_words
+        return Terms(section, words, pending=self._pending, budget=self.budget, say=self._progress.say)
 
-        return self._role("reflection", settings, repeats=True)
-
-    def _role(self, name: str, settings: Callable[[], LMConfig], *, repeats: bool = False) -> LanguageModel:
+    def _role(self, name: str, settings: Callable[[], LMConfig], terms: Terms) -> LanguageModel:
         if name not in self._opened:
-            self._opened[name] = self._open(settings(), self._folder / f"{name}.log", repeats=repeats)
+            self._opened[name] = self._open(settings(), self._folder / f"{name}.log", terms)
         return self._opened[name]
 
-    def _open(self, lm: LMConfig, log: Path, *, repeats: bool) -> LanguageModel:
-        """An LM of the run; one with the writer's model shares its endpoint. Raises ConfigError where dollars are limited and
-        the price is not known."""
+    def _open(self, lm: LMConfig, log: Path, terms: Terms) -> LanguageModel:
+        """An LM of the run; one at the writer's endpoint shares it. Raises ConfigError where dollars are limited and the price is
+        not known."""
         fetch_with_progress(lm.model, self._progress)
-        shared = self.writer if lm is not self.config.lm and lm.model == self.config.lm.model else None
-        terms = Terms(repeats, self._pending, self.budget)
+        shared = self.writer if lm is not self.config.lm and endpoint_of(lm) == endpoint_of(self.config.lm) else None
         opened = LanguageModel.open(lm, self.ledger, log=log, server_of=shared, connect=self._connect, terms=terms)
         if self.config.budget.usd and not opened.engine.price_known:
             opened.close()

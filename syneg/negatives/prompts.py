@@ -21,6 +21,7 @@ from syneg.core.config import Config
 from syneg.core.records import MinedNegative
 from syneg.data.tasks import task_for
 from syneg.llm.lms import ADAPTERS, adapter_for, capabilities_of, plain_request
+from syneg.llm.room import room_for
 from syneg.programs import AttributeSpace, load_program
 
 EXAMPLE: dict[str, Any] = {
@@ -77,7 +78,11 @@ def record(program: dspy.Module, config: Config, inputs: Mapping[str, Any]) -> l
 
     adapter = types.new_class(base.__name__, (base,), exec_body=lambda body: body.update(__call__=call))()
     lm = dspy.LM(
-        "openai/none", engine=engine, cache=False, temperature=config.lm.temperature, max_tokens=config.lm.max_tokens
+        "openai/none",
+        engine=engine,
+        cache=False,
+        temperature=config.lm.temperature,
+        max_tokens=room_for(config.lm, config.generate.passage_words),
     )
     with dspy.context(lm=lm, adapter=adapter):
         program(**inputs)

@@ -4,7 +4,7 @@
 
 Real prompts of a sample of the pairs are rendered and counted (by litellm's tokenizer for the model, or a common one). Least is one
 call of each step for each pair, with answers as long as those in the ledger, or else half as long as the positives; most is
-every attempt with answers as long as `lm.max_tokens` allows. Nothing is read from the ledger as done: a run that goes on asks less.
+every attempt with answers as long as there is room for. Nothing is read from the ledger as done: a run that goes on asks less.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_rows
 from syneg.data.tasks import task_for
 from syneg.llm.prices import dollars
+from syneg.llm.room import room_for
 from syneg.negatives.generation import ask_for
 from syneg.negatives.prompts import as_text, record
 from syneg.negatives.writing import space_of
@@ -114,8 +115,9 @@ class _Timed:
         """`tokens` a call reads and `answer` it writes at least; the ledger's mean where there is one."""
         lm = self._config.lm
         written = [float(row["output_tokens"]) for row in self._rows]  # type: ignore[arg-type]
-        low = min(float(np.mean(written)) if written else answer, lm.max_tokens)
-        reads, writes = (calls[0] * tokens, calls[1] * tokens), (calls[0] * low, calls[1] * lm.max_tokens)
+        most = room_for(lm, self._config.generate.passage_words)
+        low = min(float(np.mean(written)) if written else answer, most)
+        reads, writes = (calls[0] * tokens, calls[1] * tokens), (calls[0] * low, calls[1] * most)
         usd = [dollars(lm.model, int(r), int(w)) for r, w in zip(reads, writes, strict=True)]
         seconds = [float(row["seconds"]) for row in self._rows]  # type: ignore[arg-type]
         minutes = None

@@ -18,6 +18,8 @@ from syneg.core.records import fingerprint
 # Settings that decide how a result is made, never which: section → keys, or every key of the section.
 NO_RESULT: dict[str, tuple[str, ...] | None] = {
     "lm": FLOW,
+    "judge": FLOW,
+    "reflection": FLOW,
     "budget": None,
     "executor": None,
     "track": None,
@@ -28,12 +30,13 @@ NO_RESULT: dict[str, tuple[str, ...] | None] = {
 # the collection does.
 _AFTER_TRAINING = ("boundary", "evaluate")
 _AFTER_WRITING = ("mix", "train", *_AFTER_TRAINING)
-_LMS = ("lm", "generate", "gates", "judge", "compile", "probe")
+_COMPILING = ("compile", "reflection", "probe")
+_LMS = ("lm", "generate", "gates", "judge", *_COMPILING)
 NOT_HANDED: dict[str, tuple[str, ...]] = {
     "mine": ("collection", *_LMS, *_AFTER_WRITING),
-    "calibrate": ("mine", "generate", "gates", "compile", "probe", *_AFTER_WRITING),
+    "calibrate": ("mine", "generate", "gates", *_COMPILING, *_AFTER_WRITING),
     "compile": _AFTER_TRAINING,
-    "generate": ("compile", "probe", *_AFTER_WRITING),
+    "generate": (*_COMPILING, *_AFTER_WRITING),
     "evaluate": ("collection", *_LMS, "mine", "mix", "train", "boundary"),
     "boundary": ("collection", *_LMS, "mine", "mix", "train", "evaluate"),
 }

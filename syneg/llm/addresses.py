@@ -1,0 +1,130 @@
+"""Where the calls of an LM go: its settings with the address that litellm would take from the environment, written out.
+
+    OPENAI_BASE_URL=http://host:8000/v1
+    connected(LMConfig(model="openai/qwen3")).api_base → "http://host:8000/v1"
+    identity_of(LMConfig(model="openai/qwen3"))        → "openai/qwen3@http://host:8000/v1"
+
+The address is part of every key, so an answer of one server is never taken for another's. Secrets are not: `$NAME` in an
+address or in `extra` is replaced here, and nothing of it is written down.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from syneg.core.config import LMConfig
+from syneg.core.errors import ConfigError
+from syneg.core.records import fingerprint
+from syneg.core.secrets import MASK, REFERENCE, is_secret, masked_address
+
+_VARIABLES = {
+    "openai": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+    "anthropic": ("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"),
+    "ollama_chat": ("OLLAMA_API_BASE",),
+    "bedrock": ("AWS_BEDROCK_RUNTIME_ENDPOINT",),
+}
+_OPENAI_LIKE = {"openai", "hosted_vllm", "lm_studio", "llamafile", "openai_like", "custom_openai"}
+_HOSTED = ("api.openai.com", ".azure.com", ".microsoft.com")
+_LITELLM_ONLY = ("api_version", "extra_headers", "headers", "organization", "project")
+SET_ELSEWHERE = {
+    "model": "model", "api_base": "api_base", "base_url": "api_base", "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens", "temperature": "temperature", "timeout": "timeout_s", "messages": "adapter",
+    "response_format": "adapter", "n": "adapter", "stream": "adapter", "num_retries": "retries",
+}  # fmt: skip
+
+
+def provider_of(model: str) -> str:
+    """The provider as litellm calls it. Raises ConfigError for a model string without a known one."""
+    if model.startswith("local/"):
+        return "local"
+    import litellm
+
+    litellm.suppress_debug_info = True  # it prints to stdout
+    try:
+        return str(litellm.get_llm_provider(model)[1])
+    except litellm.exceptions.BadRequestError as error:
+        raise ConfigError(
+            f"litellm does not know the provider of {model!r}",
+            todo="write provider/model, as in openai/gpt-4o-mini, ollama_chat/qwen3 or local/qwen2.5-coder-1.5b",
+        ) from error
+
+
+def connected(config: LMConfig, section: str = "lm") -> LMConfig:
+    """The settings as calls need them: the address written out, `$NAME` replaced. They hold secrets; never write them down.
+
+    Raises ConfigError for an unknown provider, a variable that is not set, and a parameter that has a setting of its own.
+    """
+    twice = next((name for name in config.extra if name in SET_ELSEWHERE), None)
+    if twice is not None:
+        raise ConfigError(f"{section}.extra.{twice} is not taken", todo=f"set {section}.{SET_ELSEWHERE[twice]}")
+    litellms = next((name for name in _LITELLM_ONLY if name in config.extra and config.engine == "native"), None)
+    if litellms is not None:
+        raise ConfigError(
+            f"DSPy's native client does not take {section}.extra.{litellms}", todo=f"leave {section}.engine at litellm"
+        )
+    address = _resolved(config.api_base, f"{section}.api_base") or _from_environment(config.model)
+    extra = {name: _resolved(value, f"{section}.extra.{name}") for name, value in config.extra.items()}
+    return config.model_copy(update={"api_base": address or None, "extra": extra})
+
+
+def identity_of(connected_config: LMConfig, weights: str = "") -> str:
+    """Model, address (or the hash of `weights`), and a hash of the further parameters that decide an answer."""
+    place = weights or masked_address(connected_config.api_base or "default")
+    known = _without_secrets(connected_config.extra)
+    return f"{connected_config.model}@{place}" + (f"+{fingerprint(known)[:12]}" if known else "")
+
+
+def is_own_server(connected_config: LMConfig) -> bool:
+    """Whether calls go to a server of one's own that speaks OpenAI's protocol."""
+    if not connected_config.api_base or provider_of(connected_config.model) not in _OPENAI_LIKE:
+        return False
+    host = urlsplit(connected_config.api_base).hostname or ""
+    return not host.endswith(_HOSTED)
+
+
+def missing_keys(model: str) -> list[str]:
+    """The environment variables that litellm wants for a model and does not find."""
+    import litellm
+
+    return list(litellm.validate_environment(model).get("missing_keys") or [])
+
+
+def _from_environment(model: str) -> str:
+    provider = provider_of(model)
+    if provider == "local":
+        return ""
+    for name in _VARIABLES.get(provider, (f"{provider.upper()}_API_BASE",)):
+        if os.environ.get(name):
+            return os.environ[name]
+    import litellm
+
+    address = litellm.get_llm_provider(model)[3]
+    return str(address) if address and address in os.environ.values() else ""
+
+
+def _resolved(value: Any, where: str) -> Any:
+    """A setting with every $NAME in it replaced from the environment."""
+    if isinstance(value, Mapping):
+        return {key: _resolved(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_resolved(item, where) for item in value]
+    if not isinstance(value, str):
+        return value
+    if MASK in value:
+        raise ConfigError(
+            f"the secret in {where} is not kept on disk", todo=f"give {where} again, or write it as $NAME"
+        )
+    names = [braced or bare for braced, bare in REFERENCE.findall(value)]
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise ConfigError(f"{where} names ${missing[0]}, which is not set", todo=f"export {missing[0]}=…")
+    return REFERENCE.sub(lambda match: os.environ[match[1] or match[2]], value)
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(item) for key, item in value.items() if not is_secret(str(key))}
+    return value
