@@ -28,8 +28,8 @@ RIGHT = json.dumps({"colour": "green", "wheels": 4, "animals": ["horse", "mule"]
     ("model", "answer", "schema", "right"),
     [
         ("openai/gpt-4o-mini", RIGHT, "enforced", True),
-        ("openai/fake", RIGHT, "followed", True),
-        ("openai/fake", RIGHT.replace("4", "9"), "followed", False),
+        ("openai/fake", RIGHT, "taken", True),
+        ("openai/fake", RIGHT.replace("4", "9"), "taken", False),
         ("openai/fake", "It is green.", "broken", False),
     ],
 )

@@ -199,7 +199,9 @@ def test_several_negatives_for_each_pair_come_in_one_call_and_costs_add_up(
     rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
     first = [row for row in rows if row["attempt"] == 0]
     assert len(first) == 30
-    assert {request.get("max_tokens", request.get("max_completion_tokens")) for request in server.requests[:2]} >= {960}
+    assert {request.get("max_tokens", request.get("max_completion_tokens")) for request in server.requests[:2]} >= {
+        2280
+    }
     kinds = {
         row["query_id"]: {r["attributes"]["kind"] for r in first if r["query_id"] == row["query_id"]} for row in first
     }

@@ -17,10 +17,10 @@ import dspy
 from syneg.core.config import Config, LMConfig
 from syneg.core.errors import SynegError, one_line
 from syneg.core.secrets import masked_address
-from syneg.llm.addresses import connected, is_own_server
+from syneg.llm.addresses import connected
 from syneg.llm.calls import PROGRAM_ERRORS, purpose
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import LanguageModel, Terms, adapter_for
+from syneg.llm.lms import LanguageModel, Terms, adapter_for, enforces_schema
 from syneg.llm.prices import price_per_million
 from syneg.llm.roles import endpoint_of, judge_settings, reflection_settings
 
@@ -93,7 +93,7 @@ def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
         "role": role, "model": config.model, "endpoint": _place(config),
         "adapter": adapter_for(config), "price": price_per_million(config.model),
     }  # fmt: skip
-    takes_schema = "taken" if is_own_server(connected(config)) else "enforced"
+    takes_schema = "enforced" if enforces_schema(config.model) else "taken"
     try:
         with purpose("") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
             error, right = "", False

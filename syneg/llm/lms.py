@@ -329,14 +329,23 @@ def capabilities_of(connected_config: LMConfig) -> tuple[bool, frozenset[str]]:
     with the first call. Raises ConfigError for no known provider."""
     model = connected_config.model
     if model.startswith("local/"):
-        return True, frozenset({"response_format", "temperature", "max_tokens"})
+        return enforces_schema(model), frozenset({"response_format", "temperature", "max_tokens"})
     provider_of(model)
     import litellm
 
     params = frozenset(litellm.get_supported_openai_params(model=model) or ())
     if is_own_server(connected_config):
         return True, params | {"response_format", "temperature", "max_tokens"}
-    return bool(litellm.supports_response_schema(model=model)), params
+    return enforces_schema(model), params
+
+
+def enforces_schema(model: str) -> bool:
+    """Whether the model is known to keep to a JSON schema."""
+    if model.startswith("local/"):
+        return True
+    import litellm
+
+    return bool(litellm.supports_response_schema(model=model))
 
 
 def key_hint(model: str) -> str:
