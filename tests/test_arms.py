@@ -9,7 +9,7 @@ from syneg.core.presets import PAPER_DATASETS, PAPER_ENCODERS, SOURCES
 from syneg.core.settings import known_keys, load_config
 from syneg.data.tasks import task_for
 from syneg.programs import PROGRAMS
-from syneg.run.arms import ABLATIONS, arm, arms
+from syneg.run.arms import ABLATIONS, arm, arms, split_arms
 
 
 def test_an_arm_has_settings_of_its_own() -> None:
@@ -21,10 +21,34 @@ def test_an_arm_has_settings_of_its_own() -> None:
     assert config.mix.ratio == 0.5
     assert arm("bm25@seeds=3", config).config.train.seeds == (0, 1, 2)
     assert arm("bm25@seeds=[4, 7]", config).config.train.seeds == (4, 7)
-    assert found.file_name(3) == "hybrid@ratio=0.7@temperature=0.02@program=my.module-Mine@curriculum=true-3"
+    assert found.file_name(3).startswith("hybrid@ratio=0.7@temperature=0.02@program=my.module-Mine@curriculum=true~")
+    assert arm("hybrid@ratio=0.7", config).file_name(3) == "hybrid@ratio=0.7-3"
     assert found.wants_synthetic
     assert not arm("hybrid@ratio=0", config).wants_synthetic
     assert not arm("mined@ratio=0.7", config).wants_synthetic
+
+
+def test_no_two_arms_share_a_folder() -> None:
+    config = load_config()
+    names = ("mined@learning_rate=1e-3", "mined@learning_rate=1e+3", "hybrid@program=a:B", "hybrid@program=a-B")
+    assert len({arm(name, config).file_name(0) for name in names}) == 4
+
+
+def test_arms_are_split_at_commas_outside_brackets() -> None:
+    found = split_arms("mined,hybrid@alphas=[0.5, 1.0]@seeds=[4,7] , bm25,")
+    assert found == ("mined", "hybrid@alphas=[0.5, 1.0]@seeds=[4,7]", "bm25")
+    assert arm(found[1], load_config()).config.train.alphas == (0.5, 1.0)
+
+
+def test_a_seed_cannot_count_twice() -> None:
+    with pytest.raises(ConfigError, match="a seed stands twice"):
+        load_config(None, ["train.seeds=[0, 1, 0]"])
+
+
+def test_fast_gives_way_to_what_is_set(tmp_path: Path) -> None:
+    fast = load_config(None, ["train.evals=5"], {"train.dev_passages": 3000}, fast=True)
+    assert (fast.train.frozen_layers, fast.train.evals, fast.train.dev_passages) == ("half", 5, 3000)
+    assert load_config(None, [], {}, preset="thorough", fast=True).train.evals == 1  # it was asked for by name, too
 
 
 @pytest.mark.parametrize(

@@ -101,3 +101,8 @@ def test_nothing_near_a_positive_is_accepted_judge_or_not(cosines: list[float], 
     verdict = encoder_gates(Cosines(*cosines), GATES, judged=judged)
     assert not (verdict.accepted and max(cosines[2], cosines[3]) > GATES.positive_cosine)
     assert all(np.isfinite(figure) for figure in verdict.figures.values())
+
+
+def test_the_margin_holds_beside_a_positive_below_zero() -> None:
+    assert encoder_gates(Cosines(-0.1, -0.2, 0.3), GatesConfig(floor=0)).reason == "over the margin of the positive"
+    assert encoder_gates(Cosines(-0.22, -0.2, 0.3), GatesConfig(floor=0)).accepted

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,20 @@ def test_the_cache_knows_prompt_length_and_weights(encoder: Encoder, encoder_pat
     assert Encoder.load(EncoderConfig(model=encoder_path, precision="bf16"))._store("passage").missing(
         ["close a socket"]
     ) == [0]
+
+
+def test_a_positive_below_zero_lets_nothing_over_it(collection: Collection, encoder: Encoder) -> None:
+    query_id = collection.splits["train"][1]
+    ids = list(collection.passages)
+    scores = encoder.encode(list(collection.passages.values()), "passage") @ encoder.encode([collection.queries[query_id]], "query")[0]  # fmt: skip
+    order = np.argsort(scores)
+    # a positive under zero with a passage right over it, closer than 5 %
+    place = next(
+        i for i in range(len(order) - 1) if scores[order[i]] < scores[order[i + 1]] < 0.95 * scores[order[i]] < 0
+    )
+    low = ids[order[place]]
+    collection.qrels[query_id] = {low: 1}
+    pair = replace(collection.pairs("train")[1], doc_id=low, positive=collection.passages[low])
+    found = mine(collection, [pair], encoder, MineConfig(last_rank=97, per_query=97)).negatives[query_id]
+    assert all(n.score < scores[order[place]] * 1.05 + 1e-6 for n in found)
+    assert ids[order[place + 1]] not in {n.doc_id for n in found}

@@ -20,9 +20,9 @@ from syneg.optimizers.probe import Probe, _likelihoods
 from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
 from syneg.training.__main__ import main
-from syneg.training.frozen import FrozenLayers
+from syneg.training.frozen import FrozenLayers, frozen_count
 from syneg.training.loss import embed_by_length
-from syneg.training.trainer import Job, shares_by_third, train, write_job
+from syneg.training.trainer import Job, check_trainable, shares_by_third, train, write_job
 from syneg.training.weights import learning_rate, set_dropout
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -78,8 +78,39 @@ def test_frozen_layers_give_the_same_embeddings_kept_or_not(bert: str) -> None:
 def test_too_many_frozen_layers_are_refused(bert: str, encoder_path: str) -> None:
     with pytest.raises(ConfigError, match="has 3 layers"):
         FrozenLayers(Encoder.load(EncoderConfig(model=bert)).model, 3)
+    words = Encoder.load(EncoderConfig(model=encoder_path)).model
     with pytest.raises(ConfigError, match="no layers that can be frozen"):
-        FrozenLayers(Encoder.load(EncoderConfig(model=encoder_path)).model, 1)
+        check_trainable(words, TrainConfig(frozen_layers=1))
+    with pytest.raises(ConfigError, match="word vectors need none; set train.cached_chunk=0"):
+        check_trainable(words, TrainConfig(cached_chunk=4))
+    assert frozen_count(words, "half") == 0  # --fast trains all of it
+    assert [frozen_count(Encoder.load(EncoderConfig(model=bert)).model, n) for n in (0, 2, -1, "half")] == [0, 2, 2, 1]
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "modernbert", "qwen2"])
+def test_encoders_of_other_makes_have_layers_that_can_be_frozen(kind: str, bert: str, tmp_path: Path) -> None:
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    sizes = {"distilbert": {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 64}}
+    common = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32,
+              "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0}  # fmt: skip
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=65, **sizes.get(kind, common))).save_pretrained(
+        tmp_path
+    )
+    tokenizer = AutoTokenizer.from_pretrained(bert)
+    tokenizer.padding_side = "left" if kind == "qwen2" else "right"
+    tokenizer.save_pretrained(tmp_path)
+    model = SentenceTransformer(modules=[Transformer(str(tmp_path)), Pooling(16)], device="cpu").eval()
+    features = dict(tokenizer(["w1 w2 w3", "w4", "w5 w6 w7 w8"], padding=True, return_tensors="pt"))
+    features.pop("token_type_ids")
+    plain = model(dict(features))["sentence_embedding"]
+    frozen = FrozenLayers(model, "half")
+    for _ in range(2):
+        assert torch.allclose(plain, frozen.embed(model, dict(features)), atol=3e-2)
+    assert len(frozen.states._kept) == 3
+    assert {len(state) for state in frozen.states._kept.values()} == {3, 5, 6}  # tokens of the texts, no padding
 
 
 def test_training_with_frozen_layers_changes_the_others_only(bert: str, tmp_path: Path) -> None:

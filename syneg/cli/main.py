@@ -218,22 +218,22 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
 def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
     """The run folder and its settings: the folder's own, with the flags over them. Raises ConfigError where the folder
     belongs to another collection."""
-    from syneg.core.presets import FAST
     from syneg.core.settings import load_config
 
     settings = {key: flags.get(parameter) for parameter, key in KEYS.items()}
     if flags.get("arms"):
-        settings["train.arms"] = tuple(part.strip() for part in flags["arms"].split(","))
+        from syneg.run.arms import split_arms
+
+        settings["train.arms"] = split_arms(flags["arms"])
     if flags.get("seeds"):
         settings["train.seeds"] = tuple(range(flags["seeds"]))
-    if flags["fast"]:
-        settings |= FAST
     given = (flags["config_path"], flags["overrides"], settings, flags["preset"] or _demo(flags))
-    folder = flags["folder"] or default_folder(load_config(*given).collection.dataset)
+    fast = flags["fast"]
+    folder = flags["folder"] or default_folder(load_config(*given, fast=fast).collection.dataset)
     own = folder / "config.toml"
     if not own.is_file() or flags["config_path"]:
-        return folder, load_config(*given)
-    config, before = load_config(*given, base=own), load_config(own)
+        return folder, load_config(*given, fast=fast)
+    config, before = load_config(*given, base=own, fast=fast), load_config(own)
     if Path(config.collection.dataset) != Path(before.collection.dataset):
         raise ConfigError(
             f"the run folder {str(folder)!r} belongs to {before.collection.dataset!r}, not to {config.collection.dataset!r}",

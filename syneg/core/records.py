@@ -79,6 +79,15 @@ def margin_limit(positive: Number, margin: float) -> Number:
     return positive - (1 - margin) * abs(positive)
 
 
+def margin_share(score: float, positive: float) -> float:
+    """The smallest margin that `score` keeps beside the positive's: 0.9 for .45 beside .5.
+
+    >>> round(margin_share(0.45, 0.5), 3), round(margin_share(-0.22, -0.2), 3), round(margin_share(-0.1, -0.2), 3)
+    (0.9, 0.9, 1.5)
+    """
+    return 1 + (score - positive) / max(abs(positive), 1e-6)
+
+
 def _grams(text: str) -> set[tuple[str, ...]]:
     words = text.split()
     return {tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)}

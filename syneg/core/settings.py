@@ -41,9 +41,11 @@ def load_config(
     flags: Mapping[str, Any] | None = None,
     preset: str | None = None,
     base: Path | None = None,
+    *,
+    fast: bool = False,
 ) -> Config:
-    """Read settings in this order, later ones over earlier ones: `base` (the config.toml of a run folder), `preset`, `path`
-    (TOML), `overrides` ("section.key=value") and `flags` (dotted key → value or None).
+    """Read settings in this order, later ones over earlier ones: `base` (the config.toml of a run folder), `preset`, what
+    `fast` sets, `path` (TOML), `overrides` ("section.key=value") and `flags` (dotted key → value or None).
 
     Raises ConfigError with every problem at once.
     """
@@ -56,14 +58,14 @@ def load_config(
     for key, value in (flags or {}).items():
         if value is not None:
             _put(tree, key, value)
-    if preset is not None:
-        from .presets import preset as settings_of
+    from .presets import FAST
+    from .presets import preset as settings_of
 
-        dataset = tree.get("collection", {}).get("dataset", CollectionConfig().dataset)
-        below: dict[str, Any] = {}
-        for key, value in settings_of(preset, dataset).items():
-            _put(below, key, value)
-        tree = _over(below, tree)
+    dataset = tree.get("collection", {}).get("dataset", CollectionConfig().dataset)
+    below: dict[str, Any] = {}
+    for key, value in [*(settings_of(preset, dataset) if preset else {}).items(), *(FAST if fast else {}).items()]:
+        _put(below, key, value)
+    tree = _over(below, tree)
     if base is not None:
         tree = _over(read_tree(base), tree)
     return build_config(tree, where=str(path) if path else "--set")

@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .section import Above, Count, Fraction, NonNegative, Positive, Section
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands twice: the same training would count as two")
+    return seeds
 
 
 class MixConfig(Section):
@@ -28,11 +34,11 @@ class MixConfig(Section):
 class TrainConfig(Section):
     """Fine-tuning the encoder, the same way for every arm."""
 
-    pairs: Count = 400
-    "Train pairs used by every arm; 0 = all."
+    pairs: Count = 0
+    "Train queries used by every arm, each with all its positives; 0 = all."
     arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("mined", "hybrid")
     "Arms to compare: in-batch, bm25, mined, synthetic, dataset-mix or hybrid, each also with settings of its own."
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
     "Seeds that each arm is trained with."
     positives: Literal["draw", "rows", "first"] = "draw"
     "A query with several positives: one drawn each epoch (draw), a row for each (rows), or the highest graded (first)."

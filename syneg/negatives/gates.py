@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from syneg.core.config import GatesConfig
-from syneg.core.records import GateVerdict, HardNegative, copied_share, normalise
+from syneg.core.records import GateVerdict, HardNegative, copied_share, margin_share, normalise
 from syneg.data.corpus_profile import CorpusProfile
 
 UNPARSEABLE, ANSWERS = "unparseable answer", "the judge says it answers"
@@ -137,7 +137,7 @@ def _encoder_checks(cosines: Cosines, config: GatesConfig, judged: bool) -> Iter
         bool(limit) and cosines.sibling > limit,
         "means the same as a sibling",
     )
-    share = cosines.query / max(cosines.positive_query, 1e-6)
+    share = margin_share(cosines.query, cosines.positive_query)
     yield "query_cosine", cosines.query, 0, False, ""
     yield "positive_query_cosine", cosines.positive_query, 0, False, ""
     yield "floor", share, config.floor, bool(config.floor) and share < config.floor, "too far from the query"

@@ -18,7 +18,7 @@ import numpy as np
 
 from syneg.core.config import MineConfig
 from syneg.core.progress import Tick
-from syneg.core.records import MinedNegative, Pair, normalise
+from syneg.core.records import MinedNegative, Pair, margin_limit, normalise
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import DenseIndex, Hits, LexicalIndex
@@ -55,7 +55,7 @@ def mine(
         near = list(dict.fromkeys([pair.doc_id, *(doc_id for hits in lists.values() for doc_id, _ in hits[i])]))
         scores = encoder.encode([collection.passages[doc_id] for doc_id in near], "passage") @ queries[i]
         cosine = dict(zip(near, scores.tolist(), strict=True))
-        limit = config.margin * cosine[pair.doc_id]
+        limit = margin_limit(cosine[pair.doc_id], config.margin)
         judged = _Judged(collection, pair.query_id)
         ranked = {
             source: [

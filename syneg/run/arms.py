@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from syneg.core.config import Config, MixConfig, TrainConfig
 from syneg.core.errors import ConfigError, collected, nearest
+from syneg.core.records import fingerprint
 from syneg.core.settings import build_config, read_value
 from syneg.training.sampling import ARMS, Filling
 
@@ -38,8 +39,9 @@ class Arm:
         return self.filling.synthetic and self.config.mix.ratio > 0
 
     def file_name(self, seed: int) -> str:
-        """A name for files: that of the arm in safe letters, and the seed."""
-        return f"{re.sub(r'[^A-Za-z0-9@=._-]', '-', self.name)}-{seed}"
+        """A name for files: that of the arm in safe letters, and the seed. No two arms share one."""
+        safe = re.sub(r"[^A-Za-z0-9@=._-]", "-", self.name)
+        return f"{safe if safe == self.name else f'{safe}~{fingerprint(self.name)[:6]}'}-{seed}"
 
 
 def arm(text: str, config: Config) -> Arm:
@@ -56,6 +58,15 @@ def arm(text: str, config: Config) -> Arm:
             raise ConfigError(f"arm {text!r}: unknown setting {key!r}", todo=nearest(key, known))
         tree[known[key]][key] = range(int(value)) if key == "seeds" and value.isdigit() else read_value(value)
     return Arm(text, kind, build_config(tree, where=f"arm {text!r}"))
+
+
+def split_arms(text: str) -> tuple[str, ...]:
+    """Arms as they stand in `--arms`; commas inside brackets belong to a setting.
+
+    >>> split_arms("mined, hybrid@alphas=[0.5,1.0]@seeds=3")
+    ('mined', 'hybrid@alphas=[0.5,1.0]@seeds=3')
+    """
+    return tuple(part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip())
 
 
 def arms(config: Config) -> list[Arm]:

@@ -74,6 +74,8 @@ class Experiment:
     @cached_property
     def generation(self) -> dict[str, Any] | None:
         """Counts of the set by the run's program; None when no arm uses synthetic negatives. All sets are made."""
+        for arm in self.planned:
+            self._trials.check(arm.config.train)
         written = [self._written(arm) for arm in self.planned if arm.wants_synthetic]
         if not written:
             return None

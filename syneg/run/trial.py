@@ -38,7 +38,8 @@ class Trials:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._states: dict[int | str, States] = {}
+        self._states: dict[int, States] = {}
+        self._told = False
 
     @cached_property
     def _dev(self) -> DevSet:
@@ -89,6 +90,17 @@ class Trials:
             FrozenLayers(encoder.model, config.train.frozen_layers, states).attach(encoder.model)
         return encoder
 
+    def check(self, config: TrainConfig) -> None:
+        """Raises ConfigError for settings that a training would fail over, before anything is paid for."""
+        from syneg.training.frozen import frozen_count
+        from syneg.training.trainer import check_trainable
+
+        model = self._workspace.encoder.model
+        check_trainable(model, config)
+        if config.frozen_layers and not frozen_count(model, config.frozen_layers) and not self._told:
+            self._workspace.progress.say("  this encoder has no layers that can be frozen: all of it is trained")
+            self._told = True
+
     def evaluate(
         self, encoder: Encoder, splits: Sequence[str] = EVALUATED, progress: Tick | None = None
     ) -> dict[str, SplitResult]:
@@ -99,9 +111,10 @@ class Trials:
 
     def _states_of(self, train: TrainConfig) -> States | None:
         """The kept output of the layers that are not trained; trainings of the same ones share it."""
-        from syneg.training.frozen import States
+        from syneg.training.frozen import States, frozen_count
 
-        return self._states.setdefault(train.frozen_layers, States()) if train.frozen_layers else None
+        count = frozen_count(self._workspace.encoder.model, train.frozen_layers)
+        return self._states.setdefault(count, States()) if count else None
 
 
 def weighed(negatives: Mapping[str, Sequence[tuple[HardNegative, float]]], mix: MixConfig) -> dict[str, list[Weighed]]:

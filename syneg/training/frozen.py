@@ -5,7 +5,8 @@
 
 The output of the frozen part depends on the text alone, so it is kept (bfloat16, up to `limit` bytes) and used in later
 epochs, and, when `states` is shared, by later arms and seeds that start from the same encoder. Frozen layers run without
-dropout. For encoders that transformers builds with `embeddings` and `encoder.layer` (BERT, RoBERTa, MPNet and the like).
+dropout. For encoders that transformers builds of embeddings and a list of layers: BERT, RoBERTa, MPNet, DistilBERT,
+ModernBERT, Qwen and the like.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from syneg.core.errors import ConfigError
 
 _LIMIT = 4 << 30
+_LAYERS = ("encoder.layer", "encoder.layers", "transformer.layer", "layers")
+_EMBEDDINGS = ("embeddings", "embed_tokens")
 
 
 class States:
@@ -31,8 +34,8 @@ class States:
 
     def find(self, keys: list[bytes]) -> list[Tensor] | None:
         """The states (length, dim) of all keys, or None where one is missing."""
-        found = [self._kept.get(key) for key in keys]
-        return None if any(state is None for state in found) else [s for s in found if s is not None]
+        states = [self._kept.get(key) for key in keys]
+        return None if any(state is None for state in states) else [s for s in states if s is not None]
 
     def add(self, key: bytes, state: Tensor) -> None:
         """Keep a copy of `state` (length, dim), while there is room."""
@@ -42,20 +45,45 @@ class States:
             self._free -= size
 
 
-class FrozenLayers:
-    """Freezes the lower `count` layers of `model` (a SentenceTransformer), or all but -count. Raises ConfigError for a model that is built otherwise."""
+def frozen_count(model: Any, wanted: int | str) -> int:
+    """How many lower layers of `model` (a SentenceTransformer) are not trained.
 
-    def __init__(self, model: Any, count: int | str, states: States | None = None) -> None:
-        inner = getattr(model[0], "auto_model", None)
-        layers = getattr(getattr(inner, "encoder", None), "layer", None)
-        if inner is None or layers is None or not hasattr(inner, "embeddings"):
+    `wanted`: a number; a negative one leaves so many upper layers to train; `half`, which is 0 for a model without
+    layers. Raises ConfigError for a number that the model cannot have.
+    """
+    layers = _parts(model)[1]
+    if isinstance(wanted, str):
+        return len(layers) // 2
+    count = wanted if wanted >= 0 else len(layers) + wanted
+    if wanted and not layers:
+        raise ConfigError("this encoder has no layers that can be frozen", todo="set train.frozen_layers=0")
+    if wanted and not 0 < count < len(layers):
+        raise ConfigError(
+            f"train.frozen_layers = {wanted}, and the encoder has {len(layers)} layers", todo="leave one to train"
+        )
+    return count
+
+
+def _parts(model: Any) -> tuple[nn.Module | None, list[nn.Module]]:
+    """The embeddings and the layers of a model; (None, []) for one that is built otherwise."""
+    inner = getattr(model[0], "auto_model", None)
+    if inner is None:
+        return None, []
+    modules = dict(inner.named_modules())
+    embeddings = next((modules[name] for name in _EMBEDDINGS if name in modules), None)
+    layers = next((modules[name] for name in _LAYERS if isinstance(modules.get(name), nn.ModuleList)), None)
+    return (None, []) if embeddings is None or layers is None else (embeddings, list(layers))
+
+
+class FrozenLayers:
+    """Freezes the embeddings and the lower layers of `model` (`frozen_count` says how many; not 0)."""
+
+    def __init__(self, model: Any, wanted: int | str, states: States | None = None) -> None:
+        count = frozen_count(model, wanted)
+        embeddings, layers = _parts(model)
+        if embeddings is None or not count:
             raise ConfigError("this encoder has no layers that can be frozen", todo="set train.frozen_layers=0")
-        count = len(layers) // 2 if isinstance(count, str) else count if count >= 0 else len(layers) + count
-        if not 0 < count < len(layers):
-            raise ConfigError(
-                f"train.frozen_layers = {count}, and the encoder has {len(layers)} layers", todo="leave one to train"
-            )
-        self._embeddings, self._lower = inner.embeddings, list(layers[:count])
+        self._embeddings, self._lower = embeddings, layers[:count]
         self.states = states if states is not None else States()
         for module in (self._embeddings, *self._lower):
             module.requires_grad_(requires_grad=False)
@@ -64,14 +92,16 @@ class FrozenLayers:
                     dropout.p = 0.0
 
     def embed(self, model: nn.Module, features: dict[str, Tensor]) -> Tensor:
-        """Sentence embeddings (batch, dim) of tokenised texts, padded on the right."""
-        lengths = features["attention_mask"].sum(1).tolist()
-        ids = features["input_ids"].cpu().numpy()
-        keys = [row[:length].tobytes() for row, length in zip(ids, lengths, strict=True)]
+        """Sentence embeddings (batch, dim) of tokenised texts, padded on either side."""
+        mask = features["attention_mask"].bool().cpu()
+        ids = features["input_ids"].cpu()
+        keys = [row[real].numpy().tobytes() for row, real in zip(ids, mask, strict=True)]
         kept = self.states.find(keys)
         if kept is not None:
-            device = features["input_ids"].device
-            padded = nn.utils.rnn.pad_sequence([state.to(device) for state in kept], batch_first=True)
+            # one copy to the device, then each text's states to the places of its tokens
+            flat = torch.cat(kept).to(features["input_ids"].device)
+            padded = flat.new_zeros(*mask.shape, flat.shape[1])
+            padded[mask.to(padded.device)] = flat
             with self._given(padded):
                 return model(features)["sentence_embedding"]
         seen: list[Tensor] = []
@@ -88,8 +118,9 @@ class FrozenLayers:
             embedded = model(features)["sentence_embedding"]
         finally:
             hook.remove()
-        for key, state, length in zip(keys, seen[0], lengths, strict=True):
-            self.states.add(key, state[:length])
+        computed = seen[0].detach().cpu()
+        for key, state, real in zip(keys, computed, mask, strict=True):
+            self.states.add(key, state[real])
         return embedded
 
     def attach(self, model: Any) -> None:

@@ -20,7 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallbac
 from transformers.trainer_utils import get_last_checkpoint
 
 from syneg.core.config import EncoderConfig, TrainConfig
-from syneg.core.errors import BackendError
+from syneg.core.errors import BackendError, ConfigError
 from syneg.core.progress import Tick
 from syneg.core.records import Instance, fingerprint
 from syneg.core.storage import read_json, write_json
@@ -42,12 +42,21 @@ from syneg.retrieval.dev_set import DEV_METRIC, DevScore, DevSet
 from syneg.retrieval.encoder import Encoder
 
 from .batches import Plan, PlannedBatches
-from .frozen import FrozenLayers, States
+from .frozen import FrozenLayers, States, frozen_count
 from .loss import BaseView, HybridInfoNCE
 from .sampling import PADDING, SYNTHETIC
 from .weights import interpolate, learning_rate, set_dropout, swift_attention
 
 _NO_RESULT = {"arms", "seeds", "pairs", "dev_passages"}  # what they decide stands in the rows, the seed and the dev set
+
+
+def check_trainable(model: Any, config: TrainConfig) -> None:
+    """Raises ConfigError for settings that a training of `model` (a SentenceTransformer) would fail over."""
+    frozen_count(model, config.frozen_layers)
+    if config.cached_chunk and not hasattr(model[0], "auto_model"):
+        raise ConfigError(
+            "a gradient cache takes an encoder with layers; word vectors need none", todo="set train.cached_chunk=0"
+        )
 
 
 @dataclass(frozen=True)
@@ -135,14 +144,16 @@ def train_here(
 ) -> dict[str, Any]:
     """One process of a training; returns what is in training.json, or {} in all processes but the first."""
     start = time.monotonic()
-    config, rows = job.config, job.rows
+    rows = job.rows
     model = Encoder.load(job.encoder).model  # a fresh copy: the base stays as it is
+    count = frozen_count(model, job.config.frozen_layers)
+    config = job.config.model_copy(update={"frozen_layers": count})
     set_dropout(model, config.dropout)
     swift_attention(model)
-    frozen = FrozenLayers(model, config.frozen_layers, states) if config.frozen_layers else None
+    frozen = FrozenLayers(model, count, states) if count else None
     embed = frozen.embed if frozen else None
     loss = HybridInfoNCE(model, rows, job.relevant, config, _base_view(job, encoder), embed)
-    arguments = _arguments(job, folder, encoder)
+    arguments = _arguments(replace(job, config=config), folder, encoder)
     plan = Plan(config.batch_size, job.seed, _hardness(job, encoder), arguments.world_size)
     sampler = PlannedBatches(job.epochs, job.relevant, plan)
     _set_steps(arguments, config, sampler.steps)
