@@ -285,7 +285,8 @@ def test_help_is_quick(command: str, tmp_path: Path) -> None:
         assert max(map(len, done.stdout.splitlines())) <= 80
     bare = time.monotonic()
     subprocess.run([sys.executable, "-c", "import click, pydantic"], check=True)
-    assert min(times) < max(0.3, 3 * (time.monotonic() - bare))  # a busy machine slows both
+    limit = 0.3 if command in ("", "fetch") else 0.5  # the flags of a stage are read from the settings, by pydantic
+    assert min(times) < max(limit, 3 * (time.monotonic() - bare))  # a busy machine slows both
 
 
 def test_errors_are_one_line_with_a_code(tmp_path: Path) -> None:

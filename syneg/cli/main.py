@@ -24,21 +24,34 @@ from syneg.core.errors import ConfigError, SynegError
 from syneg.run.folder import default_folder
 from syneg.run.pipeline import STAGES, Stage
 
-from .options import KEYS, Option, stage_command
-
 if TYPE_CHECKING:
     from syneg.core.config import Config
 
 
-class PathOrder(click.Group):
-    """Lists the stages in the order of the path, then the other commands."""
+_ABLATE = "Compare the arms of an ablation: ratio, temperature, program, loss or mix."
+
+
+class Commands(click.Group):
+    """Lists the stages in the order of the path, then the other commands; builds a stage's command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         path = ["run", *(stage.command for stage in STAGES.values() if stage.command != "run")]
-        return [*path, *sorted(set(self.commands) - set(path))]
+        return [*path, "ablate", *sorted(self.commands)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "ablate":
+            return _ablation()
+        stage = next((stage for stage in STAGES.values() if stage.command == cmd_name), None)
+        return super().get_command(ctx, cmd_name) if stage is None else _command(stage)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        texts = {stage.command: stage.help for stage in STAGES.values()} | {"ablate": _ABLATE}
+        texts |= {name: command.get_short_help_str(200) for name, command in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, texts[name]) for name in self.list_commands(ctx)])
 
 
-@click.group(cls=PathOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="syneg-dspy", prog_name="syneg-dspy")
 def cli() -> None:
     """Hard negatives for dense retrieval: written by an LLM, mixed with mined ones, trained and judged.
@@ -47,17 +60,26 @@ def cli() -> None:
     """
 
 
-def _add_stages() -> None:
-    """One command for each row of the table of stages, in the order of the path."""
-    for stage in STAGES.values():
-        command = stage_command(stage.command, stage.help, stage.sections, partial(_run_stage, stage))
-        if stage.name == "generate":
-            kind = (click.Choice(["export", "import"]), click.Path(path_type=Path))
-            command.params.append(
-                Option(["--batch"], type=kind, multiple=True, metavar="export|import FILE", group="LM",
-                       help="Write the requests as an OpenAI batch file instead of calling, or continue from its results.")
-            )  # fmt: skip
-        cli.add_command(command)
+def _command(stage: Stage) -> click.Command:
+    """The command of a row of the table of stages."""
+    from .options import Option, stage_command
+
+    command = stage_command(stage.command, stage.help, stage.sections, partial(_run_stage, stage))
+    if stage.name == "generate":
+        kind = (click.Choice(["export", "import"]), click.Path(path_type=Path))
+        command.params.append(
+            Option(["--batch"], type=kind, multiple=True, metavar="export|import FILE", group="LM",
+                   help="Write the requests as an OpenAI batch file instead of calling, or continue from its results.")
+        )  # fmt: skip
+    return command
+
+
+def _ablation() -> click.Command:
+    from .options import stage_command
+
+    command = stage_command("ablate", _ABLATE, STAGES["verdict"].sections, _ablate)
+    command.params.insert(0, click.Argument(["name"]))
+    return command
 
 
 def _ablate(name: str, **flags: Any) -> None:
@@ -128,6 +150,7 @@ def backends(config_path: Path | None, overrides: tuple[str, ...], **flags: Any)
     from syneg.core.settings import load_config
 
     from .backends import lms_of, probe
+    from .options import KEYS
 
     config = load_config(config_path, overrides, {KEYS[key]: value for key, value in flags.items()})
     well = True
@@ -155,6 +178,8 @@ def prompts(program: str, adapter: str | None, **flags: Any) -> None:
     """
     from syneg.core.settings import load_config
     from syneg.negatives.prompts import EXAMPLE, sent
+
+    from .options import KEYS
 
     config = load_config(None, (), {**{KEYS[key]: value for key, value in flags.items()}, "lm.adapter": adapter})
     example = EXAMPLE
@@ -220,6 +245,8 @@ def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
     belongs to another collection."""
     from syneg.core.settings import load_config
 
+    from .options import KEYS
+
     settings = {key: flags.get(parameter) for parameter, key in KEYS.items()}
     if flags.get("arms"):
         from syneg.run.arms import split_arms
@@ -248,17 +275,6 @@ def _demo(flags: dict[str, Any]) -> str | None:
     in_settings = any("collection.dataset" in override for override in flags["overrides"])
     named = flags["dataset"] or flags["config_path"] or in_folder or in_settings
     return None if named else "demo"
-
-
-_add_stages()
-_ablation = stage_command(
-    "ablate",
-    "Compare the arms of an ablation: ratio, temperature, program, loss or mix.",
-    STAGES["verdict"].sections,
-    _ablate,
-)
-_ablation.params.insert(0, click.Argument(["name"]))
-cli.add_command(_ablation)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from syneg.core.assets import ASSETS
 from syneg.core.config import Config
-from syneg.core.errors import ConfigError, SynegError, collected
+from syneg.core.errors import ConfigError, DataError, SynegError, collected
 from syneg.core.fetch import fetched
 from syneg.core.storage import cache_home
 
@@ -25,16 +25,21 @@ _SPARE_GB = 1.0  # for embeddings, models and the ledger of a small run
 
 
 def check(config: Config, *, writes: bool) -> None:
-    """Raise one ConfigError with every problem of the settings. `writes`: the stage needs an LM that writes."""
+    """Raise one error with every problem: DataError where only files are missing, else ConfigError.
+
+    `writes` says that the stage needs an LM that writes.
+    """
     planned = arms(config)
-    problems = [*_files(config), *_extras(config, writes=writes), *_disk(config, writes=writes)]
+    missing = list(_files(config))
+    problems = [*missing, *_extras(config, writes=writes), *_disk(config, writes=writes)]
     if writes:
         names = {arm.config.generate.program for arm in planned} | {config.generate.program, config.boundary.program}
         problems += _programs(names) if not config.generate.given else []
     if config.generate.given and config.compile.optimizer != "none":
         problems.append("there is nothing to compile: the negatives are given; leave out --given or --optimizer")
     if problems:
-        raise ConfigError(
+        kind = DataError if problems == missing else ConfigError
+        raise kind(
             problems[0] if len(problems) == 1 else collected(f"{len(problems)} problem(s) before the run", problems)
         )
 

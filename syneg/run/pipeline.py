@@ -18,21 +18,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syneg.core.config import Config
 from syneg.core.errors import ConfigError, DeferredError
 from syneg.core.progress import Progress
-from syneg.core.settings import to_toml
 from syneg.core.storage import read_json, write_json, write_text
 
 from . import show
-from .arms import arms
-from .checks import check
 from .folder import RunFolder, RunLock, version
 
 # Modules that load dspy or torch are imported where they are used: `--help` reads this table, too.
 if TYPE_CHECKING:
     import dspy
 
+    from syneg.core.config import Config
     from syneg.data.collection import Collection
 
     from .experiment import Experiment
@@ -80,6 +77,8 @@ class Run:
 
         Raises the errors of `syneg.core.errors`, each in one line that says what to do.
         """
+        from .arms import arms
+
         row = STAGES[stage]
         return self._held(row.make, writes=row.asks or any(arm.wants_synthetic for arm in arms(self.config)))
 
@@ -96,6 +95,10 @@ class Run:
 
     def _held(self, work: Callable[[Run], Result], *, writes: bool) -> Result:
         """Check the settings, hold the folder's lock while `work` runs, and end the LMs after it."""
+        from syneg.core.settings import to_toml
+
+        from .checks import check
+
         config = self.config
         check(config, writes=writes)
         with RunLock(self.folder), self.workspace.progress.kept(self.folder.events):
