@@ -118,6 +118,9 @@ def test_all_arms_train_and_interpolation_is_chosen_on_dev(
     shares = {arm: found["arms"][arm]["training"][0]["synthetic_share"] for arm in arms}
     assert shares["in-batch"] == shares["bm25"] == shares["mined"] == 0
     assert shares["synthetic"] == 1
+    both, alone = (list(read_rows(tmp_path / "run" / f"{name}.jsonl")) for name in ("mined", "mined-bm25"))
+    assert {row["source"] for row in alone} == {"bm25"}
+    assert len(alone) > 1.5 * sum(row["source"] == "bm25" for row in both)  # passages that the encoder finds, too
     base = found["arms"]["base"]["dev"]["ndcg@10"]
     for arm in arms:
         scores = dict(found["arms"][arm]["training"][0]["alphas"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 from syneg.core.config import Config, MixConfig, TrainConfig
 from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
-from syneg.core.records import HardNegative
+from syneg.core.records import HardNegative, MinedNegative, fingerprint
+from syneg.core.storage import read_rows, write_rows
+from syneg.negatives.mining import mine
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import EVALUATED, SplitResult, evaluate_model
-from syneg.training.sampling import Supply, Weighed, confidence, epochs_of
+from syneg.training.sampling import ARMS, Supply, Weighed, confidence, epochs_of
 
 from .workspace import Workspace
 
@@ -39,6 +42,7 @@ class Trials:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._states: dict[int, States] = {}
+        self._of_sources: dict[tuple[str, ...], Mapping[str, Sequence[MinedNegative]]] = {}
         self._told = False
 
     @cached_property
@@ -55,10 +59,41 @@ class Trials:
         from syneg.training.trainer import Job
 
         workspace = self._workspace
-        supply = Supply(workspace.pairs, workspace.mined, written, use=config.train.positives)
+        supply = Supply(workspace.pairs, self._mined(ARMS[kind].sources), written, use=config.train.positives)
         epochs = epochs_of(supply, config.mix, arm=kind, seed=seed, count=math.ceil(config.train.epochs))
         relevant = workspace.relevant_texts(workspace.pairs)
         return Job(workspace.config.encoder, epochs, relevant, self._dev, config.train, seed)
+
+    def _mined(self, sources: tuple[str, ...]) -> Mapping[str, Sequence[MinedNegative]]:
+        """The negatives of an arm that takes some sources only, mined from these alone: as many as the others have.
+
+        In the shared list a passage that two sources find counts for the first, and each source fills half of it.
+        """
+        workspace = self._workspace
+        if not sources or sources == workspace.config.mine.sources:
+            return workspace.mined
+        if sources not in self._of_sources:
+            name = f"mined-{'-'.join(sources)}"
+            config = workspace.config.mine.model_copy(update={"sources": sources})
+            path = workspace.folder / f"{name}.jsonl"
+            key = fingerprint(
+                workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
+                config.model_dump(), [pair.query_id for pair in workspace.pairs],
+            )  # fmt: skip
+
+            def work() -> None:
+                with workspace.progress.stage("mine", "passages") as line:
+                    mining = mine(workspace.collection, workspace.pairs, workspace.encoder, config, line)
+                    rows = [{"query_id": q, **asdict(n)} for q, found in mining.negatives.items() for n in found]
+                    write_rows(path, rows)
+                    line.note = f"{len(rows)} negatives of {', '.join(sources)} alone"
+
+            workspace.manifest.make(name, key, path, work)
+            mined: dict[str, list[MinedNegative]] = {}
+            for row in read_rows(path):
+                mined.setdefault(row.pop("query_id"), []).append(MinedNegative(**row))
+            self._of_sources[sources] = mined
+        return self._of_sources[sources]
 
     def train(self, job: Job, folder: Path, name: str) -> dict[str, Any]:
         """Train `job` into `folder`, with a progress line that calls it `name`.
