@@ -1,8 +1,8 @@
-"""What on this machine can spoil a run, looked at without loading anything heavy: `syneg-dspy doctor`.
+"""Check this machine before a run, without loading anything heavy: `syneg-dspy doctor`.
 
     examine() → [Finding("ok", "python", "3.11.7"), Finding("bad", "litellm", "1.82.8 steals credentials; …"), …]
 
-`bad` must be mended before a run, `slow` costs time or memory, `ok` is fine. Keys are named, never shown.
+`bad` has to be fixed before a run, `slow` costs time or memory, `ok` is fine. Keys are named, never shown.
 """
 
 from __future__ import annotations
@@ -79,13 +79,12 @@ def _machine() -> Iterator[Finding]:
     yield Finding(
         "ok" if bf16 or not flags else "slow", "processor", f"{cores()} cores" + (f", {note}" if flags else "")
     )
-    policy = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # the command sets it where it is not set
+    policy = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # the command sets PASSIVE unless it is set
     passive = policy.upper() == "PASSIVE"
     yield Finding(
         "ok" if passive else "slow",
         "threads",
-        f"OMP_WAIT_POLICY={policy}"
-        + ("" if passive else ": threads that wait take a core from those that work; unset it"),
+        f"OMP_WAIT_POLICY={policy}" + ("" if passive else ": waiting threads take a core from working ones; unset it"),
     )
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9

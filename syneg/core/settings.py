@@ -185,7 +185,7 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_value(text: str) -> Any:
-    """A TOML value where it is one (3, 0.5, true, [1, 2]), the text itself otherwise."""
+    """Read text as a TOML value (3, 0.5, true, [1, 2]) where it is one; return other text as it is."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:

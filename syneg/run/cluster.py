@@ -6,10 +6,9 @@
     endpoint, config = cluster.lm(LMConfig(model="local/qwen2.5-coder-1.5b"))     a server on each worker
     cluster.embedded(chunks, "passage", encoder)                                  → (chunk, vectors), as they come
 
-A worker answers single requests and embeds single chunks: it keeps nothing. Ledger, budget, flow and embedding store stay with
-the run, which names each unit by a hash of its content; so a worker that dies costs the units that it had under way, which
-another makes again, and a run that is killed goes on from the ledger as it does without Ray. An encoder is loaded by name
-on each node and has to compute what the run's own does (weights, precision): its fingerprint is compared.
+Workers are stateless. Ledger, budget, flow control and embedding store stay with the run, and every unit of work is identified by
+a hash of its content. If a worker dies, another repeats what it had in flight. A killed run resumes from the ledger, as it does
+without Ray. An encoder is loaded by name on each node; its fingerprint (weights, precision) is compared with the run's.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _AHEAD = 2  # chunks that wait at each worker, so that it never does
 
 
 class Cluster:
-    """A Ray cluster that is there, or one on this machine. Raises BackendError without Ray, or where it cannot be reached."""
+    """Join a running Ray cluster, or start one on this machine. Raises BackendError if Ray is missing or unreachable."""
 
     def __init__(self, config: ExecutorConfig) -> None:
         try:
@@ -60,8 +59,7 @@ class Cluster:
         self._embedders: list[Any] = []
 
     def lm(self, config: LMConfig) -> tuple[RemoteEndpoint, LMConfig]:
-        """The LM of `config` on every worker, and the settings with which it is to be asked: as many calls at once as all of
-        them take together."""
+        """Start the LM of `config` on every worker; return it with its settings, whose concurrency is that of all workers."""
         actors = self._started(_LMWorker, config.concurrency, config.model_dump())
         endpoint = RemoteEndpoint(self._ray, actors, config.concurrency)
         return endpoint, config.model_copy(update={"concurrency": config.concurrency * self.workers})
@@ -69,8 +67,8 @@ class Cluster:
     def embedded(
         self, chunks: Iterable[list[str]], role: Role, encoder: Encoder
     ) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Each chunk with its embeddings (n, dim) float32, in the order in which they come. Raises BackendError where a worker's
-        encoder is another one."""
+        """Yield each chunk with its embeddings (n, dim) float32, in the order in which they are done. Raises BackendError if a
+        worker has another encoder."""
         under_way: dict[Any, tuple[list[str], int]] = {}
         for chunk in chunks:
             if not self._embedders:
@@ -84,7 +82,7 @@ class Cluster:
             yield self._next(under_way, encoder)
 
     def close(self) -> None:
-        """Leave the cluster; one that was started here ends."""
+        """Leave the cluster, and stop it if it was started here."""
         if not self._joined:
             self._ray.shutdown()
 
@@ -100,7 +98,7 @@ class Cluster:
         return chunk, vectors.astype(np.float32)
 
     def _started(self, kind: type, at_once: int, settings: dict[str, Any]) -> list[Any]:
-        """The workers of one kind, node after node; where its node dies a worker starts again on another."""
+        """Start the workers of one kind, node after node. If its node dies, a worker starts again on another."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
         remote: Any = self._ray.remote(kind)
@@ -130,7 +128,7 @@ class RemoteEndpoint:
                 self._free.put(actor)
 
     def complete(self, request: dspy.lm15.Request) -> dspy.lm15.Response:
-        """What an endpoint here would give or raise."""
+        """Return or raise what a local endpoint would."""
         actor = self._free.get()
         try:
             response, failure = got(self._ray, actor.complete.remote(request))
@@ -207,7 +205,7 @@ def _knock(address: str | None) -> None:
 
 
 def got(ray: Any, reference: Any) -> Any:
-    """The result of a unit. Raises what the worker raised, or BackendError where no worker could make it."""
+    """The result of a unit of work. Raises BackendError if the worker failed or is gone."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -220,7 +218,7 @@ def got(ray: Any, reference: Any) -> Any:
 
 
 def _environment() -> dict[str, str]:
-    """What workers need of this process's: where models are, and how torch's threads wait. Keys of providers have to be in the
-    environment of the nodes."""
+    """Environment variables that workers need: where models are stored, and how torch's threads wait. Keys of providers have to be
+    set on the nodes."""
     kept = {name: value for name in ("SYNEG_HOME", "HF_HUB_OFFLINE") if (value := os.environ.get(name))}
     return {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", **kept}

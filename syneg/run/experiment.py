@@ -44,7 +44,7 @@ class Experiment:
 
     @cached_property
     def arms(self) -> list[Arm]:
-        """The arms that can be trained: those that want synthetic negatives are left out where none was accepted.
+        """The arms that can be trained. Where no synthetic negative was accepted, arms that need some are left out.
 
         Raises DataError when none can.
         """

@@ -84,14 +84,14 @@ class NegativeSets:
         return self._made[stem]
 
     def dev_near_misses(self, trained_on: str, count: int) -> dict[str, list[str]]:
-        """Near-misses for so many dev queries, by a program that is not `trained_on`, for the objective of a compilation."""
+        """Near-misses for `count` dev queries, by a program other than `trained_on`, for the objective of a compilation."""
         pairs = self._workspace.collection.pairs("dev")
         random.Random(f"{self._workspace.config.seed}:near").shuffle(pairs)
         found = self._near_misses([trained_on], pairs, "near-misses-dev", count)
         return {q: [row["text"] for row in rows] for q, rows in found.accepted.items()} if found else {}
 
     def near_misses(self, trained_on: Sequence[str]) -> NegativeSet | None:
-        """Near-misses for held-out queries by a program that is not `trained_on`; None where there can be none.
+        """Near-misses for held-out queries by a program other than `trained_on`; None where none can be made.
 
         Every gate applies except the margin, which would reject exactly the near-misses that the encoder gets wrong. With
         `generate.given`, all near-misses in the file are used.

@@ -47,7 +47,7 @@ class Workspace:
         pending: Pending | None = None,
         collection: Collection | None = None,
     ) -> None:
-        """LM calls are put off into `pending`, where it is given; a `collection` in memory takes the place of reading one."""
+        """Put LM calls off into `pending`, if given; use a `collection` in memory instead of reading one, if given."""
         self.folder, self.config, self.progress = folder, config, progress
         self._pending, self._given = pending, collection
         self._cluster: Cluster | None = None
@@ -161,7 +161,7 @@ class Workspace:
         return measured
 
     def judge(self) -> tuple[LanguageModel, Calibration] | None:
-        """The judge's LM with its calibration; None where no judge is wanted, or where it is not trusted (said in one line)."""
+        """The judge's LM with its calibration; None if no judge is wanted, or if it is not trusted (one line says so)."""
         use = self.config.judge.use
         if use == "off" or (use == "auto" and not self.strength.strong):
             return None
