@@ -26,9 +26,10 @@ from torch import Tensor
 
 from syneg.core.config import GatesConfig
 from syneg.core.records import GateVerdict, HardNegative, Instance, Pair
+from syneg.core.text import word_count
 from syneg.data.collection import Collection
 from syneg.data.corpus_profile import CorpusProfile
-from syneg.negatives.gates import Surroundings, text_gates
+from syneg.negatives.gates import ADVICE, GateContext, text_gates
 from syneg.negatives.generation import Draft
 from syneg.negatives.judging import compare
 from syneg.programs import fenced
@@ -102,9 +103,9 @@ class Critic:
         drafts = []
         for pair, negative in answers:
             relevant = self._collection.relevant_texts(pair.query_id)
-            words = min(len(pair.positive.split()), self._passage_words)
-            around = Surroundings(pair.query, relevant, (), None, words, self._profile)
-            drafts.append(Draft(pair, negative, text_gates(negative, around, self._gates)))
+            words = min(word_count(pair.positive), self._passage_words)
+            context = GateContext(pair.query, relevant, (), None, words, self._profile)
+            drafts.append(Draft(pair, negative, text_gates(negative, context, self._gates)))
         return compare(drafts, self._collection, self._encoder, self._gates, judged=False)
 
     def value(self, draft: Draft) -> float:
@@ -240,17 +241,5 @@ def _length(weights: Mapping[str, Tensor]) -> float:
 
 
 def _rejection(verdict: GateVerdict) -> str:
-    advice = {
-        "equals a positive": "Write another statement, not the positive again.",
-        "copies a positive": "Use words of your own; copy no phrase of the positive.",
-        "means the same as a positive": "It says what the positive says, so it is relevant. Change what is asked for.",
-        "near a relevant passage of the corpus": "It says what a relevant passage says. Change what is asked for.",
-        "over the margin of the positive": "The encoder finds it as near as the positive: it may be relevant. Change a requirement of the query.",
-        "too far from the query": "It is on another matter. Stay with the subject of the query.",
-        "repeats the query": "Do not repeat the query.",
-        "truncated": "Write less.",
-        "far longer than positive or corpus": "Keep to the length of the positive.",
-        "far shorter than positive or corpus": "Write about as much as the positive has.",
-    }.get(verdict.reason, "")
     figure = "" if verdict.figure is None else f" ({verdict.figure:g}, limit {verdict.threshold:g})"
-    return f"rejected: {verdict.reason}{figure}. {advice}".strip()
+    return f"rejected: {verdict.reason}{figure}. {ADVICE.get(verdict.reason, '')}".strip()

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import dspy
 from dspy.utils.exceptions import DSPyError
 
+from syneg.core.text import cut
 from syneg.llm.calls import purpose
 from syneg.programs import fenced
 
@@ -139,5 +140,4 @@ def ordered(candidates: Sequence[Candidate], *, enough: bool) -> list[Candidate]
 
 
 def _cut(text: str) -> str:
-    words = text.split()
-    return " ".join(words[:_WORDS])
+    return cut(text, _WORDS, mark="")

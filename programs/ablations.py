@@ -14,6 +14,7 @@ from typing import Any
 import dspy
 
 from syneg.core.records import HardNegative, MinedNegative
+from syneg.core.text import length_of
 
 from .contract import fenced
 from .multi_attribute import MultiAttribute
@@ -100,13 +101,13 @@ class NoReflection(dspy.Module):
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one."""
-        wanted, words = attributes[0], len(positive.split())
+        wanted = attributes[0]
         written = self.write(
             task=task,
             domain=wanted["domain"],
             query=fenced(query),
             positive=fenced(positive),
-            wanted=f"{wanted['kind']}; {wanted['difficulty']}; {wanted['length']} ({words} words)",
+            wanted=f"{wanted['kind']}; {wanted['difficulty']}; {wanted['length']} ({length_of(positive)})",
         )
         return dspy.Prediction(
             negatives=[HardNegative(text=written.hard_negative, program="no_reflection", attributes=dict(wanted))]

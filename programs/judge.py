@@ -13,7 +13,7 @@ from typing import Literal
 
 import dspy
 
-from syneg.core.records import normalise
+from syneg.core.text import contains, grams, words
 
 from .contract import fenced
 
@@ -67,9 +67,9 @@ def quoted(span: str, passage: str) -> bool:
     >>> quoted("take it OUT after six", "Take it out, after six minutes."), quoted("NONE", "none is left"), quoted("", "x")
     (True, False, False)
     """
-    words, text = normalise(span).split(), f" {normalise(passage)} "
-    if not words or words == ["none"]:
+    said = words(span)
+    if not said or said == ["none"]:
         return False
-    size = min(3, len(words))
-    runs = [" ".join(words[i : i + size]) for i in range(len(words) - size + 1)]
-    return sum(f" {run} " in text for run in runs) >= 0.9 * len(runs)
+    runs = grams(span, 3)
+    known = set(grams(passage, 3))
+    return sum(run in known for run in runs) >= 0.9 * len(runs) if runs else contains(passage, span)

@@ -17,6 +17,7 @@ import dspy
 from pydantic import BaseModel, Field
 
 from syneg.core.records import HardNegative, MinedNegative
+from syneg.core.text import length_of
 
 from .contract import fenced
 
@@ -130,16 +131,15 @@ class MultiAttribute(dspy.Module):
     ) -> dspy.Prediction:
         """Returns `negatives`, at most one for each of `attributes`; candidates are not used.
 
-        Attributes are domain, difficulty, length and kind; the persona's domain is the first one's. Lengths are told in
-        words of this positive.
+        Attributes are domain, difficulty, length and kind; the persona's domain is the first one's. Lengths are told as
+        that of this positive.
         """
-        words = len(positive.split())
         written = self.write(
             task=task,
             domain=attributes[0]["domain"],
             query=fenced(query),
             positive=fenced(positive),
-            wanted=[f"{a['kind']}; {a['difficulty']}; {a['length']} ({words} words)" for a in attributes],
+            wanted=[f"{a['kind']}; {a['difficulty']}; {a['length']} ({length_of(positive)})" for a in attributes],
         )
         return dspy.Prediction(
             negatives=[

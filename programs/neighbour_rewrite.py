@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import dspy
 
 from syneg.core.records import HardNegative, MinedNegative
+from syneg.core.text import length_of
 
 from .contract import fenced
 from .neighbour_topic import NameNeighbour, named_demos
@@ -79,7 +80,7 @@ class NeighbourRewrite(dspy.Module):
         written = self.write(
             sample=fenced(parent.text if parent else positive),
             topic=fenced(topic),
-            length=f"{len(positive.split())} words",
+            length=length_of(positive),
         )
         negative = HardNegative(
             text=written.passage, program="neighbour_rewrite", attributes={"topic": topic},

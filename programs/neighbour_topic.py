@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import dspy
 
 from syneg.core.records import HardNegative, MinedNegative
+from syneg.core.text import length_of
 
 from .contract import fenced
 
@@ -127,7 +128,7 @@ class NeighbourTopic(dspy.Module):
         wanted = attributes[0]
         written = self.write(
             domain=wanted["domain"], difficulty=wanted["difficulty"], topic=fenced(topic),
-            length=f"{len(positive.split())} words",
+            length=length_of(positive),
         )  # fmt: skip
         used = {"domain": wanted["domain"], "difficulty": wanted["difficulty"], "topic": topic}
         return dspy.Prediction(

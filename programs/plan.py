@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import dspy
 
+from syneg.core.text import cut
+
 from .contract import fenced
 
 
@@ -27,9 +29,9 @@ def propose_domains(passages: Sequence[str], *, task: str, words: int = 30) -> t
 
     Raises ValueError when the LM names fewer than two.
     """
-    shown = [fenced(" ".join(text.split()[:words])) for text in passages]
+    shown = [fenced(cut(text, words, mark="")) for text in passages]
     said = dspy.Predict(ProposeDomains)(passages=shown, task=task).domains
-    domains = tuple(dict.fromkeys(" ".join(one.split()).lower() for one in said if 2 < len(one) < 60))[:9]
+    domains = tuple(dict.fromkeys(" ".join(one.split()).lower() for one in said if 1 < len(one.strip()) < 60))[:9]
     if len(domains) < 2:
         raise ValueError(f"the LM named {len(domains)} domains")
     return domains

@@ -17,7 +17,8 @@ from typing import Literal
 
 import dspy
 
-from syneg.core.records import HardNegative, MinedNegative, copied_share, normalise
+from syneg.core.records import HardNegative, MinedNegative
+from syneg.core.text import copied_share, length_of, word_count
 
 from .contract import fenced
 from .judge import quoted
@@ -147,16 +148,16 @@ class Reflective(dspy.Module):
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; candidates are not used. `attributes["revisions"]` counts the revisions."""
-        asked, words = attributes[0], len(positive.split())
+        asked = attributes[0]
         plan = self.plan(task=task, query=fenced(query), positive=fenced(positive), kind=asked["kind"])
-        wanted = f"{plan.topic}; {asked['difficulty']}; about {words} words"
+        wanted = f"{plan.topic}; {asked['difficulty']}; about {length_of(positive)}"
         text = self.write(
-            domain=plan.domain, difficulty=asked["difficulty"], topic=fenced(plan.topic), length=f"{words} words"
+            domain=plan.domain, difficulty=asked["difficulty"], topic=fenced(plan.topic), length=length_of(positive)
         ).passage
         critiques: list[str] = []
         while len(critiques) < self.tries:
             said = self.reflect(task=task, query=fenced(query), wanted=fenced(wanted), passage=fenced(text))
-            faults = _faults(said, text, positive, words)
+            faults = _faults(said, text, positive)
             if not faults:
                 break
             critiques.append(" ".join([said.critique, *faults]))
@@ -169,9 +170,9 @@ class Reflective(dspy.Module):
         )
 
 
-def _faults(said: dspy.Prediction, text: str, positive: str, words: int) -> list[str]:
+def _faults(said: dspy.Prediction, text: str, positive: str) -> list[str]:
     """What is wrong with a draft, in words for the reviser; what can be counted is counted."""
-    written = len(text.split())
+    words, written = word_count(positive), word_count(text)
     faults = []
     if quoted(said.span, text):
         faults.append(f"It answers the query: {said.span}")
@@ -179,8 +180,8 @@ def _faults(said: dspy.Prediction, text: str, positive: str, words: int) -> list
         faults.append("It is too far from the query.")
     if said.fits == "no":
         faults.append("It does not keep to what was wanted.")
-    if copied_share(normalise(text), normalise(positive)) > _COPIED:
+    if copied_share(text, positive) > _COPIED:
         faults.append("It copies a relevant passage; say other things, in other words.")
     if not 0.4 * words <= written <= 2.5 * words:
-        faults.append(f"It has {written} words instead of {words}.")
+        faults.append(f"It has {length_of(text)} instead of {length_of(positive).split()[0]}.")
     return faults

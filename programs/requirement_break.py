@@ -18,6 +18,7 @@ from typing import Literal
 import dspy
 
 from syneg.core.records import HardNegative, MinedNegative
+from syneg.core.text import length_of
 
 from .contract import fenced
 
@@ -138,7 +139,7 @@ class RequirementBreak(dspy.Module):
             raise ValueError(f"only {len(requirements)} requirements were stated")
         written = self.rewrite(
             task=task, query=fenced(query), requirements=requirements,
-            source=fenced(parent.text if parent else positive), length=f"{len(positive.split())} words",
+            source=fenced(parent.text if parent else positive), length=length_of(positive),
         )  # fmt: skip
         negative = HardNegative(
             text=written.hard_negative, program="requirement_break", reasoning=written.broken,

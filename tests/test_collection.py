@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError
-from syneg.core.records import normalise
+from syneg.core.text import normalise
 from syneg.data.collection import load_collection
 from syneg.data.python_docs import read_python_docs
 

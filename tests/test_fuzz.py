@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import SynegError
 from syneg.core.progress import Progress
-from syneg.core.records import normalise
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
+from syneg.core.text import normalise
 from syneg.data.collection import load_collection
 from syneg.negatives.gates import UNPARSEABLE
 from syneg.run.pipeline import Batch, Run

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import os
 import pathlib
+import random
 import socket
 import threading
 
@@ -12,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syneg.core.config import GatesConfig
-from syneg.core.records import GateVerdict, HardNegative, normalise
+from syneg.core.records import GateVerdict, HardNegative
+from syneg.core.text import normalise, word_count
 from syneg.data.corpus_profile import CorpusProfile
-from syneg.negatives.gates import Cosines, Surroundings, encoder_gates, text_gates
+from syneg.negatives.gates import ADVICE, ENCODER_GATES, TEXT_GATES, Cosines, GateContext, encoder_gates, text_gates
 
 POSITIVE = "Close the socket. All future operations on the socket object will fail."
 GATES = GatesConfig()
@@ -30,7 +32,7 @@ ENGLISH = sorted(
 
 def gate(text: str, config: GatesConfig = GATES, finish_reason: str = "stop", **around: object) -> GateVerdict:
     known: dict[str, object] = {"query": "close a socket", "positives": (POSITIVE,), **around}
-    return text_gates(HardNegative(text, "p", finish_reason=finish_reason), Surroundings(**known), config)  # type: ignore[arg-type]
+    return text_gates(HardNegative(text, "p", finish_reason=finish_reason), GateContext(**known), config)  # type: ignore[arg-type]
 
 
 def test_each_text_gate_has_its_reason_and_figure() -> None:
@@ -92,7 +94,7 @@ def test_encoder_gates_give_figure_and_threshold() -> None:
 )
 def test_no_accepted_negative_equals_a_positive(text: str, positives: list[str], query: str, tail: str) -> None:
     known = (*positives, text.swapcase() + tail)
-    accepted = text_gates(HardNegative(text, "p"), Surroundings(query, known), GATES).accepted
+    accepted = text_gates(HardNegative(text, "p"), GateContext(query, known), GATES).accepted
     assert not (accepted and normalise(text) in {normalise(positive) for positive in known})
 
 
@@ -106,3 +108,45 @@ def test_nothing_near_a_positive_is_accepted_judge_or_not(cosines: list[float], 
 def test_the_margin_holds_beside_a_positive_below_zero() -> None:
     assert encoder_gates(Cosines(-0.1, -0.2, 0.3), GatesConfig(floor=0)).reason == "over the margin of the positive"
     assert encoder_gates(Cosines(-0.22, -0.2, 0.3), GatesConfig(floor=0)).accepted
+
+
+def test_chinese_texts_pass_and_copies_of_them_do_not() -> None:
+    positive = "关闭套接字。套接字对象以后的所有操作都会失败，远端也不会再收到任何数据。"
+    around = {"query": "怎样关闭套接字", "positives": (positive,), "words": word_count(positive)}
+    good = "按照参数的要求关闭连接的一半或者两半，之后仍然可以从另一端读取剩下的内容。"
+    assert gate(good, **around).accepted
+    copied = gate("注意：" + positive.replace("任何", "什么"), **around)
+    assert copied.reason == "copies a positive"
+    assert gate("很多人都想知道怎样关闭套接字，但是答案并不在这一段文字里面。", **around).reason == "repeats the query"
+    assert gate("太短了。", **around).reason == "empty or too short"
+    assert gate("？？？！！！", **around).reason == "empty or too short"
+    assert gate(good * 5, **around).reason == "far longer than positive or corpus"
+    assert gate(good, siblings=(good.replace("剩下", "其余"),), **around).reason == "repeats a sibling"
+
+
+def test_names_that_differ_by_a_sign_are_not_the_same_text() -> None:
+    positive = "Templates of C++ are compiled."
+    assert gate("Templates of C# are compiled.", GatesConfig(positive_ngram=0), positives=(positive,)).accepted
+    assert gate("templates of C++, are compiled!", positives=(positive,)).reason == "equals a positive"
+
+
+def test_the_language_of_a_chinese_or_thai_corpus_is_known() -> None:
+    characters = [chr(0x4E00 + 7 * i) for i in range(300)]
+    draw = random.Random(0)
+    texts = ["".join(draw.choices(characters, k=300)) + "。" for _ in range(120)]
+    profile = CorpusProfile.of(texts)
+    assert profile.trigrams
+    assert (profile.language_share("".join(draw.choices(characters, k=60))) or 0) > GATES.language
+    other = "".join(chr(0x8000 + 11 * i) for i in range(60))
+    assert (profile.language_share(other) or 0) < GATES.language
+    assert profile.strange_letters("ファイルを閉じる") > 0.5
+    assert CorpusProfile.of(["ปิดไฟล์ก่อนออกจากโปรแกรม"]).strange_letters("ที่นี่") == 0
+
+
+def test_every_gate_is_a_row_with_advice_and_a_setting() -> None:
+    for row in (*TEXT_GATES, *ENCODER_GATES):
+        assert row.advice and ADVICE[row.reason] == row.advice
+        assert not row.setting or row.setting in GatesConfig.model_fields
+        assert row.setting or row.limit is not None
+    used = {row.setting for row in (*TEXT_GATES, *ENCODER_GATES)}
+    assert used >= set(GatesConfig.model_fields)

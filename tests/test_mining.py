@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from syneg.core.config import CollectionConfig, EncoderConfig, MineConfig
-from syneg.core.records import normalise
+from syneg.core.text import near_key
 from syneg.data.collection import Collection, load_collection
 from syneg.negatives.mining import mine
 from syneg.retrieval.encoder import Encoder, prompt_for
@@ -38,11 +38,11 @@ def test_nothing_relevant_is_ever_mined_by_id_or_by_text(collection: Collection,
     mined = mine(collection, pairs, encoder, config)
     for pair in pairs:
         relevant = collection.relevant(pair.query_id)
-        texts = {normalise(collection.passages[doc_id]) for doc_id in relevant}
+        texts = {near_key(collection.passages[doc_id]) for doc_id in relevant}
         found = mined.negatives[pair.query_id]
         assert len(found) > 80
         assert not relevant & {n.doc_id for n in found}
-        assert not texts & {normalise(n.text) for n in found}
+        assert not texts & {near_key(n.text) for n in found}
         assert len({n.doc_id for n in found}) == len(found)
     assert mined.skipped["judged relevant"] >= len(pairs)
     assert mine(collection, pairs, encoder, config).negatives == mined.negatives
@@ -134,3 +134,51 @@ def test_a_positive_below_zero_lets_nothing_over_it(collection: Collection, enco
     found = mine(collection, [pair], encoder, MineConfig(last_rank=97, per_query=97)).negatives[query_id]
     assert all(n.score < scores[order[place]] * 1.05 + 1e-6 for n in found)
     assert ids[order[place + 1]] not in {n.doc_id for n in found}
+
+
+def test_passages_that_hold_the_positive_or_are_part_of_it_are_not_mined(
+    collection: Collection, encoder: Encoder
+) -> None:
+    pair = collection.pairs("train")[0]
+    collection.passages["whole"] = f"Note: {pair.positive.upper()}! And then, again."
+    collection.passages["part"] = " ".join(pair.positive.split()[:6]) + "."
+    collection.passages["asked"] = pair.query.title() + "?"
+    mined = mine(collection, [pair], encoder, MineConfig(last_rank=99, per_query=99, margin=99))
+    assert not {"whole", "part", "asked"} & {n.doc_id for n in mined.negatives[pair.query_id]}
+    assert mined.skipped["judged relevant"] >= 4
+
+
+def test_a_passage_that_differs_by_a_sign_is_mined(collection: Collection, encoder: Encoder) -> None:
+    pair = collection.pairs("train")[0]
+    for doc_id in collection.relevant(pair.query_id):
+        collection.passages[doc_id] = "close the socket when x < 0 in C++"
+    collection.passages["sign"] = "close the socket when x > 0 in C#"
+    pair = replace(pair, positive="close the socket when x < 0 in C++")
+    mined = mine(collection, [pair], encoder, MineConfig(last_rank=99, per_query=99, margin=99))
+    assert "sign" in {n.doc_id for n in mined.negatives[pair.query_id]}
+
+
+def test_a_source_that_finds_nothing_and_queries_without_negatives_are_said(
+    collection: Collection, encoder: Encoder
+) -> None:
+    pairs = collection.pairs("train")
+    foreign = [replace(pair, query="закрыть") for pair in pairs]
+    mined = mine(collection, foreign, encoder, MineConfig(sources=("bm25",), margin=99))
+    assert mined.notes[0].startswith(f"bm25 finds no passage for {len(pairs)} of {len(pairs)} queries")
+    assert f"{len(pairs)} of {len(pairs)} queries got no mined negative" in mined.notes[1]
+    assert mine(collection, pairs, encoder, MineConfig(margin=99)).notes == []
+
+
+def test_bm25_finds_chinese_thai_and_names_with_signs() -> None:
+    index = LexicalIndex(
+        {
+            "file": "先检查，然后关闭文件。",
+            "lock": "先取得锁再启动线程。",
+            "thai": "หลังจากปิดไฟล์แล้ว",
+            "c": "Templates of C++",
+            "sharp": "Generics of C#",
+        }
+    )
+    hits = index.search(["怎样关闭文件", "ปิดไฟล์อย่างไร", "C++", "锁"], 5)
+    assert [found[0][0] for found in hits] == ["file", "thai", "c", "lock"]
+    assert len(hits[2]) == 1

@@ -1,4 +1,4 @@
-"""The frozen records that pass between the stages, and the text normalisation they share.
+"""The frozen records that pass between the stages.
 
 One instance on its way through the pipeline:
 
@@ -16,56 +16,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from .text import copied_share as copied_share
+from .text import encodable as encodable
+from .text import normalise as normalise
+from .text import plain_text as plain_text
+
 Number = TypeVar("Number", bound=Any)  # a float, an array or a tensor
 SPLITS = ("train", "dev", "confirm", "test")
-
-_NGRAM = 4
-_FENCE = re.compile(r"</?data>", re.IGNORECASE)
-_SPACE = re.compile(r"[\W_]+", re.UNICODE)
-
-
-def normalise(text: str) -> str:
-    """Text reduced to what counts when two texts are compared: NFKC, case folded, words only.
-
-    >>> normalise("Close  the *File*!")
-    'close the file'
-    """
-    return _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
-
-
-def encodable(text: str) -> str:
-    """Text that can be written as UTF-8: half of a surrogate pair, which JSON's escapes can hold, becomes a question mark.
-
-    >>> encodable("a \\ud800 b")
-    'a ? b'
-    """
-    return text.encode("utf-8", "replace").decode()
-
-
-def plain_text(text: str) -> str:
-    """What an LM wrote, on one line and without the marks of prompts that small models repeat: the tags around corpus text,
-    and the dots where a passage shown was cut. An encoder would know LLM texts by them.
-
-    >>> plain_text("<data>Close  it. Then …</data>")
-    'Close it. Then'
-    """
-    return " ".join(_FENCE.sub(" ", encodable(text)).split()).rstrip(" …")
-
-
-def copied_share(text: str, other: str) -> float:
-    """Share of the word 4-grams of `text` that stand in `other`, both normalised; 0 for texts under four words.
-
-    >>> copied_share("a b c d e", "x a b c d")
-    0.5
-    """
-    grams = _grams(text)
-    return len(grams & _grams(other)) / len(grams) if grams else 0.0
 
 
 def margin_limit(positive: Number, margin: float) -> Number:
@@ -86,11 +47,6 @@ def margin_share(score: float, positive: float) -> float:
     (0.9, 0.9, 1.5)
     """
     return 1 + (score - positive) / max(abs(positive), 1e-6)
-
-
-def _grams(text: str) -> set[tuple[str, ...]]:
-    words = text.split()
-    return {tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)}
 
 
 def fingerprint(*parts: Any) -> str:

@@ -18,7 +18,8 @@ from functools import cached_property
 
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError, collected
-from syneg.core.records import SPLITS, Pair, encodable, fingerprint, normalise
+from syneg.core.records import SPLITS, Pair, fingerprint
+from syneg.core.text import encodable, normalise
 
 from .readers import Reader, Text, open_reader
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from syneg.core.records import normalise
+from syneg.core.text import is_dense, is_letter, normalise, word_count
 
 _SAMPLE = 2000
 _ENOUGH_LETTERS = 20_000  # with less the frequent trigrams are those of a few passages, not of a language
@@ -46,12 +46,12 @@ class CorpusProfile:
         letters: Counter[str] = Counter()
         grams: Counter[str] = Counter()
         for number, text in enumerate(texts):
-            letters.update(map(script, filter(str.isalpha, text)))
+            letters.update(_scripts(text))
             if number % 2:  # the other half says how much of an unseen passage is known
                 grams.update(_trigrams(text))
         total = sum(letters.values())
         scripts = frozenset(name for name, count in letters.items() if count >= _RARE_SCRIPT * total)
-        lengths = [len(text.split()) for text in texts] or [0]
+        lengths = [word_count(text) for text in texts] or [0]
         low, high = (float(x) for x in np.percentile(lengths, [1, 99]))
         if total < _ENOUGH_LETTERS or len(texts) < _ENOUGH_TEXTS:
             return cls(scripts, frozenset(), 1.0, (low, high))
@@ -67,8 +67,8 @@ class CorpusProfile:
 
     def strange_letters(self, text: str) -> float:
         """Share of the letters of `text` that belong to scripts the corpus hardly uses; 0 without letters."""
-        found = [script(letter) for letter in text if letter.isalpha()]
-        return sum(name not in self.scripts for name in found) / len(found) if found and self.scripts else 0.0
+        scripts = _scripts(text)
+        return sum(name not in self.scripts for name in scripts) / len(scripts) if scripts and self.scripts else 0.0
 
     def language_share(self, text: str) -> float | None:
         """Share of trigrams common in the corpus, relative to its 5th percentile; None where it cannot be said."""
@@ -78,18 +78,28 @@ class CorpusProfile:
 
 @lru_cache(maxsize=65536)
 def script(letter: str) -> str:
-    """The script of a letter, as the first word of its Unicode name.
+    """The script of a letter, as the first word of its Unicode name; "" for marks that belong to no script.
 
-    >>> script("é"), script("ж"), script("字")
-    ('LATIN', 'CYRILLIC', 'CJK')
+    >>> script("é"), script("ж"), script("字"), script("Ａ"), script("々")
+    ('LATIN', 'CYRILLIC', 'CJK', 'LATIN', 'CJK')
     """
-    return unicodedata.name(letter, "UNKNOWN").split()[0].split("-")[0]
+    plain = unicodedata.normalize("NFKC", letter)[:1]
+    name = unicodedata.name(plain, "UNKNOWN").split()[0].split("-")[0]
+    return {"IDEOGRAPHIC": "CJK", "VERTICAL": "CJK", "MODIFIER": ""}.get(name, name)
+
+
+def _scripts(text: str) -> list[str]:
+    return [name for letter in text if letter.isalpha() and (name := script(letter))]
 
 
 def _trigrams(text: str) -> list[str]:
-    letters = "".join(c if c.isalpha() else " " for c in normalise(text))
+    """Runs of three letters, with the spaces around words; of Han and Kana single characters, as three of them in a row are rare in
+    any text of the language."""
+    plain = normalise(text)
+    singles = [c for c in plain if is_dense(c)]
+    letters = "".join(c if is_letter(c) and not is_dense(c) else " " for c in plain)
     padded = f" {' '.join(letters.split())} "
-    return [padded[i : i + 3] for i in range(len(padded) - 2)]
+    return singles + [padded[i : i + 3] for i in range(len(padded) - 2)]
 
 
 def _share(text: str, common: Iterable[str]) -> float | None:

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from syneg.core.records import normalise
+from syneg.core.text import normalise
 
 _LEFT_OUT = {
     "site-packages",

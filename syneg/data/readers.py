@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from syneg.core.errors import DataError
-from syneg.core.records import SPLITS, normalise
+from syneg.core.records import SPLITS
+from syneg.core.text import normalise
 
 from .python_docs import SMALL, read_python_docs
 

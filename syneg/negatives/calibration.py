@@ -18,6 +18,7 @@ import dspy
 
 from syneg.core.config import JudgeConfig
 from syneg.core.progress import Tick
+from syneg.core.text import cut
 from syneg.data.collection import Collection
 from syneg.llm.lms import LanguageModel
 from syneg.retrieval.encoder import Encoder
@@ -102,7 +103,7 @@ def labelled_passages(
     pairs = collection.pairs("train")
     random.Random(f"{seed}:judge").shuffle(pairs)
     half = min(config.sample // 2, len(pairs))
-    found = [Labelled(p.query_id, p.query, _cut(p.positive), task, True, "positive") for p in pairs[:half]]
+    found = [Labelled(p.query_id, p.query, _shown(p.positive), task, True, "positive") for p in pairs[:half]]
     doc_ids = list(collection.passages)
     queries = encoder.encode([pair.query for pair in pairs[:half]], "query")
     ranking = DenseIndex.of(collection.passages, encoder).search(queries, min(len(doc_ids), 2 * _NEAR_RANK))
@@ -119,9 +120,9 @@ def labelled_passages(
             if not rest:
                 continue
             kind, doc_id = "far", random.Random(f"{seed}:{pair.query_id}").choice(rest)
-        found.append(Labelled(pair.query_id, pair.query, _cut(collection.passages[doc_id]), task, False, kind))
+        found.append(Labelled(pair.query_id, pair.query, _shown(collection.passages[doc_id]), task, False, kind))
     return found
 
 
-def _cut(text: str) -> str:
-    return " ".join(text.split()[:_WORDS])
+def _shown(text: str) -> str:
+    return cut(text, _WORDS, mark="")

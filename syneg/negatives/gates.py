@@ -1,35 +1,40 @@
 """Gates: may this text be trained on as a negative? Pure functions, cheap ones first, each with a figure and a threshold.
 
-    text_gates(negative, Surroundings(query="close a socket", positives=("Close the socket. …",)), GatesConfig())
+    text_gates(negative, GateContext(query="close a socket", positives=("Close the socket. …",)), GatesConfig())
       → GateVerdict(reason="copies a positive", figure=.82, threshold=.3, figures={"words": 14.0, "positive_ngram": .82})
 
-A gate is a line of `_text_checks` or `_encoder_checks`: its key in GatesConfig, the figure, the threshold, whether the
-text fails, and the reason in words. Checks are made in their order until one fails; the figures of all that were made
-are kept. The judge, which costs a call, comes last (`syneg.negatives.generation.ask_judge`).
+A gate is one row of TEXT_GATES or ENCODER_GATES: its setting in GatesConfig, the name of its figure, the reason it gives,
+what it advises a writer, and how the figure is measured. Add a gate by adding a row (and its setting). The gates of a table
+are tried in order until one fails; the figures of all that were tried are kept. The judge, which costs a call, comes last
+(`syneg.negatives.judging.ask_judge`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, Literal, TypeVar
 
 from syneg.core.config import GatesConfig
-from syneg.core.records import GateVerdict, HardNegative, copied_share, margin_share, normalise
+from syneg.core.records import GateVerdict, HardNegative, margin_share
+from syneg.core.text import contains, copied_share, near_key, word_count
 from syneg.data.corpus_profile import CorpusProfile
 
 UNPARSEABLE, ANSWERS = "unparseable answer", "the judge says it answers"
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a negative is held against: texts of all relevant passages, of the pair's accepted negatives, of its parent.
+class GateContext:
+    """What a negative is compared with: all relevant passages, the pair's accepted negatives, the passage it was made from.
 
     `words` is the length of the positive that the program was shown; 0 when it is not known.
     """
 
     query: str
-    positives: tuple[str, ...] = ()
-    siblings: tuple[str, ...] = ()
+    positives: Sequence[str] = ()
+    siblings: Sequence[str] = ()
     parent: str | None = None
     words: int = 0
     profile: CorpusProfile | None = None
@@ -37,9 +42,9 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Cosines:
-    """Under the base encoder: negative to query, positive to query, and negative to its nearest of each group.
+    """Cosines under the base encoder: negative to query, positive to query, and negative to its nearest of each group.
 
-    `relevant` is to the nearest passage of the corpus that is relevant to the query or says the same as one that is.
+    `relevant` is the cosine to the nearest passage of the corpus, where that one is relevant or says what a relevant one says.
     """
 
     query: float
@@ -48,98 +53,175 @@ class Cosines:
     relevant: float = 0.0
     sibling: float = 0.0
 
+    @property
+    def share(self) -> float:
+        """Cosine to the query, relative to the positive's; over 1 where it is the higher one, below zero too."""
+        return margin_share(self.query, self.positive_query)
 
-_Check = tuple[str, float, float, bool, str]
+
+@dataclass(frozen=True)
+class _Measured:
+    """A negative with its context; what several gates need is computed once."""
+
+    negative: HardNegative
+    context: GateContext
+
+    @cached_property
+    def words(self) -> int:
+        return word_count(self.negative.text)
+
+    def copied(self, others: Sequence[str]) -> float:
+        """The largest share of the negative's 4-grams that stand in one of `others`; 1 for a near-copy of any length."""
+        text, key = self.negative.text, near_key(self.negative.text)
+        return max((1.0 if key == near_key(other) else copied_share(text, other) for other in others), default=0.0)
 
 
-def text_gates(negative: HardNegative, around: Surroundings, config: GatesConfig) -> GateVerdict:
-    """The gates that need no model."""
-    return _first_failure(_text_checks(negative, around, config))
+@dataclass(frozen=True)
+class Gate(Generic[M]):
+    """One gate. `measure` returns None where the figure cannot be said; the gate then lets the text pass.
+
+    `setting` holds the threshold, and 0 there switches the gate off; a gate with `limit` has that threshold instead, and one
+    without a setting is always on. `bound` says whether the threshold is the most or the least that passes.
+    """
+
+    setting: str
+    figure: str
+    reason: str
+    advice: str
+    measure: Callable[[M, GatesConfig], float | None]
+    bound: Literal["most", "least"] = "most"
+    limit: float | None = None
+
+    def fails(self, figure: float, config: GatesConfig) -> bool:
+        """Whether a text with this figure is rejected."""
+        if self.setting and not getattr(config, self.setting):
+            return False
+        limit = self.threshold(config)
+        return figure < limit if self.bound == "least" else figure > limit
+
+    def threshold(self, config: GatesConfig) -> float:
+        """The most, or the least, that passes."""
+        return float(getattr(config, self.setting)) if self.limit is None else self.limit
+
+
+_LONG, _LONG_ADVICE = "far longer than positive or corpus", "Keep to the length of the positive."
+_SHORT, _SHORT_ADVICE = "far shorter than positive or corpus", "Write about as much as the positive has."
+_EMPTY, _EMPTY_ADVICE = "empty or too short", "Write a whole passage."
+
+
+def _strange(m: _Measured, _: GatesConfig) -> float | None:
+    return m.context.profile.strange_letters(m.negative.text) if m.context.profile else None
+
+
+def _language(m: _Measured, _: GatesConfig) -> float | None:
+    return m.context.profile.language_share(m.negative.text) if m.context.profile else None
+
+
+def _of_longest(m: _Measured, _: GatesConfig) -> float | None:
+    # the longest passages of a corpus are no model: half of what the positive allows
+    return 2 * m.words / max(1.0, m.context.profile.words[1]) if m.context.profile else None
+
+
+def _of_shortest(m: _Measured, _: GatesConfig) -> float | None:
+    return m.words / m.context.profile.words[0] if m.context.profile and m.context.profile.words[0] else None
+
+
+def _of_positive(m: _Measured, _: GatesConfig) -> float | None:
+    return m.words / m.context.words if m.context.words else None
+
+
+def _repeats_query(m: _Measured, config: GatesConfig) -> float | None:
+    query = m.context.query
+    return float(contains(m.negative.text, query)) if word_count(query) >= config.query_words else None
+
+
+TEXT_GATES: tuple[Gate[_Measured], ...] = (
+    Gate("", "truncated", "truncated", "Write less.", lambda m, _: float(m.negative.finish_reason == "length"), limit=0),
+    Gate("", "words", _EMPTY, _EMPTY_ADVICE, lambda m, _: m.words, "least", limit=1),
+    Gate("min_words", "words", _EMPTY, _EMPTY_ADVICE, lambda m, _: m.words, "least"),
+    Gate("script", "script", "not in the corpus's script", "Write in the script of the positive.", _strange),
+    Gate("language", "language", "not in the corpus's language", "Write in the language of the positive.", _language, "least"),
+    Gate("length_high", "corpus_longest", _LONG, _LONG_ADVICE, _of_longest),
+    Gate("length_low", "corpus_shortest", _SHORT, _SHORT_ADVICE, _of_shortest, "least"),
+    Gate("length_low", "length", _SHORT, _SHORT_ADVICE, _of_positive, "least"),
+    Gate("length_high", "length", _LONG, _LONG_ADVICE, _of_positive),
+    Gate("query_words", "query", "repeats the query", "Do not repeat the query.", _repeats_query, limit=0),
+    Gate(
+        "", "equal", "equals a positive", "Write another statement, not the positive again.",
+        lambda m, _: float(near_key(m.negative.text) in map(near_key, m.context.positives)), limit=0,
+    ),
+    Gate(
+        "positive_ngram", "positive_ngram", "copies a positive", "Use words of your own; copy no phrase of the positive.",
+        lambda m, _: m.copied(m.context.positives),
+    ),
+    Gate(
+        "parent_ngram", "parent_ngram", "copies its parent", "Rewrite more of the source passage.",
+        lambda m, _: m.copied([m.context.parent] if m.context.parent else []),
+    ),
+    Gate(
+        "sibling_ngram", "sibling_ngram", "repeats a sibling", "Write something else than the negatives before it.",
+        lambda m, _: m.copied(m.context.siblings),
+    ),
+)  # fmt: skip
+
+_MARGIN = Gate[Cosines](
+    "margin", "margin", "over the margin of the positive",
+    "The encoder finds it as near as the positive: it may be relevant. Change a requirement of the query.",
+    lambda c, _: c.share,
+)  # fmt: skip
+ENCODER_GATES: tuple[Gate[Cosines], ...] = (
+    Gate(
+        "positive_cosine", "positive_cosine", "means the same as a positive",
+        "It says what the positive says, so it is relevant. Change what is asked for.", lambda c, _: c.positive,
+    ),
+    Gate(
+        "positive_cosine", "relevant_cosine", "near a relevant passage of the corpus",
+        "It says what a relevant passage says. Change what is asked for.", lambda c, _: c.relevant,
+    ),
+    Gate(
+        "sibling_cosine", "sibling_cosine", "means the same as a sibling",
+        "Write something else than the negatives before it.", lambda c, _: c.sibling,
+    ),
+    Gate(
+        "floor", "floor", "too far from the query",
+        "It is on another matter. Stay with the subject of the query.", lambda c, _: c.share, "least",
+    ),
+    _MARGIN,
+)  # fmt: skip
+
+ADVICE: dict[str, str] = {
+    **{gate.reason: gate.advice for gate in TEXT_GATES},
+    **{gate.reason: gate.advice for gate in ENCODER_GATES},
+    UNPARSEABLE: "Answer in the form that is asked for.",
+    ANSWERS: "It holds what the query asks for. Break a requirement of the query.",
+}
+"""What each reason for a rejection advises a writer, or the LM that improves its prompt."""
+
+
+def text_gates(negative: HardNegative, context: GateContext, config: GatesConfig) -> GateVerdict:
+    """The verdict of the gates that need no model."""
+    return _verdict(TEXT_GATES, _Measured(negative, context), config, {})
 
 
 def encoder_gates(cosines: Cosines, config: GatesConfig, *, judged: bool = False) -> GateVerdict:
-    """The gates on cosines. With `judged` a trusted judge decides what answers, and the margin is a figure only.
+    """The verdict of the gates on cosines. With `judged` a trusted judge decides what answers, and the margin is a figure only.
 
     The margin is the 95 % rule of NV-Retriever (arXiv 2407.15831). It guards against unknown relevance, and a third of a
     strong writer's valid negatives lie above it.
     """
-    return _first_failure(_encoder_checks(cosines, config, judged))
+    figures = {"query_cosine": cosines.query, "positive_query_cosine": cosines.positive_query}
+    if judged:
+        figures["margin"] = cosines.share
+    gates = [gate for gate in ENCODER_GATES if not (judged and gate is _MARGIN)]
+    return _verdict(gates, cosines, config, {key: round(value, 4) for key, value in figures.items()})
 
 
-def _first_failure(checks: Iterator[_Check]) -> GateVerdict:
-    figures: dict[str, float] = {}
-    for key, figure, threshold, failed, reason in checks:
-        figures[key] = round(figure, 4)
-        if failed:
-            return GateVerdict(reason, round(figure, 4), round(threshold, 4), figures)
+def _verdict(gates: Sequence[Gate[M]], measured: M, config: GatesConfig, figures: dict[str, float]) -> GateVerdict:
+    for gate in gates:
+        figure = gate.measure(measured, config)
+        if figure is None:
+            continue
+        figures[gate.figure] = round(figure, 4)
+        if gate.fails(figure, config):
+            return GateVerdict(gate.reason, round(figure, 4), round(gate.threshold(config), 4), figures)
     return GateVerdict("", figures=figures)
-
-
-def _text_checks(negative: HardNegative, around: Surroundings, config: GatesConfig) -> Iterator[_Check]:
-    text = normalise(negative.text)
-    words = len(negative.text.split())
-    cut = float(negative.finish_reason == "length")
-    yield "truncated", cut, 0, bool(cut), "truncated"
-    yield "words", words, config.min_words, not text or words < config.min_words, "empty or too short"
-    if around.profile:
-        yield from _corpus_checks(negative.text, words, around.profile, config)
-    if around.words:
-        low, high = config.length_low, config.length_high
-        share = words / around.words
-        yield "length", share, low, bool(low) and share < low, "far shorter than positive or corpus"
-        yield "length", share, high, bool(high) and share > high, "far longer than positive or corpus"
-    query = normalise(around.query)
-    repeats = float(f" {query} " in f" {text} " and len(query.split()) >= max(1, config.query_words))
-    yield "query", repeats, 0, bool(config.query_words and repeats), "repeats the query"
-    positives = [normalise(positive) for positive in around.positives]
-    equal = float(text in positives)
-    yield "equal", equal, 0, bool(equal), "equals a positive"
-    for key, others, limit, reason in (
-        ("positive_ngram", positives, config.positive_ngram, "copies a positive"),
-        ("parent_ngram", [normalise(around.parent)] if around.parent else [], config.parent_ngram, "copies its parent"),
-        ("sibling_ngram", [normalise(s) for s in around.siblings], config.sibling_ngram, "repeats a sibling"),
-    ):
-        copied = max((copied_share(text, other) for other in others), default=0.0)
-        yield key, copied, limit, bool(limit) and copied > limit, reason
-
-
-def _corpus_checks(text: str, words: int, profile: CorpusProfile, config: GatesConfig) -> Iterator[_Check]:
-    strange = profile.strange_letters(text)
-    yield (
-        "script",
-        strange,
-        config.script,
-        bool(config.script) and strange > config.script,
-        "not in the corpus's script",
-    )
-    language = profile.language_share(text)
-    if language is not None:
-        yield "language", language, config.language, language < config.language, "not in the corpus's language"
-    low, high = profile.words
-    if config.length_high:  # the longest passages of a corpus are no model; nor are its stubs
-        yield "corpus_words", words, 2 * high, words > 2 * high, "far longer than positive or corpus"
-    if config.length_low:
-        yield "corpus_words", words, low / 4, words < low / 4, "far shorter than positive or corpus"
-
-
-def _encoder_checks(cosines: Cosines, config: GatesConfig, judged: bool) -> Iterator[_Check]:
-    near = config.positive_cosine
-    for key, figure, reason in (
-        ("positive_cosine", cosines.positive, "means the same as a positive"),
-        ("relevant_cosine", cosines.relevant, "near a relevant passage of the corpus"),
-    ):
-        yield key, figure, near, bool(near) and figure > near, reason
-    limit = config.sibling_cosine
-    yield (
-        "sibling_cosine",
-        cosines.sibling,
-        limit,
-        bool(limit) and cosines.sibling > limit,
-        "means the same as a sibling",
-    )
-    share = margin_share(cosines.query, cosines.positive_query)
-    yield "query_cosine", cosines.query, 0, False, ""
-    yield "positive_query_cosine", cosines.positive_query, 0, False, ""
-    yield "floor", share, config.floor, bool(config.floor) and share < config.floor, "too far from the query"
-    over = bool(config.margin) and not judged and share > config.margin
-    yield "margin", share, config.margin, over, "over the margin of the positive"

@@ -20,13 +20,14 @@ import dspy
 from syneg.core.config import GatesConfig, GenerateConfig
 from syneg.core.errors import BackendError, ConfigError, SynegError, one_line
 from syneg.core.progress import Tick
-from syneg.core.records import GateVerdict, HardNegative, MinedNegative, Pair, plain_text
+from syneg.core.records import GateVerdict, HardNegative, MinedNegative, Pair
+from syneg.core.text import cut, plain_text, word_count
 from syneg.data.collection import Collection
 from syneg.data.corpus_profile import CorpusProfile
 from syneg.llm.calls import PROGRAM_ERRORS, CallPurpose, in_threads, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
 
-from .gates import UNPARSEABLE, Surroundings, text_gates
+from .gates import UNPARSEABLE, GateContext, text_gates
 
 _HOPELESS_AFTER = 12
 
@@ -122,10 +123,10 @@ def generate(
                 tries = _try(program, ask)
             for negative in _with_costs(tries, current, attempt, writer.identity):
                 parent = next((n.text for n in ask["candidates"] if n.doc_id == negative.parent_doc_id), None)
-                around = Surroundings(
-                    pair.query, positives, tuple(accepted), parent, len(ask["positive"].split()), profile
+                context = GateContext(
+                    pair.query, positives, tuple(accepted), parent, word_count(ask["positive"]), profile
                 )
-                verdict = text_gates(negative, around, gates) if negative.text else GateVerdict(UNPARSEABLE)
+                verdict = text_gates(negative, context, gates) if negative.text else GateVerdict(UNPARSEABLE)
                 drafts.append(Draft(pair, negative, verdict))
                 accepted += [negative.text] if verdict.accepted else []
             if len(accepted) >= config.per_pair:
@@ -154,11 +155,11 @@ def ask_for(
     accepted: int = 0,
 ) -> dict[str, Any]:
     """The inputs of a program for the `place`-th pair, of which `accepted` negatives are there already."""
-    cut = [replace(n, text=_cut(n.text, config.passage_words)) for n in mined]
-    turn = (attempt + accepted) % len(cut) if cut else 0
+    shown = [replace(n, text=cut(n.text, config.passage_words)) for n in mined]
+    turn = (attempt + accepted) % len(shown) if shown else 0
     return {
-        "query": pair.query, "positive": _cut(pair.positive, config.passage_words), "task": definition,
-        "candidates": (*cut[turn:], *cut[:turn]),
+        "query": pair.query, "positive": cut(pair.positive, config.passage_words), "task": definition,
+        "candidates": (*shown[turn:], *shown[:turn]),
         "attributes": tuple(space.sample(seed=seed, place=place, sibling=i) for i in range(accepted, config.per_pair)),
     }  # fmt: skip
 
@@ -187,11 +188,6 @@ def _checked(said: Any, program: dspy.Module) -> list[HardNegative]:
 
 def _nothing(program: dspy.Module, ask: dict[str, Any], why: str) -> HardNegative:
     return HardNegative("", program=type(program).__name__, attributes=ask["attributes"][0], reasoning=why)
-
-
-def _cut(text: str, words: int) -> str:
-    found = text.split()
-    return text if len(found) <= words else " ".join([*found[:words], "…"])
 
 
 def _with_costs(negatives: Sequence[HardNegative], current: CallPurpose, attempt: int, lm: str) -> list[HardNegative]:

@@ -17,10 +17,11 @@ from typing import Any
 
 from syneg.core.config import Config
 from syneg.core.errors import DataError, collected
-from syneg.core.records import HardNegative, Pair, plain_text
+from syneg.core.records import HardNegative, Pair
+from syneg.core.text import plain_text, word_count
 from syneg.data.corpus_profile import CorpusProfile
 
-from .gates import Surroundings, text_gates
+from .gates import GateContext, text_gates
 from .generation import Draft
 from .writing import Sources
 
@@ -87,11 +88,11 @@ def _negative(row: Mapping[str, Any]) -> tuple[str, HardNegative]:
 def _gated(pair: Pair, negatives: Any, sources: Sources, profile: CorpusProfile, config: Config) -> list[Draft]:
     passages = sources.collection.passages
     positives = sources.collection.relevant_texts(pair.query_id)
-    words = min(len(pair.positive.split()), config.generate.passage_words)
+    words = min(word_count(pair.positive), config.generate.passage_words)
     drafts: list[Draft] = []
     for negative in negatives:
         siblings = tuple(draft.negative.text for draft in drafts if draft.verdict.accepted)
         parent = passages.get(negative.parent_doc_id or "")
-        around = Surroundings(pair.query, positives, siblings, parent, words, profile)
-        drafts.append(Draft(pair, negative, text_gates(negative, around, config.gates)))
+        context = GateContext(pair.query, positives, siblings, parent, words, profile)
+        drafts.append(Draft(pair, negative, text_gates(negative, context, config.gates)))
     return drafts

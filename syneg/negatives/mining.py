@@ -3,34 +3,45 @@
     Pair("3", "close a socket", "d3", "Close the socket …")
       → [MinedNegative("d9", "Shut down one half …", source="dense", rank=2, score=.44), …]    hardest first
 
-Left out: every passage judged relevant to the query (any grade, by id and by normalised text), ranks outside the
-window, and passages that score over `margin` of the positive's score under the encoder (NV-Retriever, arXiv 2407.15831,
-TopK-PercPos: they are often unjudged positives). What was left out, and why, is counted.
+Left out are:
+- passages judged relevant to the query, by id; near-copies of one, passages that hold one, and parts of one;
+- the query's own text, where it stands in the corpus;
+- ranks outside the window `mine.first_rank` to `mine.last_rank`;
+- passages that score over `mine.margin` of the positive's score under the encoder (NV-Retriever, arXiv 2407.15831,
+  TopK-PercPos): they are often unjudged positives.
+What was left out, and why, is counted. `Mined.notes` says in a line each what a user should know: a source that finds nothing
+for most queries, queries without any negative.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from syneg.core.config import MineConfig
 from syneg.core.progress import Tick
-from syneg.core.records import MinedNegative, Pair, margin_limit, normalise
+from syneg.core.records import MinedNegative, Pair, margin_limit
+from syneg.core.text import near_key, word_count
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import DenseIndex, Hits, LexicalIndex
 
+_PART_WORDS = 4  # shorter passages stand in many others by chance
+_SILENT = 0.5
+
 
 @dataclass
 class Mined:
-    """`negatives[query_id]`, hardest first, sources in turn; `skipped` counts reasons; `short` queries found too few."""
+    """`negatives[query_id]`, hardest first, sources in turn; `skipped` counts reasons; `short` queries with too few; `notes` are
+    lines for the user."""
 
     negatives: dict[str, list[MinedNegative]]
     skipped: Counter[str] = field(default_factory=Counter)
     short: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def mine(
@@ -50,7 +61,7 @@ def mine(
         )
     if "bm25" in config.sources:
         lists["bm25"] = LexicalIndex(collection.passages).search([pair.query for pair in pairs], config.last_rank)
-    mined = Mined({})
+    mined = Mined({}, notes=_silent_sources(lists))
     for i, pair in enumerate(pairs):
         near = list(dict.fromkeys([pair.doc_id, *(doc_id for hits in lists.values() for doc_id, _ in hits[i])]))
         scores = encoder.encode([collection.passages[doc_id] for doc_id in near], "passage") @ queries[i]
@@ -74,7 +85,23 @@ def mine(
         found = _choose(ranked, judged, limit, config.per_query, mined.skipped)
         mined.short += len(found) < config.per_query
         mined.negatives[pair.query_id] = found
+    if empty := sum(not found for found in mined.negatives.values()):
+        reasons = ", ".join(f"{reason} {count}" for reason, count in mined.skipped.most_common())
+        mined.notes.append(
+            f"{empty} of {len(pairs)} queries got no mined negative (left out: {reasons or 'nothing'}); raise mine.last_rank or mine.margin"
+        )
     return mined
+
+
+def _silent_sources(lists: Mapping[str, Hits]) -> list[str]:
+    notes = []
+    for source, hits in lists.items():
+        silent = sum(not found for found in hits)
+        if silent > _SILENT * max(1, len(hits)):
+            notes.append(
+                f"{source} finds no passage for {silent} of {len(hits)} queries: do queries and passages share a language?"
+            )
+    return notes
 
 
 class _Judged:
@@ -82,11 +109,25 @@ class _Judged:
 
     def __init__(self, collection: Collection, query_id: str) -> None:
         self.ids = collection.relevant(query_id)
-        self.texts = {normalise(collection.passages[doc_id]) for doc_id in self.ids}
-        self.texts.add(normalise(collection.queries[query_id]))
+        self.texts = {near_key(text) for text in collection.relevant_texts(query_id)}
+        self.query = near_key(collection.queries[query_id])
 
     def __contains__(self, negative: MinedNegative) -> bool:
-        return negative.doc_id in self.ids or normalise(negative.text) in self.texts
+        text = near_key(negative.text)
+        return (
+            negative.doc_id in self.ids
+            or text == self.query
+            or any(text == own or is_part(text, own) or is_part(own, text) for own in self.texts)
+        )
+
+
+def is_part(inner: str, outer: str) -> bool:
+    """Whether a whole text stands in another, both as `near_key` has them; texts of a few words are never a part.
+
+    >>> is_part("close the socket before you go", "first close the socket before you go home"), is_part("a socket", "close a socket")
+    (True, False)
+    """
+    return f" {inner} " in f" {outer} " and word_count(inner) >= _PART_WORDS
 
 
 def _choose(

@@ -19,8 +19,9 @@ from typing import Any
 import dspy
 
 from syneg.core.progress import Tick
-from syneg.core.records import copied_share, fingerprint, normalise
+from syneg.core.records import fingerprint
 from syneg.core.storage import cache_home, read_json, write_json
+from syneg.core.text import contains, copied_share, word_count
 from syneg.data.tasks import KINDS, TASKS
 from syneg.llm.calls import PROGRAM_ERRORS, check_answered, in_threads, purpose
 from syneg.llm.lms import LanguageModel
@@ -106,9 +107,9 @@ def _fault(program: dspy.Module, writer: LanguageModel, place: int) -> str:
             return "unreadable"
     if not negatives:
         return "unreadable"
-    text = normalise(negatives[0].text)
-    if len(text.split()) < min(6, len(positive.split()) / 3):
+    text = negatives[0].text
+    if word_count(text) < min(6, word_count(positive) / 3):
         return "too short"
-    if copied_share(text, normalise(positive)) > _COPIED or normalise(query) in text:
+    if copied_share(text, positive) > _COPIED or contains(text, query):
         return "copies"
-    return "answers" if re.search(answer, negatives[0].text, re.IGNORECASE) else ""
+    return "answers" if re.search(answer, text, re.IGNORECASE) else ""

@@ -10,13 +10,13 @@ out passages that share no word with the query.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from syneg.core.errors import ConfigError
+from syneg.core.text import terms
 
 EXACT = 200_000
 _BLOCK = 65_536  # passages; also the sample that an index is trained on
@@ -164,7 +164,7 @@ def _index(factory: str, sample: np.ndarray) -> Any:
 
 
 class LexicalIndex:
-    """BM25 over words of two letters and more, folded to lower case."""
+    """BM25 over the terms of `syneg.core.text`: words, and pairs of characters in scripts without spaces."""
 
     def __init__(self, passages: dict[str, str]) -> None:
         import bm25s
@@ -173,7 +173,7 @@ class LexicalIndex:
         self._index = bm25s.BM25()
         words: dict[str, int] = {}
         # numbers in place of words: one object for each word of the language, not for each of the corpus
-        ids = [[words.setdefault(word, len(words)) for word in _words(text)] for text in passages.values()]
+        ids = [[words.setdefault(word, len(words)) for word in _terms(text)] for text in passages.values()]
         if not words:  # bm25s needs one word in the corpus
             words, ids[0] = {"\0": 0}, [0]
         self._index.index((ids, words), show_progress=False)
@@ -183,7 +183,7 @@ class LexicalIndex:
         if not queries:
             return []
         # an empty query would be refused; no passage holds this word
-        words = [_words(query) or ["\0"] for query in queries]
+        words = [_terms(query) or ["\0"] for query in queries]
         places, scores = self._index.retrieve(words, k=min(depth, len(self.doc_ids)), show_progress=False, n_threads=1)
         return [
             sorted(
@@ -194,5 +194,5 @@ class LexicalIndex:
         ]
 
 
-def _words(text: str) -> list[str]:
-    return [word for word in re.findall(r"\w\w+", text.casefold()) if word not in _STOP]
+def _terms(text: str) -> list[str]:
+    return [term for term in terms(text) if term not in _STOP]

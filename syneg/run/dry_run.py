@@ -18,6 +18,7 @@ import numpy as np
 from syneg.core.config import Config
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_rows
+from syneg.core.text import word_count
 from syneg.data.tasks import task_for
 from syneg.llm.prices import dollars
 from syneg.llm.room import room_for
@@ -73,7 +74,7 @@ def _parts(workspace: Workspace, config: Config) -> Iterator[Part]:
     pairs = workspace.pairs_to_write
     prompts = _prompts(workspace, name, pairs)
     steps, tokens = len(prompts[0]), float(np.mean([sum(counts) for counts in prompts])) / len(prompts[0])
-    answer = 0.5 * 1.4 * float(np.mean([min(len(p.positive.split()), config.generate.passage_words) for p in pairs]))
+    answer = 0.5 * 1.4 * float(np.mean([min(word_count(p.positive), config.generate.passage_words) for p in pairs]))
     attempts = config.generate.attempts * config.generate.per_pair
     if config.compile.optimizer != "none":
         yield timed.part("compile", (config.compile.calls / 4, config.compile.calls), tokens, answer)

@@ -119,6 +119,8 @@ class Workspace:
             rows = [{"query_id": q, **asdict(n)} for q, negatives in mining.negatives.items() for n in negatives]
             write_rows(self.folder.mined, rows)
             self.manifest.note(mine={"skipped": dict(mining.skipped), "short": mining.short})
+            for note in mining.notes:
+                self.progress.say(f"  {note}")
             line.note = f"{len(rows)} negatives for {len(self.pairs)} queries"
 
     def relevant_texts(self, pairs: Sequence[Pair]) -> dict[str, list[str]]:

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from syneg.core.records import Instance, normalise
+from syneg.core.records import Instance
+from syneg.core.text import normalise
 
 from .sampling import SYNTHETIC
 

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from syneg.core.records import Instance, normalise
+from syneg.core.records import Instance
+from syneg.core.text import normalise
 
 
 class RowNumbers:

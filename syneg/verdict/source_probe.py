@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from syneg.core.text import word_count, words
 from syneg.retrieval.encoder import Encoder
 
 _FOLDS = 5
@@ -36,13 +37,14 @@ def source_probe(synthetic: Sequence[str], mined: Sequence[str], encoder: Encode
     draw = random.Random(seed)
     texts = [*draw.sample(list(synthetic), n), *draw.sample(list(mined), n)]
     labels = np.repeat([1, 0], n)
-    lengths = np.log1p([[len(text.split())] for text in texts])
+    lengths = np.log1p([[word_count(text)] for text in texts])
+    by_words = TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
     # a length is telling when it is unlike the other's, on either side: so its square too
     views: dict[str, tuple[Any, Any]] = {
         "length": (np.hstack([lengths, lengths**2]), make_pipeline(StandardScaler(), LogisticRegression())),
         "ngrams": (
             texts,
-            make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10)),
+            make_pipeline(by_words, LogisticRegression(C=10)),
         ),
         "embedding": (encoder.encode(texts, "passage"), make_pipeline(StandardScaler(), LogisticRegression(C=0.01))),
     }

@@ -1,0 +1,244 @@
+"""What "the same text", "a word" and "a run of words" mean, in every script; the only module that takes texts apart.
+
+    same("What is C++?") == same("what is  C++?")          identity: masks, guards, duplicates, leaks
+    words("Close x<0, 关闭文件") → ["close", "x", "<", "0", "关", "闭", "文", "件"]
+    word_count("关闭文件")       → 2                        a word of Han or Kana is about two characters
+    terms("关闭文件")            → ["关", "闭", "文", "件", "关闭", "闭文", "文件"]     what BM25 searches by
+    cut("Close the socket now", 3) → "Close the socket …"
+
+`normalise` keeps whatever carries meaning: C++ and C#, x<0 and x>0, the vowel signs of Hindi and Thai, emoji. `near_key` is
+harsher, for near-copies only. Scripts are told apart by the Unicode tables of the `regex` package, which knows combining
+marks and needs no dictionary: bigrams of characters find Chinese and Japanese about as well as a segmenter does (Nie et al.
+2000, IRAL), and a segmenter for each of Chinese, Japanese, Thai, Khmer, Lao and Burmese would be six dependencies.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterator
+
+import regex
+
+_NGRAM = 4
+# Scripts written without spaces between words. ー 々 〆 belong to several scripts, hence Script_Extensions.
+_DENSE = r"\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{Script=Yi}"
+_LOOSE = r"\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}\p{Script=Tai_Tham}\p{Script=Javanese}\p{Script=Balinese}"
+_UNSPACED = rf"[[{_DENSE}{_LOOSE}]&&[\p{{L}}\p{{M}}\p{{N}}]]"
+_PER_CHARACTER = {True: 1 / 2, False: 1 / 3}  # words for each character: of Han and Kana, of Thai and its like
+_CLUSTER = rf"{_UNSPACED}[\p{{M}}\u200c\u200d]*"
+_LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}\u200c\u200d]--{_UNSPACED}]"
+_NUMBER = rf"\p{{Nd}}+(?:[.,]\p{{Nd}}+)+(?!{_LETTER})"
+_NAME = rf"{_LETTER}+(?:\++|\#(?!\w))?"  # C++, C#
+_PICTURE = r"\p{So}(?:[\p{M}\p{Sk}]|\u200d\p{So})*"  # an emoji with its modifiers
+_SYMBOL = r"!=+|[\p{Sm}\p{Sc}]+"  # x <= 0
+
+_V1 = regex.VERSION1
+_WORD = regex.compile(f"{_CLUSTER}|{_NUMBER}|{_NAME}|{_PICTURE}|{_SYMBOL}", _V1)
+_TERM = regex.compile(f"(?P<run>(?:{_CLUSTER})+)|{_NUMBER}|{_NAME}|{_PICTURE}", _V1)
+_PIECE = regex.compile(
+    rf"(?P<dense>[[{_DENSE}]&&[\p{{L}}\p{{N}}]]\p{{M}}*)|(?P<loose>{_CLUSTER})|[\S--{_UNSPACED}]+", _V1
+)
+_IS_CLUSTER = regex.compile(_CLUSTER, _V1)
+_IS_DENSE = regex.compile(f"[{_DENSE}]", _V1)
+_IS_HAN = regex.compile(r"\p{Script=Han}")
+_HAS_UNSPACED = regex.compile(f"[{_DENSE}{_LOOSE}]", _V1)
+_HANGUL = regex.compile(r"\p{Script=Hangul}+", _V1)
+_CARRIES = regex.compile(r"[\p{L}\p{N}\p{S}]", _V1)
+# Latin, Greek and Cyrillic texts take the standard library's path, five times as fast; all else goes by the Unicode tables.
+_NEEDS_TABLES = re.compile("[\u0300-\u036f\u0483-\u0489\u0530-\u1dff\u200c\u200d\u2070-\U0010ffff]")
+_EASY_WORD = re.compile(r"\d+(?:[.,]\d+)+(?![^\W_])|[^\W_]+(?:\++|#(?!\w))?|!=+|[<>=+|~$¢£¥¬±×÷]+")
+_ELISION = regex.compile(r"(?<=\p{L})['’]\p{L}(?!\w)", _V1)
+_FENCE = regex.compile(r"</?data>", regex.IGNORECASE)
+_UNSEEN = regex.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe0e\ufe0f]")
+_END = re.compile(
+    r"(?:(?<=[^\W\d_][^\W\d_])|(?<= \d))[.!?…。！？]+$"
+)  # "closed" and "closed!"; "n" and "n!" are two texts
+_RAISED = regex.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+
+
+def normalise(text: str) -> str:
+    """The identity of a text: two texts are the same where this is the same. NFKC, case folded, runs of whitespace as one space,
+    characters that nobody sees and the stop at the end of a sentence taken out; everything else stays.
+
+    >>> normalise("Close  the\\tFILE"), normalise("C++") == normalise("C#"), normalise("10²") == normalise("102")
+    ('close the file', False, False)
+    """
+    if not text.isascii():
+        text = _RAISED.sub(r"^\g<0>", _UNSEEN.sub("", text))  # NFKC alone makes 10² the number 102
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return _END.sub("", " ".join(text.casefold().split()))
+
+
+def near_key(text: str) -> str:
+    """A harsher identity, for near-copies only: words and symbols, without punctuation. The text itself where it has no word.
+
+    >>> near_key("Close the *file*!"), near_key("x<0") == near_key("x>0"), near_key("???")
+    ('close the file', False, '???')
+    """
+    return " ".join(words(text)) or normalise(text)
+
+
+def words(text: str) -> list[str]:
+    """Words and symbols in order, normalised; each character of a script without spaces stands by itself.
+
+    >>> words("Is C++ faster? 打开!")
+    ['is', 'c++', 'faster', '打', '开']
+    """
+    plain = normalise(text)
+    return _WORD.findall(plain) if _NEEDS_TABLES.search(plain) else _EASY_WORD.findall(plain)
+
+
+def word_count(text: str) -> int:
+    """How long a text is, in words. Between spaces everything is one word; two characters of Han or Kana, or three of Thai, Lao,
+    Khmer or Burmese, count as one.
+
+    >>> word_count("a well-known word"), word_count("先关闭套接字。"), word_count("—")
+    (3, 3, 0)
+    """
+    if not _HAS_UNSPACED.search(text):
+        return sum(bool(_CARRIES.search(piece)) for piece in text.split())
+    return round(sum(weight for _, weight in _pieces(text)) + 1e-9)
+
+
+def length_of(text: str) -> str:
+    """The length of a text as a writer is told it: in words, or in characters where the script has no spaces.
+
+    >>> length_of("close the file"), length_of("关闭文件")
+    ('3 words', '4 characters')
+    """
+    characters = len(_IS_CLUSTER.findall(text)) if _HAS_UNSPACED.search(text) else 0
+    count = word_count(text)
+    return f"{characters} characters" if characters > count else f"{count} words"
+
+
+def cut(text: str, limit: int, mark: str = " …") -> str:
+    """The first `limit` words of a text as it stands, with `mark` behind them where something was left out."""
+    total, end = 0.0, 0
+    for place, weight in _pieces(text):
+        total += weight
+        if total > limit + 1e-9:
+            return text[:end].rstrip() + mark
+        end = place
+    return text
+
+
+def grams(text: str, size: int = _NGRAM) -> list[tuple[str, ...]]:
+    """All runs of `size` words, in order; in a script without spaces a run has as many characters as `size` words do.
+
+    >>> grams("a b c", 2), grams("关闭文件", 2)
+    ([('a', 'b'), ('b', 'c')], [('关', '闭', '文', '件')])
+    """
+    units = words(text)
+    if all(unit.isascii() for unit in units):
+        return [tuple(units[i : i + size]) for i in range(len(units) - size + 1)]
+    weights = [_weight(unit) for unit in units]
+    found, end, total = [], 0, 0.0
+    for start, weight in enumerate(weights):
+        while end < len(units) and total < size - 1e-6:
+            total += weights[end]
+            end += 1
+        if total < size - 1e-6:
+            break
+        found.append(tuple(units[start:end]))
+        total -= weight
+    return found
+
+
+def joined(gram: tuple[str, ...]) -> str:
+    """A run of words as it is read: without spaces in scripts that have none.
+
+    >>> joined(("close", "it")), joined(("关", "闭"))
+    ('close it', '关闭')
+    """
+    return regex.sub(rf"(?<={_UNSPACED}\p{{M}}*) (?={_UNSPACED})", "", " ".join(gram), flags=_V1)
+
+
+def copied_share(text: str, other: str) -> float:
+    """Share of the word 4-grams of `text` that stand in `other`; 0 for texts under four words.
+
+    >>> copied_share("a b c d e", "x A b, c d")
+    0.5
+    """
+    own = set(grams(text))
+    return len(own & set(grams(other))) / len(own) if own else 0.0
+
+
+def contains(text: str, part: str) -> bool:
+    """Whether the words of `part` stand in `text` in a row; never for a part without words.
+
+    >>> contains("How to CLOSE a socket?", "close a socket"), contains("closed", "close"), contains("请问怎样关闭文件呢", "关闭文件")
+    (True, False, True)
+    """
+    inner = " ".join(words(part))
+    return bool(inner) and f" {inner} " in f" {' '.join(words(text))} "
+
+
+def terms(text: str) -> list[str]:
+    """What a lexical index searches by: words as they are, single characters of Han and pairs of neighbours in scripts without
+    spaces, pairs in Korean, whose particles are written onto the word.
+
+    >>> terms("The cat's C++ résumé"), terms("打开文件"), terms("파일을")
+    (['the', 'cat', 'c++', 'résumé'], ['打', '开', '文', '件', '打开', '开文', '文件'], ['파일', '일을'])
+    """
+    plain = _ELISION.sub("", normalise(text)) if "'" in text or "’" in text else normalise(text)
+    if not _NEEDS_TABLES.search(plain):
+        return [word for word in _EASY_WORD.findall(plain) if word[0].isalnum()]
+    found: list[str] = []
+    for match in _TERM.finditer(plain):
+        word = match.group()
+        if match["run"]:
+            characters = _IS_CLUSTER.findall(word)
+            pairs = [a + b for a, b in itertools.pairwise(characters)]
+            single = [c for c in characters if _IS_HAN.match(c)] if pairs else characters
+            found += [*single, *pairs]
+        elif _HANGUL.fullmatch(word) and len(word) > 2:
+            found += [word[i : i + 2] for i in range(len(word) - 1)]
+        else:
+            found.append(word)
+    return found
+
+
+def is_dense(character: str) -> bool:
+    """Whether a character is of a script where two of them make a word: Han, Kana, Bopomofo, Yi."""
+    return not character.isascii() and bool(_IS_DENSE.match(character))
+
+
+def is_letter(character: str) -> bool:
+    """Whether a character is a letter, or a mark that belongs to one, as the vowel signs of Hindi and Thai."""
+    return character.isalpha() or unicodedata.category(character)[0] == "M"
+
+
+def encodable(text: str) -> str:
+    """Text that can be written as UTF-8: half of a surrogate pair, which JSON's escapes can hold, becomes a question mark.
+
+    >>> encodable("a \\ud800 b")
+    'a ? b'
+    """
+    return text.encode("utf-8", "replace").decode()
+
+
+def plain_text(text: str) -> str:
+    """What an LM wrote, on one line and without the marks of prompts that small models repeat: the tags around corpus text,
+    and the dots where a passage shown was cut. An encoder would know LLM texts by them.
+
+    >>> plain_text("<data>Close  it. Then …</data>")
+    'Close it. Then'
+    """
+    return " ".join(_FENCE.sub(" ", encodable(text)).split()).rstrip(" …")
+
+
+def _pieces(text: str) -> Iterator[tuple[int, float]]:
+    """For each piece of a text the place where it ends, and how many words it is."""
+    for match in _PIECE.finditer(text):
+        if match["dense"] or match["loose"]:
+            yield match.end(), _PER_CHARACTER[bool(match["dense"])]
+        elif _CARRIES.search(match.group()):
+            yield match.end(), 1.0
+        else:
+            yield match.end(), 0.0
+
+
+def _weight(unit: str) -> float:
+    return _PER_CHARACTER[bool(_IS_DENSE.match(unit))] if _IS_CLUSTER.fullmatch(unit) else 1.0
