@@ -66,6 +66,10 @@ class TrainConfig(Section):
     "Mask in-batch texts that the base encoder puts over this share of the positive's score; 0 = off."
     regulariser: NonNegative = 0.0
     "Weight of the term that keeps synthetic negatives from taking more than their share of the softmax; 0 = off."
+    order: Literal["softmax", "pairwise", "listwise", "graded"] = "softmax"
+    "Synthetic negatives as wrong as any passage (softmax), or under the positive and above other rows (listwise, graded)."
+    order_weight: Above = 0.1
+    "Weight of the term that keeps that order."
     distil: NonNegative = 0.0
     "Weight of the term that keeps the ranking of a row near the base encoder's; 0 = off."
     curriculum: bool = False

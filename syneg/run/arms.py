@@ -96,6 +96,6 @@ ABLATIONS: dict[str, Sequence[str]] = {
     "program": ("mined", *(f"hybrid@program={p}" for p in ("single_prompt", "multi_attribute", "no_reflection",
                                                             "no_attributes", "reflective", "neighbour_rewrite"))),
     "loss": ("mined", "hybrid", "hybrid@regulariser=0.1", "hybrid@distil=0.5", "hybrid@guide=0.95", "hybrid@weight=0.3",
-             "hybrid@confidence=true", "hybrid@curriculum=true"),
+             "hybrid@confidence=true", "hybrid@curriculum=true", "hybrid@order=listwise"),
     "mix": ("mined", "synthetic", "dataset-mix", "hybrid"),
 }  # fmt: skip

@@ -11,6 +11,7 @@ encoder of dot-product similarity is scored by dot products times `train.scale`.
   inside the batch; compare GISTEmbed, arXiv 2402.16829);
 - regulariser: synthetic negatives together should take the share of the softmax that their number gives them, evenly, so
   that the encoder cannot win by knowing who wrote a text (after CausalNeg, arXiv 2606.01304);
+- order: written near-misses leave the softmax, and a term says where they belong (`order`);
 - distillation: the untuned encoder's softmax over the same texts is to be kept (listwise, as in arXiv 2010.11386).
 
 Over several processes all texts of all processes are candidates, as with sentence-transformers' `gather_across_devices`;
@@ -33,6 +34,7 @@ from syneg.core.config import TrainConfig
 from syneg.core.records import Instance, margin_limit
 
 from .numbers import RowNumbers
+from .order import Standing, order_term
 from .sampling import SYNTHETIC
 
 _CHUNK = 32
@@ -141,15 +143,23 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
             scores = self._scores(queries.float(), candidates)
             bias = self._bias(batch)
             logits = scores + bias
+            if self.config.order != "softmax":
+                # a near-miss leaves the softmax: the term of the order says where it belongs
+                own, near = self._own(batch, bias)
+                kept = logits.gather(1, own[:, 1:]).masked_fill(near, -torch.inf)
+                logits = logits.scatter(1, own[:, 1:], kept)
             # (batch, candidates): what each candidate takes of its query's softmax
             log_shares = logits.log_softmax(1)
-            own = log_shares.gather(1, batch.places.unsqueeze(1))
-            self._note_mass(log_shares.detach(), own.detach(), batch)
-            loss = -own.mean()
+            target = log_shares.gather(1, batch.places.unsqueeze(1))
+            self._note_mass(log_shares.detach(), target.detach(), batch)
+            loss = -target.mean()
             if self.config.regulariser:
                 negatives = logits.scatter(1, batch.places.unsqueeze(1), -torch.inf)
                 synthetic = self._sources_of(batch) == self._code(SYNTHETIC)
                 loss = loss + self.config.regulariser * fair_share(negatives, bias, synthetic)
+            if self.config.order != "softmax":
+                standing = Standing.of(scores, own, near, torch.isinf(bias))
+                loss = loss + self.config.order_weight * order_term(self.config.order, standing)
             if self.config.distil:
                 loss = loss + self.config.distil * self._distilled(log_shares, bias, batch)
         return loss
@@ -175,6 +185,13 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         own = torch.arange(first, first + size, device=device)
         places = torch.arange(size, device=device) + first * columns
         return Batch(rows, everyone, columns, numbers.reshape(-1), places, owners.reshape(-1), own)
+
+    def _own(self, batch: Batch, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """(rows, 1 + n): each row's own candidates, its positive first; (rows, n): which of them are written and unmasked."""
+        size = len(batch.rows)
+        own = batch.places.unsqueeze(1) + torch.arange(batch.columns, device=bias.device) * size
+        written = (self._sources_of(batch) == self._code(SYNTHETIC))[own[:, 1:]]
+        return own, written & torch.isfinite(bias.gather(1, own[:, 1:]))
 
     def _by_candidate(self, values: Tensor, batch: Batch) -> Tensor:
         """`values` (all rows, 1 + n) of the instances as one value for each candidate, in their order."""
