@@ -33,7 +33,8 @@ from syneg.negatives.gates import ADVICE, GateContext, text_gates
 from syneg.negatives.generation import Draft
 from syneg.negatives.judging import compare
 from syneg.programs import fenced
-from syneg.retrieval.encoder import Encoder, Role
+from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.prompts import Role
 
 from .objective import DEEPEST, Objective
 

@@ -29,8 +29,9 @@ from syneg.core.config import ProbeConfig, TrainConfig
 from syneg.core.errors import ConfigError
 from syneg.core.records import Instance
 from syneg.retrieval.dev_set import DevSet
-from syneg.retrieval.encoder import Encoder, Role
+from syneg.retrieval.encoder import Encoder, unit
 from syneg.retrieval.metrics import MAIN_METRIC, evaluate
+from syneg.retrieval.prompts import Role
 from syneg.training.batches import Plan, PlannedBatches
 from syneg.training.frozen import FrozenLayers
 from syneg.training.loss import Embed, HybridInfoNCE
@@ -59,9 +60,9 @@ class Probe:
     ) -> None:
         self._encoder, self._held_out, self._relevant = encoder, held_out, relevant
         self._train, self._config = train, config
-        self._model: Any = Encoder.load(
-            encoder.config.model_copy(update={"max_tokens": min(encoder.config.max_tokens, config.max_tokens)})
-        ).model  # a fresh copy: the base stays as it is
+        most = min(encoder.config.max_tokens or config.max_tokens, config.max_tokens)
+        # a fresh copy: the base stays as it is
+        self._model: Any = Encoder.load(encoder.config.model_copy(update={"max_tokens": most})).model
         set_dropout(self._model, 0.0)
         swift_attention(self._model)
         self._embed = self._frozen_part()
@@ -124,8 +125,8 @@ class Probe:
         return sums
 
     def _loss(self, rows: Sequence[Instance]) -> HybridInfoNCE:
-        config = self._train.model_copy(update={"guide": 0.0, "distil": 0.0, "cached_chunk": 0})
-        return HybridInfoNCE(self._model, rows, self._relevant, config, embed=self._embed)
+        plain = self._train.model_copy(update={"guide": 0.0, "distil": 0.0, "cached_chunk": 0})
+        return HybridInfoNCE(self._model, rows, self._relevant, plain, embed=self._embed)
 
     def train(self, rows: Sequence[Instance], *, seed: int) -> None:
         """Set the weights to the start and train them on `rows`."""
@@ -162,7 +163,7 @@ class Probe:
         for query_id, row in zip(query_ids, scores, strict=True):
             judged = held_out.qrels[query_id]
             if query_id in place and query_id not in judged:
-                row[place[query_id]] = -1.0  # a passage with the query's own id does not count
+                row[place[query_id]] = row.min()  # a passage with the query's own id does not count
             top = np.argsort(-row, kind="stable")[:_DEPTH]
             ranking[query_id] = {doc_ids[i]: float(row[i]) for i in top}
             relevant[query_id] = [place[d] for d, grade in judged.items() if grade > 0 and d in place]
@@ -190,7 +191,7 @@ class Probe:
         return found
 
     def embed(self, texts: Sequence[str], role: Role, *, exact: bool = False) -> np.ndarray:
-        """Embeddings (n, dim) float32 of length 1 under the weights as they are; `exact` computes in float32."""
+        """Embeddings (n, dim) float32 under the weights as they are; `exact` computes in float32."""
         self._model.eval()
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         found: list[Any] = [None] * len(texts)
@@ -198,9 +199,9 @@ class Probe:
             for start in range(0, len(order), _CHUNK):
                 places = order[start : start + _CHUNK]
                 vectors = self._embed(self._model, self._features([texts[place] for place in places], role))
-                for place, vector in zip(places, torch.nn.functional.normalize(vectors.float(), dim=-1), strict=True):
-                    found[place] = vector.cpu().numpy()
-        return np.stack(found)
+                for place, vector in zip(places, vectors.float().cpu().numpy(), strict=True):
+                    found[place] = vector
+        return unit(np.stack(found)) if self._encoder.similarity == "cosine" else np.stack(found)
 
     def _columns(self, rows: Sequence[Instance]) -> list[dict[str, Tensor]]:
         texts = [[row.pair.positive for row in rows]]
@@ -209,16 +210,16 @@ class Probe:
         return [queries, *(self._features(column, "passage") for column in texts)]
 
     def _features(self, texts: Sequence[str], role: Role) -> dict[str, Tensor]:
-        features: dict[str, Tensor] = self._model.preprocess(list(texts), prompt=self._encoder.prompts[role] or None)
-        return features
+        return self._encoder.features(texts, role, self._model)
 
 
 def _likelihoods(scores: np.ndarray, relevant: Sequence[Sequence[int]]) -> list[float]:
     """For each row of scores (queries x passages) the mean log-probability of its relevant places, at the temperature of
     `_TEMPERATURES` that gives the highest mean over the rows."""
     found = []
+    size = max(1.0, float(scores.max()))  # of dot products; cosines are at most 1
     for temperature in _TEMPERATURES:
-        sharp = scores / temperature
+        sharp = scores / (temperature * size)
         whole = np.logaddexp.reduce(sharp, axis=1)
         found.append([float(np.mean(row[places]) - w) for row, places, w in zip(sharp, relevant, whole, strict=True)])
     return max(found, key=lambda values: float(np.mean(values)))

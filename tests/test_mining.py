@@ -10,7 +10,7 @@ from syneg.core.config import CollectionConfig, EncoderConfig, MineConfig
 from syneg.core.text import near_key
 from syneg.data.collection import Collection, load_collection
 from syneg.negatives.mining import mine
-from syneg.retrieval.encoder import Encoder, prompt_for
+from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
 from syneg.retrieval.indexes import DenseIndex, LexicalIndex
 
@@ -89,21 +89,6 @@ def test_a_passage_with_the_id_of_the_query_counts_only_when_judged(collection: 
     assert query_id not in ranking
     collection.qrels[query_id][query_id] = 1
     assert query_id in evaluate_model(encoder, collection, depth=10)["test"].ranking[query_id]
-
-
-@pytest.mark.parametrize(
-    ("name", "own", "query", "passage"),
-    [
-        ("intfloat/e5-base-v2", {}, "query: ", "passage: "),
-        ("BAAI/bge-large-en-v1.5", {"query": ""}, "Represent this sentence for searching relevant passages: ", ""),
-        ("some/model", {"query": "Q: ", "document": "D: "}, "Q: ", "D: "),
-        ("sentence-transformers/all-MiniLM-L6-v2", {}, "", ""),
-    ],
-)
-def test_prompts_come_from_the_model_or_its_family(name: str, own: dict[str, str], query: str, passage: str) -> None:
-    assert prompt_for("query", EncoderConfig(), own, name) == query
-    assert prompt_for("passage", EncoderConfig(), own, name) == passage
-    assert prompt_for("query", EncoderConfig(query_prompt="x"), own, name) == "x"
 
 
 def test_the_cache_knows_prompt_length_and_weights(encoder: Encoder, encoder_path: str) -> None:

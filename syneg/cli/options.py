@@ -44,6 +44,7 @@ FLAGS = (
     Flag("--corpus", "collection.corpus"),
     Flag("--task", "collection.task"),
     Flag("--encoder", "encoder.model"),
+    Flag("--trust-remote-code", "encoder.trust_remote_code"),
     Flag("--executor", "executor.use", note="Also --ray-address."),
     Flag("--ray-address", "executor.address", hidden=True),
     Flag("--lm", "lm.model"),

@@ -24,7 +24,7 @@ from .lm_settings import (
     ReflectionConfig,
     RoleLM,
 )
-from .section import Above, Fraction, Positive, Section
+from .section import Above, Count, Fraction, NonNegative, Positive, Section
 from .training_settings import (
     BoundaryConfig,
     CompileConfig,
@@ -62,16 +62,28 @@ class EncoderConfig(Section):
 
     model: str = "local/minilm"
     "sentence-transformers model, on disk or on the hub, or local/minilm."
+    revision: str | None = None
+    "Branch, tag or commit of a model on the hub."
+    trust_remote_code: bool = False
+    "Run the Python code that the model's repository brings; read it first."
+    device: str = "auto"
+    "cpu, cuda, cuda:1 or mps; auto takes the first that is there."
     query_prompt: str | None = None
-    "Text put before each query; the model's own, or its family's, if not given."
+    "Text put before each query; the model's own, or its family's, if not given; empty for none."
     passage_prompt: str | None = None
-    "Text put before each passage; the model's own, or its family's, if not given."
-    max_tokens: Positive = 192
-    "Tokens of a text; longer ones are cut."
+    "Text put before each passage; the model's own, or its family's, if not given; empty for none."
+    max_tokens: Count = 0
+    "Tokens of a text; longer ones are cut. 0 = the model's own limit, which is never raised."
+    pooling: Literal["auto", "cls", "mean", "max", "lasttoken", "weightedmean"] = "auto"
+    "How token vectors become one vector; auto is what the model says."
+    similarity: Literal["auto", "cosine", "dot"] = "auto"
+    "How a query and a passage are compared; auto is what the model says, else cosine."
     batch_size: Positive = 64
     "Texts embedded at once."
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     "Number format of forward passes; auto is bf16 where the hardware computes in it."
+    cache_gb: NonNegative = 20.0
+    "Largest size of the embedding cache in GB; what was used longest ago goes first; 0 = no limit."
 
 
 class MineConfig(Section):

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.evaluation import SentenceEvaluator
 
@@ -21,9 +20,10 @@ from syneg.data.collection import Collection
 
 from .encoder import Encoder
 from .indexes import DenseIndex
-from .metrics import MAIN_METRIC, evaluate, mean
+from .metrics import MAIN_METRIC, evaluate, mean, without_own
 
 _NEIGHBOURS = 20
+_DEPTH = 10  # what nDCG@10 looks at
 DEV_METRIC = f"dev_{MAIN_METRIC}"
 
 
@@ -64,14 +64,8 @@ class DevScore(SentenceEvaluator):
         self._dev, self._encoder = dev, encoder
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
-        queries = self._embed(model, list(self._dev.queries.values()), self._encoder.prompts["query"])
-        passages = self._embed(model, list(self._dev.passages.values()), self._encoder.prompts["passage"])
-        hits = DenseIndex(list(self._dev.passages), passages).search(queries, 10)
-        ranking = {query_id: dict(found) for query_id, found in zip(self._dev.queries, hits, strict=True)}
+        queries = self._encoder.forward(list(self._dev.queries.values()), "query", model)
+        passages = self._encoder.forward(list(self._dev.passages.values()), "passage", model)
+        hits = DenseIndex(list(self._dev.passages), passages).search(queries, _DEPTH + 1)
+        ranking = without_own(dict(zip(self._dev.queries, hits, strict=True)), self._dev.qrels, _DEPTH)
         return {DEV_METRIC: mean(evaluate(self._dev.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC])}
-
-    def _embed(self, model: SentenceTransformer, texts: list[str], prompt: str) -> np.ndarray:
-        with self._encoder.autocast():
-            vectors = model.encode(texts, prompt=prompt or None, batch_size=self._encoder.config.batch_size,
-                                   normalize_embeddings=True, show_progress_bar=False)  # fmt: skip
-        return np.asarray(vectors, dtype=np.float32)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +25,10 @@ def _key(text: str) -> bytes:
 
 
 class EmbeddingStore:
-    """One folder of shards; vectors are kept as float16 and given back as float32."""
+    """One folder of shards; vectors are kept as `kind` and given back as float32."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, kind: type[np.floating[Any]] = np.float16) -> None:
+        self.folder, self._kind = folder, kind
         self._where: dict[bytes, int] = {}  # shard and row in one number
         self._shards: list[Path] = []
         for keys in sorted(folder.glob("*.keys")):
@@ -52,7 +53,7 @@ class EmbeddingStore:
         draft = self.folder / f".{name}.tmp"
         try:
             with draft.open("wb") as file:
-                np.save(file, vectors.astype(np.float16), allow_pickle=False)
+                np.save(file, vectors.astype(self._kind), allow_pickle=False)
             draft.replace(self.folder / f"{name}.npy")
             draft.write_bytes(keys)
             draft.replace(self.folder / f"{name}.keys")

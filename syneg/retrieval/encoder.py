@@ -1,17 +1,19 @@
 """A sentence-transformers encoder with its prompts, a precision that suits the machine, and cached embeddings.
 
     encoder = Encoder.load(EncoderConfig(model="local/minilm"))
-    encoder.encode(["close a socket"], "query") → (1, 384) float32, rows of length 1
+    encoder.encode(["close a socket"], "query") → (1, 384) float32
 
-Prompts are taken from the config, else from the model (`model.prompts`), else from what its family was trained with
-(E5: "query: " and "passage: "; BGE: an instruction for queries; per their model cards).
+Rows have length 1 for a cosine encoder, and the model's own length for a dot-product one: the inner product of two rows
+is the score that the model was made for, everywhere. Queries and passages take the model's own routes (`encode_query`
+and `encode_document`), with the prompts of `prompts`. The wrapped model carries these prompts, so that what is saved
+from it scores as it did here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -27,23 +29,15 @@ from syneg.core.progress import Tick
 from syneg.core.storage import cache_home
 
 from .embeddings import EmbeddingStore
+from .loading import Loaded, length_limit, load_model
+from .prompts import Prompts, Role, prompts_of, write_prompts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-Role = Literal["query", "passage"]
-
+TASKS: dict[Role, str] = {"query": "query", "passage": "document"}  # the names of encode_query and encode_document
 _CHUNK = 512
-_FAMILY_PROMPTS: tuple[tuple[str, dict[Role, str]], ...] = (
-    (
-        "e5-mistral",
-        {"query": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "},
-    ),
-    ("e5", {"query": "query: ", "passage": "passage: "}),
-    ("bge-m3", {}),
-    ("bge-", {"query": "Represent this sentence for searching relevant passages: "}),
-    ("snowflake-arctic-embed", {"query": "Represent this sentence for searching relevant passages: "}),
-)
+_SAMPLE = 2000  # texts that are tokenised to see how many are too long
 
 
 class Embedders(Protocol):
@@ -57,56 +51,46 @@ class Embedders(Protocol):
 
 
 class Encoder:
-    """Wraps one model; `fingerprint` identifies weights and everything else that decides an embedding."""
+    """Wraps one model; `fingerprint` identifies weights, prompts and everything else that decides an embedding.
 
-    def __init__(
-        self, model: SentenceTransformer, config: EncoderConfig, name: str, embedders: Embedders | None = None
-    ) -> None:
-        self.model, self.config, self.name, self._embedders = model, config, name, embedders
-        self.prompts: dict[Role, str] = {
-            role: prompt_for(role, config, model.prompts, name) for role in ("query", "passage")
-        }
-        limit = model.max_seq_length
-        if isinstance(limit, int):  # static embeddings have no limit and take none
-            model.max_seq_length = min(config.max_tokens, limit)
-        self.precision = precision_for(config.precision, str(model.device))
-        self.fingerprint = self._fingerprint()
+    `notes` are lines for the user: what had to be assumed of the model.
+    """
+
+    def __init__(self, loaded: Loaded, config: EncoderConfig, name: str, embedders: Embedders | None = None) -> None:
+        self._embedders = embedders
+        self.model, self.config, self.name, self.notes = loaded.model, config, name, list(loaded.notes)
+        self.prompts: Prompts = prompts_of(config, loaded.model, loaded.names)
+        write_prompts(loaded.model, self.prompts)
+        self.similarity: Literal["cosine", "dot"] = "dot" if loaded.model.similarity_fn_name == "dot" else "cosine"
+        self.precision = precision_for(config.precision, str(loaded.model.device))
+        self._weights = self._weights_digest()
+        self.fingerprint = self._hash(self.prompts.query, self.prompts.passage)[:16]
         self._stores: dict[Role, EmbeddingStore] = {}
 
     @classmethod
     def load(cls, config: EncoderConfig, path: Path | None = None, embedders: Embedders | None = None) -> Encoder:
-        """Load `config.model`, or the trained model at `path` with the same settings.
+        """Load `config.model`, or the model trained from it at `path`, with the same settings.
 
         `embedders` take the forward passes of large inputs in place of this process.
 
         Raises BackendError when the model cannot be found or read.
         """
-        import transformers
-        from sentence_transformers import SentenceTransformer
-
-        transformers.utils.logging.disable_progress_bar()
         source = str(path) if path else config.model
         if source.startswith("local/"):
             if asset_named(source).kind != "encoder":
                 raise BackendError(f"{source!r} is an LM, not an encoder", todo="use local/minilm")
             source = str(fetch(source))
-        try:
-            model = SentenceTransformer(source, trust_remote_code=False, model_kwargs={"use_safetensors": True})
-        except (OSError, ValueError, KeyError) as error:
-            raise BackendError(
-                f"cannot load the encoder {source!r}: {str(error).splitlines()[0][:200]}",
-                todo="give a sentence-transformers model on disk or on the hub, or local/minilm",
-            ) from error
-        return cls(model, config, config.model, embedders)
+        if path is not None:
+            config = config.model_copy(update={"revision": None})
+        return cls(load_model(config, source), config, config.model, embedders)
 
     def encode(self, texts: Sequence[str], role: Role, progress: Tick | None = None) -> np.ndarray:
-        """Embeddings (n, dim) float32 with rows of length 1, from the cache where it has them."""
+        """Embeddings (n, dim) float32, from the cache where it has them."""
         store = self._store(role)
         missing = store.missing(texts)
         missing.sort(key=lambda place: -len(texts[place]))
-        spread = (
-            self._embedders is not None and len(missing) > _CHUNK
-        )  # a smaller batch is done here before a worker has even loaded the model
+        # a smaller batch is done here before a worker has even loaded the model
+        spread = self._embedders is not None and len(missing) > _CHUNK
         chunks = (
             [texts[place] for place in missing[start : start + _CHUNK]] for start in range(0, len(missing), _CHUNK)
         )
@@ -117,13 +101,64 @@ class Encoder:
             if progress:
                 progress(done, len(missing))
         vectors = store.take(texts)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12) if len(texts) else vectors
+        return unit(vectors) if self.similarity == "cosine" and len(texts) else vectors
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 where `precision` says so, else nothing."""
         import torch
 
         return torch.autocast(self.model.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def forward(self, texts: list[str], role: Role, model: SentenceTransformer | None = None) -> np.ndarray:
+        """Embeddings (n, dim) float32 without the cache, by this encoder or by `model`, a trained copy of it."""
+        model = self.model if model is None else model
+        encode = model.encode_query if role == "query" else model.encode_document
+        with self.autocast():
+            vectors = encode(
+                texts, prompt=self.prompts.of(role), batch_size=self.config.batch_size,
+                normalize_embeddings=self.similarity == "cosine", convert_to_numpy=True, show_progress_bar=False,
+            )  # fmt: skip
+        return np.asarray(vectors, dtype=np.float32)
+
+    def features(self, texts: Sequence[str], role: Role, model: SentenceTransformer | None = None) -> dict[str, Any]:
+        """The model's input for `texts`, on its device, as `forward` makes it."""
+        from sentence_transformers.util import batch_to_device
+
+        model = self.model if model is None else model
+        task = TASKS[role]
+        features: dict[str, Any] = model.preprocess(list(texts), prompt=self.prompts.of(role), task=task)
+        return dict(batch_to_device(features, model.device))
+
+    def longer_than_limit(self, texts: Sequence[str]) -> tuple[int, bool]:
+        """How many passages have more tokens than the model reads, and whether that is exact or from a sample."""
+        limit, tokenizer = length_limit(self.model), getattr(self.model[0], "tokenizer", None)
+        if limit is None or not callable(tokenizer):
+            return 0, True
+        places = [i for i, text in enumerate(texts) if len(text.encode("utf-8", "replace")) + 2 > limit]
+        step = max(1, -(-len(places) // _SAMPLE))
+        sample = [self.prompts.passage + texts[i] for i in places[::step]]
+        if not sample:
+            return 0, True
+        lengths = [len(ids) for ids in tokenizer(sample, truncation=False, padding=False, verbose=False)["input_ids"]]
+        share = sum(length > limit for length in lengths) / len(sample)
+        return round(share * len(places)), step == 1
+
+    def describe(self) -> str:
+        """One line: model, precision and device, similarity, length limit, prompts.
+
+        `BAAI/bge-base-en-v1.5, fp32 on cpu, cosine, texts of up to 512 tokens, prompts of the family bge-: query "…"`
+        """
+        limit = length_limit(self.model)
+        prompts = " and ".join(f"{role} {text!r}" for role in ("query", "passage") if (text := self.prompts.of(role)))
+        length = f"texts of up to {limit} tokens" if limit else "texts of any length"
+        return (
+            f"{self.name}, {self.precision} on {self.model.device}, {self.similarity}, {length}, "
+            f"{f'prompts of {self.prompts.source}: {prompts}' if prompts else f'no prompts ({self.prompts.source})'}"
+        )
+
+    def save(self, folder: Path) -> None:
+        """Save the model: `SentenceTransformer(folder).encode_query` and `encode_document` score as it does here."""
+        self.model.save(str(folder), create_model_card=False)
 
     def _forwarded(
         self, chunks: Iterable[list[str]], role: Role, spread: bool
@@ -135,46 +170,31 @@ class Encoder:
             for chunk in chunks:
                 yield chunk, self.forward(chunk, role)
 
-    def forward(self, texts: list[str], role: Role) -> np.ndarray:
-        with self.autocast():
-            return self.model.encode(
-                texts, prompt=self.prompts[role] or None, batch_size=self.config.batch_size,
-                normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False,
-            ).astype(np.float32)  # fmt: skip
-
     def _store(self, role: Role) -> EmbeddingStore:
         if role not in self._stores:
-            space = hashlib.sha256(f"{self.fingerprint}|{self.prompts[role]}".encode()).hexdigest()[:24]
-            self._stores[role] = EmbeddingStore(cache_home() / "embeddings" / space)
+            space = self._hash(role, self.prompts.of(role))[:24]
+            kind = np.float16 if self.similarity == "cosine" else np.float32
+            self._stores[role] = EmbeddingStore(cache_home() / "embeddings" / space, kind)
         return self._stores[role]
 
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{self.model}|{self.model.max_seq_length}|{self.precision}".encode())
+    def _hash(self, *more: str) -> str:
+        facts = [self._weights, self.model.max_seq_length, self.precision, self.similarity, *more]
+        return hashlib.sha256("|".join(map(repr, facts)).encode()).hexdigest()
+
+    def _weights_digest(self) -> str:
+        import torch
+
+        digest = hashlib.sha256(f"{self.model}".encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(_bytes()).numpy().data)
-        return digest.hexdigest()[:16]
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
 
-def _bytes() -> Any:
-    import torch
-
-    return torch.uint8
-
-
-def prompt_for(role: Role, config: EncoderConfig, prompts: Mapping[str, str | None] | None, name: str) -> str:
-    """The text put before a query or a passage: config, model, family, in this order; "" for none."""
-    given = config.query_prompt if role == "query" else config.passage_prompt
-    if given is not None:
-        return given
-    own = prompts or {}
-    for key in ("query",) if role == "query" else ("passage", "document", "corpus"):
-        found = own.get(key)
-        if found:
-            return found
-    base = name.rsplit("/", 1)[-1].lower()
-    family = next((known for part, known in _FAMILY_PROMPTS if base.startswith(part) or f"-{part}" in base), {})
-    return family.get(role, "")
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows (n, dim) scaled to length 1."""
+    scaled: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return scaled
 
 
 def precision_for(wanted: str, device: str) -> str:

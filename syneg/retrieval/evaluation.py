@@ -17,7 +17,7 @@ from syneg.data.collection import Collection
 
 from .encoder import Encoder
 from .indexes import DenseIndex
-from .metrics import PerQuery, evaluate
+from .metrics import PerQuery, evaluate, without_own
 
 EVALUATED = ("dev", "confirm", "test")
 
@@ -45,11 +45,6 @@ def evaluate_model(
         if not query_ids:
             continue
         hits = index.search(encoder.encode([collection.queries[q] for q in query_ids], "query"), depth + 1)
-        ranking = {
-            query_id: dict(
-                [(d, score) for d, score in found if d != query_id or d in collection.qrels[query_id]][:depth]
-            )
-            for query_id, found in zip(query_ids, hits, strict=True)
-        }
+        ranking = without_own(dict(zip(query_ids, hits, strict=True)), collection.qrels, depth)
         results[split] = SplitResult(ranking, evaluate(collection.qrels, ranking))
     return results

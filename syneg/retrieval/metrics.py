@@ -68,6 +68,19 @@ def _for_ranx(
     return ranx.Qrels(judged), runs
 
 
+def without_own(
+    hits: Mapping[str, Sequence[tuple[str, float]]], qrels: Mapping[str, Mapping[str, int]], depth: int
+) -> dict[str, dict[str, float]]:
+    """The first `depth` hits of each query, less a passage that has the query's own id and is not judged for it.
+
+    As in BEIR: in ArguAna the query stands in the corpus under its own id. Give `depth` + 1 hits of each query.
+    """
+    return {
+        query_id: dict([(d, score) for d, score in ranked if d != query_id or d in qrels[query_id]][:depth])
+        for query_id, ranked in hits.items()
+    }
+
+
 def mean(values: Mapping[str, float]) -> float:
     """Mean over queries; 0 for none."""
     return float(np.mean(list(values.values()))) if values else 0.0

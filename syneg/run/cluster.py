@@ -26,7 +26,8 @@ import numpy as np
 
 from syneg.core.config import EncoderConfig, ExecutorConfig, LMConfig
 from syneg.core.errors import BackendError, one_line
-from syneg.retrieval.encoder import Encoder, Role
+from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.prompts import Role
 
 _RESTARTS = 4  # of a worker; what it had under way is made again each time
 _SHARE = 0.01  # of a core, by which Ray counts; with none it would not keep to the node

@@ -23,7 +23,7 @@ NO_RESULT: dict[str, tuple[str, ...] | None] = {
     "budget": None,
     "executor": None,
     "track": None,
-    "encoder": ("batch_size",),
+    "encoder": ("batch_size", "device", "cache_gb"),
     "compile": (),
 }
 # Sections that a stage is not handed: only later stages read them, or another input stands for them, as the fingerprint of

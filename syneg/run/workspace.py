@@ -81,7 +81,11 @@ class Workspace:
         fetch_with_progress(self.config.encoder.model, self.progress)
         with self.progress.stage("encoder") as line:
             encoder = Encoder.load(self.config.encoder, embedders=self.cluster)
-            line.note = f"{encoder.name}, {encoder.precision} on {encoder.model.device}"
+            line.note = encoder.describe()
+        longer, exact = encoder.longer_than_limit(list(self.collection.passages.values()))
+        cut = f"{'' if exact else 'about '}{longer} of {len(self.collection.passages)} passages are longer and are cut"
+        for note in (*encoder.notes, *([cut] if longer else [])):
+            self.progress.say(f"  {note}")
         self.manifest.note(encoder=encoder.fingerprint)
         return encoder
 

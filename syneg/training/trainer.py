@@ -39,7 +39,8 @@ from syneg.core.progress import Tick
 from syneg.core.records import Instance, fingerprint
 from syneg.core.storage import read_json, write_json
 from syneg.retrieval.dev_set import DEV_METRIC, DevScore, DevSet
-from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.encoder import TASKS, Encoder
+from syneg.retrieval.prompts import Role
 
 from .batches import Plan, PlannedBatches
 from .frozen import FrozenLayers, States, frozen_count
@@ -163,7 +164,12 @@ def train_here(
         model=model,
         args=arguments,
         train_dataset=_places(len(rows)),
-        data_collator=_Texts(preprocess_fn=model.preprocess, prompts=arguments.prompts, rows=rows),
+        data_collator=_Texts(
+            preprocess_fn=model.preprocess,
+            prompts=arguments.prompts,
+            router_mapping=arguments.router_mapping,
+            rows=rows,
+        ),
         loss=loss,
         evaluator=dev,
         callbacks=[report, *([EarlyStoppingCallback(config.patience)] if config.patience else [])],
@@ -197,7 +203,7 @@ def _whole_checkpoint(folder: Path) -> str | None:
 def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerTrainingArguments:
     config, device = job.config, encoder.model.device.type
     names = _columns(job.rows[0])
-    prompts = {n: encoder.prompts["query" if n == "anchor" else "passage"] for n in names}
+    roles: dict[str, Role] = {name: "query" if name == "anchor" else "passage" for name in names}
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=config.batch_size,
@@ -216,7 +222,8 @@ def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerT
         seed=job.seed,
         data_seed=job.seed,
         dataloader_pin_memory=device == "cuda",
-        prompts=prompts if any(prompts.values()) else None,
+        prompts={name: encoder.prompts.of(role) for name, role in roles.items()},
+        router_mapping={name: TASKS[role] for name, role in roles.items()},
     )
     # one process trains on one device: torch's DataParallel would split a batch whose rows belong together
     arguments._n_gpu = min(arguments.n_gpu, 1)

@@ -1,0 +1,188 @@
+"""Load a sentence-transformers model from the disk or the hub, without running code of its repository.
+
+    load_model(EncoderConfig(model="intfloat/e5-base-v2"), "intfloat/e5-base-v2")
+      → Loaded(model=SentenceTransformer(…), names=["e5-base-v2"], notes=[])
+
+Weights are safetensors. Where there are only `.bin` files, torch reads them with `weights_only=True`, which refuses
+pickled code; saving the model writes safetensors. Weights are computed in float32 whatever they are stored in, since
+training in bfloat16 weights loses small steps. A checkpoint without sentence-transformers modules gets the pooling of
+`_PLAIN` where its card names one; any other pooling is made up by sentence-transformers, and a note says so.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+from syneg.core.config import EncoderConfig
+from syneg.core.errors import BackendError, ConfigError, one_line
+
+from .prompts import known_names
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_FAILURES = (ValueError, KeyError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)
+_LONGEST = 1_000_000  # tokens; tokenizers without a limit say 1e30
+# Checkpoints that are published without modules.json: pooling and similarity of their papers or model cards.
+_PLAIN: tuple[tuple[str, str, str], ...] = (
+    (r"cocodr|coco-dr|co-condenser|cocondenser|retromae|dragon|tas-b|simlm|ance", "cls", "dot"),
+    (r"contriever", "mean", "dot"),
+    (r"simcse", "cls", "cosine"),
+)
+
+
+@dataclass
+class Loaded:
+    """A model with the names it is known by, and notes for the user (one line each)."""
+
+    model: SentenceTransformer
+    names: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def load_model(config: EncoderConfig, source: str) -> Loaded:
+    """Load the model at `source`, a folder or hub id, with the settings of `config`.
+
+    Raises BackendError when it cannot be found or read, or has code of its own; ConfigError for a pooling that it
+    cannot have.
+    """
+    import transformers
+    from sentence_transformers.util import load_file_path
+
+    transformers.utils.logging.disable_progress_bar()
+    model = _read(config, source)
+    folder = Path(source) if Path(source).is_dir() else None
+    loaded = Loaded(model, known_names(source, folder))
+    plain = load_file_path(source, "modules.json", revision=config.revision) is None
+    pooling, similarity = _plain_settings(loaded.names) if plain else (None, None)
+    if config.pooling != "auto":
+        pooling = config.pooling
+    if pooling:
+        _set_pooling(model, pooling)
+    elif plain and (mode := _pooling_of(model)):
+        loaded.notes.append(
+            f"{source} says nothing of its pooling: {mode} is taken; set encoder.pooling (cls, mean, lasttoken) if "
+            "its card says otherwise"
+        )
+    _set_similarity(loaded, config, similarity)
+    _set_length(model, config.max_tokens)
+    _set_padding(loaded)
+    return loaded
+
+
+def _read(config: EncoderConfig, source: str) -> SentenceTransformer:
+    try:
+        return _open(config, source, safetensors=True)
+    except OSError as error:
+        if "safetensors" not in str(error):
+            raise _failure(source, error) from error
+    except _FAILURES as error:
+        raise _failure(source, error) from error
+    try:
+        return _open(config, source, safetensors=False)
+    except (OSError, *_FAILURES) as error:
+        raise _failure(source, error) from error
+
+
+def _open(config: EncoderConfig, source: str, *, safetensors: bool) -> SentenceTransformer:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(
+        source,
+        device=None if config.device == "auto" else config.device,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        model_kwargs={"use_safetensors": safetensors, "dtype": torch.float32},
+    )
+
+
+def _failure(source: str, error: Exception) -> BackendError:
+    text = str(error)
+    if re.search(r"trust_remote_code|custom code|remote code", text):
+        return BackendError(
+            f"the encoder {source!r} needs code from its repository, which is not run",
+            todo="read that code; if you trust it, give --trust-remote-code",
+        )
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
+        return BackendError(
+            f"the weights of {source!r} are a pickle that holds more than tensors, which is not opened",
+            todo="load it where you trust it and save it: SentenceTransformer(NAME).save(FOLDER) writes safetensors",
+        )
+    return BackendError(
+        f"cannot load the encoder {source!r}: {one_line(error)[:200]}",
+        todo="give a sentence-transformers model on disk or on the hub, or local/minilm",
+    )
+
+
+def _plain_settings(names: list[str]) -> tuple[str | None, str | None]:
+    for name in names:
+        for pattern, pooling, similarity in _PLAIN:
+            if re.search(rf"\b({pattern})\b", name.lower().replace("_", "-")):
+                return pooling, similarity
+    return None, None
+
+
+def _poolings(model: SentenceTransformer) -> list[Any]:
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    return [module for module in model.modules() if isinstance(module, Pooling)]
+
+
+def _pooling_of(model: SentenceTransformer) -> str:
+    return ", ".join(dict.fromkeys(str(pooling.pooling_mode) for pooling in _poolings(model)))
+
+
+def _set_pooling(model: SentenceTransformer, mode: str) -> None:
+    poolings = _poolings(model)
+    if not poolings:
+        raise ConfigError(f"encoder.pooling = {mode!r}: this encoder does not pool tokens", todo="leave it out")
+    for pooling in poolings:
+        pooling.pooling_mode = mode
+        pooling.pooling_output_dimension = pooling.embedding_dimension
+
+
+def _set_similarity(loaded: Loaded, config: EncoderConfig, of_name: str | None) -> None:
+    wanted: Any = config.similarity if config.similarity != "auto" else of_name or loaded.model.similarity_fn_name
+    if wanted not in ("cosine", "dot"):
+        loaded.notes.append(f"similarity {wanted!r} is not supported: the encoder is used, and saved, with cosine")
+        wanted = "cosine"
+    loaded.model.similarity_fn_name = wanted
+
+
+def _set_length(model: SentenceTransformer, most: int) -> None:
+    """Cut texts after `most` tokens (0: the model's own limit, which is never raised)."""
+    limit = model.max_seq_length  # static embeddings have none and take none
+    if most and isinstance(limit, int):
+        model.max_seq_length = min(most, limit)
+
+
+def length_limit(model: SentenceTransformer) -> int | None:
+    """The most tokens that the model reads of a text; None without a limit."""
+    limit = model.max_seq_length
+    return limit if isinstance(limit, int) and limit < _LONGEST else None
+
+
+def _set_padding(loaded: Loaded) -> None:
+    """Give every tokenizer of the model a padding token: GPT-like ones have none, and cannot make a batch then."""
+    for module in loaded.model.modules():
+        tokenizer: Any = getattr(module, "tokenizer", None)
+        if not hasattr(tokenizer, "pad_token") or tokenizer.pad_token is not None:
+            continue
+        stand_in = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        if stand_in is None:
+            raise BackendError(
+                f"the tokenizer of {loaded.names[0]!r} has no padding token, and none that could stand in for it",
+                todo="add one to its tokenizer: tokenizer.add_special_tokens({'pad_token': '[PAD]'})",
+            )
+        tokenizer.pad_token = stand_in
+        inner: Any = getattr(module, "auto_model", None)
+        if inner is not None and getattr(inner.config, "pad_token_id", None) is None:
+            inner.config.pad_token_id = tokenizer.pad_token_id
+        loaded.notes.append(f"the tokenizer has no padding token: {stand_in!r} is used for it")

@@ -1,0 +1,176 @@
+"""The text that an encoder expects before a query and before a passage.
+
+    prompts_of(EncoderConfig(model="intfloat/e5-base-v2"), model, ["e5-base-v2"])
+      → Prompts(query="query: ", passage="passage: ", source="the family e5")
+
+The settings decide first (an empty setting means: no prompt), then the model (`model.prompts`, then its default prompt),
+then the family that its name belongs to, as the model card of the family says. Without any of these there is no prompt.
+A prompt can only stand before the text: bge-en-icl's closing `<response>` and few-shot examples are not covered.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from syneg.core.config import EncoderConfig
+
+Role = Literal["query", "passage"]
+ROLES: tuple[Role, Role] = ("query", "passage")
+
+# names that model cards use in `prompts`; the first is the one that encode_query and encode_document read
+PROMPT_KEYS: dict[Role, tuple[str, ...]] = {
+    "query": ("query", "search_query", "retrieval.query", "s2p_query", "web_search_query", "Retrieval-query"),
+    "passage": ("document", "passage", "corpus", "search_document", "retrieval.passage", "Retrieval-document"),
+}
+_ALWAYS_THERE = {"query", "document"}  # sentence-transformers adds both, empty, to every model
+
+_WEB = "Given a web search query, retrieve relevant passages that answer the query"
+_INSTRUCT = {"query": f"Instruct: {_WEB}\nQuery: "}
+_BGE = {"query": "Represent this sentence for searching relevant passages: "}
+_NOMIC = {"query": "search_query: ", "passage": "search_document: "}
+# Patterns of model names, in lower case with "-" for "_"; the first that matches counts. Prompts: the model cards.
+_FAMILIES: tuple[tuple[str, dict[str, str]], ...] = (
+    (r"\be5\b.*instruct|e5-mistral", _INSTRUCT),
+    (r"\be5\b", {"query": "query: ", "passage": "passage: "}),
+    (r"bge-m3|bge-reranker|bge-.*noinstruct", {}),
+    (r"bge-multilingual-gemma2|bge-en-icl", {"query": f"<instruct>{_WEB}.\n<query>"}),
+    (
+        r"bge-code",
+        {"query": "<instruct>Given a question in text, retrieve relevant code that answers the question.\n<query>"},
+    ),
+    (r"bge-.*zh\b", {"query": "为这个句子生成表示以用于检索相关文章："}),
+    (r"\bbge-", _BGE),
+    (
+        r"llm-embedder",
+        {
+            "query": "Represent this query for retrieving relevant documents: ",
+            "passage": "Represent this document for retrieval: ",
+        },
+    ),
+    (r"qwen3-embedding", {"query": f"Instruct: {_WEB}\nQuery:"}),
+    (r"gte-qwen.*instruct|sfr-embedding|linq-embed|nv-embed", _INSTRUCT),
+    (r"stella-en", {"query": f"Instruct: {_WEB}.\nQuery: "}),
+    (r"arctic-embed.*v2", {"query": "query: "}),
+    (r"arctic-embed|mxbai-embed-(large|2d)|uae-large", _BGE),
+    (r"nomic-embed-text|modernbert-embed", _NOMIC),
+    (r"nomic-embed-code", {"query": "Represent this query for searching relevant code: "}),
+    (r"embeddinggemma", {"query": "task: search result | query: ", "passage": "title: none | text: "}),
+    (
+        r"jina-embeddings-v3",
+        {
+            "query": "Represent the query for retrieving evidence documents: ",
+            "passage": "Represent the document for retrieval: ",
+        },
+    ),
+    (
+        r"\binstructor-(base|large|xl)",
+        {
+            "query": "Represent the question for retrieving supporting documents: ",
+            "passage": "Represent the document for retrieval: ",
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompt of each role ("" for none); `source` says in words where they come from."""
+
+    query: str
+    passage: str
+    source: str
+
+    def of(self, role: Role) -> str:
+        return self.query if role == "query" else self.passage
+
+
+def prompts_of(config: EncoderConfig, model: Any, names: Sequence[str]) -> Prompts:
+    """The prompts of `model` (a SentenceTransformer), which is known by `names`."""
+    default = (model.prompts or {}).get(model.default_prompt_name or "")
+    return resolve_prompts(config, model.prompts, names, default=(model.default_prompt_name, default))
+
+
+def resolve_prompts(
+    config: EncoderConfig,
+    own: Mapping[str, str | None] | None,
+    names: Sequence[str],
+    default: tuple[str | None, str | None] = (None, None),
+) -> Prompts:
+    """The prompts by settings, else by the model's `own` ones, else by the first family that one of `names` belongs to.
+
+    `default` is the name and the text of the model's default prompt. It counts for both roles, unless it is the prompt
+    of one of them. A model that brings any prompt of its own, or an empty one under a name that is not added to every
+    model, is taken at its word: its family is not looked up.
+    """
+    brought = {key: text or "" for key, text in (own or {}).items()}
+    says = any(brought.values()) or bool(brought.keys() - _ALWAYS_THERE)
+    family, known = ("", {}) if says else _family(names)
+    found: dict[Role, str] = {}
+    for role in ROLES:
+        of_model = next((brought[key] for key in PROMPT_KEYS[role] if brought.get(key)), "")
+        if not any(brought.get(key) for keys in PROMPT_KEYS.values() for key in keys):
+            of_model = default[1] or ""
+        found[role] = of_model or known.get(role, "")
+    source = "the model" if says else f"the family {family}" if family else "none known"
+    given: dict[Role, str | None] = {"query": config.query_prompt, "passage": config.passage_prompt}
+    if any(text is not None for text in given.values()):
+        source = "the settings" if all(text is not None for text in given.values()) else f"the settings and {source}"
+    query, passage = (text if (text := given[role]) is not None else found[role] for role in ROLES)
+    return Prompts(query, passage, source)
+
+
+def write_prompts(model: Any, prompts: Prompts) -> None:
+    """Set `model.prompts` so that encode_query and encode_document use `prompts`, also after saving and loading.
+
+    Writing "passage" beside "document" marks empty prompts as intended, see `resolve_prompts`.
+    """
+    names = {key for keys in PROMPT_KEYS.values() for key in keys} & model.prompts.keys() | {
+        "query",
+        "document",
+        "passage",
+    }
+    for role in ROLES:
+        for key in names & {*PROMPT_KEYS[role]}:
+            model.prompts[key] = prompts.of(role)
+
+
+def known_names(source: str, folder: Path | None = None) -> list[str]:
+    """The names that a model may be known by, from its path or hub id and from the config.json in `folder`.
+
+    >>> known_names("/hub/models--intfloat--e5-small-v2/snapshots/ffb93f3b/")
+    ['ffb93f3b', 'e5-small-v2']
+    """
+    names = _path_names(source)
+    if folder is not None:
+        names += _path_names(str(folder.resolve()))
+        for path in (folder / "config.json", folder / "0_Transformer" / "config.json"):
+            names += _path_names(_saved_name(path))
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _path_names(path: str) -> list[str]:
+    parts = [part for part in re.split(r"[/\\]+", path) if part not in ("", ".")]
+    hub = [part.rsplit("--", 1)[-1] for part in parts if part.startswith("models--")]
+    return [*parts[-1:], *hub]
+
+
+def _saved_name(path: Path) -> str:
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(saved.get("_name_or_path") or "") if isinstance(saved, dict) else ""
+
+
+def _family(names: Iterable[str]) -> tuple[str, Mapping[str, str]]:
+    for name in names:
+        plain = name.lower().replace("_", "-")
+        for pattern, prompts in _FAMILIES:
+            if match := re.search(pattern, plain):
+                return (match.group(), prompts) if prompts else ("", {})
+    return "", {}
