@@ -28,7 +28,6 @@ from syneg.data.collection import Collection
 from syneg.negatives.mining import mine
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
-from syneg.retrieval.indexes import DenseIndex
 from syneg.retrieval.metrics import MAIN_METRIC
 from syneg.training.sampling import Supply, mix
 
@@ -135,7 +134,7 @@ class Objective:
         """The rank of the pair's best positive among all passages under the untuned encoder (`DEEPEST` + 1 for any below that), and the
         first `NEAREST` wrong ones."""
         if not self._standing:
-            index = DenseIndex.of(self._collection.passages, self._encoder)
+            index = self._encoder.index(self._collection.passages)
             found = index.search(self._encoder.encode([p.query for p in self.pairs], "query"), DEEPEST)
             for one, hits in zip(self.pairs, found, strict=True):
                 relevant = self._collection.relevant(one.query_id)

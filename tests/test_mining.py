@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ACTIONS, THINGS
 
 from syneg.core.config import CollectionConfig, EncoderConfig, MineConfig
 from syneg.core.text import near_key
@@ -12,7 +14,7 @@ from syneg.data.collection import Collection, load_collection
 from syneg.negatives.mining import mine
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
-from syneg.retrieval.indexes import DenseIndex, LexicalIndex
+from syneg.retrieval.indexes import DenseIndex, LexicalIndex, search_corpus
 
 
 @pytest.fixture
@@ -167,3 +169,25 @@ def test_bm25_finds_chinese_thai_and_names_with_signs() -> None:
     hits = index.search(["怎样关闭文件", "ปิดไฟล์อย่างไร", "C++", "锁"], 5)
     assert [found[0][0] for found in hits] == ["file", "thai", "c", "lock"]
     assert len(hits[2]) == 1
+
+
+def test_one_pass_over_the_corpus_finds_what_an_index_finds(monkeypatch: pytest.MonkeyPatch, encoder: Encoder) -> None:
+    monkeypatch.setattr("syneg.retrieval.indexes._BLOCK", 7)
+    passages = {f"d{i}": f"{action} the {thing} {i}" for i, (thing, action) in enumerate(product(THINGS[:5], ACTIONS))}
+    queries = encoder.encode(["close a socket", "flush the queue", "merge"], "query")
+    index = encoder.index(passages)
+    assert encoder.index(passages) is index
+    for depth in (1, 5, 60):
+        expected, found = index.search(queries, depth), search_corpus(queries, passages, encoder, depth)
+        assert [[d for d, _ in hits] for hits in found] == [[d for d, _ in hits] for hits in expected]
+        assert [s for hits in found for _, s in hits] == pytest.approx([s for hits in expected for _, s in hits])
+    assert encoder.index(passages, "SQfp16") is not index
+
+
+def test_mining_asks_for_embeddings_a_few_times_however_many_queries_there_are(
+    collection: Collection, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, encode = [], encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda *args: calls.append(len(args[0])) or encode(*args))
+    mine(collection, collection.pairs("train"), encoder, MineConfig())
+    assert len(calls) == 3  # queries, the corpus, the passages near the queries

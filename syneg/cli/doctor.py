@@ -116,6 +116,13 @@ def _storage() -> Iterator[Finding]:
     from syneg.core.fetch import fetched
 
     here = [asset.name for asset in ASSETS.values() if fetched(asset.name)]
+    from syneg.retrieval.embedding_cache import spaces
+
+    kept = spaces()
+    size = sum(space.size for space in kept) / 1e9
+    yield Finding(
+        "ok", "embeddings", f"{size:.2f} GB of {len(kept)} encoder(s) in the cache; `syneg-dspy cache` prunes"
+    )
     yield Finding("ok", "models", "fetched: " + (", ".join(f"local/{name}" for name in here) or "none yet"))
 
 

@@ -13,6 +13,7 @@ import errno
 import os
 import shlex
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,27 @@ def _ablate(name: str, **flags: Any) -> None:
     from syneg.run.arms import ablation
 
     _run_stage(STAGES["verdict"], **{**flags, "arms": ",".join(ablation(name))})
+
+
+@cli.command()
+@click.option(
+    "--max-gb", type=click.FloatRange(min=0), help="remove embeddings until this many GB are left; 0 removes all"
+)
+def cache(max_gb: float | None) -> None:
+    """Show the embedding cache, encoder by encoder, or make it smaller.
+
+    Embeddings that a running command uses are never removed. Runs themselves keep the cache under `encoder.cache_gb`.
+    """
+    from syneg.retrieval.embedding_cache import cache_folder, prune, spaces
+
+    for space in prune(max_gb * 1e9) if max_gb is not None else []:
+        click.echo(f"removed {space.size / 1e9:8.3f} GB  {space.model} ({space.role})")
+    kept = spaces()
+    for space in sorted(kept, key=lambda space: -space.size):
+        last = time.strftime("%Y-%m-%d", time.localtime(space.used))
+        kind = "a model trained from " if space.trained else ""
+        click.echo(f"{space.size / 1e9:8.3f} GB  last used {last}  {kind}{space.model} ({space.role})")
+    click.echo(f"{sum(space.size for space in kept) / 1e9:8.3f} GB in {cache_folder()}")
 
 
 @cli.command()

@@ -22,7 +22,6 @@ from syneg.core.text import cut
 from syneg.data.collection import Collection
 from syneg.llm.lms import LanguageModel
 from syneg.retrieval.encoder import Encoder
-from syneg.retrieval.indexes import DenseIndex
 
 from .judging import ask_all
 
@@ -106,7 +105,7 @@ def labelled_passages(
     found = [Labelled(p.query_id, p.query, _shown(p.positive), task, True, "positive") for p in pairs[:half]]
     doc_ids = list(collection.passages)
     queries = encoder.encode([pair.query for pair in pairs[:half]], "query")
-    ranking = DenseIndex.of(collection.passages, encoder).search(queries, min(len(doc_ids), 2 * _NEAR_RANK))
+    ranking = encoder.index(collection.passages).search(queries, min(len(doc_ids), 2 * _NEAR_RANK))
     for number, (pair, hits) in enumerate(zip(pairs, ranking, strict=False)):
         grades = collection.qrels[pair.query_id]
         judged = sorted(doc_id for doc_id, grade in grades.items() if grade <= 0 and doc_id in collection.passages)

@@ -19,7 +19,6 @@ from syneg.data.collection import Collection
 from syneg.llm.calls import PROGRAM_ERRORS, in_threads, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
 from syneg.retrieval.encoder import Encoder
-from syneg.retrieval.indexes import DenseIndex
 
 from .gates import ANSWERS, Cosines, encoder_gates
 from .generation import Draft
@@ -35,7 +34,7 @@ def compare(
         return list(drafts)
     to_query = scores_of(encoder, [draft.pair for draft in passed], [[draft.negative.text] for draft in passed])
     vectors = encoder.encode([draft.negative.text for draft in passed], "passage")
-    nearest = [hits[0][0] for hits in DenseIndex.of(collection.passages, encoder).search(vectors, 1)]
+    nearest = [hits[0][0] for hits in encoder.index(collection.passages).search(vectors, 1)]
     twins = encoder.encode([collection.passages[doc_id] for doc_id in nearest], "passage")
     kept: dict[str, list[Any]] = {}
     verdicts: dict[int, GateVerdict] = {}

@@ -16,7 +16,7 @@ for most queries, queries without any negative.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,7 +27,9 @@ from syneg.core.records import MinedNegative, Pair, margin_limit
 from syneg.core.text import near_key, word_count
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
-from syneg.retrieval.indexes import DenseIndex, Hits, LexicalIndex
+from syneg.retrieval.indexes import Hits, LexicalIndex
+
+_GROUP = 1024  # queries whose passages are looked up together
 
 _PART_WORDS = 4  # shorter passages stand in many others by chance
 _SILENT = 0.5
@@ -56,16 +58,15 @@ def mine(
     # The window counts ranks of the raw list; relevant passages inside it take places too.
     lists: dict[str, Hits] = {}
     if "dense" in config.sources:
-        lists["dense"] = DenseIndex.of(collection.passages, encoder, config.index, progress).search(
-            queries, config.last_rank
-        )
+        lists["dense"] = encoder.index(collection.passages, config.index, progress).search(queries, config.last_rank)
     if "bm25" in config.sources:
         lists["bm25"] = LexicalIndex(collection.passages).search([pair.query for pair in pairs], config.last_rank)
     mined = Mined({}, notes=_silent_sources(lists))
-    for i, pair in enumerate(pairs):
-        near = list(dict.fromkeys([pair.doc_id, *(doc_id for hits in lists.values() for doc_id, _ in hits[i])]))
-        scores = encoder.encode([collection.passages[doc_id] for doc_id in near], "passage") @ queries[i]
-        cosine = dict(zip(near, scores.tolist(), strict=True))
+    near = [
+        dict.fromkeys([pair.doc_id, *(doc_id for hits in lists.values() for doc_id, _ in hits[i])])
+        for i, pair in enumerate(pairs)
+    ]
+    for i, (pair, cosine) in enumerate(zip(pairs, _scored(near, queries, collection, encoder), strict=True)):
         limit = margin_limit(cosine[pair.doc_id], config.margin)
         judged = _Judged(collection, pair.query_id)
         ranked = {
@@ -102,6 +103,19 @@ def _silent_sources(lists: Mapping[str, Hits]) -> list[str]:
                 f"{source} finds no passage for {silent} of {len(hits)} queries: do queries and passages share a language?"
             )
     return notes
+
+
+def _scored(
+    near: Sequence[Iterable[str]], queries: np.ndarray, collection: Collection, encoder: Encoder
+) -> Iterator[dict[str, float]]:
+    """For each query (n, dim) the scores of the passages near it, by id; passages are looked up for many queries at once."""
+    for start in range(0, len(queries), _GROUP):
+        group = near[start : start + _GROUP]
+        rows = {doc_id: row for row, doc_id in enumerate(dict.fromkeys(d for ids in group for d in ids))}
+        vectors = encoder.encode([collection.passages[doc_id] for doc_id in rows], "passage")
+        for ids, query in zip(group, queries[start : start + _GROUP], strict=True):
+            scores = vectors[[rows[doc_id] for doc_id in ids]] @ query
+            yield dict(zip(ids, scores.tolist(), strict=True))
 
 
 class _Judged:

@@ -43,8 +43,7 @@ def dev_set(
     chosen_ids = collection.splits["dev"] if query_ids is None else query_ids
     queries = {query_id: collection.queries[query_id] for query_id in chosen_ids}
     doc_ids = list(collection.passages)
-    index = DenseIndex.of(collection.passages, encoder)
-    found = index.search(encoder.encode(list(queries.values()), "query"), _NEIGHBOURS)
+    found = encoder.index(collection.passages).search(encoder.encode(list(queries.values()), "query"), _NEIGHBOURS)
     chosen = {doc_id: None for query_id in queries for doc_id in sorted(collection.relevant(query_id))}
     by_rank = [hits[rank][0] for rank in range(_NEIGHBOURS) for hits in found if rank < len(hits)]
     others = random.Random(seed).sample(doc_ids, len(doc_ids))

@@ -3,25 +3,39 @@
     store = EmbeddingStore(cache_home() / "embeddings" / space)     space = hash of weights, prompt, length, precision
     store.missing(texts) → [3, 17]      store.add([texts[3], texts[17]], array)      store.take(texts) → (n, dim) float32
 
-A shard is a pair of files, `HASH.npy` (float16, n x dim) and `HASH.keys` (n keys of 16 bytes), written in one step each;
-a shard whose keys are missing is ignored, so a crash costs at most one shard. Nothing is pickled.
+A shard is a pair of files, `HASH.npy` (n x dim) and `HASH.keys` (n keys of 16 bytes), each written under a name of its
+own and then renamed; a shard whose keys are missing is ignored, so a crash costs at most one shard. Several processes may
+use one folder: each finds the shards of the others at its next `missing`. While a store is open it holds a shared lock on
+the folder, which keeps it from being pruned (`embedding_cache`). Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+import secrets
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from .embedding_cache import LOCK
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; a space that is in use can then be pruned, and is made again
+    fcntl = None  # type: ignore[assignment]
+
 _KEY_BYTES = 16
-_ROW_BITS = 20
+_KEY = np.dtype([("high", ">u8"), ("low", ">u8")])
+_ROW_BITS = 20  # rows of a shard, at most
+_RECENT = 100_000  # keys in a dictionary before they are sorted in: 180 bytes each there, 24 in the arrays
 
 
-def _key(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_KEY_BYTES]
+class MissingEmbeddings(KeyError):
+    """A text that was stored is not there any more: another process removed the folder."""
 
 
 class EmbeddingStore:
@@ -29,69 +43,150 @@ class EmbeddingStore:
 
     def __init__(self, folder: Path, kind: type[np.floating[Any]] = np.float16) -> None:
         self.folder, self._kind = folder, kind
-        self._where: dict[bytes, int] = {}  # shard and row in one number
+        self._release: Callable[[], object] | None = None  # closes the lock file
+        self._reset()
+
+    def _reset(self) -> None:
         self._shards: list[Path] = []
-        for keys in sorted(folder.glob("*.keys")):
-            self._open(keys)
+        self._known: set[str] = set()
+        self._recent: dict[bytes, int] = {}  # key → shard and row in one number
+        self._keys = np.zeros(0, _KEY)  # sorted
+        self._places = np.zeros(0, np.int64)
+        self._seen_at = -1
 
     def missing(self, texts: Sequence[str]) -> list[int]:
         """Positions of texts that are not stored; of repeats only the first."""
+        self._refresh()
+        keys = _keys(texts)
         seen: set[bytes] = set()
         places = []
-        for place, text in enumerate(texts):
-            key = _key(text)
-            if key not in self._where and key not in seen:
+        for place in np.flatnonzero(self._find(keys) < 0):
+            key = keys[place].tobytes()
+            if key not in seen:
                 seen.add(key)
-                places.append(place)
+                places.append(int(place))
         return places
 
-    def add(self, texts: Sequence[str], vectors: np.ndarray) -> None:
-        """Store `vectors` (n, dim) of n texts as one shard."""
-        keys = b"".join(_key(text) for text in texts)
+    def add(self, texts: Sequence[str], vectors: np.ndarray) -> int:
+        """Store `vectors` (n, dim) of n texts as one shard; returns its size in bytes."""
+        keys = _keys(texts).tobytes()
         name = hashlib.sha256(keys).hexdigest()[:24]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".{name}.tmp"
-        try:
-            with draft.open("wb") as file:
-                np.save(file, vectors.astype(self._kind), allow_pickle=False)
-            draft.replace(self.folder / f"{name}.npy")
-            draft.write_bytes(keys)
-            draft.replace(self.folder / f"{name}.keys")
-        finally:
-            draft.unlink(missing_ok=True)
-        self._open(self.folder / f"{name}.keys")
+        rows = np.ascontiguousarray(vectors, self._kind)
+        self._hold()
+        self._write(f"{name}.npy", lambda file: np.save(file, rows, allow_pickle=False))
+        self._write(f"{name}.keys", lambda file: file.write(keys))
+        self._open(f"{name}.keys")
+        return rows.nbytes + len(keys)
 
     def take(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors (n, dim) float32 of texts that are all stored; raises KeyError otherwise."""
+        """Vectors (n, dim) float32 of texts that are all stored; raises MissingEmbeddings otherwise."""
         if not texts:
             return np.zeros((0, 0), np.float32)
-        found = np.array([self._where[_key(text)] for text in texts])
+        found = self._find(_keys(texts))
+        if (found < 0).any():
+            raise MissingEmbeddings(texts[int(np.argmin(found))])
         order = np.argsort(found, kind="stable")  # shard after shard: each is opened once, and none stays open
         shards, rows = found[order] >> _ROW_BITS, found[order] & ((1 << _ROW_BITS) - 1)
         out: np.ndarray | None = None
         for part in np.split(np.arange(len(order)), np.flatnonzero(np.diff(shards)) + 1):
-            vectors = _mapped(self._shards[shards[part[0]]])
+            try:
+                vectors = _mapped(self._shards[shards[part[0]]])
+            except (OSError, ValueError) as error:
+                self._reset()
+                raise MissingEmbeddings(str(error)) from error
             if out is None:
                 out = np.empty((len(texts), vectors.shape[1]), np.float32)
             out[order[part]] = vectors[rows[part]]
         assert out is not None
         return out
 
-    def _open(self, keys: Path) -> None:
-        path = keys.with_suffix(".npy")
+    def close(self) -> None:
+        """Give up the lock on the folder."""
+        if self._release is not None:
+            self._release()
+            self._release = None
+
+    def _hold(self) -> None:
+        """Make the folder, and hold it against pruning; the time of the lock file is that of the last use."""
+        lock = self.folder / LOCK
+        if self._release is not None and lock.exists():
+            return
+        self.close()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(lock, os.O_RDWR | os.O_CREAT)
+        self._release = weakref.finalize(self, os.close, file)
+        os.utime(lock)
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_SH)
+
+    def _write(self, name: str, write: Callable[[IO[bytes]], Any]) -> None:
+        draft = self.folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         try:
-            count = len(_mapped(path))
+            with draft.open("xb") as file:
+                write(file)
+            draft.replace(self.folder / name)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _refresh(self) -> None:
+        """Take up shards that other processes have written since."""
+        try:
+            changed = self.folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            self._reset()
+            return
+        self._hold()
+        if changed == self._seen_at:
+            return
+        for path in sorted(self.folder.glob("*.keys")):
+            if path.name not in self._known:
+                self._open(path.name)
+        self._seen_at = changed
+
+    def _open(self, name: str) -> None:
+        if name in self._known:
+            return
+        path = (self.folder / name).with_suffix(".npy")
+        try:
+            count, packed = len(_mapped(path)), (self.folder / name).read_bytes()
         except (OSError, ValueError):
             return
-        packed = keys.read_bytes()
         if len(packed) != _KEY_BYTES * count:
             return
         first = len(self._shards) << _ROW_BITS
         for row in range(count):
-            self._where.setdefault(packed[row * _KEY_BYTES : (row + 1) * _KEY_BYTES], first + row)
+            self._recent.setdefault(packed[row * _KEY_BYTES : (row + 1) * _KEY_BYTES], first + row)
         self._shards.append(path)
+        self._known.add(name)
+        if len(self._recent) > _RECENT:
+            self._sort_in()
+
+    def _sort_in(self) -> None:
+        keys = np.concatenate([self._keys, np.frombuffer(b"".join(self._recent), _KEY)])
+        places = np.concatenate([self._places, np.fromiter(self._recent.values(), np.int64, len(self._recent))])
+        order = np.argsort(keys["high"], kind="stable")
+        self._keys, self._places = keys[order], places[order]
+        self._recent = {}
+
+    def _find(self, keys: np.ndarray) -> np.ndarray:
+        """Shard and row of each key (n,) int64; -1 where it is not stored."""
+        places = np.full(len(keys), -1, np.int64)
+        if len(self._keys):
+            spots = np.minimum(np.searchsorted(self._keys["high"], keys["high"]), len(self._keys) - 1)
+            same = self._keys[spots] == keys
+            places[same] = self._places[spots[same]]
+        if self._recent:
+            for i in np.flatnonzero(places < 0):
+                places[i] = self._recent.get(keys[i].tobytes(), -1)
+        return places
+
+
+def _keys(texts: Sequence[str]) -> np.ndarray:
+    """The keys (n,) of texts, by their content."""
+    digests = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_KEY_BYTES] for text in texts)
+    return np.frombuffer(b"".join(digests), _KEY)
 
 
 def _mapped(path: Path) -> np.ndarray:
-    found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return found
+    vectors: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return vectors

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -26,9 +27,10 @@ from syneg.core.config import EncoderConfig
 from syneg.core.errors import BackendError
 from syneg.core.fetch import asset_named, fetch
 from syneg.core.progress import Tick
-from syneg.core.storage import cache_home
 
-from .embeddings import EmbeddingStore
+from .embedding_cache import cache_folder, describe, prune, remove
+from .embeddings import EmbeddingStore, MissingEmbeddings
+from .indexes import DenseIndex
 from .loading import Loaded, length_limit, load_model
 from .prompts import Prompts, Role, prompts_of, write_prompts
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 TASKS: dict[Role, str] = {"query": "query", "passage": "document"}  # the names of encode_query and encode_document
 _CHUNK = 512
+_TRIES = 3
+_PRUNE_AFTER = 256 * 10**6  # bytes of new embeddings
 _SAMPLE = 2000  # texts that are tokenised to see how many are too long
 
 
@@ -50,15 +54,25 @@ class Embedders(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Kept:
+    passages: Mapping[str, str]
+    size: int
+    factory: str
+    index: DenseIndex
+
+
 class Encoder:
     """Wraps one model; `fingerprint` identifies weights, prompts and everything else that decides an embedding.
 
     `notes` are lines for the user: what had to be assumed of the model.
     """
 
-    def __init__(self, loaded: Loaded, config: EncoderConfig, name: str, embedders: Embedders | None = None) -> None:
-        self._embedders = embedders
-        self.model, self.config, self.name, self.notes = loaded.model, config, name, list(loaded.notes)
+    def __init__(
+        self, loaded: Loaded, config: EncoderConfig, embedders: Embedders | None = None, *, trained: bool = False
+    ) -> None:
+        self._embedders, self._trained, self._added = embedders, trained, 0
+        self.model, self.config, self.name, self.notes = loaded.model, config, config.model, list(loaded.notes)
         self.prompts: Prompts = prompts_of(config, loaded.model, loaded.names)
         write_prompts(loaded.model, self.prompts)
         self.similarity: Literal["cosine", "dot"] = "dot" if loaded.model.similarity_fn_name == "dot" else "cosine"
@@ -66,6 +80,7 @@ class Encoder:
         self._weights = self._weights_digest()
         self.fingerprint = self._hash(self.prompts.query, self.prompts.passage)[:16]
         self._stores: dict[Role, EmbeddingStore] = {}
+        self._index: _Kept | None = None
 
     @classmethod
     def load(cls, config: EncoderConfig, path: Path | None = None, embedders: Embedders | None = None) -> Encoder:
@@ -82,26 +97,47 @@ class Encoder:
             source = str(fetch(source))
         if path is not None:
             config = config.model_copy(update={"revision": None})
-        return cls(load_model(config, source), config, config.model, embedders)
+        return cls(load_model(config, source), config, embedders, trained=path is not None)
 
     def encode(self, texts: Sequence[str], role: Role, progress: Tick | None = None) -> np.ndarray:
-        """Embeddings (n, dim) float32, from the cache where it has them."""
+        """Embeddings (n, dim) float32, from the cache where it has them.
+
+        Raises BackendError when the cache loses what is written to it.
+        """
         store = self._store(role)
-        missing = store.missing(texts)
-        missing.sort(key=lambda place: -len(texts[place]))
-        # a smaller batch is done here before a worker has even loaded the model
-        spread = self._embedders is not None and len(missing) > _CHUNK
-        chunks = (
-            [texts[place] for place in missing[start : start + _CHUNK]] for start in range(0, len(missing), _CHUNK)
-        )
-        done = 0
-        for chunk, vectors in self._forwarded(chunks, role, spread):
-            store.add(chunk, vectors)
-            done += len(chunk)
-            if progress:
-                progress(done, len(missing))
-        vectors = store.take(texts)
-        return unit(vectors) if self.similarity == "cosine" and len(texts) else vectors
+        for _ in range(_TRIES):
+            self._fill(store, texts, role, progress)
+            try:
+                vectors = store.take(texts)
+            except MissingEmbeddings:  # another process removed the folder
+                continue
+            return unit(vectors) if self.similarity == "cosine" and len(texts) else vectors
+        raise BackendError(
+            "embeddings vanish from the cache while they are used", where=str(store.folder),
+            todo="see what else removes files there, or set SYNEG_HOME to a folder of this run's own",
+        )  # fmt: skip
+
+    @property
+    def kept_as(self) -> type[np.floating[Any]]:
+        """Number format of kept embeddings: float16 moves a cosine by .0005 at most, but a dot product by its size."""
+        return np.float16 if self.similarity == "cosine" else np.float32
+
+    def forget(self) -> None:
+        """Remove the cached embeddings of a trained model; those of other models stay."""
+        stores, self._stores = self._stores, {}
+        for store in stores.values():
+            store.close()
+            if self._trained:
+                remove(store.folder)
+
+    def index(self, passages: Mapping[str, str], factory: str = "auto", progress: Tick | None = None) -> DenseIndex:
+        """The index of a corpus, made once for all stages that search it. A corpus must not change its texts meanwhile."""
+        kept = self._index
+        if kept is None or kept.passages is not passages or kept.size != len(passages) or kept.factory != factory:
+            self._index = None  # two at once would not fit where one does
+            made = DenseIndex.of(passages, self, factory, progress)
+            self._index = kept = _Kept(passages, len(passages), factory, made)
+        return kept.index
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 where `precision` says so, else nothing."""
@@ -160,11 +196,36 @@ class Encoder:
         """Save the model: `SentenceTransformer(folder).encode_query` and `encode_document` score as it does here."""
         self.model.save(str(folder), create_model_card=False)
 
-    def _forwarded(
-        self, chunks: Iterable[list[str]], role: Role, spread: bool
-    ) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Chunks with their embeddings, as they come."""
-        if self._embedders is not None and spread:
+    def _fill(self, store: EmbeddingStore, texts: Sequence[str], role: Role, progress: Tick | None) -> None:
+        """Embed and store the texts that the cache lacks, the longest first."""
+        missing = sorted(store.missing(texts), key=lambda place: -len(texts[place]))
+        done = added = 0
+
+        def chunks() -> Iterator[list[str]]:
+            nonlocal done
+            for start in range(0, len(missing), _CHUNK):
+                chunk = [texts[place] for place in missing[start : start + _CHUNK]]
+                lacking = [chunk[i] for i in store.missing(chunk)]  # another process may have been here meanwhile
+                done += len(chunk) - len(lacking)
+                if lacking:
+                    yield lacking
+
+        for chunk, vectors in self._forwarded(chunks(), role, len(missing)):
+            added += store.add(chunk, vectors)
+            done += len(chunk)
+            if progress:
+                progress(done, len(missing))
+        if added:
+            describe(store.folder, self.name, role, trained=self._trained)
+            self._added += added
+        if self._added > _PRUNE_AFTER and self.config.cache_gb:
+            self._added = 0
+            prune(self.config.cache_gb * 1e9)
+
+    def _forwarded(self, chunks: Iterable[list[str]], role: Role, count: int) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Chunks with their embeddings, as they come; `count` is the number of all texts."""
+        # a smaller batch is done here before a worker has even loaded the model
+        if self._embedders is not None and count > _CHUNK:
             yield from self._embedders.embedded(chunks, role, self)
         else:
             for chunk in chunks:
@@ -173,8 +234,7 @@ class Encoder:
     def _store(self, role: Role) -> EmbeddingStore:
         if role not in self._stores:
             space = self._hash(role, self.prompts.of(role))[:24]
-            kind = np.float16 if self.similarity == "cosine" else np.float32
-            self._stores[role] = EmbeddingStore(cache_home() / "embeddings" / space, kind)
+            self._stores[role] = EmbeddingStore(cache_folder() / space, self.kept_as)
         return self._stores[role]
 
     def _hash(self, *more: str) -> str:

@@ -16,7 +16,7 @@ from syneg.core.progress import Tick
 from syneg.data.collection import Collection
 
 from .encoder import Encoder
-from .indexes import DenseIndex
+from .indexes import search_corpus
 from .metrics import PerQuery, evaluate, without_own
 
 EVALUATED = ("dev", "confirm", "test")
@@ -38,13 +38,12 @@ def evaluate_model(
     splits: Sequence[str] = EVALUATED,
 ) -> dict[str, SplitResult]:
     """Search all `splits` with `encoder`; a split without queries is left out."""
-    index = DenseIndex.of(collection.passages, encoder, progress=progress)
+    query_ids = [query_id for split in splits for query_id in collection.splits[split]]
+    queries = encoder.encode([collection.queries[query_id] for query_id in query_ids], "query")
+    hits = search_corpus(queries, collection.passages, encoder, depth + 1, progress)
+    ranking = without_own(dict(zip(query_ids, hits, strict=True)), collection.qrels, depth)
     results = {}
     for split in splits:
-        query_ids = collection.splits[split]
-        if not query_ids:
-            continue
-        hits = index.search(encoder.encode([collection.queries[q] for q in query_ids], "query"), depth + 1)
-        ranking = without_own(dict(zip(query_ids, hits, strict=True)), collection.qrels, depth)
-        results[split] = SplitResult(ranking, evaluate(collection.qrels, ranking))
+        if own := {query_id: ranking[query_id] for query_id in collection.splits[split]}:
+            results[split] = SplitResult(own, evaluate(collection.qrels, own))
     return results

@@ -10,13 +10,17 @@ out passages that share no word with the query.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
 
 import numpy as np
 
 from syneg.core.errors import ConfigError
+from syneg.core.progress import Tick
 from syneg.core.text import terms
+
+from .prompts import Role
 
 EXACT = 200_000
 _BLOCK = 65_536  # passages; also the sample that an index is trained on
@@ -81,16 +85,11 @@ _STOP = frozenset(
 class Encodes(Protocol):
     """What an index needs of an encoder."""
 
-    def encode(
-        self,
-        texts: Sequence[str],
-        role: Literal["query", "passage"],
-        progress: Callable[[int, int], None] | None = None,
-    ) -> np.ndarray: ...
+    def encode(self, texts: Sequence[str], role: Role, progress: Tick | None = None) -> np.ndarray: ...
 
 
 class DenseIndex:
-    """Inner product over rows of length 1, so scores are cosines. `factory` is one of faiss's, as "IVF1024,SQfp16"; `auto` is
+    """Inner products of embeddings: cosines, or dot products where that is the encoder's similarity. `factory` is one of faiss's, as "IVF1024,SQfp16"; `auto` is
     "Flat", and "SQfp16" from `EXACT` passages on.
 
     Raises ConfigError for a factory string that faiss does not know.
@@ -111,26 +110,16 @@ class DenseIndex:
 
     @classmethod
     def of(
-        cls,
-        passages: Mapping[str, str],
-        encoder: Encodes,
-        factory: str = "auto",
-        progress: Callable[[int, int], None] | None = None,
+        cls, passages: Mapping[str, str], encoder: Encodes, factory: str = "auto", progress: Tick | None = None
     ) -> DenseIndex:
-        """The index of a corpus; every block is encoded, or read from the store, when its turn comes."""
-        texts = list(passages.values())
+        """The index of a corpus; every block is encoded, or read from the store, when its turn comes.
 
-        def block(start: int) -> np.ndarray:
-            def say(done: int, _: int) -> None:
-                if progress:
-                    progress(start + done, len(texts))
-
-            return encoder.encode(texts[start : start + _BLOCK], "passage", say)
-
-        return cls(list(passages), (block(start) for start in range(0, len(texts), _BLOCK)), factory)
+        `Encoder.index` gives the one that stages share.
+        """
+        return cls(list(passages), _blocks(passages, encoder, progress), factory)
 
     def search(self, vectors: np.ndarray, depth: int) -> Hits:
-        """The `depth` best passages of each query, best first, as (doc_id, cosine)."""
+        """The `depth` best passages of each query, best first, as (doc_id, score)."""
         if not len(vectors):
             return []
         scores, places = self._index.search(
@@ -140,6 +129,46 @@ class DenseIndex:
             [(self.doc_ids[p], float(s)) for p, s in zip(row_p, row_s, strict=True) if p >= 0]
             for row_p, row_s in zip(places, scores, strict=True)
         ]
+
+
+def search_corpus(
+    queries: np.ndarray, passages: Mapping[str, str], encoder: Encodes, depth: int, progress: Tick | None = None
+) -> Hits:
+    """The `depth` best passages of each query (n, dim), exactly, in one pass over the corpus that keeps no index.
+
+    Memory is one block of passages and the hits so far, however large the corpus is.
+    """
+    import faiss
+
+    doc_ids = list(passages)
+    depth = min(depth, len(doc_ids))
+    best = np.zeros((len(queries), 0), np.float32)
+    places = np.zeros((len(queries), 0), np.int64)
+    start = 0
+    for block in _blocks(passages, encoder, progress):
+        scores, rows = faiss.knn(
+            np.ascontiguousarray(queries, np.float32), block, min(depth, len(block)), metric=faiss.METRIC_INNER_PRODUCT
+        )
+        best, places = np.hstack([best, scores]), np.hstack([places, rows.astype(np.int64) + start])
+        order = np.argsort(-best, axis=1, kind="stable")[:, :depth]
+        best, places = np.take_along_axis(best, order, 1), np.take_along_axis(places, order, 1)
+        start += len(block)
+    return [
+        [(doc_ids[p], float(s)) for p, s in zip(row_p, row_s, strict=True)]
+        for row_p, row_s in zip(places.tolist(), best, strict=True)
+    ]
+
+
+def _blocks(passages: Mapping[str, str], encoder: Encodes, progress: Tick | None) -> Iterator[np.ndarray]:
+    """The embeddings of a corpus, (up to _BLOCK, dim) float32 at a time, in its order."""
+    texts = iter(passages.values())
+    for start in range(0, len(passages), _BLOCK):
+
+        def say(done: int, _: int, start: int = start) -> None:
+            if progress:
+                progress(start + done, len(passages))
+
+        yield np.ascontiguousarray(encoder.encode(list(islice(texts, _BLOCK)), "passage", say), np.float32)
 
 
 def _index(factory: str, sample: np.ndarray) -> Any:

@@ -140,9 +140,11 @@ class Trials:
         self, encoder: Encoder, splits: Sequence[str] = EVALUATED, progress: Tick | None = None
     ) -> dict[str, SplitResult]:
         """Search `splits` with `encoder` over the whole corpus."""
-        return evaluate_model(
+        results = evaluate_model(
             encoder, self._workspace.collection, self._workspace.config.evaluate.depth, progress, splits
         )
+        encoder.forget()  # nothing asks for the embeddings of a trained model again
+        return results
 
     def _states_of(self, train: TrainConfig) -> States | None:
         """The kept output of the layers that are not trained; trainings of the same ones share it."""

@@ -167,7 +167,7 @@ def train_here(
         data_collator=_Texts(
             preprocess_fn=model.preprocess,
             prompts=arguments.prompts,
-            router_mapping=arguments.router_mapping,
+            router_mapping=_routes(rows[0]),
             rows=rows,
         ),
         loss=loss,
@@ -202,8 +202,7 @@ def _whole_checkpoint(folder: Path) -> str | None:
 
 def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerTrainingArguments:
     config, device = job.config, encoder.model.device.type
-    names = _columns(job.rows[0])
-    roles: dict[str, Role] = {name: "query" if name == "anchor" else "passage" for name in names}
+    roles = _roles(job.rows[0])
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=config.batch_size,
@@ -223,7 +222,7 @@ def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerT
         data_seed=job.seed,
         dataloader_pin_memory=device == "cuda",
         prompts={name: encoder.prompts.of(role) for name, role in roles.items()},
-        router_mapping={name: TASKS[role] for name, role in roles.items()},
+        router_mapping=_routes(job.rows[0]),
     )
     # one process trains on one device: torch's DataParallel would split a batch whose rows belong together
     arguments._n_gpu = min(arguments.n_gpu, 1)
@@ -235,6 +234,15 @@ def _set_steps(arguments: SentenceTransformerTrainingArguments, config: TrainCon
     arguments.max_steps = max(1, round(epoch_steps * config.epochs))
     arguments.warmup_steps = round(arguments.max_steps * config.warmup)
     arguments.eval_steps = arguments.save_steps = max(1, arguments.max_steps // config.evals)
+
+
+def _roles(row: Instance) -> dict[str, Role]:
+    return {name: "query" if name == "anchor" else "passage" for name in _columns(row)}
+
+
+def _routes(row: Instance) -> dict[str, str]:
+    """The route of each column through a model that has two (a Router)."""
+    return {name: TASKS[role] for name, role in _roles(row).items()}
 
 
 def _columns(row: Instance) -> list[str]:
