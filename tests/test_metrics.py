@@ -3,7 +3,9 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
 from syneg.retrieval.metrics import compare, evaluate, holm, tie_broken, write_trec
@@ -40,6 +42,28 @@ def test_one_run_by_ranx_compare_is_the_paired_t_test() -> None:
         assert found == pytest.approx(expected, abs=1e-3)
 
 
+def test_queries_that_cannot_be_scored_count_nothing_and_end_nothing() -> None:
+    run = {"q": {"a": 1.0}, "unjudged": {"a": 1.0}, "zero": {"a": 1.0}, "empty": {}}
+    values = evaluate({"q": {"a": 1}, "zero": {"a": 0, "b": -1}, "empty": {"a": 1}}, run)
+    assert values["mrr@10"] == {"q": 1.0, "unjudged": 0.0, "zero": 0.0, "empty": 0.0}
+    assert evaluate({"zero": {"a": 0}}, {"zero": {"a": 1.0}})["ndcg@10"] == {"zero": 0.0}
+    assert compare({"q": {"a": 1}}, {"x": {"q": {"a": 1.0}}, "y": {"q": {"b": 1.0}}}) == {("x", "y"): 1.0}
+    qrels = {"q": {"a": 1}, "r": {"b": 1}, "s": {"a": 0}}
+    runs = {"x": {"q": {"a": 1.0}, "r": {}, "s": {}}, "y": {"q": {}, "r": {}, "s": {}}}
+    assert 0 < compare(qrels, runs)[("x", "y")] <= 1
+
+
+def test_ids_with_white_space_stay_apart_in_a_trec_file(tmp_path: Path) -> None:
+    ids = ["doc a", "doc_a", "doc  a", "doc\ta", "doc%20a", "100%", "doc\u3000a"]
+    write_trec(tmp_path / "run.trec", {"query 1": dict.fromkeys(ids, 0.1)}, "tag")
+    rows = [line.split() for line in (tmp_path / "run.trec").read_text().splitlines()]
+    assert all(len(row) == 6 for row in rows)
+    assert {unquote(row[0]) for row in rows} == {"query 1"}
+    assert sorted(unquote(row[2]) for row in rows) == sorted(ids)
+    scores = np.array([row[4] for row in rows], np.float32)  # as trec_eval reads them
+    assert (np.diff(scores) < 0).all()
+
+
 def test_holm_by_hand() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
     assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
@@ -50,4 +74,4 @@ def test_a_trec_run_is_read_back_by_ranx(tmp_path: Path) -> None:
 
     write_trec(tmp_path / "run.trec", {"q 1": {"d1": 0.25, "d2": 0.25, "d3": 0.75}}, "tag")
     back = ranx.Run.from_file(str(tmp_path / "run.trec"), kind="trec")
-    assert list(back.to_dict()["q_1"]) == ["d3", "d1", "d2"]
+    assert list(back.to_dict()["q%201"]) == ["d3", "d1", "d2"]

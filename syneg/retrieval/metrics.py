@@ -8,10 +8,12 @@ one call at a time, under a lock. Ties are broken by doc_id before ranx sees a r
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -21,29 +23,35 @@ MAIN_METRIC = METRICS[0]
 Ranking = Mapping[str, Mapping[str, float]]
 PerQuery = dict[str, dict[str, float]]
 
+_NOTHING = "\0"  # stands in an empty ranking, which ranx cannot read; nobody judges it
 _lock = threading.Lock()
 
 
 def evaluate(qrels: Mapping[str, Mapping[str, int]], ranking: Ranking, metrics: Sequence[str] = METRICS) -> PerQuery:
     """Per-query values, metric → query_id → value, over the queries of `ranking`.
 
-    A query for which nothing was found counts 0. Grades of 0 and below are not relevant.
+    A query for which nothing was found, or to which nothing is relevant, counts 0. Grades of 0 and below are not relevant.
     """
     import ranx
 
     ids = sorted(ranking)
     values: PerQuery = {metric: dict.fromkeys(ids, 0.0) for metric in metrics}
-    found = [query_id for query_id in ids if ranking[query_id]]
-    if not found:
+    scorable = [query_id for query_id in ids if ranking[query_id] and _relevant(qrels, query_id)]
+    if not scorable:
         return values
     with _lock:
-        judged, (run,) = _for_ranx(qrels, [ranking], found)
+        judged, (run,) = _for_ranx(qrels, [ranking], scorable)
         scores = ranx.evaluate(judged, run, list(metrics), return_mean=False)
     if len(metrics) == 1:
         scores = {metrics[0]: scores}
-    for metric in metrics:  # in the order of the queries of the run, which is that of `found`
-        values[metric].update(zip(found, (float(v) for v in np.atleast_1d(scores[metric])), strict=True))
+    for metric in metrics:  # in the order of the queries of the run, which is that of `scorable`
+        values[metric].update(zip(scorable, (float(v) for v in np.atleast_1d(scores[metric])), strict=True))
     return values
+
+
+def _relevant(qrels: Mapping[str, Mapping[str, int]], query_id: str) -> dict[str, int]:
+    """The passages judged relevant to a query, with their grades; {} for a query that nobody judged."""
+    return {doc_id: int(grade) for doc_id, grade in qrels.get(query_id, {}).items() if grade > 0}
 
 
 def _for_ranx(
@@ -55,12 +63,19 @@ def _for_ranx(
     """Qrels and Runs under ids of one width: numba compiles ranx anew (10 s) for every length of the longest id."""
     import ranx
 
-    docs = sorted({d for r in rankings for q in queries for d in r[q]} | {d for q in queries for d in qrels[q]})
+    docs = sorted(
+        {_NOTHING}
+        | {d for r in rankings for q in queries for d in r[q]}
+        | {d for q in queries for d in _relevant(qrels, q)}
+    )
     short = {doc_id: f"{place:09d}" for place, doc_id in enumerate(docs)}
-    judged = {f"{i:09d}": {short[d]: int(g) for d, g in qrels[q].items() if g > 0} for i, q in enumerate(queries)}
+    judged = {f"{i:09d}": {short[d]: g for d, g in _relevant(qrels, q).items()} for i, q in enumerate(queries)}
     runs = [
         ranx.Run(
-            {f"{i:09d}": {short[d]: s for d, s in tie_broken(r[q]).items()} for i, q in enumerate(queries)},
+            {
+                f"{i:09d}": {short[d]: s for d, s in tie_broken(r[q] or {_NOTHING: 0.0}).items()}
+                for i, q in enumerate(queries)
+            },
             name=name,
         )
         for r, name in zip(rankings, names, strict=True)
@@ -93,16 +108,17 @@ def compare(
     import ranx
 
     names = list(runs)
-    queries = sorted(set.intersection(*(set(r) for r in runs.values())))
+    shared = set.intersection(*(set(run) for run in runs.values()))
+    queries = sorted(query_id for query_id in shared if _relevant(qrels, query_id))
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    if len(queries) < 2:  # no test is possible
+        return dict.fromkeys(pairs, 1.0)
     with _lock:
         judged, compared = _for_ranx(qrels, list(runs.values()), queries, names)
         report: Any = ranx.compare(qrels=judged, runs=compared, metrics=[metric], stat_test="student", max_p=0.05)
-    found = report.to_dict()
-    return {
-        (a, b): float(np.nan_to_num(found[a]["comparisons"][b][metric], nan=1.0))
-        for i, a in enumerate(names)
-        for b in names[i + 1 :]
-    }
+    rows = report.to_dict()
+    # nan: no query differs
+    return {(a, b): float(np.nan_to_num(rows[a]["comparisons"][b][metric], nan=1.0)) for a, b in pairs}
 
 
 def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
@@ -140,17 +156,21 @@ def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def tie_broken(scores: Mapping[str, float]) -> dict[str, float]:
     """Order by score, then doc_id, and make equal scores differ in that order, so that every reader agrees."""
-    ordered = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     result: dict[str, float] = {}
-    last = np.inf
-    for doc_id, score in ordered:
-        last = min(float(score), float(np.nextafter(last, -np.inf)))
-        result[doc_id] = last
+    last = np.float32(np.inf)
+    for doc_id, score in sorted(scores.items(), key=lambda item: (-item[1], item[0])):
+        # in float32, which is what trec_eval reads scores as
+        last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))
+        result[doc_id] = float(last)
     return result
 
 
 def write_trec(path: Path, ranking: Ranking, tag: str) -> None:
-    """A TREC run file: query_id Q0 doc_id rank score tag."""
+    """A TREC run file: query_id Q0 doc_id rank score tag.
+
+    Its columns end at white space, so white space inside an id is written as %20 and the like; `urllib.parse.unquote` gives
+    the id back.
+    """
     from syneg.core.storage import write_text
 
     lines = []
@@ -161,4 +181,9 @@ def write_trec(path: Path, ranking: Ranking, tag: str) -> None:
 
 
 def _word(key: str) -> str:
-    return "_".join(key.split())
+    """An id without white space; different ids stay different.
+
+    >>> _word("doc a"), _word("doc%20a"), _word("100%")
+    ('doc%20a', 'doc%2520a', '100%')
+    """
+    return re.sub(r"\s|%(?=[0-9A-Fa-f]{2})", lambda match: quote(match.group(), safe=""), key)
