@@ -10,6 +10,7 @@
 from .ablations import NoAttributes, NoReflection
 from .attributes import AttributeSpace
 from .contract import PROGRAMS, fenced, load_program, program_markdown, state_of
+from .grade_list import GradeList
 from .judge import Judge
 from .multi_attribute import MultiAttribute
 from .neighbour_rewrite import NeighbourRewrite
@@ -33,6 +34,7 @@ PROGRAMS.update(
 __all__ = [
     "PROGRAMS",
     "AttributeSpace",
+    "GradeList",
     "Judge",
     "MultiAttribute",
     "NeighbourRewrite",
