@@ -236,11 +236,13 @@ class Experiment:
         draft, target = workspace.folder / ".best.tmp", workspace.folder.best
         shutil.rmtree(draft, ignore_errors=True)
         if best == BASE:
-            workspace.encoder.model.save(str(draft), create_model_card=False)
+            workspace.encoder.save(draft)
         else:
             scores: list[float] = found["arms"][best]["dev_by_seed"]
             arm = next(arm for arm in self.arms if arm.name == best)
             seed = arm.config.train.seeds[max(range(len(scores)), key=lambda i: scores[i])]
-            shutil.copytree(workspace.folder.model(arm.file_name(seed)), draft)
+            # not the texts of the training and its logs: a model is often published as it is
+            left_out = shutil.ignore_patterns("job.json", "processes.log", "checkpoints")
+            shutil.copytree(workspace.folder.model(arm.file_name(seed)), draft, ignore=left_out)
         shutil.rmtree(target, ignore_errors=True)
         draft.replace(target)
