@@ -18,6 +18,7 @@ from gepa.api import optimize
 from gepa.core.adapter import EvaluationBatch
 
 from syneg.core.errors import BudgetError
+from syneg.programs import fenced, shortened
 
 from .compiling import Compiling, accepted
 from .search import ENOUGH
@@ -75,14 +76,14 @@ class Adapter:
                 for predictor, inputs, outputs in trace:
                     if set(predictor.signature.output_fields) == fields[name]:
                         found[name].append({
-                            "Inputs": {key: str(value)[:_SHOWN] for key, value in inputs.items()},
-                            "Generated Outputs": {key: str(value)[:_SHOWN] for key, value in outputs.items()},
+                            "Inputs": {key: shortened(str(value), _SHOWN) for key, value in inputs.items()},
+                            "Generated Outputs": {key: fenced(str(value)[:_SHOWN]) for key, value in outputs.items()},
                             "Feedback": judged.words,
                         })  # fmt: skip
                         break
                 else:
                     found[name].append(
-                        {"Inputs": {}, "Generated Outputs": str(said)[:300], "Feedback": judged.feedback}
+                        {"Inputs": {}, "Generated Outputs": fenced(str(said)[:300]), "Feedback": judged.feedback}
                     )
         return found
 

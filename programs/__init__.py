@@ -9,7 +9,8 @@
 
 from .ablations import NoAttributes, NoReflection
 from .attributes import AttributeSpace
-from .contract import PROGRAMS, fenced, load_program, program_markdown, state_of
+from .contract import PROGRAMS, load_program, program_markdown, state_of
+from .fence import fenced, shortened, unmarked
 from .grade_list import GradeList
 from .judge import Judge
 from .multi_attribute import MultiAttribute
@@ -48,5 +49,7 @@ __all__ = [
     "load_program",
     "program_markdown",
     "propose_domains",
+    "shortened",
     "state_of",
+    "unmarked",
 ]

@@ -16,7 +16,7 @@ import dspy
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import length_of
 
-from .contract import fenced
+from .fence import fenced
 from .multi_attribute import MultiAttribute
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 
 from syneg.core.text import cut
 
-from .contract import fenced
+from .fence import fenced
 from .judge import quoted
 
 MOST = 20

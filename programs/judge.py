@@ -15,7 +15,7 @@ import dspy
 
 from syneg.core.text import contains, grams, words
 
-from .contract import fenced
+from .fence import fenced
 
 
 class JudgeRelevance(dspy.Signature):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import length_of
 
-from .contract import fenced
+from .fence import fenced
 
 
 class Written(BaseModel):

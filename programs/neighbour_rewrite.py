@@ -18,7 +18,7 @@ import dspy
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import length_of
 
-from .contract import fenced
+from .fence import fenced
 from .neighbour_topic import NameNeighbour, named_demos
 
 

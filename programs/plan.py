@@ -11,7 +11,7 @@ import dspy
 
 from syneg.core.text import cut
 
-from .contract import fenced
+from .fence import fenced, unmarked
 
 
 class ProposeDomains(dspy.Signature):
@@ -31,7 +31,7 @@ def propose_domains(passages: Sequence[str], *, task: str, words: int = 30) -> t
     """
     shown = [fenced(cut(text, words, mark="")) for text in passages]
     said = dspy.Predict(ProposeDomains)(passages=shown, task=task).domains
-    domains = tuple(dict.fromkeys(" ".join(one.split()).lower() for one in said if 1 < len(one.strip()) < 60))[:9]
+    domains = tuple(dict.fromkeys(unmarked(one).lower() for one in said if 1 < len(one.strip()) < 60))[:9]
     if len(domains) < 2:
         raise ValueError(f"the LM named {len(domains)} domains")
     return domains

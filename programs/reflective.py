@@ -20,7 +20,7 @@ import dspy
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import copied_share, length_of, word_count
 
-from .contract import fenced
+from .fence import fenced, unmarked
 from .judge import quoted
 from .neighbour_topic import WriteOnTopic, written_demos
 
@@ -152,7 +152,10 @@ class Reflective(dspy.Module):
         plan = self.plan(task=task, query=fenced(query), positive=fenced(positive), kind=asked["kind"])
         wanted = f"{plan.topic}; {asked['difficulty']}; about {length_of(positive)}"
         text = self.write(
-            domain=plan.domain, difficulty=asked["difficulty"], topic=fenced(plan.topic), length=length_of(positive)
+            domain=unmarked(plan.domain),
+            difficulty=asked["difficulty"],
+            topic=fenced(plan.topic),
+            length=length_of(positive),
         ).passage
         critiques: list[str] = []
         while len(critiques) < self.tries:

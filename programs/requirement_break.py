@@ -20,7 +20,7 @@ import dspy
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import length_of
 
-from .contract import fenced
+from .fence import fenced, unmarked
 
 How = Literal["entity shift", "condition shift", "action shift", "relation removed", "before or after", "means only"]
 
@@ -134,7 +134,7 @@ class RequirementBreak(dspy.Module):
         """
         parent = candidates[0] if candidates else None
         stated = self.state(task=task, query=fenced(query), positive=fenced(positive))
-        requirements = [one for one in stated.requirements if one.strip()][:8]
+        requirements = [unmarked(one) for one in stated.requirements if one.strip()][:8]
         if len(requirements) < 3:
             raise ValueError(f"only {len(requirements)} requirements were stated")
         written = self.rewrite(

@@ -12,7 +12,7 @@ import dspy
 
 from syneg.core.records import HardNegative, MinedNegative
 
-from .contract import fenced
+from .fence import fenced
 
 
 class WriteHardNegative(dspy.Signature):
