@@ -47,6 +47,7 @@ FLAGS = (
     Flag("--trust-remote-code", "encoder.trust_remote_code"),
     Flag("--executor", "executor.use", note="Also --ray-address."),
     Flag("--ray-address", "executor.address", hidden=True),
+    Flag("--replay", "executor.replay"),
     Flag("--lm", "lm.model"),
     Flag("--api-base", "lm.api_base"),
     Flag("--concurrency", "lm.concurrency"),

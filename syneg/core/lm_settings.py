@@ -96,6 +96,8 @@ class ExecutorConfig(Section):
     "This process (threads), or the workers of a Ray cluster (ray)."
     address: str | None = None
     "Address of a running Ray cluster; auto finds one on this machine. Without it Ray starts here."
+    replay: str | None = None
+    "Ledger of another run to answer from, as calls.jsonl or calls.jsonl.gz; what is not in it is refused, no LM is called."
     workers: Count = 0
     "Ray workers of each kind; 0 = one for each node."
 

@@ -85,8 +85,8 @@ class Log:
         self._file: IO[bytes] = path.open("a+b", buffering=0)
         self._mend()
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Raises OSError when the row cannot be kept; rows before it are not touched."""
+    def append(self, row: dict[str, Any]) -> tuple[int, int]:
+        """Returns where the line begins and how many bytes it has. Raises OSError when the row cannot be kept; rows before it are not touched."""
         line = json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace") + b"\n"
         with self._lock:
             start = self._file.seek(0, os.SEEK_END)
@@ -98,6 +98,7 @@ class Log:
             except OSError:
                 os.ftruncate(self._file.fileno(), start)  # a full disk leaves no half row
                 raise
+        return start, len(line)
 
     def close(self) -> None:
         self._file.close()

@@ -8,41 +8,231 @@ The key is a hash of everything that decides an answer: the model with its endpo
 whole request (messages, schema, sampling) and the attempt. So a run that was killed goes on with the first call that
 is not there, and a changed prompt, model or setting can never get a stale answer. Failed calls are kept too, but never
 replayed; an answer without a text is one. `thinking` stands beside the answer where there was any. Prompts are kept as hashes: they hold the corpus, which is in the collection already.
+
+Memory stays constant however many calls there are: an index of keys stands in sqlite beside the file (`calls.jsonl.index`), which
+may be deleted at any time. What it does not hold yet, after a crash, is read again; where it does not fit the file it is made anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+import json
+import re
+import shutil
+import sqlite3
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from syneg.core.storage import Log, read_rows
+from syneg.core.errors import DataError
+from syneg.core.records import fingerprint
+from syneg.core.storage import Log
+
+Row = dict[str, Any]
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, start INTEGER, length INTEGER) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY, done INTEGER, last INTEGER, checksum INTEGER);
+"""
+_EACH = 1000  # rows between two commits of the index
+_EXTRA = re.compile(r"\+[0-9a-f]{12}\Z")
 
 
 class Ledger:
     """The calls of one run folder; `told` hears of each new one. Appending is safe for threads; one process holds the run folder."""
 
-    def __init__(self, path: Path, told: Callable[[dict[str, Any]], None] | None = None) -> None:
+    def __init__(self, path: Path, told: Callable[[Row], None] | None = None) -> None:
         self._told = told
         self._log = Log(path)  # mends a line that a crash cut, so open it before reading
-        self._rows: dict[str, dict[str, Any]] = {row["key"]: row for row in read_rows(path) if _is_answer(row)}
+        self._index = Index(
+            path, path.with_name(f"{path.name}.index"), lambda row: row["key"] if is_answer(row) else ""
+        )
 
-    def find(self, key: str) -> dict[str, Any] | None:
+    def find(self, key: str) -> Row | None:
         """The row of a call that was answered before, else None. An answer that was cut before its text has an `error`."""
-        return self._rows.get(key)
+        return self._index.find(key)
 
-    def keep(self, row: dict[str, Any]) -> None:
+    def keep(self, row: Row) -> None:
         """Append a row; it is on disk when this returns. Raises OSError on a full disk."""
-        self._log.append(row)
+        start, length = self._log.append(row)
         if self._told:
             self._told(row)
-        if _is_answer(row):
-            self._rows[row["key"]] = row
+        self._index.add(row, start, length)
 
     def close(self) -> None:
         self._log.close()
+        self._index.close()
 
 
-def _is_answer(row: dict[str, Any]) -> bool:
+class Recorded:
+    """The ledger of another machine, to answer from: by model, request and attempt, wherever the model was served."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises DataError where there is no such file. `path` may be compressed (.gz)."""
+        if not path.is_file():
+            raise DataError("no such ledger", where=str(path), todo="give the ledger/calls.jsonl of a run")
+        self.path = path
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if path.suffix == ".gz":
+            self._folder = tempfile.TemporaryDirectory(prefix="syneg-replay-")
+            plain = Path(self._folder.name) / "calls.jsonl"
+            with gzip.open(path) as packed, plain.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+            path = plain
+        self._index = Index(path, None, _anywhere)
+
+    def find(self, row: Row) -> Row | None:
+        """What was answered to the request of `row` (`model`, `prompt`, `attempt`, `repeat`), else None."""
+        return self._index.find(_anywhere(row))
+
+    def close(self) -> None:
+        self._index.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+class Index:
+    """Key → row of a JSONL file that only grows. `key_of` gives the key of a row, or "" for one that is not found.
+
+    `place` is the file of the index; with None it stands in memory. Safe for threads.
+    """
+
+    def __init__(self, path: Path, place: Path | None, key_of: Callable[[Row], str]) -> None:
+        self._path, self._place, self._key_of = path, place, key_of
+        self._lock = threading.Lock()
+        self._file = path.open("rb")
+        self._waiting = 0
+        self._database = self._opened()
+        try:
+            self._read_on()
+        except DataError:
+            self._database.close()
+            self._file.close()
+            raise
+
+    def find(self, key: str) -> Row | None:
+        with self._lock:
+            row = self._at(key)
+            if row is not None and self._key_of(row) != key:  # the file was changed by hand
+                self._anew()
+                row = self._at(key)
+            return row
+
+    def add(self, row: Row, start: int, length: int) -> None:
+        """Note a row that was appended to the file."""
+        with self._lock:
+            self._note(self._key_of(row), start, length)
+            self._waiting += 1
+            if self._waiting >= _EACH:
+                self._commit(start + length, start)
+
+    def close(self) -> None:
+        with self._lock:
+            last = self._database.execute("SELECT start, length FROM calls ORDER BY start DESC LIMIT 1").fetchone()
+            if last and self._waiting:
+                self._commit(last[0] + last[1], last[0])
+            self._database.close()
+            self._file.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        """The index where it fits the file, else an empty one."""
+        try:
+            database = self._connected(str(self._place or ":memory:"))
+        except sqlite3.DatabaseError:
+            database = self._emptied()
+        state = database.execute("SELECT done, last, checksum FROM state").fetchone()
+        if state and self._checksum(state[1], state[0]) != state[2]:
+            database.close()
+            database = self._emptied()
+        return database
+
+    def _emptied(self) -> sqlite3.Connection:
+        """A new index; in memory where none can be written beside the file."""
+        try:
+            if self._place is not None:
+                self._place.unlink(missing_ok=True)
+            return self._connected(str(self._place or ":memory:"))
+        except (OSError, sqlite3.DatabaseError):
+            return self._connected(":memory:")
+
+    def _connected(self, place: str) -> sqlite3.Connection:
+        database = sqlite3.connect(place, check_same_thread=False, isolation_level="DEFERRED")
+        try:
+            database.execute("PRAGMA synchronous = OFF")  # a crash may lose the index, which is made again
+            database.execute("PRAGMA journal_mode = MEMORY")
+            database.executescript(_TABLES)
+        except sqlite3.DatabaseError:
+            database.close()
+            raise
+        return database
+
+    def _anew(self) -> None:
+        self._database.close()
+        self._database = self._emptied()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Index what the file holds behind what was indexed."""
+        state = self._database.execute("SELECT done FROM state").fetchone()
+        start = last = state[0] if state else 0
+        for row, line_start, length in self._rows(start):
+            self._note(self._key_of(row), line_start, length)
+            start, last = line_start + length, line_start
+        if start > last:
+            self._commit(start, last)
+
+    def _rows(self, start: int) -> Iterator[tuple[Row, int, int]]:
+        self._file.seek(start)
+        for line in self._file:
+            try:
+                yield json.loads(line), start, len(line)
+            except (ValueError, RecursionError) as error:
+                where = f"{self._path}, byte {start}"
+                raise DataError(f"not valid JSON: {error}", where=where, todo="delete the line") from error
+            start += len(line)
+
+    def _note(self, key: str, start: int, length: int) -> None:
+        if key:
+            self._database.execute("INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", (key, start, length))
+
+    def _at(self, key: str) -> Row | None:
+        place = self._database.execute("SELECT start, length FROM calls WHERE key = ?", (key,)).fetchone()
+        if place is None:
+            return None
+        self._file.seek(place[0])
+        try:
+            row = json.loads(self._file.read(place[1]))
+        except ValueError:
+            return {"key": "", "error": "changed by hand"}
+        return row if isinstance(row, dict) else {"key": "", "error": "changed by hand"}
+
+    def _commit(self, done: int, last: int) -> None:
+        """Keep the index as that of the first `done` bytes, whose last line begins at `last`."""
+        checksum = self._checksum(last, done)
+        self._database.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?)", (done, last, checksum))
+        self._database.commit()
+        self._waiting = 0
+
+    def _checksum(self, start: int, end: int) -> int:
+        self._file.seek(start)
+        return zlib.crc32(self._file.read(end - start)) if end > start else -1
+
+
+def is_answer(row: Row) -> bool:
     """Whether the same request is not sent again: what was cut would be cut again."""
     return row["error"] is None or row.get("finish_reason") == "length"
+
+
+def _own_key(row: Row) -> str:
+    return str(row["key"]) if is_answer(row) else ""
+
+
+def _anywhere(row: Row) -> str:
+    """The key of a request without where it was sent: the name of the model (of a file, its last part), not its address."""
+    name, _, place = str(row["model"]).partition("@")
+    if name.endswith(".gguf"):
+        name = name.rpartition("/")[2]
+    extra = _EXTRA.search(place)
+    return fingerprint(name, extra[0] if extra else "", row["prompt"], row["attempt"], row.get("repeat", 1))

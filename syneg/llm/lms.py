@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from dspy.lm15 import InvalidRequestError, Request, Response, response_from_open
 from dspy.utils.exceptions import LMConfigurationError
 
 from syneg.core.config import LMConfig
-from syneg.core.errors import ConfigError, DeferredError, SynegError, one_line
+from syneg.core.errors import BackendError, ConfigError, DeferredError, SynegError, one_line
 from syneg.core.fetch import asset_named, gguf_of
 from syneg.core.records import Call, fingerprint
 from syneg.core.storage import sha256_of
@@ -41,7 +41,7 @@ from .budget import Budget
 from .calls import current_purpose
 from .endpoints import Client, Endpoint
 from .flow import Flow
-from .ledger import Ledger
+from .ledger import Ledger, Recorded
 from .prices import has_price, price
 from .room import WIDER, WIDER_FOR_THINKING, WIDEST, is_reasoning_model, most_output, room_for
 
@@ -66,7 +66,8 @@ Connect = Callable[[LMConfig], tuple[Client, LMConfig]]
 
 @dataclass(frozen=True)
 class Terms:
-    """On which terms an LM is asked: for texts of about `words` words, within `budget`, put off into `pending`, where it is given.
+    """On which terms an LM is asked: for texts of about `words` words, within `budget`, put off into `pending`, where it is given, and
+    answered from what was `recorded` alone, where that is given.
 
     Where it `repeats`, the same request asked again is another call, else it is answered from the ledger. Where its texts must
     be `whole`, one that was cut is no answer. `section` are its settings; `say` gets one line for what its endpoint refuses.
@@ -78,6 +79,7 @@ class Terms:
     whole: bool = False
     pending: Pending | None = None
     budget: Budget | None = None
+    recorded: Recorded | None = None
     say: Callable[[str], None] = lambda line: None
 
 
@@ -119,11 +121,12 @@ class LanguageModel:
 
         Raises ConfigError for a model string or sampling that cannot be used, BackendError for missing weights.
         """
-        gguf = gguf_of(config.model) if config.model.startswith("local/") else None
+        embedded = config.model.startswith("local/") and terms.recorded is None
+        gguf = gguf_of(config.model) if embedded else None
         shared = server_of.engine if server_of else None
         if shared is not None:  # one endpoint, other settings: these are in each request
             client: Client = shared.endpoint
-        elif connect is not None:
+        elif connect is not None and terms.recorded is None:
             client, config = connect(connected(config, terms.section))
         else:
             client = Endpoint(config, gguf, log, terms.say)
@@ -151,6 +154,16 @@ class LanguageModel:
             settings["temperature"] = _REPAIR_TEMPERATURE
         return self.lm.copy(**settings) if settings else self.lm
 
+    def rows_of(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+        """The ledger rows of answered calls."""
+        return [row for key in keys if (row := self.engine.ledger.find(key)) is not None]
+
+    def adopt(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Put rows of calls made for another run into the ledger, so that it holds all that this run goes by."""
+        for row in rows:
+            if self.engine.ledger.find(row["key"]) is None:
+                self.engine.ledger.keep(row)
+
     def close(self) -> None:
         self.engine.close()
 
@@ -159,7 +172,7 @@ class LedgerEngine:
     """A DSPy engine: one request, one answer, from the ledger or through litellm."""
 
     def __init__(self, config: LMConfig, ledger: Ledger, call: Calling) -> None:
-        self.config, self._ledger, self._call_by = config, ledger, call
+        self.config, self.ledger, self._call_by = config, ledger, call
         self.endpoint, self.flow = call.client, call.flow or Flow(config, self._key_hint)
         self._budgets: list[Budget] = [call.terms.budget] if call.terms.budget else []
         self._asked = Counter[str]()
@@ -194,22 +207,43 @@ class LedgerEngine:
         """The ledger row of a request: the one that is there, or that of a call made now."""
         purpose = current_purpose()
         asked = plain_request(request)
-        key = fingerprint(self.identity, asked, purpose.attempt, *self._repetition(asked))
-        row = self._ledger.find(key)
+        repetition = self._repetition(asked)
+        key = fingerprint(self.identity, asked, purpose.attempt, *repetition)
+        row = self.ledger.find(key)
         replayed = row is not None
         if row is None:
             known = {"key": key, "query_id": purpose.query_id, "attempt": purpose.attempt, "model": self.identity,
-                     "prompt": fingerprint(asked)}  # fmt: skip
+                     "prompt": fingerprint(asked), **({"repeat": repetition[0]} if repetition else {})}  # fmt: skip
             most = len(str(asked)) // 2, self._room(request)
+            if self._call_by.terms.recorded is not None:
+                return self._recorded(self._call_by.terms.recorded, known)
             if self._call_by.terms.pending is not None:
                 self._call_by.terms.pending.add(known, self.config.model, request)
                 raise DeferredError(f"call {key} waits for a batch")
             row = self.flow.call(lambda: self._kept(known, request, most), tokens=sum(most))
+        self._attribute(row, replayed=replayed)
+        return row
+
+    def _attribute(self, row: dict[str, Any], *, replayed: bool) -> None:
+        """Count a call for what it was made for."""
         call = {
             name: row[name]
             for name in ("key", "model", "prompt", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
         }
-        purpose.calls.append(Call(**call, replayed=replayed))
+        current_purpose().calls.append(Call(**call, replayed=replayed))
+
+    def _recorded(self, recorded: Recorded, known: dict[str, Any]) -> dict[str, Any]:
+        """What another run's LM answered, as a row of this run. Raises BackendError where it was not asked."""
+        row = recorded.find(known)
+        if row is None:
+            raise BackendError(
+                f"no answer of {self.config.model!r} to this call is recorded (query {known['query_id']!r})",
+                where=str(recorded.path),
+                todo="give the settings, the data and the version of the run that made it, or leave out --replay",
+            )
+        row = {**row, **known}
+        self.ledger.keep(row)
+        self._attribute(row, replayed=True)
         return row
 
     def _room(self, request: Request) -> int:
@@ -234,7 +268,9 @@ class LedgerEngine:
     @property
     def price_known(self) -> bool:
         """Whether dollars can be counted."""
-        return self._call_by.gguf is not None or has_price(self.config.model)
+        return (
+            self._call_by.gguf is not None or self._call_by.terms.recorded is not None or has_price(self.config.model)
+        )
 
     def _kept(self, known: dict[str, Any], request: Request, most: tuple[int, int]) -> dict[str, Any]:
         """One try, within the budget, which is in the ledger before this returns or raises."""
@@ -247,10 +283,10 @@ class LedgerEngine:
         except Exception as error:
             row |= {"answer": "", "finish_reason": "error", "input_tokens": 0, "output_tokens": 0, "usd": None,
                     "error": one_line(error), "seconds": round(time.monotonic() - start, 3)}  # fmt: skip
-            self._ledger.keep(row)
+            self.ledger.keep(row)
             raise
         row["seconds"] = round(time.monotonic() - start, 3)
-        self._ledger.keep(row)
+        self.ledger.keep(row)
         return row
 
     def _within_budget(self, request: Request, most: tuple[int, int]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from syneg.core.progress import Progress
 
 from .batch_files import Pending
 from .budget import Budget
-from .ledger import Ledger
+from .ledger import Ledger, Recorded
 from .lms import Connect, LanguageModel, Terms
 
 _INSTRUCTION_WORDS = 700  # of a program's instructions, with the reasons that a reflection LM gives
@@ -60,6 +60,7 @@ class Roles:
         self._connect, self._pending = connect, pending
         self._opened: dict[str, LanguageModel] = {}
         self._ledger: Ledger | None = None
+        self._recorded: Recorded | None = None
         self.budget = Budget(**config.budget.model_dump())
         # DSPy's own cache would unpickle what lies in a folder of the user's; the ledger does its work
         dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False, restrict_pickle=True)
@@ -70,6 +71,13 @@ class Roles:
         if self._ledger is None:
             self._ledger = Ledger(self._folder / "ledger" / "calls.jsonl", self._progress.call)
         return self._ledger
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """The ledger of another run that answers in place of the LMs; None where they are called."""
+        if self._recorded is None and self.config.executor.replay:
+            self._recorded = Recorded(Path(self.config.executor.replay))
+        return self._recorded
 
     @property
     def writer(self) -> LanguageModel:
@@ -89,7 +97,9 @@ class Roles:
 
     def _terms(self, section: str) -> Terms:
         words = self.config.generate.passage_words
-        return Terms(section, words, pending=self._pending, budget=self.budget, say=self._progress.say)
+        return Terms(
+            section, words, pending=self._pending, budget=self.budget, recorded=self.recorded, say=self._progress.say
+        )
 
     def _role(self, name: str, settings: Callable[[], LMConfig], terms: Terms) -> LanguageModel:
         if name not in self._opened:
@@ -99,7 +109,8 @@ class Roles:
     def _open(self, lm: LMConfig, log: Path, terms: Terms) -> LanguageModel:
         """An LM of the run; one at the writer's endpoint shares it. Raises ConfigError where dollars are limited and the price is
         not known."""
-        fetch_with_progress(lm.model, self._progress)
+        if self.recorded is None:
+            fetch_with_progress(lm.model, self._progress)
         shared = self.writer if lm is not self.config.lm and endpoint_of(lm) == endpoint_of(self.config.lm) else None
         opened = LanguageModel.open(lm, self.ledger, log=log, server_of=shared, connect=self._connect, terms=terms)
         if self.config.budget.usd and not opened.engine.price_known:
@@ -124,3 +135,6 @@ class Roles:
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
+        if self._recorded is not None:
+            self._recorded.close()
+            self._recorded = None

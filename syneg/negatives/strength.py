@@ -23,7 +23,7 @@ from syneg.core.records import fingerprint
 from syneg.core.storage import cache_home, read_json, write_json
 from syneg.core.text import contains, copied_share, word_count
 from syneg.data.tasks import KINDS, TASKS
-from syneg.llm.calls import PROGRAM_ERRORS, check_answered, in_threads, purpose
+from syneg.llm.calls import PROGRAM_ERRORS, CallPurpose, check_answered, in_threads, purpose
 from syneg.llm.lms import LanguageModel
 from syneg.programs import MultiAttribute
 
@@ -73,25 +73,36 @@ class Strength:
 def strength(writer: LanguageModel, progress: Tick | None = None) -> Strength:
     """Test an LM, or take the result of its last test. Raises BackendError when it cannot be called."""
     program = MultiAttribute()
-    key = fingerprint(writer.identity, _TEST, program.dump_state(), type(writer.adapter).__name__)
+    key = fingerprint(
+        "with calls", writer.identity, writer.lm.kwargs, _TEST, program.dump_state(), type(writer.adapter).__name__
+    )
     path = cache_home() / "strength" / f"{key}.json"
     kept: dict[str, Any] | None = read_json(path)
     if kept is None:
-        found: list[str] = []
-        for _, fault in in_threads(
+        results: list[tuple[str, list[str]]] = []
+        for _, result in in_threads(
             lambda place: _fault(program, writer, place), len(_TEST), writer.engine.config.concurrency
         ):
-            found.append(fault)
+            results.append(result)
             if progress:
-                progress(len(found), len(_TEST))
-        faults = Counter(fault for fault in found if fault)
-        kept = asdict(Strength(writer.identity, len(_TEST), len(_TEST) - faults.total(), dict(faults)))
+                progress(len(results), len(_TEST))
+        faults = Counter(fault for fault, _ in results if fault)
+        measured = Strength(writer.identity, len(_TEST), len(_TEST) - faults.total(), dict(faults))
+        calls = writer.rows_of(sorted(key for _, keys in results for key in keys))
+        kept = {"strength": asdict(measured), "calls": calls}
         write_json(path, kept)
-    return Strength(**kept)
+    writer.adopt(kept["calls"])  # a ledger holds all calls that its run goes by, so that it can be replayed elsewhere
+    return Strength(**kept["strength"])
 
 
-def _fault(program: dspy.Module, writer: LanguageModel, place: int) -> str:
-    """What is wrong with the negative for one item of the test; "" when nothing is."""
+def _fault(program: dspy.Module, writer: LanguageModel, place: int) -> tuple[str, list[str]]:
+    """What is wrong with the negative for one item of the test ("" for nothing), and the keys of the calls."""
+    with purpose(f"strength-{place}") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
+        fault = _fault_of(program, place, current)
+    return fault, [call.key for call in current.calls]
+
+
+def _fault_of(program: dspy.Module, place: int, current: CallPurpose) -> str:
     definition, domain, query, positive, answer = _TEST[place]
     wanted = {
         "domain": domain,
@@ -99,12 +110,11 @@ def _fault(program: dspy.Module, writer: LanguageModel, place: int) -> str:
         "length": "about as long as the positive",
         "kind": KINDS[place % 2],
     }
-    with purpose(f"strength-{place}") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
-        try:
-            negatives = program(query=query, positive=positive, task=definition, attributes=[wanted]).negatives
-        except PROGRAM_ERRORS as error:
-            check_answered(error, answered=bool(current.calls))
-            return "unreadable"
+    try:
+        negatives = program(query=query, positive=positive, task=definition, attributes=[wanted]).negatives
+    except PROGRAM_ERRORS as error:
+        check_answered(error, answered=bool(current.calls))
+        return "unreadable"
     if not negatives:
         return "unreadable"
     text = negatives[0].text

@@ -1,0 +1,157 @@
+"""The ledger at many rows: constant memory, a lookup by key, and an index that is never trusted more than the file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FakeLM, write_negative
+
+from syneg.core.errors import BackendError, DataError
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import read_rows
+from syneg.llm.ledger import Ledger
+from syneg.run.pipeline import Run
+
+
+def row(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "key": f"key-{number}", "query_id": f"q{number}", "attempt": 0, "model": "openai/fake@default", "prompt": f"p{number}",
+        "answer": f"answer {number} " + "x" * 80, "finish_reason": "stop", "input_tokens": 1, "output_tokens": 1, "usd": 0.0,
+        "seconds": 0.1, "error": None, **more,
+    }  # fmt: skip
+
+
+def write(path: Path, count: int) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row(n)) + "\n" for n in range(count))
+
+
+def test_many_rows_are_found_by_key_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    write(path, 20_000)
+    tracemalloc.start()
+    ledger = Ledger(path)
+    answer = ledger.find("key-19999")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert answer is not None
+    assert answer["query_id"] == "q19999"
+    assert ledger.find("key-20000") is None
+    assert peak < 2e6  # the rows are 6 MB
+    ledger.keep(row(20_000))
+    assert ledger.find("key-20000") is not None
+    ledger.close()
+    start = time.monotonic()
+    again = Ledger(path)
+    assert again.find("key-20000") is not None
+    assert time.monotonic() - start < 0.2  # the index is there, the file is not read
+    again.close()
+
+
+def test_an_index_that_does_not_fit_is_made_again(tmp_path: Path) -> None:
+    path, index = tmp_path / "calls.jsonl", tmp_path / "calls.jsonl.index"
+
+    def found(*numbers: int) -> list[bool]:
+        ledger = Ledger(path)
+        try:
+            return [ledger.find(f"key-{n}") is not None for n in numbers]
+        finally:
+            ledger.close()
+
+    write(path, 100)
+    assert found(0, 99, 100) == [True, True, False]
+    kept = index.read_bytes()
+    with path.open("a") as file:
+        file.write(json.dumps(row(100)) + "\n" + json.dumps(row(101))[:50])  # and a crash
+    assert found(99, 100, 101) == [True, True, False]
+    index.write_bytes(kept)  # an older index, as after a crash
+    assert found(0, 100) == [True, True]
+    index.write_bytes(b"not a database at all" * 100)
+    assert found(0, 100) == [True, True]
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[50:]))  # lines were deleted by hand
+    assert found(0, 49, 50, 100) == [False, False, True, True]
+    path.write_text("".join([*lines[1:50], lines[0], *lines[50:]]))  # put in another order, the last one the same
+    assert found(0, 1, 49, 50, 100) == [True] * 5
+    index.unlink()
+    assert found(0, 100) == [True, True]
+    with path.open("a") as file:
+        file.write('{"key": \n')
+    with pytest.raises(DataError, match="not valid JSON.*delete the line"):
+        Ledger(path)
+
+
+def test_only_answers_are_found(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    ledger.keep(row(1, error="down", finish_reason="error"))
+    ledger.keep(row(2, error="all tokens went into thinking", finish_reason="length"))
+    assert ledger.find("key-1") is None
+    assert ledger.find("key-2") is not None
+    ledger.keep(row(1))
+    assert ledger.find("key-1") is not None
+    ledger.close()
+
+
+def run(folder: Path, values: list[str]) -> Any:
+    return Run(folder, load_config(None, values), Progress(quiet=True)).until("generate")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_run_is_replayed_on_another_machine_with_the_server_down(
+    packed: bool,
+    tmp_path: Path,
+    settings: Callable[..., list[str]],
+    fake_lm: Callable[..., FakeLM],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = [True]
+
+    def answer(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        if refused and "close a socket" in str(messages):
+            return 400, "content policy"
+        return write_negative(messages)
+
+    server = fake_lm(answer)
+    more = {"generate.pairs": 12, "judge.use": "auto"}
+    run(tmp_path / "one", settings(server.url, **more))
+    server.stop()
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.setenv("SYNEG_HOME", str(tmp_path / "other"))
+    ledger = tmp_path / "published.jsonl"
+    shutil.copy(tmp_path / "one" / "ledger" / "calls.jsonl", ledger)
+    if packed:
+        ledger = tmp_path / "published.jsonl.gz"
+        ledger.write_bytes(gzip.compress((tmp_path / "one" / "ledger" / "calls.jsonl").read_bytes()))
+    elsewhere = settings("http://127.0.0.1:9/v1", **more, **{"executor.replay": ledger})
+    run(tmp_path / "two", elsewhere)
+    first, second = (list(read_rows(tmp_path / name / "negatives.jsonl")) for name in ("one", "two"))
+    assert [r["text"] for r in first] == [r["text"] for r in second]
+    assert first
+    assert not list(tmp_path.glob("*.index"))
+    with pytest.raises(
+        BackendError, match=r"no answer of 'openai/fake' to this call is recorded \(query .*leave out --replay"
+    ):
+        run(tmp_path / "three", [*elsewhere, "lm.temperature=0.1"])
+    with pytest.raises(DataError, match="no such ledger"):
+        run(tmp_path / "four", [*elsewhere, f"executor.replay={tmp_path / 'none'}"])
+
+
+def test_a_ledger_holds_the_calls_that_an_older_run_made_for_it(
+    tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm()
+    values = settings(server.url, **{"generate.pairs": 4, "generate.program": "auto"})
+    run(tmp_path / "one", values)
+    run(tmp_path / "two", values)
+    rows = [list(read_rows(tmp_path / name / "ledger" / "calls.jsonl")) for name in ("one", "two")]
+    assert {r["key"] for r in rows[0]} == {r["key"] for r in rows[1]}
+    assert sum(str(r["query_id"]).startswith("strength") for r in rows[1]) == 8
