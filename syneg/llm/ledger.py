@@ -15,6 +15,7 @@ may be deleted at any time. What it does not hold yet, after a crash, is read ag
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -46,9 +47,11 @@ class Ledger:
     def __init__(self, path: Path, told: Callable[[Row], None] | None = None) -> None:
         self._told = told
         self._log = Log(path)  # mends a line that a crash cut, so open it before reading
-        self._index = Index(
-            path, path.with_name(f"{path.name}.index"), lambda row: row["key"] if is_answer(row) else ""
-        )
+        try:
+            self._index = Index(path, path.with_name(f"{path.name}.index"), _own_key)
+        except DataError:
+            self._log.close()
+            raise
 
     def find(self, key: str) -> Row | None:
         """The row of a call that was answered before, else None. An answer that was cut before its text has an `error`."""
@@ -103,7 +106,8 @@ class Index:
         self._path, self._place, self._key_of = path, place, key_of
         self._lock = threading.Lock()
         self._file = path.open("rb")
-        self._waiting = 0
+        self._waiting: dict[str, tuple[int, int]] = {}  # noted, and not in the database yet
+        self._last = (0, 0)
         self._database = self._opened()
         try:
             self._read_on()
@@ -124,15 +128,10 @@ class Index:
         """Note a row that was appended to the file."""
         with self._lock:
             self._note(self._key_of(row), start, length)
-            self._waiting += 1
-            if self._waiting >= _EACH:
-                self._commit(start + length, start)
 
     def close(self) -> None:
         with self._lock:
-            last = self._database.execute("SELECT start, length FROM calls ORDER BY start DESC LIMIT 1").fetchone()
-            if last and self._waiting:
-                self._commit(last[0] + last[1], last[0])
+            self._commit()
             self._database.close()
             self._file.close()
 
@@ -170,22 +169,23 @@ class Index:
 
     def _anew(self) -> None:
         self._database.close()
+        self._waiting.clear()
         self._database = self._emptied()
         self._read_on()
 
     def _read_on(self) -> None:
         """Index what the file holds behind what was indexed."""
         state = self._database.execute("SELECT done FROM state").fetchone()
-        start = last = state[0] if state else 0
-        for row, line_start, length in self._rows(start):
-            self._note(self._key_of(row), line_start, length)
-            start, last = line_start + length, line_start
-        if start > last:
-            self._commit(start, last)
+        for row, start, length in self._rows(state[0] if state else 0):
+            self._note(self._key_of(row), start, length)
+        self._commit()
 
     def _rows(self, start: int) -> Iterator[tuple[Row, int, int]]:
-        self._file.seek(start)
-        for line in self._file:
+        while True:
+            self._file.seek(start)  # a commit reads elsewhere
+            line = self._file.readline()
+            if not line:
+                return
             try:
                 yield json.loads(line), start, len(line)
             except (ValueError, RecursionError) as error:
@@ -194,11 +194,17 @@ class Index:
             start += len(line)
 
     def _note(self, key: str, start: int, length: int) -> None:
+        self._last = start, length
         if key:
-            self._database.execute("INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", (key, start, length))
+            self._waiting[key] = start, length
+        if len(self._waiting) >= _EACH:
+            self._commit()
 
     def _at(self, key: str) -> Row | None:
-        place = self._database.execute("SELECT start, length FROM calls WHERE key = ?", (key,)).fetchone()
+        place = (
+            self._waiting.get(key)
+            or self._database.execute("SELECT start, length FROM calls WHERE key = ?", (key,)).fetchone()
+        )
         if place is None:
             return None
         self._file.seek(place[0])
@@ -208,12 +214,17 @@ class Index:
             return {"key": "", "error": "changed by hand"}
         return row if isinstance(row, dict) else {"key": "", "error": "changed by hand"}
 
-    def _commit(self, done: int, last: int) -> None:
-        """Keep the index as that of the first `done` bytes, whose last line begins at `last`."""
-        checksum = self._checksum(last, done)
-        self._database.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?)", (done, last, checksum))
-        self._database.commit()
-        self._waiting = 0
+    def _commit(self) -> None:
+        """Put what waits into the database, as the index of the file up to the last line that was noted."""
+        start, length = self._last
+        if not length:
+            return
+        rows = [(key, *place) for key, place in self._waiting.items()]
+        state = (1, start + length, start, self._checksum(start, start + length))
+        with contextlib.suppress(sqlite3.OperationalError), self._database:  # of another process: read again next time
+            self._database.executemany("INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", rows)
+            self._database.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", state)
+            self._waiting.clear()
 
     def _checksum(self, start: int, end: int) -> int:
         self._file.seek(start)
