@@ -12,7 +12,6 @@ kill is answered from there up to the point where it stopped.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -214,8 +213,11 @@ class Compiling:
 
     def score(self, candidate: Candidate, query_ids: Sequence[str]) -> Score:
         """The objective's score of what a candidate writes for these pairs; with a spent budget, of what it has written."""
-        with contextlib.suppress(BudgetError):
+        try:
             self.run(candidate.program, [q for q in query_ids if q not in candidate.answers])
+        except BudgetError as error:
+            if error.budget is not self.budget:  # that of the whole command ends it
+                raise
         return self.objective.score(accepted({q: candidate.answers[q] for q in query_ids if q in candidate.answers}))
 
     def ranked(self) -> list[Candidate]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from syneg.core.errors import BackendError, one_line
+from syneg.core.errors import BackendError, BudgetError, StoppedError, one_line
 from syneg.llm.calls import reraise_fatal
+from syneg.llm.lms import LedgerEngine
 
 from .compiling import Compiling
 
@@ -36,15 +37,37 @@ def quiet() -> Iterator[None]:
 
 
 def run_recipe(name: str, compiling: Compiling) -> str:
-    """Run a recipe to its end or to that of the budget; returns why it stopped early, or ""."""
+    """Run a recipe to its end or to that of the budget; returns why it stopped early, or "".
+
+    Raises what ended a call for good, as optimizers go on after errors: another budget, an endpoint that is down, a
+    reflection LM that never answered.
+    """
+    engines = (compiling.writer.engine, compiling.reflection.engine)
+    before = [(engine, len(engine.ended), engine.answers, engine.failures) for engine in engines]
     try:
         with quiet(), compiling.context():
             RECIPES[name](compiling)
     except Exception as error:  # DSPy raises bare Exception when calls are refused
+        _raise_swallowed(compiling, before)
         if not compiling.budget.spent:
             reraise_fatal(error)
             raise BackendError(f"{name} failed: {one_line(error)}") from error
+    _raise_swallowed(compiling, before)
     return compiling.budget.spent
+
+
+def _raise_swallowed(compiling: Compiling, before: Sequence[tuple[LedgerEngine, int, int, int]]) -> None:
+    for engine, ended, _, _ in before:
+        for error in engine.ended[ended:]:
+            own = isinstance(error, BudgetError) and error.budget is compiling.budget
+            if not own and not isinstance(error, StoppedError):
+                raise error
+    engine, _, answers, failures = before[-1]
+    if engine.answers == answers and engine.failures > failures and not compiling.budget.spent:
+        raise BackendError(
+            f"the reflection LM {engine.config.model!r} never gave an answer: {engine.last_failure}",
+            todo="check --reflection-lm and its settings; then run the same command again",
+        )
 
 
 def none(compiling: Compiling) -> None:

@@ -18,7 +18,7 @@ import dspy
 from dspy.utils.exceptions import DSPyError
 
 from syneg.core.text import cut
-from syneg.llm.calls import purpose
+from syneg.llm.calls import purpose, reraise_fatal
 from syneg.programs import fenced
 
 from .compiling import Candidate, Compiling, Run
@@ -91,9 +91,8 @@ def propose(compiling: Compiling, instruction: str, found: Mapping[str, Run], id
     with purpose("propose") as current, dspy.context(lm=compiling.reflection.lm, adapter=compiling.reflection.adapter):
         try:
             said = dspy.Predict(ProposeInstruction)(instruction=instruction, answers=answers, tried=tried, idea=idea)
-        except (DSPyError, ValueError):
-            if compiling.budget.spent:
-                raise
+        except (DSPyError, ValueError) as error:
+            reraise_fatal(error)
             return ""
     if any(call.finish_reason == "length" for call in current.calls):  # half an instruction
         return ""

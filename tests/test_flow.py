@@ -6,6 +6,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from syneg.llm.calls import in_threads, purpose
 from syneg.llm.flow import Flow
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel, Terms
+from syneg.llm.retry_after import seconds_in
 from syneg.run.pipeline import Run
 
 
@@ -58,29 +61,29 @@ def test_calls_and_tokens_a_minute_are_kept_by_spacing() -> None:
     clock = Clock()
     by_calls = flow(clock, max_rpm=60)
     for _ in range(5):
-        by_calls.call(lambda: None, tokens=10)
+        by_calls.call(lambda: None, most_tokens=10)
     assert clock.now == pytest.approx(4.0)  # the first at once
     clock = Clock()
     by_tokens = flow(clock, max_rpm=6000, max_tpm=6000)
     for _ in range(3):
-        by_tokens.call(lambda: None, tokens=1000)
+        by_tokens.call(lambda: None, most_tokens=1000)
     assert clock.now == pytest.approx(20.0)
 
 
 def test_a_wait_that_the_endpoint_asks_for_is_kept_and_holds_for_all() -> None:
     clock = Clock()
     one = flow(clock, retries=1)
-    assert one.call(failing(RateLimitError("slow down", retry_after=7)), tokens=1) == "well"
+    assert one.call(failing(RateLimitError("slow down", retry_after=7)), most_tokens=1) == "well"
     assert clock.now == pytest.approx(7.0)
     with pytest.raises(BackendError, match="asks to be left alone for 20 minutes"):
-        flow(Clock(), retries=1).call(failing(RateLimitError("no", retry_after=1200)), tokens=1)
+        flow(Clock(), retries=1).call(failing(RateLimitError("no", retry_after=1200)), most_tokens=1)
 
 
 def test_backoff_grows_with_jitter() -> None:
     longest = [0.0] * 5
     for _ in range(60):
         clock = Clock()
-        flow(clock, retries=5).call(failing(*[ServerError("oh")] * 5), tokens=1)
+        flow(clock, retries=5).call(failing(*[ServerError("oh")] * 5), most_tokens=1)
         assert all(wait <= 2.0**attempt for attempt, wait in enumerate(clock.waits))
         longest = [max(pair) for pair in zip(longest, clock.waits, strict=True)]
     assert all(wait > 0.5 * 2.0**attempt for attempt, wait in enumerate(longest))
@@ -88,24 +91,106 @@ def test_backoff_grows_with_jitter() -> None:
 
 def test_a_refusal_for_rate_halves_what_is_under_way_and_success_brings_it_back() -> None:
     one = flow(Clock(), concurrency=8, retries=1)
-    one.call(failing(RateLimitError("oh")), tokens=1)
+    one.call(failing(RateLimitError("oh")), most_tokens=1)
     assert one.width == 4
     for _ in range(40):
-        one.call(lambda: None, tokens=1)
+        one.call(lambda: None, most_tokens=1)
     assert one.width == 8
+
+
+def test_a_burst_of_refusals_halves_once() -> None:
+    one = Flow(LMConfig(model="openai/fake", concurrency=32, retries=1), sleep=lambda seconds: None)
+    together, refused = threading.Barrier(32), threading.local()
+
+    def work() -> None:
+        if not hasattr(refused, "once"):
+            refused.once = True
+            together.wait(5)
+            raise RateLimitError("oh")
+
+    threads = [threading.Thread(target=lambda: one.call(work, most_tokens=1)) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert 16 <= one.width <= 20
+
+
+def test_a_call_gives_back_the_share_of_tokens_that_it_did_not_use() -> None:
+    clock = Clock()
+    one = flow(clock, max_tpm=6000)
+    for _ in range(3):
+        one.call(lambda: 100, most_tokens=1000, used=lambda tokens: tokens)
+    assert clock.now == pytest.approx(2.0)  # two calls of 100 tokens before the third; 20 s if each kept its 1000
+
+
+@pytest.mark.parametrize("engine", ["litellm", "native"])
+def test_retry_after_spaces_real_requests_in_seconds_and_as_a_date(
+    engine: str, fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    times = list[float]()
+
+    def answer(messages: list[dict[str, Any]]) -> Fault | tuple[int, str]:
+        times.append(time.time())
+        if len(times) == 2:
+            return Fault(429, headers={"retry-after": "0.6"})
+        if len(times) == 3:
+            return Fault(429, headers={"retry-after": format_datetime(later(), usegmt=True)})
+        return 200, "well"
+
+    def later() -> datetime:
+        return datetime.fromtimestamp(times[2] + 2, UTC)
+
+    config = LMConfig(model="openai/fake", api_base=fake_lm(answer).url, engine=engine, retries=2)
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    writer = LanguageModel.open(config, ledger)
+    writer.lm("warm up")
+    assert writer.lm("hello")[0] == "well"
+    ledger.close()
+    assert times[2] - times[1] >= 0.6
+    assert later().replace(microsecond=0).timestamp() <= times[3] <= later().timestamp() + 2
+
+
+def test_a_date_is_read_against_the_clock_of_the_server() -> None:
+    headers = {"date": "Thu, 26 Nov 2020 12:00:00 GMT", "retry-after": "Thu, 26 Nov 2020 12:00:20 GMT"}
+    assert seconds_in(headers) == 20
+    assert seconds_in({**headers, "retry-after-ms": "1500"}) == 1.5
+    assert seconds_in({"retry-after": "soon"}) is None
+    assert seconds_in({"retry-after": "-3"}) is None
+
+
+def test_a_wait_holds_for_calls_of_other_threads(fake_lm: Callable[..., FakeLM], tmp_path: Path) -> None:
+    times, first = list[float](), [Fault(429, headers={"retry-after": "0.8"})]
+
+    def answer(messages: list[dict[str, Any]]) -> Fault | tuple[int, str]:
+        times.append(time.monotonic())
+        return first.pop() if first else (200, "well")
+
+    config = LMConfig(model="openai/fake", api_base=fake_lm(answer).url, retries=2)
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    writer = LanguageModel.open(config, ledger)
+    one = threading.Thread(target=lambda: writer.lm("first"))
+    one.start()
+    while not times or first:
+        time.sleep(0.01)
+    time.sleep(0.2)  # the refusal is on its way
+    writer.lm("second")
+    one.join(5)
+    assert min(times[1:]) - times[0] >= 0.75
+    ledger.close()
 
 
 def test_an_endpoint_that_fails_again_and_again_is_down_for_all() -> None:
     one = flow(Clock(), retries=0, breaker=3)
-    for _ in range(2):
-        with pytest.raises(InvalidRequestError):
-            one.call(failing(InvalidRequestError("too long")), tokens=1)
+    for error in (ServerError("oh"), *[InvalidRequestError("too long")] * 9, ServerError("oh")):
+        with pytest.raises(type(error)):  # a prompt that is refused says nothing about the endpoint
+            one.call(failing(error), most_tokens=1)
     with pytest.raises(BackendError, match="failed 3 times in a row, last: .*oh"):
-        one.call(failing(ServerError("oh")), tokens=1)
+        one.call(failing(ServerError("oh")), most_tokens=1)
     with pytest.raises(BackendError, match="failed 3 times"):
-        one.call(lambda: "never asked", tokens=1)
+        one.call(lambda: "never asked", most_tokens=1)
     with pytest.raises(BackendError, match="refuses every call"):
-        flow(Clock(), retries=9).call(failing(AuthError("key")), tokens=1)
+        flow(Clock(), retries=9).call(failing(AuthError("key")), most_tokens=1)
 
 
 def test_calls_that_wait_for_a_place_learn_that_the_endpoint_is_down() -> None:
@@ -118,7 +203,7 @@ def test_calls_that_wait_for_a_place_learn_that_the_endpoint_is_down() -> None:
 
     def ask(work: Callable[[], None]) -> None:
         try:
-            one.call(work, tokens=1)
+            one.call(work, most_tokens=1)
         except BackendError as error:
             found.append(str(error))
 
@@ -138,7 +223,7 @@ GOOD = {
     "id": "1", "object": "chat.completion", "created": 1, "model": "fake", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
 }  # fmt: skip
 FAULTS = {
-    "429 with Retry-After": Fault(429, headers={"retry-after": "1"}),
+    "429 with Retry-After": Fault(429, headers={"retry-after": "0.05"}),
     "429": Fault(429),
     "500": Fault(500),
     "503": Fault(503),

@@ -5,6 +5,8 @@
     ├── DataError         a collection, a run folder or a query set is not usable
     ├── BackendError      an LM, a model file or a package index cannot be reached or is not installed
     ├── DeferredError     caught inside: a call was exported to a batch
+    ├── RefusedError      caught inside: an endpoint refuses this one prompt
+    ├── StoppedError      caught inside: another pair has ended the run
     └── BudgetError       exit 3: a limit that the user set was reached; the same command resumes
 
 >>> str(DataError("no passage left", where="corpus.jsonl", todo="check the file"))
@@ -50,10 +52,24 @@ class DeferredError(SynegError):
     """An LM call was written down for a batch; its answer comes later."""
 
 
+class RefusedError(SynegError):
+    """An endpoint that answers others refuses this prompt: its pair has no answer, and the run goes on."""
+
+
+class StoppedError(SynegError):
+    """A call that was not begun, because the run is ending. The error that ends it is shown instead."""
+
+
 class BudgetError(SynegError):
-    """A limit set by the user was reached; everything is kept."""
+    """A limit set by the user was reached; everything is kept. `budget` is the one that was."""
 
     exit_code = 3
+
+    def __init__(
+        self, what: str, *, where: str | None = None, todo: str | None = None, budget: object | None = None
+    ) -> None:
+        super().__init__(what, where=where, todo=todo)
+        self.budget = budget
 
 
 def collected(title: str, problems: Sequence[str], *, limit: int = 8) -> str:

@@ -2,11 +2,15 @@
 
 with purpose("bisect.insort", attempt=1) as current: program(...)
 current.calls → [Call(key="5f0c…", model="openai/gpt-4o-mini@default", finish_reason="stop", output_tokens=88, …)]
+
+When one of the calls side by side ends the run, those under way are waited for and kept, and no other is begun.
 """
 
 from __future__ import annotations
 
 import errno
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -16,12 +20,12 @@ from typing import TypeVar
 
 from dspy.utils.exceptions import DSPyError
 
-from syneg.core.errors import BackendError, BudgetError, DeferredError, SynegError, one_line
+from syneg.core.errors import BackendError, DeferredError, RefusedError, StoppedError, SynegError, one_line
 from syneg.core.records import Call
 
 T = TypeVar("T")
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError)
+PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 @dataclass
@@ -53,9 +57,14 @@ def current_purpose() -> CallPurpose:
 
 
 def reraise_fatal(error: BaseException) -> None:
-    """DSPy wraps whatever an engine raises; our own errors and a disk that cannot be written to are not the LM's."""
+    """Raise what ends a run out of an error or its causes: an error of ours, or a disk that cannot be written to.
+
+    DSPy wraps whatever an engine raises. A refused prompt does not end a run.
+    """
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, RefusedError):
+            return
         if isinstance(cause, SynegError) or (isinstance(cause, OSError) and cause.errno in _DISK_ERRORS):
             raise cause
         cause = cause.__cause__ or cause.__context__
@@ -70,32 +79,65 @@ def check_answered(error: BaseException, *, answered: bool) -> None:
         ) from error
 
 
+_ending: ContextVar[threading.Event | None] = ContextVar("syneg_ending", default=None)
+
+
+def go_on() -> None:
+    """Raise StoppedError in a thread of `in_threads` whose run is ending: no call is to be begun."""
+    ending = _ending.get()
+    if ending is not None and ending.is_set():
+        raise StoppedError("the run is ending")
+
+
+def pause(seconds: float) -> None:
+    """Wait. Raises StoppedError as soon as the run is ending."""
+    ending = _ending.get()
+    if ending is None:
+        time.sleep(seconds)
+    elif ending.wait(seconds):
+        raise StoppedError("the run is ending")
+
+
 def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[tuple[int, T]]:
-    """Yield (place, result) as they come; never more than twice `threads` jobs are under way; the first error ends all, after
-    the calls under way where it is a spent budget: they are paid for. A job whose call waits for a batch ends only the whole."""
+    """Yield (place, result) as they come; never more than twice `threads` jobs are under way.
+
+    The first error ends all: calls under way are waited for, as they are paid for, and no other is begun. A job whose call
+    waits for a batch is left out, and its DeferredError is raised when all others are done.
+    """
+    ending = threading.Event()
+
+    def job(place: int) -> T:
+        token = _ending.set(ending)
+        try:
+            return work(place)
+        finally:
+            _ending.reset(token)
+
     pool = ThreadPoolExecutor(threads, thread_name_prefix="generate")
     jobs: dict[Future[T], int] = {}
     places = iter(range(total))
-    waits: DeferredError | None = None
+    deferred: DeferredError | None = None
     try:
         while True:
             while len(jobs) < 2 * threads and (place := next(places, None)) is not None:
-                jobs[pool.submit(work, place)] = place
+                jobs[pool.submit(job, place)] = place
             if not jobs:
                 break
             done, _ = wait(jobs, return_when=FIRST_COMPLETED)
-            for job in done:
-                place = jobs.pop(job)
+            for finished in done:
+                place = jobs.pop(finished)
                 try:
-                    result = job.result()
+                    result = finished.result()
                 except DeferredError as error:
-                    waits = error
+                    deferred = error
                 else:
                     yield place, result
-        if waits:
-            raise waits
-    except BudgetError:
+        if deferred:
+            raise deferred
+    except Exception:
+        ending.set()
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     finally:
+        ending.set()
         pool.shutdown(wait=False, cancel_futures=True)

@@ -1,19 +1,26 @@
 """How calls to one endpoint flow: limits on rate, retries that wait as they are told, and an end when it is down.
 
     flow = Flow(LMConfig(model="openai/gpt-4o-mini", max_rpm=600))
-    answer = flow.call(lambda: backend.complete(request), tokens=900)
+    row = flow.call(lambda: kept(request), most_tokens=900, used=lambda row: row["input_tokens"] + row["output_tokens"])
 
-`max_rpm` and `max_tpm` are kept by spacing: a call starts when those before it have had their share of a minute, so an
-endpoint never sees a burst. Refusals for rate (429), faults of the server (5xx), timeouts and dropped connections are tried
-again up to `retries` times, after what Retry-After says, or after exponential backoff with full jitter (AWS Architecture Blog,
-"Exponential Backoff and Jitter"). A refusal for rate halves the calls that may be under way, every success gives a little
-back (additive increase, multiplicative decrease, as in TCP). When `breaker` calls in a row have failed for good the endpoint
-counts as down, and at once where it refuses key, bill or model: every later call is refused, and a run stops with all kept.
+- `max_rpm` and `max_tpm` are kept by spacing: a call starts when those before it have had their share of a minute, so
+  an endpoint never sees a burst. A call takes its share of tokens by what it may use at most (`most_tokens`) and gives
+  back what it did not use.
+- Refusals for rate (429), faults of the server (5xx), timeouts and dropped connections are tried again, up to `retries`
+  times: after what Retry-After says, or after exponential backoff with full jitter (tenacity; AWS Architecture Blog,
+  "Exponential Backoff and Jitter"). A wait that the endpoint asks for holds for all calls.
+- A refusal for rate halves the calls that may be under way, once for all calls that were under way together. Every
+  success gives a little back (additive increase, multiplicative decrease, as in TCP).
+- When `breaker` calls in a row have failed for good the endpoint counts as down. It does so at once where it refuses the
+  key, the bill or the model. Then every later call is refused and the run stops, with everything kept.
+- A prompt that is refused for its text says nothing about the endpoint and is not counted (`refusals`).
+
+Spacing, width and breaker are our own 60 lines: aiolimiter is for asyncio only, and pyrate-limiter lets a burst pass
+and then blocks, where an endpoint counts in seconds; neither learns a width from refusals.
 """
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,9 +38,14 @@ from dspy.lm15 import (
     UnsupportedModelError,
 )
 from dspy.lm15 import TimeoutError as LMTimeout
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from syneg.core.config import LMConfig
 from syneg.core.errors import BackendError, one_line
+
+from .calls import go_on, pause
+from .refusals import is_refusal
+from .retry_after import seconds_asked_for
 
 T = TypeVar("T")
 _AGAIN = (RateLimitError, ServerError, LMTimeout, TransportError)
@@ -51,12 +63,14 @@ class Flow:
         hint: Callable[[], str] = str,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = pause,
     ) -> None:
         self._config, self._hint, self._clock, self._sleep = config, hint, clock, sleep
+        self._backoff = wait_random_exponential(max=_LONGEST)
         self._state = threading.Condition()
         self._next = {"calls": 0.0, "tokens": 0.0}  # when the next call may start
         self._width, self._under_way, self._failures = float(config.concurrency), 0, 0
+        self._halvings = 0
         self._not_before, self._down = 0.0, ""
 
     @property
@@ -64,30 +78,48 @@ class Flow:
         """How many calls may be under way now."""
         return max(1, int(self._width))
 
-    def call(self, work: Callable[[], T], *, tokens: int) -> T:
-        """What `work` returns, each try counted with `tokens`. Raises what its last try raised, or BackendError where the
+    def call(self, work: Callable[[], T], *, most_tokens: int, used: Callable[[T], int] | None = None) -> T:
+        """What `work` returns, of which `used` are the tokens. Raises what its last try raised, or BackendError where the
         endpoint is down."""
-        attempt = 0
-        while True:
-            try:
-                with self._place(tokens):
-                    return work()
-            except LM15Error as error:
-                if attempt >= self._config.retries or not isinstance(error, _AGAIN):
-                    self._failed(error)
-                    raise
-                self._sleep(self._delay(error, attempt))
-                attempt += 1
+        retrying = Retrying(
+            retry=retry_if_exception_type(_AGAIN),
+            stop=stop_after_attempt(self._config.retries + 1),
+            wait=self._wait,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(self._try, work, most_tokens, used)
+        except LM15Error as error:
+            self._failed(error)
+            raise
+
+    def fail(self, error: LM15Error, why: str) -> BackendError:
+        """Count the endpoint as down from now on. Returns the error to raise."""
+        with self._state:
+            self._down = f"the LM {self._config.model!r} {why}, last: {one_line(error)}"
+            self._state.notify_all()
+        return BackendError(self._down, todo=self._todo())
+
+    def _try(self, work: Callable[[], T], most_tokens: int, used: Callable[[T], int] | None) -> T:
+        with self._place(most_tokens):
+            result = work()
+        if used is not None and self._config.max_tpm:
+            with self._state:
+                self._next["tokens"] -= 60.0 * max(0, most_tokens - used(result)) / self._config.max_tpm
+        return result
 
     @contextmanager
-    def _place(self, tokens: int) -> Iterator[None]:
-        """A place among the calls under way; how it went decides how many there are."""
-        self._begin(tokens)
+    def _place(self, most_tokens: int) -> Iterator[None]:
+        """A place among the calls under way; how the call goes decides how many places there are."""
+        halvings = self._begin(most_tokens)
         try:
             yield
         except RateLimitError:
             with self._state:
-                self._width = max(1.0, self._width / 2)
+                if halvings == self._halvings:  # else a call that was under way beside this one has halved the width
+                    self._halvings += 1
+                    self._width = max(1.0, self._width / 2)
             raise
         else:
             with self._state:
@@ -98,49 +130,60 @@ class Flow:
                 self._under_way -= 1
                 self._state.notify_all()
 
-    def _begin(self, tokens: int) -> None:
-        """Wait for a place, and for the turn that the rate allows."""
+    def _begin(self, most_tokens: int) -> int:
+        """Wait for a place, and for the turn that the rate allows. Returns how often the width has been halved so far."""
         with self._state:
             while not self._down and self._under_way >= self.width:
                 self._state.wait()
+            go_on()
             if self._down:
                 raise BackendError(self._down, todo=self._todo())
             self._under_way += 1
-            now = self._clock()
+            halvings, now = self._halvings, self._clock()
             shares = {
                 name: 60.0 * amount / limit
-                for name, amount, limit in (("calls", 1, self._config.max_rpm), ("tokens", tokens, self._config.max_tpm))
+                for name, amount, limit in (
+                    ("calls", 1, self._config.max_rpm),
+                    ("tokens", most_tokens, self._config.max_tpm),
+                )
                 if limit
-            }  # fmt: skip
+            }
             start = max(now, self._not_before, *(self._next[name] for name in shares))
             for name, share in shares.items():
                 self._next[name] = start + share
-        if start > now:
-            self._sleep(start - now)
+        try:
+            while (start := max(start, self._not_before)) > self._clock():
+                self._sleep(start - self._clock())
+        except BaseException:
+            with self._state:
+                self._under_way -= 1
+                self._state.notify_all()
+            raise
+        return halvings
 
-    def _delay(self, error: LM15Error, attempt: int) -> float:
-        asked = getattr(error, "retry_after", None)
+    def _wait(self, state: RetryCallState) -> float:
+        """Seconds until the next try."""
+        error = state.outcome.exception() if state.outcome else None
+        asked = seconds_asked_for(error) if error is not None else None
         if asked is None:
-            return random.uniform(0, min(_LONGEST, 2.0**attempt))
-        if asked > _PATIENCE:
-            self._failed(error, f"asks to be left alone for {asked / 60:.0f} minutes")
+            return float(self._backoff(state))
+        if asked > _PATIENCE and isinstance(error, LM15Error):
+            raise self.fail(error, f"asks to be left alone for {asked / 60:.0f} minutes") from error
         with self._state:  # the endpoint means all calls
             self._not_before = max(self._not_before, self._clock() + asked)
-        return float(asked)
+        return asked
 
-    def _failed(self, error: LM15Error, why: str = "") -> None:
-        """Count a call that failed for good; raise where the endpoint counts as down from now on."""
+    def _failed(self, error: LM15Error) -> None:
+        """Count a call that failed for good. Raises BackendError where the endpoint counts as down from now on."""
+        if is_refusal(error):
+            return
+        if isinstance(error, _NEVER):
+            raise self.fail(error, "refuses every call") from error
         with self._state:
             self._failures += 1
-            if isinstance(error, _NEVER):
-                why = "refuses every call"
-            elif not why and self._failures >= self._config.breaker:
-                why = f"failed {self._failures} times in a row"
-            if not why:
-                return
-            self._down = f"the LM {self._config.model!r} {why}, last: {one_line(error)}"
-            self._state.notify_all()
-        raise BackendError(self._down, todo=self._todo()) from error
+            failures = self._failures
+        if failures >= self._config.breaker:
+            raise self.fail(error, f"failed {failures} times in a row") from error
 
     def _todo(self) -> str:
         known = self._hint() or "check the endpoint (--api-base), the network and the model name"

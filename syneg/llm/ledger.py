@@ -7,7 +7,9 @@
 The key is a hash of everything that decides an answer: the model with its endpoint (or the hash of its weights), the
 whole request (messages, schema, sampling) and the attempt. So a run that was killed goes on with the first call that
 is not there, and a changed prompt, model or setting can never get a stale answer. Failed calls are kept too, but never
-replayed; an answer without a text is one. `thinking` stands beside the answer where there was any. Prompts are kept as hashes: they hold the corpus, which is in the collection already.
+replayed (an answer without a text is one), unless the endpoint refused the prompt for its text (`"refused": true`), as it
+would do so again. `thinking` stands beside the answer where there was any. Prompts are kept as hashes: they hold the
+corpus, which is in the collection already.
 
 Memory stays constant however many calls there are: an index of keys stands in sqlite beside the file (`calls.jsonl.index`), which
 may be deleted at any time. What it does not hold yet, after a crash, is read again; where it does not fit the file it is made anew.
@@ -25,6 +27,7 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +55,37 @@ class Ledger:
         except DataError:
             self._log.close()
             raise
+        self._lock = threading.Lock()
+        self._under_way: dict[str, Future[Row]] = {}
 
     def find(self, key: str) -> Row | None:
-        """The row of a call that was answered before, else None. An answer that was cut before its text has an `error`."""
+        """The row of a call that was answered before, else None. One that was refused, or cut before its text, has an `error`."""
         return self._index.find(key)
+
+    def once(self, key: str, make: Callable[[], Row]) -> tuple[Row, bool]:
+        """The row of a call, and whether it was there. Where it was not, `make` makes and keeps it; threads that ask for the
+        same call at once wait for one of them. Raises what `make` raises, in each of these threads."""
+        with self._lock:
+            row, mine = self.find(key), False
+            if row is not None:
+                return row, True
+            pending = self._under_way.get(key)
+            if pending is None:
+                pending, mine = Future(), True
+                self._under_way[key] = pending
+        if not mine:
+            return pending.result(), True
+        try:
+            row = make()
+        except BaseException as error:
+            pending.set_exception(error)
+            raise
+        else:
+            pending.set_result(row)
+            return row, False
+        finally:
+            with self._lock:
+                del self._under_way[key]
 
     def keep(self, row: Row) -> None:
         """Append a row; it is on disk when this returns. Raises OSError on a full disk."""
@@ -232,8 +262,8 @@ class Index:
 
 
 def is_answer(row: Row) -> bool:
-    """Whether the same request is not sent again: what was cut would be cut again."""
-    return row["error"] is None or row.get("finish_reason") == "length"
+    """Whether the same request is not sent again: what was cut would be cut again, and what was refused be refused."""
+    return row["error"] is None or row.get("finish_reason") == "length" or bool(row.get("refused"))
 
 
 def _own_key(row: Row) -> str:

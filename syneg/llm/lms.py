@@ -12,24 +12,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing litellm asks the network for prices
 
 import dspy
-from dspy.lm15 import InvalidRequestError, Request, Response, response_from_openai_chat
+from dspy.lm15 import InvalidRequestError, LM15Error, Request, Response, response_from_openai_chat
 from dspy.utils.exceptions import LMConfigurationError
 
 from syneg.core.config import LMConfig
-from syneg.core.errors import BackendError, ConfigError, DeferredError, SynegError, one_line
+from syneg.core.errors import BackendError, ConfigError, DeferredError, RefusedError, SynegError, one_line
 from syneg.core.fetch import asset_named, gguf_of
 from syneg.core.records import Call, fingerprint
 from syneg.core.storage import sha256_of
@@ -38,12 +38,14 @@ from .adapters import CompactAdapter
 from .addresses import connected, identity_of, is_own_server, missing_keys, provider_of
 from .answers import CUT, NoAnswerError, answer_of
 from .budget import Budget
-from .calls import current_purpose
+from .calls import current_purpose, go_on
 from .endpoints import Client, Endpoint
 from .flow import Flow
 from .ledger import Ledger, Recorded
-from .prices import has_price, price
+from .prices import has_price
 from .room import WIDER, WIDER_FOR_THINKING, WIDEST, is_reasoning_model, most_output, room_for
+from .tries import Most, Tries
+from .usage import usage_of
 
 if TYPE_CHECKING:
     from .batch_files import Pending
@@ -174,7 +176,12 @@ class LedgerEngine:
     def __init__(self, config: LMConfig, ledger: Ledger, call: Calling) -> None:
         self.config, self.ledger, self._call_by = config, ledger, call
         self.endpoint, self.flow = call.client, call.flow or Flow(config, self._key_hint)
-        self._budgets: list[Budget] = [call.terms.budget] if call.terms.budget else []
+        self._tries = Tries(self.flow, ledger, self._call, config.model)
+        if call.terms.budget:
+            self._tries.budgets.append(call.terms.budget)
+        # for callers of libraries that swallow errors: those that end a run, how many calls had an answer, how many none
+        self.ended: list[SynegError] = []
+        self.answers, self.failures, self.last_failure = 0, 0, ""
         self._asked = Counter[str]()
         self._lock = threading.Lock()
         where = connected(config, call.terms.section)
@@ -190,9 +197,13 @@ class LedgerEngine:
         if row["finish_reason"] == CUT:
             wider = self._wider(request, bool(row.get("thinking")))
             with contextlib.suppress(InvalidRequestError):  # more than the endpoint allows
-                row = self._answered(wider) if wider else row
+                row = self._answered(wider, optional=True) if wider else row
         if row["error"] is not None:
+            self.failures, self.last_failure = self.failures + 1, row["error"]
+            if row.get("refused"):
+                raise RefusedError(f"the endpoint refuses this prompt: {row['error']}")
             raise NoAnswerError(row["error"])
+        self.answers += 1
         message = {"role": "assistant", "content": row["answer"]}
         return response_from_openai_chat(
             {
@@ -203,25 +214,36 @@ class LedgerEngine:
             model=self.config.model,
         )
 
-    def _answered(self, request: Request) -> dict[str, Any]:
-        """The ledger row of a request: the one that is there, or that of a call made now."""
+    def _answered(self, request: Request, *, optional: bool = False) -> dict[str, Any]:
+        """The ledger row of a request: the one that is there, or that of a call made now. An `optional` request may be refused
+        with InvalidRequestError."""
         purpose = current_purpose()
         asked = plain_request(request)
         repetition = self._repetition(asked)
         key = fingerprint(self.identity, asked, purpose.attempt, *repetition)
-        row = self.ledger.find(key)
-        replayed = row is not None
-        if row is None:
-            known = {"key": key, "query_id": purpose.query_id, "attempt": purpose.attempt, "model": self.identity,
-                     "prompt": fingerprint(asked), **({"repeat": repetition[0]} if repetition else {})}  # fmt: skip
-            most = len(str(asked)) // 2, self._room(request)
-            if self._call_by.terms.recorded is not None:
-                return self._recorded(self._call_by.terms.recorded, known)
-            if self._call_by.terms.pending is not None:
-                self._call_by.terms.pending.add(known, self.config.model, request)
+        known = {"key": key, "query_id": purpose.query_id, "attempt": purpose.attempt, "model": self.identity,
+                 "prompt": fingerprint(asked), **({"repeat": repetition[0]} if repetition else {})}  # fmt: skip
+        terms = self._call_by.terms
+
+        def made() -> dict[str, Any]:
+            if terms.recorded is not None:
+                return self._recorded(terms.recorded, known)
+            if terms.pending is not None:
+                terms.pending.add(known, self.config.model, request)
                 raise DeferredError(f"call {key} waits for a batch")
-            row = self.flow.call(lambda: self._kept(known, request, most), tokens=sum(most))
-        self._attribute(row, replayed=replayed)
+            go_on()
+            most = Most(json.dumps(asked, ensure_ascii=False, default=str), self._room(request))
+            return self._tries.row(known, request, most, optional=optional)
+
+        try:
+            row, replayed = self.ledger.once(key, made)
+        except SynegError as error:
+            self.ended.append(error)
+            raise
+        except LM15Error as error:
+            self.failures, self.last_failure = self.failures + 1, one_line(error)
+            raise
+        self._attribute(row, replayed=replayed or terms.recorded is not None)
         return row
 
     def _attribute(self, row: dict[str, Any], *, replayed: bool) -> None:
@@ -243,7 +265,6 @@ class LedgerEngine:
             )
         row = {**row, **known}
         self.ledger.keep(row)
-        self._attribute(row, replayed=True)
         return row
 
     def _room(self, request: Request) -> int:
@@ -272,60 +293,30 @@ class LedgerEngine:
             self._call_by.gguf is not None or self._call_by.terms.recorded is not None or has_price(self.config.model)
         )
 
-    def _kept(self, known: dict[str, Any], request: Request, most: tuple[int, int]) -> dict[str, Any]:
-        """One try, within the budget, which is in the ledger before this returns or raises."""
-        start = time.monotonic()
-        row = {**known, "error": None}
-        try:
-            row |= self._within_budget(request, most)
-        except SynegError:
-            raise
-        except Exception as error:
-            row |= {"answer": "", "finish_reason": "error", "input_tokens": 0, "output_tokens": 0, "usd": None,
-                    "error": one_line(error), "seconds": round(time.monotonic() - start, 3)}  # fmt: skip
-            self.ledger.keep(row)
-            raise
-        row["seconds"] = round(time.monotonic() - start, 3)
-        self.ledger.keep(row)
-        return row
-
-    def _within_budget(self, request: Request, most: tuple[int, int]) -> dict[str, Any]:
-        limited = self._call_by.gguf is None and any(budget.limits["usd"] for budget in self._budgets)
-        usd = (price(self.config.model, *most) or 0.0) if limited else 0.0
-        with contextlib.ExitStack() as stack:
-            settles = [stack.enter_context(budget.spend(tokens=sum(most), usd=usd)) for budget in self._budgets]
-            row = self._call(request)
-            for settle in settles:
-                settle(row["input_tokens"] + row["output_tokens"], row["usd"] or 0.0)
-        return row
-
     @contextlib.contextmanager
     def within(self, budget: Budget) -> Iterator[None]:
         """While this is open, every call has to fit into `budget`, too."""
-        self._budgets.append(budget)
+        self._tries.budgets.append(budget)
         try:
             yield
         finally:
-            self._budgets.remove(budget)
+            self._tries.budgets.remove(budget)
 
     def _key_hint(self) -> str:
         return "" if self._call_by.gguf is not None else key_hint(self.config.model)
 
     def _call(self, request: Request) -> dict[str, Any]:
         response = self.endpoint.complete(request)
-        usage = response.usage
-        tokens = int(usage.input_tokens or 0), int(usage.output_tokens or 0)
         answer = answer_of(response)
         terms = self._call_by.terms
         fault = answer.fault(terms.section, self._room(request), whole=terms.whole)
+        usage = usage_of(response, prompt_text(request), f"{answer.thinking} {answer.text}", self.config.model)
         return {
             "error": fault or None,
             "answer": answer.text,
             **({"thinking": answer.thinking} if answer.thinking else {}),
             "finish_reason": answer.finish_reason,
-            "input_tokens": tokens[0],
-            "output_tokens": tokens[1],
-            "usd": 0.0 if self._call_by.gguf is not None else price(self.config.model, *tokens),
+            **asdict(usage),
         }
 
     def close(self) -> None:
@@ -339,6 +330,12 @@ class LedgerEngine:
 def adapter_for(config: LMConfig) -> str:
     """`auto` is the compact layout for embedded models, which read slowly, and DSPy's JSONAdapter for all others."""
     return config.adapter if config.adapter != "auto" else "compact" if config.model.startswith("local/") else "json"
+
+
+def prompt_text(request: Request) -> str:
+    """What an LM reads of a request."""
+    plain = plain_request(request)
+    return "\n".join([str(plain["system"] or ""), *(str(text or "") for _, text in plain["messages"])])
 
 
 def plain_request(request: Request) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from syneg.core.text import contains, copied_share, near_key, word_count
 from syneg.data.corpus_profile import CorpusProfile
 
 UNPARSEABLE, ANSWERS = "unparseable answer", "the judge says it answers"
+REFUSED = "refused by the endpoint"
 M = TypeVar("M")
 
 

@@ -2,7 +2,8 @@
 
     generate(pairs, program, writer, …) → [Draft(pair, HardNegative("Shut down one half …"), GateVerdict("")), …]
 
-One bad pair never stops a run. A pair whose answer cannot be parsed or fails a gate on its text is asked again, as a
+One bad pair never stops a run. A pair whose prompt the endpoint refuses for its text (a content filter, a firewall, too
+long) is a row with that reason and is not asked again. A pair whose answer cannot be parsed or fails a gate on its text is asked again, as a
 new attempt and never at temperature 0, up to `attempts` times for each negative wanted; each try is a row. When the LM
 fails again and again, or nothing that it says is usable, the run stops, with everything kept: the same command goes on.
 """
@@ -18,18 +19,19 @@ from typing import Any, Protocol
 import dspy
 
 from syneg.core.config import GatesConfig, GenerateConfig
-from syneg.core.errors import BackendError, ConfigError, SynegError, one_line
+from syneg.core.errors import BackendError, ConfigError, one_line
 from syneg.core.progress import Tick
 from syneg.core.records import GateVerdict, HardNegative, MinedNegative, Pair
 from syneg.core.text import cut, plain_text, word_count
 from syneg.data.collection import Collection
 from syneg.data.corpus_profile import CorpusProfile
-from syneg.llm.calls import PROGRAM_ERRORS, CallPurpose, in_threads, purpose, reraise_fatal
+from syneg.llm.calls import CallPurpose, in_threads, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
 
-from .gates import UNPARSEABLE, GateContext, text_gates
+from .gates import REFUSED, UNPARSEABLE, GateContext, text_gates
 
 _HOPELESS_AFTER = 12
+_REFUSED = "refused"  # finish_reason of such a call in the ledger
 
 
 class Space(Protocol):
@@ -68,6 +70,8 @@ class _Health:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def finished(self, drafts: Sequence[Draft]) -> None:
+        if all(draft.verdict.reason == REFUSED for draft in drafts):
+            return  # says nothing of the LM
         with self.lock:
             self.done += 1
             self.usable += any(draft.verdict.accepted for draft in drafts)
@@ -126,10 +130,11 @@ def generate(
                 context = GateContext(
                     pair.query, positives, tuple(accepted), parent, word_count(ask["positive"]), profile
                 )
-                verdict = text_gates(negative, context, gates) if negative.text else GateVerdict(UNPARSEABLE)
+                nothing = GateVerdict(REFUSED if negative.finish_reason == _REFUSED else UNPARSEABLE)
+                verdict = text_gates(negative, context, gates) if negative.text else nothing
                 drafts.append(Draft(pair, negative, verdict))
                 accepted += [negative.text] if verdict.accepted else []
-            if len(accepted) >= config.per_pair:
+            if len(accepted) >= config.per_pair or drafts[-1].verdict.reason == REFUSED:
                 break
         health.finished(drafts)
         return drafts
@@ -165,12 +170,13 @@ def ask_for(
 
 
 def _try(program: dspy.Module, ask: dict[str, Any]) -> list[HardNegative]:
-    """One attempt; a failure is one empty negative, whose calls say what happened."""
+    """One attempt; a failure is one empty negative, whose calls say what happened.
+
+    A program may be the user's own code, so whatever it raises is a failure of this attempt.
+    """
     try:
         negatives = _checked(program(**ask), program)
-    except SynegError:
-        raise
-    except PROGRAM_ERRORS as error:
+    except Exception as error:  # noqa: BLE001 the boundary to code that is not ours
         reraise_fatal(error)
         return [_nothing(program, ask, one_line(error))]
     return negatives[: len(ask["attributes"])] or [_nothing(program, ask, "the program returned no negative")]
@@ -178,7 +184,9 @@ def _try(program: dspy.Module, ask: dict[str, Any]) -> list[HardNegative]:
 
 def _checked(said: Any, program: dspy.Module) -> list[HardNegative]:
     negatives = getattr(said, "negatives", None)
-    if not isinstance(negatives, (list, tuple)) or not all(isinstance(one, HardNegative) for one in negatives):
+    if not isinstance(negatives, (list, tuple)) or not all(
+        isinstance(one, HardNegative) and isinstance(one.attributes, Mapping | None) for one in negatives
+    ):
         raise ConfigError(
             f"the program {type(program).__name__} returned {' '.join(repr(said).split())[:120]}",
             todo="return dspy.Prediction(negatives=[HardNegative(text=…, program=…), …]), as docs/programs.md shows",
@@ -193,6 +201,7 @@ def _nothing(program: dspy.Module, ask: dict[str, Any], why: str) -> HardNegativ
 def _with_costs(negatives: Sequence[HardNegative], current: CallPurpose, attempt: int, lm: str) -> list[HardNegative]:
     """What an attempt cost, shared evenly by its negatives (what does not divide goes to the first)."""
     calls, n = current.calls, len(negatives)
+    reasons = {call.finish_reason for call in calls}
     usd = None if any(call.usd is None for call in calls) else sum(call.usd or 0.0 for call in calls)
 
     def share(total: int, place: int) -> int:
@@ -201,11 +210,12 @@ def _with_costs(negatives: Sequence[HardNegative], current: CallPurpose, attempt
     return [
         replace(
             negative,
-            text=plain_text(str(negative.text)),
+            text=plain_text(str(negative.text or "")),
+            attributes={str(key): str(value) for key, value in (negative.attributes or {}).items()},
             lm=lm,
             calls=tuple(call.key for call in calls),
             prompt=calls[-1].prompt if calls else "",
-            finish_reason="length" if any(call.finish_reason == "length" for call in calls) else "stop",
+            finish_reason=next((reason for reason in (_REFUSED, "length") if reason in reasons), "stop"),
             attempt=attempt,
             input_tokens=share(sum(call.input_tokens for call in calls), place),
             output_tokens=share(sum(call.output_tokens for call in calls), place),

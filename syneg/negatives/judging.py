@@ -87,11 +87,16 @@ def ask_all(
         query_id, query, passage = questions[place]
         task_text = definition if isinstance(definition, str) else definition[place]
         for attempt in range(2):
-            with purpose(query_id, attempt), dspy.context(lm=judge_lm.lm_for(attempt, 1), adapter=judge_lm.adapter):
+            with (
+                purpose(query_id, attempt) as current,
+                dspy.context(lm=judge_lm.lm_for(attempt, 1), adapter=judge_lm.adapter),
+            ):
                 try:
                     said = judge(task=task_text, query=query, passage=passage)
                 except PROGRAM_ERRORS as error:
                     reraise_fatal(error)
+                    if any(call.finish_reason == "refused" for call in current.calls):
+                        return None
                     continue
             return bool(said.relevant), str(said.span)
         return None

@@ -23,7 +23,7 @@ from syneg.core.records import MinedNegative, Pair
 from syneg.data.collection import Collection
 from syneg.data.corpus_profile import CorpusProfile
 from syneg.data.tasks import Task
-from syneg.llm.calls import purpose
+from syneg.llm.calls import PROGRAM_ERRORS, purpose, reraise_fatal
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
 from syneg.programs import AttributeSpace, Judge, propose_domains
@@ -58,7 +58,8 @@ def plan_domains(sources: Sources, writer: LanguageModel, seed: int) -> Task:
         with purpose("plan", attempt), dspy.context(lm=writer.lm_for(attempt, 1), adapter=writer.adapter):
             try:
                 return replace(sources.task, domains=propose_domains(sample, task=sources.task.definition))
-            except (ValueError, dspy.utils.exceptions.DSPyError) as error:
+            except PROGRAM_ERRORS as error:
+                reraise_fatal(error)
                 last = error
     raise BackendError(
         f"the LM proposed no domains: {last}", todo="give generate.domains, or leave out --plan"

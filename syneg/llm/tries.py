@@ -1,0 +1,112 @@
+"""Calls that are paid for: each within the budgets, through the flow, and in the ledger whatever becomes of it.
+
+    tries = Tries(flow, ledger, ask, "openai/gpt-4o-mini")
+    tries.row(known, request, Most(prompt, output_tokens=320))
+      → {"key": "5f0c…", "answer": "…", "input_tokens": 412, "output_tokens": 88, "counted": False, "usd": .0001, "error": None, …}
+
+A prompt that the endpoint refuses for its text gives a row, too: `"refused": True`, with the endpoint's words as error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dspy.lm15 import LM15Error, Request
+
+from syneg.core.errors import SynegError, one_line
+
+from .budget import Budget
+from .flow import Flow
+from .ledger import Ledger
+from .prices import dollars
+from .refusals import Refusals, is_refusal
+from .usage import most_tokens
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """What a call may use at most: its prompt, as text, and the tokens that it may write."""
+
+    prompt: str
+    output_tokens: int
+
+    @property
+    def input_tokens(self) -> int:
+        return most_tokens(self.prompt)
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+class Tries:
+    """Makes the calls of one LM. `ask` answers a request with `answer`, `finish_reason` and the tokens used."""
+
+    def __init__(self, flow: Flow, ledger: Ledger, ask: Callable[[Request], Row], model: str) -> None:
+        self.budgets: list[Budget] = []
+        self._flow, self._ledger, self._ask, self._model = flow, ledger, ask, model
+        self._refusals = Refusals()
+
+    def row(self, known: Row, request: Request, most: Most, *, optional: bool = False) -> Row:
+        """The ledger row of a call, `known` as far as it is known before.
+
+        Raises LM15Error after the last try, BudgetError, or BackendError where the endpoint is down or refuses every request
+        of this form. An `optional` request that is refused raises the refusal and says nothing of the endpoint.
+        """
+        try:
+            row = self._flow.call(lambda: self._kept(known, request, most), most_tokens=most.tokens, used=_tokens)
+        except LM15Error as error:
+            if optional or not is_refusal(error):
+                raise
+            return self._refused(known, request, error, most)
+        self._refusals.works(request)
+        return row
+
+    def _refused(self, known: Row, request: Request, error: LM15Error, most: Most) -> Row:
+        def ask(harmless: Request) -> None:
+            test = {**known, "key": f"{known['key']}-form", "query_id": "form of requests"}
+            self._flow.call(lambda: self._kept(test, harmless, most), most_tokens=most.tokens)
+
+        if not self._refusals.of_text(request, error, ask):
+            raise self._flow.fail(error, "refuses every request") from error
+        row = {**known, "answer": "", "finish_reason": "refused", "input_tokens": 0, "output_tokens": 0, "usd": 0.0, "seconds": 0.0,
+               "error": one_line(error), "refused": True}  # fmt: skip
+        self._ledger.keep(row)
+        return row
+
+    def _kept(self, known: Row, request: Request, most: Most) -> Row:
+        """One try, which is in the ledger before this returns or raises."""
+        start = time.monotonic()
+        try:
+            row = {**known, "error": None, **self._within_budget(request, most)}
+        except SynegError:
+            raise
+        except Exception as error:
+            row = {**known, "answer": "", "finish_reason": "error", "input_tokens": 0, "output_tokens": 0, "usd": None,
+                   "error": one_line(error)}  # fmt: skip
+            self._ledger.keep({**row, "seconds": round(time.monotonic() - start, 3)})
+            raise
+        row["seconds"] = round(time.monotonic() - start, 3)
+        self._ledger.keep(row)
+        return row
+
+    def _within_budget(self, request: Request, most: Most) -> Row:
+        limited = any(budget.limits["usd"] for budget in self.budgets)
+        usd = (dollars(self._model, most.input_tokens, most.output_tokens) or 0.0) if limited else 0.0
+        with contextlib.ExitStack() as stack:
+            settles = [stack.enter_context(budget.spend(tokens=most.tokens, usd=usd)) for budget in self.budgets]
+            row = self._ask(request)
+            row["usd"] = dollars(self._model, row["input_tokens"], row["output_tokens"])
+            for settle in settles:
+                settle(row["input_tokens"] + row["output_tokens"], row["usd"] or 0.0)
+        return row
+
+
+def _tokens(row: Row) -> int:
+    return int(row["input_tokens"]) + int(row["output_tokens"])
