@@ -126,3 +126,24 @@ def test_what_is_wrong_with_results_is_said(settings: Callable[..., list[str]], 
         generate(settings, tmp_path / "run", ["--batch", "import", str(back)])
     with pytest.raises(DataError, match="no such file"):
         generate(settings, tmp_path / "run", ["--batch", "import", str(tmp_path / "none")])
+
+
+def test_blank_lines_are_nothing_and_a_refused_line_is_a_failed_attempt(
+    settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    out, back, errors = tmp_path / "out.jsonl", tmp_path / "back.jsonl", tmp_path / "errors.jsonl"
+    generate(settings, tmp_path / "run", ["--batch", "export", str(out)])
+    first, *others = read_rows(out)
+    lines = [json.dumps(result(line, write_negative(line["body"]["messages"])[1])) for line in others]
+    back.write_text("\ufeff" + "\n\n".join(lines) + "\n\n{half a li\n", encoding="utf-8")
+    refused = {"status_code": 400, "body": {"error": {"message": "content management policy"}}}
+    errors.write_text(json.dumps({"custom_id": first["custom_id"], "response": refused}) + "\n\n")
+    said = generate(
+        settings, tmp_path / "run", ["--batch", "import", str(errors), "--batch", "export", str(out)]
+    ).output
+    assert "1 failed" in said
+    assert first["custom_id"] not in {row["custom_id"] for row in read_rows(out)}  # it would be refused again
+    said = generate(settings, tmp_path / "run", ["--batch", "import", str(back)]).output
+    assert "5 answers taken, 0 requests without one" in said
+    rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
+    assert sorted(row["reason"] for row in rows) == ["", "", "", "", "", "refused by the endpoint"]

@@ -11,6 +11,7 @@ this way.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from .ledger import Ledger
 from .prices import dollars
 
 _URL = "/v1/chat/completions"
+_AGAIN = (408, 429)  # statuses that say nothing of the prompt
 Row = dict[str, Any]
 
 
@@ -59,11 +61,12 @@ class Pending:
         return len(self._lines)
 
     def load(self, path: Path, ledger: Ledger) -> Imported:
-        """Put answers into the ledger. Raises DataError for a file without any answer to a request of this run."""
+        """Put a file of results or of errors into the ledger. Raises DataError for a file without any line for a request of this
+        run. A request that was refused (a status of 4xx but 408 and 429) has failed for good; others are asked again."""
         if not path.is_file():
             raise DataError(f"no such file {str(path)!r}", todo="give the results of the batch, as JSONL")
         found = Imported()
-        for number, line in enumerate(read_rows(path), 1):
+        for number, line in _lines(path, found.errors):
             key = str(line.get("custom_id")) if isinstance(line, dict) else ""
             known = self._known.get(key)
             if known is None:
@@ -74,9 +77,9 @@ class Pending:
                 row = _answered(line, {k: v for k, v in known.items() if k != "priced_as"}, known["priced_as"])
                 ledger.keep(row)
                 found.errors += [f"{path}:{number} {key!r}: {row['error']}"] if row["error"] else []
-                found.counts["answered"] += row["error"] is None
+                found.counts["answered" if row["error"] is None else "failed"] += 1
         found.missing = [key for key in self._known if ledger.find(key) is None]
-        if not found.counts["answered"] and not found.twice:
+        if not found.counts["answered"] and not found.twice and not found.counts["failed"]:
             raise DataError(
                 collected("no answer to a request of this run", found.unknown + found.errors), where=str(path)
             )
@@ -99,6 +102,17 @@ class Imported:
         for title, problems in (("unknown", self.unknown), ("twice", self.twice), ("failed", self.errors)):
             if problems:
                 yield collected(f"{len(problems)} {title}", problems, limit=3)
+
+
+def _lines(path: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
+    """Numbered lines of a file; blank ones are nothing, and those that are no JSON are `problems`."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, text in enumerate(file, 1):
+            if text.strip():
+                try:
+                    yield number, json.loads(text)
+                except (ValueError, RecursionError) as error:
+                    problems.append(f"{path}:{number} not valid JSON: {error}")
 
 
 def _answered(line: Mapping[str, Any], known: Row, model: str) -> Row:
@@ -125,4 +139,7 @@ def _answered(line: Mapping[str, Any], known: Row, model: str) -> Row:
         }  # fmt: skip
     except (LookupError, TypeError, ValueError, AttributeError):
         why = line.get("error") or response or "no response"
-        return {**known, **nothing, "error": " ".join(str(why).split())[:300]}
+        status = response.get("status_code") if isinstance(response, Mapping) else None
+        refused = isinstance(status, int) and 400 <= status < 500 and status not in _AGAIN
+        row = {**known, **nothing, "error": " ".join(str(why).split())[:300]}
+        return row | {"finish_reason": "refused", "usd": 0.0, "refused": True} if refused else row
