@@ -44,8 +44,8 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What an LM said of labelled passages. An unreadable answer counts as wrong; p_value is of a binomial test against
-    always giving the more frequent label; kappa is Cohen's, over the readable answers."""
+    """What an LM said of labelled passages. An unreadable answer counts as the wrong one, in accuracy and in kappa
+    (Cohen's, over all answers). `p_value` is of a binomial test against always giving the more frequent label."""
 
     lm: str
     asked: int
@@ -82,16 +82,21 @@ def calibrate(
     confusion = {q.kind: {"yes": 0, "no": 0, "unreadable": 0} for q in questions}
     for question, answer in zip(questions, said, strict=True):
         confusion[question.kind]["unreadable" if answer is None else "yes" if answer[0] else "no"] += 1
-    readable = [(q.relevant, answer[0]) for q, answer in zip(questions, said, strict=True) if answer is not None]
-    right = sum(label == answer for label, answer in readable)
-    n = len(questions)
-    yes = sum(q.relevant for q in questions)
-    labels, answers = zip(*readable, strict=True) if readable else ((), ())
+    labels = [question.relevant for question in questions]
+    answers = [not label if answer is None else answer[0] for label, answer in zip(labels, said, strict=True)]
+    right = sum(label == answer for label, answer in zip(labels, answers, strict=True))
+    n, yes = len(labels), sum(labels)
     # with one label only on both sides kappa is not defined; such a judge has not been tested
-    kappa = float(cohen_kappa_score(labels, answers)) if len(set(labels)) > 1 else 0.0
+    kappa = float(cohen_kappa_score(labels, answers)) if 0 < yes < n else 0.0
     p_value = float(binomtest(right, n, max(yes, n - yes) / n, alternative="greater").pvalue) if 0 < yes < n else 1.0
     return Calibration(
-        judge_lm.identity, n, right / n, kappa, p_value, kappa >= config.min_kappa and p_value < _LEVEL, confusion
+        judge_lm.identity,
+        n,
+        right / max(1, n),
+        kappa,
+        p_value,
+        kappa >= config.min_kappa and p_value < _LEVEL,
+        confusion,
     )
 
 

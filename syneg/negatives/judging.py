@@ -56,19 +56,36 @@ def compare(
 
 
 def ask_judge(
-    drafts: Sequence[Draft], judge: dspy.Module, judge_lm: LanguageModel, definition: str, progress: Tick | None = None
+    drafts: Sequence[Draft],
+    judge: dspy.Module,
+    judge_lm: LanguageModel,
+    definition: str,
+    gates: GatesConfig,
+    progress: Tick | None = None,
 ) -> list[Draft]:
-    """Let a trusted judge read the drafts that passed all else; what it quotes is in the verdict's `evidence`.
+    """Let a trusted judge read the drafts that passed all else; the verdict's `evidence` holds what it quotes.
 
-    A draft that it gives no readable verdict on is accepted, as the other gates have.
+    Where no verdict of the judge can be read, the gates on cosines decide as they do without a judge: with the margin.
     """
     passed = [draft for draft in drafts if draft.verdict.accepted]
     questions = [(draft.pair.query_id, draft.pair.query, draft.negative.text) for draft in passed]
     verdicts: dict[int, GateVerdict] = {}
-    for draft, said in zip(passed, ask_all(questions, judge, judge_lm, definition, progress), strict=True):
-        if said is not None and said[0]:
-            verdicts[id(draft)] = replace(draft.verdict, reason=ANSWERS, figure=1.0, threshold=0.0, evidence=said[1])
+    answers = ask_all(questions, judge, judge_lm, definition, progress)
+    for draft, answer in zip(passed, answers, strict=True):
+        if answer is None:
+            verdicts[id(draft)] = _without_judge(draft.verdict, gates)
+        elif answer[0]:
+            verdicts[id(draft)] = replace(draft.verdict, reason=ANSWERS, figure=1.0, threshold=0.0, evidence=answer[1])
     return [replace(draft, verdict=verdicts.get(id(draft), draft.verdict)) for draft in drafts]
+
+
+def _without_judge(verdict: GateVerdict, gates: GatesConfig) -> GateVerdict:
+    """The verdict on an accepted text when no judge has read it."""
+    query, positive = verdict.figures.get("query_cosine"), verdict.figures.get("positive_query_cosine")
+    if query is None or positive is None:  # no encoder has compared it
+        return verdict
+    own = encoder_gates(Cosines(query=query, positive_query=positive, positive=0.0), gates, judged=False)
+    return replace(verdict, reason=own.reason, figure=own.figure, threshold=own.threshold)
 
 
 def ask_all(

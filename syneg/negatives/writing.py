@@ -90,7 +90,7 @@ def gated(
     found = compare(drafts, sources.collection, sources.encoder, gates, judged=judge is not None)
     if judge is not None:
         with progress.stage("judge", "negatives") as line:
-            found = ask_judge(found, Judge(), judge[0], sources.task.definition, line)
+            found = ask_judge(found, Judge(), judge[0], sources.task.definition, gates, line)
             line.note = f"{sum(d.verdict.accepted for d in found)} do not answer"
     return found
 
