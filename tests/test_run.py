@@ -23,7 +23,8 @@ from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import Log, read_rows
 from syneg.run.pipeline import Run
-from syneg.verdict.verdict import second_table, table
+from syneg.verdict.records import Verdict
+from syneg.verdict.report import second_table, table
 
 Settings = Callable[..., list[str]]
 
@@ -127,13 +128,16 @@ def test_all_arms_train_and_interpolation_is_chosen_on_dev(
         assert list(scores) == [0.0, 0.5, 1.0]
         assert found["arms"][arm]["dev"]["ndcg@10"] == pytest.approx(max(scores.values()), abs=1e-6)
         assert scores[0.0] == pytest.approx(base, abs=1e-6)  # so no arm can be worse than base on dev
-    assert all(len(line) <= 80 for line in f"{table(found)}\n{second_table(found)}".splitlines())
+    assert all(
+        len(line) <= 80
+        for line in f"{table(Verdict.from_json(found))}\n{second_table(Verdict.from_json(found))}".splitlines()
+    )
 
 
 def test_several_seeds_are_averaged(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
     found = run(tmp_path / "run", settings(fake_lm().url, **{"train.seeds": [0, 1], "train.evals": 1}))
     assert found["arms"]["mined"]["seeds"] == 2
-    one, two = found["arms"]["mined"]["test_by_seed"]
+    one, two = found["arms"]["mined"]["test_by_seed"].values()
     assert found["arms"]["mined"]["test"]["ndcg@10"] == pytest.approx((one + two) / 2)
 
 
@@ -349,18 +353,26 @@ def test_the_boundary_test_stands_in_the_verdict(
         low, high = found["arms"][arm]["boundary"]["accuracy_interval"]
         assert 0 <= low <= found["arms"][arm]["boundary"]["accuracy"] <= high <= 1
         assert found["arms"][arm]["boundary"]["ndcg@10"] <= 1
-    text = second_table(found)
+    text = second_table(Verdict.from_json(found))
     assert "near-misses for" in text
     assert "gradient share of synthetic in hybrid" in text
-    assert max(map(len, f"{text}\n{table(found)}".splitlines())) <= 100
+    assert max(map(len, f"{text}\n{table(Verdict.from_json(found))}".splitlines())) <= 100
     by_pair = {(c["a"], c["b"]): c for c in found["comparisons"]}
-    assert by_pair["mined", "hybrid"]["seed_interval"][0] <= by_pair["mined", "hybrid"]["delta"] <= by_pair["mined", "hybrid"]["seed_interval"][1]  # fmt: skip
+    low, high = by_pair["mined", "hybrid"]["seed_interval"]
+    by_seed = {arm: found["arms"][arm]["test_by_seed"] for arm in ("mined", "hybrid")}
+    differences = [by_seed["hybrid"][seed] - by_seed["mined"][seed] for seed in ("0", "1")]
+    assert (low + high) / 2 == pytest.approx(sum(differences) / 2)
+    assert (high - low) / 2 == pytest.approx(12.7062 * abs(differences[0] - differences[1]) / 2, rel=1e-4)  # t(.975, 1)
+    assert by_pair["hybrid", "hybrid@ratio=1.0@seeds=1"]["seed_interval"] is None  # one seed in common
     assert found["arms"]["hybrid"]["seed_interval"]
     assert found["arms"]["base"]["seed_interval"] is None
     for row in found["arms"]["hybrid"]["training"]:
         assert sum(row["shares"][0].values()) == pytest.approx(1, abs=0.01)
     page = (tmp_path / "run" / "report.html").read_text()
     assert "gained most" in page or found["best"] == "base"
+    assert "Difference to the base" in page
+    assert "tell" in found["sentence"]  # 24 test queries tell nothing
+    assert all(row["p"] is None and not row["significant"] for row in found["comparisons"])
 
 
 def test_given_near_misses_are_those_of_other_programs(tmp_path: Path, settings: Settings) -> None:
@@ -376,7 +388,7 @@ def test_given_near_misses_are_those_of_other_programs(tmp_path: Path, settings:
     assert {row["program"] for row in read_rows(tmp_path / "run" / "near-misses.jsonl")} == {"other"}
     assert found["near_misses"]["covered"] > 5  # all that were given
     all_of_them = run(tmp_path / "all", settings("http://127.0.0.1:9/v1", **{**more, "generate.program": "auto"}))
-    assert "no boundary test: the file has to name programs" in second_table(all_of_them)
+    assert "no boundary test: the file has to name programs" in second_table(Verdict.from_json(all_of_them))
 
 
 def test_an_ablation_is_the_same_path_with_other_arms(

@@ -135,25 +135,6 @@ def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
     return adjusted
 
 
-def bootstrap(values: Sequence[float], *, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
-    """95 % interval of a mean by the percentile bootstrap (Efron 1979); values are one per query."""
-    found = np.asarray(values, float)
-    means = found[np.random.default_rng(seed).integers(0, len(found), (draws, len(found)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of a mean by Student's t; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    centre = float(np.mean(values))
-    return centre - half, centre + half
-
-
 def tie_broken(scores: Mapping[str, float]) -> dict[str, float]:
     """Order by score, then doc_id, and make equal scores differ in that order, so that every reader agrees."""
     result: dict[str, float] = {}

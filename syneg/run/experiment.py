@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import DataError
 from syneg.core.records import HardNegative
-from syneg.core.storage import read_json, write_json
+from syneg.core.storage import read_json, write_json, write_text
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import PerQuery, write_trec
 from syneg.training.sampling import Weighed
-from syneg.verdict.verdict import BASE, verdict
+from syneg.verdict.card import model_card
+from syneg.verdict.records import BASE, NearMisses, Verdict, generation_of
+from syneg.verdict.verdict import ArmRuns, Cost, Facts, verdict
 
 from .arms import Arm, arms
 from .keys import stage_key
@@ -206,43 +208,51 @@ class Experiment:
         ]
         return source_probe(texts, mined, self._workspace.encoder, seed=self._workspace.config.seed)
 
-    def verdict(self) -> dict[str, Any]:
-        """All of verdict.json; saves the best model on dev in best/."""
-        workspace = self._workspace
-        found = verdict(self.results, self.boundary, workspace.collection, workspace.config.evaluate.alpha)
-        found["generation"] = self.generation
-        found["source_probe"] = self.probe()
-        found["left_out"] = self.left_out
-        if self.near_misses is not None:
-            found["near_misses"] = {
-                key: self.near_misses.facts[key] for key in ("program", "lm", "accepted", "covered")
-            }
-        elif "no_boundary" in workspace.manifest.facts:
-            found["no_boundary"] = workspace.manifest.facts["no_boundary"]
-        for arm in self.arms:
-            row = found["arms"][arm.name]
-            row["training"] = [self.trained(arm, seed)[1] for seed in arm.config.train.seeds]
-            row["seconds"] = sum(t["seconds"] for t in row["training"]) / len(row["training"])
-            facts = (
-                self._written(arm).facts if arm.wants_synthetic else {"input_tokens": 0, "output_tokens": 0, "usd": 0.0}
-            )
-            row |= {key: facts[key] for key in ("input_tokens", "output_tokens", "usd")}
-        self._save_best(found)
-        return found
+    def verdict(self) -> Verdict:
+        """Compare all arms; save the best model on dev in best/."""
+        workspace, near = self._workspace, self.near_misses
+        facts = Facts(
+            generation=generation_of(self.generation) if self.generation else None, source_probe=self.probe(),
+            near_misses=NearMisses(**{key: near.facts[key] for key in ("program", "lm", "accepted", "covered")}) if near else None,
+            no_boundary="" if near else workspace.manifest.facts.get("no_boundary", ""), left_out=tuple(self.left_out),
+        )  # fmt: skip
+        told = verdict(
+            {BASE: self._runs(None), **{arm.name: self._runs(arm) for arm in self.arms}},
+            workspace.collection, workspace.config.evaluate.alpha, facts,
+        )  # fmt: skip
+        self._save_best(told)
+        return told
 
-    def _save_best(self, found: dict[str, Any]) -> None:
+    def _runs(self, arm: Arm | None) -> ArmRuns:
+        """The evaluations of an arm; None is the base."""
+        name = arm.name if arm else BASE
+        near = sum(map(len, self.near_misses.accepted.values())) if self.near_misses else 0
+        if arm is None:
+            return ArmRuns(self.results[name], boundary=self.boundary.get(name, ()), near_misses=near)
+        cost = None
+        if arm.wants_synthetic:
+            cost = Cost(
+                **{key: self._written(arm).facts[key] for key in ("calls", "input_tokens", "output_tokens", "usd")}
+            )
+        return ArmRuns(
+            self.results[name], arm.config.train.seeds, self.boundary.get(name, ()),
+            [self.trained(arm, seed)[1] for seed in arm.config.train.seeds], cost, near,
+        )  # fmt: skip
+
+    def _save_best(self, told: Verdict) -> None:
         """Copy the best arm's best seed on dev to best/, in one step."""
-        workspace, best = self._workspace, found["best"]
+        workspace, best = self._workspace, told.best
         draft, target = workspace.folder / ".best.tmp", workspace.folder.best
         shutil.rmtree(draft, ignore_errors=True)
         if best == BASE:
             workspace.encoder.save(draft)
         else:
-            scores: list[float] = found["arms"][best]["dev_by_seed"]
+            scores = told.arms[best].dev_by_seed
             arm = next(arm for arm in self.arms if arm.name == best)
-            seed = arm.config.train.seeds[max(range(len(scores)), key=lambda i: scores[i])]
+            seed = max(scores, key=lambda seed: scores[seed], default=arm.config.train.seeds[0])
             # not the texts of the training and its logs: a model is often published as it is
             left_out = shutil.ignore_patterns("job.json", "processes.log", "checkpoints")
             shutil.copytree(workspace.folder.model(arm.file_name(seed)), draft, ignore=left_out)
+        write_text(draft / "README.md", model_card(told, workspace.config.model_dump()))
         shutil.rmtree(target, ignore_errors=True)
         draft.replace(target)

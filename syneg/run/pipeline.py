@@ -206,18 +206,21 @@ def _evaluate(run: Run) -> Result:
 
 
 def _verdict(run: Run) -> Result:
-    from syneg.verdict.report import data_card, html_report
+    from syneg.verdict.card import data_card
+    from syneg.verdict.page import html_report
     from syneg.verdict.tracking import track
+
+    from .evidence import evidence_of
 
     progress, config = run.workspace.progress, run.config.model_dump()
     verdict = run.experiment.verdict()
-    write_json(run.folder.verdict, verdict)
-    page = html_report(verdict, run.workspace.collection.queries, run.experiment.negatives, progress.shares())
-    write_text(run.folder.report, page)
-    write_text(run.folder.card, data_card(verdict, config))
+    write_json(run.folder.verdict, verdict.to_json())
+    write_text(run.folder.report, html_report(verdict, evidence_of(run.workspace, run.experiment.negatives)))
+    names = [str(path.relative_to(run.folder.path)) for path in run.folder.path.rglob("*.json*")]
+    write_text(run.folder.card, data_card(verdict, config, names))
     if run.config.track.mlflow:
         progress.say(f"mlflow run {track(run.config.track.mlflow, run.folder.path, config, verdict)}")
-    return verdict
+    return verdict.to_json()
 
 
 # ---- the path -------------------------------------------------------------------------------------------------------

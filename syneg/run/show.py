@@ -46,6 +46,7 @@ def compiled(folder: RunFolder, result: Result) -> str:
 
 def generated(folder: RunFolder, result: Result) -> str:
     """Counts of generation, or what a batch file needs next."""
+    from syneg.verdict.records import generation_of
     from syneg.verdict.report import coverage_table, generation_line
 
     lines = list(result.get("imported", ()))
@@ -55,8 +56,9 @@ def generated(folder: RunFolder, result: Result) -> str:
             f"syneg-dspy generate --batch import RESULTS.jsonl --run {folder} …"
         )
         return "\n".join(lines)
-    coverage = coverage_table(result)
-    lines.append(wrapped(generation_line(result) + "."))
+    counts = generation_of({key: value for key, value in result.items() if key != "imported"})
+    coverage = coverage_table(counts)
+    lines.append(wrapped(generation_line(counts) + "."))
     lines += ["", coverage, ""] if coverage else []
     lines.append(f"negatives: {folder.negatives()}; read them with: syneg-dspy inspect {folder}")
     return "\n".join(lines)
@@ -64,10 +66,11 @@ def generated(folder: RunFolder, result: Result) -> str:
 
 def verdict(folder: RunFolder, result: Result) -> str:
     """The tables and the sentence of a verdict."""
-    from syneg.verdict.report import generation_line
-    from syneg.verdict.verdict import second_table, table
+    from syneg.verdict.records import Verdict
+    from syneg.verdict.report import generation_line, second_table, table
 
+    told = Verdict.from_json(result)
     return (
-        f"\n{table(result)}\n\n{second_table(result)}\n\n{wrapped(result['sentence'])}\n"
-        f"\n{wrapped(generation_line(result['generation']) + '.')}\n\nmodel: {folder.best}\nreport: {folder.report}"
+        f"\n{table(told)}\n\n{second_table(told)}\n\n{wrapped(told.sentence)}\n"
+        f"\n{wrapped(generation_line(told.generation) + '.')}\n\nmodel: {folder.best}\nreport: {folder.report}"
     )

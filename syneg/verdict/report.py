@@ -1,105 +1,147 @@
-"""What a person reads of a run: report.html, and README.md as the card of the data set that was made.
+"""The verdict as text for a terminal: two tables, and the notes under them.
 
-html_report(verdict, queries, rows, …) → one page without scripts or outside resources, all foreign text escaped
+    print(table(verdict))         arm, seeds, nDCG@10, MRR@10, recall@100, dev, difference to base with p, queries won and lost
+    print(second_table(verdict))  arm, difference to base with its interval, spread over seeds, boundary, seconds, tokens, dollars
+
+Tables are 80 columns wide with arms of plain names, at most 100 with longer ones. The page is in `page`, the cards in `card`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
-from typing import Any
+import textwrap
+from collections.abc import Iterator
 
-from .verdict import second_table, table
+import numpy as np
 
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
-pre{background:#f4f4f2;padding:.8rem;overflow-x:auto;font-size:13px}dt{font-weight:600;margin-top:.6rem}
-article{border-top:1px solid #ccc;margin-top:1rem}dd{margin-left:1rem;overflow-wrap:anywhere}small{color:#555}"""
+from .records import BASE, ArmResult, Comparison, Generation, Verdict
+from .sentences import boundary_note, lm_sentence
 
 
-def html_report(
-    found: Mapping[str, Any], queries: Mapping[str, str], rows: Sequence[Mapping[str, Any]], shares: str
-) -> str:
-    """A page with the verdict, the queries that gained and lost most, what generation gave and why it refused, and up to 20
-    negatives to read. `queries` are texts by id, `rows` those of negatives.jsonl."""
-    generation = found["generation"]
-    parts = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width'>",
-        f"<title>{escape(found['collection'])}: syneg-dspy</title><style>{_STYLE}</style>",
-        f"<h1>{escape(found['collection'])}</h1><p>{escape(found['sentence'])}</p>",
-        f"<pre>{escape(table(found))}</pre><pre>{escape(second_table(found))}</pre>",
-        *_changes(found, queries),
-        f"<h2>Synthetic negatives</h2><p>{escape(generation_line(generation))}</p>",
+def table(verdict: Verdict) -> str:
+    """Metrics of every arm, and how it compares with the base."""
+    width = _name_width(verdict)
+    rows = [
+        f"{'arm':<{width}}{'seeds':>5}{'nDCG@10':>9}{'MRR@10':>7}{'recall@100':>11}{'dev nDCG':>9}{'vs base':>9}"
+        f"{'p (Holm)':>9}{'won/lost':>9}"
     ]
-    if generation is not None and coverage_table(generation):
-        parts.append(f"<pre>{escape(coverage_table(generation))}</pre>")
-    accepted = [row for row in rows if row["accepted"]]
-    parts += [_article(row) for row in accepted[:20]]
-    parts.append(f"<h2>Time</h2><p>{escape(shares)}</p></html>")
-    return "\n".join(parts)
+    for arm, result in verdict.arms.items():
+        row = verdict.against(BASE, arm) if arm != BASE else None
+        mark = "*" if arm == verdict.best else " "
+        figures = "".join(
+            f"{_number(result.test.get(metric)):>{wide}}"
+            for metric, wide in (("ndcg@10", 9), ("mrr@10", 7), ("recall@100", 11))
+        )
+        rows.append(
+            f"{short(arm, width - 1) + mark:<{width}}{result.seeds:>5}{figures}"
+            f"{_number(result.dev.get('ndcg@10')):>9}{f'{row.delta:+.4f}' if row else '':>9}"
+            f"{_p(row) if row else '':>9}{f'{row.wins}/{row.losses}' if row else '':>9}"
+        )
+    counts = verdict.queries
+    rows.append(f"test: {counts.get('test', 0)} queries, dev: {counts.get('dev', 0)}; * best on dev")
+    if any(row.p_holm is not None for row in verdict.comparisons):
+        rows.append("p: paired t-test over queries, Holm-corrected; won/lost: queries, against base")
+    elif verdict.comparisons:
+        rows.append("too few test queries for a p-value; won/lost: queries, against base")
+    if all(result.seeds == 1 for result in verdict.arms.values()) and len(verdict.arms) > 1:
+        rows.append("one seed: the spread over seeds is not known (--seeds 3)")
+    if verdict.left_out:
+        rows.append(f"left out, as no synthetic negative was accepted: {', '.join(verdict.left_out)}")
+    return "\n".join(rows)
 
 
-def _changes(found: Mapping[str, Any], queries: Mapping[str, str]) -> list[str]:
-    """The test queries that gained and lost most from the base to the best arm."""
-    row = next((c for c in found["comparisons"] if "gained" in c), None)
-    if row is None:
-        return []
-    parts = [f"<h2>From {escape(row['a'])} to {escape(row['b'])}</h2>"]
-    for name in ("gained", "lost"):
-        items = [f"<li>{delta:+.2f} {escape(queries[q])}</li>" for q, delta in row[name].items()]
-        parts.append(f"<p>{name} most, nDCG@10</p><ul>{''.join(items) or '<li>none</li>'}</ul>")
-    return parts
+def second_table(verdict: Verdict) -> str:
+    """The difference to the base with its interval over queries, the spread over seeds, the boundary test and the cost."""
+    width = _name_width(verdict)
+    rows = [
+        f"{'arm':<{width}}{'vs base, 95 %':>17}{'seeds ±':>9}{'boundary':>19}{'train s':>8}{'LM tokens':>10}{'$':>5}"
+    ]
+    for arm, result in verdict.arms.items():
+        row = verdict.against(BASE, arm) if arm != BASE else None
+        interval = f"[{row.interval[0]:+.3f}, {row.interval[1]:+.3f}]" if row and row.interval else ""
+        spread = result.seed_interval
+        tokens = result.input_tokens + result.output_tokens
+        rows.append(
+            f"{short(arm, width - 1):<{width}}{interval:>17}{f'{(spread[1] - spread[0]) / 2:.4f}' if spread else '':>9}"
+            f"{_boundary(result):>19}{result.seconds:>8.0f}{tokens:>10}"
+            f"{'?' if result.usd is None else f'{result.usd:.2f}':>5}"
+        )
+    return "\n".join((*rows, *(textwrap.fill(note, max(80, len(rows[0]))) for note in notes(verdict))))
 
 
-def _article(row: Mapping[str, Any]) -> str:
-    attributes = ", ".join(f"{key}: {value}" for key, value in row["attributes"].items())
-    figures = ", ".join(f"{key} {value:.2f}" for key, value in row["figures"].items())
-    return (
-        f"<article><dl><dt>query <small>{escape(row['query_id'])}</small></dt><dd>{escape(row['query'])}</dd>"
-        f"<dt>hard negative</dt><dd>{escape(row['text'])}</dd></dl>"
-        f"<small>{escape(row['program'])}; {escape(attributes)}; {escape(figures)}</small></article>"
-    )
+def notes(verdict: Verdict) -> Iterator[str]:
+    """What is to be said of the boundary test, the source probe, the LM's part and the training."""
+    near = verdict.near_misses
+    if near:
+        yield (
+            f"boundary: {near.accepted} near-misses for {near.covered} held-out queries, written by {near.program} and put "
+            "into the corpus: share ranked below the positive, with its 95 % interval"
+        )
+        if note := boundary_note(verdict):
+            yield note
+    elif verdict.no_boundary:
+        yield f"no boundary test: {verdict.no_boundary}"
+    if verdict.source_probe:
+        views = ", ".join(f"{view} {auc:.2f}" for view, auc in verdict.source_probe.items())
+        yield f"source probe, AUC of telling synthetic from mined (.5 = indistinguishable): {views}"
+    if verdict.worth:
+        yield lm_sentence(verdict)
+    for arm, result in verdict.arms.items():
+        shares = [row["shares"] for row in result.training if row.get("shares")]
+        if any("synthetic" in third for run in shares for third in run):
+            thirds = [np.mean([run[min(i, len(run) - 1)].get("synthetic", 0.0) for run in shares]) for i in range(3)]
+            told = ", ".join(f"{share:.0%}" for share in thirds)
+            yield f"gradient share of synthetic in {short(arm, 30)}, by third of training: {told}"
 
 
-def generation_line(generation: Mapping[str, Any] | None) -> str:
+def generation_line(generation: Generation | None) -> str:
     """Counts, tokens and dollars of generation in one sentence."""
     if generation is None:
         return "no arm of this run uses synthetic negatives"
-    usd = generation["usd"]
-    money = "price unknown" if usd is None else f"${usd:.4f}"
-    reasons = ", ".join(f"{reason} {count}" for reason, count in generation["reasons"].items())
+    money = "price unknown" if generation.usd is None else f"${generation.usd:.4f}"
+    if generation.lm == "given":
+        source, spent = f"from {generation.program}", ""
+    else:
+        source = f"by {generation.program} with {generation.lm}"
+        spent = f"; {generation.input_tokens} + {generation.output_tokens} tokens, {money}"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in generation.reasons.items())
     return (
-        f"{generation['accepted']} of {generation['written']} negatives accepted for {generation['covered']} of "
-        f"{generation['pairs']} pairs by {generation['program']} with {generation['lm']}; "
-        f"{generation['input_tokens']} + {generation['output_tokens']} tokens, {money}"
-        + (f"; rejected: {reasons}" if reasons else "")
+        f"{generation.accepted} of {generation.written} negatives accepted for {generation.covered} of "
+        f"{generation.pairs} pairs {source}{spent}" + (f"; rejected: {reasons}" if reasons else "")
     )
 
 
-def coverage_table(generation: Mapping[str, Any]) -> str:
+def coverage_table(generation: Generation) -> str:
     """Attribute values with how many negatives were wanted and accepted, in at most 80 columns; attributes with one value
     only are left out. "" where there is nothing to say."""
     lines = [f"{'attribute':<12}{'value':<50}{'wanted':>8}{'got':>8}"]
-    for key, values in generation["coverage"].items():
+    for key, values in generation.coverage.items():
         if len(values) > 1:
             lines += [f"{key:<12}{value[:48]:<50}{n[0]:>8}{n[1]:>8}" for value, n in values.items()]
     return "\n".join(lines) if len(lines) > 1 else ""
 
 
-def data_card(found: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """README.md of the run folder."""
-    return "\n".join(
-        [
-            f"# Hard negatives for {found['collection']}", "",
-            "Made by `syneg-dspy run`. The synthetic passages in `negatives.jsonl` were written by an LLM: facts and",
-            "numbers in them are invented. They are for training retrievers, not for reading.", "",
-            f"{generation_line(found['generation'])}.", "", "## Verdict", "", found["sentence"], "",
-            "```", table(found), "```", "", "```", second_table(found), "```", "",
-            "## Files", "",
-            "- `negatives.jsonl`: every synthetic negative, accepted or not, with attributes, figures, reason, tokens, dollars",
-            "- `near-misses.jsonl`: those of the boundary test; `mined.jsonl`: retrieved negatives with source, rank and score",
-            "- `ledger/calls.jsonl`: every LM call; `program.json`, `program.md`: the program and its prompts",
-            "- `best/`: the best model on dev, the base included; `models/`: all of them; `runs/*.trec`; `verdict.json`",
-            "", f"Encoder: {config['encoder']['model']}; LM: {config['lm']['model']}.", "",
-        ]
-    )  # fmt: skip
+def short(name: str, width: int) -> str:
+    """A name cut to `width` letters."""
+    return name if len(name) <= width else f"{name[: width - 1]}…"
+
+
+def _name_width(verdict: Verdict) -> int:
+    return max(12, min(31, 1 + max(map(len, verdict.arms))))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _boundary(result: ArmResult) -> str:
+    edge = result.boundary
+    if edge is None:
+        return ""
+    interval = edge.accuracy_interval
+    return f"{edge.accuracy:.3f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
+
+
+def _p(row: Comparison) -> str:
+    if row.p_holm is None:
+        return "few"
+    return "< .0001" if row.p_holm < 0.0001 else f"{row.p_holm:.4f}"

@@ -4,8 +4,9 @@ source_probe(["Shut down one half …", …], ["Return the socket …", …], en
   → {"length": .61, "ngrams": .83, "embedding": .79}      AUC, .5 = cannot be told, 1 = always told
 
 Three views: the number of words, TF-IDF of words and word pairs, and the embedding under the base encoder. Logistic
-regression (scikit-learn), scored on held-out folds; the two groups are cut to one size by seed. Design: the source
-shortcut of CausalNeg (arXiv 2606.01304).
+regression (scikit-learn), scored on held-out folds. Each text counts once in its group, and one that is in both groups stays
+in one fold: a repeated text would be recognised by itself, not by who wrote it. The two groups are cut to one size by
+seed. Design: the source shortcut of CausalNeg (arXiv 2606.01304).
 """
 
 from __future__ import annotations
@@ -16,26 +17,27 @@ from typing import Any
 
 import numpy as np
 
-from syneg.core.text import word_count, words
+from syneg.core.text import normalise, word_count, words
 from syneg.retrieval.encoder import Encoder
 
 _FOLDS = 5
 
 
 def source_probe(synthetic: Sequence[str], mined: Sequence[str], encoder: Encoder, *, seed: int) -> dict[str, float]:
-    """AUC over `min(len)` texts of each group by 5-fold cross-validation; {} where there are fewer than 10 of each."""
+    """Return AUCs over `min(len)` distinct texts of each group by 5-fold cross-validation; {} for fewer than 10 of each."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    synthetic, mined = _distinct(synthetic), _distinct(mined)
     n = min(len(synthetic), len(mined))
     if n < 2 * _FOLDS:
         return {}
     draw = random.Random(seed)
-    texts = [*draw.sample(list(synthetic), n), *draw.sample(list(mined), n)]
+    texts = [*draw.sample(synthetic, n), *draw.sample(mined, n)]
     labels = np.repeat([1, 0], n)
     lengths = np.log1p([[word_count(text)] for text in texts])
     by_words = TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
@@ -48,10 +50,18 @@ def source_probe(synthetic: Sequence[str], mined: Sequence[str], encoder: Encode
         ),
         "embedding": (encoder.encode(texts, "passage"), make_pipeline(StandardScaler(), LogisticRegression(C=0.01))),
     }
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    splits = list(
+        StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed).split(texts, labels, [*map(normalise, texts)])
+    )
     return {
         view: round(
-            float(roc_auc_score(labels, cross_val_predict(model, x, labels, cv=folds, method="predict_proba")[:, 1])), 3
+            float(roc_auc_score(labels, cross_val_predict(model, x, labels, cv=splits, method="predict_proba")[:, 1])),
+            3,
         )
         for view, (x, model) in views.items()
     }
+
+
+def _distinct(texts: Sequence[str]) -> list[str]:
+    """One text of those that are the same once normalised."""
+    return list({normalise(text): text for text in reversed(texts)}.values())[::-1]

@@ -7,16 +7,20 @@ Metrics are called SPLIT/ARM/METRIC, as in "test/hybrid/ndcg_10". Nothing is sen
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from syneg.core.errors import BackendError, one_line
 
+from .records import Verdict
+
 _ARTIFACTS = ("verdict.json", "report.html", "config.toml", "program.md")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 _CUT = 500  # characters of a parameter that MLflow takes for sure
 
 
-def track(experiment: str, folder: Path, settings: dict[str, Any], verdict: dict[str, Any]) -> str:
+def track(experiment: str, folder: Path, settings: dict[str, Any], verdict: Verdict) -> str:
     """Log one run; returns its id. Raises BackendError without MLflow, or where it does not answer."""
     try:
         import mlflow
@@ -47,13 +51,20 @@ def parameters(settings: dict[str, Any]) -> dict[str, str]:
     return flat
 
 
-def metrics(verdict: dict[str, Any]) -> dict[str, float]:
-    """Means of every arm and split."""
-    return {
-        f"{split}/{arm}/{metric.replace('@', '_')}": value
-        for arm, found in verdict["arms"].items()
-        for split, values in found.items()
-        if isinstance(values, dict)
-        for metric, value in values.items()
-        if isinstance(value, float)
+def metrics(verdict: Verdict) -> dict[str, float]:
+    """Return the means of every arm and split. A letter of an arm's name that MLflow refuses is written as
+    its code: "test/hybrid_x40ratio_x3D0.7/ndcg_10"."""
+    splits = {
+        (split, arm): values
+        for arm, result in verdict.arms.items()
+        for split, values in (("dev", result.dev), ("confirm", result.confirm), ("test", result.test))
     }
+    return {
+        f"{split}/{_NO_NAME.sub(_spelt, arm)}/{metric.replace('@', '_')}": value
+        for (split, arm), values in splits.items()
+        for metric, value in values.items()
+    }
+
+
+def _spelt(letter: re.Match[str]) -> str:
+    return f"_x{ord(letter.group()):X}"

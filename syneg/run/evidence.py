@@ -1,0 +1,44 @@
+"""What the report shows beside the verdict, read from a workspace.
+
+    evidence_of(workspace, rows) → Evidence(queries={"q1": "close a file"}, rows=[…], times="1227 s: mine 14 s (1%), …")
+
+Times are of the first run that made each stage: a later one that finds it made does not replace them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from syneg.core.storage import read_json, read_rows
+from syneg.verdict.page import Evidence
+
+from .workspace import Workspace
+
+_LATER = ("collection", "encoder", "fetch")  # these are read again by each command
+
+
+def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evidence:
+    """Collect queries, samples, settings and times of a run."""
+    folder = workspace.folder
+    return Evidence(
+        queries=workspace.collection.queries, rows=rows,
+        positives={row["doc_id"]: workspace.collection.passages.get(row["doc_id"], "") for row in rows},
+        mined=workspace.mined, settings=workspace.config.model_dump(),
+        versions=workspace.manifest.facts.get("versions", {}), times=times(folder.events),
+        command=f"syneg-dspy run --run {folder}", compiled=read_json(folder.compiled),
+    )  # fmt: skip
+
+
+def times(events: Path) -> str:
+    """Seconds of each stage in one line, and when the first began; of stages that each command repeats only the first."""
+    seconds: dict[str, float] = {}
+    first = ""
+    for row in read_rows(events):
+        first = first or row["time"]
+        if row["event"] == "done" and not (row["stage"] in _LATER and row["stage"] in seconds):
+            seconds[row["stage"]] = seconds.get(row["stage"], 0.0) + row["seconds"]
+    total = sum(seconds.values())
+    parts = [f"{name} {value:.0f} s ({value / total:.0%})" for name, value in seconds.items() if value >= 0.5]
+    return f"Begun {first}; {total:.0f} s: {', '.join(parts)}" if seconds else ""

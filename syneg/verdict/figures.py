@@ -1,0 +1,173 @@
+"""Pictures of the report: SVG by matplotlib, each with a sentence in its place and its numbers as a table.
+
+    effect(verdict) → Figure("Difference to the base", "mined +0.101 [+0.082, +0.120], …", "<svg …", ("arm", …), [("mined", …)])
+
+Colours: black in the SVG becomes the colour of the page's text, so that one picture is right in light, dark and print.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .records import BASE, Generation, Verdict
+from .report import short
+
+_BLUE, _RED, _GREY = "#3b7dd8", "#d8573b", "#8a8a8a"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its title, what it shows in words, and the numbers that it draws."""
+
+    title: str
+    text: str
+    svg: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def effect(verdict: Verdict) -> Figure | None:
+    """The difference of every arm to the base with its interval; None without another arm."""
+    rows = [row for arm in verdict.arms if arm != BASE and (row := verdict.against(BASE, arm))]
+    if not rows:
+        return None
+
+    def draw(axes: Any) -> None:
+        for place, row in enumerate(rows):
+            low, high = row.interval or (row.delta, row.delta)
+            axes.plot([low, high], [place, place], color=_BLUE, linewidth=3)
+            axes.plot([row.delta], [place], "o", color=_BLUE)
+        axes.axvline(0, color=_GREY, linewidth=1)
+        axes.set_yticks(range(len(rows)), [short(row.b, 28) for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel("nDCG@10 on test, less that of the base; 95 % over queries")
+
+    numbers = [
+        (row.b, f"{row.delta:+.4f}", *(f"{x:+.4f}" for x in row.interval or (row.delta, row.delta))) for row in rows
+    ]
+    text = "; ".join(f"{name} {delta} [{low}, {high}]" for name, delta, low, high in numbers)
+    return Figure("Difference to the base", text, _svg(draw, len(rows)), ("arm", "difference", "low", "high"), numbers)
+
+
+def wins(verdict: Verdict) -> Figure | None:
+    """How many queries each arm improves and worsens; None without another arm."""
+    rows = [row for arm in verdict.arms if arm != BASE and (row := verdict.against(BASE, arm))]
+    if not rows:
+        return None
+    total = verdict.queries.get("test", 0)
+
+    def draw(axes: Any) -> None:
+        places = range(len(rows))
+        axes.barh(places, [row.wins for row in rows], color=_BLUE, label="better than base")
+        axes.barh(places, [-row.losses for row in rows], color=_RED, label="worse than base")
+        axes.set_yticks(places, [short(row.b, 28) for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel("test queries: worse to the left, better to the right")
+
+    numbers = [(r.b, str(r.wins), str(total - r.wins - r.losses), str(r.losses)) for r in rows]
+    text = "; ".join(f"{name}: {won} better, {same} the same, {lost} worse" for name, won, same, lost in numbers)
+    return Figure("Queries won and lost", text, _svg(draw, len(rows)), ("arm", "better", "same", "worse"), numbers)
+
+
+def bars(title: str, values: Mapping[str, float], unit: str) -> Figure | None:
+    """One bar for each value; None for none."""
+    if not values:
+        return None
+    names, heights = [*values], [*values.values()]
+
+    def draw(axes: Any) -> None:
+        axes.barh(range(len(names)), heights, color=_BLUE)
+        axes.set_yticks(range(len(names)), [short(name, 34) for name in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlabel(unit)
+
+    rows = [(name, f"{value:g}") for name, value in values.items()]
+    return Figure(title, "; ".join(f"{n} {v}" for n, v in rows), _svg(draw, len(names)), ("", unit), rows)
+
+
+def coverage(generation: Generation) -> Figure | None:
+    """Negatives wanted and accepted by value of each attribute that has several; None where there is none."""
+    rows = [
+        (f"{key}: {value}", wanted, accepted)
+        for key, values in generation.coverage.items() if len(values) > 1
+        for value, (wanted, accepted) in values.items()
+    ][:40]  # fmt: skip
+    if not rows:
+        return None
+
+    def draw(axes: Any) -> None:
+        places = range(len(rows))
+        axes.barh(places, [wanted for _, wanted, _ in rows], color=_GREY, alpha=0.5)
+        axes.barh(places, [accepted for _, _, accepted in rows], color=_BLUE, height=0.45)
+        axes.set_yticks(places, [short(name, 34) for name, _, _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel("negatives: wanted (grey), accepted (blue)")
+
+    numbers = [(name, str(wanted), str(accepted)) for name, wanted, accepted in rows]
+    text = "; ".join(f"{name}: {accepted} of {wanted}" for name, wanted, accepted in numbers)
+    return Figure("Attributes covered", text, _svg(draw, len(rows)), ("value", "wanted", "accepted"), numbers)
+
+
+def histogram(title: str, groups: Mapping[str, Sequence[float]], unit: str) -> Figure | None:
+    """How values of several groups are spread, as shares of each group; None without values."""
+    import numpy as np
+
+    filled = {name: values for name, values in groups.items() if values}
+    if not filled:
+        return None
+    together = [value for values in filled.values() for value in values]
+    edges = np.linspace(min(together), max(together) + 1e-9, 21)
+
+    def draw(axes: Any) -> None:
+        for (name, values), style in zip(filled.items(), ("-", "--", ":", "-.") * len(filled), strict=False):
+            shares = np.histogram(values, edges)[0] / len(values)
+            axes.step(edges[:-1], shares, where="post", linestyle=style, label=name, linewidth=2)
+        axes.legend(frameon=False)
+        axes.set_xlabel(unit)
+
+    rows = [(name, str(len(v)), *(f"{x:.3f}" for x in np.quantile(v, [0.25, 0.5, 0.75]))) for name, v in filled.items()]
+    text = "; ".join(f"{name}: median {row[2]} of {row[0]}" for name, *row in rows)
+    return Figure(title, text, _svg(draw, 6), ("group", "count", "25 %", "median", "75 %"), rows)
+
+
+def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> Figure | None:
+    """Values over steps, one line for each training; None without a point."""
+    filled = {name: points for name, points in lines.items() if points}
+    if not filled:
+        return None
+
+    def draw(axes: Any) -> None:
+        for name, points in filled.items():
+            axes.plot(*zip(*points, strict=True), marker="o", label=short(name, 28))
+        axes.legend(frameon=False)
+        axes.set_xlabel("step")
+        axes.set_ylabel(unit)
+
+    rows = [(name, f"{step:g}", f"{value:.4f}") for name, points in filled.items() for step, value in points]
+    text = "; ".join(f"{name}: {points[0][1]:.4f} to {points[-1][1]:.4f}" for name, points in filled.items())
+    return Figure(title, text, _svg(draw, 6), ("training", "step", unit), rows)
+
+
+def _svg(draw: Callable[[Any], None], rows: int) -> str:
+    """An SVG of one axis, `rows` bars high."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "svg.hashsalt": "syneg",
+                                "text.parse_math": False}):  # fmt: skip
+        canvas = Canvas(figsize=(7, 1.2 + 0.32 * rows), layout="constrained")
+        FigureCanvasSVG(canvas)
+        axes = canvas.add_subplot()
+        draw(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        file = io.StringIO()
+        canvas.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    drawn = file.getvalue()[file.getvalue().index("<svg") :]
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"<svg[^>]*?viewBox", '<svg aria-hidden="true" viewBox', drawn, count=1, flags=re.DOTALL)
+    return drawn.replace("#000000", "currentColor").replace('<text style="', '<text style="fill: currentColor; ')

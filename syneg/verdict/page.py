@@ -1,0 +1,212 @@
+"""report.html: the verdict as one page without outside resources, in light and dark, for a phone and for paper.
+
+    html_report(verdict, Evidence(queries, rows, mined, positives, settings), …) → "<!doctype html>…"
+
+The sentence comes first, then pictures (`figures`) with their numbers, samples of negatives to read and filter, settings
+and a glossary. Text of users and LMs is escaped. The one script filters samples; without it all of them are shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from . import figures
+from .figures import Figure
+from .records import Verdict
+from .report import generation_line, second_table, table
+
+_SAMPLES = 60
+_STYLE = """:root{color-scheme:light dark;--back:#fff;--fore:#1a1a1a;--soft:#f4f4f2;--line:#bbb;--mild:#555}
+@media(prefers-color-scheme:dark){:root{--back:#16181c;--fore:#e6e6e6;--soft:#23262b;--line:#4a4d52;--mild:#aaa}}
+@media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}figure,article{break-inside:avoid}}
+*{box-sizing:border-box}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:var(--fore);background:var(--back)}
+pre,.wide{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:13px;max-width:100%}
+@media(max-width:600px){pre{font-size:9px}}@media print{pre{font-size:9px;white-space:pre-wrap}}
+table{border-collapse:collapse;font-size:14px}td,th{border-bottom:1px solid var(--line);padding:.2rem .6rem;text-align:left;overflow-wrap:anywhere}
+figure{margin:1rem 0}svg{width:100%;height:auto;max-height:34rem}article{border-top:1px solid var(--line);padding:.6rem 0}
+.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}.sides p{margin:0;overflow-wrap:anywhere}
+small,figcaption{color:var(--mild)}.lead{font-size:1.25rem}.no{color:#c03a1c}@media(prefers-color-scheme:dark){.no{color:#ff9a7c}}
+ins{color:#1f8a3b;text-decoration:none}del{color:#c0392b}input,select{font:inherit;max-width:100%;margin:.2rem}"""
+_SCRIPT = """for(const e of document.querySelectorAll(".filters *"))e.addEventListener("input",()=>{
+const [q,p,g]=["query","program","gate"].map(n=>document.getElementById("by-"+n).value);
+for(const a of document.querySelectorAll("article"))a.hidden=!(a.textContent.toLowerCase().includes(q.toLowerCase())
+&&(!p||a.dataset.program===p)&&(!g||a.dataset.gate===g))})"""
+_GLOSSARY = {
+    "arm": "a way to fill the negatives of a training row, with its settings",
+    "base": "the encoder before training",
+    "nDCG@10": "how high relevant passages stand among the first ten, 1 at best",
+    "interval": "95 % of the mean difference when the same queries are drawn again",
+    "p (Holm)": "how often a difference as large would come by chance, corrected for the number of comparisons",
+    "near-miss": "a passage written to look relevant to a held-out query; boundary is the share ranked below the positive",
+    "source probe": "whether a linear model can tell synthetic from mined negatives: .5 is chance, 1 is always",
+    "gate": "a test that a synthetic negative has to pass before it is trained on",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the page shows beside the verdict: texts of queries and positives by id, rows of negatives.jsonl, mined negatives
+    by query id, cosines by group, settings and versions, and how long the stages took. `prompts` are those of a compiled
+    program before and after."""
+
+    queries: Mapping[str, str]
+    rows: Sequence[Mapping[str, Any]] = ()
+    positives: Mapping[str, str] = field(default_factory=dict)
+    mined: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    times: str = ""
+    command: str = ""
+    compiled: Mapping[str, Any] | None = None
+    prompts: tuple[str, str] = ("", "")
+
+
+def html_report(verdict: Verdict, evidence: Evidence) -> str:
+    """The whole page."""
+    parts = [
+        "<!doctype html><html lang=en><head><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width,initial-scale=1'>",
+        f"<title>{escape(verdict.collection)}: syneg-dspy</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{escape(verdict.collection)}</h1><p class=lead>{escape(verdict.sentence)}</p>",
+        f"<p>{escape(generation_line(verdict.generation))}.</p>",
+        *map(_figure, _figures(verdict, evidence)),
+        f"<h2>Tables</h2><pre>{escape(table(verdict))}</pre><pre>{escape(second_table(verdict))}</pre>",
+        *_changes(verdict, evidence.queries), *_compilation(evidence), *_samples(evidence), *_glossary(),
+        *_settings(evidence), f"<script>{_SCRIPT}</script></body></html>",
+    ]  # fmt: skip
+    return "\n".join(parts)
+
+
+def _figures(verdict: Verdict, evidence: Evidence) -> Iterable[Figure]:
+    generation = verdict.generation
+    mined = [n.score for negatives in evidence.mined.values() for n in negatives]
+    cosines: dict[str, list[float]] = {"mined": mined, "accepted": [], "rejected": [], "positive": []}
+    for row in evidence.rows:
+        if "query_cosine" in row["figures"]:
+            cosines["accepted" if row["accepted"] else "rejected"].append(row["figures"]["query_cosine"])
+        if "positive_query_cosine" in row["figures"]:
+            cosines["positive"].append(row["figures"]["positive_query_cosine"])
+    runs = {
+        f"{arm}, seed {seed}": run
+        for arm, result in verdict.arms.items()
+        for seed, run in zip(result.test_by_seed, result.training, strict=False)
+    }
+    dev = {name: [(float(step), float(value)) for step, value in run.get("dev", ())] for name, run in runs.items()}
+    losses = {name: [(float(s), float(v)) for s, v in run.get("losses", ())] for name, run in runs.items()}
+    drawn = [
+        figures.effect(verdict), figures.wins(verdict),
+        figures.bars("Why negatives were rejected", generation.reasons, "negatives") if generation else None,
+        figures.histogram("Cosine to the query", cosines, "cosine under the base encoder"),
+        figures.coverage(generation) if generation else None,
+        figures.curves("Training loss", losses, "loss"), figures.curves("Score on dev while training", dev, "nDCG@10"),
+        figures.bars("Source probe", verdict.source_probe, "AUC of telling synthetic from mined (.5 = indistinguishable)"),
+    ]  # fmt: skip
+    return [figure for figure in drawn if figure is not None]
+
+
+def _figure(figure: Figure) -> str:
+    return (
+        f"<figure role=group aria-label='{escape(figure.title)}'><h2>{escape(figure.title)}</h2>"
+        f"<div role=img aria-label='{escape(figure.text)}'>{figure.svg}</div>"
+        f"<details><summary>as a table</summary>{_table(figure.columns, figure.rows)}</details></figure>"
+    )
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _changes(verdict: Verdict, queries: Mapping[str, str]) -> list[str]:
+    """The test queries that gained and lost most from the base to the best arm."""
+    row = next((row for row in verdict.comparisons if row.gained or row.lost), None)
+    if row is None:
+        return []
+    parts = [f"<h2>From {escape(row.a)} to {escape(row.b)}</h2>"]
+    for name, changes in (("gained", row.gained), ("lost", row.lost)):
+        items = [f"<li>{delta:+.2f} {escape(queries.get(q, q))}</li>" for q, delta in changes.items()]
+        parts.append(f"<p>{name} most, nDCG@10</p><ul>{''.join(items) or '<li>none</li>'}</ul>")
+    return parts
+
+
+def _compilation(evidence: Evidence) -> list[str]:
+    """The candidates of a compilation, and the prompt before and after as a diff."""
+    if not evidence.compiled:
+        return []
+    parts = ["<h2>Compilation</h2>"]
+    keys = ("number", "critic", "gain", "boundary")
+    candidates = evidence.compiled.get("candidates", ())
+    if candidates:
+        parts.append(_table(keys, [[str(row.get(key, "")) for key in keys] for row in candidates]))
+    before, after = evidence.prompts
+    if before or after:
+        lines = []
+        for line in difflib.ndiff(before.splitlines(), after.splitlines()):
+            tag = {"+": "ins", "-": "del"}.get(line[:1], "")
+            if line[:1] != "?":
+                lines.append(f"<{tag}>{escape(line)}</{tag}>" if tag else escape(line))
+        parts.append(f"<pre>{chr(10).join(lines)}</pre>")
+    return parts
+
+
+def _samples(evidence: Evidence) -> list[str]:
+    """Up to 60 negatives, accepted and rejected in turn, each beside its query, positive and a mined neighbour."""
+    accepted = [row for row in evidence.rows if row["accepted"]]
+    rejected = [row for row in evidence.rows if not row["accepted"] and row["text"]]
+    half = _SAMPLES // 2
+    chosen = [*accepted[: _SAMPLES - min(half, len(rejected))], *rejected[: _SAMPLES - min(half, len(accepted))]]
+    if not chosen:
+        return []
+    options = {
+        "program": sorted({row["program"] for row in chosen}),
+        "gate": sorted({row["reason"] or "accepted" for row in chosen}),
+    }
+    picks = "".join(
+        f"<label>{name} <select id=by-{name}><option value=''>all</option>"
+        + "".join(f"<option>{escape(value)}</option>" for value in values)
+        + "</select></label> "
+        for name, values in options.items()
+    )
+    search = "<label>text <input id=by-query type=search></label> "
+    head = f"<h2>Samples</h2><p>{len(chosen)} of {len(evidence.rows)} negatives.</p><div class=filters>{search}{picks}</div>"
+    return [head, *(_sample(row, evidence) for row in chosen)]
+
+
+def _sample(row: Mapping[str, Any], evidence: Evidence) -> str:
+    mined = next((n.text for n in evidence.mined.get(row["query_id"], ())), "")
+    if row["accepted"]:
+        why = "accepted"
+    else:
+        figure = "" if row["figure"] is None else f" ({row['figure']:.3g}, threshold {row['threshold']:.3g})"
+        why = f"rejected: {row['reason']}{figure}"
+    sides = (("positive", evidence.positives.get(row["doc_id"], "")), ("mined", mined), ("synthetic", row["text"]))
+    texts = "".join(f"<div><small>{name}</small><p>{escape(text[:1200])}</p></div>" for name, text in sides if text)
+    attributes = "; ".join(f"{key}: {value}" for key, value in row["attributes"].items())
+    return (
+        f'<article data-program="{escape(row["program"])}" data-gate="{escape(row["reason"] or "accepted")}">'
+        f"<h3>{escape(row['query'])}</h3><div class=sides>{texts}</div>"
+        f"<small class={'yes' if row['accepted'] else 'no'}>{escape(why)}</small> "
+        f"<small>{escape(row['program'])}{escape('; ' + attributes if attributes else '')}</small></article>"
+    )
+
+
+def _glossary() -> list[str]:
+    return ["<h2>Words</h2>", _table(("word", "meaning"), _GLOSSARY.items())]
+
+
+def _settings(evidence: Evidence) -> list[str]:
+    flat = [
+        (f"{section}.{key}", str(value))
+        for section, values in evidence.settings.items() if isinstance(values, Mapping)
+        for key, value in values.items()
+    ]  # fmt: skip
+    return [
+        "<h2>How it was made</h2>", f"<p>{escape(evidence.times)}</p><pre>{escape(evidence.command)}</pre>",
+        f"<details><summary>versions</summary>{_table(('package', 'version'), evidence.versions.items())}</details>",
+        f"<details><summary>settings</summary>{_table(('setting', 'value'), flat)}</details>",
+    ]  # fmt: skip

@@ -1,0 +1,114 @@
+"""The verdict in sentences: who won, by how much, how sure that is, and what cannot be told.
+
+sentence(verdict) → "Best on dev: hybrid. On test, nDCG@10 0.360 against 0.309 of base: +0.051 [+0.032, +0.070], significant
+                     (p = 0.0002). Hybrid is not significantly different from mined (+0.002, p = 0.37)."
+"""
+
+from __future__ import annotations
+
+from .records import BASE, Comparison, Interval, Verdict
+
+MIN_DEV = 30
+"""Under this many dev queries the choice of the best arm is called chance."""
+
+_NEAR_MISSES, _POINTS = 400, 0.06  # 400 near-misses are needed to show a difference of 6 points
+
+
+def sentence(verdict: Verdict) -> str:
+    """Several plain sentences, the winner first."""
+    if not verdict.queries.get("test") or not verdict.arms[BASE].test:
+        return "There are no judged test queries, so nothing can be said of the arms."
+    parts = [_winner(verdict)]
+    dev = verdict.queries.get("dev", 0)
+    if dev < MIN_DEV:
+        parts.append(f"With {dev} dev queries, which arm is best on dev is largely chance.")
+    parts += [_other(row) for row in verdict.comparisons if _worth_telling(verdict, row)]
+    if (worth := verdict.worth) is not None and worth.without_lm != BASE:
+        parts.append(lm_sentence(verdict))
+    return " ".join(parts)
+
+
+def _winner(verdict: Verdict) -> str:
+    arms, best = verdict.arms, verdict.best
+    if best == BASE:
+        return "Best on dev: base. No fine-tuned arm beat the untuned encoder on dev, so the base is what is saved."
+    row = verdict.against(BASE, best)
+    if row is None:
+        return f"Best on dev: {best}."
+    delta = row.delta if row.a == BASE else -row.delta
+    ours, theirs = arms[best].test[verdict.metric], arms[BASE].test[verdict.metric]
+    text = (
+        f"Best on dev: {best}. On test, nDCG@10 {ours:.3f} against {theirs:.3f} of base: {delta:+.3f}"
+        f"{interval_text(row.interval, delta != row.delta)}, {certainty(verdict, row)}."
+    )
+    if delta <= 0:
+        text += f" On test, {best} is not better than base."
+    return text
+
+
+def certainty(verdict: Verdict, row: Comparison) -> str:
+    """Whether a comparison is more than chance, in words."""
+    if row.p_holm is None:
+        least = f"; a difference of {row.detectable:.3f} would show" if row.detectable is not None else ""
+        return f"too few queries to tell ({verdict.queries.get('test', 0)}{least})"
+    if row.significant:
+        return f"significant ({p_text(row.p_holm)})"
+    least = f"; {row.detectable:.3f} would show" if row.detectable is not None else ""
+    return f"no significant difference ({p_text(row.p_holm)}{least})"
+
+
+def _worth_telling(verdict: Verdict, row: Comparison) -> bool:
+    few = len(verdict.arms) <= 3
+    return BASE not in (row.a, row.b) and (few or verdict.best in (row.a, row.b))
+
+
+def _other(row: Comparison) -> str:
+    name = row.b[:1].upper() + row.b[1:] if row.b.islower() and row.b.replace("-", "").isalnum() else row.b
+    numbers = f"{row.delta:+.3f}{interval_text(row.interval)}"
+    if row.p_holm is None:
+        return f"{name} against {row.a}: {numbers}, too few queries to tell."
+    side = "better than" if row.delta > 0 else "worse than"
+    word = side if row.significant else "not significantly different from"
+    return f"{name} is {word} {row.a} ({numbers}, {p_text(row.p_holm)})."
+
+
+def lm_sentence(verdict: Verdict) -> str:
+    """What the LM-written negatives gained over the best arm without them; "" where no arm has any."""
+    worth = verdict.worth
+    if worth is None:
+        return ""
+    rates = [f"{worth.per_1000_calls:+.4f} per 1,000 calls"] if worth.per_1000_calls is not None else []
+    rates += [f"{worth.per_dollar:+.4f} per dollar"] if worth.per_dollar is not None else []
+    told = f" ({', '.join(rates)})" if rates else ""
+    return f"With an LM, {worth.with_lm}; without one, {worth.without_lm}: the LM's part is {worth.gain:+.3f}{told}."
+
+
+def boundary_note(verdict: Verdict) -> str:
+    """Whether the boundary test is large enough, and what its paired differences are; "" without one."""
+    base = verdict.arms[BASE].boundary
+    if base is None:
+        return ""
+    parts = []
+    if base.near_misses < _NEAR_MISSES:
+        least = 100 * _POINTS * (_NEAR_MISSES / max(1, base.near_misses)) ** 0.5
+        parts.append(
+            f"{base.near_misses} near-misses are few: differences under about {least:.0f} points cannot be told "
+            f"({_NEAR_MISSES} show {100 * _POINTS:.0f} points)"
+        )
+    for row in verdict.comparisons:
+        if row.a == BASE and row.boundary_delta is not None:
+            parts.append(f"{row.b} against base {row.boundary_delta:+.3f}{interval_text(row.boundary_interval)}")
+    return "; ".join(parts)
+
+
+def interval_text(interval: Interval | None, turned: bool = False) -> str:
+    """An interval in brackets after a number, turned round where the difference is read the other way; "" for none."""
+    if interval is None:
+        return ""
+    low, high = (-interval[1], -interval[0]) if turned else interval
+    return f" [{low:+.3f}, {high:+.3f}]"
+
+
+def p_text(value: float) -> str:
+    """A p-value after its sign."""
+    return "p < .0001" if value < 0.0001 else f"p = {value:.4f}"

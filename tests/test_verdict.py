@@ -1,0 +1,227 @@
+"""The verdict over results by hand: seeds, intervals, too few queries, names of arms, and its way to JSON and back."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from syneg.core.errors import DataError
+from syneg.data.collection import Collection
+from syneg.retrieval.evaluation import SplitResult
+from syneg.retrieval.metrics import METRICS
+from syneg.verdict.card import data_card, model_card
+from syneg.verdict.page import Evidence, html_report
+from syneg.verdict.records import Verdict, generation_of
+from syneg.verdict.report import generation_line, second_table, table
+from syneg.verdict.source_probe import source_probe
+from syneg.verdict.statistics import detectable, paired_interval, seed_interval
+from syneg.verdict.tracking import metrics
+from syneg.verdict.verdict import ArmRuns, Cost, Facts, verdict
+
+
+def collection(test: int = 60, dev: int = 40) -> Collection:
+    ids = {"test": tuple(f"t{i}" for i in range(test)), "dev": tuple(f"v{i}" for i in range(dev))}
+    queries = {q: f"query {q}" for names in ids.values() for q in names}
+    return Collection("toy", {"d": "text", "e": "other"}, queries, {q: {"d": 1} for q in queries},
+                      {"train": (), "confirm": (), **ids})  # fmt: skip
+
+
+def result(data: Collection, shift: float, noise: float = 0.1, seed: int = 0) -> dict[str, SplitResult]:
+    """Values of a normal draw around .4 + shift; the rankings are made so that ranx sees better and worse queries, too."""
+    draw, found = random.Random(seed), {}
+    for split in ("dev", "test"):
+        values = {q: min(1.0, max(0.0, 0.4 + shift + draw.gauss(0, noise))) for q in data.splits[split]}
+        ranking = {q: {"d": value, "e": 0.5} for q, value in values.items()}
+        found[split] = SplitResult(ranking, dict.fromkeys(METRICS, values))
+    return found
+
+
+def told(runs: dict[str, ArmRuns], data: Collection | None = None, facts: Facts | None = None) -> Verdict:
+    return verdict(runs, data or collection(), 0.05, facts or Facts())
+
+
+def shifted(shifts: Sequence[float], seeds: tuple[int, ...], data: Collection) -> ArmRuns:
+    return ArmRuns([result(data, shift) for shift in shifts], seeds)
+
+
+def test_seeds_are_paired_by_their_value() -> None:
+    data = collection()
+    base = ArmRuns([result(data, 0)])
+    runs = {
+        "base": base,
+        "mined": shifted([0.10, 0.12, 0.14], (0, 1, 2), data),
+        "same": shifted([0.14, 0.12, 0.10], (2, 1, 0), data),
+        "one": shifted([0.05], (0,), data),
+        "thrice": shifted([0.05] * 3, (0, 0, 0), data),
+    }
+    found = told(runs, data)
+    same = found.against("mined", "same")
+    assert same is not None
+    assert same.seed_interval == pytest.approx((0, 0), abs=1e-12)
+    for arm in ("one", "thrice"):
+        row = found.against("mined", arm)
+        assert row is not None
+        assert row.seed_interval is None
+        assert found.arms[arm].seeds == 1
+    against_base = found.against("base", "mined")
+    assert against_base is not None
+    assert against_base.seed_interval is not None
+    half = 4.302653 * 0.02 / math.sqrt(3)  # t(.975, 2), and the spread of .10, .12, .14
+    low, high = against_base.seed_interval
+    assert (high - low) / 2 == pytest.approx(half, rel=1e-3)
+    assert (low + high) / 2 == pytest.approx(against_base.delta)
+
+
+def test_under_fifty_queries_nothing_is_significant() -> None:
+    for test, dev in ((9, 6), (49, 40), (50, 40)):
+        data = collection(test, dev)
+        found = told({"base": ArmRuns([result(data, 0)]), "mined": ArmRuns([result(data, 0.3, seed=1)], (0,))}, data)
+        (row,) = found.comparisons
+        assert row.interval is not None
+        assert row.interval[0] < row.delta < row.interval[1]
+        assert row.detectable is not None
+        tells = test >= 50
+        assert (row.p is not None) == (row.p_holm is not None) == row.significant == tells
+        assert ("too few queries to tell" in found.sentence) == (not tells)
+        assert ("largely chance" in found.sentence) == (dev < 30)
+        assert "nan" not in f"{table(found)}{second_table(found)}".lower()
+
+
+def test_a_winner_on_dev_that_loses_on_test_is_named_so() -> None:
+    data = collection()
+    loser = {"dev": result(data, 0.2)["dev"], "test": result(data, -0.2)["test"]}
+    found = told({"base": ArmRuns([result(data, 0)]), "hybrid": ArmRuns([loser], (0,))}, data)
+    assert found.best == "hybrid"
+    assert "On test, hybrid is not better than base." in found.sentence
+
+
+def test_names_of_arms_stand_as_they_are() -> None:
+    data = collection()
+    name = "hybrid@program=My.Module:MineIt"
+    runs = {"base": ArmRuns([result(data, 0)]), "mined": ArmRuns([result(data, 0.2, seed=5)], (0,)),
+            name: ArmRuns([result(data, 0.35, seed=6)], (0,), cost=Cost(500, 10, 10, 2.0))}  # fmt: skip
+    found = told(runs, data)
+    assert f"{name} is" in found.sentence
+    assert "p = <" not in found.sentence
+    assert found.worth is not None
+    assert (found.worth.with_lm, found.worth.without_lm) == (name, "mined")
+    gain = found.arms[name].test["ndcg@10"] - found.arms["mined"].test["ndcg@10"]
+    assert found.worth.gain == pytest.approx(gain)
+    assert found.worth.per_1000_calls == pytest.approx(gain * 2)
+    assert found.worth.per_dollar == pytest.approx(gain / 2)
+    assert f"test/hybrid_x40program_x3DMy.Module_x3AMineIt/{'ndcg_10'}" in metrics(found)
+
+
+def test_a_set_without_judged_test_queries_says_so() -> None:
+    data = collection(test=0)
+    runs = {
+        "base": ArmRuns([{"dev": result(data, 0)["dev"]}]),
+        "mined": ArmRuns([{"dev": result(data, 0.1)["dev"]}], (0,)),
+    }
+    found = told(runs, data)
+    assert "no judged test queries" in found.sentence
+    assert "nan" not in f"{table(found)}{second_table(found)}{json.dumps(found.to_json())}".lower()
+
+
+def test_the_boundary_is_paired_by_query_and_called_small() -> None:
+    data = collection()
+    base = {
+        "accuracy": {f"t{i}": float(i % 2) for i in range(40)},
+        "ndcg@10": dict.fromkeys((f"t{i}" for i in range(40)), 0.5),
+    }
+    better = {"accuracy": {q: min(1.0, v + 0.5) for q, v in base["accuracy"].items()}, "ndcg@10": base["ndcg@10"]}
+    found = told({"base": ArmRuns([result(data, 0)], boundary=[base], near_misses=40),
+                  "mined": ArmRuns([result(data, 0.1)], (0,), boundary=[better], near_misses=40)}, data,
+                 Facts(no_boundary=""))  # fmt: skip
+    row = found.comparisons[0]
+    assert row.boundary_delta == pytest.approx(0.25)  # half of the queries gain .5
+    assert row.boundary_interval is not None
+    low, high = row.boundary_interval
+    assert high - low < 0.2  # unpaired, the interval is about twice as wide
+    from syneg.verdict.sentences import boundary_note
+
+    assert "differences under about 19 points cannot be told" in boundary_note(found)
+
+
+def test_a_verdict_is_read_back_from_json() -> None:
+    data = collection()
+    counts = {"program": "p", "lm": "m", "pairs": 4, "written": 8, "accepted": 5, "covered": 4, "reasons": {"equal": 3},
+              "input_tokens": 1, "output_tokens": 2, "usd": None, "coverage": {"length": {"short": [2, 1]}}}  # fmt: skip
+    runs = {"base": ArmRuns([result(data, 0)]), "mined": shifted([0.1, 0.2], (3, 7), data)}
+    found = told(runs, data, Facts(generation=generation_of(counts), source_probe={"length": 0.5}))
+    again = Verdict.from_json(json.loads(json.dumps(found.to_json())))
+    assert again == found
+    assert again.arms["mined"].test_by_seed.keys() == {3, 7}
+    with pytest.raises(DataError, match=r"no verdict of this version: arms"):
+        Verdict.from_json({**found.to_json(), "arms": 3})
+
+
+def test_intervals_by_hand() -> None:
+    assert paired_interval([0.1]) is None
+    assert paired_interval([0.2, 0.2, 0.2]) == (0.2, 0.2)
+    low, high = paired_interval([0.0, 1.0] * 50) or (0, 0)
+    assert (low, high) == pytest.approx((0.4, 0.6), abs=0.02)  # .5 ± 1.96 * .05
+    assert seed_interval([0.3]) is None
+    assert detectable([0.1, 0.1], 0.05) is None
+    assert detectable([0.0, 1.0] * 50, 0.05) == pytest.approx(0.5025 * (1.984 + 0.845) / 10, rel=0.01)
+
+
+class Vectors:
+    """Stands for an encoder: a random vector a text."""
+
+    def encode(self, texts: Sequence[str], role: str) -> np.ndarray:
+        return np.array([np.random.default_rng(abs(hash(text)) % 2**32).normal(size=8) for text in texts])
+
+
+def test_the_source_probe_does_not_know_repeats() -> None:
+    draw = random.Random(0)
+    words = [f"w{i}" for i in range(60)]
+
+    def text() -> str:
+        return " ".join(draw.choices(words, k=20))
+
+    pool = [text() for _ in range(40)]
+    repeated = [pool[i % 40] for i in range(400)]
+    found = source_probe([text() for _ in range(40)], repeated, Vectors(), seed=0)  # type: ignore[arg-type]
+    assert found["ngrams"] < 0.75
+    assert source_probe(["a b"] * 50, repeated, Vectors(), seed=0) == {}  # type: ignore[arg-type]
+
+
+def test_the_page_escapes_foreign_text() -> None:
+    data, planted = collection(), "<script>alert(1)</script>"
+    row = {"query_id": "t1", "query": planted, "doc_id": "d", "text": planted, "accepted": False, "reason": "equal\"'><b>",
+           "figure": 0.5, "threshold": 0.3, "figures": {"query_cosine": 0.4}, "attributes": {planted: planted}, "program": planted}  # fmt: skip
+    name = f"hybrid@{planted}"
+    found = told({"base": ArmRuns([result(data, 0)]), name: ArmRuns([result(data, 0.1)], (0,))}, data)
+    page = html_report(found, Evidence(dict.fromkeys(data.queries, planted), [row, {**row, "accepted": True, "reason": ""}],
+                                       positives={"d": planted}, settings={"a": {"b": planted}}, command=planted))  # fmt: skip
+    assert planted not in page
+    assert page.count("<script>") == 1
+    assert "<b>" not in page
+    assert "prefers-color-scheme:dark" in page
+    assert page.count("<figure") == page.count("as a table") >= 3
+    assert "src=" not in page
+    assert "//" not in page.replace("http://www.w3.org", "")
+
+
+def test_cards_have_yaml_that_names_only_files_that_exist() -> None:
+    import yaml
+
+    data = collection()
+    counts = {"program": "g.jsonl", "lm": "given", "pairs": 4, "written": 8, "accepted": 5, "covered": 4, "reasons": {},
+              "input_tokens": 0, "output_tokens": 0, "usd": 0.0}  # fmt: skip
+    found = told({"base": ArmRuns([result(data, 0)])}, data, Facts(generation=generation_of(counts)))
+    config = {"encoder": {"model": "enc"}, "lm": {"model": "lm"}, "generate": {"given": "g.jsonl"}}
+    card = data_card(found, config, ["negatives.jsonl", "mined.jsonl"])
+    front = yaml.safe_load(card.split("---")[1])
+    assert [row["data_files"] for row in front["configs"]] == ["negatives.jsonl", "mined.jsonl"]
+    assert "written by an LLM" not in card
+    assert "program.json" not in card
+    assert "LM:" not in card
+    assert "tokens" not in generation_line(found.generation)
+    assert yaml.safe_load(model_card(found, config).split("---")[1])["library_name"] == "sentence-transformers"
