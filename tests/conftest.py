@@ -97,7 +97,7 @@ def beir(tmp_path: Path) -> Path:
         qrels.append(f"q{i}\td{i}\t1")
     for name, rows in (("corpus", corpus), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "qrels" / "test.tsv").write_text("\n".join(qrels) + "\n")
+    (folder / "qrels" / "train.tsv").write_text("\n".join(qrels) + "\n")
     return folder
 
 

@@ -46,8 +46,11 @@ def test_python_docs_of_this_interpreter_is_a_real_collection() -> None:
     assert load("python-docs").fingerprint == collection.fingerprint
 
 
-def test_a_set_with_only_test_qrels_is_split_without_overlap(beir: Path) -> None:
-    splits = load(beir).splits
+def test_a_set_with_only_test_qrels_is_divided_only_when_told_to(beir: Path) -> None:
+    (beir / "qrels" / "train.tsv").rename(beir / "qrels" / "test.tsv")
+    with pytest.raises(DataError, match="test queries only, which are not trained on; .*collection.divide_test=true"):
+        load(beir)
+    splits = load(beir, divide_test=True).splits
     ids = [q for found in splits.values() for q in found]
     assert len(ids) == len(set(ids)) == 96
     assert all(splits[name] for name in ("train", "dev", "confirm", "test"))
@@ -55,11 +58,11 @@ def test_a_set_with_only_test_qrels_is_split_without_overlap(beir: Path) -> None
 
 def test_a_query_in_two_splits_stops_the_run_or_leaves_the_earlier(beir: Path) -> None:
     append(beir / "queries.jsonl", json.dumps({"_id": "x", "text": "Close  A socket!"}) + "\n")
+    rows = (beir / "qrels" / "train.tsv").read_text().splitlines()[:49]
+    (beir / "qrels" / "test.tsv").write_text("\n".join(rows) + "\n")
     (beir / "qrels" / "train.tsv").write_text(
         "query-id\tcorpus-id\tscore\nx\td0\t1\n" + "".join(f"q{i}\td{i}\t1\n" for i in range(48, 96))
     )
-    rows = (beir / "qrels" / "test.tsv").read_text().splitlines()[:49]
-    (beir / "qrels" / "test.tsv").write_text("\n".join(rows) + "\n")
     with pytest.raises(DataError, match="split guard: 1 of the queries"):
         load(beir)
     collection = load(beir, on_leak="drop")
@@ -96,13 +99,18 @@ def test_csv_pairs_share_positives_and_queries(tmp_path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
     collection = load(path)
     assert len(collection.passages) == 21
-    assert len(collection.relevant("q2")) == 2
+    first = next(query_id for query_id, text in collection.queries.items() if text == "query 0")
+    assert len(collection.relevant(first)) == 2
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.csv", "question,positive\na,b\n", r"no column 'query' \(a.csv:2\)"),
+        (
+            "a.csv",
+            "title,positive\na,b\n",
+            r"no column 'query'; the columns are 'title', 'positive' \(a.csv:2\); name it: --columns query=NAME",
+        ),
         ("a.jsonl", '{"query": "a", "positive": "b"}\n{broken\n', "a.jsonl:2 not valid JSON"),
         (
             "a.jsonl",
@@ -122,12 +130,12 @@ def test_bad_files_are_named_with_file_and_line(tmp_path: Path, name: str, conte
 
 
 def test_qrels_of_unknown_ids_and_queries_without_positives_are_collected(beir: Path) -> None:
-    append(beir / "qrels" / "test.tsv", "q0\tnope\t1\nnobody\td1\t1\nq1\td2\tlots\n")
+    append(beir / "qrels" / "train.tsv", "q0\tnope\t1\nnobody\td1\t1\nq1\td2\tlots\n")
     append(beir / "queries.jsonl", '{"_id": "z", "text": "no relevant one"}\n')
     with pytest.raises(DataError) as error:
         load(beir)
     text = str(error.value)
-    assert "qrels/test.tsv:98 names the unknown passage 'nope'" in text
+    assert "qrels/train.tsv:98 names the unknown passage 'nope'" in text
     assert "unknown query 'nobody'" in text
     assert "score 'lots'" in text
     assert load(beir, max_bad_rows=0.1).problems
@@ -156,13 +164,13 @@ def test_an_ir_datasets_download_without_network_says_what_to_do(monkeypatch: py
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is absent")
 def test_cranfield_loads_with_its_two_empty_documents_skipped() -> None:
-    collection = load(SHARED / "data" / "beir" / "cranfield")
+    collection = load(SHARED / "data" / "beir" / "cranfield", divide_test=True)
     assert len(collection.passages) == 1398
     assert "corpus.jsonl:471 no text (id '471')" in collection.problems
 
 
 def test_a_pair_knows_all_positives_of_its_query_the_best_grade_first(beir: Path) -> None:
-    append(beir / "qrels" / "test.tsv", "q0\td2\t2\nq0\td1\t0\n")
+    append(beir / "qrels" / "train.tsv", "q0\td2\t2\nq0\td1\t0\n")
     collection = load(beir)
     texts = (collection.passages["d2"], collection.passages["d0"])
     assert collection.relevant_texts("q0") == texts

@@ -80,7 +80,7 @@ def _holds(config: CollectionConfig) -> None:
 def test_a_malformed_folder(
     corpus: bytes, queries: bytes, qrels: bytes, keep: bool, tmp_path: Path, beir: Path
 ) -> None:
-    whole = {name: (beir / name).read_bytes() for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")}
+    whole = {name: (beir / name).read_bytes() for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv")}
     try:
         for name, junk in zip(whole, (corpus, queries, qrels), strict=True):
             (beir / name).write_bytes(whole[name] + junk + b"\n" + whole[name][:200] if keep else junk)

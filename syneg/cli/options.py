@@ -42,6 +42,7 @@ class Flag:
 FLAGS = (
     Flag("--dataset", "collection.dataset"),
     Flag("--corpus", "collection.corpus"),
+    Flag("--columns", "collection.columns"),
     Flag("--task", "collection.task"),
     Flag("--encoder", "encoder.model"),
     Flag("--trust-remote-code", "encoder.trust_remote_code"),
@@ -70,6 +71,7 @@ FLAGS = (
     Flag("--negatives", "mix.negatives"),
     Flag("--ratio", "mix.ratio"),
     Flag("--arms", "train.arms", note="As in hybrid@ratio=0.7@weight=0.3.", default="mined,hybrid"),
+    Flag("--train-pairs", "train.pairs"),
     Flag("--seeds", "train.seeds", default="1"),
     Flag("--seed", "seed"),
 )  # fmt: skip

@@ -40,9 +40,15 @@ class CollectionConfig(Section):
     """What to read, and how the queries of a set without splits are divided."""
 
     dataset: str = "python-docs"
-    "python-docs or python-docs-small, an ir_datasets id, a BEIR folder, or a CSV/JSONL of pairs."
+    "python-docs(-small), an ir_datasets or Hugging Face id, a folder (BEIR, TREC), or pairs (CSV, TSV, JSONL, Parquet)."
     corpus: str | None = None
-    "Corpus file (JSONL, CSV) that goes with a file of pairs."
+    "File of passages (CSV, TSV, JSONL, Parquet) that goes with a file of pairs."
+    columns: str = ""
+    "Names of columns that are not recognised, as in query=title,positive=body."
+    encoding: str = "auto"
+    "Encoding of the files: auto reads UTF-8, and UTF-16 with its mark; or a name such as cp1252."
+    min_relevance: Above | None = None
+    "Lowest grade that counts as relevant (1 if not given), also in nDCG; with it fractions are read, as relevant or not."
     task: str | None = None
     "What relevant means: a known task, or your own words."
     dev: Fraction = 0.15
@@ -52,9 +58,11 @@ class CollectionConfig(Section):
     test: Fraction = 0.25
     "Share of the queries for test, where the set has no test split."
     max_bad_rows: Fraction = 0.01
-    "Share of unreadable rows from which reading stops."
+    "Share of unusable rows of a file from which reading stops."
     on_leak: Literal["auto", "fail", "drop"] = "auto"
     "A query in two splits: fail stops, drop leaves the earlier split; auto drops in published sets, fails on your files."
+    divide_test: bool = False
+    "Divide a set of your own that has test queries only; without it such a set is refused."
 
 
 class EncoderConfig(Section):

@@ -1,35 +1,44 @@
-"""A collection in memory: passages, queries, graded qrels and four splits that the split guard has checked.
+"""A collection in memory: passages, queries, graded qrels and four splits that share no query.
 
     load_collection(CollectionConfig(dataset="python-docs"), seed=0)
-      → Collection(name="python-docs", passages={5171}, queries={2087}, splits={train: 1045, dev: 310, …})
+      → Collection(name="python-docs", passages={5171}, queries={2087}, splits={train: 1045, dev: 313, …})
 
-Train, dev, confirm and test never share a query, by id or by normalised text. A split that the set does not have is
-cut out of train (or, where there is only one, out of everything) by a hash of seed and query text, so that it does not
-change when queries are added.
+Train, dev, confirm and test never share a query, by id or by normalised text. A split that the set does not have is cut
+out of train, or of everything where no split is named, or of dev where only dev and test are (`syneg.data.splits`).
+Test queries of a set that has splits are never trained on; `collection.divide_test` allows it for a set of your own that
+has nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError, collected
-from syneg.core.records import SPLITS, Pair, fingerprint
-from syneg.core.text import encodable, normalise
+from syneg.core.records import SPLITS, Pair
+from syneg.core.text import encodable
 
-from .readers import Reader, Text, open_reader
+from .readers import Qrel, Reader, Text
+from .sources import open_reader
+from .splits import MIN_QUERIES, divide, fold_splits, guard, split_name
 
-_ORDER = ("", *SPLITS)
-MIN_QUERIES = {"train": 4, "dev": 2, "confirm": 0, "test": 2}
+_ENOUGH_TO_TEST = 50  # queries; with fewer a test tells large effects only, and cross-fitting uses all of them
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Passages and queries by id, `qrels[query_id][doc_id]` > 0 for relevant, query ids per split."""
+    """Passages and queries by id, `qrels[query_id][doc_id]` > 0 for relevant, query ids per split.
+
+    `problems` are rows left out, `leaks` queries left out of an earlier split, `notes` what was done with good rows.
+    `given_negatives` are ids of passages that the source names as negatives of a query; `never_mined` are ids that are
+    neither relevant to it nor negatives. `drawn` names the splits that were cut here, with `seed`.
+    """
 
     name: str
     passages: dict[str, str]
@@ -38,10 +47,23 @@ class Collection:
     splits: dict[str, tuple[str, ...]]
     problems: tuple[str, ...] = field(default=())
     leaks: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
+    given_negatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    never_mined: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    drawn: frozenset[str] = field(default=frozenset())
+    seed: int = 0
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{split}: {len(ids)}" for split, ids in self.splits.items())
+        return f"Collection({self.name!r}, passages: {len(self.passages)}, queries: {len(self.queries)} ({splits}))"
 
     def relevant(self, query_id: str) -> set[str]:
-        """Ids of all passages judged relevant to the query, of any grade."""
+        """Ids of all passages judged relevant to the query."""
         return {doc_id for doc_id, grade in self.qrels[query_id].items() if grade > 0}
+
+    def no_negative(self, query_id: str) -> set[str]:
+        """Ids of all passages that must not be mined for the query: the relevant ones, and pieces of its positives."""
+        return self.relevant(query_id) | self.never_mined.get(query_id, frozenset())
 
     def relevant_texts(self, query_id: str) -> tuple[str, ...]:
         """Texts of all passages judged relevant to the query: the highest grade first, ties in the order of ids."""
@@ -59,108 +81,165 @@ class Collection:
     def _ranked(self, query_id: str) -> list[str]:
         return sorted(self.relevant(query_id), key=lambda doc_id: (-self.qrels[query_id][doc_id], doc_id))
 
+    @property
+    def wants_folds(self) -> bool:
+        """Whether the test split was cut here and is too small to tell an effect, so that folds tell more."""
+        return "test" in self.drawn and len(self.splits["test"]) < _ENOUGH_TO_TEST
+
+    def folds(self, number: int = 5) -> tuple[Collection, ...]:
+        """The collection with other splits, `number` times: every query that was cut is tested in exactly one of them.
+
+        Raises DataError where the test split is the source's own.
+        """
+        if "test" not in self.drawn:
+            raise DataError(
+                f"the test queries of {self.name!r} are its own", todo="test on them; folds are for cut ones"
+            )
+        cut = [query_id for split in (*self.drawn, "train") for query_id in self.splits[split]]
+        held_out = {split: len(self.splits[split]) if split in self.drawn else 0 for split in ("dev", "confirm")}
+        own = {split: ids for split, ids in self.splits.items() if split not in (*self.drawn, "train")}
+        return tuple(
+            replace(self, splits={split: (*own.get(split, ()), *splits[split]) for split in SPLITS})
+            for splits in fold_splits(cut, self.queries, held_out, number, self.seed)
+        )
+
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything a stage can depend on: texts, qrels and splits."""
-        return fingerprint(self.passages, self.queries, self.qrels, {k: list(v) for k, v in self.splits.items()})
+        """Hash of everything that a stage can depend on: texts, qrels, splits, and which passages are no negatives."""
+        digest = hashlib.sha256()
+        never = {query_id: sorted(doc_ids) for query_id, doc_ids in self.never_mined.items()}
+        for part in (self.passages, self.queries, self.qrels, self.splits, self.given_negatives, never):
+            for key, value in sorted(part.items()):
+                digest.update(json.dumps([key, value], sort_keys=True, ensure_ascii=False).encode())
+            digest.update(b"\0")
+        return digest.hexdigest()[:16]
 
 
 def load_collection(config: CollectionConfig, seed: int = 0) -> Collection:
-    """Read, check and split; raises DataError with every problem when there are too many, or a split is empty."""
-    reader = open_reader(config.dataset, config.corpus)
+    """Read, check and split; raises DataError with every problem when there are too many, or a split is too small."""
+    return read_collection(open_reader(config), config, seed)
+
+
+def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> Collection:
+    """`load_collection` for a source that is open already."""
     passages = _texts(reader, reader.passages(), "passage")
     if not passages:
-        _check_problems(reader, 0.0, len(reader.problems))
+        reader.log.check(0.0)
         raise DataError(f"the corpus of {reader.name!r} has no passage", where=config.dataset, todo="check the file")
     queries = _texts(reader, reader.queries(), "query")
-    qrels: dict[str, dict[str, int]] = defaultdict(dict)
-    split_of: dict[str, set[str]] = defaultdict(set)
-    judgements = 0
-    for row in reader.qrels():
-        judgements += 1
-        if row.query_id not in queries or row.doc_id not in passages:
-            unknown = f"query {row.query_id!r}" if row.query_id not in queries else f"passage {row.doc_id!r}"
-            reader.problems.append(f"{row.where} names the unknown {unknown}")
-            continue
-        qrels[row.query_id][row.doc_id] = max(row.relevance, qrels[row.query_id].get(row.doc_id, row.relevance))
-        split_of[row.query_id].add(row.split)
-    for query_id in [query_id for query_id, docs in qrels.items() if max(docs.values()) <= 0]:
-        reader.problems.append(f"query {query_id!r} has no relevant passage")
-        del qrels[query_id], split_of[query_id]
-    _check_problems(reader, config.max_bad_rows, len(passages) + len(queries) + judgements)
-    one_split, leaks = _guard(queries, split_of)
+    qrels, splits_of = _judged(reader, queries, passages, config)
+    reader.log.check(config.max_bad_rows)
+    split_of, leaks = guard(queries, splits_of)
     if leaks and (config.on_leak == "fail" or (config.on_leak == "auto" and not reader.published)):
         raise DataError(
             collected(f"split guard: {len(leaks)} of the queries of {reader.name!r} stand in two splits", leaks),
             todo="mend the set, or drop them from the earlier split with --set collection.on_leak=drop",
         )
-    splits = _split(one_split, queries, config, seed)
+    splits, drawn = _split(reader, split_of, queries, config, seed)
     used = {query_id for ids in splits.values() for query_id in ids}
-    queries = {query_id: text for query_id, text in queries.items() if query_id in used}
-    kept = {query_id: dict(docs) for query_id, docs in qrels.items() if query_id in used}
+    negatives = {query_id: doc_ids for query_id, doc_ids in reader.negatives().items() if query_id in used}
+    return Collection(
+        reader.name,
+        passages,
+        {query_id: text for query_id, text in queries.items() if query_id in used},
+        {query_id: dict(docs) for query_id, docs in qrels.items() if query_id in used},
+        splits,
+        tuple(reader.log.problems),
+        tuple(leaks),
+        tuple(reader.log.notes),
+        {q: kept for q, doc_ids in negatives.items() if (kept := tuple(d for d in doc_ids if qrels[q].get(d, 0) <= 0))},
+        {query_id: doc_ids for query_id, doc_ids in reader.never_mined().items() if query_id in used and doc_ids},
+        drawn,
+        seed,
+    )
+
+
+def _texts(reader: Reader, stream: Iterator[Text], what: str) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for key, text in stream:
+        key, text = encodable(key), encodable(text)
+        where = f"{what}s of {reader.name}"
+        reader.log.row(where)
+        if not text.strip():
+            reader.log.problem(f"{where}:{key}", "is empty")
+        elif texts.setdefault(key, text) != text:
+            reader.log.problem(f"{where}:{key}", f"{what} id {key!r} stands twice with different texts")
+    return texts
+
+
+def _judged(
+    reader: Reader, queries: Mapping[str, str], passages: Mapping[str, str], config: CollectionConfig
+) -> tuple[dict[str, dict[str, int]], dict[str, set[str]]]:
+    """Grades by query and passage, and the names of each query's splits, of queries that have a relevant passage."""
+    qrels: dict[str, dict[str, int]] = defaultdict(dict)
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    last: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for row in reader.qrels():
+        query_id, doc_id = _known(row.query_id, queries), _known(row.doc_id, passages)
+        grade = _grade(row, config.min_relevance)
+        if query_id not in queries or doc_id not in passages:
+            unknown = f"query {query_id!r}" if query_id not in queries else f"passage {doc_id!r}"
+            reader.log.problem(row.where, f"names the unknown {unknown}")
+        elif grade is None:
+            what = f"score {row.relevance:g} is no whole number; set collection.min_relevance to read it"
+            reader.log.problem(row.where, what)
+        else:
+            if row.split not in names:
+                names[row.split] = split_name(row.split, row.where)
+            qrels[query_id][doc_id] = max(grade, qrels[query_id].get(doc_id, grade))
+            splits_of[query_id].add(names[row.split])
+        last[query_id] = row.where
+    for query_id in [query_id for query_id in queries if query_id in last]:
+        if max(qrels[query_id].values(), default=0) <= 0:
+            reader.log.problem(last[query_id], f"query {query_id!r} has no relevant passage")
+            qrels.pop(query_id, None)
+            splits_of.pop(query_id, None)
+    return qrels, splits_of
+
+
+def _known(key: str, known: Mapping[str, str]) -> str:
+    """The id as the set has it: tools write 3 as 3.0 in columns with gaps."""
+    return whole if key not in known and (whole := key.removesuffix(".0")) in known else key
+
+
+def _grade(row: Qrel, lowest: float | None) -> int | None:
+    """A whole grade, 0 for one below the lowest that counts; None for a fraction without a limit to read it by."""
+    whole = float(row.relevance).is_integer()
+    if lowest is None:
+        return max(0, int(row.relevance)) if whole else None
+    if row.relevance < lowest:
+        return 0
+    return int(row.relevance) if whole else math.ceil(lowest)
+
+
+def _split(
+    reader: Reader, split_of: Mapping[str, str], queries: Mapping[str, str], config: CollectionConfig, seed: int
+) -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
+    """The four splits, and the names of those that were cut here."""
+    given = set(split_of.values())
+    source = next((name for name in ("train", "", "dev", "test") if name in given), "train")
+    if source == "test" and (reader.published or not config.divide_test):
+        raise DataError(
+            f"{reader.name!r} has test queries only, which are not trained on",
+            todo="name a set with train queries" + ("" if reader.published else _HOW_TO_DIVIDE),
+        )
+    shares = {"dev": config.dev, "confirm": config.confirm, "test": config.test}
+    wanted = {split: share for split, share in shares.items() if split not in given or split == source}
+    pool = [query_id for query_id, split in split_of.items() if split in (source, "")]
+    splits = {split: [q for q, own in sorted(split_of.items()) if own == split and split != source] for split in SPLITS}
+    for split, query_ids in divide(pool, queries, wanted, seed).items():
+        splits[split] += query_ids
+    if source == "dev":
+        reader.log.notes.append(f"no train split: {len(splits['train'])} of {len(pool)} dev queries are trained on")
     for split, least in MIN_QUERIES.items():
         if len(splits[split]) < least:
             counts = ", ".join(f"{name} {len(ids)}" for name, ids in splits.items())
             raise DataError(
                 f"{reader.name!r} leaves {len(splits[split])} queries with a relevant passage for {split} ({counts})",
-                todo="give more pairs, or set collection.dev, collection.confirm and collection.test",
+                todo="give more pairs (8 at least), or set collection.dev, collection.confirm and collection.test",
             )
-    return Collection(reader.name, passages, queries, kept, splits, tuple(reader.problems), tuple(leaks))
+    return {split: tuple(sorted(ids)) for split, ids in splits.items()}, frozenset(wanted)
 
 
-def _texts(reader: Reader, stream: Iterator[Text], what: str) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for key, text in ((encodable(key), encodable(text)) for key, text in stream):
-        if not text.strip():
-            reader.problems.append(f"{what} {key!r} is empty")
-        elif texts.setdefault(key, text) != text:
-            reader.problems.append(f"{what} id {key!r} stands twice with different texts")
-    return texts
-
-
-def _check_problems(reader: Reader, share: float, rows: int) -> None:
-    if len(reader.problems) > share * rows:
-        raise DataError(
-            collected(f"{len(reader.problems)} bad row(s) of {rows} in {reader.name!r}", reader.problems),
-            todo=f"mend them, or allow more than {share:.0%} with --set collection.max_bad_rows=0.1",
-        )
-
-
-def _guard(queries: dict[str, str], split_of: dict[str, set[str]]) -> tuple[dict[str, str], list[str]]:
-    """The split guard: (query_id → its one split, what leaks); of two splits that share a query the later keeps it."""
-    latest: dict[str, str] = {}
-    for query_id, found in split_of.items():
-        text = normalise(queries[query_id])
-        latest[text] = max({latest.get(text, ""), *found}, key=_ORDER.index)
-    one, leaks = {}, []
-    for query_id, found in split_of.items():
-        split = latest[normalise(queries[query_id])]
-        if found != {split}:
-            leaks.append(f"query {query_id!r} of {' and '.join(sorted(found - {split}))} stands in {split} too")
-        if split in found:
-            one[query_id] = split
-    return one, leaks
-
-
-def _split(
-    split_of: dict[str, str], queries: dict[str, str], config: CollectionConfig, seed: int
-) -> dict[str, tuple[str, ...]]:
-    given = set(split_of.values())
-    source = "train" if given & {"train", ""} or not given else max(given, key=_ORDER.index)
-    shares = {"dev": config.dev, "confirm": config.confirm, "test": config.test}
-    wanted = [(split, share) for split, share in shares.items() if split not in given or split == source]
-    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for query_id, split in sorted(split_of.items()):
-        if (split or "train") == source:
-            split = _draw(normalise(queries[query_id]), wanted, seed)
-        splits[split].append(query_id)
-    return {split: tuple(ids) for split, ids in splits.items()}
-
-
-def _draw(text: str, wanted: list[tuple[str, float]], seed: int) -> str:
-    draw = int.from_bytes(hashlib.sha256(f"{seed}:{text}".encode()).digest()[:8], "big") / 2**64
-    for split, share in wanted:
-        if draw < share:
-            return split
-        draw -= share
-    return "train"
+_HOW_TO_DIVIDE = ", or divide this one with --set collection.divide_test=true"

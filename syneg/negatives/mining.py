@@ -119,10 +119,10 @@ def _scored(
 
 
 class _Judged:
-    """Knows what is relevant to one query, by id and by text; and the query itself, where it stands in the corpus."""
+    """Knows what is no negative of one query, by id and by text; and the query itself, where it stands in the corpus."""
 
     def __init__(self, collection: Collection, query_id: str) -> None:
-        self.ids = collection.relevant(query_id)
+        self.ids = collection.no_negative(query_id)
         self.texts = {near_key(text) for text in collection.relevant_texts(query_id)}
         self.query = near_key(collection.queries[query_id])
 

@@ -59,7 +59,10 @@ class Workspace:
     @cached_property
     def collection(self) -> Collection:
         with self.progress.stage("collection") as line:
-            collection = self._given or load_collection(self.config.collection, self.config.seed)
+            settings = self.config.collection
+            if self.config.compile.optimizer == "none":
+                settings = settings.model_copy(update={"confirm": 0.0})  # only compiling uses it
+            collection = self._given or load_collection(settings, self.config.seed)
             splits = ", ".join(f"{split} {len(ids)}" for split, ids in collection.splits.items())
             line.note = f"{collection.name}: {len(collection.passages)} passages; queries: {splits}"
         for kind, problems in (
@@ -68,6 +71,8 @@ class Workspace:
         ):
             if problems:
                 self.progress.say(f"  {len(problems)} {kind}, such as: {problems[0]}")
+        for note in collection.notes:
+            self.progress.say(f"  {note}")
         write_rows(
             self.folder.bad_rows, [{"problem": problem} for problem in (*collection.problems, *collection.leaks)]
         )
@@ -90,23 +95,39 @@ class Workspace:
         return encoder
 
     @cached_property
-    def pairs(self) -> list[Pair]:
-        """The train pairs in use, shuffled by seed."""
+    def train_split(self) -> list[Pair]:
+        """All pairs of the train split, shuffled by seed; training and writing take the first ones."""
         pairs = self.collection.pairs("train")
         random.Random(self.config.seed).shuffle(pairs)
-        return pairs[: self.config.train.pairs or None]
+        limits = (("trained on", self.config.train.pairs, "--train-pairs"),
+                  ("given written negatives", self.config.generate.pairs, "--pairs"))  # fmt: skip
+        for what, limit, flag in limits:
+            if 0 < limit < len(pairs):
+                self.progress.say(f"  {limit} of {len(pairs)} train pairs are {what} ({flag} 0 for all)")
+        return pairs
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The pairs that are trained on: the first `train.pairs` of the train split."""
+        return self.train_split[: self.config.train.pairs or None]
 
     @property
     def pairs_to_write(self) -> list[Pair]:
-        """The first `generate.pairs` of the train pairs, or the shard's part of these: they get synthetic negatives."""
+        """The pairs that get synthetic negatives: the first `generate.pairs` of the train split, or the shard's of these."""
         part, parts = map(int, self.config.generate.shard.split("/"))
-        return self.pairs[: self.config.generate.pairs or None][part - 1 :: parts]
+        return self.train_split[: self.config.generate.pairs or None][part - 1 :: parts]
+
+    @property
+    def pairs_to_mine(self) -> list[Pair]:
+        """The pairs that are trained on or written for."""
+        limits = self.config.train.pairs, self.config.generate.pairs
+        return self.train_split[: max(limits) if all(limits) else None]
 
     @cached_property
     def mined(self) -> dict[str, list[MinedNegative]]:
         """query_id → mined negatives. Raises DataError where mining finds none at all."""
         key = stage_key("mine", self.config, self.collection.fingerprint, self.encoder.fingerprint, self.encoder.prompts,
-                        [pair.query_id for pair in self.pairs])  # fmt: skip
+                        [pair.query_id for pair in self.pairs_to_mine])  # fmt: skip
         self.manifest.make("mine", key, self.folder.mined, self._mine)
         mined: dict[str, list[MinedNegative]] = {}
         for row in read_rows(self.folder.mined):
@@ -119,13 +140,13 @@ class Workspace:
 
     def _mine(self) -> None:
         with self.progress.stage("mine", "passages") as line:
-            mining = mine(self.collection, self.pairs, self.encoder, self.config.mine, line)
+            mining = mine(self.collection, self.pairs_to_mine, self.encoder, self.config.mine, line)
             rows = [{"query_id": q, **asdict(n)} for q, negatives in mining.negatives.items() for n in negatives]
             write_rows(self.folder.mined, rows)
             self.manifest.note(mine={"skipped": dict(mining.skipped), "short": mining.short})
             for note in mining.notes:
                 self.progress.say(f"  {note}")
-            line.note = f"{len(rows)} negatives for {len(self.pairs)} queries"
+            line.note = f"{len(rows)} negatives for {len(self.pairs_to_mine)} queries"
 
     def relevant_texts(self, pairs: Sequence[Pair]) -> dict[str, list[str]]:
         """query_id → texts of its judged positives."""

@@ -1,0 +1,93 @@
+"""Single cells of a table as what they stand for: a text, an id, a grade.
+
+    id_cell(0) → "0"        id_cell(3.0) → "3"        id_cell(float("nan")) → ""
+    text_cell(["a", "b"], "query") raises BadCell("query is a list, not a text")
+
+A missing cell (None, NaN, an empty string) is "". Nothing is turned into a text that the file does not hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+from syneg.core.text import encodable, normalise
+
+_MISSING = {"nan", "null", "none", "<na>", "#n/a"}  # as pandas, JSON, Python and spreadsheets write a missing value
+_KINDS = {list: "a list", tuple: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
+
+
+class BadCell(ValueError):
+    """A cell does not hold what its column is for; the message says so, without file and line."""
+
+
+def text_cell(value: Any, column: str) -> str:
+    """The text of a cell, without space around it; raises BadCell for what is no text."""
+    value = _plain(value)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadCell(f"{column} is {_KINDS.get(type(value), type(value).__name__)}, not a text")
+    text = value.strip()
+    if text.casefold() in _MISSING:
+        raise BadCell(f"{column} is {text!r}, which is how programs write a missing value")
+    if encodable(text) != text:
+        raise BadCell(f"{column} holds half of a surrogate pair, which no file can store")
+    return text
+
+
+def texts_cell(value: Any, column: str) -> list[str]:
+    """The texts of a cell that may hold several: a text, a list of texts, or a list of objects with `text` and `title`."""
+    value = _plain(value)
+    values = value if isinstance(value, (list, tuple)) else [value]
+    texts = []
+    for item in values:
+        if isinstance(item, dict):
+            if "text" not in item:
+                raise BadCell(f"{column} holds an object without 'text'")
+            parts = [text_cell(item.get(name), f"{column} {name}") for name in ("title", "text")]
+            texts.append(" ".join(part for part in parts if part))
+        else:
+            texts.append(text_cell(item, f"an entry of {column}" if values is value else column))
+    return [text for text in texts if text]
+
+
+def id_cell(value: Any, column: str = "id") -> str:
+    """An id as text: whole numbers without a point, no space around it; raises BadCell for lists and the like."""
+    value = _plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise BadCell(f"{column} is {_KINDS.get(type(value), type(value).__name__)}, not an id")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return encodable(str(value).strip())
+
+
+def grade_cell(value: Any, column: str) -> float:
+    """A grade of relevance; raises BadCell for what is no finite number."""
+    value = _plain(value)
+    try:
+        grade = float(value.strip() if isinstance(value, str) else value)
+    except (TypeError, ValueError, OverflowError, AttributeError):
+        raise BadCell(f"{column} {value!r} is not a number") from None
+    if not math.isfinite(grade):
+        raise BadCell(f"{column} {value!r} is not a number")
+    return grade
+
+
+def made_id(kind: str, text: str) -> str:
+    """An id out of the text itself, so that it stays the same wherever its row stands.
+
+    >>> made_id("q", "Close a file") == made_id("q", "close  a FILE")
+    True
+    """
+    return f"{kind}-{hashlib.sha256(normalise(text).encode('utf-8', 'replace')).hexdigest()[:12]}"
+
+
+def _plain(value: Any) -> Any:
+    """Without what numpy and pandas wrap around a value; None for NaN, NaT and NA."""
+    if type(value).__module__ in ("numpy", "pandas") or type(value).__module__.startswith(("numpy.", "pandas.")):
+        value = value.tolist() if hasattr(value, "tolist") else None
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,102 @@
+"""Which column of a table holds what: known names, or those that `--columns` gives.
+
+    ColumnNames("answer=reply").of(("Question", "reply", "url"))
+      → {"query": ["Question"], "positive": ["reply"]}, and "url" is noted as not used
+
+Names are compared without case, and with `-` and spaces as `_`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from syneg.core.errors import ConfigError, DataError, nearest
+
+KNOWN_NAMES: dict[str, tuple[str, ...]] = {
+    "query": ("query", "anchor", "question", "query_text", "search_query", "q"),
+    "positive": (
+        "positive", "pos", "positives", "answer", "answers", "passage", "document", "positive_text", "positive_passage",
+        "positive_passages", "doc_text", "passage_text", "document_text", "context", "response", "text",
+    ),
+    "negative": ("negative", "neg", "negatives", "hard_negative", "hard_negatives", "negative_passages", "negative_text"),
+    "query_id": ("query_id", "qid", "queryid", "question_id", "anchor_id", "topic_id"),
+    "doc_id": ("doc_id", "docid", "corpus_id", "pid", "passage_id", "document_id", "docno", "positive_id"),
+    "split": ("split",),
+    "relevance": ("relevance", "grade", "label", "rel"),
+    "title": ("title",),
+    "text": ("text", "passage", "content", "contents", "body", "document", "positive", "passage_text", "document_text",
+             "query", "query_text", "question"),
+    "score": ("score", "relevance", "grade", "label", "rel"),
+}  # fmt: skip
+_NUMBERED = re.compile(r"(?:hard_)?neg(?:ative)?s?_?\d+")
+PAIRS = ("query", "positive", "negative", "query_id", "doc_id", "split", "relevance")
+CORPUS = ("doc_id", "title", "text")
+QUERIES = ("query_id", "query")
+QRELS = ("query_id", "doc_id", "score")
+
+
+class ColumnNames:
+    """`named` is "role=column,role=column", as the setting collection.columns takes it; raises ConfigError."""
+
+    def __init__(self, named: str = "") -> None:
+        self._named: dict[str, str] = {}
+        for part in filter(None, (part.strip() for part in named.split(","))):
+            role, sign, column = (piece.strip() for piece in part.partition("="))
+            if not sign:
+                raise ConfigError(f"collection.columns: {part!r} has no '='", todo="write query=NAME,positive=NAME")
+            if role not in KNOWN_NAMES:
+                raise ConfigError(f"collection.columns: unknown {role!r}", todo=nearest(role, KNOWN_NAMES))
+            self._named[role] = column
+        self._kept: dict[tuple[Any, ...], dict[str, list[str]]] = {}
+
+    def of(self, names: Iterable[Any], roles: Iterable[str]) -> dict[str, list[str]]:
+        """The columns of each role that the names have; several for negatives, at most one for the others."""
+        key = (tuple(names), tuple(roles))
+        if key not in self._kept:
+            self._kept[key] = self._resolve([str(name) for name in key[0]], key[1])
+        return self._kept[key]
+
+    def _resolve(self, names: list[str], roles: Iterable[str]) -> dict[str, list[str]]:
+        plain = {_plain(name): name for name in reversed(names)}
+        columns: dict[str, list[str]] = {}
+        taken: set[str] = set()
+        for role in roles:
+            if role in self._named:
+                wanted = self._named[role]
+                found = [wanted] if wanted in names else [plain[_plain(wanted)]] if _plain(wanted) in plain else []
+            else:
+                found = [plain[known] for known in _known(role) if known in plain and plain[known] not in taken][:1]
+                if role == "negative":
+                    found += [name for name in names if _NUMBERED.fullmatch(_plain(name)) and name not in found]
+            if found:
+                columns[role] = found
+                taken.update(found)
+        return columns
+
+    def unused(self, names: Iterable[Any], roles: Iterable[str]) -> list[str]:
+        """The columns that stand for none of the roles."""
+        names = [str(name) for name in names]
+        used = {name for found in self.of(tuple(names), tuple(roles)).values() for name in found}
+        return [name for name in names if name not in used]
+
+
+def _known(role: str) -> tuple[str, ...]:
+    ids = ("_id", "id") if role in ("doc_id", "query_id") else ()
+    return (*KNOWN_NAMES[role], *ids)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-\s]+", "_", name.strip().casefold())
+
+
+def no_column(missing: Iterable[str], names: Iterable[Any], where: str) -> DataError:
+    """The error for a table without columns that it needs."""
+    missing = list(missing)
+    found = ", ".join(repr(str(name)[:40]) for name in list(names)[:12]) or "none"
+    return DataError(
+        f"no column {' and '.join(map(repr, missing))}; the columns are {found}",
+        where=where,
+        todo=f"name it: --columns {','.join(f'{name}=NAME' for name in missing)}",
+    )

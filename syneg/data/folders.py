@@ -1,0 +1,140 @@
+"""Folders of passages, queries and qrels, as BEIR and TREC have them.
+
+    corpus.jsonl, queries.jsonl, qrels/test.tsv           BEIR
+    docs.trec, topics.txt, qrels.txt                      TREC
+    collection.tsv, queries.dev.tsv, qrels.dev.small.tsv  MS MARCO: lines "id<TAB>text", and a split in the name
+
+A file is known by the first part of its name, whatever its case; each may also be CSV, JSON or Parquet with named columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from syneg.core.errors import DataError
+
+from .cells import BadCell, grade_cell, id_cell, text_cell
+from .columns import QRELS, ColumnNames, no_column
+from .read_log import ReadLog
+from .readers import Qrel, Text
+from .splits import SPLIT_NAMES, split_name
+from .tables import kind_of, open_text, read_table
+from .trec import read_items, read_judgements
+
+_PASSAGES = ("corpus", "docs", "documents", "collection", "passages")
+_QUERIES = ("queries", "topics", "questions")
+_NO_NEGATIVES: Mapping[str, Any] = {}
+
+
+def _part(path: Path) -> str:
+    return re.split(r"[._\-]", path.name.lower())[0]
+
+
+def has_collection(folder: Path) -> bool:
+    """Whether a folder holds files of passages, of queries, or of qrels by their names."""
+    return any(_part(path) in (*_PASSAGES, *_QUERIES, "qrels") for path in folder.iterdir())
+
+
+class FolderReader:
+    """Reads the files of one folder; raises DataError when one of the three kinds is missing."""
+
+    published = False
+
+    def __init__(self, folder: Path, columns: ColumnNames, encoding: str) -> None:
+        self.folder, self.name, self.log = folder, folder.name, ReadLog()
+        self._columns, self._encoding = columns, encoding
+        paths = sorted(folder.iterdir())
+        self._corpus = [path for path in paths if path.is_file() and _part(path) in _PASSAGES]
+        self._topics = [path for path in paths if path.is_file() and _part(path) in _QUERIES]
+        inside = [path for path in paths if path.is_dir() and _part(path) == "qrels"]
+        self._qrels = [path for path in paths if path.is_file() and _part(path) == "qrels"]
+        self._qrels += [path for folder in inside for path in sorted(folder.iterdir()) if path.is_file()]
+        kinds = {"corpus.jsonl": self._corpus, "queries.jsonl": self._topics, "qrels/*.tsv": self._qrels}
+        if missing := [name for name, files in kinds.items() if not files]:
+            raise DataError(f"not a BEIR folder: {', '.join(missing)} missing", where=str(folder), todo="name them so")
+        self._splits = {path: self._split_of(path, bool(inside)) for path in self._qrels}
+
+    def _split_of(self, path: Path, in_folder: bool) -> str:
+        """From the name: "dev" for qrels/dev.tsv and qrels.dev.small.tsv, "" for a lone qrels.robust04.txt."""
+        name = re.sub(r"\.(gz|csv|tsv|txt|jsonl?|parquet|trec)", "", path.name, flags=re.IGNORECASE)
+        name = re.sub(r"^qrels[._\-]*", "", name, flags=re.IGNORECASE)
+        if len(self._qrels) == 1 and not in_folder and name.split(".")[0].casefold() not in SPLIT_NAMES:
+            return ""
+        return split_name(name, self._label(path))
+
+    def _label(self, path: Path) -> str:
+        return str(path.relative_to(self.folder))
+
+    def passages(self) -> Iterator[Text]:
+        return self._texts(self._corpus, ("doc_id", "title", "text"), topics=False)
+
+    def queries(self) -> Iterator[Text]:
+        return self._texts(self._topics, ("query_id", "text"), topics=True)
+
+    def _texts(self, paths: list[Path], roles: tuple[str, ...], *, topics: bool) -> Iterator[Text]:
+        for path in paths:
+            if not self._has_header(path):
+                for where, key, text in read_items(path, self.log, self._encoding, topics=topics):
+                    if text:
+                        yield key, text
+                    else:
+                        self.log.problem(where, f"no text (id {key!r})")
+                continue
+            for where, row in read_table(path, self.log, self._encoding):
+                names = self._columns.of(row, roles)
+                try:
+                    key = id_cell(row[names[roles[0]][0]]) if roles[0] in names else ""
+                    texts = [text_cell(row[names[role][0]], role) for role in roles[1:] if role in names]
+                except BadCell as error:
+                    self.log.problem(where, str(error))
+                    continue
+                text = " ".join(filter(None, texts))
+                if key and text:
+                    yield key, text
+                else:
+                    missing = f"no text (id {key!r})" if key else f"no id (_id or {roles[0]})"
+                    self.log.problem(where, missing)
+
+    def _has_header(self, path: Path) -> bool:
+        kind = kind_of(path)
+        if kind not in (".csv", ".tsv"):
+            return bool(kind)
+        with open_text(path, self._encoding) as file:
+            first = next((line for line in file if line.strip()), "")
+        names = [name.strip(' "\r\n') for name in re.split(r"[\t,;|]", first)]
+        return (
+            len(self._columns.of(names, ("doc_id", "text"))) == 2
+            or len(self._columns.of(names, ("query_id", "text"))) == 2
+        )
+
+    def qrels(self) -> Iterator[Qrel]:
+        for path in self._qrels:
+            rows = read_judgements(path, self.log, self._encoding, self._label(path))
+            yield from self._with_cells(path, self._named(path) if rows is None else rows)
+
+    def _named(self, path: Path) -> Iterator[tuple[str, list[Any]]]:
+        if not kind_of(path):
+            raise DataError("not qrels of 4 columns", where=self._label(path), todo="query id, 0, document id, grade")
+        for where, row in read_table(path, self.log, self._encoding, self._label(path)):
+            names = self._columns.of(row, QRELS)
+            if missing := [role for role in QRELS if role not in names]:
+                raise no_column(missing, row, where)
+            yield where, [row[names[role][0]] for role in QRELS]
+
+    def _with_cells(self, path: Path, rows: Iterator[tuple[str, list[Any]]]) -> Iterator[Qrel]:
+        for where, cells in rows:
+            try:
+                query_id, doc_id, grade = id_cell(cells[0]), id_cell(cells[1]), grade_cell(cells[2], "score")
+            except BadCell as error:
+                self.log.problem(where, str(error))
+                continue
+            yield Qrel(self._splits[path], query_id, doc_id, grade, where)
+
+    def negatives(self) -> Mapping[str, tuple[str, ...]]:
+        return _NO_NEGATIVES
+
+    def never_mined(self) -> Mapping[str, frozenset[str]]:
+        return _NO_NEGATIVES

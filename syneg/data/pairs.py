@@ -1,0 +1,223 @@
+"""Your own pairs: a table with a query and one or several positives a row, with a corpus or without.
+
+    question;answer;negative                          (pairs.csv)
+    how do I close a socket;Call close() …;Call open() …
+      → query "q-8d0e…", passages "p-51f2…" (relevant) and "p-c0aa…" (its given negative)
+
+Rows with the same query (id, or text where no id is given) are one query with several positives. A positive is found in
+the corpus by its id, its text, or its text without the title. A positive that is a piece of up to three passages stands
+for these; one that is nowhere in the corpus is added to it. Passages that hold a positive, or are a piece of one, are
+never mined as negatives of its query. Ids that a row does not give are made from the text.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syneg.core.text import normalise
+
+from .cells import BadCell, grade_cell, id_cell, made_id, text_cell, texts_cell
+from .columns import CORPUS, PAIRS, ColumnNames, no_column
+from .matching import PassageIndex
+from .read_log import ReadLog
+from .readers import Qrel, Text
+from .tables import Row, read_table
+
+_MOST_HOLDERS = 3  # a text in more passages than this is a common phrase, and stands for none of them
+
+
+@dataclass
+class _Pair:
+    """One row that can be used."""
+
+    where: str
+    query_id: str
+    positives: list[str]
+    doc_id: str
+    negatives: list[str]
+    split: str
+    relevance: float
+
+
+@dataclass
+class _Corpus:
+    """Passages by id, and their texts without titles where they have some."""
+
+    passages: dict[str, str] = field(default_factory=dict)
+    bodies: dict[str, str] = field(default_factory=dict)
+
+    def read(self, rows: Iterable[Row], columns: ColumnNames, log: ReadLog, *, need_ids: bool = False) -> None:
+        """Take rows with a text, and an id and a title where they have them."""
+        for where, row in rows:
+            names = columns.of(row, CORPUS)
+            try:
+                parts = {role: text_cell(row[names[role][0]], role) for role in ("title", "text") if role in names}
+                text = " ".join(part for part in parts.values() if part)
+                doc_id = id_cell(row[names["doc_id"][0]], "id") if "doc_id" in names else ""
+            except BadCell as error:
+                log.problem(where, str(error))
+                continue
+            if not text or (need_ids and not doc_id):
+                log.problem(where, f"no text (id {doc_id!r})" if not text else "no id (_id or doc_id)")
+                continue
+            doc_id = doc_id or made_id("p", text)
+            if self.passages.setdefault(doc_id, text) != text:
+                log.problem(where, f"passage id {doc_id!r} stands twice with different texts")
+            elif parts.get("title") and parts.get("text"):
+                self.bodies[doc_id] = parts["text"]
+
+
+class PairsReader:
+    """Reads rows of pairs, and rows of a corpus where there is one."""
+
+    published = False
+
+    def __init__(
+        self, name: str, pairs: Iterable[Row], corpus: Iterable[Row] | None, columns: ColumnNames, log: ReadLog
+    ) -> None:
+        self.name, self.log = name, log
+        self._corpus = _Corpus()
+        if corpus is not None:
+            self._corpus.read(corpus, columns, log)
+        self._has_corpus = corpus is not None
+        self._queries: dict[str, str] = {}
+        self._query_ids: dict[str, str] = {}
+        self._qrels: list[Qrel] = []
+        self._negatives: dict[str, dict[str, None]] = defaultdict(dict)
+        self._never_mined: dict[str, set[str]] = defaultdict(set)
+        self._join(list(self._good_rows(pairs, columns)))
+
+    @classmethod
+    def from_files(cls, path: Path, corpus: Path | None, columns: ColumnNames, encoding: str) -> PairsReader:
+        """Read a file of pairs, and a file of passages."""
+        log = ReadLog()
+        passages = None if corpus is None else read_table(corpus, log, encoding)
+        return cls(path.name.split(".")[0], read_table(path, log, encoding), passages, columns, log)
+
+    def passages(self) -> Iterator[Text]:
+        return iter(self._corpus.passages.items())
+
+    def queries(self) -> Iterator[Text]:
+        return iter(self._queries.items())
+
+    def qrels(self) -> Iterator[Qrel]:
+        return iter(self._qrels)
+
+    def negatives(self) -> Mapping[str, tuple[str, ...]]:
+        return {query_id: tuple(doc_ids) for query_id, doc_ids in self._negatives.items()}
+
+    def never_mined(self) -> Mapping[str, frozenset[str]]:
+        return {query_id: frozenset(doc_ids) for query_id, doc_ids in self._never_mined.items()}
+
+    # ---- rows ----------------------------------------------------------------------------------------------------------
+
+    def _good_rows(self, rows: Iterable[Row], columns: ColumnNames) -> Iterator[_Pair]:
+        seen = False
+        first: tuple[str, dict[str, Any], set[str]] | None = None
+        for where, row in rows:
+            names = columns.of(row, PAIRS)
+            missing = {"query", "positive"} - names.keys()
+            if "doc_id" in names and self._has_corpus:
+                missing -= {"positive"}
+            if missing:
+                first = first or (where, row, missing)
+                self.log.problem(where, f"no {' and no '.join(sorted(missing, reverse=True))}")
+                continue
+            if not seen and (unused := columns.unused(row, PAIRS)):
+                self.log.notes.append(f"columns not used: {', '.join(unused)}")
+            seen = True
+            try:
+                yield self._pair(where, row, names)
+            except BadCell as error:
+                self.log.problem(where, str(error))
+        if first and not seen:
+            where, row, missing = first
+            raise no_column(sorted(missing, reverse=True), row, where)
+
+    def _pair(self, where: str, row: dict[str, Any], names: Mapping[str, list[str]]) -> _Pair:
+        def cell(role: str) -> Any:
+            return row[names[role][0]] if role in names else None
+
+        query = text_cell(cell("query"), "query")
+        positives = texts_cell(cell("positive"), "positive")
+        doc_id = id_cell(cell("doc_id"), "doc_id")
+        known = self._known(doc_id)
+        if not positives and known in self._corpus.passages:
+            positives = [self._corpus.passages[known]]
+        if not query or not positives:
+            raise BadCell(f"empty {'query' if not query else 'positive'}")
+        negatives = [text for name in names.get("negative", ()) for text in texts_cell(row[name], name)]
+        relevance = grade_cell(cell("relevance"), "relevance") if "relevance" in names else 1.0
+        split = id_cell(cell("split"), "split")
+        if "split" in names and not split:
+            raise BadCell("empty split")
+        query_id = self._query_id(query, id_cell(cell("query_id"), "query_id"))
+        return _Pair(where, query_id, positives, known if len(positives) == 1 else "", negatives, split, relevance)
+
+    def _query_id(self, query: str, given: str) -> str:
+        query_id = given or self._query_ids.setdefault(normalise(query), made_id("q", query))
+        if normalise(self._queries.setdefault(query_id, query)) != normalise(query):
+            raise BadCell(f"query id {query_id!r} stands twice with different texts")
+        self._query_ids.setdefault(normalise(query), query_id)
+        return query_id
+
+    def _known(self, doc_id: str) -> str:
+        """The id as the corpus has it: pandas writes 3 as 3.0 in a column with gaps."""
+        whole = doc_id.removesuffix(".0")
+        return whole if doc_id not in self._corpus.passages and whole in self._corpus.passages else doc_id
+
+    # ---- join with the corpus --------------------------------------------------------------------------------------------
+
+    def _join(self, pairs: list[_Pair]) -> None:
+        index = PassageIndex(self._corpus.passages, self._corpus.bodies)
+        known = {text for pair in pairs for text in pair.positives if index.same(text)}
+        absent = list(dict.fromkeys(text for pair in pairs for text in pair.positives if text not in known))
+        holders = index.containing(absent) if self._has_corpus else {}
+        pieces = index.inside(absent) if self._has_corpus else {}
+        for pair in pairs:
+            for text in pair.positives:
+                around = (holders.get(text, []), pieces.get(text, []))
+                for doc_id in self._doc_ids(pair, text, index, *around):
+                    self._qrels.append(Qrel(pair.split, pair.query_id, doc_id, pair.relevance, pair.where))
+                self._never_mined[pair.query_id].update(*around)
+        for pair in pairs:
+            for text in pair.negatives:
+                doc_id = index.same(text) or made_id("p", text)
+                self._corpus.passages.setdefault(doc_id, text)
+                index.add(doc_id, text)
+                self._negatives[pair.query_id][doc_id] = None
+        if self._has_corpus and absent:
+            self._say(absent, holders, len({text for pair in pairs for text in pair.positives}))
+
+    def _doc_ids(self, pair: _Pair, text: str, index: PassageIndex, holders: list[str], pieces: list[str]) -> list[str]:
+        """The passages that a positive stands for; adds it to the corpus where there is none."""
+        doc_id = pair.doc_id
+        if doc_id and doc_id in self._corpus.passages:
+            same = normalise(text) in (
+                normalise(self._corpus.passages[doc_id]),
+                normalise(self._corpus.bodies.get(doc_id, "")),
+            )
+            if same or doc_id in holders or doc_id in pieces:
+                return [doc_id]
+            self.log.problem(pair.where, f"passage id {doc_id!r} stands twice with different texts")
+            return []
+        found = index.same(text)
+        if found is not None and (not doc_id or self._has_corpus):
+            return [found]
+        if holders and len(holders) <= _MOST_HOLDERS:
+            return holders
+        doc_id = doc_id or made_id("p", text)
+        self._corpus.passages[doc_id] = text
+        index.add(doc_id, text)
+        return [doc_id]
+
+    def _say(self, absent: list[str], holders: Mapping[str, list[str]], positives: int) -> None:
+        taken = sum(0 < len(holders.get(text, ())) <= _MOST_HOLDERS for text in absent)
+        self.log.notes.append(
+            f"{len(absent)} of {positives} positives were not in the corpus word for word: {taken} are pieces of passages, "
+            f"which stand for them; {len(absent) - taken} were added to the corpus"
+        )

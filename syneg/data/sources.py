@@ -1,0 +1,45 @@
+"""Which reader reads a dataset: told by what its name is.
+
+open_reader(CollectionConfig(dataset="pairs.csv"))       → PairsReader
+open_reader(CollectionConfig(dataset="beir/scifact"))    → IrDatasets
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from syneg.core.config import CollectionConfig
+from syneg.core.errors import DataError
+
+from .columns import ColumnNames
+from .folders import FolderReader
+from .pairs import PairsReader
+from .public import open_public
+from .readers import Reader
+from .tables import KINDS, kind_of
+
+
+def open_reader(config: CollectionConfig) -> Reader:
+    """Choose a reader by what `config.dataset` is: a folder, a file, a known name, or an id of a public collection."""
+    dataset, columns = config.dataset, ColumnNames(config.columns)
+    path = Path(dataset).expanduser()
+    if config.corpus is not None and not path.is_file():
+        if kind_of(path):
+            raise _absent(dataset)
+        raise DataError(f"collection.corpus goes with a file of pairs, not with {dataset!r}", todo="leave it out")
+    if path.is_dir():
+        return _folder(path, config, columns)
+    if path.is_file():
+        corpus = Path(config.corpus).expanduser() if config.corpus else None
+        return PairsReader.from_files(path, corpus, columns, config.encoding)
+    if kind_of(path) or path.suffix.lower() in (*KINDS, ".txt") or dataset.startswith((".", "/", "~")):
+        raise _absent(dataset)
+    return open_public(dataset, columns)
+
+
+def _absent(dataset: str) -> DataError:
+    return DataError(f"no such file or folder: {dataset!r}", todo="check the path")
+
+
+def _folder(path: Path, config: CollectionConfig, columns: ColumnNames) -> Reader:
+    return FolderReader(path, columns, config.encoding)

@@ -1,0 +1,125 @@
+"""Which query is for training, choosing, confirming and testing: names of splits, the guard, cuts, folds.
+
+    split_name("Validation ")                    → "dev"
+    guard(queries, {"q1": {"train", "test"}})    → ({"q1": "test"}, ["query 'q1' of train stands in test too"])
+    divide(["q1", …"q20"], texts, shares)        → {"train": 12 ids, "dev": 3, "confirm": 0, "test": 5}
+
+Queries are cut by the order of a hash of seed and text, in groups of equal texts: shares are exact, and a new query moves
+at most one other across each border. Test is cut first, then dev, then confirm, so that a share of confirm changes only
+train.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+
+from syneg.core.errors import DataError
+from syneg.core.records import SPLITS
+from syneg.core.text import normalise
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "dev": "dev", "development": "dev", "val": "dev", "valid": "dev", "validation": "dev", "eval": "dev",
+    "confirm": "confirm",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+MIN_QUERIES = {"train": 4, "dev": 2, "confirm": 0, "test": 2}
+ORDER = ("", *SPLITS)
+_CUT_ORDER = ("test", "dev", "confirm")
+
+
+def split_name(name: str, where: str = "") -> str:
+    """The split that a name stands for ("" for none): case, spaces and endings such as in `dev_small` do not matter.
+
+    Raises DataError for a name that is not known: its queries may be those of a test set.
+    """
+    words = re.split(r"[\s_.\-]+", name.strip().casefold())
+    if words == [""]:
+        return ""
+    splits = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    if words[0] not in SPLIT_NAMES or len(splits) != 1:
+        raise DataError(
+            f"unknown split {name!r}", where=where or None, todo=f"name it one of: {', '.join(SPLIT_NAMES)}"
+        )
+    return splits.pop()
+
+
+def guard(queries: Mapping[str, str], splits_of: Mapping[str, set[str]]) -> tuple[dict[str, str], list[str]]:
+    """Give each query one split: of two splits that share a query (by id or normalised text), the later keeps it.
+
+    Returns the split of each query and a line for each query that stood in an earlier split, too.
+    """
+    latest: dict[str, str] = {}
+    for query_id, splits in splits_of.items():
+        text = normalise(queries[query_id])
+        latest[text] = max({latest.get(text, ""), *splits}, key=ORDER.index)
+    split_of, leaks = {}, []
+    for query_id, splits in splits_of.items():
+        split = latest[normalise(queries[query_id])]
+        if splits != {split}:
+            leaks.append(f"query {query_id!r} of {' and '.join(sorted(splits - {split}))} stands in {split} too")
+        if split in splits:
+            split_of[query_id] = split
+    return split_of, leaks
+
+
+def groups_by_hash(query_ids: Iterable[str], queries: Mapping[str, str], seed: int) -> list[list[str]]:
+    """Queries of equal text together, in the order of a hash of seed and text."""
+    groups: dict[str, list[str]] = {}
+    for query_id in sorted(query_ids):
+        groups.setdefault(normalise(queries[query_id]), []).append(query_id)
+    return [
+        groups[text] for text in sorted(groups, key=lambda text: hashlib.sha256(f"{seed}:{text}".encode()).digest())
+    ]
+
+
+def sizes(total: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """How many of `total` groups each split gets, train the rest; a split with a share gets at least MIN_QUERIES.
+
+    >>> sizes(20, {"dev": .15, "confirm": 0, "test": .25})
+    {'test': 5, 'dev': 3, 'confirm': 0, 'train': 12}
+    """
+    counts = {}
+    for split in _CUT_ORDER:
+        share = shares.get(split, 0.0)
+        counts[split] = max(MIN_QUERIES[split], int(share * total + 0.5)) if share else 0
+    return {**counts, "train": total - sum(counts.values())}
+
+
+def divide(
+    query_ids: Iterable[str], queries: Mapping[str, str], shares: Mapping[str, float], seed: int
+) -> dict[str, list[str]]:
+    """Cut queries into the splits that have a share, and train."""
+    groups = groups_by_hash(query_ids, queries, seed)
+    return _cut(groups, sizes(len(groups), shares))
+
+
+def _cut(groups: list[list[str]], counts: Mapping[str, int]) -> dict[str, list[str]]:
+    splits: dict[str, list[str]] = {}
+    start = 0
+    for split in (*_CUT_ORDER, "train"):
+        end = start + max(0, counts[split])
+        splits[split] = sorted(query_id for group in groups[start:end] for query_id in group)
+        start = end
+    return splits
+
+
+def fold_splits(
+    query_ids: Iterable[str], queries: Mapping[str, str], held_out: Mapping[str, int], number: int, seed: int
+) -> list[dict[str, tuple[str, ...]]]:
+    """Splits for cross-fitting: every query is tested in exactly one of `number` folds.
+
+    `held_out` says how many groups dev and confirm get in each fold; they come from the queries after the fold's test.
+    """
+    groups = groups_by_hash(query_ids, queries, seed)
+    borders = [round(fold * len(groups) / number) for fold in range(number + 1)]
+    folds = []
+    for start, end in itertools.pairwise(borders):
+        turned = [*groups[start:], *groups[:start]]
+        counts = {"test": end - start, "dev": held_out["dev"], "confirm": held_out["confirm"]}
+        cut = _cut(turned, {**counts, "train": len(groups) - sum(counts.values())})
+        folds.append({split: tuple(cut[split]) for split in SPLITS})
+    return folds

@@ -1,0 +1,280 @@
+"""Rows of a table, whatever its form: CSV, TSV, JSONL, JSON or Parquet, the text ones also with .gz.
+
+    pairs.csv   query;positive            →   ("pairs.csv:2", {"query": "close a file", "positive": "Call close() …"})
+                close a file;Call close() …
+
+The separator of CSV is the one that divides its first line into most columns. A mark at the start of the file (BOM)
+tells UTF-8, UTF-16 and UTF-32 apart; other encodings are named by `collection.encoding`, never guessed. A bad row is a
+problem in the log; what ends a file early (an open quotation mark, a broken Parquet file) is a DataError.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from syneg.core.errors import DataError
+
+from .read_log import ReadLog
+
+Row = tuple[str, dict[str, Any]]
+KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+_OTHER_KINDS = {".tab": ".tsv", ".ndjson": ".jsonl"}
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+_LONGEST_CELL = 2**31 - 1  # of csv, which stops at 131,072 characters if not told otherwise
+
+
+def kind_of(path: Path) -> str:
+    """One of KINDS by the file's name, "" for other files: `.CSV`, `.jsonl.gz` and `.ndjson` are known, too."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    zipped = suffixes[-1:] == [".gz"]
+    last = suffixes[-2] if zipped and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
+    kind = _OTHER_KINDS.get(last, last)
+    return kind if kind in KINDS and not (zipped and kind == ".parquet") else ""
+
+
+def read_table(path: Path, log: ReadLog, encoding: str = "auto", name: str = "") -> Iterator[Row]:
+    """Yield (file:line, row) of each good row and note the others in the log; raises DataError as told above.
+
+    `name` is what messages call the file, its own name if not given.
+    """
+    name = name or path.name
+    kind = kind_of(path)
+    if not kind:
+        known = ", ".join(KINDS)
+        raise DataError(f"cannot read {path.name!r}", where=str(path), todo=f"give one of {known} (or with .gz)")
+    if kind == ".parquet":
+        yield from _parquet(path, name, log)
+        return
+    with open_text(path, encoding) as file:
+        if kind in (".csv", ".tsv"):
+            yield from _csv(name, file, log, lambda: open_text(path, encoding))
+        elif kind == ".json" and not _is_jsonl(path, encoding):
+            yield from _json(name, file, log)
+        else:
+            yield from _jsonl(name, file, log)
+
+
+@contextmanager
+def open_text(path: Path, encoding: str = "auto") -> Iterator[TextIO]:
+    """The file as text, unpacked where it ends with .gz; line ends are kept. Raises DataError for what cannot be read."""
+    try:
+        with _open_binary(path) as binary:
+            head = binary.read(4096)
+        if encoding == "auto":
+            encoding = next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
+            if encoding == "utf-8" and head.count(b"\0") > len(head) // 8:
+                raise _wrong_encoding(path, encoding)
+        with _as_text(path, encoding) as file:
+            yield file
+    except UnicodeDecodeError:
+        raise _wrong_encoding(path, encoding) from None
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise DataError(f"broken .gz file: {error}", where=str(path), todo="unpack it with gunzip") from error
+    except OSError as error:
+        raise DataError(f"cannot read the file: {error.strerror}", where=str(path), todo="check the path") from error
+
+
+def _as_text(path: Path, encoding: str) -> TextIO:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise DataError(
+            f"unknown encoding {encoding!r}", todo="set collection.encoding to one of Python's, such as cp1252"
+        ) from None
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding=encoding, newline="")
+    return path.open(encoding=encoding, newline="")
+
+
+def _open_binary(path: Path) -> Any:
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _wrong_encoding(path: Path, encoding: str) -> DataError:
+    """Names the first line that cannot be read, and the encoding that the file seems to have."""
+    import charset_normalizer
+
+    wanted = "utf-8" if encoding == "auto" else encoding
+    with _open_binary(path) as binary:
+        sample = binary.read(1 << 20)
+        binary.seek(0)
+        line = next((n for n, text in enumerate(binary, 1) if not _decodes(text, wanted) or b"\0" in text), 1)
+    best = charset_normalizer.from_bytes(sample).best()
+    guess = best.encoding if best is not None and best.encoding not in ("utf_8", "ascii") else "cp1252"
+    return DataError(
+        f"not {wanted.upper()} text",
+        where=f"{path.name}:{line}",
+        todo=f"convert it to UTF-8, or name its encoding: --set collection.encoding={guess}",
+    )
+
+
+def _decodes(text: bytes, encoding: str) -> bool:
+    try:
+        text.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+# ---- CSV and TSV -------------------------------------------------------------------------------------------------------
+
+
+def _csv(name: str, file: TextIO, log: ReadLog, again: Callable[[], AbstractContextManager[TextIO]]) -> Iterator[Row]:
+    csv.field_size_limit(_LONGEST_CELL)
+    with again() as first:
+        head = next((line for line in first if line.strip()), "")
+    separator = "\t" if "\t" in head and ".tsv" in name.lower() else max(",;\t|", key=head.count)
+    rules: dict[str, Any] = {"delimiter": separator, "strict": True}
+    if separator == "\t":
+        with again() as raw, again() as whole:
+            if not _has_quoting(raw, whole):
+                rules["quoting"] = csv.QUOTE_NONE
+    reader = csv.reader(file, **rules)
+    header: list[str] | None = None
+    while True:
+        start = reader.line_num + 1
+        where = f"{name}:{start}"
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if header is None or reader.line_num > start or "unexpected end" in str(error):
+                raise DataError(
+                    f"not valid CSV: a quotation mark that opens in line {start} is not closed",
+                    where=where,
+                    todo='write quotation marks inside a field as "", or save the file as TSV or JSONL',
+                ) from error
+            log.row(name)
+            log.problem(where, f"not valid CSV: {error}")
+            continue
+        if not fields:
+            continue
+        if header is None:
+            header = [column.strip() for column in fields]
+            if doubled := sorted({column for column in header if column and header.count(column) > 1}):
+                raise DataError(f"two columns are called {doubled[0]!r}", where=where, todo="rename one of them")
+            continue
+        log.row(name)
+        if len(fields) != len(header):
+            log.problem(where, f"has not as many fields as the header ({len(fields)}, not {len(header)})")
+        else:
+            yield where, dict(zip(header, fields, strict=True))
+
+
+def _has_quoting(raw: Iterable[str], whole: Iterable[str]) -> bool:
+    """Whether a TSV follows CSV's rules for quotation marks, as pandas writes it. Search logs and BEIR know no such rules.
+
+    It does when every field stands in marks, or only those that need them, or when its lines fit together only so.
+    """
+    widths: set[int] = set()
+    quotes, all_quoted, only_needed = False, True, True
+    for line in raw:
+        fields = line.rstrip("\r\n").split("\t")
+        widths.add(len(fields))
+        for field in fields:
+            inner = field[1:-1]
+            wrapped = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', "")
+            all_quoted &= wrapped or not any(map(str.isalpha, field))
+            if '"' in field:
+                quotes = True
+                only_needed &= wrapped and '""' in inner
+    if not quotes:
+        return False
+    if len(widths) == 1:
+        return all_quoted or only_needed
+    try:
+        return len({len(fields) for fields in csv.reader(whole, delimiter="\t", strict=True) if fields}) == 1
+    except csv.Error:
+        return False
+
+
+# ---- JSON and Parquet --------------------------------------------------------------------------------------------------
+
+
+def _is_jsonl(path: Path, encoding: str) -> bool:
+    """Whether a .json file holds an object a line."""
+    with open_text(path, encoding) as file:
+        first = next((line for line in file if line.strip()), "").strip()
+    if not first.startswith("{"):
+        return False
+    try:
+        return not any(isinstance(value, list) for value in json.loads(first).values()) or _second_line(path, encoding)
+    except ValueError:
+        return False
+
+
+def _second_line(path: Path, encoding: str) -> bool:
+    with open_text(path, encoding) as file:
+        return sum(1 for line in file if line.strip()) > 1
+
+
+def _jsonl(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        where = f"{name}:{number}"
+        if not log.has_rows(name) and line.strip() == "[":
+            raise DataError("a JSON array, not an object a line", where=where, todo="name the file .json")
+        log.row(name)
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            log.problem(where, f"not valid JSON: {error}")
+            continue
+        if isinstance(row, dict):
+            yield where, row
+        else:
+            log.problem(where, "is not a JSON object")
+
+
+def _json(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
+    try:
+        data = json.load(file)
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not valid JSON: {error}", where=name, todo="write a list of objects, or JSONL") from error
+    if isinstance(data, dict):
+        lists = [value for value in data.values() if isinstance(value, list)]
+        if len(lists) == len(data) and len({len(column) for column in lists}) == 1:
+            data = [dict(zip(data, cells, strict=True)) for cells in zip(*lists, strict=True)]
+        elif len(lists) == 1:
+            data = lists[0]
+        else:
+            raise DataError("not a list of rows", where=name, todo="write a list of objects, or JSONL")
+    yield from rows_of(data, name, log)
+
+
+def rows_of(data: Any, name: str, log: ReadLog) -> Iterator[Row]:
+    """Rows of data in memory: a list of dicts, or any iterable of them; `where` counts from 1."""
+    if not isinstance(data, Iterable):
+        raise DataError("not a list of rows", where=name, todo="write a list of objects, or JSONL")
+    for number, row in enumerate(data, 1):
+        log.row(name)
+        if isinstance(row, dict):
+            yield f"{name}:{number}", row
+        else:
+            log.problem(f"{name}:{number}", "is not an object with columns")
+
+
+def _parquet(path: Path, name: str, log: ReadLog) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(4096) for row in batch.to_pylist())
+            yield from rows_of(rows, name, log)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"not a Parquet file: {error}", where=str(path), todo="check the file") from error

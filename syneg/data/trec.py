@@ -1,0 +1,118 @@
+"""The files of TREC: documents in SGML, topics, and qrels of four columns.
+
+    <DOC><DOCNO> FT-1 </DOCNO><TEXT>Sockets are …</TEXT></DOC>     →  ("docs.trec:1", "FT-1", "Sockets are …")
+    <top><num> Number: 401 <title> closing sockets </top>          →  ("topics.txt:1", "401", "closing sockets")
+    401 0 FT-1 2                                                   →  ("qrels.txt:1", ["401", "FT-1", "2"])
+
+Topics may also be XML (`<topic number="1"><title>…`), documents and topics also lines "id<TAB>text". Of a topic the title is
+taken, else its query, question or description.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TextIO
+
+from syneg.core.errors import DataError
+
+from .read_log import ReadLog
+from .tables import open_text
+
+Item = tuple[str, str, str]
+
+_DOC = re.compile(r"<doc\b[^>]*>(.*?)</doc>", re.IGNORECASE | re.DOTALL)
+_TOPIC = re.compile(r"<(top|topic)\b([^>]*)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+_DOC_ID = re.compile(r"<docno>\s*(.*?)\s*</docno>", re.IGNORECASE | re.DOTALL)
+_OTHER_IDS = re.compile(r"<(docid|dochdr|docoldno)>.*?</\1>", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"</?[a-z!][^<>]*>", re.IGNORECASE)
+_NUMBER = re.compile(r"""\b(?:number|id|qid)\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
+_FIELD = r"<{name}\b[^>]*>\s*(?:{label}\s*:)?\s*([^<]+)"
+
+
+def read_items(path: Path, log: ReadLog, encoding: str, *, topics: bool) -> Iterator[Item]:
+    """Yield (file:line, id, text) of documents or topics; rows without an id are noted, an open tag raises DataError."""
+    with open_text(path, encoding) as file:
+        first = next((line for line in file if line.strip()), "")
+    if not first.lstrip().startswith("<"):
+        yield from _lines(path, log, encoding)
+        return
+    pattern = _TOPIC if topics else _DOC
+    end = re.compile(r"</top(?:ic)?>" if topics else r"</doc>", re.IGNORECASE)
+    with open_text(path, encoding) as file:
+        block, start = "", 1
+        for number, line in enumerate(file, 1):
+            block += line
+            if not end.search(line):
+                continue
+            for match in pattern.finditer(block):
+                where = f"{path.name}:{start}"
+                log.row(path.name)
+                item_id, text = _topic(match[2], match[3]) if topics else _document(match[1])
+                if item_id:
+                    yield where, item_id, text
+                else:
+                    log.problem(where, "no number" if topics else "no <DOCNO>")
+            block, start = "", number + 1
+    if pattern.search(block + ("</top>" if topics else "</doc>")):
+        raise DataError("the file ends inside an entry", where=f"{path.name}:{start}", todo="check the file")
+
+
+def _lines(path: Path, log: ReadLog, encoding: str) -> Iterator[Item]:
+    with open_text(path, encoding) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            log.row(path.name)
+            item_id, tab, text = line.strip("\r\n").partition("\t")
+            if tab and item_id.strip():
+                yield f"{path.name}:{number}", item_id.strip(), " ".join(text.split())
+            else:
+                log.problem(f"{path.name}:{number}", "is not an id, a tab and a text")
+
+
+def _document(block: str) -> tuple[str, str]:
+    match = _DOC_ID.search(block)
+    body = _OTHER_IDS.sub(" ", _DOC_ID.sub(" ", block))
+    return match[1] if match else "", _plain(body)
+
+
+def _plain(text: str) -> str:
+    return " ".join(html.unescape(_TAG.sub(" ", text)).split())
+
+
+def _topic(head: str, block: str) -> tuple[str, str]:
+    def part(name: str, label: str = "") -> str:
+        match = re.search(_FIELD.format(name=name, label=label or name), block, re.IGNORECASE)
+        return _plain(match[1]) if match else ""
+
+    number = _NUMBER.search(head)
+    text = part("title", "topic") or part("query") or part("question") or part("desc", "description")
+    return number[1] if number else part("num", "number"), text
+
+
+def read_judgements(path: Path, log: ReadLog, encoding: str, name: str) -> Iterator[tuple[str, list[str]]] | None:
+    """Yield (file:line, [query id, document id, grade]) of a file without a header; None where it has one."""
+    with open_text(path, encoding) as file:
+        first = next((line.split() for line in file if line.strip()), [])
+    if len(first) not in (3, 4) or not re.fullmatch(r"-?\d+(\.\d+)?", first[-1]):
+        return None
+    return _judgements(open_text(path, encoding), name, log, len(first))
+
+
+def _judgements(
+    opened: AbstractContextManager[TextIO], name: str, log: ReadLog, width: int
+) -> Iterator[tuple[str, list[str]]]:
+    with opened as lines:
+        for number, line in enumerate(lines, 1):
+            fields = line.split()
+            if not fields:
+                continue
+            log.row(name)
+            if len(fields) == width:
+                yield f"{name}:{number}", [fields[0], *fields[-2:]]
+            else:
+                log.problem(f"{name}:{number}", f"has {len(fields)} columns, not {width}")
