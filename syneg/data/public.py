@@ -75,7 +75,7 @@ class IrDatasets:
             self._docs = ir_datasets.load(name)
         except KeyError:
             raise DataError(
-                f"no file, folder or published collection is called {name!r}",
+                f"unknown dataset {name!r}: no file, folder or published collection has this name",
                 todo=_hint(name, [*PythonDocs.names, *sorted(known)]),
             ) from None
         if not self._docs.has_docs():
