@@ -90,7 +90,7 @@ def test_a_whole_run(
     for name, column in (("queries", 0), ("corpus", 1)):
         lines = [json.dumps({"_id": f"{name[0]}{i}", "text": row[column]}) + "\n" for i, row in enumerate(rows)]
         (folder / f"{name}.jsonl").write_text("".join(lines))
-    (folder / "qrels" / "test.tsv").write_text(
+    (folder / "qrels" / "train.tsv").write_text(
         "query-id\tcorpus-id\tscore\n" + "".join(f"q{i}\tc{i}\t1\n" for i in range(len(rows)))
     )
 
