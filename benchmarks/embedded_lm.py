@@ -3,8 +3,8 @@
     python benchmarks/embedded_lm.py --pairs 12 --slots 1 --slots 4
 
 The bare runtime is the llama.cpp server as xllamacpp brings it, asked over plain HTTP. The requests are those that
-`single_prompt` makes for pairs of python-docs, at temperature 0, so that both ways write the same. Each turn starts a server of its own; the order changes from
-turn to turn. Importing litellm (5 s, once in a run) is outside the clock.
+`single_prompt` makes for pairs of python-docs, at temperature 0, so that both ways write the same. Each turn starts a
+server of its own; the order changes from turn to turn. Importing litellm (5 s, once in a run) is outside the clock.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python benchmarks/gepa_ways.py --dataset python-docs --program single_prompt --seeds 3 --run runs/gepa-ways
 
-Both ways have the same pairs, proposals and calls of the metric. The best program of each way by the critic's mean, and the first one,
-then write for as many pairs that neither way saw. Printed is the critic's mean over those, for each seed, and the differences of the
-ways with the standard error over all pairs. All answers are in the ledgers under --run, so a second call prints at once.
+Both ways have the same pairs, proposals and calls of the metric. The best program of each way by the critic's mean, and
+the first one, then write for as many pairs that neither way saw. Printed is the critic's mean over those, for each
+seed, and the differences of the ways with the standard error over all pairs. All answers are in the ledgers under
+--run, so a second call prints at once.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What a call costs on top of litellm: the same requests to one loopback server, in threads, by four ways, side by side.
+"""What a call costs on top of litellm: the same requests to one loopback server, in threads, by four ways, side by
+side.
 
     python benchmarks/lm_overhead.py --calls 640 --workers 32 --latency 0.1
 
-Printed are calls a second of a plain litellm loop, of DSPy over litellm, and of the whole stack (DSPy, ledger with a sync to disk for each
-call, budget, flow) over litellm, over DSPy's native client (lm.engine=native) and, with --ray, over litellm in worker processes, in turns, and
-their share of what the latency allows (workers / latency).
+Printed are calls a second of a plain litellm loop, of DSPy over litellm, and of the whole stack (DSPy, ledger with a
+sync to disk for each call, budget, flow) over litellm, over DSPy's native client (lm.engine=native) and, with --ray,
+over litellm in worker processes, in turns, and their share of what the latency allows (workers / latency).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python benchmarks/mining_memory.py --passages 1000000 --dim 384 --words 40
 
-The corpus is made: passages of words of Zipf's frequencies over a vocabulary of 50,000. The encoder is a static one (a table of word
-vectors, from a seed), because what is measured is what the corpus costs beside the encoder: texts, embeddings on disk, index, BM25,
-hits. A transformer adds its weights and the seconds of its forward passes.
+The corpus is made: passages of words of Zipf's frequencies over a vocabulary of 50,000. The encoder is a static one (a
+table of word vectors, from a seed), because what is measured is what the corpus costs beside the encoder: texts,
+embeddings on disk, index, BM25, hits. A transformer adds its weights and the seconds of its forward passes.
 """
 
 from __future__ import annotations

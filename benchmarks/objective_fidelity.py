@@ -3,17 +3,18 @@
     python benchmarks/objective_fidelity.py --dataset beir/scifact --also negatives.jsonl --run runs/fidelity
 
 Sets are made from the collection: random passages, the first of BM25 and of the encoder with and without the margin
-of the positive, and false negatives (parts of the positive, in another order, under the names false_1 and false_3). `--also`
-adds files of written negatives, a set for each program in them, or `NAME=FILE` for all of a file as one set; pairs without any are
-then left out. Full training is an arm of the run folder for each set and seed; what is there is not made again, so the
-command can be stopped and goes on, and `--only probe`, `--only full` or `--only critic` does a part. With fewer `--pairs`, `--against` the
-folder of a full training with more, it tells what probe and critic know from a few pairs. The gates are off: the objective itself has to tell.
+of the positive, and false negatives (parts of the positive, in another order, under the names false_1 and false_3).
+`--also` adds files of written negatives, a set for each program in them, or `NAME=FILE` for all of a file as one set;
+pairs without any are then left out. Full training is an arm of the run folder for each set and seed; what is there is
+not made again, so the command can be stopped and goes on, and `--only probe`, `--only full` or `--only critic` does a
+part. With fewer `--pairs`, `--against` the folder of a full training with more, it tells what probe and critic know
+from a few pairs. The gates are off: the objective itself has to tell.
 
-Printed: both scores of each set; tau of the probe with full training on the queries that the probe is scored on (does it
-stand in for full training?), and on confirm and test (does it carry over to other queries?), with bootstrap intervals over sets;
-beside these, what limits them: tau of full training between these two groups of queries, and between its own seeds; and tau of the
-critic's mean, over all pairs and over few (with all gates, as in compiling, and without that on the margin: full training had none). Last,
-which set both put last, and what they cost.
+Printed: both scores of each set; tau of the probe with full training on the queries that the probe is scored on (does
+it stand in for full training?), and on confirm and test (does it carry over to other queries?), with bootstrap
+intervals over sets; beside these, what limits them: tau of full training between these two groups of queries, and
+between its own seeds; and tau of the critic's mean, over all pairs and over few (with all gates, as in compiling, and
+without that on the margin: full training had none). Last, which set both put last, and what they cost.
 """
 
 from __future__ import annotations

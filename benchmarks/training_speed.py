@@ -1,10 +1,11 @@
-"""Steps per second against a stock SentenceTransformerTrainer: the same rows, batches, loss, precision and number of steps.
+"""Steps per second against a stock SentenceTransformerTrainer: the same rows, batches, loss, precision and number of
+steps.
 
     python benchmarks/training_speed.py --dataset beir/scifact --steps 12
 
-Each kind of training is run in turn, several rounds, on this machine in this process; the ratio is what counts. The loss
-printed is that of the stock loss on the first rows after the training, without dropout, so that speed bought with learning
-less would show. The first step of a run is not timed.
+Each kind of training is run in turn, several rounds, on this machine in this process; the ratio is what counts. The
+loss printed is that of the stock loss on the first rows after the training, without dropout, so that speed bought with
+learning less would show. The first step of a run is not timed.
 """
 
 from __future__ import annotations

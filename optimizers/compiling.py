@@ -4,10 +4,10 @@
     recipe(compiling)                          proposes; whatever it runs is registered, with its scores
     compiling.ranked() → [Candidate(program, scores={"q1": .71, …}), …]
 
-A recipe may be any optimizer of DSPy: it gets `student`, `trainset`, and `metric` or `feedback_metric`, and what it returns does not matter.
-The register sees each program that runs, by its instructions and demos, so that a recipe that is stopped by the budget, or
-that keeps its candidates to itself, loses nothing. All LM calls go through the ledger: the same command after a
-kill is answered from there up to the point where it stopped.
+A recipe may be any optimizer of DSPy: it gets `student`, `trainset`, and `metric` or `feedback_metric`, and what it
+returns does not matter. The register sees each program that runs, by its instructions and demos, so that a recipe that
+is stopped by the budget, or that keeps its candidates to itself, loses nothing. All LM calls go through the ledger: the
+same command after a kill is answered from there up to the point where it stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ Run = tuple[Any, Judgement, Any]  # prediction, judgement, trace
 
 @dataclass
 class Candidate:
-    """A program that was tried: `answers[query_id]` as the critic judged them (the last try), `score` by the objective."""
+    """A program that was tried: `answers[query_id]` as the critic judged them (the last try), `score` by the
+    objective."""
 
     key: str
     program: dspy.Module
@@ -64,7 +65,8 @@ class Register:
         return content_of(program) in self.candidates
 
     def note(self, program: dspy.Module) -> Candidate:
-        """The candidate of a program; the first one noted says which prompts fence corpus text, and all others have to."""
+        """The candidate of a program; the first one noted says which prompts fence corpus text, and all others have
+        to."""
         with self._lock:
             if self._fences is None:
                 self._fences = fences_of(program)
@@ -153,8 +155,8 @@ class Compiling:
 
     @property
     def at_once(self) -> int:
-        """Calls side by side. One for an embedded LM: each of its slots would have to read each new instruction (8 pairs of
-        SciFact with a new instruction take 82 s one by one and 100 s by four)."""
+        """Calls side by side. One for an embedded LM: each of its slots would have to read each new instruction (8
+        pairs of SciFact with a new instruction take 82 s one by one and 100 s by four)."""
         config = self.writer.engine.config
         return 1 if config.model.startswith("local/") else config.concurrency
 
@@ -212,7 +214,8 @@ class Compiling:
         return {query_id: found[place] for place, query_id in enumerate(query_ids)}
 
     def score(self, candidate: Candidate, query_ids: Sequence[str]) -> Score:
-        """The objective's score of what a candidate writes for these pairs; with a spent budget, of what it has written."""
+        """The objective's score of what a candidate writes for these pairs; with a spent budget, of what it has
+        written."""
         try:
             self.run(candidate.program, [q for q in query_ids if q not in candidate.answers])
         except BudgetError as error:
@@ -221,12 +224,14 @@ class Compiling:
         return self.objective.score(accepted({q: candidate.answers[q] for q in query_ids if q in candidate.answers}))
 
     def ranked(self) -> list[Candidate]:
-        """All candidates that copy nothing from the corpus, best critic's mean first, those judged on few pairs after the rest."""
+        """All candidates that copy nothing from the corpus, best critic's mean first, those judged on few pairs after
+        the rest."""
         usable = [c for c in self.register.candidates.values() if c.answers and not self.copied(c)]
         return sorted(usable, key=lambda c: (len(c.answers) < self._least, -c.mean, c.number))
 
     def copied(self, candidate: Candidate) -> str:
-        """The phrase of the pairs that an instruction of the candidate repeats, or ""; the program's own words may stay."""
+        """The phrase of the pairs that an instruction of the candidate repeats, or ""; the program's own words may
+        stay."""
         own = [p.signature.instructions for p in self.first.program.predictors()]
         texts = [text for pair in self.pairs.values() for text in (pair.query, pair.positive)]
         new = [p.signature.instructions for p in candidate.program.predictors()]

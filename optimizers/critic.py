@@ -3,16 +3,17 @@
     critic(pair, [HardNegative("We follow 112 giant planets …")])
       → Judgement(value=.71, feedback="accepted. The encoder gives it .55 and the positive .61 (hard). Training on it helps …")
 
-The value of what the gates let through is hardness times validity: near to the query (its cosine over that of the positive, from
-the floor of the gates to the positive's own), and not another wording of a positive (cosine to it, from .85 down to 0 at 1).
-Its mean says what to try next, and with less than 100 pairs it chooses together with the objective (`search.ordered`;
-docs/lab_notes.md has how far each can be trusted).
+The value of what the gates let through is hardness times validity: near to the query (its cosine over that of the
+positive, from the floor of the gates to the positive's own), and not another wording of a positive (cosine to it, from
+.85 down to 0 at 1). Its mean says what to try next, and with less than 100 pairs it chooses together with the objective
+(`search.ordered`; docs/lab_notes.md has how far each can be trusted).
 
-Influence stands in the words alone. It is first-order (TracIn, arXiv 2002.08484): with the probe trained on mined negatives, does
-a step that lowers the loss of the dev queries lower the loss of this pair with this negative, too? It is taken by moving
-the weights a little along the gradient of the dev loss, forth and back, and stands in units of what mined negatives
-spread. Beside it stands the rank of the positive among the passages nearest to the query, before and after a step on the
-negative. A single negative cannot say what a whole set does, which is the objective's (`objective`).
+Influence stands in the words alone. It is first-order (TracIn, arXiv 2002.08484): with the probe trained on mined
+negatives, does a step that lowers the loss of the dev queries lower the loss of this pair with this negative, too? It
+is taken by moving the weights a little along the gradient of the dev loss, forth and back, and stands in units of what
+mined negatives spread. Beside it stands the rank of the positive among the passages nearest to the query, before and
+after a step on the negative. A single negative cannot say what a whole set does, which is the objective's
+(`objective`).
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class Judgement:
 
 
 class Critic:
-    """Judges negatives of the pairs of an objective; programs were shown `passage_words` of a positive. One at a time, from any
-    thread."""
+    """Judges negatives of the pairs of an objective; programs were shown `passage_words` of a positive. One at a time,
+    from any thread."""
 
     def __init__(
         self, objective: Objective, encoder: Encoder, collection: Collection, gates: GatesConfig, passage_words: int
@@ -127,8 +128,8 @@ class Critic:
             return [(value - self._usual(pair)) / self._spread for value in self._raw(pair, texts)]
 
     def ranks(self, pair: Pair, text: str) -> tuple[int, int]:
-        """Of the pair's positive among it and the wrong passages nearest to the query, under the probe trained on mined negatives: before
-        and after a step down the loss of the pair with `text` as its negative."""
+        """Of the pair's positive among it and the wrong passages nearest to the query, under the probe trained on mined
+        negatives: before and after a step down the loss of the pair with `text` as its negative."""
         with self._objective.lock:
             self._prepare()
             if pair.query_id not in self._ranks:
@@ -136,7 +137,8 @@ class Critic:
             return self._ranks[pair.query_id], self._rank(pair, self._after(pair, text))
 
     def _after(self, pair: Pair, text: str) -> dict[str, Tensor]:
-        """The weights after a step on one negative; with a mined one it would be as long as that of influence, on average."""
+        """The weights after a step on one negative; with a mined one it would be as long as that of influence, on
+        average."""
         gradient = self._gradient(pair, text)
         return {
             name: weights - self._epsilon / self._steepness * gradient[name] for name, weights in self._middle.items()

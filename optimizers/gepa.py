@@ -1,10 +1,12 @@
-"""GEPA (arXiv 2507.19457) with an adapter of ours: reflection on the critic's words, and the objective on whole batches.
+"""GEPA (arXiv 2507.19457) with an adapter of ours: reflection on the critic's words, and the objective on whole
+batches.
 
     gepa(compiling)
 
-A minibatch is scored by the critic, answer by answer. A batch that is large enough for the probe, as the whole set can be, is
-scored by the objective, too: half of each score is then the gain that the batch causes together, so that the Pareto
-front holds what helps downstream. Objectives are the critic's value, the gain and, with near-misses, the boundary.
+A minibatch is scored by the critic, answer by answer. A batch that is large enough for the probe, as the whole set can
+be, is scored by the objective, too: half of each score is then the gain that the batch causes together, so that the
+Pareto front holds what helps downstream. Objectives are the critic's value, the gain and, with near-misses, the
+boundary.
 """
 
 from __future__ import annotations

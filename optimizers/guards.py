@@ -1,6 +1,7 @@
 """Guards of a compilation: no instruction quotes the training data, no budget that can find nothing.
 
-copies_corpus(["… such as 'We follow 112 giant planets over'"], ["We follow 112 giant planets over eleven years"], own=[])
+copies_corpus(["… such as 'We follow 112 giant planets over'"], ["We follow 112 giant planets over eleven years"],
+own=[])
   → "we follow 112 giant planets over"
 """
 
@@ -44,8 +45,8 @@ def fences_of(program: dspy.Module) -> dict[str, list[str]]:
 
 
 def keep_fence(program: dspy.Module, fences: Mapping[str, Sequence[str]]) -> None:
-    """Give the predictors that had a sentence of `fences_of` one back that fences corpus text as data, where an optimizer left it
-    out or says something else of <data>."""
+    """Give the predictors that had a sentence of `fences_of` one back that fences corpus text as data, where an
+    optimizer left it out or says something else of <data>."""
     predictors = dict(program.named_predictors())
     for name, sentences in fences.items():
         instructions = predictors[name].signature.instructions

@@ -5,9 +5,9 @@
       → Score(gain=.012, error=.005, likelihood=.11, likelihood_error=.03, queries={"q7": .37, "q9": 0.0, …}, boundary=.08)
 
 Held out are the dev queries, train queries that are not among the pairs, and, where these are few, the pairs' own by
-folds; confirm and test are out of reach. Both sides of the difference share rows, folds, batches and seeds, and the difference is taken query by query, so that its standard
-error says what the queries leave open. Scores are kept by the content of the set. One at a time: the probe has one copy
-of the weights, and ranx takes one call at a time.
+folds; confirm and test are out of reach. Both sides of the difference share rows, folds, batches and seeds, and the
+difference is taken query by query, so that its standard error says what the queries leave open. Scores are kept by the
+content of the set. One at a time: the probe has one copy of the weights, and ranx takes one call at a time.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ Sets = Mapping[str, Sequence[HardNegative]]
 
 @dataclass(frozen=True)
 class Score:
-    """`gain` in nDCG@10 over mined negatives alone, mean over the held-out `queries`, and its standard error; `likelihood`
-    and its error are the same for the log-likelihood; `boundary` is the gain in boundary accuracy, None without
-    near-misses."""
+    """`gain` in nDCG@10 over mined negatives alone, mean over the held-out `queries`, and its standard error;
+    `likelihood` and its error are the same for the log-likelihood; `boundary` is the gain in boundary accuracy, None
+    without near-misses."""
 
     gain: float
     error: float
@@ -53,8 +53,9 @@ class Score:
 
     @property
     def value(self) -> float:
-        """What sets are ranked by, -1 to 1: the mean of both gains, each bounded. Of three collections the likelihood alone orders sets like full
-        training on two and nDCG@10 alone on the third; together they lose little on any (docs/lab_notes.md, "A third collection")."""
+        """What sets are ranked by, -1 to 1: the mean of both gains, each bounded. Of three collections the likelihood
+        alone orders sets like full training on two and nDCG@10 alone on the third; together they lose little on any
+        (docs/lab_notes.md, "A third collection")."""
         return (math.tanh(self.gain / _MUCH_GAIN) + math.tanh(self.likelihood / _MUCH_LIKELIHOOD)) / 2
 
 
@@ -131,8 +132,8 @@ class Objective:
         return mix(Supply(pairs, found, use="first"), self._config.mix, arm="mined", seed=self._config.seed)
 
     def standing(self, pair: Pair) -> tuple[int, list[str]]:
-        """The rank of the pair's best positive among all passages under the untuned encoder (`DEEPEST` + 1 for any below that), and the
-        first `NEAREST` wrong ones."""
+        """The rank of the pair's best positive among all passages under the untuned encoder (`DEEPEST` + 1 for any
+        below that), and the first `NEAREST` wrong ones."""
         if not self._standing:
             index = self._encoder.index(self._collection.passages)
             found = index.search(self._encoder.encode([p.query for p in self.pairs], "query"), DEEPEST)
@@ -163,7 +164,8 @@ def _mean_and_error(gains: Mapping[str, float]) -> tuple[float, float]:
 
 
 def held_out_queries(collection: Collection, own: Sequence[str], wanted: int, seed: int) -> list[str]:
-    """All dev queries, then train queries that no pair has, up to `wanted`; the pairs' `own`, too, where these are too few."""
+    """All dev queries, then train queries that no pair has, up to `wanted`; the pairs' `own`, too, where these are too
+    few."""
     found = list(collection.splits["dev"])
     rest = sorted({*collection.splits["train"]} - {*own})
     random.Random(seed).shuffle(rest)

@@ -7,9 +7,9 @@ Real encoder weights move, as in training, with the same loss, mix and batches; 
 for every text that was seen, so only the first probe pays for it. Scored (nDCG@10 by ranx) are queries that the rows
 do not have; where rows have some of them, they are divided into folds: each probe trains on all folds but one and is
 scored on that one, too, so that a few hundred queries in all give a figure with a small error. Beside nDCG stands
-the log-likelihood of the relevant passages in a softmax over all passages, at the temperature that fits the probe's scores best
-(temperature scaling, arXiv 1706.04599: else sharper scores alone would win): every query moves it a little, where nDCG moves
-by jumps in a few. With two sets of negatives and one seed everything else is the same: initial
+the log-likelihood of the relevant passages in a softmax over all passages, at the temperature that fits the probe's
+scores best (temperature scaling, arXiv 1706.04599: else sharper scores alone would win): every query moves it a little,
+where nDCG moves by jumps in a few. With two sets of negatives and one seed everything else is the same: initial
 weights, batches, folds (common random numbers). How well it ranks sets of negatives as full training does is what
 benchmarks/objective_fidelity.py measures; a linear adapter on frozen embeddings does not (docs/lab_notes.md).
 """
@@ -34,7 +34,8 @@ from syneg.retrieval.metrics import MAIN_METRIC, evaluate
 from syneg.retrieval.prompts import Role
 from syneg.training.batches import Plan, PlannedBatches
 from syneg.training.frozen import FrozenLayers
-from syneg.training.loss import Embed, HybridInfoNCE
+from syneg.training.loss import HybridInfoNCE
+from syneg.training.merging import Embed
 from syneg.training.weights import learning_rate, set_dropout, swift_attention
 
 _CHUNK = 32
@@ -46,8 +47,8 @@ BOUNDARY, LIKELIHOOD = "boundary", "likelihood"
 class Probe:
     """Trains and scores the last `config.layers` layers, again and again from the same start.
 
-    `held_out` has all queries that can be scored, those of rows perhaps among them; `relevant[query_id]` are the texts known to be
-    relevant. An encoder without layers that can be frozen is trained whole.
+    `held_out` has all queries that can be scored, those of rows perhaps among them; `relevant[query_id]` are the texts
+    known to be relevant. An encoder without layers that can be frozen is trained whole.
     """
 
     def __init__(
@@ -80,8 +81,8 @@ class Probe:
     def values(
         self, instances: Sequence[Instance], *, seed: int, near: Mapping[str, Sequence[str]] | None = None
     ) -> dict[str, dict[str, float]]:
-        """`ndcg@10` and `likelihood` of each held-out query, their mean over the probes that did not train on it, and, for
-        those with near-misses in `near`, `boundary`: the share of them that scores under the positive."""
+        """`ndcg@10` and `likelihood` of each held-out query, their mean over the probes that did not train on it, and,
+        for those with near-misses in `near`, `boundary`: the share of them that scores under the positive."""
         cross = any(row.pair.query_id in self._held_out.queries for row in instances)
         folds = self._config.folds if cross else 1
         trained_on = {row.pair.query_id: fold_of(row.pair.query_id, folds) for row in instances}
@@ -214,8 +215,8 @@ class Probe:
 
 
 def _likelihoods(scores: np.ndarray, relevant: Sequence[Sequence[int]]) -> list[float]:
-    """For each row of scores (queries x passages) the mean log-probability of its relevant places, at the temperature of
-    `_TEMPERATURES` that gives the highest mean over the rows."""
+    """For each row of scores (queries x passages) the mean log-probability of its relevant places, at the temperature
+    of `_TEMPERATURES` that gives the highest mean over the rows."""
     found = []
     size = max(1.0, float(scores.max()))  # of dot products; cosines are at most 1
     for temperature in _TEMPERATURES:

@@ -2,8 +2,8 @@
 
     RECIPES["copro"](compiling)     every program that it runs is in compiling.register afterwards
 
-The sizes are ours: DSPy's own presets want thousands of calls. What they return is not used; the objective decides among
-all that they tried (`search.choose`). `none` proposes nothing. gepa and search are in modules of their own.
+The sizes are ours: DSPy's own presets want thousands of calls. What they return is not used; the objective decides
+among all that they tried (`search.choose`). `none` proposes nothing. gepa and search are in modules of their own.
 """
 
 from __future__ import annotations

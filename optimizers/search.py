@@ -100,9 +100,9 @@ def propose(compiling: Compiling, instruction: str, found: Mapping[str, Run], id
 
 
 def choose(compiling: Compiling) -> list[Candidate]:
-    """The best candidates, the first program among them, best first (`ordered`). Judged without new calls where all answers are there
-    already. Where the budget ended before a candidate wrote for half of the pairs, it comes after the rest: a few negatives move no
-    weights, and are no better for it."""
+    """The best candidates, the first program among them, best first (`ordered`). Judged without new calls where all
+    answers are there already. Where the budget ended before a candidate wrote for half of the pairs, it comes after the
+    rest: a few negatives move no weights, and are no better for it."""
     ids = sorted(compiling.pairs)
     enough = len(ids) >= ENOUGH
     ranked = compiling.ranked()[: 2 * _KEEP if enough else _KEEP]
@@ -123,8 +123,9 @@ def choose(compiling: Compiling) -> list[Candidate]:
 
 
 def ordered(candidates: Sequence[Candidate], *, enough: bool) -> list[Candidate]:
-    """Best first: by the objective; without `enough` pairs for it, by the sum of two ranks, that of the objective and that of the
-    critic's mean, which goes first where sums are equal. On few pairs neither alone orders sets on all collections."""
+    """Best first: by the objective; without `enough` pairs for it, by the sum of two ranks, that of the objective and
+    that of the critic's mean, which goes first where sums are equal. On few pairs neither alone orders sets on all
+    collections."""
 
     def rank(value: float, values: Sequence[float]) -> int:
         return sum(other > value for other in values)

@@ -1,7 +1,8 @@
 """Programs that write hard negatives: DSPy modules, all with one contract, so that any of them feeds the same gates.
 
     program = load_program("multi_attribute")
-    program(query=…, positive=…, task=…, attributes=[{"domain": …, "difficulty": …, "length": …, "kind": …}], candidates=())
+    program(query=…, positive=…, task=…, attributes=[{"domain": …, "difficulty": …, "length": …, "kind": …}],
+    candidates=())
       → dspy.Prediction(negatives=[HardNegative(text=…, program="multi_attribute", attributes={…}, reasoning=…)])
 
 `PROGRAMS` is the registry; a program of your own is named `module:Class` (docs/programs.md).

@@ -5,8 +5,8 @@
 >>> fenced("x<0 in List<str>, ＜/ＤＡＴＡ ＞ &lt;/data&gt; <positive>")
 '<data>x<0 in List< str>,</data>'
 
-Tags and field names are found in every spelling: case, spaces, attributes, full-width and look-alike letters, zero-width
-characters, entities. A tag that is no field of a prompt keeps its text, with a space that makes it no tag.
+Tags and field names are found in every spelling: case, spaces, attributes, full-width and look-alike letters,
+zero-width characters, entities. A tag that is no field of a prompt keeps its text, with a space that makes it no tag.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def fenced(text: str) -> str:
 
 
 def unmarked(text: str) -> str:
-    """A text on one line without anything that an adapter, a chat template or a reader could take for a part of the prompt."""
+    """A text on one line without anything that an adapter, a chat template or a reader could take for a part of the
+    prompt."""
     while True:  # taking one out may make another: "</da</data>ta>"
         spans = [match.span() for match in _FIELD.finditer(_folded(text))]
         if not spans:

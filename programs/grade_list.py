@@ -3,10 +3,10 @@
     GradeList()(task="…", query="close a socket", passages=["Close the socket. …", "Shut down one half …", "A lock …"])
       → Prediction(grades=[3, 1, 0], spans=["Close the socket", "", ""])
 
-3 answers the query, 2 answers it in part, 1 is on the same matter and does not answer, 0 is another matter. Passages are shown
-in an order drawn from the query and their texts, without ids or scores, so that no rank can be guessed; grades come back in the
-order in which the passages were given. A 3 whose quoted words do not stand in the passage counts as 2: it is neither a
-negative nor a positive. Calibrating the grades on a collection is not done here.
+3 answers the query, 2 answers it in part, 1 is on the same matter and does not answer, 0 is another matter. Passages
+are shown in an order drawn from the query and their texts, without ids or scores, so that no rank can be guessed;
+grades come back in the order in which the passages were given. A 3 whose quoted words do not stand in the passage
+counts as 2: it is neither a negative nor a positive. Calibrating the grades on a collection is not done here.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     Judge()(task="…", query="close a socket", passage="Shut down one half …") → Prediction(relevant=False, span="")
 
 A quote that does not stand in the passage is no evidence, and the answer then counts as "not relevant"; calibration on
-labelled passages of the collection (`syneg.negatives.calibration`) says whether that can be trusted. Demos come in pairs, one
-passage that answers and one that nearly does, out of fields that no collection here is about.
+labelled passages of the collection (`syneg.negatives.calibration`) says whether that can be trusted. Demos come in
+pairs, one passage that answers and one that nearly does, out of fields that no collection here is about.
 """
 
 from __future__ import annotations

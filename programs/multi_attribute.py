@@ -1,6 +1,7 @@
 """SyNeg as published (arXiv 2412.17250, section 3.2): persona, attributes, and self-reflection inside the one call.
 
-    query "close a socket", positive "Close the socket. …", attributes [{"domain": "networking", "kind": "another aspect …", …}]
+    query "close a socket", positive "Close the socket. …", attributes [{"domain": "networking", "kind": "another aspect
+    …", …}]
       → HardNegative(text="Shut down one or both halves of the connection …", program="multi_attribute",
                      attributes={"domain": "networking", …}, reasoning="The positive tells what closing does, …")
 

@@ -1,4 +1,5 @@
-"""For small models, in two narrow steps: name a topic beside the query's, then write on that topic, the positive unseen.
+"""For small models, in two narrow steps: name a topic beside the query's, then write on that topic, the positive
+unseen.
 
     query "close a socket", positive "Close the socket. …"
       → topic "shutting down one direction of a connection"

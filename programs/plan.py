@@ -1,4 +1,5 @@
-"""Domains for the attribute space, proposed by an LM from a sample of the corpus (SyNeg lists them by hand per data set).
+"""Domains for the attribute space, proposed by an LM from a sample of the corpus (SyNeg lists them by hand per data
+set).
 
 propose_domains(["Close the socket …", …], task="…") → ("network programming", "text processing", "file formats")
 """

@@ -147,7 +147,8 @@ class Reflective(dspy.Module):
         attributes: Sequence[Mapping[str, str]],
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
-        """Returns `negatives`, a list of one; candidates are not used. `attributes["revisions"]` counts the revisions."""
+        """Returns `negatives`, a list of one; candidates are not used. `attributes["revisions"]` counts the
+        revisions."""
         asked = attributes[0]
         plan = self.plan(task=task, query=fenced(query), positive=fenced(positive), kind=asked["kind"])
         wanted = f"{plan.topic}; {asked['difficulty']}; about {length_of(positive)}"

@@ -24,7 +24,8 @@ from syneg.retrieval.dev_set import DevScore, dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
 from syneg.retrieval.prompts import known_names, resolve_prompts
-from syneg.training.loss import HybridInfoNCE, embed_by_length
+from syneg.training.loss import HybridInfoNCE
+from syneg.training.merging import embed_by_length
 from syneg.training.trainer import Job, train
 
 WORDS = sorted(

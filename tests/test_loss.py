@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from syneg.core.config import TrainConfig
 from syneg.core.records import Instance, Pair
-from syneg.training.loss import BaseView, HybridInfoNCE, embed_by_length, fair_share
+from syneg.training.loss import BaseView, HybridInfoNCE, fair_share
+from syneg.training.merging import embed_by_length
 from syneg.training.numbers import RowNumbers
 
 

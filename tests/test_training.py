@@ -21,7 +21,7 @@ from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
 from syneg.training.__main__ import main
 from syneg.training.frozen import FrozenLayers, frozen_count
-from syneg.training.loss import embed_by_length
+from syneg.training.merging import embed_by_length
 from syneg.training.trainer import Job, check_trainable, shares_by_third, train, write_job
 from syneg.training.weights import learning_rate, set_dropout
 

@@ -40,8 +40,8 @@ _TEXT = "A green cart with four wheels, drawn by a horse and a mule."
 
 @dataclass(frozen=True)
 class Found:
-    """What one call showed. `schema`: enforced by the endpoint, taken by a server of one's own, followed (asked for in words), or
-    broken. `notes` are what the endpoint refused to take."""
+    """What one call showed. `schema`: enforced by the endpoint, taken by a server of one's own, followed (asked for in
+    words), or broken. `notes` are what the endpoint refused to take."""
 
     role: str
     model: str

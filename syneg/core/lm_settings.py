@@ -44,8 +44,8 @@ class LMConfig(Section):
 
 
 class RoleLM(Section):
-    """An LM beside the writer's. What is not given is as for the writer; its address, its limits of rate and its further
-    parameters only where the provider is the same, so that no key is sent to another's server."""
+    """An LM beside the writer's. What is not given is as for the writer; its address, its limits of rate and its
+    further parameters only where the provider is the same, so that no key is sent to another's server."""
 
     model: str | None = None
     "litellm model string; the writer's if not given."

@@ -2,8 +2,8 @@
 
     preset("syneg-paper", dataset="beir/scifact") → {"mix.ratio": 0.5, "train.temperature": 0.02, "generate.domains": (…), …}
 
-A preset comes before a config file, `--set` and flags, so that each of its settings can be replaced. `SOURCES` names, for
-every setting of `syneg-paper`, its source: the paper (arXiv 2412.17250, section), or us where the paper is silent.
+A preset comes before a config file, `--set` and flags, so that each of its settings can be replaced. `SOURCES` names,
+for every setting of `syneg-paper`, its source: the paper (arXiv 2412.17250, section), or us where the paper is silent.
 """
 
 from __future__ import annotations

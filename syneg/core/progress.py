@@ -7,7 +7,8 @@ With `verbose` every call of an LM has a line, too.
 
 Machine output goes to stdout and never here. What is said is kept as events, too, where a file is given:
 
-    {"time": "2026-11-21T17:10:02+00:00", "event": "done", "stage": "mine", "seconds": 13.9, "text": "762 negatives for 64 queries"}
+    {"time": "2026-11-21T17:10:02+00:00", "event": "done", "stage": "mine", "seconds": 13.9, "text": "762 negatives for
+    64 queries"}
 """
 
 from __future__ import annotations

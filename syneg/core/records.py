@@ -138,7 +138,8 @@ class HardNegative:
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """What the gates say of one negative: the reason is empty when it is accepted; `evidence` is what a judge quotes."""
+    """What the gates say of one negative: the reason is empty when it is accepted; `evidence` is what a judge
+    quotes."""
 
     reason: str
     figure: float | None = None

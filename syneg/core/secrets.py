@@ -4,7 +4,8 @@
 'http://***@host/v1?api_key=***&x=2'
 
 Known as secrets: the values of environment variables with names such as OPENAI_API_KEY, WATSONX_APIKEY,
-AWS_BEARER_TOKEN_BEDROCK or DB_PASSWORD, what stands before the @ of an address, and parameters of an address with such names.
+AWS_BEARER_TOKEN_BEDROCK or DB_PASSWORD, what stands before the @ of an address, and parameters of an address with such
+names.
 """
 
 from __future__ import annotations

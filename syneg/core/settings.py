@@ -1,4 +1,5 @@
-"""Reading settings: a TOML file, `--set section.key=value` and flags, checked once, written resolved into the run folder.
+"""Reading settings: a TOML file, `--set section.key=value` and flags, checked once, written resolved into the run
+folder.
 
     [generate]
     program = "multi_attribute"
@@ -44,8 +45,8 @@ def load_config(
     *,
     fast: bool = False,
 ) -> Config:
-    """Read settings in this order, later ones over earlier ones: `base` (the config.toml of a run folder), `preset`, what
-    `fast` sets, `path` (TOML), `overrides` ("section.key=value") and `flags` (dotted key → value or None).
+    """Read settings in this order, later ones over earlier ones: `base` (the config.toml of a run folder), `preset`,
+    what `fast` sets, `path` (TOML), `overrides` ("section.key=value") and `flags` (dotted key → value or None).
 
     Raises ConfigError with every problem at once.
     """
@@ -130,7 +131,8 @@ def settings_page() -> str:
 
 
 def to_toml(config: Config) -> str:
-    """The resolved settings as TOML; None is left out, so that reading it back gives the same config. Secrets are masked."""
+    """The resolved settings as TOML; None is left out, so that reading it back gives the same config. Secrets are
+    masked."""
     lines = [f"seed = {config.seed}"]
     for name, section in config:
         if isinstance(section, BaseModel):

@@ -86,7 +86,8 @@ class Log:
         self._mend()
 
     def append(self, row: dict[str, Any]) -> tuple[int, int]:
-        """Returns where the line begins and how many bytes it has. Raises OSError when the row cannot be kept; rows before it are not touched."""
+        """Returns where the line begins and how many bytes it has. Raises OSError when the row cannot be kept; rows
+        before it are not touched."""
         line = json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace") + b"\n"
         with self._lock:
             start = self._file.seek(0, os.SEEK_END)

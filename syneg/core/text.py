@@ -6,10 +6,11 @@
     terms("关闭文件")            → ["关", "闭", "文", "件", "关闭", "闭文", "文件"]     what BM25 searches by
     cut("Close the socket now", 3) → "Close the socket …"
 
-`normalise` keeps whatever carries meaning: C++ and C#, x<0 and x>0, the vowel signs of Hindi and Thai, emoji. `near_key` is
-harsher, for near-copies only. Scripts are told apart by the Unicode tables of the `regex` package, which knows combining
-marks and needs no dictionary: bigrams of characters find Chinese and Japanese about as well as a segmenter does (Nie et al.
-2000, IRAL), and a segmenter for each of Chinese, Japanese, Thai, Khmer, Lao and Burmese would be six dependencies.
+`normalise` keeps whatever carries meaning: C++ and C#, x<0 and x>0, the vowel signs of Hindi and Thai, emoji.
+`near_key` is harsher, for near-copies only. Scripts are told apart by the Unicode tables of the `regex` package, which
+knows combining marks and needs no dictionary: bigrams of characters find Chinese and Japanese about as well as a
+segmenter does (Nie et al. 2000, IRAL), and a segmenter for each of Chinese, Japanese, Thai, Khmer, Lao and Burmese
+would be six dependencies.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ _RAISED = regex.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 
 
 def normalise(text: str) -> str:
-    """The identity of a text: two texts are the same where this is the same. NFKC, case folded, runs of whitespace as one space,
-    characters that nobody sees and the stop at the end of a sentence taken out; everything else stays.
+    """The identity of a text: two texts are the same where this is the same. NFKC, case folded, runs of whitespace as
+    one space, characters that nobody sees and the stop at the end of a sentence taken out; everything else stays.
 
     >>> normalise("Close  the\\tFILE"), normalise("C++") == normalise("C#"), normalise("10²") == normalise("102")
     ('close the file', False, False)
@@ -72,7 +73,8 @@ def normalise(text: str) -> str:
 
 
 def near_key(text: str) -> str:
-    """A harsher identity, for near-copies only: words and symbols, without punctuation. The text itself where it has no word.
+    """A harsher identity, for near-copies only: words and symbols, without punctuation. The text itself where it has no
+    word.
 
     >>> near_key("Close the *file*!"), near_key("x<0") == near_key("x>0"), near_key("???")
     ('close the file', False, '???')
@@ -91,8 +93,8 @@ def words(text: str) -> list[str]:
 
 
 def word_count(text: str) -> int:
-    """How long a text is, in words. Between spaces everything is one word; two characters of Han or Kana, or three of Thai, Lao,
-    Khmer or Burmese, count as one.
+    """How long a text is, in words. Between spaces everything is one word; two characters of Han or Kana, or three of
+    Thai, Lao, Khmer or Burmese, count as one.
 
     >>> word_count("a well-known word"), word_count("先关闭套接字。"), word_count("—")
     (3, 3, 0)
@@ -176,8 +178,8 @@ def contains(text: str, part: str) -> bool:
 
 
 def terms(text: str) -> list[str]:
-    """What a lexical index searches by: words as they are, single characters of Han and pairs of neighbours in scripts without
-    spaces, pairs in Korean, whose particles are written onto the word.
+    """What a lexical index searches by: words as they are, single characters of Han and pairs of neighbours in scripts
+    without spaces, pairs in Korean, whose particles are written onto the word.
 
     >>> terms("The cat's C++ résumé"), terms("打开文件"), terms("파일을")
     (['the', 'cat', 'c++', 'résumé'], ['打', '开', '文', '件', '打开', '开文', '文件'], ['파일', '일을'])
@@ -211,7 +213,8 @@ def is_letter(character: str) -> bool:
 
 
 def encodable(text: str) -> str:
-    """Text that can be written as UTF-8: half of a surrogate pair, which JSON's escapes can hold, becomes a question mark.
+    """Text that can be written as UTF-8: half of a surrogate pair, which JSON's escapes can hold, becomes a question
+    mark.
 
     >>> encodable("a \\ud800 b")
     'a ? b'
@@ -220,8 +223,8 @@ def encodable(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """What an LM wrote, on one line and without the marks of prompts that small models repeat: the tags around corpus text,
-    and the dots where a passage shown was cut. An encoder would know LLM texts by them.
+    """What an LM wrote, on one line and without the marks of prompts that small models repeat: the tags around corpus
+    text, and the dots where a passage shown was cut. An encoder would know LLM texts by them.
 
     >>> plain_text("<data>Close  it. Then …</data>")
     'Close it. Then'

@@ -85,7 +85,8 @@ class TrainConfig(Section):
 
 
 class CompileConfig(Section):
-    """Compiling the program (`syneg.run.compile`). `calls`, `tokens`, `usd` and `minutes` limit proposing and choosing."""
+    """Compiling the program (`syneg.run.compile`). `calls`, `tokens`, `usd` and `minutes` limit proposing and
+    choosing."""
 
     optimizer: Literal["none", "search", "gepa", "mipro", "simba", "copro", "bootstrap"] = "none"
     "Recipe that proposes programs."

@@ -38,7 +38,8 @@ def text_cell(value: Any, column: str) -> str:
 
 
 def texts_cell(value: Any, column: str) -> list[str]:
-    """The texts of a cell that may hold several: a text, a list of texts, or a list of objects with `text` and `title`."""
+    """The texts of a cell that may hold several: a text, a list of texts, or a list of objects with `text` and
+    `title`."""
     value = _plain(value)
     values = value if isinstance(value, (list, tuple)) else [value]
     texts = []

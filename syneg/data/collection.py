@@ -5,8 +5,8 @@
 
 Train, dev, confirm and test never share a query, by id or by normalised text. A split that the set does not have is cut
 out of train, or of everything where no split is named, or of dev where only dev and test are (`syneg.data.splits`).
-Test queries of a set that has splits are never trained on; `collection.divide_test` allows it for a set of your own that
-has nothing else.
+Test queries of a set that has splits are never trained on; `collection.divide_test` allows it for a set of your own
+that has nothing else.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ _RARE_SCRIPT = 0.002
 
 @dataclass(frozen=True)
 class CorpusProfile:
-    """Figures of a sample of about 2,000 passages, evenly spread; `trigrams` is empty where there is too little text."""
+    """Figures of a sample of about 2,000 passages, evenly spread; `trigrams` is empty where there is too little
+    text."""
 
     scripts: frozenset[str]
     trigrams: frozenset[str]
@@ -93,8 +94,8 @@ def _scripts(text: str) -> list[str]:
 
 
 def _trigrams(text: str) -> list[str]:
-    """Runs of three letters, with the spaces around words; of Han and Kana single characters, as three of them in a row are rare in
-    any text of the language."""
+    """Runs of three letters, with the spaces around words; of Han and Kana single characters, as three of them in a row
+    are rare in any text of the language."""
     plain = normalise(text)
     singles = [c for c in plain if is_dense(c)]
     letters = "".join(c if is_letter(c) and not is_dense(c) else " " for c in plain)

@@ -4,7 +4,8 @@
     docs.trec, topics.txt, qrels.txt                      TREC
     collection.tsv, queries.dev.tsv, qrels.dev.small.tsv  MS MARCO: lines "id<TAB>text", and a split in the name
 
-A file is known by the first part of its name, whatever its case; each may also be CSV, JSON or Parquet with named columns.
+A file is known by the first part of its name, whatever its case; each may also be CSV, JSON or Parquet with named
+columns.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Finds the passages of a corpus that a text is: the same text, the text without its title, or a piece of it.
 
-    index = PassageIndex({"d1": "Sockets Close the socket first, then …"}, bodies={"d1": "Close the socket first, then …"})
-    index.same("close the socket first, then …")                 → "d1"
-    index.containing(["close the socket first"])                 → {"close the socket first": ["d1"]}
-    index.inside(["… Close the socket first, then … and so on"]) → passages that are pieces of a text
+    index = PassageIndex({"d1": "Sockets Close the socket first, then …"}, bodies={"d1": "Close the socket first, then
+    …"}) index.same("close the socket first, then …")                 → "d1" index.containing(["close the socket
+    first"])                 → {"close the socket first": ["d1"]} index.inside(["… Close the socket first, then … and so
+    on"]) → passages that are pieces of a text
 
 The same text is one that `normalise` makes equal; pieces are compared as `near_key` leaves them, words only.
 """

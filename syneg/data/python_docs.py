@@ -1,4 +1,5 @@
-"""`python-docs`: a retrieval collection out of the docstrings of the interpreter that runs; `python-docs-small` is a slice.
+"""`python-docs`: a retrieval collection out of the docstrings of the interpreter that runs; `python-docs-small` is a
+slice.
 
     def insort(a, x): '''Insert item x in list a, and keep it sorted assuming a is sorted.
 
@@ -55,8 +56,8 @@ Found = tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]
 def read_python_docs(root: Path | None = None, packages: Collection[str] = ()) -> Found:
     """Return passages (doc_id → text), queries (query_id → text) and qrels (query_id → {doc_id: 1}).
 
-    `root` is a folder of Python files; by default the running interpreter's standard library. With `packages` only these
-    top-level modules are read. Ids are dotted names.
+    `root` is a folder of Python files; by default the running interpreter's standard library. With `packages` only
+    these top-level modules are read. Ids are dotted names.
     """
     root = root or Path(sysconfig.get_paths()["stdlib"])
     passages: dict[str, str] = {}

@@ -5,8 +5,8 @@
       queries()   ("3", "what is aspirin"), …
       qrels()     Qrel("test", "3", "12", 1.0, "pairs.csv:2"), …
 
-A reader never raises for one bad row: it notes "file:line what is wrong" and goes on; the collection decides whether there
-were too many. `split` is the name in the source, "" where it has none.
+A reader never raises for one bad row: it notes "file:line what is wrong" and goes on; the collection decides whether
+there were too many. `split` is the name in the source, "" where it has none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Qrel(NamedTuple):
 
 
 class Reader(Protocol):
-    """What a collection needs of its source. `published` sets cannot be mended, and their test queries are not trained on."""
+    """What a collection needs of its source. `published` sets cannot be mended, and their test queries are not trained
+    on."""
 
     name: str
     published: bool

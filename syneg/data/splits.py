@@ -4,9 +4,9 @@
     guard(queries, {"q1": {"train", "test"}})    → ({"q1": "test"}, ["query 'q1' of train stands in test too"])
     divide(["q1", …"q20"], texts, shares)        → {"train": 12 ids, "dev": 3, "confirm": 0, "test": 5}
 
-Queries are cut by the order of a hash of seed and text, in groups of equal texts: shares are exact, and a new query moves
-at most one other across each border. Test is cut first, then dev, then confirm, so that a share of confirm changes only
-train.
+Queries are cut by the order of a hash of seed and text, in groups of equal texts: shares are exact, and a new query
+moves at most one other across each border. Test is cut first, then dev, then confirm, so that a share of confirm
+changes only train.
 """
 
 from __future__ import annotations

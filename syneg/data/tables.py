@@ -66,7 +66,8 @@ def read_table(path: Path, log: ReadLog, encoding: str = "auto", name: str = "")
 
 @contextmanager
 def open_text(path: Path, encoding: str = "auto") -> Iterator[TextIO]:
-    """The file as text, unpacked where it ends with .gz; line ends are kept. Raises DataError for what cannot be read."""
+    """The file as text, unpacked where it ends with .gz; line ends are kept. Raises DataError for what cannot be
+    read."""
     try:
         with _open_binary(path) as binary:
             head = binary.read(4096)
@@ -173,7 +174,8 @@ def _csv(name: str, file: TextIO, log: ReadLog, again: Callable[[], AbstractCont
 
 
 def _has_quoting(raw: Iterable[str], whole: Iterable[str]) -> bool:
-    """Whether a TSV follows CSV's rules for quotation marks, as pandas writes it. Search logs and BEIR know no such rules.
+    """Whether a TSV follows CSV's rules for quotation marks, as pandas writes it. Search logs and BEIR know no such
+    rules.
 
     It does when every field stands in marks, or only those that need them, or when its lines fit together only so.
     """

@@ -4,8 +4,8 @@
     <top><num> Number: 401 <title> closing sockets </top>          →  ("topics.txt:1", "401", "closing sockets")
     401 0 FT-1 2                                                   →  ("qrels.txt:1", ["401", "FT-1", "2"])
 
-Topics may also be XML (`<topic number="1"><title>…`), documents and topics also lines "id<TAB>text". Of a topic the title is
-taken, else its query, question or description.
+Topics may also be XML (`<topic number="1"><title>…`), documents and topics also lines "id<TAB>text". Of a topic the
+title is taken, else its query, question or description.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _FIELD = r"<{name}\b[^>]*>\s*(?:{label}\s*:)?\s*([^<]+)"
 
 
 def read_items(path: Path, log: ReadLog, encoding: str, *, topics: bool) -> Iterator[Item]:
-    """Yield (file:line, id, text) of documents or topics; rows without an id are noted, an open tag raises DataError."""
+    """Yield (file:line, id, text) of documents or topics; rows without an id are noted, an open tag raises
+    DataError."""
     with open_text(path, encoding) as file:
         first = next((line for line in file if line.strip()), "")
     if not first.lstrip().startswith("<"):

@@ -4,8 +4,8 @@
     connected(LMConfig(model="openai/qwen3")).api_base → "http://host:8000/v1"
     identity_of(LMConfig(model="openai/qwen3"))        → "openai/qwen3@http://host:8000/v1"
 
-The address is part of every key, so an answer of one server is never taken for another's. Secrets are not: `$NAME` in an
-address or in `extra` is replaced here, and nothing of it is written down.
+The address is part of every key, so an answer of one server is never taken for another's. Secrets are not: `$NAME` in
+an address or in `extra` is replaced here, and nothing of it is written down.
 """
 
 from __future__ import annotations
@@ -53,9 +53,11 @@ def provider_of(model: str) -> str:
 
 
 def connected(config: LMConfig, section: str = "lm") -> LMConfig:
-    """The settings as calls need them: the address written out, `$NAME` replaced. They hold secrets; never write them down.
+    """The settings as calls need them: the address written out, `$NAME` replaced. They hold secrets; never write them
+    down.
 
-    Raises ConfigError for an unknown provider, a variable that is not set, and a parameter that has a setting of its own.
+    Raises ConfigError for an unknown provider, a variable that is not set, and a parameter that has a setting of its
+    own.
     """
     twice = next((name for name in config.extra if name in SET_ELSEWHERE), None)
     if twice is not None:

@@ -5,8 +5,8 @@
     {"content": None, "reasoning_content": "The user wants …"}, cut at 320 tokens
         → Answer(text="", …), of which `fault` says "all 320 tokens went into thinking; raise lm.max_tokens"
 
-Thinking comes in a field of its own (`reasoning_content`, `reasoning`), as parts of a list, or inside the text between tags,
-of which chat templates often write the opening one into the prompt, so that only the closing one is there.
+Thinking comes in a field of its own (`reasoning_content`, `reasoning`), as parts of a list, or inside the text between
+tags, of which chat templates often write the opening one into the prompt, so that only the closing one is there.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Answer:
     def fault(self, section: str, max_tokens: int, *, whole: bool) -> str:
         """Why the answer cannot be used, with the setting that helps; "" where it can.
 
-        `section` is the LM's section in the settings, `max_tokens` what the request allowed. With `whole` a text that was
-        cut, or that ends inside a code fence, cannot be used either.
+        `section` is the LM's section in the settings, `max_tokens` what the request allowed. With `whole` a text that
+        was cut, or that ends inside a code fence, cannot be used either.
         """
         room = f"raise {section}.max_tokens"
         if not self.text.strip():
@@ -140,7 +140,8 @@ def _words(part: Any) -> str:
 
 
 def _closing_object(thinking: str) -> str:
-    """The JSON object with which thinking ends, or "": servers that misplace the end of thinking put the answer into it."""
+    """The JSON object with which thinking ends, or "": servers that misplace the end of thinking put the answer into
+    it."""
     tail = re.sub(r"\s*```\s*\Z", "", thinking).rstrip()
     starts = [found.start() for found in re.finditer(r"\{", tail)] if tail.endswith("}") else []
     for start in starts[:200]:

@@ -3,10 +3,10 @@
     syneg-dspy generate --batch export requests.jsonl     each line {"custom_id": "5f0c…", "method": "POST", "url": …, "body": {…}}
     syneg-dspy generate --batch import results.jsonl      each line {"custom_id": "5f0c…", "response": {"status_code": 200, "body": {…}}}
 
-While requests are deferred, an LM call that the ledger cannot answer is written down and the pair left for later; so a program of
-several steps, a retry or a judge comes level by level: after an import the next requests are exported, until there are none.
-`custom_id` is the key in the ledger, so an answer can only meet the request that it is for. Any model can be used by hand
-this way.
+While requests are deferred, an LM call that the ledger cannot answer is written down and the pair left for later; so a
+program of several steps, a retry or a judge comes level by level: after an import the next requests are exported, until
+there are none. `custom_id` is the key in the ledger, so an answer can only meet the request that it is for. Any model
+can be used by hand this way.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ class Pending:
         return len(self._lines)
 
     def load(self, path: Path, ledger: Ledger) -> Imported:
-        """Put a file of results or of errors into the ledger. Raises DataError for a file without any line for a request of this
-        run. A request that was refused (a status of 4xx but 408 and 429) has failed for good; others are asked again."""
+        """Put a file of results or of errors into the ledger. Raises DataError for a file without any line for a
+        request of this run. A request that was refused (a status of 4xx but 408 and 429) has failed for good; others
+        are asked again."""
         if not path.is_file():
             raise DataError(f"no such file {str(path)!r}", todo="give the results of the batch, as JSONL")
         found = Imported()

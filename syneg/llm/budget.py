@@ -1,4 +1,5 @@
-"""Hard limits on what LM calls may use: calls, tokens, dollars, minutes; asked before each call, so that none is overshot.
+"""Hard limits on what LM calls may use: calls, tokens, dollars, minutes; asked before each call, so that none is
+overshot.
 
     budget = Budget(calls=400, minutes=30)
     with budget.spend(tokens=900) as settle: …; settle(input_tokens + output_tokens, usd)
@@ -38,7 +39,8 @@ class Budget:
         self.spent = ""
 
     def scale(self, factor: float) -> None:
-        """Multiply the limits, to keep a part back for what comes later. A budget that was spent may have room again."""
+        """Multiply the limits, to keep a part back for what comes later. A budget that was spent may have room
+        again."""
         with self._changed:
             self.limits = {name: limit * factor for name, limit in self.limits.items()}
             self.spent = ""
@@ -48,8 +50,8 @@ class Budget:
     def spend(self, *, tokens: int, usd: float = 0.0) -> Iterator[Callable[[int, float], None]]:
         """Reserve one call of at most so many tokens and dollars. Call the result with what the call took.
 
-        Waits while only reservations of other calls stand in the way. Raises BudgetError when the call would pass a limit;
-        every later call is then refused, too.
+        Waits while only reservations of other calls stand in the way. Raises BudgetError when the call would pass a
+        limit; every later call is then refused, too.
         """
         asked = {"calls": 1.0, "tokens": float(tokens), "usd": usd}
         self._reserve(asked)

@@ -71,7 +71,8 @@ def reraise_fatal(error: BaseException) -> None:
 
 
 def check_answered(error: BaseException, *, answered: bool) -> None:
-    """Return when one of PROGRAM_ERRORS says only that an answer was no good; raise BackendError where the LM failed."""
+    """Return when one of PROGRAM_ERRORS says only that an answer was no good; raise BackendError where the LM
+    failed."""
     reraise_fatal(error)
     if not answered:
         raise BackendError(
@@ -101,8 +102,8 @@ def pause(seconds: float) -> None:
 def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[tuple[int, T]]:
     """Yield (place, result) as they come; never more than twice `threads` jobs are under way.
 
-    The first error ends all: calls under way are waited for, as they are paid for, and no other is begun. A job whose call
-    waits for a batch is left out, and its DeferredError is raised when all others are done.
+    The first error ends all: calls under way are waited for, as they are paid for, and no other is begun. A job whose
+    call waits for a batch is left out, and its DeferredError is raised when all others are done.
     """
     ending = threading.Event()
 

@@ -46,7 +46,8 @@ class Client(Protocol):
 
 
 class Endpoint:
-    """The client of one LM. Safe for threads. `gguf` are the weights of an embedded LM, whose server writes to `log`."""
+    """The client of one LM. Safe for threads. `gguf` are the weights of an embedded LM, whose server writes to
+    `log`."""
 
     def __init__(
         self,
@@ -119,7 +120,8 @@ class Endpoint:
 
 
 class LiteLLMClient(LiteLLMEngine):
-    """One try through litellm, with the further parameters of the settings. An embedded server is reached past any proxy."""
+    """One try through litellm, with the further parameters of the settings. An embedded server is reached past any
+    proxy."""
 
     def __init__(self, config: LMConfig, *, embedded: bool = False) -> None:
         address = _given(api_base=config.api_base)

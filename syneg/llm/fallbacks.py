@@ -1,4 +1,5 @@
-"""What an endpoint refuses to take, found out once: a refused request is sent again without it, and so is every later one.
+"""What an endpoint refuses to take, found out once: a refused request is sent again without it, and so is every later
+one.
 
     HTTP 400 "System role not supported"  → the instructions go into the first message of the user
     HTTP 400 "Unknown parameter: response_format" → JSON is asked for in words only

@@ -11,7 +11,8 @@
   "Exponential Backoff and Jitter"). A wait that the endpoint asks for holds for all calls.
 - A refusal for rate halves the calls that may be under way, once for all calls that were under way together. Every
   success gives a little back (additive increase, multiplicative decrease, as in TCP).
-- When `breaker` calls in a row have failed for good the endpoint counts as down. It does so at once where it refuses the
+- When `breaker` calls in a row have failed for good the endpoint counts as down. It does so at once where it refuses
+the
   key, the bill or the model. Then every later call is refused and the run stops, with everything kept.
 - A prompt that is refused for its text says nothing about the endpoint and is not counted (`refusals`).
 
@@ -79,8 +80,8 @@ class Flow:
         return max(1, int(self._width))
 
     def call(self, work: Callable[[], T], *, most_tokens: int, used: Callable[[T], int] | None = None) -> T:
-        """What `work` returns, of which `used` are the tokens. Raises what its last try raised, or BackendError where the
-        endpoint is down."""
+        """What `work` returns, of which `used` are the tokens. Raises what its last try raised, or BackendError where
+        the endpoint is down."""
         retrying = Retrying(
             retry=retry_if_exception_type(_AGAIN),
             stop=stop_after_attempt(self._config.retries + 1),
@@ -131,7 +132,8 @@ class Flow:
                 self._state.notify_all()
 
     def _begin(self, most_tokens: int) -> int:
-        """Wait for a place, and for the turn that the rate allows. Returns how often the width has been halved so far."""
+        """Wait for a place, and for the turn that the rate allows. Returns how often the width has been halved so
+        far."""
         with self._state:
             while not self._down and self._under_way >= self.width:
                 self._state.wait()

@@ -7,12 +7,13 @@
 The key is a hash of everything that decides an answer: the model with its endpoint (or the hash of its weights), the
 whole request (messages, schema, sampling) and the attempt. So a run that was killed goes on with the first call that
 is not there, and a changed prompt, model or setting can never get a stale answer. Failed calls are kept too, but never
-replayed (an answer without a text is one), unless the endpoint refused the prompt for its text (`"refused": true`), as it
-would do so again. `thinking` stands beside the answer where there was any. Prompts are kept as hashes: they hold the
+replayed (an answer without a text is one), unless the endpoint refused the prompt for its text (`"refused": true`), as
+it would do so again. `thinking` stands beside the answer where there was any. Prompts are kept as hashes: they hold the
 corpus, which is in the collection already.
 
-Memory stays constant however many calls there are: an index of keys stands in sqlite beside the file (`calls.jsonl.index`), which
-may be deleted at any time. What it does not hold yet, after a crash, is read again; where it does not fit the file it is made anew.
+Memory stays constant however many calls there are: an index of keys stands in sqlite beside the file
+(`calls.jsonl.index`), which may be deleted at any time. What it does not hold yet, after a crash, is read again; where
+it does not fit the file it is made anew.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ _EXTRA = re.compile(r"\+[0-9a-f]{12}\Z")
 
 
 class Ledger:
-    """The calls of one run folder; `told` hears of each new one. Appending is safe for threads; one process holds the run folder."""
+    """The calls of one run folder; `told` hears of each new one. Appending is safe for threads; one process holds the
+    run folder."""
 
     def __init__(self, path: Path, told: Callable[[Row], None] | None = None) -> None:
         self._told = told
@@ -59,12 +61,13 @@ class Ledger:
         self._under_way: dict[str, Future[Row]] = {}
 
     def find(self, key: str) -> Row | None:
-        """The row of a call that was answered before, else None. One that was refused, or cut before its text, has an `error`."""
+        """The row of a call that was answered before, else None. One that was refused, or cut before its text, has an
+        `error`."""
         return self._index.find(key)
 
     def once(self, key: str, make: Callable[[], Row]) -> tuple[Row, bool]:
-        """The row of a call, and whether it was there. Where it was not, `make` makes and keeps it; threads that ask for the
-        same call at once wait for one of them. Raises what `make` raises, in each of these threads."""
+        """The row of a call, and whether it was there. Where it was not, `make` makes and keeps it; threads that ask
+        for the same call at once wait for one of them. Raises what `make` raises, in each of these threads."""
         with self._lock:
             row, mine = self.find(key), False
             if row is not None:
@@ -271,7 +274,8 @@ def _own_key(row: Row) -> str:
 
 
 def _anywhere(row: Row) -> str:
-    """The key of a request without where it was sent: the name of the model (of a file, its last part), not its address."""
+    """The key of a request without where it was sent: the name of the model (of a file, its last part), not its
+    address."""
     name, _, place = str(row["model"]).partition("@")
     if name.endswith(".gguf"):
         name = name.rpartition("/")[2]

@@ -68,11 +68,12 @@ Connect = Callable[[LMConfig], tuple[Client, LMConfig]]
 
 @dataclass(frozen=True)
 class Terms:
-    """On which terms an LM is asked: for texts of about `words` words, within `budget`, put off into `pending`, where it is given, and
-    answered from what was `recorded` alone, where that is given.
+    """On which terms an LM is asked: for texts of about `words` words, within `budget`, put off into `pending`, where
+    it is given, and answered from what was `recorded` alone, where that is given.
 
-    Where it `repeats`, the same request asked again is another call, else it is answered from the ledger. Where its texts must
-    be `whole`, one that was cut is no answer. `section` are its settings; `say` gets one line for what its endpoint refuses.
+    Where it `repeats`, the same request asked again is another call, else it is answered from the ledger. Where its
+    texts must be `whole`, one that was cut is no answer. `section` are its settings; `say` gets one line for what its
+    endpoint refuses.
     """
 
     section: str = "lm"
@@ -191,7 +192,8 @@ class LedgerEngine:
     def complete(self, request: Request) -> Response:
         """Answer a request; what happened is in the ledger before this returns or raises.
 
-        What was cut is asked for once more with more room. Raises NoAnswerError where there is no text that can be used.
+        What was cut is asked for once more with more room. Raises NoAnswerError where there is no text that can be
+        used.
         """
         row = self._answered(request)
         if row["finish_reason"] == CUT:
@@ -215,8 +217,8 @@ class LedgerEngine:
         )
 
     def _answered(self, request: Request, *, optional: bool = False) -> dict[str, Any]:
-        """The ledger row of a request: the one that is there, or that of a call made now. An `optional` request may be refused
-        with InvalidRequestError."""
+        """The ledger row of a request: the one that is there, or that of a call made now. An `optional` request may be
+        refused with InvalidRequestError."""
         purpose = current_purpose()
         asked = plain_request(request)
         repetition = self._repetition(asked)
@@ -358,8 +360,8 @@ def _sha_of(model: str, gguf: Path) -> str:
 
 
 def capabilities_of(connected_config: LMConfig) -> tuple[bool, frozenset[str]]:
-    """Whether the backend takes a JSON schema, and the parameters it takes; what a server of one's own takes shows itself
-    with the first call. Raises ConfigError for no known provider."""
+    """Whether the backend takes a JSON schema, and the parameters it takes; what a server of one's own takes shows
+    itself with the first call. Raises ConfigError for no known provider."""
     model = connected_config.model
     if model.startswith("local/"):
         return enforces_schema(model), frozenset({"response_format", "temperature", "max_tokens"})

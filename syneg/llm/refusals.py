@@ -6,8 +6,8 @@
 
 A refusal is HTTP 400, 413, 422 or 403. It can mean the text (one pair has no negative, the run goes on) or the form of
 the request: model, key, sampling, schema (no request can pass, the run stops). The form is the system text and the
-settings, without the messages. Where a request of the same form was answered before, a refusal means the text. Where none
-was, a request of the same form with a harmless message is asked once, and its fate decides.
+settings, without the messages. Where a request of the same form was answered before, a refusal means the text. Where
+none was, a request of the same form with a harmless message is asked once, and its fate decides.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Refusals:
         self._works.add(_form(request))
 
     def of_text(self, request: Request, error: LM15Error, ask: Callable[[Request], object]) -> bool:
-        """Whether `error` is about the text of `request`. May `ask` a harmless request of the same form; what that raises
-        passes, unless it is a refusal, too."""
+        """Whether `error` is about the text of `request`. May `ask` a harmless request of the same form; what that
+        raises passes, unless it is a refusal, too."""
         if isinstance(error, ContextLengthError) or _form(request) in self._works:
             return True
         with self._lock:  # calls that are refused side by side ask once

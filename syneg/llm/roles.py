@@ -29,7 +29,8 @@ _INSTRUCTION_WORDS = 700  # of a program's instructions, with the reasons that a
 
 
 def judge_settings(config: Config) -> LMConfig:
-    """The settings of the judge's LM. It answers at temperature 0, or at 1 where the writer does: reasoning models accept only
+    """The settings of the judge's LM. It answers at temperature 0, or at 1 where the writer does: reasoning models
+    accept only
     1."""
     return config.judge.beside(config.lm, temperature=float(config.lm.temperature == 1))
 
@@ -55,7 +56,8 @@ class Roles:
         connect: Connect | None = None,
         pending: Pending | None = None,
     ) -> None:
-        """`connect` makes the client of an LM elsewhere than here; calls are put off into `pending`, where it is given."""
+        """`connect` makes the client of an LM elsewhere than here; calls are put off into `pending`, where it is
+        given."""
         self._folder, self.config, self._progress = folder, config, progress
         self._connect, self._pending = connect, pending
         self._opened: dict[str, LanguageModel] = {}
@@ -107,8 +109,8 @@ class Roles:
         return self._opened[name]
 
     def _open(self, lm: LMConfig, log: Path, terms: Terms) -> LanguageModel:
-        """An LM of the run; one at the writer's endpoint shares it. Raises ConfigError where dollars are limited and the price is
-        not known."""
+        """An LM of the run; one at the writer's endpoint shares it. Raises ConfigError where dollars are limited and
+        the price is not known."""
         if self.recorded is None:
             fetch_with_progress(lm.model, self._progress)
         shared = self.writer if lm is not self.config.lm and endpoint_of(lm) == endpoint_of(self.config.lm) else None

@@ -56,8 +56,8 @@ class Tries:
     def row(self, known: Row, request: Request, most: Most, *, optional: bool = False) -> Row:
         """The ledger row of a call, `known` as far as it is known before.
 
-        Raises LM15Error after the last try, BudgetError, or BackendError where the endpoint is down or refuses every request
-        of this form. An `optional` request that is refused raises the refusal and says nothing of the endpoint.
+        Raises LM15Error after the last try, BudgetError, or BackendError where the endpoint is down or refuses every
+        request of this form. An `optional` request that is refused raises the refusal and says nothing of the endpoint.
         """
         try:
             row = self._flow.call(lambda: self._kept(known, request, most), most_tokens=most.tokens, used=_tokens)

@@ -47,6 +47,6 @@ def count_tokens(text: str, model: str) -> int:
 
 
 def most_tokens(prompt: str) -> int:
-    """An upper bound on the tokens of a prompt in any script, for any tokenizer that falls back to bytes: its UTF-8 bytes,
-    and room for a chat template. English has about four bytes a token, Chinese three, emoji down to one."""
+    """An upper bound on the tokens of a prompt in any script, for any tokenizer that falls back to bytes: its UTF-8
+    bytes, and room for a chat template. English has about four bytes a token, Chinese three, emoji down to one."""
     return len(prompt.encode("utf-8", "replace")) + _TEMPLATE

@@ -1,11 +1,12 @@
-"""How far an LM can be trusted to judge: before a judge decides anything, it is held against passages with known labels.
+"""How far an LM can be trusted to judge: before a judge decides anything, it is held against passages with known
+labels.
 
     calibrate(labelled_passages(collection, …), Judge(), judge_lm, JudgeConfig())
       → Calibration(lm="openai/gpt-4o-mini@default", accuracy=.95, kappa=.9, p_value=1e-8, trusted=True,
                     confusion={"positive": {"yes": 19, "no": 1, "unreadable": 0}, "near": …, "far": …})
 
-Labels come from the collection: its positives, its passages judged not relevant, and where there are none, passages that
-stand far down the query's own ranking ("near": rank 100) or were drawn at random ("far").
+Labels come from the collection: its positives, its passages judged not relevant, and where there are none, passages
+that stand far down the query's own ranking ("near": rank 100) or were drawn at random ("far").
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Gates: may this text be trained on as a negative? Pure functions, cheap ones first, each with a figure and a threshold.
+"""Gates: may this text be trained on as a negative? Pure functions, cheap ones first, each with a figure and a
+threshold.
 
     text_gates(negative, GateContext(query="close a socket", positives=("Close the socket. …",)), GatesConfig())
       → GateVerdict(reason="copies a positive", figure=.82, threshold=.3, figures={"words": 14.0, "positive_ngram": .82})
 
-A gate is one row of TEXT_GATES or ENCODER_GATES: its setting in GatesConfig, the name of its figure, the reason it gives,
-what it advises a writer, and how the figure is measured. Add a gate by adding a row (and its setting). The gates of a table
-are tried in order until one fails; the figures of all that were tried are kept. The judge, which costs a call, comes last
-(`syneg.negatives.judging.ask_judge`).
+A gate is one row of TEXT_GATES or ENCODER_GATES: its setting in GatesConfig, the name of its figure, the reason it
+gives, what it advises a writer, and how the figure is measured. Add a gate by adding a row (and its setting). The gates
+of a table are tried in order until one fails; the figures of all that were tried are kept. The judge, which costs a
+call, comes last (`syneg.negatives.judging.ask_judge`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class GateContext:
-    """What a negative is compared with: all relevant passages, the pair's accepted negatives, the passage it was made from.
+    """What a negative is compared with: all relevant passages, the pair's accepted negatives, the passage it was made
+    from.
 
     `words` is the length of the positive that the program was shown; 0 when it is not known.
     """
@@ -45,7 +47,8 @@ class GateContext:
 class Cosines:
     """Cosines under the base encoder: negative to query, positive to query, and negative to its nearest of each group.
 
-    `relevant` is the cosine to the nearest passage of the corpus, where that one is relevant or says what a relevant one says.
+    `relevant` is the cosine to the nearest passage of the corpus, where that one is relevant or says what a relevant
+    one says.
     """
 
     query: float
@@ -72,7 +75,8 @@ class _Measured:
         return word_count(self.negative.text)
 
     def copied(self, others: Sequence[str]) -> float:
-        """The largest share of the negative's 4-grams that stand in one of `others`; 1 for a near-copy of any length."""
+        """The largest share of the negative's 4-grams that stand in one of `others`; 1 for a near-copy of any
+        length."""
         text, key = self.negative.text, near_key(self.negative.text)
         return max((1.0 if key == near_key(other) else copied_share(text, other) for other in others), default=0.0)
 
@@ -81,8 +85,8 @@ class _Measured:
 class Gate(Generic[M]):
     """One gate. `measure` returns None where the figure cannot be said; the gate then lets the text pass.
 
-    `setting` holds the threshold, and 0 there switches the gate off; a gate with `limit` has that threshold instead, and one
-    without a setting is always on. `bound` says whether the threshold is the most or the least that passes.
+    `setting` holds the threshold, and 0 there switches the gate off; a gate with `limit` has that threshold instead,
+    and one without a setting is always on. `bound` says whether the threshold is the most or the least that passes.
     """
 
     setting: str
@@ -205,10 +209,11 @@ def text_gates(negative: HardNegative, context: GateContext, config: GatesConfig
 
 
 def encoder_gates(cosines: Cosines, config: GatesConfig, *, judged: bool = False) -> GateVerdict:
-    """The verdict of the gates on cosines. With `judged` a trusted judge decides what answers, and the margin is a figure only.
+    """The verdict of the gates on cosines. With `judged` a trusted judge decides what answers, and the margin is a
+    figure only.
 
-    The margin is the 95 % rule of NV-Retriever (arXiv 2407.15831). It guards against unknown relevance, and a third of a
-    strong writer's valid negatives lie above it.
+    The margin is the 95 % rule of NV-Retriever (arXiv 2407.15831). It guards against unknown relevance, and a third of
+    a strong writer's valid negatives lie above it.
     """
     figures = {"query_cosine": cosines.query, "positive_query_cosine": cosines.positive_query}
     if judged:

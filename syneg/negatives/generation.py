@@ -3,9 +3,10 @@
     generate(pairs, program, writer, …) → [Draft(pair, HardNegative("Shut down one half …"), GateVerdict("")), …]
 
 One bad pair never stops a run. A pair whose prompt the endpoint refuses for its text (a content filter, a firewall, too
-long) is a row with that reason and is not asked again. A pair whose answer cannot be parsed or fails a gate on its text is asked again, as a
-new attempt and never at temperature 0, up to `attempts` times for each negative wanted; each try is a row. When the LM
-fails again and again, or nothing that it says is usable, the run stops, with everything kept: the same command goes on.
+long) is a row with that reason and is not asked again. A pair whose answer cannot be parsed or fails a gate on its text
+is asked again, as a new attempt and never at temperature 0, up to `attempts` times for each negative wanted; each try
+is a row. When the LM fails again and again, or nothing that it says is usable, the run stops, with everything kept: the
+same command goes on.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Negatives that somebody else wrote, through the same gates: `--given negatives.jsonl`.
 
-    {"query_id": "1156", "text": "Fidelity of educator delivery …", "program": "multi_attribute", "domain": "endocrinology"}
+    {"query_id": "1156", "text": "Fidelity of educator delivery …", "program": "multi_attribute", "domain":
+    "endocrinology"}
       → Draft(pair, HardNegative("Fidelity …", program="multi_attribute", attributes={"domain": …}), GateVerdict(""))
 
-One JSON object on a line. `text` may be called `hard_negative`; `program`, `lm`, `reasoning` and `parent_doc_id` are taken
-where they stand, all other texts are attributes. Rows of queries that are not trained on are left out, and
-those that a run rejected (`"accepted": false`): negatives.jsonl of other runs, or shards, can be given as they are.
+One JSON object on a line. `text` may be called `hard_negative`; `program`, `lm`, `reasoning` and `parent_doc_id` are
+taken where they stand, all other texts are attributes. Rows of queries that are not trained on are left out, and those
+that a run rejected (`"accepted": false`): negatives.jsonl of other runs, or shards, can be given as they are.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _OWN = ("query_id", "text", "hard_negative", "program", "lm", "reasoning", "pare
 def given_negatives(
     path: Path, sources: Sources, config: Config, wanted: Callable[[str], bool]
 ) -> tuple[list[Draft], list[str]]:
-    """The drafts of programs whose name is `wanted`, in the order of the pairs, held against the gates on text; and what
-    is wrong with rows that were skipped.
+    """The drafts of programs whose name is `wanted`, in the order of the pairs, held against the gates on text; and
+    what is wrong with rows that were skipped.
 
     Raises DataError when the file cannot be read, or when more than `collection.max_bad_rows` of it is bad.
     """

@@ -9,8 +9,8 @@ Left out are:
 - ranks outside the window `mine.first_rank` to `mine.last_rank`;
 - passages that score over `mine.margin` of the positive's score under the encoder (NV-Retriever, arXiv 2407.15831,
   TopK-PercPos): they are often unjudged positives.
-What was left out, and why, is counted. `Mined.notes` says in a line each what a user should know: a source that finds nothing
-for most queries, queries without any negative.
+What was left out, and why, is counted. `Mined.notes` says in a line each what a user should know: a source that finds
+nothing for most queries, queries without any negative.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _SILENT = 0.5
 
 @dataclass
 class Mined:
-    """`negatives[query_id]`, hardest first, sources in turn; `skipped` counts reasons; `short` queries with too few; `notes` are
-    lines for the user."""
+    """`negatives[query_id]`, hardest first, sources in turn; `skipped` counts reasons; `short` queries with too few;
+    `notes` are lines for the user."""
 
     negatives: dict[str, list[MinedNegative]]
     skipped: Counter[str] = field(default_factory=Counter)
@@ -108,7 +108,8 @@ def _silent_sources(lists: Mapping[str, Hits]) -> list[str]:
 def _scored(
     near: Sequence[Iterable[str]], queries: np.ndarray, collection: Collection, encoder: Encoder
 ) -> Iterator[dict[str, float]]:
-    """For each query (n, dim) the scores of the passages near it, by id; passages are looked up for many queries at once."""
+    """For each query (n, dim) the scores of the passages near it, by id; passages are looked up for many queries at
+    once."""
     for start in range(0, len(queries), _GROUP):
         group = near[start : start + _GROUP]
         rows = {doc_id: row for row, doc_id in enumerate(dict.fromkeys(d for ids in group for d in ids))}
@@ -119,7 +120,8 @@ def _scored(
 
 
 class _Judged:
-    """Knows what is no negative of one query, by id and by text; and the query itself, where it stands in the corpus."""
+    """Knows what is no negative of one query, by id and by text; and the query itself, where it stands in the
+    corpus."""
 
     def __init__(self, collection: Collection, query_id: str) -> None:
         self.ids = collection.no_negative(query_id)

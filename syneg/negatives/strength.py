@@ -3,10 +3,10 @@
     strength(writer) → Strength(lm="local/qwen2.5-coder-1.5b@cc32…", written=8, passed=4,
                                 faults={"copies": 2, "answers": 2}).strong → False
 
-The test: for eight fixed queries with a relevant passage in sight, `multi_attribute` writes a negative. It passes when it
-is there, is no stub, copies little, and does not hold the words that the answer cannot do without. That is what a small
-model fails at and what decides whether a program may show it the positive. Eight calls, once for each LM; the result is
-kept in the cache.
+The test: for eight fixed queries with a relevant passage in sight, `multi_attribute` writes a negative. It passes when
+it is there, is no stub, copies little, and does not hold the words that the answer cannot do without. That is what a
+small model fails at and what decides whether a program may show it the positive. Eight calls, once for each LM; the
+result is kept in the cache.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     prune(20 * 10**9) → the spaces that were removed, those used longest ago first
 
 A space holds the embeddings of one encoder for one role. One that a running process uses is never removed: the process
-holds a shared lock on it. Spaces of trained models that nobody uses go first: their rankings are kept in the run folder,
-and nothing asks for their embeddings again.
+holds a shared lock on it. Spaces of trained models that nobody uses go first: their rankings are kept in the run
+folder, and nothing asks for their embeddings again.
 """
 
 from __future__ import annotations

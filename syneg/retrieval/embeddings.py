@@ -4,9 +4,9 @@
     store.missing(texts) → [3, 17]      store.add([texts[3], texts[17]], array)      store.take(texts) → (n, dim) float32
 
 A shard is a pair of files, `HASH.npy` (n x dim) and `HASH.keys` (n keys of 16 bytes), each written under a name of its
-own and then renamed; a shard whose keys are missing is ignored, so a crash costs at most one shard. Several processes may
-use one folder: each finds the shards of the others at its next `missing`. While a store is open it holds a shared lock on
-the folder, which keeps it from being pruned (`embedding_cache`). Nothing is pickled.
+own and then renamed; a shard whose keys are missing is ignored, so a crash costs at most one shard. Several processes
+may use one folder: each finds the shards of the others at its next `missing`. While a store is open it holds a shared
+lock on the folder, which keeps it from being pruned (`embedding_cache`). Nothing is pickled.
 """
 
 from __future__ import annotations

@@ -131,7 +131,8 @@ class Encoder:
                 remove(store.folder)
 
     def index(self, passages: Mapping[str, str], factory: str = "auto", progress: Tick | None = None) -> DenseIndex:
-        """The index of a corpus, made once for all stages that search it. A corpus must not change its texts meanwhile."""
+        """The index of a corpus, made once for all stages that search it. A corpus must not change its texts
+        meanwhile."""
         kept = self._index
         if kept is None or kept.passages is not passages or kept.size != len(passages) or kept.factory != factory:
             self._index = None  # two at once would not fit where one does

@@ -3,9 +3,9 @@
     DenseIndex.of(passages, encoder).search(query_embeddings, 100) → [[("d7", .61), ("d3", .58), …], …]
     LexicalIndex(passages).search(["close a socket"], 50)          → [[("d3", 9.4), …]]
 
-Dense search is exact unless a factory string says otherwise. The index is filled block by block from the embedding store, so that the
-embeddings of a corpus are in memory once: as float32 in a small one, as float16 (as they are stored) from `EXACT` passages on. BM25 leaves
-out passages that share no word with the query.
+Dense search is exact unless a factory string says otherwise. The index is filled block by block from the embedding
+store, so that the embeddings of a corpus are in memory once: as float32 in a small one, as float16 (as they are stored)
+from `EXACT` passages on. BM25 leaves out passages that share no word with the query.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Encodes(Protocol):
 
 
 class DenseIndex:
-    """Inner products of embeddings: cosines, or dot products where that is the encoder's similarity. `factory` is one of faiss's, as "IVF1024,SQfp16"; `auto` is
-    "Flat", and "SQfp16" from `EXACT` passages on.
+    """Inner products of embeddings: cosines, or dot products where that is the encoder's similarity. `factory` is one
+    of faiss's, as "IVF1024,SQfp16"; `auto` is "Flat", and "SQfp16" from `EXACT` passages on.
 
     Raises ConfigError for a factory string that faiss does not know.
     """

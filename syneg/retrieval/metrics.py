@@ -30,7 +30,8 @@ _lock = threading.Lock()
 def evaluate(qrels: Mapping[str, Mapping[str, int]], ranking: Ranking, metrics: Sequence[str] = METRICS) -> PerQuery:
     """Per-query values, metric → query_id → value, over the queries of `ranking`.
 
-    A query for which nothing was found, or to which nothing is relevant, counts 0. Grades of 0 and below are not relevant.
+    A query for which nothing was found, or to which nothing is relevant, counts 0. Grades of 0 and below are not
+    relevant.
     """
     import ranx
 
@@ -149,8 +150,8 @@ def tie_broken(scores: Mapping[str, float]) -> dict[str, float]:
 def write_trec(path: Path, ranking: Ranking, tag: str) -> None:
     """A TREC run file: query_id Q0 doc_id rank score tag.
 
-    Its columns end at white space, so white space inside an id is written as %20 and the like; `urllib.parse.unquote` gives
-    the id back.
+    Its columns end at white space, so white space inside an id is written as %20 and the like; `urllib.parse.unquote`
+    gives the id back.
     """
     from syneg.core.storage import write_text
 

@@ -3,9 +3,10 @@
     prompts_of(EncoderConfig(model="intfloat/e5-base-v2"), model, ["e5-base-v2"])
       → Prompts(query="query: ", passage="passage: ", source="the family e5")
 
-The settings decide first (an empty setting means: no prompt), then the model (`model.prompts`, then its default prompt),
-then the family that its name belongs to, as the model card of the family says. Without any of these there is no prompt.
-A prompt can only stand before the text: bge-en-icl's closing `<response>` and few-shot examples are not covered.
+The settings decide first (an empty setting means: no prompt), then the model (`model.prompts`, then its default
+prompt), then the family that its name belongs to, as the model card of the family says. Without any of these there is
+no prompt. A prompt can only stand before the text: bge-en-icl's closing `<response>` and few-shot examples are not
+covered.
 """
 
 from __future__ import annotations

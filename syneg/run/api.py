@@ -5,8 +5,8 @@
     syneg.generate("pairs.csv", settings={"lm.model": "openai/gpt-4o-mini"})     → [{"query_id": "q1", "text": …, "accepted": True, …}, …]
     syneg.run("pairs.csv")["sentence"]                          → "Best on dev: hybrid. On test, nDCG@10 …"
 
-Every function works in a run folder, by default `runs/NAME`, and goes on with what is there: a second call makes nothing twice.
-`settings` are dotted keys as in docs/settings.md.
+Every function works in a run folder, by default `runs/NAME`, and goes on with what is there: a second call makes
+nothing twice. `settings` are dotted keys as in docs/settings.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def open_run(
 ) -> Run:  # fmt: skip
     """A run over `dataset`: a name, a path, or a Collection in memory.
 
-    `config` holds all settings, or `settings` those that are not at their default. Raises ConfigError for what is wrong.
+    `config` holds all settings, or `settings` those that are not at their default. Raises ConfigError for what is
+    wrong.
     """
     collection = dataset if isinstance(dataset, Collection) else None
     name = collection.name if collection is not None else str(dataset)
@@ -57,7 +58,8 @@ def mine(
 def generate(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None
 ) -> list[dict[str, Any]]:
-    """Write synthetic negatives; returns the rows of negatives.jsonl, accepted or not (`row["accepted"]`, `row["reason"]`).
+    """Write synthetic negatives; returns the rows of negatives.jsonl, accepted or not (`row["accepted"]`,
+    `row["reason"]`).
 
     Raises BackendError where the LM cannot be called, BudgetError where a limit ends it.
     """
@@ -69,7 +71,8 @@ def generate(
 def compile_program(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None
 ) -> dspy.Module:
-    """Optimize the program of the run against retrieval (`compile.optimizer`, by default `search`); returns the program that won."""
+    """Optimize the program of the run against retrieval (`compile.optimizer`, by default `search`); returns the program
+    that won."""
     run = open_run(dataset, folder, {"compile.optimizer": "search", **(settings or {})})
     run.until("compile")
     from syneg.programs import load_program
@@ -89,5 +92,6 @@ def evaluate(dataset: Dataset, folder: str | Path | None = None, settings: Setti
 
 
 def run(dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None) -> dict[str, Any]:
-    """Run the whole path; returns the data of verdict.json. The best model is in `FOLDER/best`, the report in `report.html`."""
+    """Run the whole path; returns the data of verdict.json. The best model is in `FOLDER/best`, the report in
+    `report.html`."""
     return open_run(dataset, folder, settings).until("verdict")

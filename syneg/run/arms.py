@@ -2,8 +2,9 @@
 
     arm("hybrid@ratio=0.7@temperature=0.02", config) → Arm(name="hybrid@ratio=0.7@…", kind="hybrid", config with both set)
 
-`kind` is one of sampling.ARMS. After it come settings of [mix] and [train] by their bare names, and `program`, so that any
-program and ratio can stand beside the others: all arms share what is the same between them. `seeds=3` are the first three.
+`kind` is one of sampling.ARMS. After it come settings of [mix] and [train] by their bare names, and `program`, so that
+any program and ratio can stand beside the others: all arms share what is the same between them. `seeds=3` are the first
+three.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@
     endpoint, config = cluster.lm(LMConfig(model="local/qwen2.5-coder-1.5b"))     a server on each worker
     cluster.embedded(chunks, "passage", encoder)                                  → (chunk, vectors), as they come
 
-Workers are stateless. Ledger, budget, flow control and embedding store stay with the run, and every unit of work is identified by
-a hash of its content. If a worker dies, another repeats what it had in flight. A killed run resumes from the ledger, as it does
-without Ray. An encoder is loaded by name on each node; its fingerprint (weights, precision) is compared with the run's.
+Workers are stateless. Ledger, budget, flow control and embedding store stay with the run, and every unit of work is
+identified by a hash of its content. If a worker dies, another repeats what it had in flight. A killed run resumes from
+the ledger, as it does without Ray. An encoder is loaded by name on each node; its fingerprint (weights, precision) is
+compared with the run's.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _AHEAD = 2  # chunks that wait at each worker, so that it never does
 
 
 class Cluster:
-    """Join a running Ray cluster, or start one on this machine. Raises BackendError if Ray is missing or unreachable."""
+    """Join a running Ray cluster, or start one on this machine. Raises BackendError if Ray is missing or
+    unreachable."""
 
     def __init__(self, config: ExecutorConfig) -> None:
         try:
@@ -60,7 +62,8 @@ class Cluster:
         self._embedders: list[Any] = []
 
     def lm(self, config: LMConfig) -> tuple[RemoteEndpoint, LMConfig]:
-        """Start the LM of `config` on every worker; return it with its settings, whose concurrency is that of all workers."""
+        """Start the LM of `config` on every worker; return it with its settings, whose concurrency is that of all
+        workers."""
         actors = self._started(_LMWorker, config.concurrency, config.model_dump())
         endpoint = RemoteEndpoint(self._ray, actors, config.concurrency)
         return endpoint, config.model_copy(update={"concurrency": config.concurrency * self.workers})
@@ -68,8 +71,8 @@ class Cluster:
     def embedded(
         self, chunks: Iterable[list[str]], role: Role, encoder: Encoder
     ) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Yield each chunk with its embeddings (n, dim) float32, in the order in which they are done. Raises BackendError if a
-        worker has another encoder."""
+        """Yield each chunk with its embeddings (n, dim) float32, in the order in which they are done. Raises
+        BackendError if a worker has another encoder."""
         under_way: dict[Any, tuple[list[str], int]] = {}
         for chunk in chunks:
             if not self._embedders:
@@ -219,7 +222,7 @@ def got(ray: Any, reference: Any) -> Any:
 
 
 def _environment() -> dict[str, str]:
-    """Environment variables that workers need: where models are stored, and how torch's threads wait. Keys of providers have to be
-    set on the nodes."""
+    """Environment variables that workers need: where models are stored, and how torch's threads wait. Keys of providers
+    have to be set on the nodes."""
     kept = {name: value for name in ("SYNEG_HOME", "HF_HUB_OFFLINE") if (value := os.environ.get(name))}
     return {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", **kept}

@@ -1,12 +1,13 @@
-"""The compile stage: a recipe proposes programs, the objective chooses, full training on the confirm split has the last word.
+"""The compile stage: a recipe proposes programs, the objective chooses, full training on the confirm split has the last
+word.
 
     compiled(workspace, "neighbour_rewrite") → the program that writes the negatives of this run
 
 In the run folder: `compiled.json` (the state that won, every candidate with its scores, what was confirmed), from which
-`program.json` and `program.md` are made. The program of the author is replaced only where the compiled one has the higher
-mean nDCG@10 on confirm after full training, by more than the standard error of the difference. The test split is not
-touched. Stopped by a budget, the stage goes on with what was found by then; killed, the same command is answered from
-the ledger up to that point.
+`program.json` and `program.md` are made. The program of the author is replaced only where the compiled one has the
+higher mean nDCG@10 on confirm after full training, by more than the standard error of the difference. The test split is
+not touched. Stopped by a budget, the stage goes on with what was found by then; killed, the same command is answered
+from the ledger up to that point.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _FOR_PROPOSALS = 0.6  # of the budget; the rest is for the choice
 
 
 def compiled(workspace: Workspace, name: str, program: dspy.Module, near: Mapping[str, Sequence[str]]) -> dspy.Module:
-    """`program` (called `name`), or what its compilation made of it. Raises ConfigError for a budget that can find nothing."""
+    """`program` (called `name`), or what its compilation made of it. Raises ConfigError for a budget that can find
+    nothing."""
     config = workspace.config.compile
     if config.optimizer == "none":
         return program
@@ -130,7 +132,8 @@ def _row(candidate: Candidate, compiling: Compiling) -> dict[str, Any]:
 
 
 def _confirm(workspace: Workspace, name: str, compiling: Compiling, ranked: Sequence[Candidate]) -> dict[str, Any]:
-    """Full training with what the best candidate and the first program write for the pairs of the run; nDCG@10 on confirm."""
+    """Full training with what the best candidate and the first program write for the pairs of the run; nDCG@10 on
+    confirm."""
     values = []
     trials = Trials(workspace)
     for label, candidate in (("best", ranked[0]), ("first", compiling.first)):

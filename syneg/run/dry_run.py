@@ -2,9 +2,10 @@
 
     estimate(workspace) → [Part("generate", calls=(40, 80), input_tokens=(31000, 62000), output_tokens=(2900, 25600), …), …]
 
-Real prompts of a sample of the pairs are rendered and counted (by litellm's tokenizer for the model, or a common one). Least is one
-call of each step for each pair, with answers as long as those in the ledger, or else half as long as the positives; most is
-every attempt with answers as long as there is room for. Nothing is read from the ledger as done: a run that goes on asks less.
+Real prompts of a sample of the pairs are rendered and counted (by litellm's tokenizer for the model, or a common one).
+Least is one call of each step for each pair, with answers as long as those in the ledger, or else half as long as the
+positives; most is every attempt with answers as long as there is room for. Nothing is read from the ledger as done: a
+run that goes on asks less.
 """
 
 from __future__ import annotations

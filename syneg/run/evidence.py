@@ -32,7 +32,8 @@ def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evid
 
 
 def times(events: Path) -> str:
-    """Seconds of each stage in one line, and when the first began; of stages that each command repeats only the first."""
+    """Seconds of each stage in one line, and when the first began; of stages that each command repeats only the
+    first."""
     seconds: dict[str, float] = {}
     first = ""
     for row in read_rows(events):

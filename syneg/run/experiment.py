@@ -1,4 +1,5 @@
-"""Trains and evaluates the arms of a workspace, for every seed, and makes the verdict; only what is missing is computed.
+"""Trains and evaluates the arms of a workspace, for every seed, and makes the verdict; only what is missing is
+computed.
 
     Experiment(workspace, negatives).verdict() → the data of verdict.json
 

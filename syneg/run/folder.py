@@ -8,8 +8,8 @@ manifest.json says for each stage which inputs its result was made from, and hol
 
     {"stages": {"mine": "5f0c…", "train hybrid-0": "91ab…"}, "seed": 0, "versions": {"torch": "2.13.0", …}, …}
 
-A stage has a key, a hash of everything that its result depends on (`syneg.run.keys`). A result is used when its key is the
-same, and made again when not. The manifest is written in one step after each change.
+A stage has a key, a hash of everything that its result depends on (`syneg.run.keys`). A result is used when its key is
+the same, and made again when not. The manifest is written in one step after each change.
 """
 
 from __future__ import annotations

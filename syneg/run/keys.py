@@ -49,7 +49,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def stage_key(stage: str, config: Config, *inputs: Any) -> str:
-    """The key of a result of `stage` (a key of NOT_HANDED) for `config` and everything else that the stage is handed."""
+    """The key of a result of `stage` (a key of NOT_HANDED) for `config` and everything else that the stage is
+    handed."""
     tree = config.model_dump(mode="json", exclude=set(NOT_HANDED[stage]))
     for section, names in (*NO_RESULT.items(), *PARTS.items()):
         if section in tree and names is None:

@@ -3,9 +3,9 @@
     NegativeSets(workspace, load_program).of("neighbour_rewrite") → NegativeSet(rows=[{"query_id": "q1", "text": "…", "accepted": True, …}, …],
                                                      facts={"written": 48, "accepted": 17, "reasons": {…}, …})
 
-Each set is one JSONL in the run folder with every negative, accepted or not: `negatives.jsonl` by the program of the run,
-`negatives-NAME.jsonl` by that of an arm, `near-misses.jsonl` for held-out queries (the boundary test). A set is made once
-for its inputs. With `generate.given` the rows of the file are taken in place of writing.
+Each set is one JSONL in the run folder with every negative, accepted or not: `negatives.jsonl` by the program of the
+run, `negatives-NAME.jsonl` by that of an arm, `near-misses.jsonl` for held-out queries (the boundary test). A set is
+made once for its inputs. With `generate.given` the rows of the file are taken in place of writing.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class NegativeSets:
         return self._made[stem]
 
     def dev_near_misses(self, trained_on: str, count: int) -> dict[str, list[str]]:
-        """Near-misses for `count` dev queries, by a program other than `trained_on`, for the objective of a compilation."""
+        """Near-misses for `count` dev queries, by a program other than `trained_on`, for the objective of a
+        compilation."""
         pairs = self._workspace.collection.pairs("dev")
         random.Random(f"{self._workspace.config.seed}:near").shuffle(pairs)
         found = self._near_misses([trained_on], pairs, "near-misses-dev", count)
@@ -93,8 +94,8 @@ class NegativeSets:
     def near_misses(self, trained_on: Sequence[str]) -> NegativeSet | None:
         """Near-misses for held-out queries by a program other than `trained_on`; None where none can be made.
 
-        Every gate applies except the margin, which would reject exactly the near-misses that the encoder gets wrong. With
-        `generate.given`, all near-misses in the file are used.
+        Every gate applies except the margin, which would reject exactly the near-misses that the encoder gets wrong.
+        With `generate.given`, all near-misses in the file are used.
         """
         return self._near_misses(trained_on, self.held_out(), "near-misses", self._workspace.config.boundary.queries)
 

@@ -2,10 +2,10 @@
 
     Run(Path("runs/python-docs"), config, Progress()).until("verdict") → the data of verdict.json
 
-`STAGES` lists the path in order: each row is a command, makes one result and prints it. A result in the run folder is used
-when its key is the same, and made again when not (`keys`): a second run does nothing twice, and results are made again when
-their inputs change. Every file on disk after a crash is whole (`syneg.core.storage`), and inside generation and training
-work goes on where it stopped.
+`STAGES` lists the path in order: each row is a command, makes one result and prints it. A result in the run folder is
+used when its key is the same, and made again when not (`keys`): a second run does nothing twice, and results are made
+again when their inputs change. Every file on disk after a crash is whole (`syneg.core.storage`), and inside generation
+and training work goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Batch:
-    """LM calls by files instead of by calling: answers are read from `answers`, and new requests written to `requests`."""
+    """LM calls by files instead of by calling: answers are read from `answers`, and new requests written to
+    `requests`."""
 
     answers: Path | None = None
     requests: Path | None = None
@@ -112,7 +113,8 @@ class Run:
                 self.workspace.close()
 
     def load_program(self, name: str, prefix: str = "") -> dspy.Module:
-        """Load `name`, compiled if it is the run's own program; save its state and prompts as {prefix}program.json and .md."""
+        """Load `name`, compiled if it is the run's own program; save its state and prompts as {prefix}program.json and
+        .md."""
         from syneg.llm.lms import adapter_for
         from syneg.programs import load_program, program_markdown, state_of
 
@@ -228,10 +230,11 @@ def _verdict(run: Run) -> Result:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the path. `make` makes its result as plain data, and the earlier stages first; `show` says it in words.
+    """One stage of the path. `make` makes its result as plain data, and the earlier stages first; `show` says it in
+    words.
 
-    `sections` are the sections of the settings that the stage reads: its command has the flags of these. `asks` says that
-    the stage always calls an LM; others do so where an arm wants synthetic negatives.
+    `sections` are the sections of the settings that the stage reads: its command has the flags of these. `asks` says
+    that the stage always calls an LM; others do so where an arm wants synthetic negatives.
     """
 
     name: str

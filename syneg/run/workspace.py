@@ -113,7 +113,8 @@ class Workspace:
 
     @property
     def pairs_to_write(self) -> list[Pair]:
-        """The pairs that get synthetic negatives: the first `generate.pairs` of the train split, or the shard's of these."""
+        """The pairs that get synthetic negatives: the first `generate.pairs` of the train split, or the shard's of
+        these."""
         part, parts = map(int, self.config.generate.shard.split("/"))
         return self.train_split[: self.config.generate.pairs or None][part - 1 :: parts]
 
@@ -188,7 +189,8 @@ class Workspace:
         return measured
 
     def judge(self) -> tuple[LanguageModel, Calibration] | None:
-        """The judge's LM with its calibration; None if no judge is wanted, or if it is not trusted (one line says so)."""
+        """The judge's LM with its calibration; None if no judge is wanted, or if it is not trusted (one line says
+        so)."""
         use = self.config.judge.use
         if use == "off" or (use == "auto" and not self.strength.strong):
             return None

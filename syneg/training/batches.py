@@ -3,9 +3,9 @@
     batches(rows, marks, Plan(batch_size=2, hardness=(.2, .9, .4, .8)), epoch=0) → [[0, 2], [3, 1]]
 
 Every row is in each epoch once. With `hardness` the rows come in four stages from easy to hard, shuffled inside a stage
-(MGH, arXiv 2509.00842, orders negatives so). Rows with synthetic negatives are spread evenly over the batches of a stage.
-Two rows whose queries share a relevant passage go into different batches where that is possible; where it is not, the
-loss masks them.
+(MGH, arXiv 2509.00842, orders negatives so). Rows with synthetic negatives are spread evenly over the batches of a
+stage. Two rows whose queries share a relevant passage go into different batches where that is possible; where it is
+not, the loss masks them.
 
 Several processes share one plan: a batch has `batch_size` rows for each process, and the sampler deals it out in slices
 of one length. The last batch of an epoch is smaller; where its rows do not divide by the processes, the first rows of
@@ -32,7 +32,8 @@ _PASSED = 8  # batches' worth of conflicting rows that are passed over before on
 
 @dataclass(frozen=True)
 class Plan:
-    """How rows become batches: `batch_size` rows for each of `processes`; `hardness[row]` orders rows, None does not."""
+    """How rows become batches: `batch_size` rows for each of `processes`; `hardness[row]` orders rows, None does
+    not."""
 
     batch_size: int
     seed: int = 0

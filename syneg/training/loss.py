@@ -7,20 +7,23 @@ so is padding. A weight w multiplies a negative's share of the softmax: log w is
 no mask and no option this is sentence-transformers' MultipleNegativesRankingLoss with scale = 1 / temperature. An
 encoder of dot-product similarity is scored by dot products times `train.scale`. Options:
 
-- guide: texts of other rows that the untuned encoder puts over a share of the positive's score are masked (the 95 % rule
+- guide: texts of other rows that the untuned encoder puts over a share of the positive's score are masked (the 95 %
+rule
   inside the batch; compare GISTEmbed, arXiv 2402.16829);
-- regulariser: synthetic negatives together should take the share of the softmax that their number gives them, evenly, so
+- regulariser: synthetic negatives together should take the share of the softmax that their number gives them, evenly,
+so
   that the encoder cannot win by knowing who wrote a text (after CausalNeg, arXiv 2606.01304);
 - order: written near-misses leave the softmax, and a term says where they belong (`order`);
 - distillation: the untuned encoder's softmax over the same texts is to be kept (listwise, as in arXiv 2010.11386).
 
-Over several processes all texts of all processes are candidates, as with sentence-transformers' `gather_across_devices`;
-each process brings the same number of rows. A step asks the device once: for the row numbers of the batch.
+Over several processes all texts of all processes are candidates, as with sentence-transformers'
+`gather_across_devices`; each process brings the same number of rows. A step asks the device once: for the row numbers
+of the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +36,10 @@ from torch import Tensor, nn
 from syneg.core.config import TrainConfig
 from syneg.core.records import Instance, margin_limit
 
+from .merging import Embed, embed_by_length
 from .numbers import RowNumbers
 from .order import Standing, order_term
 from .sampling import SYNTHETIC
-
-_CHUNK = 32
-Embed = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,8 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         return Batch(rows, everyone, columns, numbers.reshape(-1), places, owners.reshape(-1), own)
 
     def _own(self, batch: Batch, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """(rows, 1 + n): each row's own candidates, its positive first; (rows, n): which of them are written and unmasked."""
+        """(rows, 1 + n): each row's own candidates, its positive first; (rows, n): which of them are written and
+        unmasked."""
         size = len(batch.rows)
         own = batch.places.unsqueeze(1) + torch.arange(batch.columns, device=bias.device) * size
         written = (self._sources_of(batch) == self._code(SYNTHETIC))[own[:, 1:]]
@@ -229,14 +231,16 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         return bias
 
     def _distilled(self, log_shares: Tensor, bias: Tensor, batch: Batch) -> Tensor:
-        """Cross entropy of the base's softmax over the candidates against ours, less its own entropy (KL divergence)."""
+        """Cross entropy of the base's softmax over the candidates against ours, less its own entropy (KL
+        divergence)."""
         kept = torch.isfinite(bias)
         target = (self._base_scores(batch) * self.scale).masked_fill(~kept, -torch.inf).softmax(1)
         ours = log_shares.masked_fill(~kept, 0.0)
         return (target * (target.clamp_min(1e-12).log() - ours)).sum(1).mean()
 
     def _note_mass(self, log_shares: Tensor, own: Tensor, batch: Batch) -> None:
-        """The gradient on the score of a negative is its share of the softmax; foreign positives count as `in-batch`."""
+        """The gradient on the score of a negative is its share of the softmax; foreign positives count as
+        `in-batch`."""
         # shares of the softmax over all, not over the negatives only: a query that is learnt gives little gradient
         mass = log_shares.exp().sum(0).index_add(0, batch.places, -own.exp().view(-1))
         by_source = torch.zeros(len(self.numbers.source_names), device=mass.device)
@@ -277,78 +281,3 @@ def fair_share(negatives: Tensor, bias: Tensor, synthetic: Tensor) -> Tensor:
     most = ours.sum(1).float().log()
     lacking = torch.where(most > 0, 1 - entropy / most.clamp_min(1e-12), torch.zeros_like(entropy))
     return torch.where(usable, divergence + lacking, 0.0).sum() / usable.sum().clamp_min(1)
-
-
-def embed_by_length(
-    model: nn.Module, columns: Sequence[dict[str, Any]], embed: Embed, chunk: int = _CHUNK
-) -> list[Tensor]:
-    """Embed the columns of a batch together, sorted by length, in chunks without needless padding.
-
-    `columns` are inputs of `model`, `input_ids` and `attention_mask` (batch, length of the longest text) among them.
-    Columns go together when they agree in everything that is not a tensor of tokens: the route that they take (`task`)
-    and the length of their prompt, which some poolings leave out. Returns one tensor (batch, dim) per column. On short
-    passages with a few long ones this halves the work.
-    """
-    embedded: list[Tensor | None] = [None] * len(columns)
-    groups: dict[str, list[int]] = {}
-    for place, column in enumerate(columns):
-        if _sortable(column):
-            groups.setdefault(_unlike(column), []).append(place)
-        else:  # images, packed rows, static embeddings: there is nothing to sort, or padding that must stay
-            embedded[place] = embed(model, column)
-    for places in groups.values():
-        parts = _embed_sorted(model, [columns[place] for place in places], embed, chunk)
-        for place, part in zip(places, parts, strict=True):
-            embedded[place] = part
-    return [part for part in embedded if part is not None]
-
-
-_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
-
-
-def _sortable(column: Mapping[str, Any]) -> bool:
-    """Whether rows may be cut and padded anew: plain tokens with padding on the right only.
-
-    With padding on the left, models with absolute positions count it, so that a narrower batch embeds otherwise.
-    """
-    mask = column.get("attention_mask")
-    others = [
-        key for key, value in column.items() if isinstance(value, Tensor) and value.ndim > 1 and key not in _TOKENS
-    ]
-    if (
-        not isinstance(mask, Tensor)
-        or mask.ndim != 2
-        or "input_ids" not in column
-        or others
-        or "cu_seq_lens_q" in column
-    ):
-        return False
-    return bool(mask.shape[1] == 0 or mask[:, 0].all())
-
-
-def _unlike(column: Mapping[str, Any]) -> str:
-    """What makes columns different for the model, whatever their texts are."""
-    return repr(sorted((key, "" if key in _TOKENS else str(value)) for key, value in column.items()))
-
-
-def _embed_sorted(model: nn.Module, columns: Sequence[dict[str, Any]], embed: Embed, chunk: int) -> tuple[Tensor, ...]:
-    """Embed columns that differ in their tokens only; padding is on the right."""
-    keys = [key for key in _TOKENS if key in columns[0]]
-    rows = [{key: column[key][i] for key in keys} for column in columns for i in range(len(column["input_ids"]))]
-    lengths = torch.cat([column["attention_mask"].sum(1) for column in columns]).tolist()
-    order = sorted(range(len(rows)), key=lengths.__getitem__)
-    extra = {key: value for key, value in columns[0].items() if key not in _TOKENS}
-    parts = []
-    for start in range(0, len(order), chunk):
-        places = order[start : start + chunk]
-        width = max(1, lengths[places[-1]])
-        cut: dict[str, Any] = {key: torch.stack([_fit(rows[place][key], width) for place in places]) for key in keys}
-        parts.append(embed(model, {**extra, **cut}))
-    embedded = torch.cat(parts)
-    back = torch.empty(len(order), dtype=torch.long, device=embedded.device)
-    back[torch.tensor(order, device=embedded.device)] = torch.arange(len(order), device=embedded.device)
-    return embedded[back].split([len(column["input_ids"]) for column in columns])
-
-
-def _fit(row: Tensor, width: int) -> Tensor:
-    return row[:width] if len(row) >= width else nn.functional.pad(row, (0, width - len(row)))

@@ -4,8 +4,8 @@
     numbers.texts                             [[0 1 2] [3 4 5] [0 6 1]]: rows 0 and 2 have the same positive
     numbers.known_places([0, 2], [0, 0, 1])   → ([0 0 1 1], [0 1 0 1]): both positives are known to both rows
 
-Texts are the same where their normalised forms are. Finding the known texts of a batch sorts its candidates once: 0.002 s
-for 1,024 rows against 32,768 candidates (docs/lab_notes.md, "the mask of known positives").
+Texts are the same where their normalised forms are. Finding the known texts of a batch sorts its candidates once: 0.002
+s for 1,024 rows against 32,768 candidates (docs/lab_notes.md, "the mask of known positives").
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where a written near-miss belongs: under the positive of its query, above the passages of other rows.
 
     a plain softmax takes it for as wrong as any passage, though it shares the query's words: on a collection of broad
-    topics one among four negatives cost 1 to 2 points of nDCG@10 (docs/lab_notes.md). Given scores (over the temperature)
-    of the positive p, a near-miss m and the passages of other rows r1, r2 …:
+    topics one among four negatives cost 1 to 2 points of nDCG@10 (docs/lab_notes.md). Given scores (over the
+    temperature) of the positive p, a near-miss m and the passages of other rows r1, r2 …:
 
     pairwise    log(1 + exp(m - p))                              m under p
     listwise    the same + log(1 + exp(lse(r) - m))              and above the rest, as a list of its own

@@ -6,8 +6,8 @@
       → [Instance(negatives=(s1, d2, d4), …)]
 
 A ratio R of synthetic to retrieved and n negatives give n*R/(1+R) synthetic ones on average: the whole part always, one
-more with the probability of the rest, drawn by seed, query and epoch. Retrieved ones fill the places that synthetic ones
-leave empty, so that arms train on the same number; where there are too few of both, a row is padded with weight 0.
+more with the probability of the rest, drawn by seed, query and epoch. Retrieved ones fill the places that synthetic
+ones leave empty, so that arms train on the same number; where there are too few of both, a row is padded with weight 0.
 Each epoch deals out the next negatives and the next positive of a query, until all were used. All arms are dealt their
 retrieved negatives in the same order. The other arms are ablations: `dataset-mix` makes whole rows synthetic or
 retrieved (the paper's direct mix), `synthetic` uses nothing else, `in-batch` has no negatives of its own.
@@ -56,9 +56,9 @@ ARMS = {
 class Supply:
     """What rows are made of: the pairs, and by query id what can stand beside them.
 
-    `written` holds synthetic negatives with their weights. `extra[query_id][doc_id]` are texts of passages found relevant
-    beside the judged ones. `use` says what becomes of a query's positives: `draw` deals it one of them an epoch, `rows`
-    gives each a row of its own, `first` keeps the positive of the pair.
+    `written` holds synthetic negatives with their weights. `extra[query_id][doc_id]` are texts of passages found
+    relevant beside the judged ones. `use` says what becomes of a query's positives: `draw` deals it one of them an
+    epoch, `rows` gives each a row of its own, `first` keeps the positive of the pair.
     """
 
     pairs: Sequence[Pair]

@@ -29,7 +29,6 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -39,10 +38,10 @@ from syneg.core.progress import Tick
 from syneg.core.records import Instance, fingerprint
 from syneg.core.storage import read_json, write_json
 from syneg.retrieval.dev_set import DEV_METRIC, DevScore, DevSet
-from syneg.retrieval.encoder import TASKS, Encoder
-from syneg.retrieval.prompts import Role
+from syneg.retrieval.encoder import Encoder
 
 from .batches import Plan, PlannedBatches
+from .features import TextCollator, column_roles, column_routes, places
 from .frozen import FrozenLayers, States, frozen_count
 from .loss import BaseView, HybridInfoNCE
 from .sampling import PADDING, SYNTHETIC
@@ -131,8 +130,8 @@ def train(
 ) -> dict[str, Any]:
     """Fine-tune a fresh copy of the encoder and save the best weights on dev in `folder`.
 
-    Returns what is in training.json: steps, seconds, the dev score at each evaluation, gradient share by source. `states`
-    are shared by trainings with the same encoder and number of frozen layers.
+    Returns what is in training.json: steps, seconds, the dev score at each evaluation, gradient share by source.
+    `states` are shared by trainings with the same encoder and number of frozen layers.
     """
     if job.config.processes > 1:
         _train_apart(job, folder)
@@ -163,11 +162,11 @@ def train_here(
         sampler,
         model=model,
         args=arguments,
-        train_dataset=_places(len(rows)),
-        data_collator=_Texts(
+        train_dataset=places(len(rows)),
+        data_collator=TextCollator(
             preprocess_fn=model.preprocess,
             prompts=arguments.prompts,
-            router_mapping=_routes(rows[0]),
+            router_mapping=column_routes(rows[0]),
             rows=rows,
         ),
         loss=loss,
@@ -202,7 +201,7 @@ def _whole_checkpoint(folder: Path) -> str | None:
 
 def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerTrainingArguments:
     config, device = job.config, encoder.model.device.type
-    roles = _roles(job.rows[0])
+    roles = column_roles(job.rows[0])
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=config.batch_size,
@@ -222,7 +221,7 @@ def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerT
         data_seed=job.seed,
         dataloader_pin_memory=device == "cuda",
         prompts={name: encoder.prompts.of(role) for name, role in roles.items()},
-        router_mapping=_routes(job.rows[0]),
+        router_mapping=column_routes(job.rows[0]),
     )
     # one process trains on one device: torch's DataParallel would split a batch whose rows belong together
     arguments._n_gpu = min(arguments.n_gpu, 1)
@@ -234,19 +233,6 @@ def _set_steps(arguments: SentenceTransformerTrainingArguments, config: TrainCon
     arguments.max_steps = max(1, round(epoch_steps * config.epochs))
     arguments.warmup_steps = round(arguments.max_steps * config.warmup)
     arguments.eval_steps = arguments.save_steps = max(1, arguments.max_steps // config.evals)
-
-
-def _roles(row: Instance) -> dict[str, Role]:
-    return {name: "query" if name == "anchor" else "passage" for name in _columns(row)}
-
-
-def _routes(row: Instance) -> dict[str, str]:
-    """The route of each column through a model that has two (a Router)."""
-    return {name: TASKS[role] for name, role in _roles(row).items()}
-
-
-def _columns(row: Instance) -> list[str]:
-    return ["anchor", "positive", *(f"negative_{i + 1}" for i in range(len(row.negatives)))]
 
 
 def _base_view(job: Job, encoder: Encoder) -> BaseView | None:
@@ -281,7 +267,8 @@ def synthetic_share(rows: Sequence[Instance]) -> float:
 
 
 def shares_by_third(shares: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Mean gradient share of each source over the first, second and last third of the steps (fewer for under 3 steps)."""
+    """Mean gradient share of each source over the first, second and last third of the steps (fewer for under 3
+    steps)."""
     parts = [part for part in np.array_split(np.arange(len(shares)), 3) if len(part)]
     sources = sorted({source for share in shares for source in share})
     return [{s: round(float(np.mean([shares[i].get(s, 0.0) for i in part])), 4) for s in sources} for part in parts]
@@ -294,31 +281,7 @@ def _give_memory_back() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def _places(count: int) -> Any:
-    """A data set of row numbers: `_Texts` looks the texts up, so that no epoch's rows are copied into a table."""
-    from datasets import Dataset
-
-    return Dataset.from_dict({"label": list(range(count))})
-
-
-@dataclass
-class _Texts(SentenceTransformerDataCollator):
-    """Makes features of the texts of numbered rows: [{"label": 7}, …] → anchor_input_ids …, label."""
-
-    rows: Sequence[Instance] = ()
-
-    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        names = _columns(self.rows[0])
-        texts = []
-        for place in (feature["label"] for feature in features):
-            row = self.rows[place]
-            values = (row.pair.query, row.pair.positive, *row.negatives)
-            texts.append({**dict(zip(names, values, strict=True)), "label": place})
-        return super().__call__(texts)
-
-
 # ---- several processes -----------------------------------------------------------------------------------------------
-
 
 _JOB = "job.json"
 

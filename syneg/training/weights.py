@@ -22,8 +22,8 @@ _EAGER_TOKENS = 256
 def learning_rate(config: TrainConfig, model: nn.Module) -> float:
     """The learning rate of a training.
 
-    `auto` is 5e-5 for 22.7 M parameters (MiniLM-L6; measured, docs/results.md) and falls with the square root of the size,
-    which gives the customary 2e-5 and 1e-5 of base and large encoders. With frozen layers it is twice that.
+    `auto` is 5e-5 for 22.7 M parameters (MiniLM-L6; measured, docs/results.md) and falls with the square root of the
+    size, which gives the customary 2e-5 and 1e-5 of base and large encoders. With frozen layers it is twice that.
     """
     if not isinstance(config.learning_rate, str):
         return config.learning_rate

@@ -1,11 +1,12 @@
-"""The boundary test: near-misses for held-out queries are put into the corpus; does the encoder tell them from the positives?
+"""The boundary test: near-misses for held-out queries are put into the corpus; does the encoder tell them from the
+positives?
 
     near = {"q7": ["We follow 112 giant planets …"]}        written by another program than those trained on
     boundary_scores(encoder, collection, near) → Scores(positive={"q7": .61}, near={"q7": {"near-0": .58, …}}, owner={"near-0": "q7"})
     boundary_values(scores, ranking, qrels)    → {"accuracy": {"q7": 1.0}, "ndcg@10": {"q7": .63}}
 
-Collections with few near-misses hardly reward knowing them; users of a RAG system meet them. It stands beside the standard
-figures and replaces none.
+Collections with few near-misses hardly reward knowing them; users of a RAG system meet them. It stands beside the
+standard figures and replaces none.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def boundary_scores(encoder: Encoder, collection: Collection, near: Mapping[str,
 
 
 def boundary_values(scores: Scores, ranking: Ranking, qrels: Mapping[str, Mapping[str, int]]) -> PerQuery:
-    """Per query: `accuracy`, the share of its near-misses that score under its positive, and nDCG@10 with all near-misses
-    of all queries in the corpus. `ranking` holds the queries over the corpus as it was."""
+    """Per query: `accuracy`, the share of its near-misses that score under its positive, and nDCG@10 with all
+    near-misses of all queries in the corpus. `ranking` holds the queries over the corpus as it was."""
     accuracy = {}
     for query_id, positive in scores.positive.items():
         own = [score for near_id, score in scores.near[query_id].items() if scores.owner[near_id] == query_id]

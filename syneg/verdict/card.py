@@ -1,4 +1,5 @@
-"""README.md of a run folder, as a data set card with YAML that `datasets.load_dataset(run)` reads, and of best/, as a model card.
+"""README.md of a run folder, as a data set card with YAML that `datasets.load_dataset(run)` reads, and of best/, as a
+model card.
 
 data_card(verdict, config, ("negatives.jsonl", "mined.jsonl"))
   → "---\\nconfigs:\\n- config_name: negatives\\n  data_files: negatives.jsonl\\n…---\\n# Hard negatives for python-docs …"

@@ -2,8 +2,9 @@
 
     html_report(verdict, Evidence(queries, rows, mined, positives, settings), …) → "<!doctype html>…"
 
-The sentence comes first, then pictures (`figures`) with their numbers, samples of negatives to read and filter, settings
-and a glossary. Text of users and LMs is escaped. The one script filters samples; without it all of them are shown.
+The sentence comes first, then pictures (`figures`) with their numbers, samples of negatives to read and filter,
+settings and a glossary. Text of users and LMs is escaped. The one script filters samples; without it all of them are
+shown.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ _GLOSSARY = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the page shows beside the verdict: texts of queries and positives by id, rows of negatives.jsonl, mined negatives
-    by query id, cosines by group, settings and versions, and how long the stages took. `prompts` are those of a compiled
-    program before and after."""
+    """What the page shows beside the verdict: texts of queries and positives by id, rows of negatives.jsonl, mined
+    negatives by query id, cosines by group, settings and versions, and how long the stages took. `prompts` are those of
+    a compiled program before and after."""
 
     queries: Mapping[str, str]
     rows: Sequence[Mapping[str, Any]] = ()

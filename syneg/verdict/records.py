@@ -63,9 +63,9 @@ class Comparison:
     """Arm `b` less arm `a`, paired by query; `wins` and `losses` count the queries where b is better and worse.
 
     `p` and `p_holm` are None, and `significant` is False, where there are too few queries to tell. `detectable` is the
-    smallest difference that a test of this size would find in 4 of 5 cases; None where the queries do not differ at all.
-    `seed_interval` is of the difference over the seeds that both arms have. `boundary` is the difference in accuracy at
-    the boundary with its interval, paired by query. `gained` and `lost` are the queries that changed most.
+    smallest difference that a test of this size would find in 4 of 5 cases; None where the queries do not differ at
+    all. `seed_interval` is of the difference over the seeds that both arms have. `boundary` is the difference in
+    accuracy at the boundary with its interval, paired by query. `gained` and `lost` are the queries that changed most.
     """
 
     a: str
@@ -87,7 +87,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class WorthOfLM:
-    """The best arm on dev with LM-written negatives beside the best one without, and what the LM's part gained on test."""
+    """The best arm on dev with LM-written negatives beside the best one without, and what the LM's part gained on
+    test."""
 
     with_lm: str
     without_lm: str

@@ -1,9 +1,11 @@
 """The verdict as text for a terminal: two tables, and the notes under them.
 
     print(table(verdict))         arm, seeds, nDCG@10, MRR@10, recall@100, dev, difference to base with p, queries won and lost
-    print(second_table(verdict))  arm, difference to base with its interval, spread over seeds, boundary, seconds, tokens, dollars
+    print(second_table(verdict))  arm, difference to base with its interval, spread over seeds, boundary, seconds,
+    tokens, dollars
 
-Tables are 80 columns wide with arms of plain names, at most 100 with longer ones. The page is in `page`, the cards in `card`.
+Tables are 80 columns wide with arms of plain names, at most 100 with longer ones. The page is in `page`, the cards in
+`card`.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def table(verdict: Verdict) -> str:
 
 
 def second_table(verdict: Verdict) -> str:
-    """The difference to the base with its interval over queries, the spread over seeds, the boundary test and the cost."""
+    """The difference to the base with its interval over queries, the spread over seeds, the boundary test and the
+    cost."""
     width = _name_width(verdict)
     rows = [
         f"{'arm':<{width}}{'vs base, 95 %':>17}{'seeds ±':>9}{'boundary':>19}{'train s':>8}{'LM tokens':>10}{'$':>5}"
@@ -111,8 +114,8 @@ def generation_line(generation: Generation | None) -> str:
 
 
 def coverage_table(generation: Generation) -> str:
-    """Attribute values with how many negatives were wanted and accepted, in at most 80 columns; attributes with one value
-    only are left out. "" where there is nothing to say."""
+    """Attribute values with how many negatives were wanted and accepted, in at most 80 columns; attributes with one
+    value only are left out. "" where there is nothing to say."""
     lines = [f"{'attribute':<12}{'value':<50}{'wanted':>8}{'got':>8}"]
     for key, values in generation.coverage.items():
         if len(values) > 1:

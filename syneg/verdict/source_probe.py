@@ -4,9 +4,9 @@ source_probe(["Shut down one half …", …], ["Return the socket …", …], en
   → {"length": .61, "ngrams": .83, "embedding": .79}      AUC, .5 = cannot be told, 1 = always told
 
 Three views: the number of words, TF-IDF of words and word pairs, and the embedding under the base encoder. Logistic
-regression (scikit-learn), scored on held-out folds. Each text counts once in its group, and one that is in both groups stays
-in one fold: a repeated text would be recognised by itself, not by who wrote it. The two groups are cut to one size by
-seed. Design: the source shortcut of CausalNeg (arXiv 2606.01304).
+regression (scikit-learn), scored on held-out folds. Each text counts once in its group, and one that is in both groups
+stays in one fold: a repeated text would be recognised by itself, not by who wrote it. The two groups are cut to one
+size by seed. Design: the source shortcut of CausalNeg (arXiv 2606.01304).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _FOLDS = 5
 
 
 def source_probe(synthetic: Sequence[str], mined: Sequence[str], encoder: Encoder, *, seed: int) -> dict[str, float]:
-    """Return AUCs over `min(len)` distinct texts of each group by 5-fold cross-validation; {} for fewer than 10 of each."""
+    """Return AUCs over `min(len)` distinct texts of each group by 5-fold cross-validation; {} for fewer than 10 of
+    each."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score

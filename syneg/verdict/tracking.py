@@ -1,4 +1,5 @@
-"""A finished run in MLflow (the extra `mlflow`): settings as parameters, means as metrics, verdict and report as artifacts.
+"""A finished run in MLflow (the extra `mlflow`): settings as parameters, means as metrics, verdict and report as
+artifacts.
 
     syneg-dspy run --set track.mlflow=negatives        into the experiment "negatives", at MLFLOW_TRACKING_URI
 

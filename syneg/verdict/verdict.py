@@ -3,11 +3,12 @@
     verdict({"base": ArmRuns([…]), "hybrid": ArmRuns([…], seeds=(0, 1))}, collection, .05, Facts()).sentence
       → "Best on dev: hybrid. On test, nDCG@10 .360 against .309 of base: +.051 [.032, .070], significant (p = .0002). …"
 
-The best arm is chosen on dev. Arms are compared on test, paired by query: Student's t-test by ranx.compare (with several
-seeds by scipy, on each query's mean over the seeds), Holm-corrected over all pairs of arms, and a bootstrap interval of
-the difference. Under MIN_TEST queries there is no p-value, but the smallest difference that such a test could show.
-The spread over seeds is a figure of its own: the 95 % interval of an arm's mean, and of the difference between two arms
-over the seeds that both were trained with. With one seed nothing is known of it, and the verdict says so.
+The best arm is chosen on dev. Arms are compared on test, paired by query: Student's t-test by ranx.compare (with
+several seeds by scipy, on each query's mean over the seeds), Holm-corrected over all pairs of arms, and a bootstrap
+interval of the difference. Under MIN_TEST queries there is no p-value, but the smallest difference that such a test
+could show. The spread over seeds is a figure of its own: the 95 % interval of an arm's mean, and of the difference
+between two arms over the seeds that both were trained with. With one seed nothing is known of it, and the verdict says
+so.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class ArmRuns:
-    """One arm: for each of its `seeds`, in this order, a result by split, the values of the boundary test and training.json.
+    """One arm: for each of its `seeds`, in this order, a result by split, the values of the boundary test and
+    training.json.
 
     The base is not trained: it has one result and no seeds.
     """
@@ -170,7 +172,8 @@ def _comparisons(
 
 
 def _seed_difference(a: ArmResult, b: ArmResult) -> Interval | None:
-    """The interval of b - a over the seeds that both were trained with. The base is not trained: it is the same for all."""
+    """The interval of b - a over the seeds that both were trained with. The base is not trained: it is the same for
+    all."""
     if not a.test_by_seed or not b.test_by_seed:
         trained, sign = (b, 1) if not a.test_by_seed else (a, -1)
         base = (a if trained is b else b).test.get(MAIN_METRIC, 0.0)

@@ -1,0 +1,43 @@
+"""Docs that are made from the code are current, and links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from syneg.core.settings import settings_page
+from syneg.run.pipeline import STAGES
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_page_of_settings_is_current() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == settings_page(), "make it anew: syneg-dspy settings > docs/settings.md"
+
+
+def test_links_between_pages_lead_to_files() -> None:
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_every_setting_is_described() -> None:
+    rows = [line for line in settings_page().splitlines() if line.startswith("| `")]
+    assert len(rows) > 80
+    assert not [row for row in rows if row.endswith("|  |")]
+
+
+def test_the_readme_names_every_stage_and_package() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not [
+        stage.command
+        for stage in STAGES.values()
+        if f"`{stage.command}`" not in text and f"syneg-dspy {stage.command}" not in text
+    ]
+    folders = [
+        f"syneg/{path.parent.name}"
+        for path in sorted((ROOT / "syneg").glob("*/__init__.py"))
+        if path.parent.name not in ("programs", "optimizers")
+    ]
+    assert not [folder for folder in (*folders, "programs", "optimizers") if f"`{folder}`" not in text]
