@@ -40,7 +40,7 @@ class CollectionConfig(Section):
     """What to read, and how the queries of a set without splits are divided."""
 
     dataset: str = "python-docs"
-    "python-docs(-small), an ir_datasets or Hugging Face id, a folder (BEIR, TREC), or pairs (CSV, TSV, JSONL, Parquet)."
+    "python-docs(-small), an ir_datasets id, a folder (BEIR, TREC), or pairs (CSV, TSV, JSONL, Parquet)."
     corpus: str | None = None
     "File of passages (CSV, TSV, JSONL, Parquet) that goes with a file of pairs."
     columns: str = ""
