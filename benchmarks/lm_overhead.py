@@ -32,7 +32,7 @@ import litellm
 from syneg.core.config import ExecutorConfig, LMConfig
 from syneg.llm.budget import Budget
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import LanguageModel
+from syneg.llm.lms import LanguageModel, Terms
 from syneg.run.cluster import Cluster
 
 ANSWER = {
@@ -95,15 +95,15 @@ def main(calls: int, workers: int, latency: float, turns: int, processes: int) -
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "calls.jsonl")
         settings = {"model": "openai/fake", "api_base": url, "concurrency": workers, "max_rpm": 10**6}
+        terms = Terms(budget=Budget(calls=10**6, tokens=10**9))
         writers = {
-            engine: LanguageModel.open(LMConfig(**settings, engine=engine), ledger) for engine in ("litellm", "native")
+            engine: LanguageModel.open(LMConfig(**settings, engine=engine), ledger, terms=terms)
+            for engine in ("litellm", "native")
         }
         cluster = Cluster(ExecutorConfig(use="ray", workers=processes)) if processes else None
         if cluster:
             each = LMConfig(**{**settings, "concurrency": -(-workers // processes)})
-            writers["Ray"] = LanguageModel.open(each, ledger, connect=cluster.lm)
-        for writer in writers.values():
-            writer.engine.budgets.append(Budget(calls=10**6, tokens=10**9))
+            writers["Ray"] = LanguageModel.open(each, ledger, connect=cluster.lm, terms=terms)
         plain = dspy.LM("openai/fake", api_base=url, cache=False, engine="litellm")
         turn = [0]
 
