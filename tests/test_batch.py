@@ -147,3 +147,29 @@ def test_blank_lines_are_nothing_and_a_refused_line_is_a_failed_attempt(
     assert "5 answers taken, 0 requests without one" in said
     rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
     assert sorted(row["reason"] for row in rows) == ["", "", "", "", "", "refused by the endpoint"]
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "error"),
+    [
+        ({"content": "the lock", "reasoning_content": "A lock?"}, "the lock", None),
+        ({"content": "<think>A lock?</think>the lock"}, "the lock", None),
+        ({"content": [{"type": "text", "text": "the "}, {"type": "text", "text": "lock"}]}, "the lock", None),
+        ({"content": None, "reasoning_content": "A lock?"}, "", "it thought, but gave no answer"),
+        ({"content": "", "refusal": "I cannot."}, "", "it refused: I cannot."),
+        ({"content": ""}, "", "the answer is empty"),
+    ],
+)
+def test_an_answer_of_a_batch_is_read_as_one_of_a_call(message: dict[str, Any], text: str, error: str | None) -> None:
+    from syneg.llm.batch_files import _answered
+
+    usage = {"prompt_tokens": 50, "completion_tokens": 9}
+    line = {
+        "response": {
+            "status_code": 200,
+            "body": {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage},
+        }
+    }
+    row = _answered(line, {"key": "k"}, "openai/gpt-4o-mini")
+    assert (row["answer"], row["error"], row["input_tokens"]) == (text, error, 50)
+    assert row.get("thinking") == ("A lock?" if "A lock?" in str(message) else None)

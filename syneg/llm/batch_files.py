@@ -11,6 +11,7 @@ can be used by hand this way.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from dspy.clients.lm15_boundary import request_kwargs
-from dspy.lm15 import Request
+from dspy.lm15 import Request, response_from_openai_chat
 
 from syneg.core.errors import DataError, collected
 from syneg.core.storage import read_rows, write_rows
 
+from .answers import Answer, answer_of
 from .ledger import Ledger
 from .prices import dollars
 
@@ -129,14 +131,16 @@ def _answered(line: Mapping[str, Any], known: Row, model: str) -> Row:
     response = line.get("response") or {}
     try:
         body = response["body"]
-        choice = body["choices"][0]
-        usage = body.get("usage") or {}
-        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         if int(response.get("status_code", 200)) != 200:
             raise ValueError(str(body)[:200])
+        usage = body.get("usage") or {}
+        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        answer = _answer(body)
+        fault = answer.fault("lm", tokens[1], whole=False)
         return {
-            **known, **nothing, "error": None, "answer": str(choice["message"]["content"] or ""), "input_tokens": tokens[0],
-            "finish_reason": str(choice.get("finish_reason") or "stop"), "output_tokens": tokens[1], "usd": dollars(model, *tokens),
+            **known, **nothing, "error": fault or None, "answer": answer.text, "input_tokens": tokens[0],
+            "finish_reason": answer.finish_reason, "output_tokens": tokens[1], "usd": dollars(model, *tokens),
+            **({"thinking": answer.thinking} if answer.thinking else {}),
         }  # fmt: skip
     except (LookupError, TypeError, ValueError, AttributeError):
         why = line.get("error") or response or "no response"
@@ -144,3 +148,12 @@ def _answered(line: Mapping[str, Any], known: Row, model: str) -> Row:
         refused = isinstance(status, int) and 400 <= status < 500 and status not in _AGAIN
         row = {**known, **nothing, "error": " ".join(str(why).split())[:300]}
         return row | {"finish_reason": "refused", "usd": 0.0, "refused": True} if refused else row
+
+
+def _answer(body: Mapping[str, Any]) -> Answer:
+    """The answer in the body of a chat completion, read as that of a call."""
+    choice = body["choices"][0]
+    message, content = choice["message"], choice["message"].get("content")
+    plain = {**message, "content": content if isinstance(content, str) else ""}
+    response = response_from_openai_chat({**body, "choices": [{**choice, "message": plain}]}, model="batch")
+    return answer_of(dataclasses.replace(response, provider_data=dict(body)))
