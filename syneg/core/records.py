@@ -20,11 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from .text import copied_share as copied_share
-from .text import encodable as encodable
-from .text import normalise as normalise
-from .text import plain_text as plain_text
-
 Number = TypeVar("Number", bound=Any)  # a float, an array or a tensor
 SPLITS = ("train", "dev", "confirm", "test")
 
