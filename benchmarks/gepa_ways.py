@@ -46,7 +46,7 @@ def plain(compiling: Compiling) -> None:
     optimizer.compile(compiling.student, trainset=train, valset=held_out)
 
 
-WAYS: dict[str, Callable[[Compiling], None]] = {"adapter": RECIPES["gepa"], "plain": plain}
+WAYS: dict[str, Callable[[Compiling], None]] = {"adapter": RECIPES["gepa"].propose, "plain": plain}
 
 
 def one_seed(run: Run, name: str, pairs: int) -> dict[str, list[float]]:

@@ -1,6 +1,6 @@
 """DSPy's optimizers as recipes: each proposes programs by the critic's value of single answers, under one budget.
 
-    RECIPES["copro"](compiling)     every program that it runs is in compiling.register afterwards
+    RECIPES["copro"].propose(compiling)     every program that it runs is in compiling.register afterwards
 
 The sizes are ours: DSPy's own presets want thousands of calls. What they return is not used; the objective decides
 among all that they tried (`search.choose`). `none` proposes nothing. gepa and search are in modules of their own.
@@ -13,6 +13,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from syneg.core.errors import BackendError, BudgetError, StoppedError, one_line
 from syneg.llm.calls import reraise_fatal
@@ -20,7 +21,16 @@ from syneg.llm.lms import LedgerEngine
 
 from .compiling import Compiling
 
-Recipe = Callable[[Compiling], None]
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to propose programs. With fewer than `least` programs tried it makes no sense."""
+
+    name: str
+    least: int
+    propose: Callable[[Compiling], None]
+
+
 _NEVER = 10**6  # errors until an optimizer gives up; unreadable answers score 0 instead
 
 
@@ -46,7 +56,7 @@ def run_recipe(name: str, compiling: Compiling) -> str:
     before = [(engine, len(engine.ended), engine.answers, engine.failures) for engine in engines]
     try:
         with quiet(), compiling.context():
-            RECIPES[name](compiling)
+            RECIPES[name].propose(compiling)
     except Exception as error:  # DSPy raises bare Exception when calls are refused
         _raise_swallowed(compiling, before)
         if not compiling.budget.spent:
@@ -147,6 +157,13 @@ def _search(compiling: Compiling) -> None:
     search(compiling)
 
 
-RECIPES: dict[str, Recipe] = {
-    "none": none, "search": _search, "gepa": _gepa, "mipro": mipro, "simba": simba, "copro": copro, "bootstrap": bootstrap,
-}  # fmt: skip
+_ROWS = (
+    Recipe("none", 0, none),
+    Recipe("search", 3, _search),
+    Recipe("gepa", 3, _gepa),
+    Recipe("mipro", 4, mipro),
+    Recipe("simba", 4, simba),
+    Recipe("copro", 4, copro),
+    Recipe("bootstrap", 3, bootstrap),
+)
+RECIPES = {recipe.name: recipe for recipe in _ROWS}

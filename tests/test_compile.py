@@ -310,3 +310,11 @@ def test_the_objective_sees_false_negatives_and_no_confirm_or_test_query(opened:
                 run.workspace.mined,
                 run.config,
             )
+
+
+def test_the_settings_name_the_recipes_that_there_are() -> None:
+    from typing import get_args
+
+    from syneg.core.config import CompileConfig
+
+    assert set(get_args(CompileConfig.model_fields["optimizer"].annotation)) == set(RECIPES)

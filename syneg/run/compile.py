@@ -28,7 +28,7 @@ from syneg.data.tasks import task_for
 from syneg.llm.budget import Budget
 from syneg.negatives.generation import ask_for
 from syneg.negatives.writing import Sources, gated, space_of, write_negatives
-from syneg.optimizers import Candidate, Compiling, Critic, Objective, choose, run_recipe
+from syneg.optimizers import RECIPES, Candidate, Compiling, Critic, Objective, choose, run_recipe
 from syneg.optimizers.guards import check_floor
 from syneg.optimizers.search import ENOUGH
 from syneg.retrieval.metrics import MAIN_METRIC
@@ -37,7 +37,6 @@ from .keys import source_of, stage_key
 from .trial import Trials
 from .workspace import Workspace
 
-LEAST = {"search": 3, "gepa": 3, "copro": 4, "simba": 4, "mipro": 4, "bootstrap": 3}
 _FOR_PROPOSALS = 0.6  # of the budget; the rest is for the choice
 
 
@@ -65,7 +64,10 @@ def _compile(
     steps = len(program.predictors())
     pairs = workspace.pairs[: config.pairs]
     check_floor(
-        config.optimizer, calls=config.calls, per_program=steps * max(2, len(pairs) // 3), least=LEAST[config.optimizer]
+        config.optimizer,
+        calls=config.calls,
+        per_program=steps * max(2, len(pairs) // 3),
+        least=RECIPES[config.optimizer].least,
     )
     if len(pairs) < ENOUGH:
         progress.say(

@@ -169,9 +169,11 @@ def _calibrate(run: Run) -> Result:
 
 
 def _compile(run: Run) -> Result:
+    from syneg.optimizers import RECIPES
+
     if run.config.compile.optimizer == "none":
         raise ConfigError(
-            "no optimizer is named", todo="give --optimizer search, gepa, mipro, simba, copro or bootstrap"
+            "no optimizer is named", todo=f"give --optimizer: {', '.join(name for name in RECIPES if name != 'none')}"
         )
     run.load_program(run.negatives.default_program)
     return dict(read_json(run.folder.compiled))
