@@ -25,6 +25,7 @@ from .compiling import Candidate, Compiling, Run
 
 _SHOWN, _TRIED, _WORDS = 4, 4, 60
 _KEEP = 4
+_CHANCE = 0.05
 ENOUGH = 100  # pairs with which the objective was seen to order sets as full training does (docs/lab_notes.md)
 
 
@@ -100,9 +101,12 @@ def propose(compiling: Compiling, instruction: str, found: Mapping[str, Run], id
 
 
 def choose(compiling: Compiling) -> list[Candidate]:
-    """The best candidates, the first program among them, best first (`ordered`). Judged without new calls where all
-    answers are there already. Where the budget ended before a candidate wrote for half of the pairs, it comes after the
-    rest: a few negatives move no weights, and are no better for it."""
+    """The best candidates, the first program among them, best first (`ordered`).
+
+    Needs no new LM calls if all answers exist. Ranked last are candidates with answers for fewer than half of the pairs,
+    and those of whose answers fewer are accepted than of the first program's: too few negatives barely move the
+    weights, and that is not a merit.
+    """
     ids = sorted(compiling.pairs)
     enough = len(ids) >= ENOUGH
     ranked = compiling.ranked()[: 2 * _KEEP if enough else _KEEP]
@@ -119,7 +123,25 @@ def choose(compiling: Compiling) -> list[Candidate]:
             f"candidate {candidate.number}: critic {candidate.mean:.3f}, nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f}, "
             f"log-likelihood {candidate.score.likelihood:+.3f} ± {candidate.score.likelihood_error:.3f} over mined alone"
         )
-    return sorted(ordered(ranked, enough=enough), key=lambda c: len(c.answers) < len(half))
+    return sorted(
+        ordered(ranked, enough=enough), key=lambda c: (len(c.answers) < len(half), writes_less(c, compiling.first))
+    )
+
+
+def writes_less(candidate: Candidate, first: Candidate) -> bool:
+    """Whether none of a candidate's answers is accepted, or fewer than of the first program's by more than chance
+    (Fisher's exact test, one-sided, p < .05)."""
+    from scipy.stats import fisher_exact
+
+    if candidate is first:
+        return False
+    (accepted, rejected), own = _accepted(candidate), _accepted(first)
+    return not accepted or bool(fisher_exact([[accepted, rejected], own], alternative="less").pvalue < _CHANCE)
+
+
+def _accepted(candidate: Candidate) -> tuple[int, int]:
+    accepted = sum(judged.accepted for judged in candidate.answers.values())
+    return accepted, len(candidate.answers) - accepted
 
 
 def ordered(candidates: Sequence[Candidate], *, enough: bool) -> list[Candidate]:

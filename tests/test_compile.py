@@ -14,7 +14,7 @@ from conftest import ACTIONS, THINGS, FakeLM
 from syneg.core.config import GatesConfig
 from syneg.core.errors import BackendError, BudgetError, ConfigError, DataError
 from syneg.core.progress import Progress
-from syneg.core.records import GateVerdict, HardNegative
+from syneg.core.records import GateVerdict, HardNegative, Pair
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
 from syneg.llm.budget import Budget
@@ -23,7 +23,7 @@ from syneg.optimizers import RECIPES, Candidate, Critic, Judgement, Objective, S
 from syneg.optimizers.compiling import Register
 from syneg.optimizers.guards import FENCE, check_floor, copies_corpus, fences_of, keep_fence
 from syneg.optimizers.objective import held_out_queries
-from syneg.optimizers.search import ordered
+from syneg.optimizers.search import choose, ordered
 from syneg.programs import SinglePrompt, load_program
 from syneg.run.pipeline import Run
 
@@ -318,3 +318,61 @@ def test_the_settings_name_the_recipes_that_there_are() -> None:
     from syneg.core.config import CompileConfig
 
     assert set(get_args(CompileConfig.model_fields["optimizer"].annotation)) == set(RECIPES)
+
+
+class Chosen:
+    """What `choose` asks a compilation for: candidates with a share of accepted answers and a gain."""
+
+    def __init__(self, *shares_and_gains: tuple[int, float]) -> None:
+
+        pair = Pair("q", "close a socket", "d", "Close it.")
+        self.pairs = {f"q{i:03}": pair for i in range(120)}
+        self.candidates, self.gains = [], {}
+        for number, (accepted, gain) in enumerate(shares_and_gains):
+            answers = {
+                q: Judgement(
+                    0.4, "", Draft(pair, HardNegative("text", "x"), GateVerdict("" if i < accepted else "copies"))
+                )
+                for i, q in enumerate(self.pairs)
+            }
+            self.candidates.append(Candidate(str(number), SinglePrompt(), number, answers))
+            self.gains[number] = gain
+        self.first = self.candidates[0]
+
+    def ranked(self) -> list[Candidate]:
+        return list(self.candidates)
+
+    def score(self, candidate: Candidate, ids: list[str]) -> Score:
+        return Score(self.gains[candidate.number], 0.004)
+
+    def say(self, text: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("accepted", "wins"), [(0, False), (40, False), (85, True), (120, True)])
+def test_a_program_that_writes_nothing_usable_never_wins(accepted: int, wins: bool) -> None:
+    """Mined negatives alone have a gain of 0, above a program whose negatives cost a little."""
+    best = choose(Chosen((96, -0.004), (accepted, 0.0)))[0]  # type: ignore[arg-type]
+    assert (best.number == 1) == wins
+    assert choose(Chosen((0, -0.004), (0, 0.0)))[0].number == 0  # type: ignore[arg-type]
+
+
+def test_a_candidate_that_writes_nothing_usable_loses_on_confirm(
+    opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Be BRIEF.` makes the writer answer with two words, which the gates reject."""
+
+    def answer(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        text = "\n".join(str(m["content"]) for m in messages)
+        if "better_instruction" in text:
+            return 200, json.dumps({"better_instruction": "Be BRIEF."})
+        return 200, json.dumps({"hard_negative": "no comment" if "Be BRIEF" in text else negative_for(text)})
+
+    def worst_first(compiling: Any) -> list[Candidate]:
+        return sorted(compiling.register.candidates.values(), key=lambda candidate: -candidate.number)
+
+    monkeypatch.setattr("syneg.run.compile.choose", worst_first)
+    run = opened(answer, **{"compile.optimizer": "search"})
+    outcome = run.until("compile")
+    assert (len(outcome["candidates"]), outcome["won"], outcome["confirmed"]) == (2, False, {})
+    assert "confirm: candidate 1 loses: nothing that" in (run.folder / "events.jsonl").read_text()

@@ -4,6 +4,7 @@
     ├── ConfigError       exit 2: an unknown key, a wrong value, a flag that does not fit
     ├── DataError         a collection, a run folder or a query set is not usable
     ├── BackendError      an LM, a model file or a package index cannot be reached or is not installed
+    │   └── UnusableError the LM answers, but nothing that it writes can be used
     ├── DeferredError     caught inside: a call was exported to a batch
     ├── RefusedError      caught inside: an endpoint refuses this one prompt
     ├── StoppedError      caught inside: another pair has ended the run
@@ -46,6 +47,10 @@ class DataError(SynegError):
 
 class BackendError(SynegError):
     """An LM, a model file or a source of model files is not usable."""
+
+
+class UnusableError(BackendError):
+    """An LM answers, but nothing that it writes can be used."""
 
 
 class DeferredError(SynegError):

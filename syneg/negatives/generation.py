@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import dspy
 
 from syneg.core.config import GatesConfig, GenerateConfig
-from syneg.core.errors import BackendError, ConfigError, one_line
+from syneg.core.errors import ConfigError, UnusableError, one_line
 from syneg.core.progress import Tick
 from syneg.core.records import GateVerdict, HardNegative, MinedNegative, Pair
 from syneg.core.text import cut, plain_text, word_count
@@ -83,7 +83,7 @@ class _Health:
             if self.done >= _HOPELESS_AFTER and not self.usable:
                 reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
                 shown = f", such as {self.sample[:60]!r}" if self.sample else ""
-                raise BackendError(
+                raise UnusableError(
                     f"nothing that {self.model!r} wrote for the first {self.done} pairs is usable ({reasons}{shown})",
                     todo="try another --lm, --program or lm.adapter",
                 )

@@ -21,7 +21,7 @@ from typing import Any
 import dspy
 import numpy as np
 
-from syneg.core.errors import ConfigError
+from syneg.core.errors import ConfigError, UnusableError
 from syneg.core.records import HardNegative, Pair
 from syneg.core.storage import read_json, write_json
 from syneg.data.tasks import task_for
@@ -139,7 +139,13 @@ def _confirm(workspace: Workspace, name: str, compiling: Compiling, ranked: Sequ
     values = []
     trials = Trials(workspace)
     for label, candidate in (("best", ranked[0]), ("first", compiling.first)):
-        negatives = _written(workspace, name, candidate)
+        try:
+            negatives = _written(workspace, name, candidate)
+        except UnusableError as error:
+            if candidate is compiling.first:
+                raise
+            workspace.progress.say(f"  confirm: candidate {candidate.number} loses: {error}")
+            return {}
         values.append(_trained(workspace, trials, negatives, label))
     ids = sorted(values[0])
     deltas = np.array([values[0][q] - values[1][q] for q in ids])
