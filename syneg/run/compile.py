@@ -141,10 +141,10 @@ def _confirm(workspace: Workspace, name: str, compiling: Compiling, ranked: Sequ
     for label, candidate in (("best", ranked[0]), ("first", compiling.first)):
         try:
             negatives = _written(workspace, name, candidate)
-        except UnusableError as error:
+        except UnusableError as unusable:
             if candidate is compiling.first:
                 raise
-            workspace.progress.say(f"  confirm: candidate {candidate.number} loses: {error}")
+            workspace.progress.say(f"  confirm: candidate {candidate.number} loses: {unusable}")
             return {}
         values.append(_trained(workspace, trials, negatives, label))
     ids = sorted(values[0])
