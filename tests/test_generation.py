@@ -28,6 +28,7 @@ from syneg.negatives.generation import Draft
 from syneg.negatives.judging import compare
 from syneg.negatives.strength import strength
 from syneg.programs import Judge
+from syneg.retrieval.indexes import DenseIndex
 from syneg.run.negative_sets import SMALL_PROGRAM, STRONG_PROGRAM
 from syneg.run.pipeline import Run
 
@@ -300,7 +301,7 @@ def test_given_negatives_go_through_the_same_gates_without_an_lm(tmp_path: Path,
         path.write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match=says):
             run(tmp_path / name, overrides)
-    with pytest.raises(DataError, match="no such file of negatives"):
+    with pytest.raises(DataError, match="no such file '/nowhere.jsonl'"):
         run(tmp_path / "gone", settings("http://x", **{"generate.given": "/nowhere.jsonl"}))
 
 
@@ -364,6 +365,9 @@ def test_a_text_near_a_copy_of_a_relevant_passage_is_rejected() -> None:
         def encode(self, texts: list[str], role: str, progress: object = None) -> np.ndarray:
             angles = np.radians([self.degrees[text] for text in texts])
             return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+        def index(self, passages: dict[str, str]) -> DenseIndex:
+            return DenseIndex.of(passages, self)  # type: ignore[arg-type]
 
     splits = {"train": ("q",), "dev": (), "confirm": (), "test": ()}
     passages = {"d1": "positive", "d2": "unjudged copy"}
