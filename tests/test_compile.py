@@ -283,7 +283,7 @@ def test_copying_guard() -> None:
 
 
 def test_the_objective_sees_false_negatives_and_no_confirm_or_test_query(opened: Callable[..., Run]) -> None:
-    run = opened(**{"train.pairs": 0, "probe.steps": 12})
+    run = opened(**{"train.pairs": 0, "probe.steps": 12, "compile.optimizer": "search"})
     run.until("mine")
     near: dict[str, list[HardNegative]] = {}
     false: dict[str, list[HardNegative]] = {}
