@@ -106,10 +106,11 @@ def _load_state(path: Path) -> dspy.Module:
     now = signatures_of(program)
     changed = sorted(key for key in {*now, *signatures} if now.get(key) != signatures.get(key))
     if changed:
+        saved_with = manifest.get("versions", {}).get("syneg-dspy")
         raise ConfigError(
             f"the program {name!r} has other signatures than when it was saved: {', '.join(changed)}",
             where=str(path),
-            todo=f"compile it again, or use the syneg-dspy it was saved with ({manifest.get('versions', {}).get('syneg-dspy')})",
+            todo=f"compile it again, or use the syneg-dspy it was saved with ({saved_with})",
         )
     try:
         program.load_state(
