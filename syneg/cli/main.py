@@ -23,6 +23,7 @@ from syneg.core.errors import ConfigError, SynegError
 from syneg.run.folder import default_folder
 from syneg.run.pipeline import STAGES, Stage
 
+from .folders import FOLDERS
 from .tools import TOOLS
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _demo(flags: dict[str, Any]) -> str | None:
     return None if named else "demo"
 
 
-for _tool in TOOLS:
+for _tool in (*TOOLS, *FOLDERS):
     cli.add_command(_tool)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import DataError
 from syneg.core.records import HardNegative
-from syneg.core.storage import read_json, write_json, write_text
+from syneg.core.storage import read_json, write_json, write_rows, write_text
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import PerQuery, write_trec
@@ -28,6 +28,7 @@ from syneg.verdict.records import BASE, NearMisses, Verdict, generation_of
 from syneg.verdict.verdict import ArmRuns, Cost, Facts, verdict
 
 from .arms import Arm, arms
+from .export import trained_rows
 from .keys import stage_key
 from .negative_sets import NegativeSet, NegativeSets
 from .trial import Trials, weighed
@@ -115,6 +116,9 @@ class Experiment:
                 workspace.progress.say(f"  {name} was trained on something else: it is trained anew")
             shutil.rmtree(folder, ignore_errors=True)
             workspace.manifest.done(f"train {name}", key)
+            workspace.folder.rows(name).unlink(missing_ok=True)
+        if not workspace.folder.rows(name).exists():
+            write_rows(workspace.folder.rows(name), trained_rows(job.epochs))
         if not (folder / "training.json").exists():
             self._trials.train(job, folder, name)
         return folder, read_json(folder / "training.json")

@@ -121,6 +121,10 @@ class RunFolder:
         """A trained model."""
         return self.path / "models" / name
 
+    def rows(self, name: str) -> Path:
+        """The rows that a model was trained on, epoch by epoch."""
+        return self.path / "rows" / f"{name}.jsonl"
+
     def evaluation(self, name: str) -> Path:
         """Rankings and metrics of a model."""
         return self.path / "evaluation" / f"{name}.json"

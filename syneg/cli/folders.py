@@ -1,0 +1,37 @@
+"""The commands on run folders that are finished.
+
+$ syneg-dspy export runs/pairs --to flagembedding          $ syneg-dspy report runs/pairs runs/other
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FORMATS = ("sentence-transformers", "flagembedding", "tevatron", "pylate", "beir", "hf-dataset")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--to", required=True, type=click.Choice(_FORMATS), help="the trainer that reads it")
+@click.option("--arm", default="", help="whose rows  [the best trained one on dev]")
+@click.option("--seed", type=int, help="which of its trainings  [the best on dev]")
+@click.option("--out", type=click.Path(path_type=Path), help="folder to write  [FOLDER/export/FORMAT]")
+@click.option("--parquet", is_flag=True, help="Parquet in place of JSONL")
+def export(folder: Path, to: str, arm: str, seed: int | None, out: Path | None, parquet: bool) -> None:
+    """Write the training rows of a run FOLDER for another trainer.
+
+    Query, positives and negatives are texts; provenance.ndjson beside them says where each is from. Texts carry no
+    prompts: give the encoder's own to your trainer.
+    """
+    from syneg.run.export import export as write
+    from syneg.run.folder import RunFolder
+
+    done = write(RunFolder(folder), to, out, arm, seed, parquet)
+    for note in done.notes:
+        click.echo(note)
+    click.echo(f"{done.rows} rows of {done.arm}, seed {done.seed}: {done.path}")
+
+
+FOLDERS: tuple[click.Command, ...] = (export,)

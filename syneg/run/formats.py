@@ -1,0 +1,225 @@
+"""What other trainers read: one row here for each format, with the source of its schema.
+
+    sentence-transformers  {"anchor": …, "positive": …, "negative_1": …, …}    columns count by their order
+                           sbert.net/docs/sentence_transformer/training_overview.html, "Dataset Format"
+    hf-dataset             the same, in a folder that datasets.load_dataset reads, with a card
+    pylate                 {"query": …, "positive": …, "negative": …}          one negative a row
+                           github.com/lightonai/pylate, docs/documentation/datasets.md, "Contrastive Dataset"
+    flagembedding          {"query": …, "pos": […], "neg": […]}                one row a query; JSON only
+                           github.com/FlagOpen/FlagEmbedding, FlagEmbedding/abc/finetune/embedder/AbsDataset.py
+    tevatron               {"query_id": …, "query": …, "positive_passages": [{"docid", "title", "text"}], "negative_passages": […]}
+                           github.com/texttron/tevatron, src/tevatron/retriever/dataset.py, the format of texts
+    beir                   corpus.jsonl, queries.jsonl, qrels/train.tsv with 1 for positives and 0 for negatives
+                           github.com/beir-cellar/beir/wiki/Load-your-custom-dataset
+
+A trainer of rows with columns wants as many negatives in each: a row with fewer repeats its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from syneg.core.records import Instance
+from syneg.data.cells import made_id
+from syneg.training.sampling import PADDING, SYNTHETIC
+
+Shape = Literal["rows", "triplets", "queries"]
+Table = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Origins:
+    """`mined[query_id, doc_id]` and `written[query_id, text]`: what the run folder says of a negative."""
+
+    mined: Mapping[tuple[str, str], Mapping[str, Any]]
+    written: Mapping[tuple[str, str], Mapping[str, Any]]
+
+    def of(self, row: Instance, place: int) -> dict[str, Any]:
+        """Source, weight and origin of a row's negative."""
+        source, doc_id = row.sources[place], row.doc_ids[place]
+        if source == SYNTHETIC:
+            found = self.written.get((row.pair.query_id, row.negatives[place]), {})
+        else:
+            found = self.mined.get((row.pair.query_id, doc_id or ""), {})
+        return {"source": source, "weight": row.weights[place], **found}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text with an id, and where it is from; a positive is from the collection."""
+
+    id: str
+    text: str
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of an export before it has a format."""
+
+    query_id: str
+    query: str
+    positives: tuple[Passage, ...]
+    negatives: tuple[Passage, ...]
+
+    def provenance(self, number: int) -> dict[str, Any]:
+        """Where its texts are from: the line of provenance.ndjson."""
+        return {
+            "row": number, "query_id": self.query_id, "positives": [{"id": passage.id} for passage in self.positives],
+            "negatives": [{"id": passage.id, **passage.origin} for passage in self.negatives],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Format:
+    """`shape` says what a line is: a training row, one negative of it, or a query with all that it was trained on."""
+
+    shape: Shape
+    tables: Callable[[Sequence[Line]], dict[str, Table]]
+    parquet: bool = True
+    card: bool = False
+
+
+def lines_of(rows: Iterable[Instance], shape: Shape, origins: Origins) -> tuple[list[Line], list[str]]:
+    """The lines of a shape without repeats, and what to say about rows that had too few negatives."""
+    lines: dict[Any, Line] = {}
+    for row in rows:
+        line = _line(row, origins)
+        parts = [line]
+        if shape == "triplets":
+            parts = [Line(line.query_id, line.query, line.positives, (negative,)) for negative in line.negatives]
+        for part in parts:
+            key = (part.query_id, *(() if shape == "queries" else (_texts(part.positives), _texts(part.negatives))))
+            lines[key] = _joined(lines[key], part) if key in lines else part
+    kept = list(lines.values())
+    if shape == "rows":
+        return _evened(kept)
+    without = sum(not line.negatives for line in kept)
+    if without and shape == "queries":
+        kept = [line for line in kept if line.negatives] or kept
+    return kept, [f"{without} queries have no negative and are left out"] if without and len(kept) != len(lines) else []
+
+
+def _line(row: Instance, origins: Origins) -> Line:
+    negatives = [
+        Passage(row.doc_ids[place] or made_id("s", text), text, origins.of(row, place))
+        for place, text in enumerate(row.negatives)
+        if row.sources[place] != PADDING
+    ]
+    positive = Passage(row.pair.doc_id or made_id("p", row.pair.positive), row.pair.positive)
+    return Line(row.pair.query_id, row.pair.query, (positive,), tuple(negatives))
+
+
+def _texts(passages: Sequence[Passage]) -> tuple[str, ...]:
+    return tuple(passage.text for passage in passages)
+
+
+def _joined(a: Line, b: Line) -> Line:
+    """Two lines of one query: all of their passages, each once."""
+    positives = {passage.text: passage for passage in (*b.positives, *a.positives)}
+    negatives = {passage.text: passage for passage in (*a.negatives, *b.negatives)}
+    ordered = dict.fromkeys((*_texts(a.positives), *_texts(b.positives)))
+    return Line(a.query_id, a.query, tuple(positives[text] for text in ordered), tuple(negatives.values()))
+
+
+def _evened(lines: list[Line]) -> tuple[list[Line], list[str]]:
+    """Lines with the same number of negatives: those with fewer repeat their own, those without any are left out."""
+    places = max((len(line.negatives) for line in lines), default=0)
+    full, repeated = [], 0
+    for line in lines:
+        if len(line.negatives) == places:
+            full.append(line)
+        elif line.negatives:
+            repeated += 1
+            again = [line.negatives[place % len(line.negatives)] for place in range(places)]
+            full.append(Line(line.query_id, line.query, line.positives, tuple(again)))
+    left = len(lines) - len(full)
+    notes = (
+        [f"{repeated} of {len(full)} rows have fewer than {places} negatives and repeat their own"] if repeated else []
+    )
+    return full, [*notes, *([f"{left} rows have no negative and are left out"] if left else [])]
+
+
+# ---- formats ---------------------------------------------------------------------------------------------------------
+
+
+def _columns(lines: Sequence[Line]) -> dict[str, Table]:
+    return {
+        "train.jsonl": [
+            {"anchor": line.query, "positive": line.positives[0].text,
+             **{f"negative_{number}": passage.text for number, passage in enumerate(line.negatives, 1)}}
+            for line in lines
+        ]
+    }  # fmt: skip
+
+
+def _triplets(lines: Sequence[Line]) -> dict[str, Table]:
+    return {
+        "train.jsonl": [
+            {"query": line.query, "positive": line.positives[0].text, "negative": line.negatives[0].text}
+            for line in lines
+        ]
+    }
+
+
+def _lists(lines: Sequence[Line]) -> dict[str, Table]:
+    return {
+        "train.jsonl": [
+            {"query": line.query, "pos": list(_texts(line.positives)), "neg": list(_texts(line.negatives))}
+            for line in lines
+        ]
+    }
+
+
+def _passages(lines: Sequence[Line]) -> dict[str, Table]:
+    def plain(passages: Sequence[Passage]) -> list[dict[str, str]]:
+        return [{"docid": passage.id, "title": "", "text": passage.text} for passage in passages]
+
+    return {
+        "train.jsonl": [
+            {"query_id": line.query_id, "query": line.query, "positive_passages": plain(line.positives),
+             "negative_passages": plain(line.negatives)}
+            for line in lines
+        ]
+    }  # fmt: skip
+
+
+def _beir(lines: Sequence[Line]) -> dict[str, Table]:
+    texts = {passage.id: passage.text for line in lines for passage in (*line.positives, *line.negatives)}
+    grades = [
+        {"query-id": line.query_id, "corpus-id": passage.id, "score": grade}
+        for line in lines
+        for grade, passages in ((1, line.positives), (0, line.negatives))
+        for passage in passages
+    ]
+    return {
+        "corpus.jsonl": [{"_id": doc_id, "title": "", "text": text} for doc_id, text in texts.items()],
+        "queries.jsonl": [{"_id": line.query_id, "text": line.query} for line in lines],
+        "qrels/train.tsv": grades,
+    }
+
+
+FORMATS = {
+    "sentence-transformers": Format("rows", _columns),
+    "flagembedding": Format("queries", _lists, parquet=False),
+    "tevatron": Format("queries", _passages),
+    "pylate": Format("triplets", _triplets),
+    "beir": Format("queries", _beir, parquet=False),
+    "hf-dataset": Format("rows", _columns, card=True),
+}
+
+
+def hub_card(collection: str, arm: str, *, parquet: bool) -> str:
+    """README.md of an hf-dataset: its YAML tells `datasets.load_dataset` the files of each configuration."""
+    return "\n".join(
+        [
+            "---", "tags:", "- sentence-transformers", "- hard-negatives", "- information-retrieval", "configs:",
+            "- config_name: train", f"  data_files: train.{'parquet' if parquet else 'jsonl'}", "  default: true", "---", "",
+            f"# Training rows for {collection}", "",
+            f"The rows that the arm `{arm}` of a syneg-dspy run trained on: a query, a positive and hard negatives, mined or",
+            "written by an LM. Facts in written passages are invented: they are for training retrievers, not for reading.",
+            "`provenance.ndjson` says for each row where its passages are from.", "",
+        ]
+    )  # fmt: skip
