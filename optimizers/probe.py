@@ -167,7 +167,7 @@ class Probe:
                 row[place[query_id]] = row.min()  # a passage with the query's own id does not count
             top = np.argsort(-row, kind="stable")[:_DEPTH]
             ranking[query_id] = {doc_ids[i]: float(row[i]) for i in top}
-            relevant[query_id] = [place[d] for d, grade in judged.items() if grade > 0 and d in place]
+            relevant[query_id] = [place[doc_id] for doc_id in held_out.relevant(query_id)]
         return {
             MAIN_METRIC: evaluate(held_out.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC],
             LIKELIHOOD: dict(zip(query_ids, _likelihoods(scores, list(relevant.values())), strict=True)),
@@ -182,11 +182,7 @@ class Probe:
         for query_id, vector in zip(
             wanted, self.embed([self._held_out.queries[q] for q in wanted], "query"), strict=True
         ):
-            relevant = [
-                self._held_out.passages[d]
-                for d, grade in self._held_out.qrels[query_id].items()
-                if grade > 0 and d in self._held_out.passages
-            ]
+            relevant = [self._held_out.passages[doc_id] for doc_id in self._held_out.relevant(query_id)]
             positive = float((self.embed(relevant, "passage") @ vector).max())
             found[query_id] = float(np.mean(self.embed(list(near[query_id]), "passage") @ vector < positive))
         return found

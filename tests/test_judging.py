@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from syneg.core.config import GatesConfig, JudgeConfig
 from syneg.core.records import GateVerdict, HardNegative, Pair
+from syneg.data.collection import Collection
 from syneg.negatives import calibration, judging
 from syneg.negatives.calibration import Labelled, calibrate
 from syneg.negatives.gates import ANSWERS
 from syneg.negatives.generation import Draft
-from syneg.negatives.judging import ask_judge
+from syneg.negatives.judging import ask_judge, compare
+from syneg.retrieval.indexes import DenseIndex
 
 Answers = list[tuple[bool, str] | None]
 
@@ -53,3 +56,40 @@ def test_the_margin_decides_where_the_judge_gives_no_verdict(
     (judged,) = ask_judge([draft], None, None, "task", GatesConfig(margin=0.95))  # type: ignore[arg-type]
     assert judged.verdict.reason == reason
     assert judged.verdict.figures == figures
+
+
+class DotEncoder:
+    """Two-dimensional embeddings by text, compared by dot product."""
+
+    similarity = "dot"
+
+    def __init__(self, vectors: dict[str, tuple[float, float]]) -> None:
+        self.vectors = vectors
+
+    def encode(self, texts: Any, role: str, progress: Any = None) -> np.ndarray:
+        return np.array([self.vectors[text] for text in texts], np.float32).reshape(len(texts), 2)
+
+    def index(self, passages: dict[str, str]) -> DenseIndex:
+        return DenseIndex.of(passages, self)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("written", "reason", "corpus_cosine"),
+    [
+        ((0.3, 0.1), "means the same as a positive", 1.0),  # short, in the direction of the positive
+        ((1.0, 3.0), "", 1.0),  # long, in another direction
+    ],
+)
+def test_passages_are_compared_by_cosine_under_a_dot_product_encoder(
+    written: tuple[float, float], reason: str, corpus_cosine: float
+) -> None:
+    encoder = DotEncoder({"query": (1, 0), "positive": (3, 1), "long": (40, -40), "twin": (0.1, 0.3), "text": written})
+    passages = {"d": "positive", "l": "long", "t": "twin"}
+    collection = Collection("c", passages, {"q": "query"}, {"q": {"d": 1}}, {"train": ("q",)})
+    draft = Draft(Pair("q", "query", "d", "positive"), HardNegative("text", "p"), GateVerdict(""))
+    (compared,) = compare([draft], collection, encoder, GatesConfig(floor=0), judged=False)  # type: ignore[arg-type]
+    assert compared.verdict.reason == reason
+    assert compared.verdict.figures["corpus_cosine"] == pytest.approx(corpus_cosine, abs=1e-3)
+    # the query's score is the encoder's own: dot products of 1 (or .3) and 3
+    assert compared.verdict.figures["positive_query_cosine"] == pytest.approx(3)
+    assert compared.verdict.figures["query_cosine"] == pytest.approx(written[0])

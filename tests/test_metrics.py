@@ -75,3 +75,19 @@ def test_a_trec_run_is_read_back_by_ranx(tmp_path: Path) -> None:
     write_trec(tmp_path / "run.trec", {"q 1": {"d1": 0.25, "d2": 0.25, "d3": 0.75}}, "tag")
     back = ranx.Run.from_file(str(tmp_path / "run.trec"), kind="trec")
     assert list(back.to_dict()["q%201"]) == ["d3", "d1", "d2"]
+
+
+def test_a_lowest_grade_decides_what_is_relevant_and_leaves_the_gains_of_ndcg() -> None:
+    qrels = {"q": {"a": 3, "b": 1, "c": 0}}
+    run = {"q": {"b": 0.9, "c": 0.8, "a": 0.7}}
+    values = evaluate(qrels, run, min_relevance=2)
+    gained, ideal = 1 + 3 / 2, 3 + 1 / math.log2(3)
+    assert values["ndcg@10"]["q"] == pytest.approx(gained / ideal)
+    assert values["mrr@10"]["q"] == pytest.approx(1 / 3) and values["recall@100"]["q"] == 1
+    assert evaluate(qrels, run)["mrr@10"]["q"] == 1
+    assert evaluate(qrels, {"q": {"b": 1.0}}, min_relevance=2)["recall@100"]["q"] == 0
+
+
+def test_fractions_are_gains_as_judged() -> None:
+    values = evaluate({"q": {"a": 0.75, "b": 0.25}}, {"q": {"b": 0.9, "a": 0.8}}, ["ndcg@10"], min_relevance=0.5)
+    assert values["ndcg@10"]["q"] == pytest.approx((0.25 + 0.75 / math.log2(3)) / (0.75 + 0.25 / math.log2(3)))

@@ -284,14 +284,18 @@ def test_fractions_are_problems_and_never_zeros(beir: Path) -> None:
     ):
         load(beir)
     assert load(beir, min_relevance=0.3).relevant("q0") == {"d0", "d5"}
-    assert load(beir, min_relevance=0.5).qrels["q0"] == {"d0": 1, "d5": 0}
+    assert load(beir, min_relevance=0.5).relevant("q0") == {"d0"}
+    assert load(beir, min_relevance=0.5).qrels["q0"] == {"d0": 1, "d5": 0.4}
 
 
 def test_a_lowest_grade_and_grades_below_zero(beir: Path) -> None:
     lines = [f"q{i}\td{i}\t3\nq{i}\td{(i + 1) % 96}\t1\nq{i}\td{(i + 2) % 96}\t-2" for i in range(96)]
     (beir / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines) + "\n")
     assert load(beir).relevant("q0") == {"d0", "d1"}
-    assert load(beir, min_relevance=2).qrels["q0"] == {"d0": 3, "d1": 0, "d2": 0}
+    strict = load(beir, min_relevance=2)
+    assert strict.relevant("q0") == {"d0"} and strict.qrels["q0"] == {"d0": 3, "d1": 1, "d2": 0}
+    (beir / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + "q0\td0\t1\n" + "\n".join(lines[1:]))
+    assert "q0" not in load(beir, min_relevance=2, max_bad_rows=0.02).queries
 
 
 def test_grades_of_trec_and_qrels_without_a_header(beir: Path) -> None:

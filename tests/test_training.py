@@ -75,6 +75,17 @@ def test_frozen_layers_give_the_same_embeddings_kept_or_not(bert: str) -> None:
     assert "forward" not in vars(model[0].auto_model.embeddings)
 
 
+def test_kept_output_of_a_text_behind_padding_is_used_at_its_place_only(bert: str, tmp_path: Path) -> None:
+    model = Encoder.load(EncoderConfig(model=bert, precision="fp32")).model
+    model.tokenizer.padding_side = "left"
+    model.eval()
+    frozen = FrozenLayers(model, 2)
+    for texts in (["w1 w2 w3", "w4"], ["w5 w6 w7 w8 w9 w1 w2"], ["w4", "w5 w6 w7 w8 w9 w1 w2"]):
+        features = model.preprocess(texts)
+        plain = model({**features})["sentence_embedding"]
+        assert torch.allclose(plain, frozen.embed(model, features), atol=2e-2)
+
+
 def test_too_many_frozen_layers_are_refused(bert: str, encoder_path: str) -> None:
     with pytest.raises(ConfigError, match="has 3 layers"):
         FrozenLayers(Encoder.load(EncoderConfig(model=bert)).model, 3)

@@ -48,7 +48,7 @@ class CollectionConfig(Section):
     encoding: str = "auto"
     "Encoding of the files: auto reads UTF-8, and UTF-16 with its mark; or a name such as cp1252."
     min_relevance: Above | None = None
-    "Lowest grade that counts as relevant (1 if not given), also in nDCG; with it fractions are read, as relevant or not."
+    "Lowest grade that counts as relevant (1 if not given); nDCG takes grades as judged. With it fractions are read, too."
     task: str | None = None
     "What relevant means: a known task, or your own words."
     dev: Fraction = 0.15

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,8 +32,9 @@ _ENOUGH_TO_TEST = 50  # queries; with fewer a test tells large effects only, and
 
 @dataclass(frozen=True)
 class Collection:
-    """Passages and queries by id, `qrels[query_id][doc_id]` > 0 for relevant, query ids per split.
+    """Passages and queries by id, `qrels[query_id][doc_id]` as judged (0 for negative grades), query ids per split.
 
+    A passage is relevant from the grade `min_relevance` on; a lower grade over 0 is a gain in nDCG all the same.
     `problems` are rows left out, `leaks` queries left out of an earlier split, `notes` what was done with good rows.
     `given_negatives` are ids of passages that the source names as negatives of a query; `never_mined` are ids that are
     neither relevant to it nor negatives. `drawn` names the splits that were cut here, with `seed`.
@@ -43,7 +43,7 @@ class Collection:
     name: str
     passages: dict[str, str]
     queries: dict[str, str]
-    qrels: dict[str, dict[str, int]]
+    qrels: dict[str, dict[str, float]]
     splits: dict[str, tuple[str, ...]]
     problems: tuple[str, ...] = field(default=())
     leaks: tuple[str, ...] = field(default=())
@@ -52,6 +52,7 @@ class Collection:
     never_mined: Mapping[str, frozenset[str]] = field(default_factory=dict)
     drawn: frozenset[str] = field(default=frozenset())
     seed: int = 0
+    min_relevance: float = 1.0
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{split}: {len(ids)}" for split, ids in self.splits.items())
@@ -59,7 +60,7 @@ class Collection:
 
     def relevant(self, query_id: str) -> set[str]:
         """Ids of all passages judged relevant to the query."""
-        return {doc_id for doc_id, grade in self.qrels[query_id].items() if grade > 0}
+        return relevant_of(self.qrels[query_id], self.min_relevance)
 
     def no_negative(self, query_id: str) -> set[str]:
         """Ids of all passages that must not be mined for the query: the relevant ones, and pieces of its positives."""
@@ -115,6 +116,15 @@ class Collection:
         return digest.hexdigest()[:16]
 
 
+def relevant_of(grades: Mapping[str, float], lowest: float) -> set[str]:
+    """Ids of the passages whose grade counts as relevant.
+
+    >>> sorted(relevant_of({"d1": 2, "d2": 1, "d3": 0}, 1.0))
+    ['d1', 'd2']
+    """
+    return {doc_id for doc_id, grade in grades.items() if grade >= lowest}
+
+
 def load_collection(config: CollectionConfig, seed: int = 0) -> Collection:
     """Read, check and split; raises DataError with every problem when there are too many, or a split is too small."""
     return read_collection(open_reader(config), config, seed)
@@ -127,7 +137,8 @@ def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> 
         reader.log.check(0.0)
         raise DataError(f"the corpus of {reader.name!r} has no passage", where=config.dataset, todo="check the file")
     queries = _texts(reader, reader.queries(), "query")
-    qrels, splits_of = _judged(reader, queries, passages, config)
+    lowest = 1.0 if config.min_relevance is None else config.min_relevance
+    qrels, splits_of = _judged(reader, queries, passages, config.min_relevance)
     reader.log.check(config.max_bad_rows)
     split_of, leaks = guard(queries, splits_of)
     if leaks and (config.on_leak == "fail" or (config.on_leak == "auto" and not reader.published)):
@@ -147,10 +158,11 @@ def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> 
         tuple(reader.log.problems),
         tuple(leaks),
         tuple(reader.log.notes),
-        {q: kept for q, doc_ids in negatives.items() if (kept := tuple(d for d in doc_ids if qrels[q].get(d, 0) <= 0))},
+        {q: kept for q, ids in negatives.items() if (kept := tuple(d for d in ids if qrels[q].get(d, 0) < lowest))},
         {query_id: doc_ids for query_id, doc_ids in reader.never_mined().items() if query_id in used and doc_ids},
         drawn,
         seed,
+        lowest,
     )
 
 
@@ -168,16 +180,16 @@ def _texts(reader: Reader, stream: Iterator[Text], what: str) -> dict[str, str]:
 
 
 def _judged(
-    reader: Reader, queries: Mapping[str, str], passages: Mapping[str, str], config: CollectionConfig
-) -> tuple[dict[str, dict[str, int]], dict[str, set[str]]]:
+    reader: Reader, queries: Mapping[str, str], passages: Mapping[str, str], lowest: float | None
+) -> tuple[dict[str, dict[str, float]], dict[str, set[str]]]:
     """Grades by query and passage, and the names of each query's splits, of queries that have a relevant passage."""
-    qrels: dict[str, dict[str, int]] = defaultdict(dict)
+    qrels: dict[str, dict[str, float]] = defaultdict(dict)
     splits_of: dict[str, set[str]] = defaultdict(set)
     last: dict[str, str] = {}
     names: dict[str, str] = {}
     for row in reader.qrels():
         query_id, doc_id = _known(row.query_id, queries), _known(row.doc_id, passages)
-        grade = _grade(row, config.min_relevance)
+        grade = _grade(row, lowest)
         if query_id not in queries or doc_id not in passages:
             unknown = f"query {query_id!r}" if query_id not in queries else f"passage {doc_id!r}"
             reader.log.problem(row.where, f"names the unknown {unknown}")
@@ -191,7 +203,7 @@ def _judged(
             splits_of[query_id].add(names[row.split])
         last[query_id] = row.where
     for query_id in [query_id for query_id in queries if query_id in last]:
-        if max(qrels[query_id].values(), default=0) <= 0:
+        if not relevant_of(qrels[query_id], 1.0 if lowest is None else lowest):
             reader.log.problem(last[query_id], f"query {query_id!r} has no relevant passage")
             qrels.pop(query_id, None)
             splits_of.pop(query_id, None)
@@ -203,14 +215,11 @@ def _known(key: str, known: Mapping[str, str]) -> str:
     return whole if key not in known and (whole := key.removesuffix(".0")) in known else key
 
 
-def _grade(row: Qrel, lowest: float | None) -> int | None:
-    """A whole grade, 0 for one below the lowest that counts; None for a fraction without a limit to read it by."""
-    whole = float(row.relevance).is_integer()
-    if lowest is None:
-        return max(0, int(row.relevance)) if whole else None
-    if row.relevance < lowest:
-        return 0
-    return int(row.relevance) if whole else math.ceil(lowest)
+def _grade(row: Qrel, lowest: float | None) -> float | None:
+    """The grade, 0 for a negative one; None for a fraction without a lowest grade that says which are relevant."""
+    if float(row.relevance).is_integer():
+        return max(0, int(row.relevance))
+    return None if lowest is None else max(0.0, row.relevance)
 
 
 def _split(

@@ -114,7 +114,7 @@ def labelled_passages(
     ranking = encoder.index(collection.passages).search(queries, min(len(doc_ids), 2 * _NEAR_RANK))
     for number, (pair, hits) in enumerate(zip(pairs, ranking, strict=False)):
         grades = collection.qrels[pair.query_id]
-        judged = sorted(doc_id for doc_id, grade in grades.items() if grade <= 0 and doc_id in collection.passages)
+        judged = sorted(grades.keys() - collection.relevant(pair.query_id))
         unjudged = [doc_id for doc_id, _ in hits if doc_id not in grades]
         if judged:
             kind, doc_id = "judged not", random.Random(f"{seed}:{pair.query_id}").choice(judged)

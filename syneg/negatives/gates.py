@@ -45,7 +45,8 @@ class GateContext:
 
 @dataclass(frozen=True)
 class Cosines:
-    """Cosines under the base encoder: negative to query, positive to query, and negative to its nearest of each group.
+    """Under the base encoder: its scores of the query with the negative and with the positive, which are dot products
+    where that is its similarity, and the cosine of the negative to the nearest passage of each group.
 
     `relevant` is the cosine to the nearest passage of the corpus, where that one is relevant or says what a relevant
     one says.

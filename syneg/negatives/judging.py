@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import dspy
+import numpy as np
 
 from syneg.core.config import GatesConfig
 from syneg.core.progress import Tick
@@ -18,11 +19,13 @@ from syneg.core.records import GateVerdict
 from syneg.data.collection import Collection
 from syneg.llm.calls import PROGRAM_ERRORS, in_threads, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
-from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.encoder import Encoder, unit
 
 from .gates import ANSWERS, Cosines, encoder_gates
 from .generation import Draft
 from .mining import scores_of
+
+_DOT_DEPTH = 50
 
 
 def compare(
@@ -34,13 +37,13 @@ def compare(
         return list(drafts)
     to_query = scores_of(encoder, [draft.pair for draft in passed], [[draft.negative.text] for draft in passed])
     vectors = encoder.encode([draft.negative.text for draft in passed], "passage")
-    nearest = [hits[0][0] for hits in encoder.index(collection.passages).search(vectors, 1)]
-    twins = encoder.encode([collection.passages[doc_id] for doc_id in nearest], "passage")
+    twins = _nearest(vectors, collection, encoder)
+    vectors = unit(vectors)  # two passages are compared by cosine, whatever compares a query with a passage
     kept: dict[str, list[Any]] = {}
     verdicts: dict[int, GateVerdict] = {}
     for row, (draft, (score, positive_score), vector) in enumerate(zip(passed, to_query, vectors, strict=True)):
         texts = collection.relevant_texts(draft.pair.query_id)
-        relevant, twin = encoder.encode(texts, "passage"), twins[row]
+        relevant, twin = unit(encoder.encode(texts, "passage")), twins[row]
         is_relevant = float((relevant @ twin).max()) > max(gates.positive_cosine, 1e-6)
         siblings = kept.setdefault(draft.pair.query_id, [])
         cosines = Cosines(
@@ -53,6 +56,19 @@ def compare(
         figures = {**draft.verdict.figures, **verdict.figures, "corpus_cosine": round(float(twin @ vector), 4)}
         verdicts[id(draft)] = replace(verdict, figures=figures)
     return [replace(draft, verdict=verdicts.get(id(draft), draft.verdict)) for draft in drafts]
+
+
+def _nearest(vectors: np.ndarray, collection: Collection, encoder: Encoder) -> np.ndarray:
+    """The embedding (n, dim), of length 1, of the passage of the corpus with the highest cosine to each vector.
+
+    The index of a dot-product encoder puts long vectors first: there the nearest of its first hits is taken.
+    """
+    depth = 1 if encoder.similarity == "cosine" else _DOT_DEPTH
+    twins = []
+    for vector, hits in zip(unit(vectors), encoder.index(collection.passages).search(vectors, depth), strict=True):
+        near = unit(encoder.encode([collection.passages[doc_id] for doc_id, _ in hits], "passage"))
+        twins.append(near[int(np.argmax(near @ vector))])
+    return np.stack(twins)
 
 
 def ask_judge(

@@ -16,7 +16,7 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.evaluation import SentenceEvaluator
 
-from syneg.data.collection import Collection
+from syneg.data.collection import Collection, relevant_of
 
 from .encoder import Encoder
 from .indexes import DenseIndex
@@ -29,11 +29,17 @@ DEV_METRIC = f"dev_{MAIN_METRIC}"
 
 @dataclass(frozen=True)
 class DevSet:
-    """Texts by id and `qrels[query_id][doc_id]`."""
+    """Texts by id, `qrels[query_id][doc_id]` as judged, and the grade from which a passage is relevant."""
 
     queries: dict[str, str]
     passages: dict[str, str]
-    qrels: dict[str, dict[str, int]]
+    qrels: dict[str, dict[str, float]]
+    min_relevance: float = 1.0
+
+    def relevant(self, query_id: str) -> list[str]:
+        """Ids of the relevant passages that are in the set, in the order of the qrels."""
+        relevant = relevant_of(self.qrels[query_id], self.min_relevance)
+        return [doc_id for doc_id in self.qrels[query_id] if doc_id in relevant and doc_id in self.passages]
 
 
 def dev_set(
@@ -43,15 +49,18 @@ def dev_set(
     chosen_ids = collection.splits["dev"] if query_ids is None else query_ids
     queries = {query_id: collection.queries[query_id] for query_id in chosen_ids}
     doc_ids = list(collection.passages)
-    found = encoder.index(collection.passages).search(encoder.encode(list(queries.values()), "query"), _NEIGHBOURS)
-    chosen = {doc_id: None for query_id in queries for doc_id in sorted(collection.relevant(query_id))}
-    by_rank = [hits[rank][0] for rank in range(_NEIGHBOURS) for hits in found if rank < len(hits)]
+    nearest = encoder.index(collection.passages).search(encoder.encode(list(queries.values()), "query"), _NEIGHBOURS)
+    # every passage with a gain: nDCG's best ranking holds them all
+    gains = {query_id: [d for d, grade in collection.qrels[query_id].items() if grade > 0] for query_id in queries}
+    chosen = {doc_id: None for doc_ids in gains.values() for doc_id in sorted(doc_ids)}
+    by_rank = [hits[rank][0] for rank in range(_NEIGHBOURS) for hits in nearest if rank < len(hits)]
     others = random.Random(seed).sample(doc_ids, len(doc_ids))
     for doc_id in (*by_rank, *others):
         if len(chosen) >= size:
             break
         chosen[doc_id] = None
-    return DevSet(queries, {d: collection.passages[d] for d in chosen}, {q: collection.qrels[q] for q in queries})
+    passages, qrels = {d: collection.passages[d] for d in chosen}, {q: collection.qrels[q] for q in queries}
+    return DevSet(queries, passages, qrels, collection.min_relevance)
 
 
 class DevScore(SentenceEvaluator):

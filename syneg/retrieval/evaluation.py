@@ -45,5 +45,5 @@ def evaluate_model(
     results = {}
     for split in splits:
         if own := {query_id: ranking[query_id] for query_id in collection.splits[split]}:
-            results[split] = SplitResult(own, evaluate(collection.qrels, own))
+            results[split] = SplitResult(own, evaluate(collection.qrels, own, min_relevance=collection.min_relevance))
     return results

@@ -20,43 +20,58 @@ import numpy as np
 METRICS = ("ndcg@10", "mrr@10", "recall@100")
 MAIN_METRIC = METRICS[0]
 
+_STEPS = 1000  # ranx takes whole grades; nDCG is the same for all grades times a number
 Ranking = Mapping[str, Mapping[str, float]]
+Qrels = Mapping[str, Mapping[str, float]]
 PerQuery = dict[str, dict[str, float]]
 
 _NOTHING = "\0"  # stands in an empty ranking, which ranx cannot read; nobody judges it
 _lock = threading.Lock()
 
 
-def evaluate(qrels: Mapping[str, Mapping[str, int]], ranking: Ranking, metrics: Sequence[str] = METRICS) -> PerQuery:
+def evaluate(qrels: Qrels, ranking: Ranking, metrics: Sequence[str] = METRICS, min_relevance: float = 1.0) -> PerQuery:
     """Per-query values, metric → query_id → value, over the queries of `ranking`.
 
-    A query for which nothing was found, or to which nothing is relevant, counts 0. Grades of 0 and below are not
-    relevant.
+    nDCG takes every grade over 0 as it was judged; for the other metrics a passage is relevant from `min_relevance`
+    on. A query for which nothing was found, or to which nothing is relevant, counts 0.
     """
-    import ranx
-
-    ids = sorted(ranking)
-    values: PerQuery = {metric: dict.fromkeys(ids, 0.0) for metric in metrics}
-    scorable = [query_id for query_id in ids if ranking[query_id] and _relevant(qrels, query_id)]
-    if not scorable:
-        return values
-    with _lock:
-        judged, (run,) = _for_ranx(qrels, [ranking], scorable)
-        scores = ranx.evaluate(judged, run, list(metrics), return_mean=False)
-    if len(metrics) == 1:
-        scores = {metrics[0]: scores}
-    for metric in metrics:  # in the order of the queries of the run, which is that of `scorable`
-        values[metric].update(zip(scorable, (float(v) for v in np.atleast_1d(scores[metric])), strict=True))
+    values: PerQuery = {}
+    for metric in metrics:
+        lowest = 0.0 if metric.startswith("ndcg") else min_relevance
+        values[metric] = _evaluated({q: _judged(qrels, q, lowest) for q in ranking}, ranking, metric)
     return values
 
 
-def _relevant(qrels: Mapping[str, Mapping[str, int]], query_id: str) -> dict[str, int]:
-    """The passages judged relevant to a query, with their grades; {} for a query that nobody judged."""
-    return {doc_id: int(grade) for doc_id, grade in qrels.get(query_id, {}).items() if grade > 0}
+def _evaluated(judged: Mapping[str, Mapping[str, int]], ranking: Ranking, metric: str) -> dict[str, float]:
+    import ranx
+
+    ids = sorted(ranking)
+    values = dict.fromkeys(ids, 0.0)
+    scorable = [query_id for query_id in ids if ranking[query_id] and judged[query_id]]
+    if scorable:
+        with _lock:
+            known, (run,) = _for_ranx(judged, [ranking], scorable)
+            scores = ranx.evaluate(known, run, [metric], return_mean=False)
+        # in the order of the queries of the run, which is that of `scorable`
+        values.update(zip(scorable, (float(v) for v in np.atleast_1d(scores)), strict=True))
+    return values
+
+
+def _judged(qrels: Qrels, query_id: str, lowest: float) -> dict[str, int]:
+    """The whole grades of a query for ranx: those over 0 and from `lowest` on; with `lowest` they are all 1.
+
+    >>> _judged({"q": {"a": 2, "b": 1, "c": 0}}, "q", 0), _judged({"q": {"a": 2, "b": 1, "c": 0}}, "q", 2)
+    ({'a': 2, 'b': 1}, {'a': 1})
+    """
+    kept = {doc_id: grade for doc_id, grade in qrels.get(query_id, {}).items() if grade > 0 and grade >= lowest}
+    if lowest:
+        return dict.fromkeys(kept, 1)
+    whole = all(float(grade).is_integer() for grade in kept.values())
+    return {doc_id: round(grade * (1 if whole else _STEPS)) for doc_id, grade in kept.items()}
 
 
 def _for_ranx(
-    qrels: Mapping[str, Mapping[str, int]],
+    judged: Mapping[str, Mapping[str, int]],
     rankings: Sequence[Ranking],
     queries: Sequence[str],
     names: Sequence[str] = ("run",),
@@ -65,12 +80,10 @@ def _for_ranx(
     import ranx
 
     docs = sorted(
-        {_NOTHING}
-        | {d for r in rankings for q in queries for d in r[q]}
-        | {d for q in queries for d in _relevant(qrels, q)}
+        {_NOTHING} | {d for r in rankings for q in queries for d in r[q]} | {d for q in queries for d in judged[q]}
     )
     short = {doc_id: f"{place:09d}" for place, doc_id in enumerate(docs)}
-    judged = {f"{i:09d}": {short[d]: g for d, g in _relevant(qrels, q).items()} for i, q in enumerate(queries)}
+    grades = {f"{i:09d}": {short[d]: g for d, g in judged[q].items()} for i, q in enumerate(queries)}
     runs = [
         ranx.Run(
             {
@@ -81,11 +94,11 @@ def _for_ranx(
         )
         for r, name in zip(rankings, names, strict=True)
     ]
-    return ranx.Qrels(judged), runs
+    return ranx.Qrels(grades), runs
 
 
 def without_own(
-    hits: Mapping[str, Sequence[tuple[str, float]]], qrels: Mapping[str, Mapping[str, int]], depth: int
+    hits: Mapping[str, Sequence[tuple[str, float]]], qrels: Qrels, depth: int
 ) -> dict[str, dict[str, float]]:
     """The first `depth` hits of each query, less a passage that has the query's own id and is not judged for it.
 
@@ -102,21 +115,23 @@ def mean(values: Mapping[str, float]) -> float:
     return float(np.mean(list(values.values()))) if values else 0.0
 
 
-def compare(
-    qrels: Mapping[str, Mapping[str, int]], runs: Mapping[str, Ranking], metric: str = MAIN_METRIC
-) -> dict[tuple[str, str], float]:
-    """Two-sided paired Student's t-test over queries by `ranx.compare`: (arm, arm) → p-value, uncorrected."""
+def compare(qrels: Qrels, runs: Mapping[str, Ranking], metric: str = MAIN_METRIC) -> dict[tuple[str, str], float]:
+    """Two-sided paired Student's t-test over queries by `ranx.compare`: (arm, arm) → p-value, uncorrected.
+
+    `metric` is one that takes grades as judged (nDCG).
+    """
     import ranx
 
     names = list(runs)
     shared = set.intersection(*(set(run) for run in runs.values()))
-    queries = sorted(query_id for query_id in shared if _relevant(qrels, query_id))
+    judged = {query_id: grades for query_id in shared if (grades := _judged(qrels, query_id, 0.0))}
+    queries = sorted(judged)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     if len(queries) < 2:  # no test is possible
         return dict.fromkeys(pairs, 1.0)
     with _lock:
-        judged, compared = _for_ranx(qrels, list(runs.values()), queries, names)
-        report: Any = ranx.compare(qrels=judged, runs=compared, metrics=[metric], stat_test="student", max_p=0.05)
+        known, compared = _for_ranx(judged, list(runs.values()), queries, names)
+        report: Any = ranx.compare(qrels=known, runs=compared, metrics=[metric], stat_test="student", max_p=0.05)
     rows = report.to_dict()
     # nan: no query differs
     return {(a, b): float(np.nan_to_num(rows[a]["comparisons"][b][metric], nan=1.0)) for a, b in pairs}

@@ -3,9 +3,9 @@
     layers = FrozenLayers(model, 3)            freezes the word embeddings and layers 1-3 of 6
     layers.embed(model, features) → (batch, dim), with gradient through layers 4-6 only
 
-The output of the frozen part depends on the text alone, so it is kept (bfloat16, up to `limit` bytes) and used in later
-epochs, and, when `states` is shared, by later arms and seeds that start from the same encoder. Frozen layers run
-without dropout. For encoders that transformers builds of embeddings and a list of layers: BERT, RoBERTa, MPNet,
+The output of the frozen part depends on the text alone (and on the width of the padding before it), so it is kept
+(bfloat16, up to `limit` bytes) and used in later epochs, and, when `states` is shared, by later arms and seeds that start
+from the same encoder. Frozen layers run
 DistilBERT, ModernBERT, Qwen and the like.
 """
 
@@ -26,7 +26,7 @@ _EMBEDDINGS = ("embeddings", "embed_tokens")
 
 
 class States:
-    """Output of the frozen part by token ids; adding stops at `limit` bytes."""
+    """Output of the frozen part by place and token ids; adding stops at `limit` bytes."""
 
     def __init__(self, limit: int = _LIMIT) -> None:
         self._kept: dict[bytes, Tensor] = {}
@@ -95,7 +95,12 @@ class FrozenLayers:
         """Sentence embeddings (batch, dim) of tokenised texts, padded on either side."""
         mask = features["attention_mask"].bool().cpu()
         ids = features["input_ids"].cpu()
-        keys = [row[real].numpy().tobytes() for row, real in zip(ids, mask, strict=True)]
+        # a text behind padding has other positions: its place is part of what it is kept under
+        starts = mask.int().argmax(1).tolist()
+        keys = [
+            f"{start}:".encode() + row[real].numpy().tobytes()
+            for row, real, start in zip(ids, mask, starts, strict=True)
+        ]
         kept = self.states.find(keys)
         if kept is not None:
             # one copy to the device, then each text's states to the places of its tokens

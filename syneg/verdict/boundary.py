@@ -45,7 +45,7 @@ def boundary_scores(encoder: Encoder, collection: Collection, near: Mapping[str,
     return Scores(positive, scored, owner)
 
 
-def boundary_values(scores: Scores, ranking: Ranking, qrels: Mapping[str, Mapping[str, int]]) -> PerQuery:
+def boundary_values(scores: Scores, ranking: Ranking, qrels: Mapping[str, Mapping[str, float]]) -> PerQuery:
     """Per query: `accuracy`, the share of its near-misses that score under its positive, and nDCG@10 with all
     near-misses of all queries in the corpus. `ranking` holds the queries over the corpus as it was."""
     accuracy = {}
