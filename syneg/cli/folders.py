@@ -34,4 +34,23 @@ def export(folder: Path, to: str, arm: str, seed: int | None, out: Path | None, 
     click.echo(f"{done.rows} rows of {done.arm}, seed {done.seed}: {done.path}")
 
 
-FOLDERS: tuple[click.Command, ...] = (export,)
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("comparison.html"),
+              help="page to write  [comparison.html]")  # fmt: skip
+def report(folders: tuple[Path, ...], out: Path) -> None:
+    """Compare finished run FOLDERS: a table here, and a page.
+
+    Runs over the same collection are compared query by query.
+    """
+    from syneg.core.storage import write_text
+    from syneg.run.comparison import sides
+    from syneg.verdict.comparison import comparison_page, comparison_table
+
+    runs = sides(folders)
+    click.echo(comparison_table(runs))
+    write_text(out, comparison_page(runs))
+    click.echo(f"\npage: {out}")
+
+
+FOLDERS: tuple[click.Command, ...] = (export, report)

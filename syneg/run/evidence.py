@@ -22,13 +22,25 @@ _LATER = ("collection", "encoder", "fetch")  # these are read again by each comm
 def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evidence:
     """Collect queries, samples, settings and times of a run."""
     folder = workspace.folder
+    compiled = read_json(folder.compiled) if workspace.config.compile.optimizer != "none" else None
     return Evidence(
         queries=workspace.collection.queries, rows=rows,
         positives={row["doc_id"]: workspace.collection.passages.get(row["doc_id"], "") for row in rows},
         mined=workspace.mined, settings=workspace.config.model_dump(),
         versions=workspace.manifest.facts.get("versions", {}), times=times(folder.events),
-        command=f"syneg-dspy run --run {folder}", compiled=read_json(folder.compiled),
+        command=f"syneg-dspy run --run {folder}", compiled=compiled,
+        prompts=prompts(compiled) if compiled else ("", ""),
     )  # fmt: skip
+
+
+def prompts(compiled: Mapping[str, Any]) -> tuple[str, str]:
+    """The prompts of a compiled program before and after, as Markdown."""
+    from syneg.programs import load_program, program_markdown
+
+    program, name = load_program(compiled["program"]), compiled["program"]
+    before = program_markdown(program, name)
+    program.load_state(compiled["state"])
+    return before, program_markdown(program, name)
 
 
 def times(events: Path) -> str:

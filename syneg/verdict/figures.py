@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .records import BASE, Generation, Verdict
+from .records import BASE, Comparison, Generation, Verdict
 from .report import short
 
 _BLUE, _RED, _GREY = "#3b7dd8", "#d8573b", "#8a8a8a"
@@ -32,25 +32,30 @@ class Figure:
 
 def effect(verdict: Verdict) -> Figure | None:
     """The difference of every arm to the base with its interval; None without another arm."""
-    rows = [row for arm in verdict.arms if arm != BASE and (row := verdict.against(BASE, arm))]
-    if not rows:
+    return effects([(arm, row) for arm in verdict.arms if arm != BASE and (row := verdict.against(BASE, arm))])
+
+
+def effects(named: Sequence[tuple[str, Comparison]]) -> Figure | None:
+    """Differences to the base with their intervals, each with a name; None without one."""
+    if not named:
         return None
 
     def draw(axes: Any) -> None:
-        for place, row in enumerate(rows):
+        for place, (_, row) in enumerate(named):
             low, high = row.interval or (row.delta, row.delta)
             axes.plot([low, high], [place, place], color=_BLUE, linewidth=3)
             axes.plot([row.delta], [place], "o", color=_BLUE)
         axes.axvline(0, color=_GREY, linewidth=1)
-        axes.set_yticks(range(len(rows)), [short(row.b, 28) for row in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_yticks(range(len(named)), [short(name, 28) for name, _ in named])
+        axes.set_ylim(len(named) - 0.5, -0.5)
         axes.set_xlabel("nDCG@10 on test, less that of the base; 95 % over queries")
 
     numbers = [
-        (row.b, f"{row.delta:+.4f}", *(f"{x:+.4f}" for x in row.interval or (row.delta, row.delta))) for row in rows
+        (name, f"{row.delta:+.4f}", *(f"{x:+.4f}" for x in row.interval or (row.delta, row.delta)))
+        for name, row in named
     ]
     text = "; ".join(f"{name} {delta} [{low}, {high}]" for name, delta, low, high in numbers)
-    return Figure("Difference to the base", text, _svg(draw, len(rows)), ("arm", "difference", "low", "high"), numbers)
+    return Figure("Difference to the base", text, _svg(draw, len(named)), ("arm", "difference", "low", "high"), numbers)
 
 
 def wins(verdict: Verdict) -> Figure | None:

@@ -66,20 +66,27 @@ class Evidence:
     prompts: tuple[str, str] = ("", "")
 
 
-def html_report(verdict: Verdict, evidence: Evidence) -> str:
-    """The whole page."""
-    parts = [
+def document(title: str, parts: Iterable[str]) -> str:
+    """A whole page of these parts, with the one style."""
+    head = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width,initial-scale=1'>",
-        f"<title>{escape(verdict.collection)}: syneg-dspy</title><style>{_STYLE}</style></head><body>",
+        f"<title>{escape(title)}: syneg-dspy</title><style>{_STYLE}</style></head><body>",
+    ]
+    return "\n".join((*head, *parts, "</body></html>"))
+
+
+def html_report(verdict: Verdict, evidence: Evidence) -> str:
+    """The whole page of one run."""
+    parts = [
         f"<h1>{escape(verdict.collection)}</h1><p class=lead>{escape(verdict.sentence)}</p>",
         f"<p>{escape(generation_line(verdict.generation))}.</p>",
-        *map(_figure, _figures(verdict, evidence)),
+        *map(drawn, _figures(verdict, evidence)),
         f"<h2>Tables</h2><pre>{escape(table(verdict))}</pre><pre>{escape(second_table(verdict))}</pre>",
         *_changes(verdict, evidence.queries), *_compilation(evidence), *_samples(evidence), *_glossary(),
-        *_settings(evidence), f"<script>{_SCRIPT}</script></body></html>",
+        *_settings(evidence), f"<script>{_SCRIPT}</script>",
     ]  # fmt: skip
-    return "\n".join(parts)
+    return document(verdict.collection, parts)
 
 
 def _figures(verdict: Verdict, evidence: Evidence) -> Iterable[Figure]:
@@ -109,15 +116,17 @@ def _figures(verdict: Verdict, evidence: Evidence) -> Iterable[Figure]:
     return [figure for figure in drawn if figure is not None]
 
 
-def _figure(figure: Figure) -> str:
+def drawn(figure: Figure) -> str:
+    """A figure with its words and its numbers."""
     return (
         f"<figure role=group aria-label='{escape(figure.title)}'><h2>{escape(figure.title)}</h2>"
         f"<div role=img aria-label='{escape(figure.text)}'>{figure.svg}</div>"
-        f"<details><summary>as a table</summary>{_table(figure.columns, figure.rows)}</details></figure>"
+        f"<details><summary>as a table</summary>{html_table(figure.columns, figure.rows)}</details></figure>"
     )
 
 
-def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def html_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table that scrolls by itself where it is wider than the page."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -136,22 +145,29 @@ def _changes(verdict: Verdict, queries: Mapping[str, str]) -> list[str]:
 
 
 def _compilation(evidence: Evidence) -> list[str]:
-    """The candidates of a compilation, and the prompt before and after as a diff."""
-    if not evidence.compiled:
+    """What a compilation came to, its candidates, and the prompt before and after as a diff."""
+    compiled = evidence.compiled
+    if not compiled:
         return []
-    parts = ["<h2>Compilation</h2>"]
-    keys = ("number", "critic", "gain", "boundary")
-    candidates = evidence.compiled.get("candidates", ())
+    outcome = "its program replaced the author's" if compiled.get("won") else "the author's program was kept"
+    confirmed = compiled.get("confirmed") or {}
+    if confirmed:
+        outcome += (
+            f": {confirmed['delta']:+.4f} ± {confirmed['error']:.4f} nDCG@10 on {confirmed['queries']} confirm queries"
+        )
+    parts = ["<h2>Compilation</h2>", f"<p>By {escape(str(compiled.get('optimizer', '')))}; {escape(outcome)}.</p>"]
+    candidates = compiled.get("candidates", ())
     if candidates:
-        parts.append(_table(keys, [[str(row.get(key, "")) for key in keys] for row in candidates]))
+        keys = ("number", "critic", "gain", "boundary", "copies")
+        cells = [["" if row.get(key) is None else str(row[key]) for key in keys] for row in candidates]
+        parts.append(html_table(keys, cells))
     before, after = evidence.prompts
-    if before or after:
+    if before != after:
         lines = []
-        for line in difflib.ndiff(before.splitlines(), after.splitlines()):
+        for line in difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm=""):
             tag = {"+": "ins", "-": "del"}.get(line[:1], "")
-            if line[:1] != "?":
-                lines.append(f"<{tag}>{escape(line)}</{tag}>" if tag else escape(line))
-        parts.append(f"<pre>{chr(10).join(lines)}</pre>")
+            lines.append(f"<{tag}>{escape(line)}</{tag}>" if tag else escape(line))
+        parts.append(f"<h3>The prompt, before and after</h3><pre>{chr(10).join(lines)}</pre>")
     return parts
 
 
@@ -197,7 +213,7 @@ def _sample(row: Mapping[str, Any], evidence: Evidence) -> str:
 
 
 def _glossary() -> list[str]:
-    return ["<h2>Words</h2>", _table(("word", "meaning"), _GLOSSARY.items())]
+    return ["<h2>Words</h2>", html_table(("word", "meaning"), _GLOSSARY.items())]
 
 
 def _settings(evidence: Evidence) -> list[str]:
@@ -208,6 +224,6 @@ def _settings(evidence: Evidence) -> list[str]:
     ]  # fmt: skip
     return [
         "<h2>How it was made</h2>", f"<p>{escape(evidence.times)}</p><pre>{escape(evidence.command)}</pre>",
-        f"<details><summary>versions</summary>{_table(('package', 'version'), evidence.versions.items())}</details>",
-        f"<details><summary>settings</summary>{_table(('setting', 'value'), flat)}</details>",
+        f"<details><summary>versions</summary>{html_table(('package', 'version'), evidence.versions.items())}</details>",
+        f"<details><summary>settings</summary>{html_table(('setting', 'value'), flat)}</details>",
     ]  # fmt: skip

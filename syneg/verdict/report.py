@@ -30,12 +30,12 @@ def table(verdict: Verdict) -> str:
         row = verdict.against(BASE, arm) if arm != BASE else None
         mark = "*" if arm == verdict.best else " "
         figures = "".join(
-            f"{_number(result.test.get(metric)):>{wide}}"
+            f"{number(result.test.get(metric)):>{wide}}"
             for metric, wide in (("ndcg@10", 9), ("mrr@10", 7), ("recall@100", 11))
         )
         rows.append(
             f"{short(arm, width - 1) + mark:<{width}}{result.seeds:>5}{figures}"
-            f"{_number(result.dev.get('ndcg@10')):>9}{f'{row.delta:+.4f}' if row else '':>9}"
+            f"{number(result.dev.get('ndcg@10')):>9}{f'{row.delta:+.4f}' if row else '':>9}"
             f"{_p(row) if row else '':>9}{f'{row.wins}/{row.losses}' if row else '':>9}"
         )
     counts = verdict.queries
@@ -132,7 +132,8 @@ def _name_width(verdict: Verdict) -> int:
     return max(12, min(31, 1 + max(map(len, verdict.arms))))
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A metric with four decimals; "" for none."""
     return "" if value is None else f"{value:.4f}"
 
 

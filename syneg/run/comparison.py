@@ -1,0 +1,63 @@
+"""Reads finished run folders so that they can be compared.
+
+sides([Path("runs/pairs"), Path("runs/pairs-2")])[0] → Side(name="pairs", verdict=Verdict(…), best_values={"q1": .63, …}, …)
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syneg.core.config import Config
+from syneg.core.errors import DataError
+from syneg.core.settings import load_config
+from syneg.core.storage import read_json
+from syneg.verdict.comparison import Side
+from syneg.verdict.records import BASE, Verdict
+
+from .arms import arm as arm_of
+from .evidence import times
+from .folder import RunFolder
+
+
+def sides(folders: Sequence[Path]) -> list[Side]:
+    """Finished runs, each called by the name of its folder where no other has that, else by its path. Raises
+    DataError where a folder has no verdict."""
+    names = [folder.name for folder in folders]
+    return [
+        side(RunFolder(folder), name if names.count(name) == 1 else str(folder))
+        for folder, name in zip(folders, names, strict=True)
+    ]
+
+
+def side(folder: RunFolder, name: str) -> Side:
+    """A finished run. Raises DataError where the folder has no verdict."""
+    data = read_json(folder.verdict)
+    if data is None:
+        raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
+    verdict, config = Verdict.from_json(data), load_config(folder.config)
+    return Side(name, verdict, dict(_flat(config)), _values(folder, verdict, config), times(folder.events))
+
+
+def _flat(config: Config) -> Mapping[str, Any]:
+    tree = config.model_dump()
+    sections = {key: values for key, values in tree.items() if isinstance(values, dict)}
+    flat = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+    return flat | {key: value for key, value in tree.items() if key not in sections}
+
+
+def _values(folder: RunFolder, verdict: Verdict, config: Config) -> dict[str, float]:
+    """The main metric of each test query by the best arm, mean over its seeds."""
+    best = verdict.best
+    names = [BASE] if best == BASE else [arm_of(best, config).file_name(s) for s in verdict.arms[best].test_by_seed]
+    values: dict[str, list[float]] = defaultdict(list)
+    for name in names:
+        for query_id, value in (
+            (read_json(folder.evaluation(name)) or {}).get("test", {}).get("values", {}).get(verdict.metric, {}).items()
+        ):
+            values[query_id].append(value)
+    return {query_id: float(np.mean(found)) for query_id, found in values.items()}

@@ -1,0 +1,140 @@
+"""Several runs beside each other: a table for a terminal, and a page.
+
+    comparison_table([Side("runs/a", verdict, …), Side("runs/b", …)])
+      run           arm             nDCG@10 interval vs base    dev  boundary LM calls      $
+      runs/a        hybrid*           0.360 [+0.03, +0.07]   0.381      0.74      96   0.02
+      …
+      Same collection: the best arm of runs/b less that of runs/a: +0.012 [-0.004, +0.029] nDCG@10 over 520 test queries.
+
+Runs over the same collection (same passages, queries, qrels and splits, by its fingerprint) are compared query by
+query. Of others it is said that their figures cannot be compared.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from .figures import Figure, effects
+from .page import document, drawn, html_table
+from .records import BASE, Verdict
+from .report import number, short
+from .sentences import interval_text
+from .statistics import paired_interval
+
+_FEW = 50
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run: its verdict, settings as dotted keys, seconds of its stages, and nDCG@10 of each test query by its best
+    arm, mean over seeds."""
+
+    name: str
+    verdict: Verdict
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    best_values: Mapping[str, float] = field(default_factory=dict)
+    times: str = ""
+
+
+COLUMNS = ("run", "arm", "nDCG@10", "vs base", "95 %", "dev", "boundary", "seeds", "train s", "LM calls", "$")
+
+
+def rows(sides: Sequence[Side]) -> Iterator[tuple[str, ...]]:
+    """The cells of every arm of every run; the best arm of a run is marked with a star."""
+    for side in sides:
+        for arm, result in side.verdict.arms.items():
+            row = side.verdict.against(BASE, arm) if arm != BASE else None
+            interval = row.interval if row else None
+            yield (
+                side.name, arm + ("*" if arm == side.verdict.best else ""), number(result.test.get("ndcg@10")),
+                f"{row.delta:+.4f}" if row else "", f"[{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "",
+                number(result.dev.get("ndcg@10")), f"{result.boundary.accuracy:.3f}" if result.boundary else "",
+                str(result.seeds) if arm != BASE else "", f"{result.seconds:.0f}" if arm != BASE else "",
+                str(result.calls), "?" if result.usd is None else f"{result.usd:.2f}",
+            )  # fmt: skip
+
+
+def sentences(sides: Sequence[Side]) -> Iterator[str]:
+    """What can be said of each run beside the first."""
+    first, *others = sides
+    for side in others:
+        if side.verdict.fingerprint != first.verdict.fingerprint:
+            named = (
+                "its splits, texts or qrels differ"
+                if side.verdict.collection == first.verdict.collection
+                else "it is another collection"
+            )
+            yield (
+                f"{side.name} is over {side.verdict.collection}, {first.name} over {first.verdict.collection}: {named}, "
+                "so their figures cannot be compared."
+            )
+            continue
+        shared = sorted(first.best_values.keys() & side.best_values.keys())
+        if not shared:
+            yield f"{side.name} and {first.name} have no test query in common."
+            continue
+        differences = [side.best_values[query] - first.best_values[query] for query in shared]
+        few = f"; under {_FEW} queries tell little" if len(shared) < _FEW else ""
+        yield (
+            f"Same collection: {side.verdict.best} of {side.name} less {first.verdict.best} of {first.name}: "
+            f"{np.mean(differences):+.3f}{interval_text(paired_interval(differences))} nDCG@10 over {len(shared)} test queries{few}."
+        )
+
+
+def changed_settings(sides: Sequence[Side]) -> list[tuple[str, ...]]:
+    """The settings that are not the same in all runs: key, then the value in each run."""
+    keys = sorted({key for side in sides for key in side.settings})
+    values = [(key, *(str(side.settings.get(key, "")) for side in sides)) for key in keys]
+    return [row for row in values if len(set(row[1:])) > 1]
+
+
+def comparison_table(sides: Sequence[Side]) -> str:
+    """For a terminal."""
+    wanted = [0, 1, 2, 4, 5, 6, 9, 10]
+    cells = [[COLUMNS[place] for place in wanted], *([row[place] for place in wanted] for row in rows(sides))]
+    widths = [min(24, max(len(row[place]) for row in cells)) for place in range(len(wanted))]
+    lines = [
+        "  ".join(
+            short(cell, width).ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join(
+        (
+            *lines,
+            "* best on dev",
+            "",
+            *(textwrap.fill(text, 80, break_on_hyphens=False, break_long_words=False) for text in sentences(sides)),
+        )
+    )
+
+
+def comparison_page(sides: Sequence[Side]) -> str:
+    """The page: sentences, differences to the base as a picture, all arms, what was set differently, times."""
+    names = ["setting", *(side.name for side in sides)]
+    parts = [
+        f"<h1>{len(sides)} runs</h1>", *(f"<p class=lead>{escape(text)}</p>" for text in sentences(sides)),
+        *map(drawn, _figures(sides)), "<h2>Arms</h2>", html_table(COLUMNS, rows(sides)), "<p><small>* best on dev</small></p>",
+        "<h2>What each run says</h2>", *(f"<h3>{escape(side.name)}</h3><p>{escape(side.verdict.sentence)}</p>" for side in sides),
+        "<h2>Settings that differ</h2>", html_table(names, changed_settings(sides)),
+        "<h2>Times</h2>", html_table(("run", "stages"), [(side.name, side.times) for side in sides]),
+    ]  # fmt: skip
+    return document(" and ".join(side.name for side in sides), parts)
+
+
+def _figures(sides: Sequence[Side]) -> Iterable[Figure]:
+    named = [
+        (f"{side.name}: {arm}", row)
+        for side in sides
+        for arm in side.verdict.arms
+        if arm != BASE and (row := side.verdict.against(BASE, arm))
+    ]
+    figure = effects(named)
+    return [figure] if figure else []

@@ -1,0 +1,126 @@
+"""Runs beside each other, and what a report says of times and of a compiled prompt."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from syneg.cli.main import cli
+from syneg.core.errors import DataError
+from syneg.core.storage import write_json
+from syneg.programs import load_program
+from syneg.run.comparison import side, sides
+from syneg.run.evidence import prompts, times
+from syneg.run.folder import RunFolder
+from syneg.verdict.comparison import changed_settings, comparison_page, comparison_table
+from syneg.verdict.page import Evidence, html_report
+from syneg.verdict.records import ArmResult, Comparison, Verdict
+
+
+def finished(path: Path, *, shift: float, queries: int = 60, fingerprint: str = "f", collection: str = "toy",
+             settings: str = "") -> RunFolder:  # fmt: skip
+    """A run folder as a comparison reads it: one arm, two seeds, whose queries are `shift` better than the base's."""
+    folder, draw = RunFolder(path), random.Random(0)
+    values = {f"q{i}": draw.uniform(0.2, 0.6) for i in range(queries)}
+    arms = {
+        "base": ArmResult({"ndcg@10": 0.4}, {}, {"ndcg@10": 0.4}),
+        "mined": ArmResult(
+            {"ndcg@10": 0.4 + shift}, {}, {"ndcg@10": 0.4 + shift}, 2, {0: 0.5, 1: 0.5}, {0: 0.5, 1: 0.5}
+        ),
+    }
+    row = Comparison("base", "mined", shift, (shift - 0.01, shift + 0.01), 0.01, 0.01, True, 0.02, 40, 20)
+    told = Verdict(collection, fingerprint, "ndcg@10", 0.05, {"test": queries}, arms, "mined", (row,), "Mined won.")
+    write_json(folder.verdict, told.to_json())
+    folder.config.write_text(settings)
+    for name, change in (("base", 0.0), ("mined-0", shift - 0.02), ("mined-1", shift + 0.02)):
+        data = {"test": {"ranking": {}, "values": {"ndcg@10": {q: v + change for q, v in values.items()}}}}
+        write_json(folder.evaluation(name), data)
+    return folder
+
+
+def test_runs_over_one_collection_are_compared_query_by_query(tmp_path: Path) -> None:
+    a, b = sides([finished(tmp_path / name, shift=shift).path for name, shift in (("a", 0.05), ("b", 0.08))])
+    assert (a.name, b.name) == ("a", "b")
+    assert a.best_values.keys() == b.best_values.keys()
+    text = " ".join(comparison_table([a, b]).split())
+    assert "Same collection: mined of b less mined of a: +0.030 [+0.030, +0.030]" in text
+    assert "over 60 test queries." in text
+    few = [side(finished(tmp_path / name, shift=0.05, queries=8), "x") for name in ("c", "d")]
+    assert "under 50 queries tell little" in " ".join(comparison_table(few).split())
+
+
+@pytest.mark.parametrize(
+    ("collection", "says"), [("toy", "its splits, texts or qrels differ"), ("other", "it is another collection")]
+)
+def test_runs_over_other_data_are_not_compared(tmp_path: Path, collection: str, says: str) -> None:
+    a = side(finished(tmp_path / "a", shift=0.05), "x")
+    b = side(finished(tmp_path / "b", shift=0.05, fingerprint="g", collection=collection), "x")
+    text = " ".join(comparison_table([a, b]).split())
+    assert f"{says}, so their figures cannot be compared" in text
+    assert "Same collection" not in text
+
+
+def test_the_page_shows_what_was_set_differently_and_escapes_names(tmp_path: Path) -> None:
+    a = side(finished(tmp_path / "a", shift=0.05, settings="[train]\nepochs = 3.0\n"), "x")
+    b = side(finished(tmp_path / "b", shift=0.08), "<script>")
+    assert changed_settings([a, b]) == [("train.epochs", "3.0", "2.0")]
+    page = comparison_page([a, b])
+    assert "<script>" not in page
+    assert "train.epochs" in page
+    assert page.count("Mined won.") == 2
+    assert page.count("<figure") == 1
+
+
+def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    finished(Path("a"), shift=0.05)
+    finished(Path("b"), shift=0.08)
+    said = CliRunner().invoke(cli, ["report", "a", "b"])
+    assert said.exit_code == 0, said.output
+    assert "page: comparison.html" in said.output
+    assert Path("comparison.html").read_text().startswith("<!doctype html>")
+    with pytest.raises(DataError, match="no verdict in this run folder"):
+        CliRunner().invoke(cli, ["report", "nothing"], catch_exceptions=False)
+
+
+def test_a_rerun_keeps_the_times_of_the_first_run(tmp_path: Path) -> None:
+    def events(*rows: tuple[str, str, float]) -> str:
+        return "".join(
+            json.dumps({"time": f"t{i}", "event": event, "stage": stage, "seconds": seconds}) + "\n"
+            for i, (event, stage, seconds) in enumerate(rows)
+        )
+
+    path = tmp_path / "events.jsonl"
+    first = (("done", "collection", 2.0), ("done", "mine", 8.0), ("done", "train", 10.0), ("done", "train", 20.0))
+    path.write_text(events(*first))
+    before = times(path)
+    assert before == "Begun t0; 40 s: collection 2 s (5%), mine 8 s (20%), train 30 s (75%)"
+    path.write_text(events(*first, ("begun", "collection", 0), ("done", "collection", 5.0), ("done", "encoder", 0.2)))
+    assert times(path).startswith("Begun t0; 40 s: collection 2 s")
+
+
+def test_the_report_shows_how_a_compiled_prompt_changed(tmp_path: Path) -> None:
+    program = load_program("single_prompt")
+    name, predictor = program.named_predictors()[0]
+    predictor.signature = predictor.signature.with_instructions("Write a near miss.\nKeep <the> style.")
+    compiled = {"program": "single_prompt", "optimizer": "search", "state": program.dump_state(json_mode=True), "won": True,
+                "confirmed": {"delta": 0.02, "error": 0.01, "queries": 40},
+                "candidates": [{"number": 0, "critic": 0.5, "gain": None, "boundary": None, "copies": False}]}  # fmt: skip
+    before, after = prompts(compiled)
+    assert "Write a near miss." in after and "Write a near miss." not in before
+    assert f"## {name}" in before
+    verdict = side(finished(tmp_path / "a", shift=0.05), "x").verdict
+    page = html_report(verdict, Evidence({}, compiled=compiled, prompts=(before, after)))
+    assert "<ins>+Write a near miss.</ins>" in page
+    assert "Keep &lt;the&gt; style." in page
+    assert "<del>-" in page
+    assert "its program replaced the author&#x27;s: +0.0200 ± 0.0100 nDCG@10 on 40 confirm queries" in page
+    kept = html_report(
+        verdict, Evidence({}, compiled={**compiled, "won": False, "confirmed": {}}, prompts=(before, before))
+    )
+    assert "the author&#x27;s program was kept" in kept
+    assert "before and after" not in kept
