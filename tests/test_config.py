@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from syneg.core.config import Config
 from syneg.core.errors import ConfigError
 from syneg.core.settings import load_config, to_toml
+from syneg.data.tasks import TASKS, task_for
 
 
 def test_unknown_keys_are_answered_with_the_nearest_and_all_at_once(tmp_path: Path) -> None:
@@ -100,3 +101,46 @@ def test_a_stage_uses_the_settings_of_its_folder(tmp_path: Path) -> None:
     assert _settings({**flags, "overrides": ("mine.per_query=5",)})[1].collection.dataset == "a.csv"
     with pytest.raises(ConfigError, match="belongs to 'a.csv', not to 'b.csv'"):
         _settings({**flags, "dataset": "b.csv"})
+
+
+def test_names_of_own_files_are_kept_as_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["pairs.csv", "docs.jsonl", "given.jsonl", "calls.jsonl", "program.json", "model.gguf"]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "reflective").mkdir()  # a folder that is called as a program is
+    monkeypatch.chdir(tmp_path)
+    settings = [
+        "collection.dataset=pairs.csv", "collection.corpus=./docs.jsonl", "generate.given=given.jsonl", "encoder.model=encoder",
+        "executor.replay=calls.jsonl", "generate.program=program.json", "boundary.program=reflective", "lm.model=local/model.gguf",
+        "judge.model=openai/gpt-4o-mini",
+    ]  # fmt: skip
+    (tmp_path / "config.toml").write_text(to_toml(load_config(None, settings)))
+    monkeypatch.chdir("/")
+    config = load_config(tmp_path / "config.toml")
+    assert config.collection.dataset == str(tmp_path / "pairs.csv")
+    assert config.collection.corpus == str(tmp_path / "docs.jsonl")
+    assert config.generate.given == str(tmp_path / "given.jsonl")
+    assert config.encoder.model == str(tmp_path / "encoder")
+    assert config.executor.replay == str(tmp_path / "calls.jsonl")
+    assert config.generate.program == str(tmp_path / "program.json")
+    assert config.lm.model == f"local/{tmp_path / 'model.gguf'}"
+    assert (config.boundary.program, config.judge.model) == ("reflective", "openai/gpt-4o-mini")
+    assert load_config(None, ["collection.dataset=beir/scifact"]).collection.dataset == "beir/scifact"
+    assert load_config(None, [f"collection.dataset={'x' * 5000}"]).collection.dataset == "x" * 5000
+
+
+def test_the_task_goes_by_the_name_of_the_set_and_not_by_the_folders_above_it(tmp_path: Path) -> None:
+    path = tmp_path / "scifact" / "pairs.csv"
+    path.parent.mkdir()
+    path.touch()
+    tasks = {
+        name: task_for(load_config(None, [f"collection.dataset={name}"])) for name in (str(path), str(path.parent))
+    }
+    assert tasks[str(path)].definition == TASKS["question answering"].definition
+    assert tasks[str(path.parent)] == TASKS["claim verification"]
+
+
+def test_a_seed_that_stands_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train\.seeds.*a seed stands twice"):
+        load_config(None, ["train.seeds=[0, 1, 0]"])

@@ -9,12 +9,17 @@ import pytest
 from conftest import ACTIONS, THINGS
 
 from syneg.core.config import CollectionConfig, EncoderConfig, MineConfig
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
 from syneg.core.text import near_key
 from syneg.data.collection import Collection, load_collection
 from syneg.negatives.mining import mine
+from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
 from syneg.retrieval.indexes import DenseIndex, LexicalIndex, search_corpus
+from syneg.run.folder import RunFolder
+from syneg.run.workspace import Workspace
 
 
 @pytest.fixture
@@ -191,3 +196,16 @@ def test_mining_asks_for_embeddings_a_few_times_however_many_queries_there_are(
     monkeypatch.setattr(encoder, "encode", lambda *args: calls.append(len(args[0])) or encode(*args))
     mine(collection, collection.pairs("train"), encoder, MineConfig())
     assert len(calls) == 3  # queries, the corpus, the passages near the queries
+
+
+def test_every_search_takes_the_index_of_the_settings(tmp_path: Path, beir: Path, encoder_path: str) -> None:
+    import faiss
+
+    overrides = [f"collection.dataset={beir}", f"encoder.model={encoder_path}", "mine.index=SQ8"]
+    workspace = Workspace(RunFolder(tmp_path), load_config(None, overrides), Progress(quiet=True))
+    mined = workspace.encoder.index(workspace.collection.passages)
+    assert isinstance(mined._index, faiss.IndexScalarQuantizer)
+    assert mined.search(workspace.encoder.encode(["close a socket"], "query"), 3)
+    # whoever searches the corpus gets this one
+    dev_set(workspace.encoder, workspace.collection, 10, 0)
+    assert workspace.encoder.index(workspace.collection.passages) is mined

@@ -24,6 +24,9 @@ def test_a_finished_run_is_logged(
     found = Run(tmp_path / "run", load_config(None, overrides), Progress(quiet=True)).until("verdict")
     (logged,) = mlflow.search_runs(experiment_names=["negatives"], output_format="list")
     assert logged.info.run_name == "run"
+    for more in ([], ["evaluate.alpha=0.01"]):  # the same again, and with another setting
+        Run(tmp_path / "run", load_config(None, [*overrides, *more]), Progress(quiet=True)).until("verdict")
+        assert len(mlflow.search_runs(experiment_names=["negatives"], output_format="list")) == 1 + len(more)
     assert logged.data.params["generate.pairs"] == "8"
     assert logged.data.metrics["test/hybrid/ndcg_10"] == pytest.approx(found["arms"]["hybrid"]["test"]["ndcg@10"])
     assert [*(tmp_path / "tracked").rglob("verdict.json")]

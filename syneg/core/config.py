@@ -24,7 +24,7 @@ from .lm_settings import (
     ReflectionConfig,
     RoleLM,
 )
-from .section import Above, Count, Fraction, NonNegative, Positive, Section
+from .section import Above, Count, Fraction, NonNegative, OwnPath, Positive, Section
 from .training_settings import (
     BoundaryConfig,
     CompileConfig,
@@ -39,9 +39,9 @@ from .training_settings import (
 class CollectionConfig(Section):
     """What to read, and how the queries of a set without splits are divided."""
 
-    dataset: str = "python-docs"
+    dataset: OwnPath = "python-docs"
     "python-docs(-small), an ir_datasets id, a folder (BEIR, TREC), or pairs (CSV, TSV, JSONL, Parquet)."
-    corpus: str | None = None
+    corpus: OwnPath | None = None
     "File of passages (CSV, TSV, JSONL, Parquet) that goes with a file of pairs."
     columns: str = ""
     "Names of columns that are not recognised, as in query=title,positive=body."
@@ -68,7 +68,7 @@ class CollectionConfig(Section):
 class EncoderConfig(Section):
     """The encoder that is tuned: any sentence-transformers model."""
 
-    model: str = "local/minilm"
+    model: OwnPath = "local/minilm"
     "sentence-transformers model, on disk or on the hub, or local/minilm."
     revision: str | None = None
     "Branch, tag or commit of a model on the hub."
@@ -108,7 +108,7 @@ class MineConfig(Section):
     margin: Above = 0.95
     "Highest score, relative to the positive's (NV-Retriever: 95 %)."
     index: str = "auto"
-    "faiss factory string of the dense index, or auto."
+    "faiss factory string of the index that mining, gates, judging and dev sets search, or auto; evaluation is exact."
 
 
 class Config(Section):

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .section import Above, Count, Fraction, NonNegative, Positive, Section
+from .section import Above, Count, Fraction, NonNegative, OwnPath, OwnProgram, Positive, Section
 
 
 class LMConfig(Section):
     """The LM that writes, and how calls to it flow (`syneg.llm.flow`)."""
 
-    model: str = "local/qwen2.5-coder-1.5b"
+    model: OwnPath = "local/qwen2.5-coder-1.5b"
     "litellm model string, or local/NAME, or local/PATH.gguf."
     api_base: str | None = None
     "Address of your own LM server."
@@ -47,7 +47,7 @@ class RoleLM(Section):
     """An LM beside the writer's. What is not given is as for the writer; its address, its limits of rate and its
     further parameters only where the provider is the same, so that no key is sent to another's server."""
 
-    model: str | None = None
+    model: OwnPath | None = None
     "litellm model string; the writer's if not given."
     api_base: str | None = None
     'Address of its server; "" is the provider\'s own.'
@@ -96,7 +96,7 @@ class ExecutorConfig(Section):
     "This process (threads), or the workers of a Ray cluster (ray)."
     address: str | None = None
     "Address of a running Ray cluster; auto finds one on this machine. Without it Ray starts here."
-    replay: str | None = None
+    replay: OwnPath | None = None
     "Ledger of another run to answer from, as calls.jsonl or calls.jsonl.gz; what is not in it is refused, no LM is called."
     workers: Count = 0
     "Ray workers of each kind; 0 = one for each node."
@@ -105,9 +105,9 @@ class ExecutorConfig(Section):
 class GenerateConfig(Section):
     """Writing synthetic negatives."""
 
-    program: str = "auto"
+    program: OwnProgram = "auto"
     "Program that writes: a name, module:Class, or program.json; auto goes by the measured strength of the LM."
-    given: str | None = None
+    given: OwnPath | None = None
     "JSONL of negatives (query_id, text) to take instead of writing any."
     pairs: Count = 40
     "Train pairs that get synthetic negatives; 0 = all."

@@ -11,15 +11,38 @@ The descriptions are the source of `--help` and of docs/settings.md.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def own_path(name: str) -> str:
+    """A name of a file or folder that exists, as an absolute path; any other name as it is.
+
+    Settings are kept in the run folder, and a later stage may be run from another folder. `local/PATH.gguf` keeps its
+    beginning; other names that begin with `local/` are embedded models.
+    """
+    if name.startswith("local/"):
+        return f"local/{own_path(name.removeprefix('local/'))}" if name.endswith(".gguf") else name
+    try:
+        path = Path(name).expanduser()
+        return str(path.absolute()) if name and path.exists() else name
+    except (OSError, RuntimeError, ValueError):  # too long for a path, no home, a zero byte
+        return name
+
+
+def _own_program(name: str) -> str:
+    return own_path(name) if name.endswith(".json") else name
+
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Above = Annotated[float, Field(gt=0)]
+OwnPath = Annotated[str, AfterValidator(own_path)]
+OwnProgram = Annotated[str, AfterValidator(_own_program)]
 
 
 class Section(BaseModel):

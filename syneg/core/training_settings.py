@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from .section import Above, Count, Fraction, NonNegative, Positive, Section
+from .section import Above, Count, Fraction, NonNegative, OwnProgram, Positive, Section
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -140,7 +140,7 @@ class BoundaryConfig(Section):
 
     queries: Count = 16
     "Held-out queries that get near-misses; 0 = off."
-    program: str = "auto"
+    program: OwnProgram = "auto"
     "Program that writes them; auto is one that no arm trains on."
 
 

@@ -16,7 +16,7 @@ from .folders import FolderReader
 from .pairs import PairsReader
 from .public import open_public
 from .readers import Reader
-from .tables import KINDS, kind_of
+from .tables import names_a_file
 
 
 def open_reader(config: CollectionConfig) -> Reader:
@@ -24,7 +24,7 @@ def open_reader(config: CollectionConfig) -> Reader:
     dataset, columns = config.dataset, ColumnNames(config.columns)
     path = Path(dataset).expanduser()
     if config.corpus is not None and not path.is_file():
-        if kind_of(path):
+        if names_a_file(dataset) and not path.exists():
             raise _absent(dataset)
         raise DataError(f"collection.corpus goes with a file of pairs, not with {dataset!r}", todo="leave it out")
     if path.is_dir():
@@ -32,7 +32,7 @@ def open_reader(config: CollectionConfig) -> Reader:
     if path.is_file():
         corpus = Path(config.corpus).expanduser() if config.corpus else None
         return PairsReader.from_files(path, corpus, columns, config.encoding)
-    if kind_of(path) or path.suffix.lower() in (*KINDS, ".txt") or dataset.startswith((".", "/", "~")):
+    if names_a_file(dataset):
         raise _absent(dataset)
     return open_public(dataset, columns)
 

@@ -26,6 +26,13 @@ from .read_log import ReadLog
 Row = tuple[str, dict[str, Any]]
 KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _OTHER_KINDS = {".tab": ".tsv", ".ndjson": ".jsonl"}
+_OTHER_FILES = (
+    ".gz",
+    ".txt",
+    ".trec",
+    ".zip",
+    ".xlsx",
+)  # files that a name may mean, though no table is read from most
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -40,6 +47,16 @@ def kind_of(path: Path) -> str:
     last = suffixes[-2] if zipped and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
     kind = _OTHER_KINDS.get(last, last)
     return kind if kind in KINDS and not (zipped and kind == ".parquet") else ""
+
+
+def names_a_file(dataset: str) -> bool:
+    """Whether a dataset is meant to be a file or folder, by its name alone: it may not be there.
+
+    >>> names_a_file("pairs.NDJSON.gz"), names_a_file("./scifact"), names_a_file("beir/scifact")
+    (True, True, False)
+    """
+    last = Path(dataset).suffix.lower()
+    return last in (*KINDS, *_OTHER_KINDS, *_OTHER_FILES) or dataset.startswith((".", "/", "~"))
 
 
 def read_table(path: Path, log: ReadLog, encoding: str = "auto", name: str = "") -> Iterator[Row]:

@@ -11,6 +11,7 @@ replace them.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from syneg.core.config import Config
 
@@ -70,7 +71,8 @@ def task_for(config: Config) -> Task:
     """The task of a run: the one named or worded in `collection.task`, else that of the collection's kind."""
     wanted = config.collection.task
     if wanted is None:
-        name = config.collection.dataset.lower()
+        path = Path(config.collection.dataset)
+        name = (path.name if path.is_absolute() else str(path)).lower()  # folders above it say nothing of the task
         wanted = next((task for part, task in _TASK_OF if part in name), "question answering")
     task = TASKS.get(wanted) or Task(wanted)
     given = {key: getattr(config.generate, key) for key in ("domains", "difficulties", "lengths", "kinds")}

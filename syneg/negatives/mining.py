@@ -58,7 +58,7 @@ def mine(
     # The window counts ranks of the raw list; relevant passages inside it take places too.
     lists: dict[str, Hits] = {}
     if "dense" in config.sources:
-        lists["dense"] = encoder.index(collection.passages, config.index, progress).search(queries, config.last_rank)
+        lists["dense"] = encoder.index(collection.passages, progress).search(queries, config.last_rank)
     if "bm25" in config.sources:
         lists["bm25"] = LexicalIndex(collection.passages).search([pair.query for pair in pairs], config.last_rank)
     mined = Mined({}, notes=_silent_sources(lists))

@@ -58,7 +58,6 @@ class Embedders(Protocol):
 class _Kept:
     passages: Mapping[str, str]
     size: int
-    factory: str
     index: DenseIndex
 
 
@@ -69,7 +68,13 @@ class Encoder:
     """
 
     def __init__(
-        self, loaded: Loaded, config: EncoderConfig, embedders: Embedders | None = None, *, trained: bool = False
+        self,
+        loaded: Loaded,
+        config: EncoderConfig,
+        embedders: Embedders | None = None,
+        *,
+        index: str = "auto",
+        trained: bool = False,
     ) -> None:
         self._embedders, self._trained, self._added = embedders, trained, 0
         self.model, self.config, self.name, self.notes = loaded.model, config, config.model, list(loaded.notes)
@@ -80,13 +85,22 @@ class Encoder:
         self._weights = self._weights_digest()
         self.fingerprint = self._hash(self.prompts.query, self.prompts.passage)[:16]
         self._stores: dict[Role, EmbeddingStore] = {}
+        self._factory = index
         self._index: _Kept | None = None
 
     @classmethod
-    def load(cls, config: EncoderConfig, path: Path | None = None, embedders: Embedders | None = None) -> Encoder:
+    def load(
+        cls,
+        config: EncoderConfig,
+        path: Path | None = None,
+        embedders: Embedders | None = None,
+        *,
+        index: str = "auto",
+    ) -> Encoder:
         """Load `config.model`, or the model trained from it at `path`, with the same settings.
 
-        `embedders` take the forward passes of large inputs in place of this process.
+        `embedders` take the forward passes of large inputs in place of this process. `index` is the kind of index that
+        corpora are searched by (`DenseIndex`).
 
         Raises BackendError when the model cannot be found or read.
         """
@@ -97,7 +111,7 @@ class Encoder:
             source = str(fetch(source))
         if path is not None:
             config = config.model_copy(update={"revision": None})
-        return cls(load_model(config, source), config, embedders, trained=path is not None)
+        return cls(load_model(config, source), config, embedders, index=index, trained=path is not None)
 
     def encode(self, texts: Sequence[str], role: Role, progress: Tick | None = None) -> np.ndarray:
         """Embeddings (n, dim) float32, from the cache where it has them.
@@ -130,14 +144,14 @@ class Encoder:
             if self._trained:
                 remove(store.folder)
 
-    def index(self, passages: Mapping[str, str], factory: str = "auto", progress: Tick | None = None) -> DenseIndex:
+    def index(self, passages: Mapping[str, str], progress: Tick | None = None) -> DenseIndex:
         """The index of a corpus, made once for all stages that search it. A corpus must not change its texts
         meanwhile."""
         kept = self._index
-        if kept is None or kept.passages is not passages or kept.size != len(passages) or kept.factory != factory:
+        if kept is None or kept.passages is not passages or kept.size != len(passages):
             self._index = None  # two at once would not fit where one does
-            made = DenseIndex.of(passages, self, factory, progress)
-            self._index = kept = _Kept(passages, len(passages), factory, made)
+            made = DenseIndex.of(passages, self, self._factory, progress)
+            self._index = kept = _Kept(passages, len(passages), made)
         return kept.index
 
     def autocast(self) -> AbstractContextManager[Any]:

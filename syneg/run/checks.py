@@ -18,6 +18,7 @@ from syneg.core.config import Config
 from syneg.core.errors import ConfigError, DataError, SynegError, collected
 from syneg.core.fetch import fetched
 from syneg.core.storage import cache_home
+from syneg.data.tables import names_a_file
 
 from .arms import arms
 
@@ -48,15 +49,7 @@ def _files(config: Config) -> Iterator[str]:
     for key, name in (("generate.given", config.generate.given), ("collection.corpus", config.collection.corpus)):
         if name and not Path(name).expanduser().is_file():
             yield f"no such file {name!r} ({key}); check the path"
-    dataset = Path(config.collection.dataset).expanduser()
-    looks_like_a_path = dataset.suffix in (
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".parquet",
-    ) or config.collection.dataset.startswith((".", "/", "~"))
-    if looks_like_a_path and not dataset.exists():
+    if names_a_file(config.collection.dataset) and not Path(config.collection.dataset).expanduser().exists():
         yield f"no such file or folder: {config.collection.dataset!r} (collection.dataset); check the path"
     encoder = Path(config.encoder.model).expanduser()
     if config.encoder.model.startswith((".", "/", "~")) and not encoder.is_dir():

@@ -210,6 +210,7 @@ def _evaluate(run: Run) -> Result:
 
 
 def _verdict(run: Run) -> Result:
+    from syneg.core.records import fingerprint
     from syneg.verdict.card import data_card
     from syneg.verdict.page import html_report
     from syneg.verdict.tracking import track
@@ -223,7 +224,12 @@ def _verdict(run: Run) -> Result:
     names = [str(path.relative_to(run.folder.path)) for path in run.folder.path.rglob("*.json*")]
     write_text(run.folder.card, data_card(verdict, config, names))
     if run.config.track.mlflow:
-        progress.say(f"mlflow run {track(run.config.track.mlflow, run.folder.path, config, verdict)}")
+        experiment, key = run.config.track.mlflow, fingerprint(config, verdict.to_json())
+
+        def log() -> None:
+            progress.say(f"mlflow run {track(experiment, run.folder.path, config, verdict)}")
+
+        run.workspace.manifest.make("track", key, run.folder.verdict, log)  # a run that changes nothing is logged once
     return verdict.to_json()
 
 

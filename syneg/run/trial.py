@@ -61,7 +61,7 @@ class Trials:
         workspace = self._workspace
         supply = Supply(workspace.pairs, self._mined(ARMS[kind].sources), written, use=config.train.positives)
         epochs = epochs_of(supply, config.mix, arm=kind, seed=seed, count=math.ceil(config.train.epochs))
-        relevant = workspace.relevant_texts(workspace.pairs)
+        relevant = {pair.query_id: workspace.collection.relevant_texts(pair.query_id) for pair in workspace.pairs}
         return Job(workspace.config.encoder, epochs, relevant, self._dev, config.train, seed)
 
     def _mined(self, sources: tuple[str, ...]) -> Mapping[str, Sequence[MinedNegative]]:

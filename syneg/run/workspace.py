@@ -11,7 +11,6 @@ stages over one workspace.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 
@@ -85,7 +84,7 @@ class Workspace:
 
         fetch_with_progress(self.config.encoder.model, self.progress)
         with self.progress.stage("encoder") as line:
-            encoder = Encoder.load(self.config.encoder, embedders=self.cluster)
+            encoder = Encoder.load(self.config.encoder, embedders=self.cluster, index=self.config.mine.index)
             line.note = encoder.describe()
         longer, exact = encoder.longer_than_limit(list(self.collection.passages.values()))
         cut = f"{'' if exact else 'about '}{longer} of {len(self.collection.passages)} passages are longer and are cut"
@@ -148,11 +147,6 @@ class Workspace:
             for note in mining.notes:
                 self.progress.say(f"  {note}")
             line.note = f"{len(rows)} negatives for {len(self.pairs_to_mine)} queries"
-
-    def relevant_texts(self, pairs: Sequence[Pair]) -> dict[str, list[str]]:
-        """query_id → texts of its judged positives."""
-        passages, relevant = self.collection.passages, self.collection.relevant
-        return {pair.query_id: [passages[d] for d in sorted(relevant(pair.query_id))] for pair in pairs}
 
     @property
     def cluster(self) -> Cluster | None:

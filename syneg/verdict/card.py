@@ -8,6 +8,7 @@ data_card(verdict, config, ("negatives.jsonl", "mined.jsonl"))
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from .records import Verdict
@@ -42,14 +43,14 @@ def data_card(verdict: Verdict, config: Mapping[str, Any], files: Iterable[str])
                 f"  data_files: {name}",
                 *(["  default: true"] if stem == "mined" else []),
             ]
-    lm = "" if given or verdict.generation is None else f"; LM: {config['lm']['model']}"
+    lm = "" if given or verdict.generation is None else f"; LM: {_name(config['lm']['model'])}"
     parts = ["---", "", f"# Hard negatives for {verdict.collection}", "", "Made by `syneg-dspy run`."]
     if verdict.generation is not None:
         parts += [made, "Facts and numbers in them are invented: they are for training retrievers, not for reading."]
     parts += ["", f"{generation_line(verdict.generation)}.", *_verdict(verdict), "## Files", ""]
     parts += [f"- `{name}`: {about}" for name, about in _ABOUT.items() if name in there]
     parts += ["- `best/`: the best model on dev, the base included; `models/`: all of them", ""]
-    return "\n".join([*head, *parts, f"Encoder: {config['encoder']['model']}{lm}.", ""])
+    return "\n".join([*head, *parts, f"Encoder: {_name(config['encoder']['model'])}{lm}.", ""])
 
 
 def model_card(verdict: Verdict, config: Mapping[str, Any]) -> str:
@@ -58,13 +59,19 @@ def model_card(verdict: Verdict, config: Mapping[str, Any]) -> str:
         [
             "---", "library_name: sentence-transformers", "pipeline_tag: sentence-similarity", "tags:",
             "- sentence-transformers", "- dense-retrieval", "- hard-negatives", "---", "",
-            f"# {config['encoder']['model']} for {verdict.collection}", "",
+            f"# {_name(config['encoder']['model'])} for {verdict.collection}", "",
             f"The arm `{verdict.best}` of a syneg-dspy run: best on dev of {', '.join(verdict.arms)}.", "",
             "```python", "from sentence_transformers import SentenceTransformer", "",
             'model = SentenceTransformer("best")', 'scores = model.similarity(model.encode_query(["…"]), model.encode_document(["…"]))',
             "```", *_verdict(verdict),
         ]
     )  # fmt: skip
+
+
+def _name(model: str) -> str:
+    """A model as a reader elsewhere knows it: without the folders of this machine."""
+    prefix, path = ("local/", model.removeprefix("local/")) if model.startswith("local/") else ("", model)
+    return f"{prefix}{Path(path).name}" if Path(path).is_absolute() else model
 
 
 def _verdict(verdict: Verdict) -> list[str]:
