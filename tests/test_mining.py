@@ -186,7 +186,6 @@ def test_one_pass_over_the_corpus_finds_what_an_index_finds(monkeypatch: pytest.
         expected, found = index.search(queries, depth), search_corpus(queries, passages, encoder, depth)
         assert [[d for d, _ in hits] for hits in found] == [[d for d, _ in hits] for hits in expected]
         assert [s for hits in found for _, s in hits] == pytest.approx([s for hits in expected for _, s in hits])
-    assert encoder.index(passages, "SQfp16") is not index
 
 
 def test_mining_asks_for_embeddings_a_few_times_however_many_queries_there_are(
