@@ -53,9 +53,8 @@ _EASY_WORD = re.compile(r"\d+(?:[.,]\d+)+(?![^\W_])|[^\W_]+(?:\++|#(?!\w))?|!=+|
 _ELISION = regex.compile(r"(?<=\p{L})['’]\p{L}(?!\w)", _V1)
 _FENCE = regex.compile(r"</?data>", regex.IGNORECASE)
 _UNSEEN = regex.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe0e\ufe0f]")
-_END = re.compile(
-    r"(?:(?<=[^\W\d_][^\W\d_])|(?<= \d))[.!?…。！？]+$"
-)  # "closed" and "closed!"; "n" and "n!" are two texts
+_STOPS = ".!?…。！？"
+_ENDS_SENTENCE = re.compile(r"(?:[^\W\d_]{2}| \d)\Z")  # "closed" and "closed!"; "n" and "n!" are two texts
 _RAISED = regex.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 
 
@@ -69,7 +68,9 @@ def normalise(text: str) -> str:
     if not text.isascii():
         text = _RAISED.sub(r"^\g<0>", _UNSEEN.sub("", text))  # NFKC alone makes 10² the number 102
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return _END.sub("", " ".join(text.casefold().split()))
+    plain = " ".join(text.casefold().split())
+    bare = plain.rstrip(_STOPS)
+    return bare if _ENDS_SENTENCE.search(bare[-2:]) else plain
 
 
 def near_key(text: str) -> str:

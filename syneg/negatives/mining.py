@@ -16,8 +16,9 @@ nothing for most queries, queries without any negative.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import Hits, LexicalIndex
 
 _GROUP = 1024  # queries whose passages are looked up together
-
+_KEYS = 20_000  # passages whose keys are kept: 20 MB where a passage has 1,000 characters
 _PART_WORDS = 4  # shorter passages stand in many others by chance
 _SILENT = 0.5
 
@@ -66,9 +67,11 @@ def mine(
         dict.fromkeys([pair.doc_id, *(doc_id for hits in lists.values() for doc_id, _ in hits[i])])
         for i, pair in enumerate(pairs)
     ]
+    # one passage is near many queries, and its key takes longer than all else here
+    key_of = lru_cache(_KEYS)(lambda doc_id: near_key(collection.passages[doc_id]))
     for i, (pair, cosine) in enumerate(zip(pairs, _scored(near, queries, collection, encoder), strict=True)):
         limit = margin_limit(cosine[pair.doc_id], config.margin)
-        judged = _Judged(collection, pair.query_id)
+        judged = _Judged(collection, pair.query_id, key_of)
         ranked = {
             source: [
                 MinedNegative(
@@ -123,18 +126,18 @@ class _Judged:
     """Knows what is no negative of one query, by id and by text; and the query itself, where it stands in the
     corpus."""
 
-    def __init__(self, collection: Collection, query_id: str) -> None:
+    def __init__(self, collection: Collection, query_id: str, key_of: Callable[[str], str]) -> None:
+        """`key_of` gives the `near_key` of a passage by its id."""
+        self.key_of = key_of
         self.ids = collection.no_negative(query_id)
         self.texts = {near_key(text) for text in collection.relevant_texts(query_id)}
         self.query = near_key(collection.queries[query_id])
 
     def __contains__(self, negative: MinedNegative) -> bool:
-        text = near_key(negative.text)
-        return (
-            negative.doc_id in self.ids
-            or text == self.query
-            or any(text == own or is_part(text, own) or is_part(own, text) for own in self.texts)
-        )
+        if negative.doc_id in self.ids:
+            return True
+        text = self.key_of(negative.doc_id)
+        return text == self.query or any(text == own or is_part(text, own) or is_part(own, text) for own in self.texts)
 
 
 def is_part(inner: str, outer: str) -> bool:
