@@ -407,3 +407,96 @@ def test_files_of_trec_that_are_broken(tmp_path: Path) -> None:
     (tmp_path / "docs.trec").write_text(DOCS)
     with pytest.raises(DataError, match="qrels.txt:41 has 3 columns, not 4"):
         load(tmp_path)
+
+
+# ---- one table for each split, on disk and on the hub --------------------------------------------------------------------
+
+
+def write_splits(folder: Path, names: dict[str, list[int]], **more: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, numbers in names.items():
+        rows = [{"anchor": ROWS[i][0], "positive": ROWS[i][1], **more} for i in numbers]
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "test", "inside"),
+    [
+        ("train.jsonl", "validation.jsonl", "test.jsonl", ""),
+        ("Train.JSONL", "dev.ndjson", "TEST.jsonl", ""),
+        ("train-00000-of-00001.jsonl", "val_clean.jsonl", "test-00000-of-00001.jsonl", "data"),
+    ],
+)
+def test_a_folder_of_one_table_for_each_split(tmp_path: Path, train: str, dev: str, test: str, inside: str) -> None:
+    parts = {train: [*range(20)], dev: [*range(20, 30)], test: [*range(30, 40)]}
+    write_splits(tmp_path / "set" / inside, parts, split="wrong")
+    collection = load(tmp_path / "set", confirm=0)
+    for split, numbers in (("train", range(20)), ("dev", range(20, 30)), ("test", range(30, 40))):
+        assert {collection.queries[q] for q in collection.splits[split]} == {ROWS[i][0] for i in numbers}
+    assert len(collection.passages) == 40
+
+
+def test_a_folder_of_splits_with_a_corpus_and_other_files(tmp_path: Path) -> None:
+    folder = write_splits(tmp_path / "set", {"train.jsonl": [*range(30)], "test.jsonl": [*range(30, 40)]})
+    (folder / "corpus.jsonl").write_text("".join(json.dumps({"_id": f"c{i}", "text": p}) + "\n" for i, (_, p) in enumerate(ROWS)))  # fmt: skip
+    (folder / "notes.csv").write_text("a,b\n1,2\n")
+    collection = load(folder)
+    assert set(collection.passages) == {f"c{i}" for i in range(40)}
+    assert "files not used: notes.csv" in collection.notes
+    (folder / "corpus.jsonl").rename(tmp_path / "docs.jsonl")
+    assert set(load(folder, corpus=str(tmp_path / "docs.jsonl")).passages) == set(collection.passages)
+
+
+def on_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, subsets: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """The hub holds one data set: subset → split → file. Returns what `load_dataset` is asked for."""
+    import datasets
+
+    asked: list[dict[str, Any]] = []
+    load_dataset = datasets.load_dataset
+
+    def from_files(path: str, name: str | None = None, **more: Any) -> Any:
+        asked.append({"path": path, "name": name, **more})
+        return load_dataset("json", data_files=subsets[name or "default"], cache_dir=str(tmp_path / "cache"))
+
+    monkeypatch.setattr(datasets, "load_dataset", from_files)
+    monkeypatch.setattr(datasets, "get_dataset_config_names", lambda path: list(subsets))
+    return asked
+
+
+def test_pairs_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_splits(tmp_path / "set", {"a.jsonl": [*range(30)], "b.jsonl": [*range(30, 40)]})
+    files = {"train": str(folder / "a.jsonl"), "test": str(folder / "b.jsonl")}
+    asked = on_hub(monkeypatch, tmp_path, {"default": files, "pair": files})
+    for name, subset in (("someone/a-set", None), ("someone/a-set:pair", "pair")):
+        collection = load(name)
+        assert {collection.queries[q] for q in collection.splits["test"]} == {query for query, _ in ROWS[30:]}
+        assert asked.pop() == {"path": "someone/a-set", "name": subset}
+    with pytest.raises(DataError, match="no column 'query'"):
+        load("someone/a-set", columns="query=nosuch")
+
+
+def test_a_collection_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: dict[str, list[dict[str, Any]]] = {
+        "corpus": [{"_id": f"d{i}", "title": "", "text": text} for i, (_, text) in enumerate(ROWS)],
+        "queries": [{"_id": f"q{i}", "text": text} for i, (text, _) in enumerate(ROWS)],
+        "train": [{"query-id": f"q{i}", "corpus-id": f"d{i}", "score": 1} for i in range(30)],
+        "test": [{"query-id": f"q{i}", "corpus-id": f"d{i}", "score": 1.0} for i in range(30, 40)],
+    }
+    paths = {name: tmp_path / f"{name}.jsonl" for name in rows}
+    for name, found in rows.items():
+        paths[name].write_text("".join(json.dumps(row) + "\n" for row in found))
+    subsets = {
+        "corpus": {"corpus": str(paths["corpus"])}, "queries": {"queries": str(paths["queries"])},
+        "default": {"train": str(paths["train"]), "test": str(paths["test"])},
+    }  # fmt: skip
+    on_hub(monkeypatch, tmp_path, subsets)
+    collection = load("someone/a-set")
+    assert len(collection.passages) == 40 and collection.relevant("q35") == {"d35"}
+    assert set(collection.splits["test"]) == {f"q{i}" for i in range(30, 40)}
+
+
+def test_a_set_that_the_hub_cannot_give_is_one_line() -> None:
+    with pytest.raises(DataError, match="cannot load 'someone/no-such-set' from the Hugging Face hub") as error:
+        load("someone/no-such-set")
+    assert len(str(error.value).splitlines()) == 1

@@ -40,7 +40,7 @@ class CollectionConfig(Section):
     """What to read, and how the queries of a set without splits are divided."""
 
     dataset: OwnPath = "python-docs"
-    "python-docs(-small), an ir_datasets id, a folder (BEIR, TREC), or pairs (CSV, TSV, JSONL, Parquet)."
+    "python-docs(-small), an id of ir_datasets or the Hugging Face hub, a folder (BEIR, TREC, train.jsonl …), or a file of pairs."
     corpus: OwnPath | None = None
     "File of passages (CSV, TSV, JSONL, Parquet) that goes with a file of pairs."
     columns: str = ""

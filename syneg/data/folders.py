@@ -11,7 +11,7 @@ columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from .columns import QRELS, ColumnNames, no_column
 from .read_log import ReadLog
 from .readers import Qrel, Text
 from .splits import SPLIT_NAMES, split_name
-from .tables import kind_of, open_text, read_table
+from .tables import Row, kind_of, open_text, read_table
 from .trec import read_items, read_judgements
 
 _PASSAGES = ("corpus", "docs", "documents", "collection", "passages")
@@ -34,9 +34,42 @@ def _part(path: Path) -> str:
     return re.split(r"[._\-]", path.name.lower())[0]
 
 
-def has_collection(folder: Path) -> bool:
-    """Whether a folder holds files of passages, of queries, or of qrels by their names."""
-    return any(_part(path) in (*_PASSAGES, *_QUERIES, "qrels") for path in folder.iterdir())
+def is_passages(path: Path) -> bool:
+    """Whether a file holds passages, by its name."""
+    return path.is_file() and _part(path) in _PASSAGES
+
+
+def has_qrels(folder: Path) -> bool:
+    """Whether a folder holds qrels, by their names."""
+    return any(_part(path) == "qrels" for path in folder.iterdir())
+
+
+def text_rows(rows: Iterable[Row], columns: ColumnNames, roles: tuple[str, ...], log: ReadLog) -> Iterator[Text]:
+    """Yield (id, text) of the rows of a table; `roles` are that of the id and those of the parts of the text."""
+    for where, row in rows:
+        names = columns.of(row, roles)
+        try:
+            key = id_cell(row[names[roles[0]][0]]) if roles[0] in names else ""
+            texts = [text_cell(row[names[role][0]], role) for role in roles[1:] if role in names]
+        except BadCell as error:
+            log.problem(where, str(error))
+            continue
+        text = " ".join(filter(None, texts))
+        if key and text:
+            yield key, text
+        else:
+            log.problem(where, f"no text (id {key!r})" if key else f"no id (_id or {roles[0]})")
+
+
+def judged_rows(rows: Iterable[tuple[str, list[Any]]], split: str, log: ReadLog) -> Iterator[Qrel]:
+    """Yield the qrels of rows (file:line, [query id, document id, grade])."""
+    for where, cells in rows:
+        try:
+            query_id, doc_id, grade = id_cell(cells[0]), id_cell(cells[1]), grade_cell(cells[2], "score")
+        except BadCell as error:
+            log.problem(where, str(error))
+            continue
+        yield Qrel(split, query_id, doc_id, grade, where)
 
 
 class FolderReader:
@@ -55,7 +88,11 @@ class FolderReader:
         self._qrels += [path for folder in inside for path in sorted(folder.iterdir()) if path.is_file()]
         kinds = {"corpus.jsonl": self._corpus, "queries.jsonl": self._topics, "qrels/*.tsv": self._qrels}
         if missing := [name for name, files in kinds.items() if not files]:
-            raise DataError(f"not a BEIR folder: {', '.join(missing)} missing", where=str(folder), todo="name them so")
+            raise DataError(
+                f"not a BEIR folder: {', '.join(missing)} missing",
+                where=str(folder),
+                todo="name them so, or give pairs as train.jsonl, validation.jsonl and test.jsonl",
+            )
         self._splits = {path: self._split_of(path, bool(inside)) for path in self._qrels}
 
     def _split_of(self, path: Path, in_folder: bool) -> str:
@@ -84,20 +121,7 @@ class FolderReader:
                     else:
                         self.log.problem(where, f"no text (id {key!r})")
                 continue
-            for where, row in read_table(path, self.log, self._encoding):
-                names = self._columns.of(row, roles)
-                try:
-                    key = id_cell(row[names[roles[0]][0]]) if roles[0] in names else ""
-                    texts = [text_cell(row[names[role][0]], role) for role in roles[1:] if role in names]
-                except BadCell as error:
-                    self.log.problem(where, str(error))
-                    continue
-                text = " ".join(filter(None, texts))
-                if key and text:
-                    yield key, text
-                else:
-                    missing = f"no text (id {key!r})" if key else f"no id (_id or {roles[0]})"
-                    self.log.problem(where, missing)
+            yield from text_rows(read_table(path, self.log, self._encoding), self._columns, roles, self.log)
 
     def _has_header(self, path: Path) -> bool:
         kind = kind_of(path)
@@ -114,7 +138,7 @@ class FolderReader:
     def qrels(self) -> Iterator[Qrel]:
         for path in self._qrels:
             rows = read_judgements(path, self.log, self._encoding, self._label(path))
-            yield from self._with_cells(path, self._named(path) if rows is None else rows)
+            yield from judged_rows(self._named(path) if rows is None else rows, self._splits[path], self.log)
 
     def _named(self, path: Path) -> Iterator[tuple[str, list[Any]]]:
         if not kind_of(path):
@@ -124,15 +148,6 @@ class FolderReader:
             if missing := [role for role in QRELS if role not in names]:
                 raise no_column(missing, row, where)
             yield where, [row[names[role][0]] for role in QRELS]
-
-    def _with_cells(self, path: Path, rows: Iterator[tuple[str, list[Any]]]) -> Iterator[Qrel]:
-        for where, cells in rows:
-            try:
-                query_id, doc_id, grade = id_cell(cells[0]), id_cell(cells[1]), grade_cell(cells[2], "score")
-            except BadCell as error:
-                self.log.problem(where, str(error))
-                continue
-            yield Qrel(self._splits[path], query_id, doc_id, grade, where)
 
     def negatives(self) -> Mapping[str, tuple[str, ...]]:
         return _NO_NEGATIVES

@@ -1,4 +1,5 @@
-"""Collections that others published: `python-docs`, and every id of ir_datasets that has docs, queries and qrels.
+"""Collections that others published: `python-docs`, every id of ir_datasets that has docs, queries and qrels, and data
+sets of the Hugging Face hub (`split_tables`).
 
 open_public("beir/scifact", ColumnNames())   →   splits train and test, out of beir/scifact/train and beir/scifact/test
 """
@@ -15,6 +16,7 @@ from .columns import ColumnNames
 from .python_docs import SMALL, read_python_docs
 from .read_log import ReadLog
 from .readers import Qrel, Reader, Text
+from .split_tables import may_be_on_hub, open_hub
 from .splits import SPLIT_NAMES
 
 _NO_NEGATIVES: Mapping[str, Any] = {}
@@ -22,7 +24,14 @@ _NO_NEGATIVES: Mapping[str, Any] = {}
 
 def open_public(dataset: str, columns: ColumnNames) -> Reader:
     """The reader for a name that is no path; raises DataError for a name that nobody knows."""
-    return PythonDocs(dataset) if dataset in PythonDocs.names else IrDatasets(dataset)
+    if dataset in PythonDocs.names:
+        return PythonDocs(dataset)
+    import ir_datasets
+
+    known = [key for key, _ in ir_datasets.registry._registered.items()]
+    if may_be_on_hub(dataset) and dataset.split("/")[0] not in {key.split("/")[0] for key in known}:
+        return open_hub(dataset, columns)
+    return IrDatasets(dataset)
 
 
 def _hint(name: str, known: list[str]) -> str:

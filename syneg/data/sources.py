@@ -2,6 +2,7 @@
 
 open_reader(CollectionConfig(dataset="pairs.csv"))       → PairsReader
 open_reader(CollectionConfig(dataset="beir/scifact"))    → IrDatasets
+open_reader(CollectionConfig(dataset="sentence-transformers/natural-questions"))   → HubPairs
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError
 
 from .columns import ColumnNames
-from .folders import FolderReader
+from .folders import FolderReader, has_qrels
 from .pairs import PairsReader
 from .public import open_public
 from .readers import Reader
+from .split_tables import open_split_folder, split_files
 from .tables import names_a_file
 
 
@@ -23,14 +25,14 @@ def open_reader(config: CollectionConfig) -> Reader:
     """Choose a reader by what `config.dataset` is: a folder, a file, a known name, or an id of a public collection."""
     dataset, columns = config.dataset, ColumnNames(config.columns)
     path = Path(dataset).expanduser()
-    if config.corpus is not None and not path.is_file():
+    if config.corpus is not None and not path.is_file() and not (path.is_dir() and split_files(path)):
         if names_a_file(dataset) and not path.exists():
             raise _absent(dataset)
         raise DataError(f"collection.corpus goes with a file of pairs, not with {dataset!r}", todo="leave it out")
     if path.is_dir():
         return _folder(path, config, columns)
     if path.is_file():
-        corpus = Path(config.corpus).expanduser() if config.corpus else None
+        corpus = _corpus(config)
         return PairsReader.from_files(path, corpus, columns, config.encoding)
     if names_a_file(dataset):
         raise _absent(dataset)
@@ -41,5 +43,11 @@ def _absent(dataset: str) -> DataError:
     return DataError(f"no such file or folder: {dataset!r}", todo="check the path")
 
 
+def _corpus(config: CollectionConfig) -> Path | None:
+    return Path(config.corpus).expanduser() if config.corpus else None
+
+
 def _folder(path: Path, config: CollectionConfig, columns: ColumnNames) -> Reader:
+    if not has_qrels(path) and split_files(path):
+        return open_split_folder(path, _corpus(config), columns, config.encoding)
     return FolderReader(path, columns, config.encoding)

@@ -1,0 +1,170 @@
+"""Pairs that come as one table for each split: a folder of your own, or a data set of the Hugging Face hub.
+
+    my-set/train.jsonl, my-set/validation.jsonl, my-set/test.jsonl      (or data/train-00000-of-00001.parquet)
+    sentence-transformers/natural-questions                              load_dataset(id), `id:subset` for one subset
+      → pairs.PairsReader over all rows, each with the split that its file or table is named after
+
+A data set of the hub with the subsets `corpus` and `queries`, as MTEB has them, is read as these and qrels. Code of a
+data set is never run: `datasets` reads tables only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from syneg.core.errors import DataError, one_line
+
+from .columns import QRELS, ColumnNames, no_column
+from .folders import is_passages, judged_rows, text_rows
+from .pairs import PairsReader
+from .read_log import ReadLog
+from .readers import Qrel, Text
+from .splits import SPLIT_NAMES, split_name
+from .tables import Row, kind_of, read_table
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
+_NO_NEGATIVES: Mapping[str, Any] = {}
+
+
+def split_files(folder: Path) -> dict[Path, str]:
+    """The tables of a folder, or of its folder `data`, that are named after a split; {} where there are none."""
+    for inside in (folder, folder / "data"):
+        tables = [path for path in sorted(inside.iterdir()) if kind_of(path)] if inside.is_dir() else []
+        named = {path: split_name(_stem(path)) for path in tables if _first_word(path) in SPLIT_NAMES}
+        if named:
+            return named
+    return {}
+
+
+def _stem(path: Path) -> str:
+    return path.name[: -len("".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]))]
+
+
+def _first_word(path: Path) -> str:
+    return re.split(r"[\s_.\-]+", path.name.casefold())[0]
+
+
+def open_split_folder(folder: Path, corpus: Path | None, columns: ColumnNames, encoding: str) -> PairsReader:
+    """Read a folder for which `split_files` finds some, with its own corpus.jsonl (or the like) or that of `corpus`."""
+    log, named = ReadLog(), split_files(folder)
+    if corpus is None:
+        corpus = next((path for path in sorted(folder.iterdir()) if kind_of(path) and is_passages(path)), None)
+
+    def rows() -> Iterator[Row]:
+        for path, split in named.items():
+            yield from _with_split(read_table(path, log, encoding, str(path.relative_to(folder))), split)
+
+    if unused := [path.name for path in sorted(folder.iterdir()) if kind_of(path) and path not in (*named, corpus)]:
+        log.notes.append(f"files not used: {', '.join(unused)}")
+    passages = None if corpus is None else read_table(corpus, log, encoding)
+    return PairsReader(folder.name, rows(), passages, columns, log)
+
+
+def _with_split(rows: Iterator[Row], split: str) -> Iterator[Row]:
+    for where, row in rows:
+        yield where, {**{name: cell for name, cell in row.items() if str(name).casefold() != "split"}, "split": split}
+
+
+# ---- the Hugging Face hub ----------------------------------------------------------------------------------------------
+
+
+def may_be_on_hub(name: str) -> bool:
+    """Whether a name has the form of an id of the hub, `owner/name` or `owner/name:subset`."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+class HubPairs(PairsReader):
+    """Pairs of a data set of the hub."""
+
+    published = True
+
+
+class HubCollection:
+    """Passages, queries and qrels in subsets of a data set of the hub."""
+
+    published = True
+
+    def __init__(self, name: str, columns: ColumnNames, judged: str) -> None:
+        """`judged` is the subset of the qrels."""
+        self.name, self.log, self._columns, self._judged = name, ReadLog(), columns, judged
+
+    def passages(self) -> Iterator[Text]:
+        return text_rows(self._rows("corpus"), self._columns, ("doc_id", "title", "text"), self.log)
+
+    def queries(self) -> Iterator[Text]:
+        return text_rows(self._rows("queries"), self._columns, ("query_id", "text"), self.log)
+
+    def qrels(self) -> Iterator[Qrel]:
+        for split, table in _load(self.name, self._judged).items():
+            yield from judged_rows(self._cells(split, table), split, self.log)
+
+    def _cells(self, split: str, table: Any) -> Iterator[tuple[str, list[Any]]]:
+        for where, row in _rows(f"{self.name} {split}", table, self.log):
+            names = self._columns.of(row, QRELS)
+            if missing := [role for role in QRELS if role not in names]:
+                raise no_column(missing, row, where)
+            yield where, [row[names[role][0]] for role in QRELS]
+
+    def _rows(self, subset: str) -> Iterator[Row]:
+        for table in _load(self.name, subset).values():
+            yield from _rows(f"{self.name} {subset}", table, self.log)
+
+    def negatives(self) -> Mapping[str, tuple[str, ...]]:
+        return _NO_NEGATIVES
+
+    def never_mined(self) -> Mapping[str, frozenset[str]]:
+        return _NO_NEGATIVES
+
+
+def open_hub(name: str, columns: ColumnNames) -> HubPairs | HubCollection:
+    """Read `owner/name` or `owner/name:subset` with `datasets.load_dataset`; raises DataError where it cannot be."""
+    dataset, _, subset = name.partition(":")
+    subsets = () if subset else _subsets(dataset)
+    if {"corpus", "queries"} <= {*subsets}:
+        judged = next((part for part in ("qrels", "default") if part in subsets), "default")
+        return HubCollection(dataset, columns, judged)
+    tables, log = _load(dataset, subset or None), ReadLog()
+
+    def rows() -> Iterator[Row]:
+        for split, table in tables.items():
+            yield from _with_split(_rows(f"{name} {split}", table, log), split_name(split, name))
+
+    return HubPairs(name, rows(), None, columns, log)
+
+
+def _rows(name: str, table: Any, log: ReadLog) -> Iterator[Row]:
+    number = 0
+    for batch in table.iter(batch_size=1000):
+        for cells in zip(*batch.values(), strict=True):
+            number += 1
+            log.row(name)
+            yield f"{name}:{number}", dict(zip(batch, cells, strict=True))
+
+
+def _subsets(dataset: str) -> tuple[str, ...]:
+    from datasets import get_dataset_config_names
+
+    try:
+        return tuple(get_dataset_config_names(dataset))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _cannot_load(dataset, error) from error
+
+
+def _load(dataset: str, subset: str | None) -> Mapping[str, Any]:
+    """The tables of a data set by split."""
+    from datasets import load_dataset
+
+    try:
+        return dict(load_dataset(dataset, subset))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _cannot_load(dataset if subset is None else f"{dataset}:{subset}", error) from error
+
+
+def _cannot_load(name: str, error: Exception) -> DataError:
+    return DataError(
+        f"cannot load {name!r} from the Hugging Face hub: {one_line(error)[:200]}",
+        todo="check the name and the network; `owner/name:subset` names a subset; sets that are code are not run",
+    )
