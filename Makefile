@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: run test lint install clean
+.PHONY: run test lint bench install clean
 
 run: $(VENV)/.local install
 	$(BIN)/syneg-dspy run
@@ -18,6 +18,10 @@ lint: $(VENV)/.dev install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p syneg
+
+# every benchmark in its quick form; docs/benchmarks.md has the full ones
+bench: $(VENV)/.dev install
+	for name in startup growth mining; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
 
 # torch alone and first: the other packages then take the build that is there
 $(VENV)/.local: pyproject.toml constraints.txt

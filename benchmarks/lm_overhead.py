@@ -15,61 +15,22 @@ import os
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ.setdefault("OPENAI_API_KEY", "none")
 
-import json
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.queues import Queue
 from pathlib import Path
 
 import click
 import dspy
 import litellm
+from made import answering
 
 from syneg.core.config import ExecutorConfig, LMConfig
 from syneg.llm.budget import Budget
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel, Terms
 from syneg.run.cluster import Cluster
-
-ANSWER = {
-    "id": "1", "object": "chat.completion", "created": 1, "model": "fake", "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "well"}, "finish_reason": "stop"}],
-}  # fmt: skip
-
-
-class Server(ThreadingHTTPServer):
-    request_queue_size = 256
-    daemon_threads = True
-
-
-def serve(latency: float, ports: Queue[int]) -> None:
-    """In a process of its own, so that it takes nothing from the clients' interpreter."""
-    body = json.dumps(ANSWER).encode()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        # an answer in one piece: head and body by themselves wait for each other (Nagle and delayed ACK, 40 ms)
-        wbufsize = -1
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            time.sleep(latency)
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    ports.put(server.server_port)
-    server.serve_forever()
 
 
 def rate(ask: Callable[[int], object], calls: int, workers: int) -> float:
@@ -87,10 +48,11 @@ def rate(ask: Callable[[int], object], calls: int, workers: int) -> float:
 @click.option("--turns", default=3, show_default=True)
 @click.option("--ray", "processes", default=0, help="also over litellm in so many Ray workers on this machine")
 def main(calls: int, workers: int, latency: float, turns: int, processes: int) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    ports = spawn.Queue()
-    spawn.Process(target=serve, args=(latency, ports), daemon=True).start()
-    url = f"http://127.0.0.1:{ports.get()}/v1"
+    with answering(latency) as url:
+        measure(url, calls, workers, turns, processes, workers / latency)
+
+
+def measure(url: str, calls: int, workers: int, turns: int, processes: int, ideal: float) -> None:
     litellm.suppress_debug_info = True
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "calls.jsonl")
@@ -128,7 +90,7 @@ def main(calls: int, workers: int, latency: float, turns: int, processes: int) -
         if cluster:
             cluster.close()
         ledger.close()
-    ideal, least = workers / latency, sum(found["litellm"])
+    least = sum(found["litellm"])
     print(f"{'':14s} {'calls/s':>8s} {'of ideal':>9s} {'of litellm':>11s}")
     for name, rates in found.items():
         mean = sum(rates) / len(rates)

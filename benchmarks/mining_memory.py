@@ -19,38 +19,7 @@ import time
 from pathlib import Path
 
 import click
-import numpy as np
-
-VOCABULARY = 50_000
-
-
-def corpus(passages: int, words: int, seed: int = 0) -> dict[str, str]:
-    draw = np.random.default_rng(seed)
-    names = np.array([f"w{i:x}" for i in range(VOCABULARY)])
-    weights = 1 / np.arange(1, VOCABULARY + 1)
-    found = {}
-    for start in range(0, passages, 10_000):
-        ids = draw.choice(VOCABULARY, (min(10_000, passages - start), words), p=weights / weights.sum())
-        for row, text in enumerate(names[ids]):
-            found[f"d{start + row}"] = " ".join(text)
-    return found
-
-
-def static_encoder(folder: Path, dim: int) -> str:
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    tokenizer = Tokenizer(
-        models.WordLevel({"[UNK]": 0, **{f"w{i:x}": i + 1 for i in range(VOCABULARY)}}, unk_token="[UNK]")
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    torch.manual_seed(0)
-    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=dim)], device="cpu").save(
-        str(folder), create_model_card=False
-    )
-    return str(folder)
+from made import corpus, static_encoder
 
 
 def peak() -> float:

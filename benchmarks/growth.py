@@ -1,0 +1,102 @@
+"""How the seconds and the memory of each stage grow with the corpus and with the pairs, as fitted exponents.
+
+    python benchmarks/growth.py --passages 1000,10000,100000 --pairs 100,1000,10000
+    python benchmarks/growth.py --quick
+
+`syneg-dspy generate` runs on made collections (made.py), as a user runs it: the encoder is a table of word vectors and
+the LM a server that answers at once, so the seconds are those of the code around them. An exponent of 1 is linear. The
+fit is a line through log size and log seconds, over sizes at which a stage takes a tenth of a second or more; with one
+such size there is none. Start-up (imports, loading the encoder) is part of no stage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from made import answering, beir, static_encoder
+from turns import Figures, save
+
+LEAST_S = 0.1
+STAGES = ("collection", "mine", "generate")
+
+
+def stages(folder: Path, url: str, encoder: str, passages: int, pairs: int) -> Figures:
+    """Seconds of each stage, and the peak memory, of one command on a new collection."""
+    data = beir(folder / "data", passages, pairs)
+    command = [
+        sys.executable, "-m", "syneg", "generate", "--dataset", str(data), "--run", str(folder / "run"), "--lm", "openai/made",
+        "--api-base", url, "--program", "single_prompt", "--pairs", "0", "--judge", "off", "--concurrency", "8",
+        "--set", f"encoder.model={json.dumps(encoder)}", "--set", "lm.engine=native", "--set", "gates.margin=0",
+        "--set", "generate.attempts=1", "--set", "lm.max_rpm=1000000",
+    ]  # fmt: skip
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "SYNEG_HOME": str(folder / "home")},
+    )
+    assert process.stderr is not None
+    errors = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise click.ClickException(errors)
+    seconds = dict.fromkeys(STAGES, 0.0)
+    for line in (folder / "run" / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event["event"] == "done" and event["stage"] in seconds:
+            seconds[event["stage"]] += event["seconds"]
+    return {**seconds, "whole": time.perf_counter() - start, "rss_mb": usage.ru_maxrss / 1e3}
+
+
+def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float | None:
+    """Slope of log seconds over log size; None where fewer than two sizes take LEAST_S."""
+    told = [(size, taken) for size, taken in zip(sizes, seconds, strict=True) if taken >= LEAST_S]
+    return float(np.polyfit(*np.log(np.array(told).T), 1)[0]) if len(told) > 1 else None
+
+
+def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
+    return [int(size) for size in text.split(",") if size]
+
+
+@click.command()
+@click.option("--passages", default="1000,10000,100000", show_default=True, callback=_sizes, help="with 100 pairs")
+@click.option("--pairs", default="100,1000,10000", show_default=True, callback=_sizes, help="over 10,000 passages")
+@click.option("--dim", default=384, show_default=True)
+@click.option("--quick", is_flag=True, help="two small sizes of each")
+@click.option("--json", "path", type=click.Path(path_type=Path))
+def main(passages: list[int], pairs: list[int], dim: int, quick: bool, path: Path | None) -> None:
+    if quick:
+        passages, pairs, dim = [200, 2000], [20, 200], 32
+    measured: dict[str, list[Figures]] = {}
+    with tempfile.TemporaryDirectory() as name, answering() as url:
+        encoder = static_encoder(Path(name) / "encoder", dim)
+        for what, sizes in (("passages", passages), ("pairs", pairs)):
+            rows = []
+            for size in sizes:
+                corpus, asked = (size, min(100, size)) if what == "passages" else (max(pairs[-1], 1), size)
+                folder = Path(name) / f"{what}-{size}"
+                folder.mkdir()
+                rows.append({"size": size, **stages(folder, url, encoder, corpus, asked)})
+            measured[what] = rows
+            print(f"{what:>12s}" + "".join(f"{key:>12s}" for key in rows[0] if key != "size"))
+            for row in rows:
+                print(f"{row['size']:12,d}" + "".join(f"{row[key]:12.2f}" for key in row if key != "size"))
+            fits = {key: exponent(sizes, [row[key] for row in rows]) for key in (*STAGES, "whole")}
+            print(
+                f"{'exponent':>12s}" + "".join(f"{'-' if fit is None else f'{fit:.2f}':>12s}" for fit in fits.values())
+            )
+    save(path, "growth", {"dim": dim}, measured)
+
+
+if __name__ == "__main__":
+    main()
