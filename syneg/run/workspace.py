@@ -20,6 +20,7 @@ from syneg.core.progress import Progress
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_json, read_rows, write_json, write_rows
 from syneg.data.collection import Collection, load_collection
+from syneg.data.remarks import encoder_remark, remarks
 from syneg.data.tasks import task_for
 from syneg.llm.batch_files import Pending
 from syneg.llm.lms import LanguageModel
@@ -70,7 +71,8 @@ class Workspace:
         ):
             if problems:
                 self.progress.say(f"  {len(problems)} {kind}, such as: {problems[0]}")
-        for note in collection.notes:
+        known = (*collection.notes, *remarks(collection), encoder_remark(collection, self.config.encoder.model))
+        for note in filter(None, known):
             self.progress.say(f"  {note}")
         write_rows(
             self.folder.bad_rows, [{"problem": problem} for problem in (*collection.problems, *collection.leaks)]

@@ -1,0 +1,107 @@
+"""What a user should know of a collection before money and time go into it, in sentences.
+
+    remarks(collection) → ["test has 9 queries: a difference under about 0.19 nDCG@10 cannot be told.",
+                           "31 of 960 passages repeat another one, such as 'd7'; a copy of a relevant one counts as a miss."]
+
+Rows that were left out and queries in two splits are said elsewhere (`ReadLog`, the split guard).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from syneg.core.text import near_key
+
+from .collection import Collection
+from .language import language_of
+
+TELLING_TEST, TELLING_DEV = 50, 30
+"""Queries under which a test says little, and the choice of the best arm is called chance."""
+
+_SPREAD = 0.2  # standard deviation of nDCG@10 differences a query: .13 to .25 in the runs of docs/results.md
+_POWER = 1.96 + 0.84  # level .05, found in 4 of 5 cases
+_MUCH = 0.1
+_WHOLE_CORPUS = 200_000  # passages up to which copies are looked for
+
+
+def least_effect(queries: int) -> float:
+    """The smallest difference of nDCG@10 that a test of this many queries finds in 4 of 5 cases, about.
+
+    >>> [round(least_effect(count), 2) for count in (9, 50, 300)]
+    [0.19, 0.08, 0.03]
+    """
+    return _POWER * _SPREAD / math.sqrt(max(1, queries))
+
+
+def remarks(collection: Collection) -> list[str]:
+    """Every remark on a collection, the most serious first."""
+    return [
+        *_sizes(collection),
+        *_shared_positives(collection),
+        *_copies(collection),
+        *_easy(collection),
+        *_languages(collection),
+    ]
+
+
+def _sizes(collection: Collection) -> Iterator[str]:
+    sizes = {split: len(ids) for split, ids in collection.splits.items()}
+    if 0 < sizes["test"] < TELLING_TEST:
+        yield f"test has {sizes['test']} queries: a difference under about {least_effect(sizes['test']):.2f} nDCG@10 cannot be told."
+    if 0 < sizes["dev"] < TELLING_DEV:
+        yield f"dev has {sizes['dev']} queries: which arm is best on dev is largely chance."
+
+
+def _shared_positives(collection: Collection) -> Iterator[str]:
+    trained = {doc_id for query_id in collection.splits["train"] for doc_id in collection.relevant(query_id)}
+    tested = collection.splits["test"]
+    shared = [query_id for query_id in tested if collection.relevant(query_id) & trained]
+    if trained and len(shared) > _MUCH * len(tested):
+        yield (
+            f"{len(shared)} of {len(tested)} test queries have a positive that train queries have, too: "
+            "what is learnt of these passages looks like skill."
+        )
+
+
+def _copies(collection: Collection) -> Iterator[str]:
+    if len(collection.passages) <= _WHOLE_CORPUS:
+        first: dict[str, str] = {}
+        copies = [
+            doc_id for doc_id, text in collection.passages.items() if first.setdefault(near_key(text), doc_id) != doc_id
+        ]
+        if copies:
+            yield (
+                f"{len(copies)} of {len(collection.passages)} passages repeat another one, such as {copies[0]!r}; "
+                "a copy of a relevant one counts as a miss."
+            )
+    texts = {near_key(text) for text in collection.queries.values()}
+    if repeated := len(collection.queries) - len(texts):
+        yield f"{repeated} of {len(collection.queries)} queries repeat another one; equal queries stay in one split."
+
+
+def _easy(collection: Collection) -> Iterator[str]:
+    """Queries that are a piece of their own positive are found without any training."""
+    inside = sum(
+        any(near_key(query) in near_key(text) for text in collection.relevant_texts(query_id))
+        for query_id, query in collection.queries.items()
+    )
+    if inside > _MUCH * len(collection.queries):
+        yield f"{inside} of {len(collection.queries)} queries stand word for word in their positive: any encoder finds these."
+
+
+def _languages(collection: Collection) -> Iterator[str]:
+    passages, queries = language_of(collection.passages.values()), language_of(collection.queries.values())
+    if passages and queries and passages != queries:
+        yield f"The queries are {queries} and the passages {passages}: the encoder has to know both."
+
+
+def encoder_remark(collection: Collection, model: str) -> str:
+    """Whether an encoder was made for another language than the passages'; "" where nothing speaks for it."""
+    language, name = language_of(collection.passages.values()), model.casefold()
+    english = any(part in f"{name}-" for part in ("local/minilm", "-en-", "all-minilm", "all-mpnet", "msmarco"))
+    if language in ("", "English") or not english or "multilingual" in name:
+        return ""
+    return (
+        f"The passages are {language}, and {model} was made for English: try --encoder intfloat/multilingual-e5-small."
+    )
