@@ -144,3 +144,22 @@ def test_the_task_goes_by_the_name_of_the_set_and_not_by_the_folders_above_it(tm
 def test_a_seed_that_stands_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"train\.seeds.*a seed stands twice"):
         load_config(None, ["train.seeds=[0, 1, 0]"])
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "items"),
+    [
+        ("mine.sources=dense", "sources", ("dense",)),
+        ("mine.sources=bm25, dense", "sources", ("bm25", "dense")),
+        ('mine.sources=["dense"]', "sources", ("dense",)),
+    ],
+)
+def test_a_list_may_be_given_with_commas(text: str, key: str, items: tuple[str, ...]) -> None:
+    assert getattr(load_config(None, [text]).mine, key) == items
+
+
+def test_numbers_of_a_list_may_be_given_with_commas() -> None:
+    assert load_config(None, ["train.seeds=3"]).train.seeds == (3,)
+    assert load_config(None, ["train.seeds=0,1"]).train.seeds == (0, 1)
+    with pytest.raises(ConfigError, match="sources"):
+        load_config(None, ["mine.sources=dense,other"])

@@ -12,9 +12,9 @@ The descriptions are the source of `--help` and of docs/settings.md.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 def own_path(name: str) -> str:
@@ -46,6 +46,24 @@ OwnProgram = Annotated[str, AfterValidator(_own_program)]
 
 
 class Section(BaseModel):
-    """One table of the TOML file. Unknown keys are refused; values cannot be changed after they were checked."""
+    """One table of the TOML file. Unknown keys are refused; values cannot be changed after they were checked.
+
+    A list may be given as text, with commas between its items: `--set mine.sources=dense,bm25`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_lists(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        lists = {name for name, info in cls.model_fields.items() if get_origin(info.annotation) is tuple}
+        return {name: _items(value) if name in lists else value for name, value in values.items()}
+
+
+def _items(value: Any) -> Any:
+    """The items of a list that was given as text or as its only item; everything else as it is."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
