@@ -208,3 +208,16 @@ def test_every_search_takes_the_index_of_the_settings(tmp_path: Path, beir: Path
     # whoever searches the corpus gets this one
     dev_set(workspace.encoder, workspace.collection, 10, 0)
     assert workspace.encoder.index(workspace.collection.passages) is mined
+
+
+def test_bm25_knows_single_letters_by_capitals_in_passages_and_in_any_case_in_queries() -> None:
+    passages = {
+        "r": "sort a list with R", "c": "sort a list with C++", "f": "the force f on a wing of r",
+        "d": "vitamin D in milk", "nfd": "pre\u0301e a\u0300 pied", "x": "list of x y z u v w",
+    }  # fmt: skip
+    index = LexicalIndex(passages)
+    for query, doc_id in (("what is r", "r"), ("R", "r"), ("c++", "c"), ("d", "d"), ("pr\u00e9e", "nfd")):
+        assert [found for found, _ in index.search([query], 3)[0]] == [doc_id]
+    assert index.search(["f"], 3) == [[]]
+    # six signs of a formula do not make a passage a long one
+    assert index.search(["list"], 1)[0][0][0] == "x"

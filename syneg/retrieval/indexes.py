@@ -10,6 +10,8 @@ from `EXACT` passages on. BM25 leaves out passages that share no word with the q
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -25,6 +27,7 @@ from .prompts import Role
 EXACT = 200_000
 _BLOCK = 65_536  # passages; also the sample that an index is trained on
 _PROBED = 16  # a query looks into one in so many cells of an IVF index
+_SMALL_LETTER = re.compile(r"(?<![^\W_])[a-z](?![^\W_+#])")  # one that stands alone
 Hits = list[list[tuple[str, float]]]
 
 # Fox's and van Rijsbergen's lists agree on these; kept short so that no topic word is lost.
@@ -193,7 +196,11 @@ def _index(factory: str, sample: np.ndarray) -> Any:
 
 
 class LexicalIndex:
-    """BM25 over the terms of `syneg.core.text`: words, and pairs of characters in scripts without spaces."""
+    """BM25 over the terms of `syneg.core.text`: words, and pairs of characters in scripts without spaces.
+
+    Of single Latin letters a passage keeps capitals only, as in "vitamin D" and "R": small ones are signs of formulas,
+    and make a passage count as longer than it reads (docs/lab_notes.md, "BM25 and single letters").
+    """
 
     def __init__(self, passages: dict[str, str]) -> None:
         import bm25s
@@ -202,7 +209,7 @@ class LexicalIndex:
         self._index = bm25s.BM25()
         words: dict[str, int] = {}
         # numbers in place of words: one object for each word of the language, not for each of the corpus
-        ids = [[words.setdefault(word, len(words)) for word in _terms(text)] for text in passages.values()]
+        ids = [[words.setdefault(word, len(words)) for word in _passage_terms(text)] for text in passages.values()]
         if not words:  # bm25s needs one word in the corpus
             words, ids[0] = {"\0": 0}, [0]
         self._index.index((ids, words), show_progress=False)
@@ -225,3 +232,12 @@ class LexicalIndex:
 
 def _terms(text: str) -> list[str]:
     return [term for term in terms(text) if term not in _STOP]
+
+
+def _passage_terms(text: str) -> list[str]:
+    """The terms that a passage is found by.
+
+    >>> _passage_terms("The force f on a wing: see R and C++")
+    ['force', 'wing', 'see', 'r', 'c++']
+    """
+    return _terms(_SMALL_LETTER.sub(" ", text if text.isascii() else unicodedata.normalize("NFC", text)))
