@@ -205,7 +205,7 @@ def settings(beir: Path, encoder_path: str) -> Callable[..., list[str]]:
         values: dict[str, object] = {
             "collection.dataset": str(beir), "encoder.model": encoder_path, "encoder.precision": "fp32",
             "lm.model": "openai/fake", "lm.api_base": url, "lm.retries": 0, "generate.program": "single_prompt", "judge.use": "off",
-            "generate.pairs": 0, "train.batch_size": 8, "train.learning_rate": 0.05, "mine.last_rank": 30, "gates.margin": 0, "gates.floor": 0,
+            "reader.use": "off", "generate.pairs": 0, "train.batch_size": 8, "train.learning_rate": 0.05, "mine.last_rank": 30, "gates.margin": 0, "gates.floor": 0,
             "boundary.queries": 0,
             **more,
         }  # fmt: skip

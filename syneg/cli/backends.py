@@ -22,7 +22,7 @@ from syneg.llm.calls import PROGRAM_ERRORS, purpose
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel, Terms, adapter_for, enforces_schema
 from syneg.llm.prices import price_per_million
-from syneg.llm.roles import endpoint_of, judge_settings, reflection_settings
+from syneg.llm.roles import endpoint_of, judge_settings, reader_settings, reflection_settings
 
 
 class TestCall(dspy.Signature):
@@ -72,7 +72,9 @@ class Found:
 def lms_of(config: Config) -> dict[str, LMConfig]:
     """Role → settings, of the LMs that a run with `config` would use."""
     found = {"writer": config.lm}
-    for role, lm in (("judge", judge_settings(config)), ("reflection", reflection_settings(config))):
+    others = {"judge": judge_settings, "reader": reader_settings, "reflection": reflection_settings}
+    for role, settings in others.items():
+        lm = settings(config)
         if endpoint_of(lm) != endpoint_of(config.lm):
             found[role] = lm
     return found

@@ -68,7 +68,7 @@ def _command(stage: Stage) -> click.Command:
     from .options import Option, stage_command
 
     command = stage_command(stage.command, stage.help, stage.sections, partial(_run_stage, stage))
-    if stage.name == "generate":
+    if stage.name in ("generate", "read"):
         kind = (click.Choice(["export", "import"]), click.Path(path_type=Path))
         command.params.append(
             Option(["--batch"], type=kind, multiple=True, metavar="export|import FILE", group="LM",

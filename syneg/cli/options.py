@@ -61,6 +61,8 @@ FLAGS = (
     Flag("--plan", "generate.plan"),
     Flag("--judge", "judge.use"),
     Flag("--judge-lm", "judge.model"),
+    Flag("--reader", "reader.use"),
+    Flag("--reader-lm", "reader.model"),
     Flag("--optimizer", "compile.optimizer"),
     Flag("--compile-budget", "compile.calls"),
     Flag("--reflection-lm", "reflection.model"),
@@ -70,7 +72,7 @@ FLAGS = (
     Flag("--budget-minutes", "budget.minutes", hidden=True),
     Flag("--negatives", "mix.negatives"),
     Flag("--ratio", "mix.ratio"),
-    Flag("--arms", "train.arms", note="As in hybrid@ratio=0.7@weight=0.3.", default="mined,hybrid"),
+    Flag("--arms", "train.arms", note="As in hybrid@ratio=0.7@weight=0.3.", default="mined,hybrid, and verified with a reader"),
     Flag("--train-pairs", "train.pairs"),
     Flag("--seeds", "train.seeds", default="1"),
     Flag("--seed", "seed"),
@@ -78,7 +80,7 @@ FLAGS = (
 KEYS = {flag.parameter: flag.key for flag in FLAGS}
 _GROUPS = {
     "collection": "Data", "encoder": "Encoder", "executor": "Encoder", "mine": "Encoder", "lm": "LM", "generate": "Writing",
-    "judge": "Writing", "compile": "Compiling", "reflection": "Compiling", "budget": "Limits", "mix": "Training", "train": "Training", "": "Run",
+    "reader": "Reading", "judge": "Writing", "compile": "Compiling", "reflection": "Compiling", "budget": "Limits", "mix": "Training", "train": "Training", "": "Run",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from .lm_settings import (
     GenerateConfig,
     JudgeConfig,
     LMConfig,
+    ReaderConfig,
     ReflectionConfig,
     RoleLM,
 )
@@ -124,6 +125,7 @@ class Config(Section):
     generate: GenerateConfig = Field(default_factory=GenerateConfig)
     gates: GatesConfig = Field(default_factory=GatesConfig)
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    reader: ReaderConfig = Field(default_factory=ReaderConfig)
     reflection: ReflectionConfig = Field(default_factory=ReflectionConfig)
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     mix: MixConfig = Field(default_factory=MixConfig)
@@ -137,6 +139,6 @@ class Config(Section):
 
 __all__ = [
     "FLOW", "BoundaryConfig", "BudgetConfig", "CollectionConfig", "CompileConfig", "Config", "EncoderConfig", "EvaluateConfig",
-    "ExecutorConfig", "GatesConfig", "GenerateConfig", "JudgeConfig", "LMConfig", "MineConfig", "MixConfig", "ProbeConfig", "ReflectionConfig", "RoleLM", "Section",
+    "ExecutorConfig", "GatesConfig", "GenerateConfig", "JudgeConfig", "LMConfig", "MineConfig", "MixConfig", "ProbeConfig", "ReaderConfig", "ReflectionConfig", "RoleLM", "Section",
     "TrackConfig", "TrainConfig",
 ]  # fmt: skip

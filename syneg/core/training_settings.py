@@ -37,7 +37,7 @@ class TrainConfig(Section):
     pairs: Count = 0
     "Train queries used by every arm, each with all its positives; 0 = all."
     arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("mined", "hybrid")
-    "Arms to compare: in-batch, bm25, mined, synthetic, dataset-mix or hybrid, each also with settings of its own."
+    "Arms: in-batch, bm25, mined, verified, graded, synthetic, dataset-mix or hybrid, each also with settings of its own."
     seeds: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
     "Seeds that each arm is trained with."
     positives: Literal["draw", "rows", "first"] = "draw"

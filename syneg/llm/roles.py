@@ -1,4 +1,4 @@
-"""The LMs of a run by role: the writer, the judge, and the LM that reflects.
+"""The LMs of a run by role: the writer, the judge, the reader, and the LM that reflects.
 
     roles = Roles(run_folder, config, progress)
     roles.writer.identity   → "openai/gpt-4o-mini@default"
@@ -25,6 +25,7 @@ from .budget import Budget
 from .ledger import Ledger, Recorded
 from .lms import Connect, LanguageModel, Terms
 
+_GRADES_WORDS = 500  # of an answer that grades 20 passages, with quotes
 _INSTRUCTION_WORDS = 700  # of a program's instructions, with the reasons that a reflection LM gives
 
 
@@ -33,6 +34,11 @@ def judge_settings(config: Config) -> LMConfig:
     accept only
     1."""
     return config.judge.beside(config.lm, temperature=float(config.lm.temperature == 1))
+
+
+def reader_settings(config: Config) -> LMConfig:
+    """The settings of the reader's LM; its temperature is that of the judge's."""
+    return config.reader.beside(config.lm, temperature=float(config.lm.temperature == 1), max_tokens=0)
 
 
 def reflection_settings(config: Config) -> LMConfig:
@@ -92,6 +98,12 @@ class Roles:
         return self._role("judge", lambda: judge_settings(self.config), self._terms("judge"))
 
     @property
+    def reader_lm(self) -> LanguageModel:
+        """The reader's LM: the writer's, or one of its own."""
+        terms = replace(self._terms("reader"), words=_GRADES_WORDS)
+        return self._role("reader", lambda: reader_settings(self.config), terms)
+
+    @property
     def reflection(self) -> LanguageModel:
         """The LM that proposes instructions. The same question asked twice gets two answers."""
         terms = replace(self._terms("reflection"), words=_INSTRUCTION_WORDS, repeats=True, whole=True)
@@ -131,7 +143,7 @@ class Roles:
 
     def close(self) -> None:
         """End the LMs and the ledger; they are opened again when asked for again."""
-        for name in ("judge", "reflection", "llm"):  # the writer last: others may share its server
+        for name in ("judge", "reader", "reflection", "llm"):  # the writer last: others may share its server
             if opened := self._opened.pop(name, None):
                 opened.close()
         if self._ledger is not None:

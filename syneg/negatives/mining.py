@@ -67,11 +67,10 @@ def mine(
         dict.fromkeys([pair.doc_id, *(doc_id for hits in lists.values() for doc_id, _ in hits[i])])
         for i, pair in enumerate(pairs)
     ]
-    # one passage is near many queries, and its key takes longer than all else here
-    key_of = lru_cache(_KEYS)(lambda doc_id: near_key(collection.passages[doc_id]))
+    key_of = keys_of(collection)
     for i, (pair, cosine) in enumerate(zip(pairs, _scored(near, queries, collection, encoder), strict=True)):
         limit = margin_limit(cosine[pair.doc_id], config.margin)
-        judged = _Judged(collection, pair.query_id, key_of)
+        judged = Judged(collection, pair.query_id, key_of)
         ranked = {
             source: [
                 MinedNegative(
@@ -122,7 +121,12 @@ def _scored(
             yield dict(zip(ids, scores.tolist(), strict=True))
 
 
-class _Judged:
+def keys_of(collection: Collection) -> Callable[[str], str]:
+    """doc_id → the `near_key` of its passage. One passage is near many queries, and a key takes long: they are kept."""
+    return lru_cache(_KEYS)(lambda doc_id: near_key(collection.passages[doc_id]))
+
+
+class Judged:
     """Knows what is no negative of one query, by id and by text; and the query itself, where it stands in the
     corpus."""
 
@@ -134,10 +138,18 @@ class _Judged:
         self.query = near_key(collection.queries[query_id])
 
     def __contains__(self, negative: MinedNegative) -> bool:
-        if negative.doc_id in self.ids:
+        return self.excludes(negative.doc_id)
+
+    def is_known(self, doc_id: str) -> bool:
+        """Whether a passage is judged relevant, a piece of such a one, or the query itself."""
+        return doc_id in self.ids or self.key_of(doc_id) == self.query
+
+    def excludes(self, doc_id: str) -> bool:
+        """Whether a passage is no negative of the query."""
+        if self.is_known(doc_id):
             return True
-        text = self.key_of(negative.doc_id)
-        return text == self.query or any(text == own or is_part(text, own) or is_part(own, text) for own in self.texts)
+        text = self.key_of(doc_id)
+        return any(text == own or is_part(text, own) or is_part(own, text) for own in self.texts)
 
 
 def is_part(inner: str, outer: str) -> bool:
@@ -150,7 +162,7 @@ def is_part(inner: str, outer: str) -> bool:
 
 
 def _choose(
-    ranked: dict[str, list[MinedNegative]], judged: _Judged, limit: float, wanted: int, skipped: Counter[str]
+    ranked: dict[str, list[MinedNegative]], judged: Judged, limit: float, wanted: int, skipped: Counter[str]
 ) -> list[MinedNegative]:
     """Take from the sources in turn, each in rank order, until `wanted` are found."""
     queues = [iter(found) for found in ranked.values()]

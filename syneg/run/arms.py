@@ -36,6 +36,11 @@ class Arm:
         return ARMS[self.kind]
 
     @property
+    def reads(self) -> bool:
+        """Whether the arm goes by the grades of a reader."""
+        return self.filling.read
+
+    @property
     def wants_synthetic(self) -> bool:
         return self.filling.synthetic and self.config.mix.ratio > 0
 
@@ -58,6 +63,8 @@ def arm(text: str, config: Config) -> Arm:
         if not sign or key not in known:
             raise ConfigError(f"arm {text!r}: unknown setting {key!r}", todo=nearest(key, known))
         tree[known[key]][key] = range(int(value)) if key == "seeds" and value.isdigit() else read_value(value)
+    if ARMS[kind].order and not any(setting.startswith("order=") for setting in settings):
+        tree["train"]["order"] = ARMS[kind].order
     return Arm(text, kind, build_config(tree, where=f"arm {text!r}"))
 
 
@@ -71,9 +78,10 @@ def split_arms(text: str) -> tuple[str, ...]:
 
 
 def arms(config: Config) -> list[Arm]:
-    """The arms of `train.arms`; raises ConfigError with every problem."""
+    """The arms of `train.arms`, and `verified` where these are the default ones and there is a reader that may be asked;
+    raises ConfigError with every problem."""
     found, problems = [], []
-    for text in dict.fromkeys(config.train.arms):
+    for text in dict.fromkeys((*config.train.arms, *_implied(config))):
         try:
             found.append(arm(text, config))
         except ConfigError as error:
@@ -81,6 +89,15 @@ def arms(config: Config) -> list[Arm]:
     if problems:
         raise ConfigError(problems[0] if len(problems) == 1 else collected(f"{len(problems)} wrong arms", problems))
     return found
+
+
+def _implied(config: Config) -> tuple[str, ...]:
+    """What a reader adds to the default arms. An embedded LM is asked only where that is wanted."""
+    reader = config.reader
+    if config.train.arms != TrainConfig.model_fields["arms"].default or reader.use == "off":
+        return ()
+    elsewhere = not (reader.model or config.lm.model).startswith("local/")
+    return ("verified",) if reader.use == "on" or reader.given or reader.cross_encoder or elsewhere else ()
 
 
 def ablation(name: str) -> tuple[str, ...]:

@@ -36,6 +36,8 @@ def check(config: Config, *, writes: bool) -> None:
     if writes:
         names = {arm.config.generate.program for arm in planned} | {config.generate.program, config.boundary.program}
         problems += _programs(names) if not config.generate.given else []
+    if config.reader.given and config.reader.cross_encoder:
+        problems.append("reader.given and reader.cross_encoder are two readers; leave out one")
     if config.generate.given and config.compile.optimizer != "none":
         problems.append("there is nothing to compile: the negatives are given; leave out --given or --optimizer")
     if problems:
@@ -46,7 +48,8 @@ def check(config: Config, *, writes: bool) -> None:
 
 
 def _files(config: Config) -> Iterator[str]:
-    for key, name in (("generate.given", config.generate.given), ("collection.corpus", config.collection.corpus)):
+    named = {"generate.given": config.generate.given, "reader.given": config.reader.given}
+    for key, name in {**named, "collection.corpus": config.collection.corpus}.items():
         if name and not Path(name).expanduser().is_file():
             yield f"no such file {name!r} ({key}); check the path"
     if names_a_file(config.collection.dataset) and not Path(config.collection.dataset).expanduser().exists():

@@ -31,6 +31,8 @@ from .arms import Arm, arms
 from .export import trained_rows
 from .keys import stage_key
 from .negative_sets import NegativeSet, NegativeSets
+from .reader import sum_of
+from .readings import Readings
 from .trial import Trials, weighed
 from .workspace import Workspace
 
@@ -41,31 +43,39 @@ if TYPE_CHECKING:
 class Experiment:
     """The second half of the path: from negatives to the verdict."""
 
-    def __init__(self, workspace: Workspace, negatives: NegativeSets) -> None:
-        self._workspace, self._sets = workspace, negatives
+    def __init__(self, workspace: Workspace, negatives: NegativeSets, readings: Readings) -> None:
+        self._workspace, self._sets, self._readings = workspace, negatives, readings
         self.planned = arms(workspace.config)
-        self._trials = Trials(workspace)
+        self._trials = Trials(workspace, readings)
 
     @cached_property
     def arms(self) -> list[Arm]:
-        """The arms that can be trained. Where no synthetic negative was accepted, arms that need some are left out.
+        """The arms that can be trained: without those that need synthetic negatives where none was accepted, or grades
+        where no reader is trusted.
 
         Raises DataError when none can.
         """
-        usable, reason = [], ""
+        usable = []
         for arm in self.planned:
-            if not arm.wants_synthetic or self._written(arm).accepted:
+            if reason := self._missing(arm):
+                self._workspace.progress.say(f"  {arm.name} is left out: {reason}")
+            else:
                 usable.append(arm)
-                continue
-            counts = ", ".join(f"{reason} {n}" for reason, n in self._written(arm).facts["reasons"].items())
-            reason = f"the gates accepted no synthetic negative ({counts})"
-            self._workspace.progress.say(f"  {arm.name} is left out: {reason}")
         if not usable:
             raise DataError(
-                reason, where=str(self._workspace.folder.negatives()),
+                self._missing(self.planned[0]), where=str(self._workspace.folder.negatives()),
                 todo="read the file; try another --lm or --program, more --pairs, or other gates",
             )  # fmt: skip
         return usable
+
+    def _missing(self, arm: Arm) -> str:
+        """What an arm lacks; "" for nothing."""
+        if arm.reads and (refusal := self._readings.reader.refusal()):
+            return refusal
+        if not arm.wants_synthetic or self._written(arm).accepted:
+            return ""
+        counts = ", ".join(f"{reason} {n}" for reason, n in self._written(arm).facts["reasons"].items())
+        return f"the gates accepted no synthetic negative ({counts})"
 
     @property
     def left_out(self) -> list[str]:
@@ -80,6 +90,8 @@ class Experiment:
         """Counts of the set by the run's program; None when no arm uses synthetic negatives. All sets are made."""
         for arm in self.planned:
             self._trials.check(arm.config.train)
+        if any(arm.reads for arm in self.planned) and not self._readings.reader.refusal():
+            _ = self._readings.grades
         written = [self._written(arm) for arm in self.planned if arm.wants_synthetic]
         if not written:
             return None
@@ -234,15 +246,18 @@ class Experiment:
         near = sum(map(len, self.near_misses.accepted.values())) if self.near_misses else 0
         if arm is None:
             return ArmRuns(self.results[name], boundary=self.boundary.get(name, ()), near_misses=near)
-        cost = None
-        if arm.wants_synthetic:
-            cost = Cost(
-                **{key: self._written(arm).facts[key] for key in ("calls", "input_tokens", "output_tokens", "usd")}
-            )
         return ArmRuns(
             self.results[name], arm.config.train.seeds, self.boundary.get(name, ()),
-            [self.trained(arm, seed)[1] for seed in arm.config.train.seeds], cost, near,
+            [self.trained(arm, seed)[1] for seed in arm.config.train.seeds], self._cost(arm), near,
         )  # fmt: skip
+
+    def _cost(self, arm: Arm) -> Cost | None:
+        """What an arm's LM calls cost, for writing and for reading; None for an arm without an LM."""
+        costs = [self._readings.cost] if arm.reads and self._readings.reader.uses_lm else []
+        if arm.wants_synthetic:
+            facts = self._written(arm).facts
+            costs.append(Cost(facts["calls"], facts["input_tokens"], facts["output_tokens"], facts["usd"]))
+        return sum_of(costs) if costs else None
 
     def _save_best(self, told: Verdict) -> None:
         """Copy the best arm's best seed on dev to best/, in one step."""

@@ -76,6 +76,16 @@ class RunFolder:
         return self.path / "judge.json"
 
     @property
+    def reader(self) -> Path:
+        """How the reader did on dev queries."""
+        return self.path / "reader.json"
+
+    @property
+    def readings(self) -> Path:
+        """The grades of passages near the train queries."""
+        return self.path / "readings.jsonl"
+
+    @property
     def compiled(self) -> Path:
         """What a compilation found."""
         return self.path / "compiled.json"

@@ -19,6 +19,7 @@ from syneg.core.records import fingerprint
 NO_RESULT: dict[str, tuple[str, ...] | None] = {
     "lm": FLOW,
     "judge": FLOW,
+    "reader": FLOW,
     "reflection": FLOW,
     "budget": None,
     "executor": None,
@@ -31,12 +32,13 @@ NO_RESULT: dict[str, tuple[str, ...] | None] = {
 _AFTER_TRAINING = ("boundary", "evaluate")
 _AFTER_WRITING = ("mix", "train", *_AFTER_TRAINING)
 _COMPILING = ("compile", "reflection", "probe")
-_LMS = ("lm", "generate", "gates", "judge", *_COMPILING)
+_LMS = ("lm", "generate", "gates", "judge", "reader", *_COMPILING)
 NOT_HANDED: dict[str, tuple[str, ...]] = {
     "mine": ("collection", *_LMS, *_AFTER_WRITING),
-    "calibrate": ("mine", "generate", "gates", *_COMPILING, *_AFTER_WRITING),
-    "compile": _AFTER_TRAINING,
-    "generate": (*_COMPILING, *_AFTER_WRITING),
+    "read": ("mine", "generate", "gates", "judge", *_COMPILING, *_AFTER_WRITING),
+    "calibrate": ("mine", "generate", "gates", "reader", *_COMPILING, *_AFTER_WRITING),
+    "compile": ("reader", *_AFTER_TRAINING),
+    "generate": ("reader", *_COMPILING, *_AFTER_WRITING),
     "evaluate": ("collection", *_LMS, "mine", "mix", "train", "boundary"),
     "boundary": ("collection", *_LMS, "mine", "mix", "train", "evaluate"),
 }
@@ -45,6 +47,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "train": ("arms", "seeds", "pairs"),
     "generate": ("program", "pairs", "shard", "given"),
     "collection": ("dataset", "corpus"),
+    "reader": ("use", "given", "cross_encoder", "pairs", "sample"),
 }
 
 

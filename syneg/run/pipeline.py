@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from .experiment import Experiment
     from .negative_sets import NegativeSets
+    from .readings import Readings
 
 _PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
 Result = dict[str, Any]
@@ -146,7 +147,14 @@ class Run:
         """The arms of the run."""
         from .experiment import Experiment
 
-        return Experiment(self.workspace, self.negatives)
+        return Experiment(self.workspace, self.negatives, self.readings)
+
+    @cached_property
+    def readings(self) -> Readings:
+        """The grades of the run's reader."""
+        from .readings import Readings
+
+        return Readings(self.workspace)
 
 
 # ---- what each stage makes ----------------------------------------------------------------------------------------
@@ -180,12 +188,30 @@ def _compile(run: Run) -> Result:
 
 
 def _generate(run: Run) -> Result:
+    return _by_batch(run, lambda: run.negatives.of(run.config.generate.program).facts)
+
+
+def _read(run: Run) -> Result:
+    if run.config.reader.use == "off":
+        raise ConfigError("reader.use is off", todo="set it to auto or on")
+    return _by_batch(run, lambda: _graded(run.readings))
+
+
+def _graded(readings: Readings) -> Result:
+    """The measure of the reader, and counts of its grades where it is trusted."""
+    measured, refusal = readings.reader.measured, readings.reader.refusal()
+    found = {**measured.to_json(), "table": measured.table(), "trusted": measured.trusted, "refusal": refusal}
+    return found if refusal else {**found, "read": readings.summary()}
+
+
+def _by_batch(run: Run, work: Callable[[], Result]) -> Result:
+    """The result of `work`, or the requests that it waits for where calls go by files."""
     if run.batch is None or run.pending is None:
-        return run.negatives.of(run.config.generate.program).facts
+        return work()
     imported = run.pending.load(run.batch.answers, run.workspace.roles.ledger) if run.batch.answers else None
     taken = {"imported": list(imported.lines())} if imported else {}
     try:
-        return {**run.negatives.of(run.config.generate.program).facts, **taken}
+        return {**work(), **taken}
     except DeferredError:
         path = run.batch.requests or run.folder.requests
         return {**taken, "requests": run.pending.export(path), "file": str(path)}
@@ -255,11 +281,13 @@ class Stage:
 
 
 _DATA = ("collection", "encoder", "executor", "mine")
-_WRITING = (*_DATA, "lm", "generate", "gates", "judge", "budget")
+_READING = (*_DATA, "lm", "reader", "budget")
+_WRITING = (*_READING, "generate", "gates", "judge")
 _COMPILING = (*_WRITING, "compile", "probe", "mix", "train")
 _ALL = (*_COMPILING, "boundary", "evaluate", "track")
 _ROWS = (
     Stage("mine", "mine", "Mine hard negatives from the corpus.", _DATA, _mine, show.mined),
+    Stage("read", "read", "Grade the passages near the train queries, with a reader that is measured first.", _READING, _read, show.read),
     Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.", _WRITING, _calibrate, show.calibrated, asks=True),
     Stage("compile", "compile", "Optimize the program against retrieval.", _COMPILING, _compile, show.compiled, asks=True),
     Stage("generate", "generate", "Write synthetic negatives and gate them.", _COMPILING, _generate, show.generated, asks=True),

@@ -33,6 +33,34 @@ def mined(folder: RunFolder, result: Result) -> str:
     return f"{wrapped(text + (f'; skipped: {skipped}' if skipped else '') + '.')}\nnegatives: {folder.mined}"
 
 
+def read(folder: RunFolder, result: Result) -> str:
+    """How the reader did, and what it graded; or what a batch file needs next."""
+    lines = list(result.get("imported", ()))
+    if "requests" in result:
+        return "\n".join([*lines, _next_batch(folder, result, "read")])
+    lines += [result["lm"], result["table"], ""]
+    if "read" not in result:
+        lines.append(
+            wrapped(f"Nothing was read for train queries: {result['refusal']} (reader.use=on reads nonetheless).")
+        )
+        return "\n".join(lines)
+    counts = result["read"]
+    grades = ", ".join(f"{count} of grade {grade}" for grade, count in counts["grades"].items())
+    lines.append(wrapped(
+        f"{counts['queries']} train queries read in {counts['calls']} calls, {counts['unreadable']} lists without a readable "
+        f"answer: {grades}. Of {counts['positives']} known positives among them {counts['recalled']} got 2 or 3; "
+        f"{counts['extra']} passages are new positives, {counts['masked']} are left out."
+    ))  # fmt: skip
+    return "\n".join([*lines, f"grades: {folder.readings}"])
+
+
+def _next_batch(folder: RunFolder, result: Result, command: str) -> str:
+    return (
+        f"{result['requests']} requests written to {result['file']}. When the results are back, continue with: "
+        f"syneg-dspy {command} --batch import RESULTS.jsonl --run {folder} …"
+    )
+
+
 def calibrated(folder: RunFolder, result: Result) -> str:
     """The calibration of the judge."""
     return f"{result['lm']}\n{result['table']}"
@@ -51,11 +79,7 @@ def generated(folder: RunFolder, result: Result) -> str:
 
     lines = list(result.get("imported", ()))
     if "requests" in result:
-        lines.append(
-            f"{result['requests']} requests written to {result['file']}. When the results are back, continue with: "
-            f"syneg-dspy generate --batch import RESULTS.jsonl --run {folder} …"
-        )
-        return "\n".join(lines)
+        return "\n".join([*lines, _next_batch(folder, result, "generate")])
     counts = generation_of({key: value for key, value in result.items() if key != "imported"})
     coverage = coverage_table(counts)
     lines.append(wrapped(generation_line(counts) + "."))

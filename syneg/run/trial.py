@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import EVALUATED, SplitResult, evaluate_model
 from syneg.training.sampling import ARMS, Supply, Weighed, confidence, epochs_of
 
+from .readings import Readings
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 class Trials:
     """Trains and evaluates with the collection, encoder and mined negatives of a workspace."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+    def __init__(self, workspace: Workspace, readings: Readings | None = None) -> None:
+        """Arms that go by grades need `readings`."""
+        self._workspace, self._readings = workspace, readings
         self._states: dict[int, States] = {}
         self._of_sources: dict[tuple[str, ...], Mapping[str, Sequence[MinedNegative]]] = {}
         self._told = False
@@ -58,10 +60,14 @@ class Trials:
         """The training of an arm of `kind` (one of sampling.ARMS) under `config`."""
         from syneg.training.trainer import Job
 
-        workspace = self._workspace
-        supply = Supply(workspace.pairs, self._mined(ARMS[kind].sources), written, use=config.train.positives)
-        epochs = epochs_of(supply, config.mix, arm=kind, seed=seed, count=math.ceil(config.train.epochs))
+        workspace, filling = self._workspace, ARMS[kind]
         relevant = {pair.query_id: workspace.collection.relevant_texts(pair.query_id) for pair in workspace.pairs}
+        supply = Supply(workspace.pairs, self._mined(filling.sources), written, use=config.train.positives)
+        if filling.read and self._readings is not None:
+            fed = self._readings.fed
+            supply = replace(supply, mined=fed.mined, extra=fed.extra)
+            relevant = {q: (*texts, *fed.masked.get(q, ())) for q, texts in relevant.items()}
+        epochs = epochs_of(supply, config.mix, arm=kind, seed=seed, count=math.ceil(config.train.epochs))
         return Job(workspace.config.encoder, epochs, relevant, self._dev, config.train, seed)
 
     def _mined(self, sources: tuple[str, ...]) -> Mapping[str, Sequence[MinedNegative]]:

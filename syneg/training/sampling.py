@@ -26,6 +26,7 @@ from syneg.core.errors import ConfigError
 from syneg.core.records import HardNegative, Instance, MinedNegative, Pair
 
 SYNTHETIC, PADDING = "synthetic", "padding"
+READ, RELATED = "read", "related"  # sources of passages that a reader graded 0 and 1
 Weighed = tuple[HardNegative, float]
 Positives = Literal["draw", "rows", "first"]
 T = TypeVar("T")
@@ -33,19 +34,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Filling:
-    """How an arm fills its places: with synthetic negatives or not, inside rows or by rows, and what else."""
+    """How an arm fills its places: with synthetic negatives or not, inside rows or by rows, and what else. `read` arms go by
+    the grades of a reader; `order` is the one of `train.order` that an arm has unless it names another."""
 
     synthetic: bool = False
     by_row: bool = False
     retrieved: bool = True
     sources: tuple[str, ...] = ()
     own: bool = True
+    read: bool = False
+    order: str = ""
 
 
 ARMS = {
     "in-batch": Filling(own=False),
     "bm25": Filling(sources=("bm25",)),
     "mined": Filling(),
+    "verified": Filling(read=True),
+    "graded": Filling(synthetic=True, read=True, order="graded"),
     "synthetic": Filling(synthetic=True, retrieved=False),
     "dataset-mix": Filling(synthetic=True, by_row=True),
     "hybrid": Filling(synthetic=True),

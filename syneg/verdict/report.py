@@ -47,7 +47,7 @@ def table(verdict: Verdict) -> str:
     if all(result.seeds == 1 for result in verdict.arms.values()) and len(verdict.arms) > 1:
         rows.append("one seed: the spread over seeds is not known (--seeds 3)")
     if verdict.left_out:
-        rows.append(f"left out, as no synthetic negative was accepted: {', '.join(verdict.left_out)}")
+        rows.append(f"left out, for want of accepted negatives or of a trusted reader: {', '.join(verdict.left_out)}")
     return "\n".join(rows)
 
 

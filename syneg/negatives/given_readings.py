@@ -1,0 +1,91 @@
+"""Grades that somebody else gave: `--set reader.given=grades.jsonl`.
+
+    {"query_id": "80", "doc_id": "7317051", "grade": 2}                        one grade on a line
+    {"query_id": "80", "doc_ids": ["7317051", "4920376"], "grades": [2, 1]}    or a list
+      → [Reading("80", "7317051", 2, lm="given"), …]
+
+`span` and `lm` are taken where they stand, so readings.jsonl of another run can be given as it is. Rows of queries and
+passages that the collection does not have are counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from syneg.core.errors import DataError, collected
+from syneg.data.collection import Collection
+
+from .reading import ANSWERS, OTHER, Reading, ToRead
+
+
+def given_readings(path: Path, collection: Collection, max_bad: float) -> tuple[list[Reading], list[str]]:
+    """The grades of a file for queries and passages of the collection, and lines on what was left out.
+
+    Raises DataError when the file cannot be read, or when more than `max_bad` of its rows is bad.
+    """
+    if not path.is_file():
+        raise DataError("no such file of grades", where=str(path), todo="check reader.given")
+    readings: dict[tuple[str, str], Reading] = {}
+    problems: list[str] = []
+    rows = foreign = 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                rows += 1
+                try:
+                    graded = list(_readings(json.loads(line)))
+                except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                    problems.append(f"{path}:{number}: {error}")
+                    continue
+                for reading in graded:
+                    known = reading.query_id in collection.queries and reading.doc_id in collection.passages
+                    foreign += not known
+                    if known:
+                        readings[reading.query_id, reading.doc_id] = reading
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the grades: {error}", where=str(path)) from error
+    if len(problems) > max_bad * max(1, rows):
+        raise DataError(collected(f"{len(problems)} of {rows} rows cannot be used", problems), where=str(path))
+    notes = [f"{foreign} grades are of queries or passages that the collection does not have"] if foreign else []
+    notes += [f"{len(problems)} rows cannot be used, such as: {problems[0]}"] if problems else []
+    return list(readings.values()), notes
+
+
+def _readings(row: Mapping[str, Any]) -> Iterator[Reading]:
+    query_id, lm = row["query_id"], str(row.get("lm") or "given")
+    if not isinstance(query_id, (str, int)):
+        raise ValueError("no query_id")
+    if "doc_ids" in row:
+        if len(row["doc_ids"]) != len(row["grades"]):
+            raise ValueError(f"{len(row['doc_ids'])} doc_ids and {len(row['grades'])} grades")
+        for doc_id, grade in zip(row["doc_ids"], row["grades"], strict=True):
+            yield Reading(str(query_id), str(doc_id), _grade(grade), lm=lm)
+    else:
+        yield Reading(str(query_id), str(row["doc_id"]), _grade(row["grade"]), str(row.get("span") or ""), lm)
+
+
+def _grade(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not OTHER <= value <= ANSWERS:
+        raise ValueError(f"{value!r} is no grade from {OTHER} to {ANSWERS}")
+    return value
+
+
+def lists_of(readings: list[Reading], collection: Collection, query_ids: set[str]) -> list[ToRead]:
+    """What was graded for some queries, as lists with their known positives. No known negatives were hidden in them: the
+    rest counts as such. Lists without a known positive say nothing and are left out."""
+    doc_ids: dict[str, list[str]] = {}
+    for reading in readings:
+        if reading.query_id in query_ids:
+            doc_ids.setdefault(reading.query_id, []).append(reading.doc_id)
+    lists = []
+    for query_id, graded in doc_ids.items():
+        positives = frozenset(collection.relevant(query_id).intersection(graded))
+        if positives:
+            rest = frozenset(graded) - positives
+            lists.append(ToRead(query_id, collection.queries[query_id], tuple(graded), positives, rest))
+    return lists

@@ -1,0 +1,98 @@
+"""How well a reader's grades agree with the collection's own judgements, before anything goes by them.
+
+    agreement(lists, {"q1": {"d3": 3, "d9": 1}}, collection.qrels)
+      → Agreement(lists=40, positives=44, answers=31, in_part=9, checks=40, false=1, kappa=.84,
+                  order={"q1": 1.0, …}, encoder_order={"q1": .63, …})
+
+The reader does not know which passages of a list are judged relevant ("hidden positives") or known not to be. Two things are
+asked: does it tell these two apart, and is its order of a list (by grade, then as the encoder has it) better than the
+encoder's by nDCG@10? Passages that nobody judged take part in the order only, as not relevant: a reader that finds unjudged
+answers looks worse by that, never better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from syneg.retrieval.metrics import MAIN_METRIC, evaluate, mean
+
+from .reading import ANSWERS, IN_PART, ToRead
+
+Grades = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Counts over the lists that were graded: of `positives`, `answers` got 3 and `in_part` 2; of `checks` (known negatives)
+    `false` got 2 or 3. `order` and `encoder_order` are nDCG@10 by query."""
+
+    lists: int
+    unreadable: int
+    positives: int
+    answers: int
+    in_part: int
+    checks: int
+    false: int
+    kappa: float
+    order: Mapping[str, float]
+    encoder_order: Mapping[str, float]
+
+    @property
+    def recall(self) -> float:
+        """Share of the hidden positives graded 2 or 3."""
+        return (self.answers + self.in_part) / max(1, self.positives)
+
+    @property
+    def gains(self) -> list[float]:
+        """nDCG@10 of the reader's order less that of the encoder's, one value a query."""
+        return [self.order[query_id] - self.encoder_order[query_id] for query_id in self.order]
+
+    @property
+    def ndcg(self) -> tuple[float, float]:
+        """Means of the reader's and of the encoder's order."""
+        return mean(self.order), mean(self.encoder_order)
+
+
+def agreement(lists: Sequence[ToRead], grades: Grades, qrels: Mapping[str, Mapping[str, int]]) -> Agreement:
+    """Hold `grades[query_id][doc_id]` against the judgements. Lists without grades count as unreadable."""
+    from sklearn.metrics import cohen_kappa_score
+
+    graded = [asked for asked in lists if asked.query_id in grades]
+    labels: list[bool] = []
+    marks: list[bool] = []
+    counts = {"answers": 0, "in_part": 0, "false": 0, "positives": 0, "checks": 0}
+    for asked in graded:
+        for doc_id in asked.doc_ids:
+            if doc_id not in asked.positives and doc_id not in asked.checks:
+                continue
+            relevant, grade = doc_id in asked.positives, grades[asked.query_id][doc_id]
+            labels.append(relevant)
+            marks.append(grade >= IN_PART)
+            counts["positives" if relevant else "checks"] += 1
+            counts["answers"] += relevant and grade == ANSWERS
+            counts["in_part"] += relevant and grade == IN_PART
+            counts["false"] += not relevant and grade >= IN_PART
+    both = 0 < sum(labels) < len(labels)
+    kappa = float(cohen_kappa_score(labels, marks)) if both else 0.0
+    return Agreement(
+        len(graded), len(lists) - len(graded), counts["positives"], counts["answers"], counts["in_part"],
+        counts["checks"], counts["false"], kappa,
+        _ndcg({asked.query_id: by_grade(asked, grades[asked.query_id]) for asked in graded}, qrels),
+        _ndcg({asked.query_id: list(asked.doc_ids) for asked in graded}, qrels),
+    )  # fmt: skip
+
+
+def by_grade(asked: ToRead, grades: Mapping[str, int]) -> list[str]:
+    """The passages in the reader's order: by grade, then as the encoder has them.
+
+    >>> asked = ToRead("q", "query", ("a", "b", "c"), frozenset(), frozenset())
+    >>> by_grade(asked, {"a": 0, "b": 1, "c": 1})
+    ['b', 'c', 'a']
+    """
+    return sorted(asked.doc_ids, key=lambda doc_id: -grades[doc_id])
+
+
+def _ndcg(orders: Mapping[str, Sequence[str]], qrels: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
+    ranking = {q: {doc_id: -float(rank) for rank, doc_id in enumerate(order)} for q, order in orders.items()}
+    return evaluate(qrels, ranking, [MAIN_METRIC])[MAIN_METRIC]

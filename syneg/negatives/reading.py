@@ -1,0 +1,185 @@
+"""Reading: a trusted reader grades the nearest passages of a query, so that it is known which of them are relevant.
+
+    lists = lists_to_read(collection, encoder, pairs, count=20, seed=0)
+      → [ToRead("3", "close a socket", ("d9", "d3", …), positives={"d3"}, checks={"d77"}), …]
+    read_by_lm(lists, reader_lm, task, passages)
+      → Answers([Reading("3", "d9", grade=1), Reading("3", "d3", grade=3, span="close() shuts the socket"), …])
+
+Grades: 3 answers the query, 2 in part, 1 on the same matter, 0 another matter (`syneg.programs.GradeList`). A list holds the
+first passages of dense search and BM25 in turn. Known positives and a known negative stand among them, so that each list
+says how well it was read. The reader sees neither ids nor scores. Every call is in the ledger: a stage that broke off asks
+only for the rest. Relabelling false negatives with an LLM is RLHN's idea (arXiv 2505.16967).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import dspy
+
+from syneg.core.config import ReaderConfig
+from syneg.core.progress import Tick
+from syneg.core.records import Call, Pair
+from syneg.data.collection import Collection
+from syneg.llm.calls import PROGRAM_ERRORS, in_threads, purpose, reraise_fatal
+from syneg.llm.lms import LanguageModel
+from syneg.programs import GradeList
+from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.indexes import LexicalIndex
+
+ANSWERS, IN_PART, NEAR, OTHER = 3, 2, 1, 0
+_POSITIVES = 3  # known positives in a list
+_EMBEDDED = 5  # passages that fit the context of an embedded LM
+_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One grade: a row of readings.jsonl. `span` is what the reader quotes for a 2 or 3."""
+
+    query_id: str
+    doc_id: str
+    grade: int
+    span: str = ""
+    lm: str = ""
+
+
+@dataclass(frozen=True)
+class ToRead:
+    """The passages of one query, the encoder's nearest first. `positives` are judged relevant; `checks` are known negatives."""
+
+    query_id: str
+    query: str
+    doc_ids: tuple[str, ...]
+    positives: frozenset[str]
+    checks: frozenset[str]
+
+
+@dataclass
+class Answers:
+    """All grades; `unreadable` lists had no answer that can be used. `calls` are those of an LM."""
+
+    readings: list[Reading] = field(default_factory=list)
+    unreadable: int = 0
+    calls: list[Call] = field(default_factory=list)
+
+    def by_query(self) -> dict[str, dict[str, int]]:
+        """query_id → doc_id → grade."""
+        return grades_of(self.readings)
+
+
+def grades_of(readings: Sequence[Reading]) -> dict[str, dict[str, int]]:
+    """query_id → doc_id → grade."""
+    grades: dict[str, dict[str, int]] = {}
+    for reading in readings:
+        grades.setdefault(reading.query_id, {})[reading.doc_id] = reading.grade
+    return grades
+
+
+def passages_in_a_list(config: ReaderConfig, model: str) -> int:
+    """How many passages an LM (or a cross-encoder) called `model` gets at once."""
+    return min(config.candidates, _EMBEDDED) if model.startswith("local/") else config.candidates
+
+
+def lists_to_read(
+    collection: Collection, encoder: Encoder, pairs: Sequence[Pair], count: int, seed: int
+) -> list[ToRead]:
+    """`count` passages of each pair's query, known ones among them. Deterministic for a seed."""
+    if not pairs:
+        return []
+    queries = encoder.encode([pair.query for pair in pairs], "query")
+    dense = encoder.index(collection.passages).search(queries, count + _POSITIVES)
+    lexical = LexicalIndex(collection.passages).search([pair.query for pair in pairs], count + _POSITIVES)
+    doc_ids = list(collection.passages)
+    drafts = []
+    for pair, near, worded in zip(pairs, dense, lexical, strict=True):
+        draw = random.Random(f"{seed}:read:{pair.query_id}")
+        relevant = collection.relevant(pair.query_id)
+        nearest = _in_turn(near, worded)
+        known = sorted(relevant)
+        positives = draw.sample(known, min(_POSITIVES, len(known), max(1, count // 2)))
+        checks = _known_negative(collection, pair.query_id, {*nearest, *relevant}, doc_ids, draw)
+        own = {pair.query_id} - {*collection.qrels[pair.query_id]}  # as in BEIR: the query itself, in the corpus
+        rest = [doc_id for doc_id in nearest if doc_id not in {*relevant, *checks, *own}]
+        shown = (*positives, *checks, *rest[: max(0, count - len(positives) - len(checks))])
+        drafts.append(ToRead(pair.query_id, pair.query, shown, frozenset(positives), frozenset(checks)))
+    return ordered(drafts, collection.passages, encoder)
+
+
+def _in_turn(near: Sequence[tuple[str, float]], worded: Sequence[tuple[str, float]]) -> list[str]:
+    places = range(max(len(near), len(worded)))
+    return list(dict.fromkeys(hits[place][0] for place in places for hits in (near, worded) if place < len(hits)))
+
+
+def _known_negative(
+    collection: Collection, query_id: str, beside: set[str], doc_ids: Sequence[str], draw: random.Random
+) -> list[str]:
+    """One passage judged not relevant, else one drawn from the corpus."""
+    grades = collection.qrels[query_id]
+    judged = sorted(doc_id for doc_id, grade in grades.items() if grade <= 0 and doc_id in collection.passages)
+    if judged:
+        return [draw.choice(judged)]
+    for doc_id in draw.sample(doc_ids, min(len(doc_ids), len(beside) + 1)):
+        if doc_id not in beside:
+            return [doc_id]
+    return []
+
+
+def ordered(lists: Sequence[ToRead], passages: Mapping[str, str], encoder: Encoder) -> list[ToRead]:
+    """The lists with their passages in the encoder's order."""
+    queries = encoder.encode([asked.query for asked in lists], "query")
+    row = {doc_id: place for place, doc_id in enumerate(dict.fromkeys(d for asked in lists for d in asked.doc_ids))}
+    vectors = encoder.encode([passages[doc_id] for doc_id in row], "passage")
+    sorted_lists = []
+    for asked, query in zip(lists, queries, strict=True):
+        score = {doc_id: float(vectors[row[doc_id]] @ query) for doc_id in asked.doc_ids}
+        doc_ids = sorted(asked.doc_ids, key=lambda doc_id: (-score[doc_id], doc_id))
+        sorted_lists.append(replace(asked, doc_ids=tuple(doc_ids)))
+    return sorted_lists
+
+
+def read_by_lm(
+    lists: Sequence[ToRead],
+    reader: LanguageModel,
+    definition: str,
+    passages: Mapping[str, str],
+    progress: Tick | None = None,
+) -> Answers:
+    """Grade every list in one call each, in threads. Raises BackendError when the LM keeps failing."""
+    program = GradeList()
+
+    def work(place: int) -> tuple[list[Reading] | None, list[Call]]:
+        asked, calls = lists[place], list[Call]()
+        texts = [passages[doc_id] for doc_id in asked.doc_ids]
+        for attempt in range(_ATTEMPTS):
+            with (
+                purpose(f"read:{asked.query_id}", attempt) as current,
+                dspy.context(lm=reader.lm_for(attempt, 1), adapter=reader.adapter),
+            ):
+                try:
+                    answer = program(task=definition, query=asked.query, passages=texts)
+                except PROGRAM_ERRORS as error:
+                    reraise_fatal(error)
+                    calls += current.calls
+                    if any(call.finish_reason == "refused" for call in current.calls):
+                        break
+                    continue
+            graded = zip(asked.doc_ids, answer.grades, answer.spans, strict=True)
+            rows = [Reading(asked.query_id, doc_id, grade, span, reader.identity) for doc_id, grade, span in graded]
+            return rows, [*calls, *current.calls]
+        return None, calls
+
+    done: dict[int, tuple[list[Reading] | None, list[Call]]] = {}
+    for place, result in in_threads(work, len(lists), reader.engine.config.concurrency):
+        done[place] = result
+        if progress:
+            progress(len(done), len(lists))
+    answers = Answers()
+    for place in range(len(lists)):
+        readings, calls = done[place]
+        answers.readings += readings or []
+        answers.unreadable += readings is None
+        answers.calls += calls
+    return answers

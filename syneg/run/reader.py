@@ -1,0 +1,256 @@
+"""The reader of a run: an LM, a cross-encoder (`reader.cross_encoder`) or a file of grades (`reader.given`). It is measured on
+queries of the collection before anything goes by it.
+
+    reader = Reader(workspace)
+    print(reader.measured.table())
+      measured on 40 dev queries, 0 more without a readable answer
+      hidden positives            44   graded 3: 31, graded 2: 9 (recall 0.91)
+      known negatives             40   graded 2 or 3: 1 (0.03)
+      Cohen's kappa             0.88   wanted 0.4
+      nDCG@10 of its order     0.871   of the encoder's 0.764: +0.107 [+0.041, +0.172]
+      trusted (kappa as wanted, a better order, its interval not under 0)
+
+What it said of dev queries is kept in reader.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from syneg.core.errors import DataError
+from syneg.core.progress import Tick
+from syneg.core.records import Call, Pair
+from syneg.core.storage import read_json, sha256_of, write_json
+from syneg.data.tasks import task_for
+from syneg.llm.roles import reader_settings
+from syneg.negatives.cross_reading import CrossReader, Thresholds
+from syneg.negatives.given_readings import given_readings, lists_of
+from syneg.negatives.reader_agreement import Agreement, agreement
+from syneg.negatives.reading import Answers, Reading, ToRead, lists_to_read, ordered, passages_in_a_list, read_by_lm
+from syneg.programs import GradeList
+from syneg.verdict.records import Interval
+from syneg.verdict.statistics import paired_interval
+from syneg.verdict.verdict import Cost
+
+from .keys import stage_key
+from .workspace import Workspace
+
+_FEWEST = 8  # lists of dev queries in a file of grades; with fewer, train queries are taken
+_MADE = "measure reader"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a reader did on queries of `split`, and what that took. `interval` is of the gain in nDCG@10, 95 %."""
+
+    lm: str
+    split: str
+    agreement: Agreement
+    interval: Interval | None
+    min_kappa: float
+    cost: Cost
+    thresholds: Thresholds | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """The rule: the kappa wanted, and an order that is better than the encoder's, with no part of the interval under 0."""
+        ours, theirs = self.agreement.ndcg
+        better = self.interval is not None and self.interval[0] >= 0 and ours > theirs
+        return self.agreement.kappa >= self.min_kappa and better
+
+    def table(self) -> str:
+        """The figures and the rule, at most 80 columns."""
+        found = self.agreement
+        ours, theirs = found.ndcg
+        between = f" [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]" if self.interval else ""
+        lines = [
+            f"measured on {found.lists} {self.split} queries, {found.unreadable} more without a readable answer",
+            f"hidden positives        {found.positives:>6}   graded 3: {found.answers}, graded 2: {found.in_part}"
+            f" (recall {found.recall:.2f})",
+            f"known negatives         {found.checks:>6}   graded 2 or 3: {found.false} ({found.false / max(1, found.checks):.2f})",
+            f"Cohen's kappa           {found.kappa:>6.2f}   wanted {self.min_kappa:g}",
+            f"nDCG@10 of its order    {ours:>6.3f}   of the encoder's {theirs:.3f}: {ours - theirs:+.3f}{between}",
+        ]
+        if self.thresholds:
+            limits = self.thresholds
+            lines.append(f"scores for 3, 2, 1      {limits.answers:.3f}, {limits.in_part:.3f}, {limits.near:.3f}")
+        rule = "kappa as wanted, a better order, its interval not under 0"
+        lines.append(f"{'trusted' if self.trusted else 'NOT trusted'} ({rule})")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measured:
+        limits, interval = data["thresholds"], data["interval"]
+        return cls(
+            data["lm"], data["split"], Agreement(**data["agreement"]), (interval[0], interval[1]) if interval else None,
+            data["min_kappa"], Cost(**data["cost"]), Thresholds(**limits) if limits else None,
+        )  # fmt: skip
+
+
+class Reader:
+    """Grades lists of passages, and knows whether it is trusted."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._config = workspace.config.reader
+
+    @property
+    def uses_lm(self) -> bool:
+        """Whether the grades are an LM's: those of a file count as such."""
+        return not self._config.cross_encoder
+
+    @property
+    def _embedded(self) -> bool:
+        asks = not self._config.given and not self._config.cross_encoder
+        return asks and reader_settings(self._workspace.config).model.startswith("local/")
+
+    def refusal(self) -> str:
+        """Why arms cannot go by the reader; "" where they can. Measures it unless that settles nothing."""
+        if self._config.use == "off":
+            return "reader.use is off"
+        if self._config.use == "on":
+            return ""
+        if self._embedded and not self._is_measured:
+            return (
+                "no embedded LM reads unasked: measure it with `syneg-dspy read`, or name another LM or a cross-encoder"
+            )
+        if self.measured.trusted:
+            return ""
+        found = self.measured.agreement
+        ours, theirs = found.ndcg
+        return (
+            f"the reader is not trusted: kappa {found.kappa:.2f} (wanted {self._config.min_kappa:g}), nDCG@10 of its order "
+            f"{ours:.3f} against {theirs:.3f}"
+        )
+
+    @cached_property
+    def measured(self) -> Measured:
+        """The reader on dev queries; kept in reader.json."""
+        workspace = self._workspace
+        split, lists = self._to_measure
+
+        def work() -> None:
+            thresholds = self._fitted() if self._config.cross_encoder else None
+            with workspace.progress.stage("measure reader", "lists") as line:
+                answers = self.answers(lists, thresholds, line)
+                found = agreement(lists, answers.by_query(), workspace.collection.qrels)
+                measured = Measured(
+                    self.identity, split, found, paired_interval(found.gains), self._config.min_kappa,
+                    cost_of(answers.calls), thresholds,
+                )  # fmt: skip
+                line.note = f"reader {self.identity.split('@')[0]}: {'trusted' if measured.trusted else 'not trusted'}"
+            write_json(workspace.folder.reader, measured.to_json())
+
+        workspace.manifest.make(_MADE, self._measure_key, workspace.folder.reader, work)
+        return Measured.from_json(read_json(workspace.folder.reader))
+
+    @property
+    def _measure_key(self) -> str:
+        _, lists = self._to_measure
+        fitted_on = self._fitted_on if self._config.cross_encoder else []
+        return self.key([(asked.query_id, asked.doc_ids) for asked in lists], [pair.query_id for pair in fitted_on])
+
+    @property
+    def _is_measured(self) -> bool:
+        made = self._workspace.folder.reader.exists()
+        return made and self._workspace.manifest.key(_MADE) == self._measure_key
+
+    @cached_property
+    def _to_measure(self) -> tuple[str, list[ToRead]]:
+        collection = self._workspace.collection
+        if not self._config.given:
+            pairs = collection.pairs("dev")[: self._config.sample]
+            return "dev", self.lists(pairs)
+        dev = lists_of(self.given, collection, set(collection.splits["dev"]))
+        if len(dev) >= _FEWEST:
+            return "dev", self._ordered(dev)
+        train = lists_of(self.given, collection, {pair.query_id for pair in self._workspace.pairs})
+        return "train", self._ordered(train)
+
+    def answers(self, lists: Sequence[ToRead], thresholds: Thresholds | None, progress: Tick) -> Answers:
+        """The grades of the lists; `thresholds` are those of a cross-encoder."""
+        workspace, passages = self._workspace, self._workspace.collection.passages
+        if self._config.given:
+            wanted = {asked.query_id for asked in lists}
+            return Answers([reading for reading in self.given if reading.query_id in wanted])
+        if thresholds is not None:
+            return self._cross.read(lists, passages, thresholds, progress)
+        definition = task_for(workspace.config).definition
+        return read_by_lm(lists, workspace.roles.reader_lm, definition, passages, progress)
+
+    def lists(self, pairs: Sequence[Pair]) -> list[ToRead]:
+        """The passages to read for the queries of `pairs`."""
+        workspace = self._workspace
+        model = "" if self._config.cross_encoder else reader_settings(workspace.config).model
+        count = passages_in_a_list(self._config, model)
+        return lists_to_read(workspace.collection, workspace.encoder, pairs, count, workspace.config.seed)
+
+    def _ordered(self, lists: Sequence[ToRead]) -> list[ToRead]:
+        if not lists and self._config.use != "on":
+            raise DataError(
+                "no known positive is among the given grades, so that they cannot be measured",
+                where=str(self._config.given), todo="set reader.use=on to go by them untested",
+            )  # fmt: skip
+        return ordered(lists, self._workspace.collection.passages, self._workspace.encoder)
+
+    @cached_property
+    def given(self) -> list[Reading]:
+        """All grades of `reader.given` for the collection."""
+        workspace = self._workspace
+        path = Path(self._config.given or "").expanduser()
+        found, notes = given_readings(path, workspace.collection, workspace.config.collection.max_bad_rows)
+        for note in notes:
+            workspace.progress.say(f"  {note}")
+        return found
+
+    @cached_property
+    def _cross(self) -> CrossReader:
+        return CrossReader.load(self._config.cross_encoder or "", self._workspace.config.encoder.device)
+
+    @property
+    def _fitted_on(self) -> list[Pair]:
+        return self._workspace.pairs[: self._config.sample]
+
+    def _fitted(self) -> Thresholds:
+        workspace = self._workspace
+        lists = self.lists(self._fitted_on)
+        with workspace.progress.stage("fit thresholds", "lists") as line:
+            fitted = self._cross.fitted(lists, workspace.collection.passages, line)
+            line.note = f"thresholds of the cross-encoder from {len(lists)} train queries"
+        return fitted
+
+    @property
+    def identity(self) -> str:
+        """The LM, cross-encoder or file, with a hash of what decides its grades."""
+        if self._config.given:
+            return f"given@{sha256_of(Path(self._config.given).expanduser())[:12]}"
+        return self._cross.identity if self._config.cross_encoder else self._workspace.roles.reader_lm.identity
+
+    def key(self, *inputs: Any) -> str:
+        """The key of a result that the reader made."""
+        workspace = self._workspace
+        return stage_key("read", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
+                         self.identity, GradeList().dump_state(), *inputs)  # fmt: skip
+
+
+def cost_of(calls: Sequence[Call]) -> Cost:
+    """The cost of calls of an LM; dollars are None where the price of one is not known."""
+    usd = None if any(call.usd is None for call in calls) else sum(call.usd or 0.0 for call in calls)
+    reads, writes = sum(call.input_tokens for call in calls), sum(call.output_tokens for call in calls)
+    return Cost(len({call.key for call in calls}), reads, writes, usd)
+
+
+def sum_of(costs: Sequence[Cost]) -> Cost:
+    """Costs together; dollars are None where one of them is not known."""
+    usd = None if any(cost.usd is None for cost in costs) else sum(cost.usd or 0.0 for cost in costs)
+    calls, reads, writes = (
+        sum(getattr(cost, name) for cost in costs) for name in ("calls", "input_tokens", "output_tokens")
+    )
+    return Cost(calls, reads, writes, usd)

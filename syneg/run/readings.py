@@ -1,0 +1,143 @@
+"""What a reader says of the passages near the train queries, and what training gets of it.
+
+    readings = Readings(workspace)
+    readings.grades["80"]              → {"7317051": 2, "4920376": 1, …}
+    readings.fed.extra["80"]           → {"17462437": "We followed 112 …"}       graded 3, judged by nobody
+
+The grades are in readings.jsonl, one a row. Training takes 0 and 1 as negatives, also over the margin; leaves 2 out and masks
+it in the batch; and takes 3 as one more positive (docs/training.md, "Reading").
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from syneg.core.errors import UnusableError
+from syneg.core.records import MinedNegative, Pair
+from syneg.core.storage import read_rows, write_rows
+from syneg.negatives.mining import Judged, keys_of, scores_of
+from syneg.negatives.reading import ANSWERS, IN_PART, NEAR, Answers, Reading, grades_of
+from syneg.training.sampling import READ, RELATED
+from syneg.verdict.verdict import Cost
+
+from .reader import Reader, cost_of, sum_of
+from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What training gets, by query id: `mined` negatives, the hardest first; `extra` positives by doc_id; `masked` texts that
+    are no negative in the batch either."""
+
+    mined: Mapping[str, Sequence[MinedNegative]]
+    extra: Mapping[str, Mapping[str, str]]
+    masked: Mapping[str, Sequence[str]]
+
+
+class Readings:
+    """Lets the reader read for the train queries, or finds that made."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._config = workspace.config.reader
+        self.reader = Reader(workspace)
+
+    @cached_property
+    def readings(self) -> list[Reading]:
+        """All grades for the train queries; kept in readings.jsonl. Raises UnusableError where no answer can be read."""
+        workspace, path = self._workspace, self._workspace.folder.readings
+        pairs = self._pairs
+        thresholds = self.reader.measured.thresholds if self._config.cross_encoder else None
+        key = self.reader.key([pair.query_id for pair in pairs], thresholds)
+
+        def work() -> None:
+            with workspace.progress.stage("read", "queries") as line:
+                lists = [] if self._config.given else self.reader.lists(pairs)
+                answers = self._given(pairs) if self._config.given else self.reader.answers(lists, thresholds, line)
+                if lists and answers.unreadable == len(lists):
+                    raise UnusableError(
+                        f"no answer of {self.reader.identity!r} is a grade for each passage",
+                        todo="try another --reader-lm, or reader.cross_encoder",
+                    )
+                counts = Counter(reading.grade for reading in answers.readings)
+                told = ", ".join(f"{grade}: {counts[grade]}" for grade in sorted(counts, reverse=True))
+                line.note = f"{counts.total()} grades for {len(answers.by_query())} queries ({told})"
+                line.note += f"; {answers.unreadable} lists without a readable answer" if answers.unreadable else ""
+            write_rows(path, [asdict(reading) for reading in answers.readings])
+            workspace.manifest.note(read={"cost": asdict(cost_of(answers.calls)), "unreadable": answers.unreadable})
+
+        workspace.manifest.make("read", key, path, work)
+        return [Reading(**row) for row in read_rows(path)]
+
+    @cached_property
+    def grades(self) -> dict[str, dict[str, int]]:
+        """query_id → doc_id → grade."""
+        return grades_of(self.readings)
+
+    @property
+    def cost(self) -> Cost:
+        """What measuring and reading took."""
+        _ = self.readings
+        own = Cost(**self._workspace.manifest.facts["read"]["cost"])
+        return sum_of([own] if self._config.given else [self.reader.measured.cost, own])
+
+    @cached_property
+    def fed(self) -> Fed:
+        """What training gets of the grades. Queries that were not read keep their mined negatives."""
+        workspace = self._workspace
+        collection, most = workspace.collection, workspace.config.mine.per_query
+        read = [pair for pair in workspace.pairs if pair.query_id in self.grades]
+        ids = [[d for d, grade in self.grades[pair.query_id].items() if grade <= NEAR] for pair in read]
+        texts = [[collection.passages[doc_id] for doc_id in own] for own in ids]
+        mined: dict[str, Sequence[MinedNegative]] = dict(workspace.mined)
+        extra: dict[str, dict[str, str]] = {}
+        key_of = keys_of(collection)
+        masked: dict[str, list[str]] = {}
+        for pair, own, shown, (scores, _) in zip(
+            read, ids, texts, scores_of(workspace.encoder, read, texts), strict=True
+        ):
+            grades, judged = self.grades[pair.query_id], Judged(collection, pair.query_id, key_of)
+            ranked = sorted(zip(scores.tolist(), own, shown, strict=True), key=lambda row: (-row[0], row[1]))
+            verified = [
+                MinedNegative(doc_id, text, RELATED if grades[doc_id] == NEAR else READ, rank, score)
+                for rank, (score, doc_id, text) in enumerate(ranked, 1) if not judged.excludes(doc_id)
+            ]  # fmt: skip
+            unread = [n for n in workspace.mined.get(pair.query_id, ()) if n.doc_id not in grades]
+            mined[pair.query_id] = [*verified, *unread][:most]
+            relevant = {d: collection.passages[d] for d, grade in grades.items() if grade >= IN_PART}
+            masked[pair.query_id] = list(relevant.values())
+            extra[pair.query_id] = {
+                d: text for d, text in relevant.items()
+                if grades[d] == ANSWERS and d not in collection.qrels[pair.query_id] and not judged.is_known(d)
+            }  # fmt: skip
+        return Fed(mined, extra, masked)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts of the grades, as plain data."""
+        counts = Counter(reading.grade for reading in self.readings)
+        known = [r for r in self.readings if r.doc_id in self._workspace.collection.relevant(r.query_id)]
+        return {
+            "queries": len(self.grades), "unreadable": self._workspace.manifest.facts["read"]["unreadable"],
+            "calls": self.cost.calls, "grades": {grade: counts[grade] for grade in sorted(counts, reverse=True)},
+            "positives": len(known), "recalled": sum(reading.grade >= IN_PART for reading in known),
+            "extra": sum(map(len, self.fed.extra.values())), "masked": counts[IN_PART],
+        }  # fmt: skip
+
+    def _given(self, pairs: Sequence[Pair]) -> Answers:
+        wanted = {pair.query_id for pair in pairs}
+        return Answers([reading for reading in self.reader.given if reading.query_id in wanted])
+
+    @cached_property
+    def _pairs(self) -> list[Pair]:
+        pairs = self._workspace.pairs
+        limit = self._config.pairs or len(pairs)
+        if limit < len(pairs) and not self._config.given:
+            self._workspace.progress.say(
+                f"  {limit} of {len(pairs)} train queries are read for (reader.pairs 0 for all)"
+            )
+            return pairs[:limit]
+        return pairs

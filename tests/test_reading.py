@@ -1,0 +1,249 @@
+"""Reading: lists with known passages hidden in them, a measured reader, and what training gets of its grades."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import FakeLM
+from test_batch import answered
+
+from syneg.cli.main import cli
+from syneg.core.config import Config
+from syneg.core.errors import DataError
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import read_json, read_rows, write_rows
+from syneg.data.collection import Collection, load_collection
+from syneg.negatives.given_readings import given_readings
+from syneg.negatives.reader_agreement import agreement
+from syneg.negatives.reading import ToRead, lists_to_read
+from syneg.retrieval.encoder import Encoder
+from syneg.run.pipeline import Run
+
+Settings = Callable[..., list[str]]
+
+
+def grade(query: str, passage: str) -> int:
+    """The truth of the small collection: 3 for thing and action, 1 for one of them."""
+    action, thing = query.split(" a ")
+    right = (f"to {action} " in passage) + (f"the {thing} " in passage)
+    return 3 if right == 2 else 1 if right else 0
+
+
+def reads_well(messages: list[dict[str, Any]]) -> tuple[int, str]:
+    text = messages[-1]["content"]
+    query = re.findall(r"<data>(.*?)</data>", text)[0]
+    shown = re.findall(r"(\d+)\. <data>(.*?)</data>", text)
+    rows = [
+        {
+            "passage": int(number),
+            "span": passage if grade(query, passage) > 1 else "NONE",
+            "grade": grade(query, passage),
+        }
+        for number, passage in shown
+    ]
+    return 200, json.dumps({"grades": rows})
+
+
+def all_three(messages: list[dict[str, Any]]) -> tuple[int, str]:
+    shown = re.findall(r"(\d+)\. <data>(.*?)</data>", messages[-1]["content"])
+    return 200, json.dumps({"grades": [{"passage": int(n), "span": passage, "grade": 3} for n, passage in shown]})
+
+
+READS = {
+    "reader.use": "auto",
+    "collection.dev": 0.3,
+    "lm.adapter": "json",
+    "reader.candidates": 8,
+    "train.arms": '["mined", "verified"]',
+}
+
+
+@pytest.fixture
+def sparse(beir: Path) -> Path:
+    """Each passage stands twice in the corpus, in other words; the second is judged by nobody."""
+    rows = list(read_rows(beir / "corpus.jsonl"))
+    twice = [
+        {
+            **row,
+            "_id": f"{row['_id']}b",
+            "text": re.sub(r"to (\w+) (the \w+) .*", r"\2 and to \1 it twice", row["text"]),
+        }
+        for row in rows
+    ]
+    write_rows(beir / "corpus.jsonl", rows + twice)
+    return beir
+
+
+def run(folder: Path, overrides: list[str], stage: str) -> dict[str, Any]:
+    return Run(folder, load_config(None, overrides), Progress(quiet=True)).until(stage)
+
+
+@pytest.fixture
+def small(sparse: Path, encoder_path: str) -> tuple[Collection, Encoder]:
+    config = load_config(
+        None, [f"collection.dataset={sparse}", f"encoder.model={encoder_path}", "encoder.precision=fp32"]
+    )
+    return load_collection(config.collection, 0), Encoder.load(config.encoder)
+
+
+def test_known_passages_are_hidden_in_each_list(small: tuple[Collection, Encoder]) -> None:
+    collection, encoder = small
+    pairs = collection.pairs("train")[:9]
+    lists = lists_to_read(collection, encoder, pairs, 8, seed=0)
+    assert [asked.query_id for asked in lists] == [pair.query_id for pair in pairs]
+    for asked, pair in zip(lists, pairs, strict=True):
+        assert len(asked.doc_ids) == len(set(asked.doc_ids)) == 8
+        assert asked.positives == {pair.doc_id}
+        assert len(asked.checks) == 1 and not asked.checks & asked.positives
+        assert f"{pair.doc_id}b" in asked.doc_ids  # BM25 has it on top
+        query, *texts = [pair.query, *(collection.passages[d] for d in asked.doc_ids)]
+        scores = encoder.encode(texts, "passage") @ encoder.encode([query], "query")[0]
+        assert sorted(scores, reverse=True) == pytest.approx(list(scores))  # the order that the reader is held against
+    assert lists == lists_to_read(collection, encoder, pairs, 8, seed=0)
+
+
+def test_agreement_by_hand() -> None:
+    lists = [
+        ToRead("q1", "", ("a", "b", "c"), frozenset("b"), frozenset("c")),
+        ToRead("q2", "", ("a", "b", "c"), frozenset("a"), frozenset("c")),
+        ToRead("q3", "", ("a", "b"), frozenset("a"), frozenset()),
+    ]
+    found = agreement(lists, {"q1": {"a": 1, "b": 3, "c": 0}, "q2": {"a": 2, "b": 3, "c": 2}},
+                      {"q1": {"b": 1}, "q2": {"a": 1}, "q3": {"a": 1}})  # fmt: skip
+    assert (found.lists, found.unreadable, found.positives, found.answers, found.in_part) == (2, 1, 2, 1, 1)
+    assert (found.checks, found.false, found.recall) == (2, 1, 1.0)
+    # 3 of 4 right; by chance 1/2 * 3/4 + 1/2 * 1/4 = 1/2
+    assert found.kappa == pytest.approx((3 / 4 - 1 / 2) / (1 - 1 / 2))
+    second = 0.6309297535714575  # 1 / log2(3)
+    assert found.order == pytest.approx({"q1": 1.0, "q2": second})
+    assert found.encoder_order == pytest.approx({"q1": second, "q2": 1.0})
+
+
+def test_a_reader_is_measured_and_its_answers_become_positives(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server, folder = fake_lm(reads_well), tmp_path / "run"
+    found = run(folder, settings(server.url, **READS), "read")
+    assert found["trusted"], found["table"]
+    assert "recall 1.00" in found["table"]
+    kept = read_json(folder / "reader.json")
+    assert (kept["split"], kept["agreement"]["false"]) == ("dev", 0)
+    rows = list(read_rows(folder / "readings.jsonl"))
+    assert set(rows[0]) == {"query_id", "doc_id", "grade", "span", "lm"}
+    pairs = len({row["query_id"] for row in rows})
+    assert found["read"]["queries"] == pairs > 40
+    assert found["read"]["extra"] == pairs  # the copy that nobody judged
+    assert len(server.requests) == pairs + kept["agreement"]["lists"]
+    calls = len(server.requests)
+    verdict = run(folder, settings(server.url, **READS), "verdict")
+    assert len(server.requests) == calls
+    assert list(verdict["arms"]) == ["base", "mined", "verified"]
+    assert verdict["arms"]["verified"]["calls"] == calls
+    assert verdict["arms"]["mined"]["calls"] == 0
+    assert (verdict["worth"]["with_lm"], verdict["worth"]["without_lm"]) == ("verified", max(
+        ("base", "mined"), key=lambda arm: verdict["arms"][arm]["dev"]["ndcg@10"]))  # fmt: skip
+    assert verdict["worth"]["per_1000_calls"] is not None
+
+
+def test_rows_of_a_verified_arm(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    config = load_config(None, settings(fake_lm(reads_well).url, **READS))
+    whole = Run(tmp_path / "run", config, Progress(quiet=True))
+    fed = whole.readings.fed
+    job = whole.experiment.job(whole.experiment.planned[1], 0)
+    whole.workspace.close()
+    collection = whole.workspace.collection
+    for epoch in job.epochs:
+        for row in epoch:
+            (extra,) = fed.extra[row.pair.query_id]
+            assert extra == f"{min(collection.relevant(row.pair.query_id))}b"
+            assert set(row.sources) <= {"read", "related", "dense", "bm25"}
+            assert not {*row.negatives} & {*job.relevant[row.pair.query_id]}
+            assert collection.passages[extra] in job.relevant[row.pair.query_id]  # masked in the batch
+    first, second = ([row.pair.positive for row in epoch] for epoch in job.epochs)
+    assert all(a != b for a, b in zip(first, second, strict=True))  # one drawn an epoch, all used in turn
+
+
+def test_nothing_goes_by_a_reader_that_is_not_trusted(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server = fake_lm(all_three)
+    found = run(tmp_path / "run", settings(server.url, **READS), "read")
+    assert not found["trusted"] and "read" not in found
+    assert "kappa 0.00 (wanted 0.4)" in found["refusal"]
+    assert len(server.requests) == found["agreement"]["lists"]  # no train query was read for
+    verdict = run(tmp_path / "run", settings(server.url, **READS), "verdict")
+    assert list(verdict["arms"]) == ["base", "mined"]
+    assert verdict["left_out"] == ["verified"]
+    forced = run(tmp_path / "run", settings(server.url, **{**READS, "reader.use": "on"}), "read")
+    assert forced["read"]["queries"] > 40
+
+
+def test_reading_by_batch_files(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    def read(*way: str) -> str:
+        flags = [part for value in settings("http://127.0.0.1:9", **READS) for part in ("--set", value)]
+        done = CliRunner().invoke(
+            cli, ["read", "--quiet", "--run", str(tmp_path / "run"), *way, *flags], catch_exceptions=False
+        )
+        return done.output
+
+    out, back = tmp_path / "out.jsonl", tmp_path / "back.jsonl"
+    assert "requests written" in read("--batch", "export", str(out))
+    first = answered(out, back, reads_well)
+    assert "requests written" in read("--batch", "import", str(back), "--batch", "export", str(out))
+    second = answered(out, back, reads_well)
+    assert "train queries read" in read("--batch", "import", str(back))
+    live = run(tmp_path / "live", settings(fake_lm(reads_well).url, **READS), "read")
+    assert live["read"]["calls"] == first + second
+    grades = [[(r["doc_id"], r["grade"]) for r in read_rows(tmp_path / f / "readings.jsonl")] for f in ("run", "live")]
+    assert grades[0] == grades[1]
+
+
+def test_given_grades_take_the_place_of_a_reader(tmp_path: Path, sparse: Path, settings: Settings) -> None:
+    collection = load_collection(load_config(None, [f"collection.dataset={sparse}"]).collection, 0)
+    path = tmp_path / "grades.jsonl"
+    rows = []
+    for query_id, query in collection.queries.items():
+        truth = {d: grade(query, text) for d, text in collection.passages.items()}
+        doc_ids = sorted(truth, key=lambda d: -truth[d])[:12]
+        rows.append({"query_id": query_id, "doc_ids": doc_ids, "grades": [truth[d] for d in doc_ids]})  # fmt: skip
+    write_rows(path, rows)
+    more = {**READS, "reader.given": str(path)}
+    verdict = run(tmp_path / "run", settings("http://127.0.0.1:9", **more), "verdict")
+    assert list(verdict["arms"]) == ["base", "mined", "verified"]
+    assert (verdict["arms"]["verified"]["uses_lm"], verdict["arms"]["verified"]["calls"]) == (True, 0)
+    write_rows(path, rows[: len(rows) // 2])
+    assert run(tmp_path / "run", settings("http://127.0.0.1:9", **more), "verdict")["arms"] != verdict["arms"]
+
+
+def test_what_is_wrong_with_given_grades_is_said(tmp_path: Path, sparse: Path) -> None:
+    collection = load_collection(load_config(None, [f"collection.dataset={sparse}"]).collection, 0)
+    path = tmp_path / "grades.jsonl"
+    good = {"query_id": "q1", "doc_id": "d1", "grade": 3}
+    write_rows(path, [good, {**good, "doc_id": "nowhere"}])
+    found, notes = given_readings(path, collection, 0.0)
+    assert [(r.doc_id, r.grade) for r in found] == [("d1", 3)]
+    assert notes == ["1 grades are of queries or passages that the collection does not have"]
+    write_rows(path, [good, {**good, "grade": 4}, {"query_id": "q1", "doc_ids": ["d1"], "grades": []}])
+    with pytest.raises(DataError, match="2 of 3 rows cannot be used"):
+        given_readings(path, collection, 0.1)
+    with pytest.raises(DataError, match="no such file of grades"):
+        given_readings(tmp_path / "none", collection, 0.1)
+
+
+def test_an_embedded_lm_is_not_asked_unless_it_was_measured(tmp_path: Path, settings: Settings) -> None:
+    overrides = settings("http://127.0.0.1:9", **{**READS, "reader.model": "local/qwen2.5-coder-1.5b"})
+    whole = Run(tmp_path / "run", load_config(None, overrides), Progress(quiet=True))
+    assert "no embedded LM reads unasked" in whole.readings.reader.refusal()
+    whole.workspace.close()
+    assert "verified" not in [*Config().train.arms]
