@@ -54,7 +54,7 @@ class Agreement:
         return mean(self.order), mean(self.encoder_order)
 
 
-def agreement(lists: Sequence[ToRead], grades: Grades, qrels: Mapping[str, Mapping[str, int]]) -> Agreement:
+def agreement(lists: Sequence[ToRead], grades: Grades, qrels: Mapping[str, Mapping[str, float]]) -> Agreement:
     """Hold `grades[query_id][doc_id]` against the judgements. Lists without grades count as unreadable."""
     from sklearn.metrics import cohen_kappa_score
 
@@ -93,6 +93,6 @@ def by_grade(asked: ToRead, grades: Mapping[str, int]) -> list[str]:
     return sorted(asked.doc_ids, key=lambda doc_id: -grades[doc_id])
 
 
-def _ndcg(orders: Mapping[str, Sequence[str]], qrels: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
+def _ndcg(orders: Mapping[str, Sequence[str]], qrels: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     ranking = {q: {doc_id: -float(rank) for rank, doc_id in enumerate(order)} for q, order in orders.items()}
     return evaluate(qrels, ranking, [MAIN_METRIC])[MAIN_METRIC]
