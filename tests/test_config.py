@@ -35,6 +35,8 @@ def test_a_key_in_the_wrong_section_is_found() -> None:
         ("mine.margin", "has no '='"),
         ("collection.test=0.9", "leave something to train on"),
         ("mine.first_rank=99", "is after"),
+        ("train.patience=2", "train.patience = 2 stops nothing with train.evals = 2; set more evals"),
+        ("evaluate.depth=3", "evaluate.depth = 3"),
     ],
 )
 def test_wrong_values_are_named(override: str, says: str) -> None:
@@ -141,11 +143,6 @@ def test_the_task_goes_by_the_name_of_the_set_and_not_by_the_folders_above_it(tm
     assert tasks[str(path.parent)] == TASKS["claim verification"]
 
 
-def test_a_seed_that_stands_twice_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"train\.seeds.*a seed stands twice"):
-        load_config(None, ["train.seeds=[0, 1, 0]"])
-
-
 @pytest.mark.parametrize(
     ("text", "key", "items"),
     [
@@ -163,3 +160,27 @@ def test_numbers_of_a_list_may_be_given_with_commas() -> None:
     assert load_config(None, ["train.seeds=0,1"]).train.seeds == (0, 1)
     with pytest.raises(ConfigError, match="sources"):
         load_config(None, ["mine.sources=dense,other"])
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("encoder.query_prompt=query: ", "query: "),
+        ("encoder.query_prompt= Q:\n", " Q:\n"),
+        ("encoder.query_prompt = query:", "query:"),
+        ('encoder.query_prompt="query: "', "query: "),
+        ("encoder.query_prompt=", ""),
+        ("collection.task=2024-01-01", "2024-01-01"),
+        ("encoder.model=true", "true"),
+        ("lm.model=12", "12"),
+        ("collection.encoding=[1]", "[1]"),
+    ],
+)
+def test_a_setting_that_is_a_text_takes_it_as_it_stands(override: str, value: str) -> None:
+    section, name = override.split("=")[0].strip().split(".")
+    assert getattr(getattr(load_config(None, [override]), section), name) == value
+
+
+def test_a_mark_at_the_start_of_a_config_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("seed = 3\n", encoding="utf-8-sig")
+    assert load_config(tmp_path / "c.toml").seed == 3

@@ -354,3 +354,13 @@ def test_the_dev_score_is_that_of_the_evaluation(tmp_path: Path, beir: Path, enc
     expected = evaluate_model(encoder, collection, 100)["dev"].values["ndcg@10"].values()
     score = DevScore(dev, encoder)(encoder.model)["dev_ndcg@10"]
     assert score == pytest.approx(sum(expected) / len(expected), abs=1e-6)
+
+
+def test_more_dev_queries_than_half_the_passages_are_drawn_by_seed(beir: Path, encoder_path: str) -> None:
+    collection = load_collection(CollectionConfig(dataset=str(beir), dev=0.5))
+    encoder = load(encoder_path)
+    small = dev_set(encoder, collection, 20, 0)
+    assert (len(small.queries), len(small.passages)) == (10, 20)
+    assert small.queries.keys() <= set(collection.splits["dev"])
+    assert dev_set(encoder, collection, 20, 0) == small != dev_set(encoder, collection, 20, 1)
+    assert len(dev_set(encoder, collection, 96, 0).queries) == len(collection.splits["dev"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -95,6 +96,22 @@ def test_the_wheel_holds_every_module_under_one_package(tmp_path: Path) -> None:
     assert names == expected
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     assert set(listed) == set(FOLDERS.values())
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    from importlib.metadata import packages_distributions
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    declared = {re.split(r"[<>=\[]", line)[0].lower() for line in [*project["dependencies"], *extras]}
+    provides = packages_distributions()
+    missing = set()
+    for folder, package in FOLDERS.items():
+        for path in (ROOT / folder).glob("*.py"):
+            for name in {full.split(".")[0] for full in imports(path, package)} - {"syneg", *sys.stdlib_module_names}:
+                if not {found.lower().replace("_", "-") for found in provides.get(name, [name])} & declared:
+                    missing.add(f"{name} ({path.relative_to(ROOT)})")
+    assert not missing
 
 
 def test_litellm_is_not_one_of_the_poisoned_versions() -> None:

@@ -59,6 +59,21 @@ def test_quotation_marks_in_a_tsv_are_text(tmp_path: Path, query: str) -> None:
     assert texts_of(load(path)) == {**EXPECTED, query: {"pos"}}
 
 
+def test_a_tsv_whose_rows_but_not_header_are_quoted_is_unquoted(beir: Path) -> None:
+    path = beir / "qrels" / "train.tsv"
+    head, *rows = path.read_text().splitlines()
+    quoted = ["\t".join(f'"{cell}"' for cell in row.split("\t")) for row in rows]
+    path.write_bytes("\r\n".join([head, *quoted, ""]).encode())
+    assert load(beir).relevant("q7") == {"d7"}
+
+
+def test_a_row_with_two_faults_is_one_bad_row(beir: Path) -> None:
+    path = beir / "qrels" / "train.tsv"
+    path.write_text(path.read_text().replace("\td7\t", "\tnosuch\t"))
+    with pytest.raises(DataError, match=r"1 bad row\(s\) of 96 in qrels/train.tsv"):
+        load(beir, max_bad_rows=0)
+
+
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
 def test_a_tsv_that_pandas_quoted_is_unquoted(tmp_path: Path, quoting: int) -> None:
     rows = [*ROWS, ('say "hi"', "one\ttab"), ("two\nlines", "x")]
@@ -147,6 +162,8 @@ def test_json_arrays_columns_and_parquet_are_tables(tmp_path: Path) -> None:
         ({"query": None, "positive": "x"}, "empty query"),
         ({"query": "a", "positive": "NaN"}, "positive is 'NaN', which is how programs write a missing value"),
         ({"query": "a", "positive": ["x", 3]}, "an entry of positive is a number, not a text"),
+        ({"query": "a", "positive": "['x', \"it's y\"]"}, "positive is a list that was written as text"),
+        ({"query": "a", "positive": '["x", "y"]'}, "positive is a list that was written as text"),
         ({"query": "a", "positive": "x", "query_id": [1]}, "query_id is a list, not an id"),
         ({"query": "a \ud800", "positive": "x"}, "query holds half of a surrogate pair"),
     ],
@@ -271,6 +288,18 @@ def test_negatives_of_triplets_are_kept_beside_the_pairs(tmp_path: Path) -> None
         i = [q for q, _ in ROWS].index(query)
         names = [collection.passages[doc_id] for doc_id in collection.given_negatives[query_id]]
         assert names == [ROWS[i - 1][1], f"Never {ROWS[i][1]}"]
+
+
+def test_negatives_that_are_relevant_and_two_grades_of_one_passage_are_said(tmp_path: Path, beir: Path) -> None:
+    rows = [{"anchor": q, "positive": p, "negative": p if i < 3 else ROWS[i - 1][1]} for i, (q, p) in enumerate(ROWS)]
+    collection = load(jsonl(tmp_path / "triplets.jsonl", rows))
+    assert "3 given negatives are relevant to their own query, and are left out" in collection.notes
+    assert len(collection.given_negatives) == 37
+    path = beir / "qrels" / "train.tsv"
+    path.write_text(path.read_text() + "q5\td5\t3\nq6\td6\t1\n")
+    collection = load(beir)
+    note = "1 judged twice with two grades: the higher counts, as for query 'q5' and passage 'd5'"
+    assert (collection.qrels["q5"], collection.notes) == ({"d5": 3}, (note,))
 
 
 # ---- grades --------------------------------------------------------------------------------------------------------------

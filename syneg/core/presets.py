@@ -60,6 +60,7 @@ _DOMAINS: dict[str, tuple[str, ...]] = {
 FAST: dict[str, Any] = {
     "train.frozen_layers": "half",
     "train.evals": 1,
+    "train.patience": 0,
     "train.dev_passages": 500,
 }
 _OTHERS: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -55,7 +55,7 @@ def load_config(
         key, sign, value = override.partition("=")
         if not sign:
             raise ConfigError(f"--set {override!r} has no '='", todo="write --set section.key=value")
-        _put(tree, key.strip(), read_value(value.strip()))
+        _put(tree, key.strip(), typed_value(key, value))
     for key, value in (flags or {}).items():
         if value is not None:
             _put(tree, key, value)
@@ -75,7 +75,7 @@ def load_config(
 def read_tree(path: Path) -> dict[str, Any]:
     """A TOML file as a tree of settings, not yet checked. Raises ConfigError for a file that cannot be read."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read the config: {error.strerror}", where=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -99,6 +99,11 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
     part, parts = map(int, config.generate.shard.split("/"))
     if part > parts:
         raise ConfigError(f"generate.shard = {config.generate.shard}: there are {parts} shards only")
+    if 0 < config.train.patience >= config.train.evals:
+        raise ConfigError(
+            f"train.patience = {config.train.patience} stops nothing with train.evals = {config.train.evals}",
+            todo="set more evals",
+        )
     if config.mine.first_rank > config.mine.last_rank:
         raise ConfigError(f"mine.first_rank {config.mine.first_rank} is after mine.last_rank {config.mine.last_rank}")
     return config
@@ -192,6 +197,30 @@ def read_value(text: str) -> Any:
         return tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def typed_value(key: str, text: str) -> Any:
+    """What `--set key=text` gives: a setting that is a text takes it as it stands, spaces at its end too.
+
+    >>> typed_value("encoder.query_prompt", "query: "), typed_value("collection.task", "2024-01-01")
+    ('query: ', '2024-01-01')
+    >>> typed_value("collection.task", '"in quotation marks"'), typed_value("train.epochs", " 2 ")
+    ('in quotation marks', 2)
+    """
+    value = read_value(text.strip())
+    if isinstance(value, str) and value != text.strip():  # TOML's own quotation marks
+        return value
+    text = text.strip() if key.endswith(" ") else text  # key = value
+    return text if _is_text(key.strip()) else value
+
+
+def _is_text(key: str) -> bool:
+    """Whether a setting is a text and nothing else."""
+    section, _, name = key.rpartition(".")
+    model = Config.model_fields[section].annotation if section in Config.model_fields else Config
+    info = getattr(model, "model_fields", {}).get(name)
+    kinds = {info.annotation, *get_args(info.annotation)} if info is not None else set()
+    return str in {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds}
 
 
 def _toml(value: Any) -> str:

@@ -147,8 +147,8 @@ class BoundaryConfig(Section):
 class EvaluateConfig(Section):
     """Evaluation and its test of significance."""
 
-    depth: Positive = 100
-    "Passages kept of each ranking."
+    depth: Annotated[int, Field(ge=100)] = 100
+    "Passages kept of each ranking; recall@100 looks at 100."
     alpha: Fraction = 0.05
     "Level of significance after Holm's correction over the comparisons of the verdict."
 

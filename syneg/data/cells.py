@@ -8,6 +8,7 @@ A missing cell (None, NaN, an empty string) is "". Nothing is turned into a text
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import math
 from typing import Any
@@ -32,6 +33,8 @@ def text_cell(value: Any, column: str) -> str:
     text = value.strip()
     if text.casefold() in _MISSING:
         raise BadCell(f"{column} is {text!r}, which is how programs write a missing value")
+    if _is_written_list(text):
+        raise BadCell(f"{column} is a list that was written as text; save the table as JSONL or Parquet")
     if encodable(text) != text:
         raise BadCell(f"{column} holds half of a surrogate pair, which no file can store")
     return text
@@ -85,6 +88,21 @@ def made_id(kind: str, text: str) -> str:
     True
     """
     return f"{kind}-{hashlib.sha256(normalise(text).encode('utf-8', 'replace')).hexdigest()[:12]}"
+
+
+def _is_written_list(text: str) -> bool:
+    """Whether a text is how Python or JSON write a list of texts, as pandas does in a CSV.
+
+    >>> _is_written_list("['first', 'second']"), _is_written_list("[1] Smith 2020, [2] Wu")
+    (True, False)
+    """
+    if not (text.startswith(("['", '["')) and text.endswith(("']", '"]'))):
+        return False
+    try:
+        items = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return False
+    return isinstance(items, list) and all(isinstance(item, str) for item in items)
 
 
 def _plain(value: Any) -> Any:

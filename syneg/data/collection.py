@@ -148,7 +148,10 @@ def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> 
         )
     splits, drawn = _split(reader, split_of, queries, config, seed)
     used = {query_id for ids in splits.values() for query_id in ids}
-    negatives = {query_id: doc_ids for query_id, doc_ids in reader.negatives().items() if query_id in used}
+    given = {query_id: doc_ids for query_id, doc_ids in reader.negatives().items() if query_id in used}
+    negatives = {q: tuple(d for d in ids if qrels[q].get(d, 0) < lowest) for q, ids in given.items()}
+    if relevant := sum(map(len, given.values())) - sum(map(len, negatives.values())):
+        reader.log.notes.append(f"{relevant} given negatives are relevant to their own query, and are left out")
     return Collection(
         reader.name,
         passages,
@@ -158,7 +161,7 @@ def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> 
         tuple(reader.log.problems),
         tuple(leaks),
         tuple(reader.log.notes),
-        {q: kept for q, ids in negatives.items() if (kept := tuple(d for d in ids if qrels[q].get(d, 0) < lowest))},
+        {query_id: doc_ids for query_id, doc_ids in negatives.items() if doc_ids},
         {query_id: doc_ids for query_id, doc_ids in reader.never_mined().items() if query_id in used and doc_ids},
         drawn,
         seed,
@@ -187,6 +190,7 @@ def _judged(
     splits_of: dict[str, set[str]] = defaultdict(set)
     last: dict[str, str] = {}
     names: dict[str, str] = {}
+    twice: set[tuple[str, str]] = set()
     for row in reader.qrels():
         query_id, doc_id = _known(row.query_id, queries), _known(row.doc_id, passages)
         grade = _grade(row, lowest)
@@ -199,6 +203,8 @@ def _judged(
         else:
             if row.split not in names:
                 names[row.split] = split_name(row.split, row.where)
+            if qrels[query_id].get(doc_id, grade) != grade:
+                twice.add((query_id, doc_id))
             qrels[query_id][doc_id] = max(grade, qrels[query_id].get(doc_id, grade))
             splits_of[query_id].add(names[row.split])
         last[query_id] = row.where
@@ -207,6 +213,9 @@ def _judged(
             reader.log.problem(last[query_id], f"query {query_id!r} has no relevant passage")
             qrels.pop(query_id, None)
             splits_of.pop(query_id, None)
+    if twice:
+        example = "query {!r} and passage {!r}".format(*min(twice))
+        reader.log.notes.append(f"{len(twice)} judged twice with two grades: the higher counts, as for {example}")
     return qrels, splits_of
 
 

@@ -23,7 +23,7 @@ class ReadLog:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _rows: Counter[str] = field(default_factory=Counter)
-    _bad: dict[str, list[str]] = field(default_factory=dict)
+    _bad: dict[str, dict[str, str]] = field(default_factory=dict)  # file → row → the first thing wrong with it
 
     def row(self, file: str) -> None:
         """Count one row of a file, good or bad."""
@@ -37,7 +37,7 @@ class ReadLog:
         """Note that the row at `where` (file:line) is left out, and why."""
         line = f"{where} {what}"
         self.problems.append(line)
-        self._bad.setdefault(where.rpartition(":")[0] or where, []).append(line)
+        self._bad.setdefault(where.rpartition(":")[0] or where, {}).setdefault(where, line)
 
     def check(self, share: float) -> None:
         """Raise DataError when more than `share` of the rows of one file are bad."""
@@ -45,7 +45,7 @@ class ReadLog:
         if not over:
             return
         counts = ", ".join(f"{len(bad)} bad row(s) of {self._rows[file]} in {file}" for file, bad in over.items())
-        lines = [line for bad in over.values() for line in bad]
+        lines = [line for bad in over.values() for line in bad.values()]
         raise DataError(
             collected(counts, lines),
             todo=f"mend them, or leave out more than {share:.0%} of a file with --set collection.max_bad_rows=0.1",

@@ -194,17 +194,18 @@ def _has_quoting(raw: Iterable[str], whole: Iterable[str]) -> bool:
     """Whether a TSV follows CSV's rules for quotation marks, as pandas writes it. Search logs and BEIR know no such
     rules.
 
-    It does when every field stands in marks, or only those that need them, or when its lines fit together only so.
+    It does when every field stands in marks (those of the header aside), or only those that need them, or when its
+    lines fit together only so.
     """
     widths: set[int] = set()
     quotes, all_quoted, only_needed = False, True, True
-    for line in raw:
+    for number, line in enumerate(raw):
         fields = line.rstrip("\r\n").split("\t")
         widths.add(len(fields))
         for field in fields:
             inner = field[1:-1]
             wrapped = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', "")
-            all_quoted &= wrapped or not any(map(str.isalpha, field))
+            all_quoted &= wrapped or not number or not any(map(str.isalpha, field))
             if '"' in field:
                 quotes = True
                 only_needed &= wrapped and '""' in inner

@@ -44,7 +44,7 @@ def given_negatives(
     problems: list[str] = []
     lines = 0
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
