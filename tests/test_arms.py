@@ -28,6 +28,22 @@ def test_an_arm_has_settings_of_its_own() -> None:
     assert not arm("mined@ratio=0.7", config).wants_synthetic
 
 
+def test_what_a_reader_adds() -> None:
+    config = load_config()
+    assert (arm("graded", config).config.train.order, arm("verified", config).config.train.order) == (
+        "graded",
+        "softmax",
+    )
+    assert arm("graded@order=listwise", config).config.train.order == "listwise"
+    assert [arm(name, config).reads for name in ("mined", "verified", "graded")] == [False, True, True]
+    elsewhere, own = ["lm.model=openai/gpt-4o-mini"], ["mined", "hybrid"]
+    assert [one.name for one in arms(config)] == own  # no embedded LM is asked by default
+    assert [one.name for one in arms(load_config(None, elsewhere))] == [*own, "verified"]
+    assert [one.name for one in arms(load_config(None, ["reader.use=on"]))] == [*own, "verified"]
+    assert [one.name for one in arms(load_config(None, [*elsewhere, "reader.use=off"]))] == own
+    assert [one.name for one in arms(load_config(None, [*elsewhere, 'train.arms=["mined"]']))] == ["mined"]
+
+
 def test_no_two_arms_share_a_folder() -> None:
     config = load_config()
     names = ("mined@learning_rate=1e-3", "mined@learning_rate=1e+3", "hybrid@program=a:B", "hybrid@program=a-B")

@@ -81,3 +81,27 @@ def test_a_near_miss_leaves_the_softmax() -> None:
     without = torch.nn.functional.cross_entropy(scores, torch.arange(2)).item()
     assert [values[order] for order in ("pairwise", "listwise", "graded")] == [pytest.approx(without, abs=1e-6)] * 3
     assert values["softmax"] > without
+
+
+def test_a_passage_that_was_graded_takes_part_and_stays_in_the_softmax() -> None:
+    rows = [
+        Instance(Pair(f"q{i}", "q", "d", f"p{i}"), (f"m{i}", f"d{i}", f"e{i}"), ("related", "read", "dense"), (1.0,) * 3, (None,) * 3)
+        for i in range(2)
+    ]  # fmt: skip
+    torch.manual_seed(0)
+    query, *texts = (torch.randn(2, 5) for _ in range(5))
+
+    def loss(order: str, weight: float) -> float:
+        config = TrainConfig(temperature=0.5, order=order, order_weight=weight)
+        module = HybridInfoNCE(torch.nn.Module(), rows, {}, config)
+        return float(module.from_embeddings(query, texts, torch.arange(2)))
+
+    assert loss("listwise", 1e-9) == pytest.approx(loss("softmax", 1.0), abs=1e-6)  # a grade of 1 is a real negative
+    unit = [torch.nn.functional.normalize(t, dim=1) for t in (query, *texts)]
+    scores = (unit[0] @ torch.cat(unit[1:]).T / 0.5).tolist()  # p0 p1 m0 m1 d0 d1 e0 e1
+    by_hand = []
+    for row, (own, other) in zip(scores, ((0, 1), (1, 0)), strict=True):
+        rest = [row[4 + own], *(row[place + other] for place in (0, 2, 4, 6))]  # graded 0, and the other row; not e
+        lse = math.log(sum(map(math.exp, rest)))
+        by_hand.append(math.log(1 + math.exp(row[2 + own] - row[own])) + math.log(1 + math.exp(lse - row[2 + own])))
+    assert loss("listwise", 1.0) - loss("softmax", 1.0) == pytest.approx(sum(by_hand) / 2, abs=1e-5)

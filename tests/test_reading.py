@@ -142,13 +142,20 @@ def test_a_reader_is_measured_and_its_answers_become_positives(
     assert found["read"]["extra"] == pairs  # the copy that nobody judged
     assert len(server.requests) == pairs + kept["agreement"]["lists"]
     calls = len(server.requests)
-    verdict = run(folder, settings(server.url, **READS), "verdict")
+    more = {**READS, "train.arms": '["mined", "verified", "graded@ratio=0"]'}
+    verdict = run(folder, settings(server.url, **more), "verdict")
     assert len(server.requests) == calls
-    assert list(verdict["arms"]) == ["base", "mined", "verified"]
+    assert list(verdict["arms"]) == ["base", "mined", "verified", "graded@ratio=0"]
+    shares = [verdict["arms"][arm]["training"][0]["shares"][0] for arm in ("verified", "graded@ratio=0")]
+    assert shares[0]["related"] > 0 and shares[0] != shares[1]
     assert verdict["arms"]["verified"]["calls"] == calls
     assert verdict["arms"]["mined"]["calls"] == 0
-    assert (verdict["worth"]["with_lm"], verdict["worth"]["without_lm"]) == ("verified", max(
-        ("base", "mined"), key=lambda arm: verdict["arms"][arm]["dev"]["ndcg@10"]))  # fmt: skip
+    sides = (
+        (verdict["worth"]["with_lm"], ("verified", "graded@ratio=0")),
+        (verdict["worth"]["without_lm"], ("base", "mined")),
+    )
+    for named, among in sides:
+        assert named == max(among, key=lambda arm: verdict["arms"][arm]["dev"]["ndcg@10"])
     assert verdict["worth"]["per_1000_calls"] is not None
 
 

@@ -13,7 +13,7 @@ rule
 - regulariser: synthetic negatives together should take the share of the softmax that their number gives them, evenly,
 so
   that the encoder cannot win by knowing who wrote a text (after CausalNeg, arXiv 2606.01304);
-- order: written near-misses leave the softmax, and a term says where they belong (`order`);
+- order: written near-misses leave the softmax, and a term says where they and graded passages belong (`order`);
 - distillation: the untuned encoder's softmax over the same texts is to be kept (listwise, as in arXiv 2010.11386).
 
 Over several processes all texts of all processes are candidates, as with sentence-transformers'
@@ -39,7 +39,7 @@ from syneg.core.records import Instance, margin_limit
 from .merging import Embed, embed_by_length
 from .numbers import RowNumbers
 from .order import Standing, order_term
-from .sampling import SYNTHETIC
+from .sampling import READ, RELATED, SYNTHETIC
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,12 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
             bias = self._bias(batch)
             logits = scores + bias
             if self.config.order != "softmax":
-                # a near-miss leaves the softmax: the term of the order says where it belongs
-                own, near = self._own(batch, bias)
-                kept = logits.gather(1, own[:, 1:]).masked_fill(near, -torch.inf)
+                # a written near-miss leaves the softmax: the term of the order says where it belongs
+                own = self._own(batch)
+                written, related, other = (
+                    self._from(source, own, batch, bias) for source in (SYNTHETIC, RELATED, READ)
+                )
+                kept = logits.gather(1, own[:, 1:]).masked_fill(written, -torch.inf)
                 logits = logits.scatter(1, own[:, 1:], kept)
             # (batch, candidates): what each candidate takes of its query's softmax
             log_shares = logits.log_softmax(1)
@@ -159,7 +162,7 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
                 synthetic = self._sources_of(batch) == self._code(SYNTHETIC)
                 loss = loss + self.config.regulariser * fair_share(negatives, bias, synthetic)
             if self.config.order != "softmax":
-                standing = Standing.of(scores, own, near, torch.isinf(bias))
+                standing = Standing.of(scores, own, written | related, torch.isinf(bias), other)
                 loss = loss + self.config.order_weight * order_term(self.config.order, standing)
             if self.config.distil:
                 loss = loss + self.config.distil * self._distilled(log_shares, bias, batch)
@@ -187,13 +190,15 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         places = torch.arange(size, device=device) + first * columns
         return Batch(rows, everyone, columns, numbers.reshape(-1), places, owners.reshape(-1), own)
 
-    def _own(self, batch: Batch, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """(rows, 1 + n): each row's own candidates, its positive first; (rows, n): which of them are written and
-        unmasked."""
+    def _own(self, batch: Batch) -> Tensor:
+        """(rows, 1 + n): each row's own candidates, its positive first."""
         size = len(batch.rows)
-        own = batch.places.unsqueeze(1) + torch.arange(batch.columns, device=bias.device) * size
-        written = (self._sources_of(batch) == self._code(SYNTHETIC))[own[:, 1:]]
-        return own, written & torch.isfinite(bias.gather(1, own[:, 1:]))
+        return batch.places.unsqueeze(1) + torch.arange(batch.columns, device=batch.places.device) * size
+
+    def _from(self, source: str, own: Tensor, batch: Batch, bias: Tensor) -> Tensor:
+        """(rows, n): which of a row's negatives are from a source and unmasked."""
+        places = own[:, 1:]
+        return (self._sources_of(batch) == self._code(source))[places] & torch.isfinite(bias.gather(1, places))
 
     def _by_candidate(self, values: Tensor, batch: Batch) -> Tensor:
         """`values` (all rows, 1 + n) of the instances as one value for each candidate, in their order."""

@@ -8,7 +8,8 @@
     listwise    the same + log(1 + exp(lse(r) - m))              and above the rest, as a list of its own
     graded      KL of softmax(grades / .3), p 3, m 1, r 0        against the softmax of the scores
 
-A row's own retrieved negatives take no part: nobody graded them. Each is a mean over near-misses, or rows.
+Passages that a reader graded 1 stand with the near-misses, and those it graded 0 with the rest. A row's other retrieved
+negatives take no part: nobody graded them. Each is a mean over near-misses, or rows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _TEACHER_TEMPERATURE = 0.3
 @dataclass(frozen=True)
 class Standing:
     """Scores of a batch: `positive` (rows,), `near` (rows, places) where `present` (rows, places), `rest` (rows,
-    candidates) with very low scores for all but the passages of other rows."""
+    candidates) with very low scores for all but the passages of other rows, and own ones graded 0."""
 
     positive: Tensor
     near: Tensor
@@ -33,11 +34,15 @@ class Standing:
     rest: Tensor
 
     @classmethod
-    def of(cls, scores: Tensor, own: Tensor, near: Tensor, masked: Tensor) -> Standing:
+    def of(cls, scores: Tensor, own: Tensor, near: Tensor, masked: Tensor, other: Tensor | None = None) -> Standing:
         """From `scores` (rows, candidates): `own` (rows, 1 + n) are a row's candidates, its positive first; `near`
-        (rows, n) says which of the negatives are near-misses; `masked` (rows, candidates) take no part."""
+        (rows, n) says which of the negatives are near-misses, and `other` (rows, n) which are known to be of another
+        matter; `masked` (rows, candidates) take no part."""
         mine = scores.gather(1, own)
-        rest = scores.masked_fill(masked, _AWAY).scatter(1, own, _AWAY)
+        kept = torch.full_like(mine, _AWAY)
+        if other is not None:
+            kept[:, 1:] = torch.where(other, mine[:, 1:], kept[:, 1:])
+        rest = scores.masked_fill(masked, _AWAY).scatter(1, own, kept)
         return cls(mine[:, 0], mine[:, 1:], near, rest)
 
 
