@@ -24,7 +24,7 @@ from .fence import fenced
 from .judge import quoted
 
 MOST = 20
-_WORDS = 150
+SHOWN_WORDS = 150
 
 
 class Grade(BaseModel):
@@ -67,7 +67,7 @@ class GradeList(dspy.Module):
             return dspy.Prediction(grades=[], spans=[])
         order = list(range(len(passages)))
         random.Random("\n".join([query, *sorted(passages)])).shuffle(order)
-        shown = [f"{number}. {fenced(cut(passages[place], _WORDS))}" for number, place in enumerate(order, 1)]
+        shown = [f"{number}. {fenced(cut(passages[place], SHOWN_WORDS))}" for number, place in enumerate(order, 1)]
         answers = self.grade(task=task, query=fenced(query), passages=shown).grades
         if sorted(answer.passage for answer in answers) != list(range(1, len(passages) + 1)):
             raise ValueError(f"the answer grades {len(answers)} passages, not each of {len(passages)} once")

@@ -254,3 +254,18 @@ def test_an_embedded_lm_is_not_asked_unless_it_was_measured(tmp_path: Path, sett
     assert "no embedded LM reads unasked" in whole.readings.reader.refusal()
     whole.workspace.close()
     assert "verified" not in [*Config().train.arms]
+
+
+def test_a_dry_run_counts_what_is_read(tmp_path: Path, sparse: Path, settings: Settings) -> None:
+    def parts(**more: Any) -> dict[str, Any]:
+        overrides = settings("http://127.0.0.1:9", **{**READS, **more})
+        found = Run(tmp_path / "run", load_config(None, overrides), Progress(quiet=True)).estimate()
+        return {part["name"]: part for part in found["parts"]}
+
+    found = parts()
+    measured, read = found["measure the reader"], found["read"]
+    assert measured["calls"] == (29, 58)
+    assert read["calls"][0] == 0 and read["calls"][1] % 2 == 0 and read["calls"][1] > 60
+    assert read["input_tokens"][1] / read["calls"][1] > 300
+    assert parts(**{"reader.use": "on"})["read"]["calls"][0] == read["calls"][1] / 2
+    assert "read" not in parts(**{"reader.use": "off"})

@@ -25,7 +25,7 @@ from .budget import Budget
 from .ledger import Ledger, Recorded
 from .lms import Connect, LanguageModel, Terms
 
-_GRADES_WORDS = 500  # of an answer that grades 20 passages, with quotes
+GRADES_WORDS = 500  # of an answer that grades 20 passages, with quotes
 _INSTRUCTION_WORDS = 700  # of a program's instructions, with the reasons that a reflection LM gives
 
 
@@ -100,7 +100,7 @@ class Roles:
     @property
     def reader_lm(self) -> LanguageModel:
         """The reader's LM: the writer's, or one of its own."""
-        terms = replace(self._terms("reader"), words=_GRADES_WORDS)
+        terms = replace(self._terms("reader"), words=GRADES_WORDS)
         return self._role("reader", lambda: reader_settings(self.config), terms)
 
     @property

@@ -19,19 +19,24 @@ import numpy as np
 from syneg.core.config import Config
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_rows
-from syneg.core.text import word_count
+from syneg.core.text import cut, word_count
 from syneg.data.tasks import task_for
 from syneg.llm.prices import dollars
+from syneg.llm.roles import GRADES_WORDS, reader_settings
 from syneg.llm.room import room_for
 from syneg.negatives.generation import ask_for
 from syneg.negatives.prompts import as_text, record
+from syneg.negatives.reading import passages_in_a_list
 from syneg.negatives.writing import space_of
-from syneg.programs import load_program
+from syneg.programs import GradeList, load_program
+from syneg.programs.grade_list import SHOWN_WORDS
 
+from .arms import arms
 from .negative_sets import SMALL_PROGRAM, STRONG_PROGRAM
 from .workspace import Workspace
 
 _SAMPLE, _CANDIDATES, _STRENGTH_CALLS = 16, 12, 8
+_AROUND, _GRADE = 300, 25  # tokens of query, task and layout, and of one grade
 Range = tuple[float, float]
 
 
@@ -65,9 +70,11 @@ def estimate(workspace: Workspace) -> list[Part]:
 
 
 def _parts(workspace: Workspace, config: Config) -> Iterator[Part]:
+    rows = list(read_rows(workspace.folder.ledger))
+    yield from _reading(workspace, config, rows)
     if config.generate.given:
         return
-    timed = _Timed(list(read_rows(workspace.folder.ledger)), config)
+    timed = _Timed(rows, config)
     name = config.generate.program
     if name == "auto":
         name = SMALL_PROGRAM if config.lm.model.startswith("local/") else STRONG_PROGRAM
@@ -89,6 +96,28 @@ def _parts(workspace: Workspace, config: Config) -> Iterator[Part]:
         yield timed.part("judge", (0 if config.judge.use == "auto" else config.judge.sample, 2 * most), tokens / 2, 30)
 
 
+def _reading(workspace: Workspace, config: Config, rows: Sequence[dict[str, object]]) -> Iterator[Part]:
+    """Measuring the reader, and one call for each train query where it is trusted."""
+    import litellm
+
+    reader, lm = config.reader, reader_settings(config)
+    by_lm = not (reader.given or reader.cross_encoder or reader.use == "off")
+    asked = reader.use == "on" or not lm.model.startswith("local/")
+    if not by_lm or not asked or not any(arm.reads for arm in arms(config)):
+        return
+    count = passages_in_a_list(reader, lm.model)
+    texts = list(workspace.collection.passages.values())
+    shown = random.Random(f"{config.seed}:dry").sample(texts, min(count, len(texts)))
+    told = " ".join([GradeList().grade.signature.instructions, *(cut(text, SHOWN_WORDS) for text in shown)])
+    tokens = litellm.token_counter(model=lm.model, text=told) + _AROUND
+    measured = min(reader.sample, len(workspace.collection.splits["dev"]))
+    pairs = min(reader.pairs or len(workspace.pairs), len(workspace.pairs))
+    timed = _Timed(rows, config.model_copy(update={"lm": lm}), words=GRADES_WORDS)
+    least = 0 if reader.use == "auto" else pairs
+    yield timed.part("measure the reader", (measured, 2 * measured), tokens, count * _GRADE)
+    yield timed.part("read", (least, 2 * pairs), tokens, count * _GRADE)
+
+
 def _prompts(workspace: Workspace, name: str, pairs: Sequence[Pair]) -> list[list[int]]:
     """For each pair of a sample the tokens of each call."""
     import litellm
@@ -108,8 +137,9 @@ def _prompts(workspace: Workspace, name: str, pairs: Sequence[Pair]) -> list[lis
 class _Timed:
     """Parts, with what the calls of a ledger took."""
 
-    def __init__(self, rows: Sequence[dict[str, object]], config: Config) -> None:
-        self._config = config
+    def __init__(self, rows: Sequence[dict[str, object]], config: Config, words: int = 0) -> None:
+        """`words` are those of an answer, where it is no passage."""
+        self._config, self._words = config, words or config.generate.passage_words
         model = f"{config.lm.model}@"
         self._rows = [row for row in rows if row["error"] is None and str(row["model"]).startswith(model)]
 
@@ -117,7 +147,7 @@ class _Timed:
         """`tokens` a call reads and `answer` it writes at least; the ledger's mean where there is one."""
         lm = self._config.lm
         written = [float(row["output_tokens"]) for row in self._rows]  # type: ignore[arg-type]
-        most = room_for(lm, self._config.generate.passage_words)
+        most = room_for(lm, self._words)
         low = min(float(np.mean(written)) if written else answer, most)
         reads, writes = (calls[0] * tokens, calls[1] * tokens), (calls[0] * low, calls[1] * most)
         usd = [dollars(lm.model, int(r), int(w)) for r, w in zip(reads, writes, strict=True)]
