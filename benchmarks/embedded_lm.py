@@ -115,7 +115,10 @@ def stack(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path
 @click.option("--slots", default=(1, 4), multiple=True, type=int, show_default=True)
 @click.option("--way", "chosen", type=click.Choice(["bare", "stack", "both"]), default="both", show_default=True)
 @click.option("--turns", default=2, show_default=True)
-def main(model: str, pairs: int, slots: tuple[int, ...], turns: int, chosen: str) -> None:
+@click.option("--quick", is_flag=True, help="the smallest model, two pairs, one turn")
+def main(model: str, pairs: int, slots: tuple[int, ...], turns: int, chosen: str, quick: bool) -> None:
+    if quick:
+        model, pairs, slots, turns = "local/smollm2-135m", 2, (1,), 1
     litellm.suppress_debug_info = True
     asking = Asking(model, pairs)
     ways: dict[str, Callable[..., tuple[int, float]]] = {"bare": bare, "stack": stack}

@@ -47,7 +47,10 @@ def rate(ask: Callable[[int], object], calls: int, workers: int) -> float:
 @click.option("--latency", default=0.1, show_default=True, help="seconds of the server")
 @click.option("--turns", default=3, show_default=True)
 @click.option("--ray", "processes", default=0, help="also over litellm in so many Ray workers on this machine")
-def main(calls: int, workers: int, latency: float, turns: int, processes: int) -> None:
+@click.option("--quick", is_flag=True, help="few calls, one turn")
+def main(calls: int, workers: int, latency: float, turns: int, processes: int, quick: bool) -> None:
+    if quick:
+        calls, workers, turns = 64, 16, 1
     with answering(latency) as url:
         measure(url, calls, workers, turns, processes, workers / latency)
 

@@ -34,7 +34,10 @@ def peak() -> float:
 @click.option("--pairs", default=400, show_default=True)
 @click.option("--index", default="auto", show_default=True, help="a factory string of faiss")
 @click.option("--sources", default="dense,bm25", show_default=True)
-def main(passages: int, words: int, dim: int, pairs: int, index: str, sources: str) -> None:
+@click.option("--quick", is_flag=True, help="2,000 passages")
+def main(passages: int, words: int, dim: int, pairs: int, index: str, sources: str, quick: bool) -> None:
+    if quick:
+        passages, dim, pairs = 2000, 32, 40
     with tempfile.TemporaryDirectory() as name:
         os.environ["SYNEG_HOME"] = f"{name}/home"
         from syneg.core.config import EncoderConfig

@@ -39,7 +39,12 @@ SHORT = {
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--programs", default=",".join(PROGRAMS))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
-def main(dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str, overrides: tuple[str, ...]) -> None:
+@click.option("--quick", is_flag=True, help="the smallest model, two pairs, one program")
+def main(
+    dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str, overrides: tuple[str, ...], quick: bool
+) -> None:
+    if quick:
+        dataset, pairs, lm, programs = "python-docs-small", 2, "local/smollm2-135m", "single_prompt"
     lines = [
         "| program | calls | tokens in + out | s | accepted | rejected | cos query (positive) | cos positive | AUC length, n-grams, embedding |"
     ]

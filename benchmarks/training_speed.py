@@ -107,7 +107,11 @@ def loss_of(model: SentenceTransformer, rows: list[Instance], temperature: float
 @click.option("--rounds", default=2)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/speed"))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
-def main(dataset: str, steps: int, rounds: int, out: Path, overrides: tuple[str, ...]) -> None:
+@click.option("--quick", is_flag=True, help="the smallest collection, two steps, one round")
+def main(dataset: str, steps: int, rounds: int, out: Path, overrides: tuple[str, ...], quick: bool) -> None:
+    if quick:
+        dataset, steps, rounds = "python-docs-small", 2, 1
+        overrides = ("train.pairs=64", "train.batch_size=16", "encoder.max_tokens=64", *overrides)
     config = load_config(
         None, overrides, {"collection.dataset": dataset, "boundary.queries": 0, "train.arms": ("mined",)}
     )
