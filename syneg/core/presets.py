@@ -71,7 +71,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
     "quick": {"generate.pairs": 24, "train.pairs": 200, "boundary.queries": 8, **FAST},
     "thorough": {"generate.pairs": 0, "generate.per_pair": 2, "train.pairs": 0, "train.seeds": (0, 1, 2, 3, 4),
                  "train.arms": ("in-batch", "bm25", "mined", "synthetic", "dataset-mix", "hybrid"), "train.epochs": 2.0,
-                 "train.evals": 6, "train.patience": 3, "train.alphas": (0.25, 0.5, 0.75, 1.0), "boundary.queries": 100},
+                 "train.evals": 6, "train.patience": 3, "train.alphas": (0.25, 0.5, 0.75, 1.0)},
 }  # fmt: skip
 PRESETS = ("syneg-paper", *_OTHERS)
 

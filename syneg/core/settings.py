@@ -206,6 +206,8 @@ def typed_value(key: str, text: str) -> Any:
     ('query: ', '2024-01-01')
     >>> typed_value("collection.task", '"in quotation marks"'), typed_value("train.epochs", " 2 ")
     ('in quotation marks', 2)
+    >>> typed_value("train.arms", '["mined"]')
+    ['mined']
     """
     value = read_value(text.strip())
     if isinstance(value, str) and value != text.strip():  # TOML's own quotation marks
@@ -219,6 +221,8 @@ def _is_text(key: str) -> bool:
     section, _, name = key.rpartition(".")
     model = Config.model_fields[section].annotation if section in Config.model_fields else Config
     info = getattr(model, "model_fields", {}).get(name)
+    if info is not None and get_origin(info.annotation) is tuple:
+        return False  # a list of texts
     kinds = {info.annotation, *get_args(info.annotation)} if info is not None else set()
     return str in {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds}
 

@@ -138,8 +138,8 @@ class ProbeConfig(Section):
 class BoundaryConfig(Section):
     """The boundary test: near-misses for held-out queries, put into the corpus."""
 
-    queries: Count = 16
-    "Held-out queries that get near-misses; 0 = off."
+    queries: Count | Literal["auto"] = "auto"
+    "Held-out queries that get near-misses; auto is as many as train queries are written for, 16 to 400; 0 = off."
     program: OwnProgram = "auto"
     "Program that writes them; auto is one that no arm trains on."
 

@@ -88,7 +88,7 @@ def _parts(workspace: Workspace, config: Config) -> Iterator[Part]:
         yield timed.part("compile", (config.compile.calls / 4, config.compile.calls), tokens, answer)
         yield timed.part("confirm", (steps * len(pairs), 2 * steps * len(pairs) * attempts), tokens, answer)
     yield timed.part(f"generate by {name}", (steps * len(pairs), steps * len(pairs) * attempts), tokens, answer)
-    near = config.boundary.queries
+    near = workspace.boundary_queries
     if near:
         yield timed.part("near-misses", (steps * near, steps * near * config.generate.attempts), tokens, answer)
     if config.judge.use != "off":

@@ -97,7 +97,7 @@ class NegativeSets:
         Every gate applies except the margin, which would reject exactly the near-misses that the encoder gets wrong.
         With `generate.given`, all near-misses in the file are used.
         """
-        return self._near_misses(trained_on, self.held_out(), "near-misses", self._workspace.config.boundary.queries)
+        return self._near_misses(trained_on, self.held_out(), "near-misses", self._workspace.boundary_queries)
 
     def _near_misses(
         self, trained_on: Sequence[str], pairs: Sequence[Pair], stem: str, count: int

@@ -35,6 +35,8 @@ from .cluster import Cluster
 from .folder import Manifest, RunFolder
 from .keys import stage_key
 
+_LEAST_NEAR, _MOST_NEAR = 16, 400  # near-misses; 400 are needed to show a difference of 6 points
+
 
 class Workspace:
     """The parts of one run folder. One process holds the folder's lock while it uses them."""
@@ -118,6 +120,12 @@ class Workspace:
         these."""
         part, parts = map(int, self.config.generate.shard.split("/"))
         return self.train_split[: self.config.generate.pairs or None][part - 1 :: parts]
+
+    @property
+    def boundary_queries(self) -> int:
+        """How many held-out queries get near-misses."""
+        wanted = self.config.boundary.queries
+        return wanted if wanted != "auto" else min(_MOST_NEAR, max(_LEAST_NEAR, len(self.pairs_to_write)))
 
     @property
     def pairs_to_mine(self) -> list[Pair]:
