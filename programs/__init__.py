@@ -10,7 +10,7 @@
 
 from .ablations import NoAttributes, NoReflection
 from .attributes import AttributeSpace
-from .contract import PROGRAMS, load_program, program_markdown, state_of
+from .contract import PROGRAMS, QUERY_PROGRAMS, load_program, load_query_program, program_markdown, state_of
 from .fence import fenced, shortened, unmarked
 from .grade_list import GradeList
 from .judge import Judge
@@ -21,6 +21,7 @@ from .plan import propose_domains
 from .reflective import Reflective
 from .requirement_break import RequirementBreak
 from .single_prompt import SinglePrompt
+from .write_queries import WriteQueries
 
 PROGRAMS.update(
     single_prompt=SinglePrompt,
@@ -32,9 +33,11 @@ PROGRAMS.update(
     no_attributes=NoAttributes,
     no_reflection=NoReflection,
 )
+QUERY_PROGRAMS.update(write_queries=WriteQueries)
 
 __all__ = [
     "PROGRAMS",
+    "QUERY_PROGRAMS",
     "AttributeSpace",
     "GradeList",
     "Judge",
@@ -46,8 +49,10 @@ __all__ = [
     "Reflective",
     "RequirementBreak",
     "SinglePrompt",
+    "WriteQueries",
     "fenced",
     "load_program",
+    "load_query_program",
     "program_markdown",
     "propose_domains",
     "shortened",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from syneg.core.errors import ConfigError
 from syneg.core.records import fingerprint
 
 PROGRAMS: dict[str, type[dspy.Module]] = {}
+QUERY_PROGRAMS: dict[str, type[dspy.Module]] = {}  # they write queries, not negatives
 INPUTS = ("query", "positive", "task", "attributes", "candidates")
+QUERY_INPUTS = ("passage", "task", "kind", "examples")
 
 
 def load_program(name: str) -> dspy.Module:
@@ -30,15 +33,24 @@ def load_program(name: str) -> dspy.Module:
 
     Raises ConfigError when it is not found, does not keep the contract, or was saved for other signatures.
     """
-    if name in PROGRAMS:
-        return PROGRAMS[name]()
+    return _load(name, PROGRAMS, INPUTS)
+
+
+def load_query_program(name: str) -> dspy.Module:
+    """`load_program` for a program that writes queries."""
+    return _load(name, QUERY_PROGRAMS, QUERY_INPUTS)
+
+
+def _load(name: str, known: Mapping[str, type[dspy.Module]], inputs: Sequence[str]) -> dspy.Module:
+    if name in known:
+        return known[name]()
     if name.endswith(".json"):
-        return _load_state(Path(name))
+        return _load_state(Path(name), known, inputs)
     module_name, colon, class_name = name.partition(":")
     if not colon:
         raise ConfigError(
             f"unknown program {name!r}",
-            todo=f"known: {', '.join(PROGRAMS)}, or your own as module:Class, or a saved program.json",
+            todo=f"known: {', '.join(known)}, or your own as module:Class, or a saved program.json",
         )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
@@ -50,11 +62,11 @@ def load_program(name: str) -> dspy.Module:
         raise ConfigError(f"{name!r} is not a dspy.Module", todo="derive the class from dspy.Module")
     taken = inspect.signature(getattr(found, "forward", found.__call__)).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
-    missing = [key for key in INPUTS if key not in taken]
+    missing = [key for key in inputs if key not in taken]
     if missing and not open_ended:
         raise ConfigError(
             f"forward of {name!r} does not take {', '.join(missing)}",
-            todo=f"it is called with {', '.join(INPUTS)}",
+            todo=f"it is called with {', '.join(inputs)}",
         )
     try:
         program: dspy.Module = found()
@@ -81,7 +93,7 @@ def state_of(program: dspy.Module, name: str, adapter: str) -> dict[str, Any]:
 
     state = json.loads(json.dumps(program.dump_state(json_mode=True)))
     manifest: dict[str, Any] = {
-        "class": name if name in PROGRAMS or ":" in name else getattr(program, "saved_as", name),
+        "class": name if name in {*PROGRAMS, *QUERY_PROGRAMS} or ":" in name else getattr(program, "saved_as", name),
         "adapter": adapter,
         "signatures": signatures_of(program),
         "versions": {package: importlib.metadata.version(package) for package in ("syneg-dspy", "dspy")},
@@ -89,7 +101,7 @@ def state_of(program: dspy.Module, name: str, adapter: str) -> dict[str, Any]:
     return {**state, "metadata": {"dependency_versions": {"dspy": manifest["versions"]["dspy"]}}, "manifest": manifest}
 
 
-def _load_state(path: Path) -> dspy.Module:
+def _load_state(path: Path, known: Mapping[str, type[dspy.Module]], inputs: Sequence[str]) -> dspy.Module:
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         manifest, name = saved["manifest"], saved["manifest"]["class"]
@@ -102,7 +114,7 @@ def _load_state(path: Path) -> dspy.Module:
         ) from error
     if str(name).endswith(".json"):
         raise ConfigError("a saved program cannot name another saved program", where=str(path))
-    program = load_program(str(name))
+    program = _load(str(name), known, inputs)
     now = signatures_of(program)
     changed = sorted(key for key in {*now, *signatures} if now.get(key) != signatures.get(key))
     if changed:

@@ -20,6 +20,7 @@ _FIELDS = [
     "data",
     "task",
     "query",
+    "search_query",
     "positive",
     "passage",
     "passages",

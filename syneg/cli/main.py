@@ -126,14 +126,14 @@ def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
         settings["train.seeds"] = tuple(range(flags["seeds"]))
     given = (flags["config_path"], flags["overrides"], settings, flags["preset"] or _demo(flags))
     fast = flags["fast"]
-    folder = flags["folder"] or default_folder(load_config(*given, fast=fast).collection.dataset)
+    folder = flags["folder"] or default_folder(load_config(*given, fast=fast).source)
     own = folder / "config.toml"
     if not own.is_file() or flags["config_path"]:
         return folder, load_config(*given, fast=fast)
     config, before = load_config(*given, base=own, fast=fast), load_config(own)
-    if Path(config.collection.dataset) != Path(before.collection.dataset):
+    if Path(config.source) != Path(before.source):
         raise ConfigError(
-            f"the run folder {str(folder)!r} belongs to {before.collection.dataset!r}, not to {config.collection.dataset!r}",
+            f"the run folder {str(folder)!r} belongs to {before.source!r}, not to {config.source!r}",
             todo="give another folder: --run NAME",
         )
     return folder, config
@@ -142,8 +142,10 @@ def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
 def _demo(flags: dict[str, Any]) -> str | None:
     """The preset of a run without any collection."""
     in_folder = flags["folder"] is not None and (flags["folder"] / "config.toml").is_file()
-    in_settings = any("collection.dataset" in override for override in flags["overrides"])
-    named = flags["dataset"] or flags["config_path"] or in_folder or in_settings
+    in_settings = any(
+        override.startswith(("collection.dataset", "collection.corpus")) for override in flags["overrides"]
+    )
+    named = flags["dataset"] or flags.get("corpus") or flags["config_path"] or in_folder or in_settings
     return None if named else "demo"
 
 

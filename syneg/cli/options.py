@@ -42,6 +42,8 @@ class Flag:
 FLAGS = (
     Flag("--dataset", "collection.dataset"),
     Flag("--corpus", "collection.corpus"),
+    Flag("--queries", "queries.examples", note="For --corpus alone."),
+    Flag("--write-queries", "queries.passages", note="For --corpus alone."),
     Flag("--columns", "collection.columns"),
     Flag("--task", "collection.task"),
     Flag("--encoder", "encoder.model"),
@@ -79,7 +81,7 @@ FLAGS = (
 )  # fmt: skip
 KEYS = {flag.parameter: flag.key for flag in FLAGS}
 _GROUPS = {
-    "collection": "Data", "encoder": "Encoder", "executor": "Encoder", "mine": "Encoder", "lm": "LM", "generate": "Writing",
+    "collection": "Data", "queries": "Data", "encoder": "Encoder", "executor": "Encoder", "mine": "Encoder", "lm": "LM", "generate": "Writing",
     "reader": "Reading", "judge": "Writing", "compile": "Compiling", "reflection": "Compiling", "budget": "Limits", "mix": "Training", "train": "Training", "": "Run",
 }  # fmt: skip
 

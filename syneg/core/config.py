@@ -9,9 +9,10 @@ one name. How settings are read and written: `syneg.core.settings`.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .lm_settings import (
     FLOW,
@@ -21,6 +22,7 @@ from .lm_settings import (
     GenerateConfig,
     JudgeConfig,
     LMConfig,
+    QueriesConfig,
     ReaderConfig,
     ReflectionConfig,
     RoleLM,
@@ -43,7 +45,7 @@ class CollectionConfig(Section):
     dataset: OwnPath = "python-docs"
     "python-docs(-small), an id of ir_datasets or the Hugging Face hub, a folder (BEIR, TREC, train.jsonl …), or a file of pairs."
     corpus: OwnPath | None = None
-    "File of passages (CSV, TSV, JSONL, Parquet) that goes with a file of pairs."
+    "File of passages (CSV, TSV, JSONL, Parquet) that goes with a file of pairs; alone, queries are written for it."
     columns: str = ""
     "Names of columns that are not recognised, as in query=title,positive=body."
     encoding: str = "auto"
@@ -64,6 +66,13 @@ class CollectionConfig(Section):
     "A query in two splits: fail stops, drop leaves the earlier split; auto drops in published sets, fails on your files."
     divide_test: bool = False
     "Divide a set of your own that has test queries only; without it such a set is refused."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _corpus_alone(cls, tree: Any) -> Any:
+        """A corpus without a data set has no queries."""
+        alone = isinstance(tree, Mapping) and tree.get("corpus") and not tree.get("dataset")
+        return {**tree, "dataset": ""} if alone else tree
 
 
 class EncoderConfig(Section):
@@ -117,11 +126,23 @@ class Config(Section):
 
     seed: int = 0
     "Seed of splits, shuffles and sampling."
+
+    @property
+    def writes_queries(self) -> bool:
+        """Whether there is a corpus without queries, which are then written."""
+        return not self.collection.dataset and self.collection.corpus is not None
+
+    @property
+    def source(self) -> str:
+        """The data set, or the corpus where there is nothing else: what a run folder is of."""
+        return self.collection.dataset or self.collection.corpus or ""
+
     collection: CollectionConfig = Field(default_factory=CollectionConfig)
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     mine: MineConfig = Field(default_factory=MineConfig)
     lm: LMConfig = Field(default_factory=LMConfig)
     executor: ExecutorConfig = Field(default_factory=ExecutorConfig)
+    queries: QueriesConfig = Field(default_factory=QueriesConfig)
     generate: GenerateConfig = Field(default_factory=GenerateConfig)
     gates: GatesConfig = Field(default_factory=GatesConfig)
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
@@ -139,6 +160,7 @@ class Config(Section):
 
 __all__ = [
     "FLOW", "BoundaryConfig", "BudgetConfig", "CollectionConfig", "CompileConfig", "Config", "EncoderConfig", "EvaluateConfig",
-    "ExecutorConfig", "GatesConfig", "GenerateConfig", "JudgeConfig", "LMConfig", "MineConfig", "MixConfig", "ProbeConfig", "ReaderConfig", "ReflectionConfig", "RoleLM", "Section",
+    "ExecutorConfig", "GatesConfig", "GenerateConfig", "JudgeConfig", "LMConfig", "MineConfig", "MixConfig", "ProbeConfig", "QueriesConfig", "ReaderConfig", "ReflectionConfig",
+    "RoleLM", "Section",
     "TrackConfig", "TrainConfig",
 ]  # fmt: skip

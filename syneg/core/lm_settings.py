@@ -102,6 +102,21 @@ class ExecutorConfig(Section):
     "Ray workers of each kind; 0 = one for each node."
 
 
+class QueriesConfig(Section):
+    """Writing queries for a corpus that has none (`--corpus` without `--dataset`)."""
+
+    passages: Positive = 200
+    "Passages that get a written query, one from each cluster of the corpus."
+    examples: OwnPath | None = None
+    "File of a few real queries to imitate (query); with ten pairs or more (query, positive) these are dev and test."
+    program: OwnProgram = "write_queries"
+    "Program that writes queries: write_queries, module:Class, or a saved program.json."
+    round_trip: Count = 20
+    "Rank up to which a query has to find its own passage, by the encoder or BM25; 0 = any."
+    near_duplicate: Fraction = 0.95
+    "Highest cosine to another query; 0 = any."
+
+
 class GenerateConfig(Section):
     """Writing synthetic negatives."""
 

@@ -36,6 +36,7 @@ def check(config: Config, *, writes: bool) -> None:
     if writes:
         names = {arm.config.generate.program for arm in planned} | {config.generate.program, config.boundary.program}
         problems += _programs(names) if not config.generate.given else []
+        problems += _query_program(config)
     if config.reader.given and config.reader.cross_encoder:
         problems.append("reader.given and reader.cross_encoder are two readers; leave out one")
     if config.generate.given and config.compile.optimizer != "none":
@@ -48,7 +49,8 @@ def check(config: Config, *, writes: bool) -> None:
 
 
 def _files(config: Config) -> Iterator[str]:
-    named = {"generate.given": config.generate.given, "reader.given": config.reader.given}
+    named = {"generate.given": config.generate.given, "reader.given": config.reader.given,
+             "queries.examples": config.queries.examples}  # fmt: skip
     for key, name in {**named, "collection.corpus": config.collection.corpus}.items():
         if name and not Path(name).expanduser().is_file():
             yield f"no such file {name!r} ({key}); check the path"
@@ -68,6 +70,16 @@ def _programs(names: set[str]) -> Iterator[str]:
     for name in sorted(names - {"auto"}):
         try:
             load_program(name)
+        except SynegError as error:
+            yield str(error)
+
+
+def _query_program(config: Config) -> Iterator[str]:
+    from syneg.programs import load_query_program
+
+    if config.writes_queries:
+        try:
+            load_query_program(config.queries.program)
         except SynegError as error:
             yield str(error)
 

@@ -24,7 +24,7 @@ from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import PerQuery, write_trec
 from syneg.training.sampling import Weighed
 from syneg.verdict.card import model_card
-from syneg.verdict.records import BASE, NearMisses, Verdict, generation_of
+from syneg.verdict.records import BASE, NearMisses, Verdict, WrittenQueries, generation_of
 from syneg.verdict.verdict import ArmRuns, Cost, Facts, verdict
 
 from .arms import Arm, arms
@@ -228,10 +228,12 @@ class Experiment:
     def verdict(self) -> Verdict:
         """Compare all arms; save the best model on dev in best/."""
         workspace, near = self._workspace, self.near_misses
+        wrote = workspace.manifest.facts.get("written_queries") if workspace.config.writes_queries else None
         facts = Facts(
             generation=generation_of(self.generation) if self.generation else None, source_probe=self.probe(),
             near_misses=NearMisses(**{key: near.facts[key] for key in ("program", "lm", "accepted", "covered")}) if near else None,
             no_boundary="" if near else workspace.manifest.facts.get("no_boundary", ""), left_out=tuple(self.left_out),
+            written_queries=WrittenQueries(**wrote) if wrote else None,
         )  # fmt: skip
         told = verdict(
             {BASE: self._runs(None), **{arm.name: self._runs(arm) for arm in self.arms}},

@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "bad_rows.jsonl"
 
     @property
+    def queries(self) -> Path:
+        """Queries that were written for a corpus without any."""
+        return self.path / "queries.jsonl"
+
+    @property
     def mined(self) -> Path:
         """Mined negatives with source, rank and score."""
         return self.path / "mined.jsonl"

@@ -32,13 +32,14 @@ NO_RESULT: dict[str, tuple[str, ...] | None] = {
 _AFTER_TRAINING = ("boundary", "evaluate")
 _AFTER_WRITING = ("mix", "train", *_AFTER_TRAINING)
 _COMPILING = ("compile", "reflection", "probe")
-_LMS = ("lm", "generate", "gates", "judge", "reader", *_COMPILING)
+_LMS = ("lm", "queries", "generate", "gates", "judge", "reader", *_COMPILING)
 NOT_HANDED: dict[str, tuple[str, ...]] = {
+    "queries": ("mine", "reader", "generate", "gates", "judge", *_COMPILING, *_AFTER_WRITING),
     "mine": ("collection", *_LMS, *_AFTER_WRITING),
-    "read": ("mine", "generate", "gates", "judge", *_COMPILING, *_AFTER_WRITING),
-    "calibrate": ("mine", "generate", "gates", "reader", *_COMPILING, *_AFTER_WRITING),
-    "compile": ("reader", *_AFTER_TRAINING),
-    "generate": ("reader", *_COMPILING, *_AFTER_WRITING),
+    "read": ("mine", "queries", "generate", "gates", "judge", *_COMPILING, *_AFTER_WRITING),
+    "calibrate": ("mine", "queries", "generate", "gates", "reader", *_COMPILING, *_AFTER_WRITING),
+    "compile": ("queries", "reader", *_AFTER_TRAINING),
+    "generate": ("queries", "reader", *_COMPILING, *_AFTER_WRITING),
     "evaluate": ("collection", *_LMS, "mine", "mix", "train", "boundary"),
     "boundary": ("collection", *_LMS, "mine", "mix", "train", "evaluate"),
 }
@@ -48,6 +49,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "generate": ("program", "pairs", "shard", "given"),
     "collection": ("dataset", "corpus"),
     "reader": ("use", "given", "cross_encoder", "pairs", "sample"),
+    "queries": ("program", "examples"),
 }
 
 

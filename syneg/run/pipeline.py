@@ -82,7 +82,8 @@ class Run:
         from .arms import arms
 
         row = STAGES[stage]
-        return self._held(row.make, writes=row.asks or any(arm.wants_synthetic for arm in arms(self.config)))
+        synthetic = any(arm.wants_synthetic for arm in arms(self.config))
+        return self._held(row.make, writes=row.asks or self.config.writes_queries or synthetic)
 
     def estimate(self) -> Result:
         """Estimate calls, tokens, dollars and minutes of the whole path; call no LM."""
@@ -93,6 +94,11 @@ class Run:
             parts = dry_run.estimate(run.workspace)
             return {"parts": [asdict(part) for part in parts], "table": dry_run.table(parts)}
 
+        if self.config.writes_queries and not self.folder.queries.is_file():
+            raise ConfigError(
+                f"{self.config.queries.passages} calls write queries first; the rest can be estimated when there are some",
+                todo="run `syneg-dspy write-queries` with the same flags, then this again",
+            )
         return self._held(work, writes=False)
 
     def _held(self, work: Callable[[Run], Result], *, writes: bool) -> Result:
@@ -158,6 +164,16 @@ class Run:
 
 
 # ---- what each stage makes ----------------------------------------------------------------------------------------
+
+
+def _queries(run: Run) -> Result:
+    if not run.config.writes_queries:
+        raise ConfigError("there are queries already", todo="give --corpus without --dataset")
+    collection = run.workspace.collection
+    return {
+        **run.workspace.manifest.facts["written_queries"],
+        "splits": {split: len(ids) for split, ids in collection.splits.items()}, "file": str(run.folder.queries),
+    }  # fmt: skip
 
 
 def _mine(run: Run) -> Result:
@@ -280,12 +296,14 @@ class Stage:
     asks: bool = False
 
 
-_DATA = ("collection", "encoder", "executor", "mine")
+_QUERIES = ("collection", "queries", "encoder", "executor", "lm", "budget")
+_DATA = ("collection", "queries", "encoder", "executor", "mine")
 _READING = (*_DATA, "lm", "reader", "budget")
 _WRITING = (*_READING, "generate", "gates", "judge")
 _COMPILING = (*_WRITING, "compile", "probe", "mix", "train")
 _ALL = (*_COMPILING, "boundary", "evaluate", "track")
 _ROWS = (
+    Stage("queries", "write-queries", "Write queries for a corpus that has none.", _QUERIES, _queries, show.queries, asks=True),
     Stage("mine", "mine", "Mine hard negatives from the corpus.", _DATA, _mine, show.mined),
     Stage("read", "read", "Grade the passages near the train queries, with a reader that is measured first.", _READING, _read, show.read),
     Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.", _WRITING, _calibrate, show.calibrated, asks=True),

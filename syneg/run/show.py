@@ -25,6 +25,14 @@ def as_json(folder: RunFolder, result: Result) -> str:
     return json.dumps(result, indent=1, ensure_ascii=False)
 
 
+def queries(folder: RunFolder, result: Result) -> str:
+    """Counts of the queries that were written."""
+    kinds = ", ".join(f"{kind} {count}" for kind, count in result["kinds"].items())
+    splits = ", ".join(f"{split} {count}" for split, count in result["splits"].items() if count)
+    text = f"{result['accepted']} of {result['written']} queries pass the gates ({kinds}); with yours: {splits}."
+    return f"{wrapped(text)}\nqueries: {folder.queries}"
+
+
 def mined(folder: RunFolder, result: Result) -> str:
     """Counts of mining."""
     counts = ", ".join(f"{count} {source}" for source, count in result["negatives"].items())

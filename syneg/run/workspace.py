@@ -32,6 +32,7 @@ from syneg.programs import Judge
 from syneg.retrieval.encoder import Encoder
 
 from .cluster import Cluster
+from .corpus_only import corpus_collection
 from .folder import Manifest, RunFolder
 from .keys import stage_key
 
@@ -60,6 +61,8 @@ class Workspace:
 
     @cached_property
     def collection(self) -> Collection:
+        if self.config.writes_queries and self._given is None:
+            self._given = corpus_collection(self)
         with self.progress.stage("collection") as line:
             settings = self.config.collection
             if self.config.compile.optimizer == "none":
@@ -83,13 +86,20 @@ class Workspace:
         return collection
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def bare_encoder(self) -> Encoder:
+        """The encoder, before there is a collection."""
         from syneg.core.fetch import fetch_with_progress
 
         fetch_with_progress(self.config.encoder.model, self.progress)
         with self.progress.stage("encoder") as line:
             encoder = Encoder.load(self.config.encoder, embedders=self.cluster, index=self.config.mine.index)
             line.note = encoder.describe()
+        return encoder
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder; says how many passages it cuts."""
+        encoder = self.bare_encoder
         longer, exact = encoder.longer_than_limit(list(self.collection.passages.values()))
         cut = f"{'' if exact else 'about '}{longer} of {len(self.collection.passages)} passages are longer and are cut"
         for note in (*encoder.notes, *([cut] if longer else [])):

@@ -118,6 +118,19 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class WrittenQueries:
+    """Queries that an LM wrote for a corpus without any: how many of each kind, and how many of the test queries they
+    are."""
+
+    program: str
+    lm: str
+    written: int
+    accepted: int
+    kinds: Mapping[str, int]
+    tested: int
+
+
+@dataclass(frozen=True)
 class NearMisses:
     """The passages of the boundary test."""
 
@@ -146,6 +159,7 @@ class Verdict:
     near_misses: NearMisses | None = None
     no_boundary: str = ""
     left_out: tuple[str, ...] = ()
+    written_queries: WrittenQueries | None = None
 
     def against(self, a: str, b: str) -> Comparison | None:
         """The comparison of two arms, whichever of them comes first in it."""

@@ -18,7 +18,7 @@ def sentence(verdict: Verdict) -> str:
     """Several plain sentences, the winner first."""
     if not verdict.queries.get("test") or not verdict.arms[BASE].test:
         return "There are no judged test queries, so nothing can be said of the arms."
-    parts = [_winner(verdict)]
+    parts = [*written_note(verdict), _winner(verdict)]
     dev = verdict.queries.get("dev", 0)
     if dev < MIN_DEV:
         parts.append(f"With {dev} dev queries, which arm is best on dev is largely chance.")
@@ -26,6 +26,18 @@ def sentence(verdict: Verdict) -> str:
     if (worth := verdict.worth) is not None and worth.without_lm != BASE:
         parts.append(lm_sentence(verdict))
     return " ".join(parts)
+
+
+def written_note(verdict: Verdict) -> list[str]:
+    """What the test queries are, where an LM wrote queries."""
+    wrote = verdict.written_queries
+    if wrote is None:
+        return []
+    kinds = ", ".join(f"{kind} {count}" for kind, count in wrote.kinds.items())
+    by = f"written by {wrote.program} with {wrote.lm.split('@')[0]} ({kinds})"
+    if not wrote.tested:
+        return [f"The train queries are synthetic, {by}; the test queries are yours."]
+    return [f"The test queries are synthetic, {by}: how real queries fare cannot be told from them."]
 
 
 def _winner(verdict: Verdict) -> str:

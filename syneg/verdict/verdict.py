@@ -34,6 +34,7 @@ from .records import (
     NearMisses,
     Verdict,
     WorthOfLM,
+    WrittenQueries,
 )
 from .sentences import sentence
 from .statistics import detectable, paired_interval, seed_interval
@@ -79,6 +80,7 @@ class Facts:
     near_misses: NearMisses | None = None
     no_boundary: str = ""
     left_out: tuple[str, ...] = ()
+    written_queries: WrittenQueries | None = None
 
 
 def verdict(runs: Mapping[str, ArmRuns], collection: Collection, alpha: float, facts: Facts) -> Verdict:
@@ -91,7 +93,7 @@ def verdict(runs: Mapping[str, ArmRuns], collection: Collection, alpha: float, f
         queries={split: len(ids) for split, ids in collection.splits.items()}, arms=arms, best=best,
         comparisons=_comparisons(runs, arms, best, collection, alpha), worth=_worth(arms),
         generation=facts.generation, source_probe=facts.source_probe, near_misses=facts.near_misses,
-        no_boundary=facts.no_boundary, left_out=facts.left_out,
+        no_boundary=facts.no_boundary, left_out=facts.left_out, written_queries=facts.written_queries,
     )  # fmt: skip
     return replace(result, sentence=sentence(result))
 

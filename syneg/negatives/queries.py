@@ -1,0 +1,180 @@
+"""Queries for a corpus that has none: passages drawn from all over it, a program, and gates.
+
+    one_per_cluster(passages, encoder, 200, seed=0)  → ["d17", "d804", …]
+    written(asked, program, writer, …)               → [WrittenQuery("w-51f2…", "how do I shut down a socket", "d17", …), …]
+    gated(queries, passages, encoder, config)        → the same, those that fail with a reason
+
+Passages are the nearest to the centres of k-means (faiss) over the embeddings, so that queries are about all that the corpus
+is about. A query must find its own passage (round trip, as in Promptagator, arXiv 2209.11755) among the first of the encoder
+or of BM25, which keeps what only one of them finds, and must not repeat an earlier query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import dspy
+import numpy as np
+
+from syneg.core.lm_settings import QueriesConfig
+from syneg.core.progress import Tick
+from syneg.core.text import cut, normalise, word_count
+from syneg.data.cells import made_id
+from syneg.llm.calls import PROGRAM_ERRORS, in_threads, purpose, reraise_fatal
+from syneg.llm.lms import LanguageModel
+from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.indexes import LexicalIndex
+
+KINDS = ("a question", "a few keywords", "a sentence that says what is looked for")
+AS_EXAMPLES = "as the examples"
+_FEWEST_WORDS, _SHORTEST, _LONGEST = 8, 2, 40
+_SHOWN = 5  # examples in one call
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the program is given for one passage."""
+
+    doc_id: str
+    passage: str
+    kind: str
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WrittenQuery:
+    """A query that was written for a passage; `reason` is empty for one that is kept, `rank` that of its passage."""
+
+    query_id: str
+    text: str
+    doc_id: str
+    kind: str
+    reason: str = ""
+    rank: int | None = None
+    calls: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        return not self.reason
+
+
+def one_per_cluster(passages: Mapping[str, str], encoder: Encoder, count: int, seed: int) -> list[str]:
+    """Ids of at most `count` passages of eight words or more, one from each cluster of their embeddings, in the order of
+    the corpus."""
+    doc_ids = [doc_id for doc_id, text in passages.items() if word_count(text) >= _FEWEST_WORDS]
+    if len(doc_ids) <= count:
+        return doc_ids
+    import faiss
+
+    vectors = np.ascontiguousarray(encoder.encode([passages[doc_id] for doc_id in doc_ids], "passage"), np.float32)
+    clusters = faiss.Kmeans(
+        vectors.shape[1], count, niter=20, nredo=3, seed=seed, spherical=True, min_points_per_centroid=1
+    )
+    clusters.train(vectors)
+    nearness, cluster = (found[:, 0] for found in clusters.index.search(vectors, 1))
+    best: dict[int, int] = {}
+    for place in np.argsort(-nearness, kind="stable"):
+        best.setdefault(int(cluster[place]), int(place))
+    return [doc_ids[place] for place in sorted(best.values())]
+
+
+def ask_for_queries(
+    passages: Mapping[str, str], doc_ids: Sequence[str], examples: Sequence[str], words: int
+) -> list[Asked]:
+    """One question of the program for each passage: with the next few examples, or with the next kind where there are
+    none."""
+    asked = []
+    for place, doc_id in enumerate(doc_ids):
+        shown = (
+            tuple(examples[(place * _SHOWN + i) % len(examples)] for i in range(min(_SHOWN, len(examples))))
+            if examples
+            else ()
+        )
+        kind = AS_EXAMPLES if examples else KINDS[place % len(KINDS)]
+        asked.append(Asked(doc_id, cut(passages[doc_id], words), kind, shown))
+    return asked
+
+
+def written(
+    asked: Sequence[Asked], program: dspy.Module, writer: LanguageModel, task: str, progress: Tick | None = None
+) -> list[WrittenQuery]:
+    """One query for each passage asked for, in order; an answer that cannot be read is a query without text.
+
+    Raises BackendError when the LM keeps failing; what was answered until then is in the ledger.
+    """
+
+    def work(place: int) -> WrittenQuery:
+        one = asked[place]
+        with (
+            purpose(f"query for {one.doc_id}") as current,
+            dspy.context(lm=writer.lm_for(0, 1), adapter=writer.adapter),
+        ):
+            try:
+                said = program(passage=one.passage, task=task, kind=one.kind, examples=one.examples).queries
+                text = " ".join(str(said[0]).split()).strip("\"'“”") if said else ""
+            except PROGRAM_ERRORS as error:
+                reraise_fatal(error)
+                text = ""
+        calls = tuple(call.key for call in current.calls)
+        return WrittenQuery(made_id("w", text or one.doc_id), text, one.doc_id, one.kind, calls=calls)
+
+    found: dict[int, WrittenQuery] = {}
+    for place, query in in_threads(work, len(asked), writer.engine.config.concurrency):
+        found[place] = query
+        if progress:
+            progress(len(found), len(asked))
+    return [found[place] for place in sorted(found)]
+
+
+def gated(
+    queries: Sequence[WrittenQuery],
+    passages: dict[str, str],
+    encoder: Encoder,
+    config: QueriesConfig,
+    known: Sequence[str] = (),
+) -> list[WrittenQuery]:
+    """The queries with a reason for each that is not kept. `known` are queries of the user, which none may repeat."""
+    taken = {normalise(text) for text in known}
+    checked = []
+    for query in queries:
+        reason = "" if query.text else "unparseable answer"
+        if not reason and not _SHORTEST <= word_count(query.text) <= _LONGEST:
+            reason = "too short or too long"
+        if not reason and normalise(query.text) in taken:
+            reason = "repeats another query"
+        if not reason:
+            taken.add(normalise(query.text))
+        checked.append(replace(query, reason=reason))
+    sound = [query for query in checked if query.accepted]
+    if not sound:
+        return checked
+    vectors = encoder.encode([query.text for query in sound], "query")
+    ranks = _ranks(sound, vectors, passages, encoder, max(1, config.round_trip))
+    kept = list(encoder.encode(list(known), "query")) if known else []
+    judged: dict[int, WrittenQuery] = {}
+    for query, vector, rank in zip(sound, vectors, ranks, strict=True):
+        reason = ""
+        if config.round_trip and rank is None:
+            reason = "does not find its passage"
+        elif config.near_duplicate and kept and float(np.max(np.stack(kept) @ vector)) >= config.near_duplicate:
+            reason = "near-duplicate of another query"
+        else:
+            kept.append(vector)
+        judged[id(query)] = replace(query, reason=reason, rank=rank)
+    return [judged.get(id(query), query) for query in checked]
+
+
+def _ranks(
+    queries: Sequence[WrittenQuery], vectors: np.ndarray, passages: dict[str, str], encoder: Encoder, depth: int
+) -> list[int | None]:
+    """The better rank of each query's own passage among the first `depth` of the encoder and of BM25; None for neither."""
+    lists = (
+        encoder.index(passages).search(vectors, depth),
+        LexicalIndex(passages).search([q.text for q in queries], depth),
+    )
+    ranks = []
+    for place, query in enumerate(queries):
+        found = [[doc_id for doc_id, _ in hits[place]] for hits in lists]
+        ranks.append(min((row.index(query.doc_id) + 1 for row in found if query.doc_id in row), default=None))
+    return ranks
