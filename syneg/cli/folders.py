@@ -53,4 +53,27 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
     click.echo(f"\npage: {out}")
 
 
-FOLDERS: tuple[click.Command, ...] = (export, report)
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("config.toml"),
+              help="settings to write  [config.toml]")  # fmt: skip
+def init(files: tuple[str, ...], out: Path) -> None:
+    """Look at your data and suggest settings.
+
+    FILES are a file of pairs, a file of passages or both, passages with a few queries, a folder, or an id of a public
+    collection. The settings are commented TOML, for `syneg-dspy run --config`.
+    """
+    from syneg.core.errors import ConfigError
+    from syneg.core.storage import write_text
+    from syneg.run.suggest import suggestion
+
+    if out.exists():
+        raise ConfigError(f"{str(out)!r} is there already", todo="give another name with --out")
+    text = suggestion(files)
+    write_text(out, text)
+    for line in text.partition("\n\n")[0].splitlines()[2:]:
+        click.echo(line.removeprefix("# "))
+    click.echo(f"\nsettings: {out}; run them with: syneg-dspy run --config {out}")
+
+
+FOLDERS: tuple[click.Command, ...] = (init, export, report)

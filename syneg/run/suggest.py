@@ -1,0 +1,227 @@
+"""Looks at data and suggests settings for it, as a commented TOML file.
+
+    suggestion(["pairs.csv", "docs.jsonl"])
+      → # Seen: 960 passages (English, median 62 words, 1 in 20 over 180), 40 queries.
+        # Splits: train 24, dev 6, test 10.
+        # test has 10 queries: a difference under about 0.18 nDCG@10 cannot be told.
+        [collection]
+        dataset = "pairs.csv"
+        corpus = "docs.jsonl"
+        …
+
+Only settings that the data speaks for are set; every other keeps its default (docs/settings.md).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syneg.core.config import CollectionConfig, Config
+from syneg.core.errors import DataError
+from syneg.core.text import word_count
+from syneg.data.collection import Collection, load_collection
+from syneg.data.columns import CORPUS, PAIRS, ColumnNames
+from syneg.data.language import language_of
+from syneg.data.pairs import PairsReader
+from syneg.data.read_log import ReadLog
+from syneg.data.remarks import TELLING_TEST, encoder_remark, remarks
+from syneg.data.tables import read_table
+from syneg.data.tasks import TASKS
+
+_FEW_PAIRS, _MANY_PAIRS = 100, 2000
+_LONG_WORDS = 180  # about the 256 tokens that local/minilm reads
+_MULTILINGUAL = "intfloat/multilingual-e5-small"
+_QUESTION = ("what", "how", "why", "when", "where", "who", "which", "is", "are", "can", "does", "do", "was")
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What each file is. `columns` are the names recognised in the file of pairs, by role."""
+
+    dataset: str = ""
+    corpus: str = ""
+    examples: str = ""
+    columns: Mapping[str, Sequence[str]] | None = None
+    unused: Sequence[str] = ()
+
+
+def suggestion(files: Sequence[str]) -> str:
+    """The text of a config.toml for a folder, an id, a file of pairs with or without one of passages, or passages alone
+    with or without a few queries.
+
+    Raises DataError for files that cannot be read or do not go together.
+    """
+    found = _sorted(files)
+    if not found.dataset:
+        return "\n".join([*_head(files), *_for_corpus(found), ""])
+    settings = CollectionConfig(dataset=found.dataset, corpus=found.corpus or None, confirm=0.0)
+    return "\n".join([*_head(files), *_for_collection(found, load_collection(settings)), ""])
+
+
+def _head(files: Sequence[str]) -> Iterator[str]:
+    yield f"# Suggested by: {shlex.join(['syneg-dspy', 'init', *files])}"
+    yield "# Every setting that is not here keeps its default: syneg-dspy settings"
+
+
+def _sorted(files: Sequence[str]) -> _Files:
+    kinds: dict[str, str] = {}
+    columns: Mapping[str, Sequence[str]] | None = None
+    unused: Sequence[str] = ()
+    for name in files:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            kind = "dataset"
+        else:
+            row = next((row for _, row in read_table(path, ReadLog())), {})
+            roles = ColumnNames().of(row, PAIRS)
+            if "query" in roles and roles.keys() & {"positive", "doc_id"}:
+                kind, columns, unused = "dataset", roles, ColumnNames().unused(row, PAIRS)
+            elif "query" in roles:
+                kind = "examples"
+            elif "text" in ColumnNames().of(row, CORPUS):
+                kind = "corpus"
+            else:
+                kind, columns = "dataset", {}
+        if kind in kinds:
+            raise DataError(f"{kinds[kind]!r} and {name!r} are both {_WHAT[kind]}", todo="give one of them")
+        kinds[kind] = name
+    if "examples" in kinds and "corpus" not in kinds:
+        raise DataError(
+            "queries alone say nothing of what is searched", where=kinds["examples"], todo="give the passages, too"
+        )
+    if "examples" in kinds and "dataset" in kinds:
+        raise DataError("pairs and queries do not go together", where=kinds["examples"], todo="leave out the queries")
+    return _Files(**kinds, columns=columns, unused=unused)
+
+
+_WHAT = {"dataset": "pairs or a data set", "corpus": "passages", "examples": "queries"}
+
+
+def _for_collection(found: _Files, collection: Collection) -> Iterator[str]:
+    sizes = {split: len(ids) for split, ids in collection.splits.items() if ids}
+    positives = sum(len(collection.relevant(query_id)) for query_id in collection.queries)
+    yield from _comment([
+        f"Seen: {_passages(collection.passages.values())}, {len(collection.queries)} queries with {positives} positives.",
+        f"Splits: {', '.join(f'{split} {count}' for split, count in sizes.items())}.",
+        *collection.problems[:3], *collection.notes, *remarks(collection),
+    ])  # fmt: skip
+    yield from ["", "[collection]", f"dataset = {_quoted(found.dataset)}"]
+    if found.corpus:
+        yield f"corpus = {_quoted(found.corpus)}"
+    if found.columns:
+        named = ",".join(
+            f"{role}={names[0]}" for role, names in found.columns.items() if role in ("query", "positive", "doc_id")
+        )
+        yield from _comment([f"recognised; not used: {', '.join(found.unused) or 'none'}"])
+        yield f"columns = {_quoted(named)}"
+    yield from _task(collection.queries.values())
+    yield from _encoder(collection.passages.values(), encoder_remark(collection, Config().encoder.model))
+    train = sizes.get("train", 0)
+    yield from ["", "[generate]"]
+    if train > _MANY_PAIRS:
+        yield from _comment([f"{train} train pairs: start small, and see what negatives cost with --dry-run; 0 = all"])
+        yield f"pairs = {Config().generate.pairs}"
+    else:
+        yield from _comment([f"written negatives for all {train} train pairs; fewer are cheaper"])
+        yield "pairs = 0"
+    yield from _training(train, sizes.get("test", 0))
+    yield from _lm()
+
+
+def _for_corpus(found: _Files) -> Iterator[str]:
+    log = ReadLog()
+    passages = [
+        text
+        for _, text in PairsReader(
+            "", (), read_table(Path(found.corpus).expanduser(), log), ColumnNames(), log
+        ).passages()
+    ]
+    log.check(CollectionConfig().max_bad_rows)
+    examples = [row for _, row in read_table(Path(found.examples).expanduser(), log)] if found.examples else []
+    queries = min(Config().queries.passages, len(passages))
+    yield from _comment([
+        f"Seen: {_passages(passages)}, no pairs{f', {len(examples)} queries to imitate' if examples else ''}.",
+        f"An LM writes a query for {queries} passages; test queries are synthetic, so how real ones fare is not told.",
+        *log.problems[:3],
+    ])  # fmt: skip
+    yield from ["", "[collection]", f"corpus = {_quoted(found.corpus)}"]
+    yield from _task(())
+    yield from ["", "[queries]", f"passages = {queries}"]
+    if found.examples:
+        yield f"examples = {_quoted(found.examples)}"
+    else:
+        yield from _comment(['a few real queries say how users ask: examples = "queries.csv"'])
+    language = language_of(passages)
+    yield from _encoder(passages, f"The passages are {language}." if language not in ("", "English") else "")
+    yield from _lm()
+
+
+def _passages(texts: Iterable[str]) -> str:
+    texts = list(texts)
+    words = [word_count(text) for text in islice(texts, 0, None, max(1, len(texts) // 2000))] or [0]
+    language = language_of(texts)
+    median, long = (round(float(x)) for x in np.percentile(words, [50, 95]))
+    return f"{len(texts)} passages ({f'{language}, ' if language else ''}median {median} words, 1 in 20 over {long})"
+
+
+def _task(queries: Iterable[str]) -> Iterator[str]:
+    """What relevant means: questions speak for themselves."""
+    yield from _comment([f"what relevant means decides what a negative is: {', '.join(TASKS)}, or your own words"])
+    texts = [text.strip().casefold() for text in queries]
+    asked = sum(
+        text.endswith(("?", "？")) or text.startswith(tuple(f"{word} " for word in _QUESTION)) for text in texts
+    )
+    if texts and asked > len(texts) / 2:
+        yield f"task = {_quoted('question answering')}"
+    else:
+        yield f"# task = {_quoted('A passage is relevant when …')}"
+
+
+def _encoder(texts: Iterable[str], other_language: str) -> Iterator[str]:
+    yield from ["", "[encoder]"]
+    if other_language:
+        yield from _comment([other_language])
+        yield f"model = {_quoted(_MULTILINGUAL)}"
+        return
+    words = np.array([word_count(text) for text in islice(texts, 2000)] or [0])
+    if (share := float((words > _LONG_WORDS).mean())) > 0.05:
+        yield from _comment([
+            f"about {share:.0%} of the passages have over {_LONG_WORDS} words, which local/minilm cuts; "
+            "BAAI/bge-small-en-v1.5 reads twice as much"
+        ])  # fmt: skip
+    yield f"model = {_quoted(Config().encoder.model)}"
+
+
+def _training(train: int, test: int) -> Iterator[str]:
+    lines = []
+    if train < _FEW_PAIRS:
+        lines += [*_comment([f"{train} train pairs are few rows: more passes over them"]), "epochs = 4.0"]
+    if test < TELLING_TEST:
+        lines += [*_comment(["a small test: several seeds tell more"]), "seeds = [0, 1, 2]"]
+    if lines:
+        yield from ["", "[train]", *lines]
+
+
+def _lm() -> Iterator[str]:
+    yield from [
+        "",
+        "[lm]",
+        *_comment(['any litellm model, its key from the environment: model = "openai/gpt-4o-mini"']),
+    ]
+    yield f"model = {_quoted(Config().lm.model)}"
+
+
+def _comment(lines: Sequence[str]) -> list[str]:
+    return [f"# {' '.join(line.split())}" for line in lines]
+
+
+def _quoted(text: Any) -> str:
+    return json.dumps(str(text), ensure_ascii=False)

@@ -1,0 +1,115 @@
+"""What `init` sees in files, and that its settings are read back and fit the data."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from test_remarks import TEXTS
+
+from syneg.cli.main import cli
+from syneg.core.errors import ConfigError, DataError
+from syneg.core.settings import load_config
+from syneg.run.suggest import suggestion
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def csv(name: str, header: str, rows: list[str]) -> str:
+    Path(name).write_text("\n".join([header, *rows]) + "\n")
+    return name
+
+
+def pairs(count: int = 40, header: str = "question,answer,url") -> str:
+    return csv(
+        "pairs.csv",
+        header,
+        [f"how is pump number {i} primed,{TEXTS['English']} {i},http://x/{i}" for i in range(count)],
+    )
+
+
+def corpus(text: str = TEXTS["English"], count: int = 60) -> str:
+    Path("docs.jsonl").write_text(
+        "".join(json.dumps({"_id": f"d{i}", "text": f"{text} {i}"}) + "\n" for i in range(count))
+    )
+    return "docs.jsonl"
+
+
+def read(text: str) -> dict[str, dict[str, object]]:
+    Path("out.toml").write_text(text)
+    load_config(Path("out.toml"))
+    return tomllib.loads(text)
+
+
+def test_pairs_and_corpus_are_told_apart_in_any_order() -> None:
+    one, two = pairs(), corpus()
+    settings = read(suggestion([one, two]))
+    assert settings == read(suggestion([two, one]))
+    assert settings["collection"] == {
+        "dataset": "pairs.csv", "corpus": "docs.jsonl", "columns": "query=question,positive=answer", "task": "question answering",
+    }  # fmt: skip
+    assert settings["generate"]["pairs"] == 0
+    assert settings["train"] == {"epochs": 4.0, "seeds": [0, 1, 2]}
+
+
+def test_what_was_seen_is_said() -> None:
+    text = suggestion([pairs(), corpus()])
+    assert "# Seen: 60 passages (English, median 23 words, 1 in 20 over 23), 40 queries with 40 positives." in text
+    assert "# Splits: train 24, dev 6, test 10." in text
+    assert "# test has 10 queries: a difference under about 0.18 nDCG@10 cannot be told." in text
+    assert "# recognised; not used: url" in text
+
+
+def test_large_sets_start_with_some_pairs_and_one_seed() -> None:
+    settings = read(suggestion([pairs(4000)]))
+    assert settings["generate"]["pairs"] == 40
+    assert "train" not in settings
+
+
+def test_another_language_and_long_passages_choose_the_encoder() -> None:
+    assert read(suggestion([pairs(), corpus()]))["encoder"]["model"] == "local/minilm"
+    german = suggestion([corpus(TEXTS["German"])])
+    assert read(german)["encoder"]["model"] == "intfloat/multilingual-e5-small"
+    assert "over 180 words, which local/minilm cuts" in suggestion([corpus(" ".join([TEXTS["English"]] * 12))])
+
+
+def test_a_corpus_alone_gets_written_queries_like_those_given() -> None:
+    settings = read(suggestion([corpus()]))
+    assert settings["collection"] == {"corpus": "docs.jsonl"}
+    assert settings["queries"] == {"passages": 60}
+    asked = csv("asked.csv", "query", ["prime pump", "valve open"])
+    settings = read(suggestion([corpus(), asked]))
+    assert settings["queries"] == {"passages": 60, "examples": "asked.csv"}
+    assert load_config(Path("out.toml")).writes_queries
+
+
+def test_a_folder_is_a_data_set(beir: Path) -> None:
+    assert read(suggestion([str(beir)]))["collection"]["dataset"] == str(beir)
+
+
+def test_files_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(DataError, match="are both passages"):
+        Path("more.jsonl").write_text('{"text": "one two"}\n')
+        suggestion([corpus(), "more.jsonl"])
+    with pytest.raises(DataError, match="queries alone say nothing of what is searched"):
+        suggestion([csv("asked.csv", "query", ["prime pump"])])
+    with pytest.raises(DataError, match=r"no column 'query'.*the columns are 'a', 'b'.*--columns"):
+        suggestion([csv("odd.csv", "a,b", ["1,2"])])
+    with pytest.raises(DataError, match="no such file or folder"):
+        suggestion(["nosuch.csv"])
+
+
+def test_the_command_writes_settings_once() -> None:
+    files = [pairs(), corpus()]
+    said = CliRunner().invoke(cli, ["init", *files])
+    assert said.exit_code == 0, said.output
+    assert said.stdout.startswith("Seen: 60 passages (English")
+    assert "settings: config.toml; run them with: syneg-dspy run --config config.toml" in said.stdout
+    with pytest.raises(ConfigError, match="'config.toml' is there already.*--out"):
+        CliRunner().invoke(cli, ["init", *files], catch_exceptions=False)
