@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -42,3 +44,30 @@ def test_growth_is_fitted_over_sizes_that_take_long_enough(load) -> None:  # typ
 def test_ratios_are_taken_within_a_turn(load) -> None:  # type: ignore[no-untyped-def]
     rows = {"theirs": [{"s": 1.0}, {"s": 10.0}], "ours": [{"s": 2.0}, {"s": 5.0}]}
     assert "1.25 [0.50, 2.00]" in load("turns").table(rows, "theirs")
+
+
+def test_sparse_labels_hides_all_positives_but_one(
+    load,  # type: ignore[no-untyped-def]
+    beir: Path,
+    encoder_path: str,
+    tmp_path: Path,
+) -> None:
+    rows = [json.loads(line) for line in (beir / "corpus.jsonl").read_text().splitlines()]
+    twice = [{**row, "_id": f"{row['_id']}b", "text": f"the {row['text'].split(' the ')[1]} twice"} for row in rows]
+    (beir / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + twice))
+    judged = (beir / "qrels" / "train.tsv").read_text().splitlines()
+    more = [line.removesuffix("\t1") + "b\t1" for line in judged[1:]]
+    (beir / "qrels" / "train.tsv").unlink()
+    (beir / "qrels" / "test.tsv").write_text("\n".join([*judged, *more]) + "\n")
+    args = ["--dataset", str(beir), "--oracle", "--quick", "--out", str(tmp_path / "out")]
+    for value in (
+        f"encoder.model={encoder_path}",
+        "encoder.precision=fp32",
+        "train.frozen_layers=0",
+        "train.batch_size=8",
+    ):
+        args += ["--set", value]
+    found = CliRunner().invoke(load("sparse_labels").main, args, catch_exceptions=False).output
+    assert "19 test queries, 1 seeds" in found and "reader: oracle" in found
+    assert [row.split(" | ")[0] for row in found.splitlines() if row.startswith("| ")][1:] == ["| untuned", "| in-batch", "| mined", "| verified"]  # fmt: skip
+    assert re.search(r"hidden positives read: \d\d, 100% got a 3", found)

@@ -202,9 +202,9 @@ class ReaderConfig(RoleLM):
 
     use: Literal["auto", "on", "off"] = "auto"
     "auto uses what a trusted reader says, and asks an embedded LM only in `syneg-dspy read`; on trusts it untested."
-    given: str | None = None
+    given: OwnPath | None = None
     "JSONL of grades (query_id, doc_id, grade, or query_id with lists doc_ids and grades) to take instead of asking."
-    cross_encoder: str | None = None
+    cross_encoder: OwnPath | None = None
     "sentence-transformers CrossEncoder that reads in place of an LM."
     pairs: Count = 400
     "Train queries that are read for, one call each; 0 = all that are trained on."

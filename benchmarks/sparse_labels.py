@@ -1,0 +1,183 @@
+"""One known positive a query, as most users have it: what does reading for the others gain?
+
+    python benchmarks/sparse_labels.py --dataset path/to/cranfield --oracle --seeds 5 --out runs/sparse-cranfield
+    python benchmarks/sparse_labels.py --dataset vaswani --set reader.model=openai/gpt-4o-mini --out runs/sparse-vaswani
+
+Of each train and dev query all judged positives but one are hidden: training, mining and the reader's measure know one.
+Evaluation knows all. Arms: untuned (base), in-batch, mined, and verified, which has the reader's extra positives. Where a
+collection has no test split of its own, each query is tested once (5 folds); the paired t-test is over queries, each the mean
+over the seeds, Holm-corrected over the comparisons with `verified`.
+
+`--oracle` reads with the hidden judgements: 3 for a relevant passage, 1 for any other, 0 for the known negative. It is an upper
+bound and a check of the machinery, not a result. Without it the reader is that of the settings (`--set reader.…`). What is in
+--out is used, so that a second call prints the table at once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import click
+import numpy as np
+from scipy.stats import ttest_rel
+
+from syneg.core.config import Config
+from syneg.core.errors import DataError
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import write_rows, write_text
+from syneg.data.collection import Collection, load_collection
+from syneg.negatives.reading import ANSWERS, NEAR, OTHER, Reading, lists_to_read
+from syneg.retrieval.metrics import MAIN_METRIC, holm
+from syneg.run.pipeline import Run
+from syneg.verdict.statistics import paired_interval
+
+ARMS = ("in-batch", "mined", "verified")
+_ORACLE_COUNT = 20
+Values = dict[str, dict[str, float]]  # arm → query_id → nDCG@10, mean over seeds
+
+
+def whole_collection(config: Config, out: Path) -> Collection:
+    """The collection with all judgements. A published set with test queries only is written down as a folder of one's own,
+    which may be divided."""
+    try:
+        return load_collection(config.collection, config.seed)
+    except DataError as error:
+        if "test queries only" not in str(error):
+            raise
+    import ir_datasets
+
+    folder, data = out / "collection", ir_datasets.load(config.collection.dataset)
+    write_rows(
+        folder / "corpus.jsonl", [{"_id": d.doc_id, "title": "", "text": d.default_text()} for d in data.docs_iter()]
+    )
+    write_rows(folder / "queries.jsonl", [{"_id": q.query_id, "text": q.default_text()} for q in data.queries_iter()])
+    rows = [f"{row.query_id}\t{row.doc_id}\t{row.relevance}\n" for row in data.qrels_iter()]
+    write_text(folder / "qrels" / "test.tsv", "".join(["query-id\tcorpus-id\tscore\n", *rows]))
+    return load_collection(
+        config.collection.model_copy(update={"dataset": str(folder), "divide_test": True}), config.seed
+    )
+
+
+def folds_of(collection: Collection, number: int) -> tuple[Collection, ...]:
+    """Every query is tested once, or the test split of the collection's own."""
+    return collection.folds(number) if "test" in collection.drawn else (collection,)
+
+
+def with_one_positive(collection: Collection, seed: int) -> Collection:
+    """Train and dev queries keep one judged positive, drawn by seed, and what is judged not relevant."""
+    qrels = dict(collection.qrels)
+    for query_id in (*collection.splits["train"], *collection.splits["dev"]):
+        kept = random.Random(f"{seed}:kept:{query_id}").choice(sorted(collection.relevant(query_id)))
+        qrels[query_id] = {d: grade for d, grade in qrels[query_id].items() if grade <= 0 or d == kept}
+    return replace(collection, qrels=qrels)
+
+
+def oracle(run: Run, whole: Collection) -> Iterator[Reading]:
+    """Grades by the hidden judgements."""
+    sparse, encoder = run.workspace.collection, run.workspace.encoder
+    pairs = [*run.workspace.pairs, *sparse.pairs("dev")]
+    for asked in lists_to_read(sparse, encoder, pairs, _ORACLE_COUNT, run.config.seed):
+        relevant = whole.relevant(asked.query_id)
+        for doc_id in asked.doc_ids:
+            grade = ANSWERS if doc_id in relevant else OTHER if doc_id in asked.checks else NEAR
+            yield Reading(asked.query_id, doc_id, grade, lm="oracle")
+
+
+def one_fold(whole: Collection, config: Config, out: Path, *, by_oracle: bool) -> tuple[Values, str]:
+    """Test values of every arm, and a line on the reader."""
+    sparse = with_one_positive(whole, config.seed)
+    if by_oracle:
+        first = Run(out, config, Progress(), collection=sparse)
+        write_rows(out / "oracle.jsonl", [asdict(reading) for reading in oracle(first, whole)])
+        first.workspace.close()
+        reader = config.reader.model_copy(update={"given": str(out / "oracle.jsonl"), "use": "on"})
+        config = config.model_copy(update={"reader": reader})
+    run = Run(out, config, Progress(), collection=sparse)
+    run.until("verdict")
+    results = run.experiment.results
+    values = {
+        arm: {
+            q: float(np.mean([seed["test"].values[MAIN_METRIC][q] for seed in seeds])) for q in seeds[0]["test"].ranking
+        }
+        for arm, seeds in results.items()
+    }
+    hidden = {p.query_id: whole.relevant(p.query_id) - sparse.relevant(p.query_id) for p in run.workspace.pairs}
+    mined = [n.doc_id in hidden[q] for q, found in run.workspace.mined.items() if q in hidden for n in found]
+    line = f"{np.mean(mined):.1%} of the mined negatives are hidden positives"
+    if "verified" in results:
+        grades = run.readings.grades
+        read = [grades[q][d] for q, doc_ids in hidden.items() for d in doc_ids if d in grades.get(q, {})]
+        said = f"{np.mean([g == ANSWERS for g in read]):.0%} got a 3" if read else "none was read"
+        line += f"; hidden positives read: {len(read)}, {said}"
+    run.workspace.close()
+    return values, line
+
+
+def table(values: Values) -> str:
+    """Means, and `verified` against each other arm, paired by query."""
+    lines = ["| arm | nDCG@10 | verified less this, 95 % | p (Holm) |", "|---|---|---|---|"]
+    ours = values.get("verified")
+    differences: dict[str, list[float]] = {}
+    if ours is not None:
+        differences = {arm: [ours[q] - v for q, v in own.items()] for arm, own in values.items() if arm != "verified"}
+    p_values = {
+        arm: float(ttest_rel(list(d), [0.0] * len(d)).pvalue) if np.ptp(d) else 1.0 for arm, d in differences.items()
+    }
+    adjusted = holm(p_values)
+    for arm, own in values.items():
+        cells = ["", ""]
+        if arm in differences:
+            interval = paired_interval(differences[arm])
+            between = f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else ""
+            cells = [f"{np.mean(differences[arm]):+.4f}{between}", f"{adjusted[arm]:.4f}"]
+        lines.append(
+            f"| {'untuned' if arm == 'base' else arm} | {np.mean(list(own.values())):.4f} | {cells[0]} | {cells[1]} |"
+        )
+    return "\n".join(lines)
+
+
+def pooled(parts: list[Values]) -> Values:
+    """The values of all folds; arms that a fold left out are left out."""
+    arms = [arm for arm in parts[0] if all(arm in part for part in parts)]
+    return {arm: {q: v for part in parts for q, v in part[arm].items()} for arm in arms}
+
+
+@click.command()
+@click.option(
+    "--dataset", required=True, help="a BEIR folder or an ir_datasets id with several judged positives a query"
+)
+@click.option("--oracle", "by_oracle", is_flag=True, help="grades are the hidden judgements: an upper bound")
+@click.option("--seeds", default=5, show_default=True)
+@click.option("--folds", default=5, show_default=True, help="where the test split is cut here")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
+@click.option("--quick", is_flag=True, help="one fold, one seed, 32 train queries, half of the encoder")
+def main(
+    dataset: str, by_oracle: bool, seeds: int, folds: int, out: Path, overrides: tuple[str, ...], quick: bool
+) -> None:
+    settings: Mapping[str, object] = {
+        "collection.dataset": dataset, "collection.confirm": 0.0, "collection.divide_test": Path(dataset).exists(),
+        "train.arms": ARMS, "train.seeds": tuple(range(1 if quick else seeds)), "boundary.queries": 0,
+        "train.pairs": 32 if quick else 0, "reader.pairs": 0,
+    }  # fmt: skip
+    config = load_config(None, overrides, dict(settings), fast=quick)
+    whole = whole_collection(config, out)
+    parts, lines = [], []
+    for number, fold in enumerate(folds_of(whole, folds)[: 1 if quick else None]):
+        values, line = one_fold(fold, config, out / f"fold-{number}", by_oracle=by_oracle)
+        parts.append(values)
+        lines.append(f"fold {number}: {line}")
+    values = pooled(parts)
+    print(f"{whole.name}: {len(values['base'])} test queries, {len(config.train.seeds)} seeds")
+    print(
+        "reader: oracle (the hidden judgements)" if by_oracle else f"reader: {config.reader.model or config.lm.model}"
+    )
+    print(table(values), *lines, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
