@@ -1,11 +1,10 @@
 """Programs that write hard negatives: DSPy modules, all with one contract, so that any of them feeds the same gates.
 
-    program = load_program("multi_attribute")
-    program(query=…, positive=…, task=…, attributes=[{"domain": …, "difficulty": …, "length": …, "kind": …}],
-    candidates=())
+    MultiAttribute()(query="how do I close a socket", positive="Call close() …")
       → dspy.Prediction(negatives=[HardNegative(text=…, program="multi_attribute", attributes={…}, reasoning=…)])
 
-`PROGRAMS` is the registry; a program of your own is named `module:Class` (docs/programs.md).
+`task`, `attributes` (one for each negative wanted) and `candidates` (mined passages) say more where there is more to
+say. `PROGRAMS` is the registry; a program of your own is named `module:Class` (docs/programs.md).
 """
 
 from .ablations import NoAttributes, NoReflection

@@ -16,6 +16,7 @@ import dspy
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import length_of
 
+from .attributes import ATTRIBUTES, TASK
 from .fence import fenced
 from .multi_attribute import MultiAttribute
 
@@ -76,7 +77,13 @@ class NoAttributes(dspy.Module):
         self.write.demos = _demos(WriteWithoutAttributes)
 
     def forward(
-        self, *, query: str, positive: str, task: str, attributes: Sequence[Mapping[str, str]], candidates: Any = ()
+        self,
+        *,
+        query: str,
+        positive: str,
+        task: str = TASK,
+        attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
+        candidates: Any = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one."""
         written = self.write(task=task, query=fenced(query), positive=fenced(positive))
@@ -98,8 +105,8 @@ class NoReflection(dspy.Module):
         *,
         query: str,
         positive: str,
-        task: str,
-        attributes: Sequence[Mapping[str, str]],
+        task: str = TASK,
+        attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one."""

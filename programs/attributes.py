@@ -14,6 +14,17 @@ import itertools
 import random
 from dataclasses import dataclass
 
+TASK = "A passage is relevant when it answers the question, in whole or in part."
+ATTRIBUTES = (
+    {
+        "domain": "the field of the query",
+        "difficulty": "written for the same readers as the positive",
+        "length": "about as long as the positive",
+        "kind": "another aspect of the same subject",
+    },
+)
+"""What a program that is called by itself goes by: one negative, for question answering."""
+
 
 @dataclass(frozen=True)
 class AttributeSpace:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import length_of
 
+from .attributes import ATTRIBUTES, TASK
 from .fence import fenced
 
 
@@ -140,8 +141,8 @@ class MultiAttribute(dspy.Module):
         *,
         query: str,
         positive: str,
-        task: str,
-        attributes: Sequence[Mapping[str, str]],
+        task: str = TASK,
+        attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, at most one for each of `attributes`; candidates are not used.

@@ -18,6 +18,7 @@ import dspy
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import length_of
 
+from .attributes import ATTRIBUTES, TASK
 from .fence import fenced
 from .neighbour_topic import NameNeighbour, named_demos
 
@@ -72,8 +73,8 @@ class NeighbourRewrite(dspy.Module):
         *,
         query: str,
         positive: str,
-        task: str,
-        attributes: Sequence[Mapping[str, str]],
+        task: str = TASK,
+        attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; the first candidate is the parent."""

@@ -19,6 +19,7 @@ import dspy
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import length_of
 
+from .attributes import ATTRIBUTES, TASK
 from .fence import fenced
 
 
@@ -123,8 +124,8 @@ class NeighbourTopic(dspy.Module):
         *,
         query: str,
         positive: str,
-        task: str,
-        attributes: Sequence[Mapping[str, str]],
+        task: str = TASK,
+        attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; candidates are not used. The length is that of the positive in words."""

@@ -20,6 +20,7 @@ import dspy
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import copied_share, length_of, word_count
 
+from .attributes import ATTRIBUTES, TASK
 from .fence import fenced, unmarked
 from .judge import quoted
 from .neighbour_topic import WriteOnTopic, written_demos
@@ -154,8 +155,8 @@ class Reflective(dspy.Module):
         *,
         query: str,
         positive: str,
-        task: str,
-        attributes: Sequence[Mapping[str, str]],
+        task: str = TASK,
+        attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; candidates are not used. `attributes["revisions"]` counts the

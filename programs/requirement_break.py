@@ -20,6 +20,7 @@ import dspy
 from syneg.core.records import HardNegative, MinedNegative
 from syneg.core.text import length_of
 
+from .attributes import ATTRIBUTES, TASK
 from .fence import fenced, unmarked
 
 How = Literal["entity shift", "condition shift", "action shift", "relation removed", "before or after", "means only"]
@@ -127,8 +128,8 @@ class RequirementBreak(dspy.Module):
         *,
         query: str,
         positive: str,
-        task: str,
-        attributes: Sequence[Mapping[str, str]],
+        task: str = TASK,
+        attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; attributes are not used; the length is that of the positive in words.

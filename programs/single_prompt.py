@@ -12,6 +12,7 @@ import dspy
 
 from syneg.core.records import HardNegative, MinedNegative
 
+from .attributes import ATTRIBUTES, TASK
 from .fence import fenced
 
 
@@ -38,8 +39,8 @@ class SinglePrompt(dspy.Module):
         *,
         query: str,
         positive: str,
-        task: str,
-        attributes: Sequence[Mapping[str, str]],
+        task: str = TASK,
+        attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one; attributes and candidates are not used."""

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 
 import dspy
 
+from .attributes import TASK
 from .fence import fenced, unmarked
-
-ANSWERS = "A passage is relevant when it answers the query, in whole or in part."
 
 
 class WriteQuery(dspy.Signature):
@@ -35,7 +34,7 @@ class WriteQuery(dspy.Signature):
 
 _DEMOS = (
     {
-        "task": ANSWERS,
+        "task": TASK,
         "examples": [],
         "kind": "a question",
         "passage": fenced(
@@ -44,7 +43,7 @@ _DEMOS = (
         "search_query": "how do I change the cutting height of the mower",
     },
     {
-        "task": ANSWERS,
+        "task": TASK,
         "examples": [fenced("sourdough tang cause"), fenced("bike chain slack mm")],
         "kind": "as the examples",
         "passage": fenced(
@@ -64,7 +63,7 @@ class WriteQueries(dspy.Module):
         self.write.demos = [dspy.Example(**demo) for demo in _DEMOS]
 
     def forward(
-        self, *, passage: str, task: str = ANSWERS, kind: str = "a question", examples: Sequence[str] = ()
+        self, *, passage: str, task: str = TASK, kind: str = "a question", examples: Sequence[str] = ()
     ) -> dspy.Prediction:
         """Returns `queries`, a list of one text."""
         written = self.write(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from syneg.core.records import HardNegative, Instance, MinedNegative, Pair
     from syneg.core.settings import load_config
     from syneg.data.collection import Collection, load_collection
+    from syneg.data.memory import collection_of
     from syneg.run.api import compile_program, evaluate, generate, mine, train
 
 __version__ = "0.1.0"
@@ -30,13 +31,14 @@ _HOMES = {
     "syneg.core.records": ("HardNegative", "Instance", "MinedNegative", "Pair"),
     "syneg.core.settings": ("load_config",),
     "syneg.data.collection": ("Collection", "load_collection"),
+    "syneg.data.memory": ("collection_of",),
     "syneg.run.api": ("compile_program", "evaluate", "generate", "mine", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BackendError", "BudgetError", "Collection", "Config", "ConfigError", "DataError", "HardNegative", "Instance",
-    "MinedNegative", "Pair", "SynegError", "compile_program", "evaluate", "generate", "load_collection", "load_config", "mine",
+    "MinedNegative", "Pair", "SynegError", "collection_of", "compile_program", "evaluate", "generate", "load_collection", "load_config", "mine",
     "run", "train",
 ]  # fmt: skip
 

@@ -1,0 +1,65 @@
+"""Data in memory as a collection: rows as dicts, a pandas DataFrame, or a `datasets.Dataset`.
+
+    collection_of([{"query": "close a socket", "positive": "Call close() …"}, …])      → Collection("rows-5f0c9a12", …)
+    collection_of(frame, corpus=[{"_id": "d1", "text": "…"}, …])
+
+Columns are recognised by name as in files (`ColumnNames`), and a bad row is told by its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from syneg.core.config import CollectionConfig
+from syneg.core.errors import DataError
+from syneg.core.records import fingerprint
+
+from .collection import Collection, read_collection
+from .columns import ColumnNames
+from .pairs import PairsReader
+from .read_log import ReadLog
+from .tables import Row, read_table, rows_of
+
+
+class Frame(Protocol):
+    """What is used of a pandas DataFrame."""
+
+    columns: Any
+
+    def to_dict(self, orient: str) -> Any: ...
+
+
+Rows = Iterable[Mapping[str, Any]] | Frame
+"""Rows of pairs or passages in memory."""
+
+
+def collection_of(
+    rows: Rows, corpus: Rows | str | Path | None = None, config: CollectionConfig | None = None, seed: int = 0
+) -> Collection:
+    """Read, check and split rows of pairs, with a corpus in memory or in a file, or without one.
+
+    Raises DataError with every problem, as for files.
+    """
+    config, log = config or CollectionConfig(), ReadLog()
+    pairs = dicts(rows)
+    passages: Iterable[Row] | None = None
+    if isinstance(corpus, str | Path):
+        passages = read_table(Path(corpus).expanduser(), log, config.encoding)
+    elif corpus is not None:
+        passages = rows_of(dicts(corpus), "corpus", log)
+    name = f"rows-{fingerprint([str(row) for row in pairs])[:8]}"
+    reader = PairsReader(name, rows_of(pairs, "rows", log), passages, ColumnNames(config.columns), log)
+    return read_collection(reader, config, seed)
+
+
+def dicts(rows: Rows) -> list[dict[str, Any]]:
+    """Rows as dicts. Raises DataError for what holds no rows."""
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        return [{str(key): value for key, value in row.items()} for row in rows.to_dict(orient="records")]
+    if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
+        raise DataError(
+            f"no rows in a {type(rows).__name__}", todo="give a list of dicts, a DataFrame, or one split of a Dataset"
+        )
+    return [dict(row) if isinstance(row, Mapping) else row for row in rows]
