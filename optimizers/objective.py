@@ -111,8 +111,8 @@ class Objective:
         gains = {metric: {q: ours[metric][q] - base for q, base in self._base[metric].items()} for metric in self._base}
         boundary = float(np.mean(list(gains[BOUNDARY].values()))) if gains[BOUNDARY] else None
         return Score(
-            *_mean_and_error(gains[MAIN_METRIC]),
-            *_mean_and_error(gains[LIKELIHOOD]),
+            *mean_and_error(gains[MAIN_METRIC]),
+            *mean_and_error(gains[LIKELIHOOD]),
             queries=gains[MAIN_METRIC],
             boundary=boundary,
         )
@@ -158,7 +158,8 @@ class Objective:
         return {m: {q: float(np.mean([one[m][q] for one in found])) for q in values} for m, values in found[0].items()}
 
 
-def _mean_and_error(gains: Mapping[str, float]) -> tuple[float, float]:
+def mean_and_error(gains: Mapping[str, float]) -> tuple[float, float]:
+    """Of one value a query: the mean and its standard error."""
     found = np.array(list(gains.values()))
     return float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
 

@@ -115,8 +115,8 @@ class MineConfig(Section):
     "Last rank of the window."
     per_query: Positive = 12
     "Most mined negatives of a query."
-    margin: Above = 0.95
-    "Highest score, relative to the positive's (NV-Retriever: 95 %)."
+    margin: Above | Literal["auto"] = 0.95
+    "Highest score, relative to the positive's (NV-Retriever: 95 %; 10 is none); auto tries several on dev, in some minutes."
     index: str = "auto"
     "faiss factory string of the index that mining, gates, judging and dev sets search, or auto; evaluation is exact."
 

@@ -34,6 +34,7 @@ _GROUP = 1024  # queries whose passages are looked up together
 _KEYS = 20_000  # passages whose keys are kept: 20 MB where a passage has 1,000 characters
 _PART_WORDS = 4  # shorter passages stand in many others by chance
 _SILENT = 0.5
+_RULE = 0.95  # where a margin is to be chosen (`syneg.run.windows`) and was not
 
 
 @dataclass
@@ -69,7 +70,7 @@ def mine(
     ]
     key_of = keys_of(collection)
     for i, (pair, cosine) in enumerate(zip(pairs, _scored(near, queries, collection, encoder), strict=True)):
-        limit = margin_limit(cosine[pair.doc_id], config.margin)
+        limit = margin_limit(cosine[pair.doc_id], _RULE if config.margin == "auto" else config.margin)
         judged = Judged(collection, pair.query_id, key_of)
         ranked = {
             source: [

@@ -81,6 +81,11 @@ class RunFolder:
         return self.path / "judge.json"
 
     @property
+    def window(self) -> Path:
+        """Which passages are mined, where that was chosen on dev."""
+        return self.path / "window.json"
+
+    @property
     def reader(self) -> Path:
         """How the reader did on dev queries."""
         return self.path / "reader.json"

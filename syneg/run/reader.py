@@ -146,6 +146,8 @@ class Reader:
                     cost_of(answers.calls), thresholds,
                 )  # fmt: skip
                 line.note = f"reader {self.identity.split('@')[0]}: {'trusted' if measured.trusted else 'not trusted'}"
+            for row in measured.table().splitlines():
+                workspace.progress.say(f"  {row}")
             write_json(workspace.folder.reader, measured.to_json())
 
         workspace.manifest.make(_MADE, self._measure_key, workspace.folder.reader, work)

@@ -76,11 +76,11 @@ class Trials:
         In the shared list a passage that two sources find counts for the first, and each source fills half of it.
         """
         workspace = self._workspace
-        if not sources or sources == workspace.config.mine.sources:
+        if not sources or sources == workspace.mining.sources:
             return workspace.mined
         if sources not in self._of_sources:
             name = f"mined-{'-'.join(sources)}"
-            config = workspace.config.mine.model_copy(update={"sources": sources})
+            config = workspace.mining.model_copy(update={"sources": sources})
             path = workspace.folder / f"{name}.jsonl"
             key = fingerprint(
                 workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,

@@ -14,7 +14,7 @@ import random
 from dataclasses import asdict
 from functools import cached_property
 
-from syneg.core.config import Config
+from syneg.core.config import Config, MineConfig
 from syneg.core.errors import DataError
 from syneg.core.progress import Progress
 from syneg.core.records import MinedNegative, Pair
@@ -35,6 +35,7 @@ from .cluster import Cluster
 from .corpus_only import corpus_collection
 from .folder import Manifest, RunFolder
 from .keys import stage_key
+from .windows import mining_of
 
 _LEAST_NEAR, _MOST_NEAR = 16, 400  # near-misses; 400 are needed to show a difference of 6 points
 
@@ -144,9 +145,15 @@ class Workspace:
         return self.train_split[: max(limits) if all(limits) else None]
 
     @cached_property
+    def mining(self) -> MineConfig:
+        """The settings of mining, with the margin that was chosen."""
+        return mining_of(self)
+
+    @cached_property
     def mined(self) -> dict[str, list[MinedNegative]]:
         """query_id → mined negatives. Raises DataError where mining finds none at all."""
-        key = stage_key("mine", self.config, self.collection.fingerprint, self.encoder.fingerprint, self.encoder.prompts,
+        config = self.config.model_copy(update={"mine": self.mining})
+        key = stage_key("mine", config, self.collection.fingerprint, self.encoder.fingerprint, self.encoder.prompts,
                         [pair.query_id for pair in self.pairs_to_mine])  # fmt: skip
         self.manifest.make("mine", key, self.folder.mined, self._mine)
         mined: dict[str, list[MinedNegative]] = {}
@@ -160,7 +167,7 @@ class Workspace:
 
     def _mine(self) -> None:
         with self.progress.stage("mine", "passages") as line:
-            mining = mine(self.collection, self.pairs_to_mine, self.encoder, self.config.mine, line)
+            mining = mine(self.collection, self.pairs_to_mine, self.encoder, self.mining, line)
             rows = [{"query_id": q, **asdict(n)} for q, negatives in mining.negatives.items() for n in negatives]
             write_rows(self.folder.mined, rows)
             self.manifest.note(mine={"skipped": dict(mining.skipped), "short": mining.short})
