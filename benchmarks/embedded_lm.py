@@ -23,17 +23,22 @@ from pathlib import Path
 from typing import Any
 
 import click
+import dspy
 import litellm
 
-from syneg.core.config import CollectionConfig, GatesConfig, GenerateConfig, LMConfig
+from syneg.core.config import CollectionConfig, Config, GenerateConfig, LMConfig
 from syneg.core.errors import DeferredError
 from syneg.core.fetch import asset_named, fetch
+from syneg.core.records import HardNegative
 from syneg.data.collection import load_collection
+from syneg.data.tasks import Task
 from syneg.llm.batch_files import Pending
+from syneg.llm.calls import in_threads, purpose
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel, Terms
 from syneg.llm.local_server import LocalServer
-from syneg.negatives.generation import generate
+from syneg.negatives.assignment import Assignment
+from syneg.negatives.generation import answers_of
 from syneg.programs import load_program
 
 
@@ -49,11 +54,18 @@ class Asking:
         return LMConfig(model=self.model, concurrency=slots, temperature=0.0, max_tokens=160)
 
     def ask(self, writer: LanguageModel) -> None:
-        generate(
-            self.pairs, load_program("single_prompt"), writer, definition="Given a question, find the passage that answers it.",
-            space=Nothing(), collection=self.collection, candidates={}, profile=None, seed=0,
-            config=GenerateConfig(attempts=1, passage_words=100), gates=GatesConfig(),
-        )  # fmt: skip
+        settings = GenerateConfig(attempts=1, passage_words=100)
+        config, task = Config(generate=settings), Task("Given a question, find the passage that answers it.")
+        program = load_program("single_prompt")
+
+        def work(place: int) -> list[HardNegative]:
+            ask, query_id = assignment.ask(place), self.pairs[place].query_id
+            with dspy.context(lm=writer.lm, adapter=writer.adapter), purpose(query_id) as current:
+                return answers_of(program, ask, current, writer.identity)
+
+        assignment = Assignment(self.pairs, {}, task, config, "single_prompt", program)
+        for _ in in_threads(work, len(self.pairs), writer.engine.config.concurrency):
+            pass
 
     def requests(self, folder: Path) -> list[dict[str, Any]]:
         """What is sent, as bodies for the server."""
@@ -68,13 +80,6 @@ class Asking:
             ledger.close()
         pending.export(folder / "requests.jsonl")
         return [json.loads(line)["body"] for line in (folder / "requests.jsonl").read_text().splitlines()]
-
-
-class Nothing:
-    """Attributes that say nothing."""
-
-    def sample(self, *, seed: int, place: int, sibling: int = 0) -> dict[str, str]:
-        return {}
 
 
 def bare(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path) -> tuple[int, float]:

@@ -23,13 +23,17 @@ import dspy
 import numpy as np
 
 from syneg.core.progress import Progress
+from syneg.core.records import Pair
 from syneg.core.settings import load_config
+from syneg.data.tasks import task_for
 from syneg.llm.budget import Budget
+from syneg.negatives.assignment import Assignment
 from syneg.optimizers import RECIPES, Compiling
 from syneg.optimizers.recipes import quiet
 from syneg.programs import PROGRAMS
 from syneg.run.compile import compilation
 from syneg.run.folder import RunLock
+from syneg.run.negative_sets import gating_of
 from syneg.run.pipeline import Run
 
 
@@ -49,22 +53,29 @@ def plain(compiling: Compiling) -> None:
 WAYS: dict[str, Callable[[Compiling], None]] = {"adapter": RECIPES["gepa"].propose, "plain": plain}
 
 
+def compiling_for(run: Run, name: str, program: dspy.Module, pairs: list[Pair]) -> Compiling:
+    workspace = run.workspace
+    task = task_for(workspace.config)
+    assignment = Assignment(pairs, workspace.mined, task, workspace.config, name, program)
+    return compilation(workspace, assignment, gating_of(workspace, assignment, None), Budget())
+
+
 def one_seed(run: Run, name: str, pairs: int) -> dict[str, list[float]]:
     """way → the critic's value of each answer on fresh pairs; "first" is the program as its author wrote it."""
     program = PROGRAMS[name]()
     best: dict[str, Any] = {}
     for way, recipe in WAYS.items():
-        compiling = compilation(run.workspace, program, run.workspace.pairs[:pairs], Budget(), {})
+        compiling = compiling_for(run, name, program, run.workspace.pairs[:pairs])
         with quiet(), compiling.context():
             recipe(compiling)
         best[way] = compiling.ranked()[0].program
         run.workspace.progress.say(
             f"  {way}: {len(compiling.register.candidates)} programs, best {compiling.ranked()[0].mean:.3f}"
         )
-    fresh = compilation(run.workspace, program, run.workspace.pairs[pairs : 2 * pairs], Budget(), {})
+    fresh = compiling_for(run, name, program, run.workspace.pairs[pairs : 2 * pairs])
     ids = list(fresh.pairs)
     answers = {way: fresh.run(one, ids) for way, one in {"first": program, **best}.items()}
-    return {way: [found[q][1].value for q in ids] for way, found in answers.items()}
+    return {way: [attempts[q].judgement.value for q in ids] for way, attempts in answers.items()}
 
 
 @click.command()
@@ -79,7 +90,7 @@ def main(dataset: str, program: str, pairs: int, seeds: int, overrides: tuple[st
     for seed in range(seeds):
         flags = {
             "collection.dataset": dataset, "train.pairs": 2 * pairs, "generate.pairs": 2 * pairs, "generate.program": program,
-            "compile.near": 0, "compile.proposals": 4, "seed": seed,
+            "compile.proposals": 4, "seed": seed,
         }  # fmt: skip
         run = Run(folder / str(seed), load_config(None, overrides, flags), Progress())
         with RunLock(run.folder):

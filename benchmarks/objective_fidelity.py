@@ -40,6 +40,7 @@ from syneg.core.progress import Progress
 from syneg.core.records import HardNegative, Pair
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows, write_json, write_rows
+from syneg.negatives.gating import Gating
 from syneg.negatives.mining import mine
 from syneg.optimizers.critic import Critic
 from syneg.optimizers.objective import Objective, Score, held_out_queries
@@ -178,17 +179,16 @@ def main(
 
 def judged(run: Run, rows: list[dict[str, str]]) -> None:
     """Into critic.json: with or without the gate on the margin → set → query → the critic's mean value of its texts."""
-    objective = Objective(
-        run.workspace.encoder, run.workspace.collection, run.workspace.pairs, run.workspace.mined, run.config
-    )
     pairs = {pair.query_id: pair for pair in run.workspace.pairs}
     answers = [(pairs[row["query_id"]], HardNegative(row["text"], row["program"])) for row in rows]
     means: dict[str, dict[str, dict[str, float]]] = {}
     for label, changed in (("the gates", {}), ("no margin", {"margin": 0})):
         gates = load_config().gates.model_copy(update={"sibling_cosine": 0, **changed})
-        critic = Critic(objective, run.workspace.encoder, run.workspace.collection, gates, passage_words=10**6)
+        gating = Gating(run.workspace.collection, run.workspace.encoder, gates, passage_words=10**6, definition="")
+        critic = Critic(gating)
+        on_text = [draft for pair, negative in answers for draft in gating.on_text(pair, [negative])]
         found: dict[str, dict[str, list[float]]] = {}
-        for draft in critic.gated(answers):
+        for draft in gating.rest(on_text):
             of = found.setdefault(draft.negative.program, {})
             of.setdefault(draft.pair.query_id, []).append(critic.value(draft))
         means[label] = {name: {q: float(np.mean(v)) for q, v in of.items()} for name, of in found.items()}

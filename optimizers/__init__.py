@@ -7,10 +7,21 @@ A recipe proposes programs; a critic says of single answers what they are worth;
 full training on the confirm split has the last word (`syneg.run.compile`).
 """
 
-from .compiling import Candidate, Compiling
+from .compiling import Candidate, Compiling, Lms
 from .critic import Critic, Judgement
 from .objective import Objective, Score
 from .recipes import RECIPES, run_recipe
 from .search import choose
 
-__all__ = ["RECIPES", "Candidate", "Compiling", "Critic", "Judgement", "Objective", "Score", "choose", "run_recipe"]
+__all__ = [
+    "RECIPES",
+    "Candidate",
+    "Compiling",
+    "Critic",
+    "Judgement",
+    "Lms",
+    "Objective",
+    "Score",
+    "choose",
+    "run_recipe",
+]

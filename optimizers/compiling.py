@@ -1,6 +1,6 @@
 """What every recipe works with: the program, examples, metrics, LMs, and a register of all that was tried.
 
-    compiling = Compiling(program, pairs, …)
+    compiling = Compiling(assignment, critic, objective, Lms(writer, reflection, judge), budget, say)
     recipe(compiling)                          proposes; whatever it runs is registered, with its scores
     compiling.ranked() → [Candidate(program, scores={"q1": .71, …}), …]
 
@@ -20,19 +20,35 @@ from typing import Any
 
 import dspy
 
-from syneg.core.config import CompileConfig
-from syneg.core.errors import BudgetError, SynegError
-from syneg.core.records import HardNegative, Pair, fingerprint
+from syneg.core.errors import BackendError, BudgetError
+from syneg.core.records import HardNegative, fingerprint
 from syneg.llm.budget import Budget
-from syneg.llm.calls import PROGRAM_ERRORS, check_answered, in_threads, purpose
+from syneg.llm.calls import in_threads, purpose
 from syneg.llm.lms import LanguageModel
+from syneg.negatives.assignment import Assignment
+from syneg.negatives.generation import answers_of
 
 from .critic import Critic, Judgement
 from .guards import copies_corpus, fences_of, keep_fence
 from .objective import Objective, Score
 
-Say = Callable[[str], None]
-Run = tuple[Any, Judgement, Any]  # prediction, judgement, trace
+
+@dataclass(frozen=True)
+class Lms:
+    """The LMs of a compilation; `judge` is None where no judge is trusted."""
+
+    writer: LanguageModel
+    reflection: LanguageModel
+    judge: LanguageModel | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of a program for one pair: what it returned, what that is worth, and DSPy's trace of its calls."""
+
+    prediction: dspy.Prediction
+    judgement: Judgement
+    trace: Sequence[Any]
 
 
 @dataclass
@@ -85,32 +101,28 @@ class Register:
 class Tracked(dspy.Module):
     """A program whose runs are registered. An answer that cannot be read is an empty negative, not an error."""
 
-    def __init__(self, program: dspy.Module, register: Register) -> None:
+    def __init__(self, program: dspy.Module, register: Register, lm: str) -> None:
+        """`lm` is the identity of the LM that writes."""
         super().__init__()
         self.program = program
-        self._register = register
+        self._register, self._lm = register, lm
 
     def forward(self, query_id: str, **ask: Any) -> dspy.Prediction:
-        """`negatives`, and under `candidate` the key of the program."""
+        """`negatives`, and under `candidate` the key of the program. Raises BackendError where no call was answered."""
         candidate = self._register.note(self.program)
         lm = self.program.predictors()[0].lm or dspy.settings.lm
-        rollout = int(lm.kwargs.get("rollout_id") or 0)
-        with purpose(query_id, rollout) as current:
-            try:
-                negatives = list(self.program(**ask).negatives)
-            except SynegError:
-                raise
-            except PROGRAM_ERRORS as error:
-                check_answered(error, answered=bool(current.calls))
-                negatives = [
-                    HardNegative("", type(self.program).__name__, reasoning=" ".join(str(error).split())[:200])
-                ]
+        with purpose(query_id, int(lm.kwargs.get("rollout_id") or 0)) as current:
+            negatives = answers_of(self.program, ask, current, self._lm)
+        if not current.calls and not negatives[0].text:
+            raise BackendError(
+                f"the LM failed: {negatives[0].reasoning}", todo="check --lm, --api-base and the network"
+            )
         return dspy.Prediction(negatives=negatives, candidate=candidate.key)
 
 
-def accepted(judged: Mapping[str, Judgement]) -> dict[str, list[HardNegative]]:
+def accepted(judgements: Mapping[str, Judgement]) -> dict[str, list[HardNegative]]:
     """The negatives that passed the gates, by query."""
-    return {q: [one.draft.negative] for q, one in judged.items() if one.accepted and one.draft}
+    return {query_id: judged.accepted for query_id, judged in judgements.items() if judged.accepted}
 
 
 def content_of(program: dspy.Module) -> str:
@@ -123,35 +135,36 @@ def content_of(program: dspy.Module) -> str:
 
 
 class Compiling:
-    """One compilation. `asks[query_id]` are the inputs of the program for a pair."""
+    """One compilation of the program of `assignment`, for its pairs."""
 
     def __init__(
         self,
-        program: dspy.Module,
-        pairs: Sequence[Pair],
-        asks: Mapping[str, Mapping[str, Any]],
-        *,
-        writer: LanguageModel,
-        reflection: LanguageModel,
-        objective: Objective,
+        assignment: Assignment,
         critic: Critic,
+        objective: Objective,
+        lms: Lms,
         budget: Budget,
-        config: CompileConfig,
-        seed: int,
-        say: Say,
+        say: Callable[[str], None],
     ) -> None:
+        assert assignment.program is not None, "nothing is compiled where negatives are given"
+        self.assignment, self.critic, self.objective = assignment, critic, objective
+        self.lms, self.budget, self.say = lms, budget, say
+        self.config, self.seed = assignment.config.compile, assignment.config.seed
+        self.writer, self.reflection = lms.writer, lms.reflection
+        self.lm = lms.writer.lm_for(0, assignment.config.generate.per_pair)
         self.register = Register()
-        self.student = Tracked(program, self.register)
-        self.pairs = {pair.query_id: pair for pair in pairs}
+        self.student = self.tracked(assignment.program)
+        self.pairs = {pair.query_id: pair for pair in assignment.pairs}
+        asks = {query_id: assignment.ask(place) for place, query_id in enumerate(self.pairs)}
         self.trainset = [
-            dspy.Example(query_id=pair.query_id, **asks[pair.query_id]).with_inputs("query_id", *asks[pair.query_id])
-            for pair in pairs
+            dspy.Example(query_id=query_id, **ask).with_inputs("query_id", *ask) for query_id, ask in asks.items()
         ]
-        self.writer, self.reflection = writer, reflection
-        self.objective, self.critic, self.budget = objective, critic, budget
-        self.config, self.seed, self.say = config, seed, say
-        self.first = self.register.note(program)
+        self.first = self.register.note(assignment.program)
         self._lock, self._best, self._least = threading.Lock(), 0.0, max(2, len(self.pairs) // 4)
+
+    def tracked(self, program: dspy.Module) -> Tracked:
+        """The program, with its runs registered."""
+        return program if isinstance(program, Tracked) else Tracked(program, self.register, self.writer.identity)
 
     @property
     def at_once(self) -> int:
@@ -162,14 +175,14 @@ class Compiling:
 
     def context(self) -> Any:
         """The writer's LM and adapter, as DSPy wants them."""
-        return dspy.context(lm=self.writer.lm, adapter=self.writer.adapter)
+        return dspy.context(lm=self.lm, adapter=self.writer.adapter)
 
     # ---- metrics, in the forms that DSPy's optimizers want ------------------------------------------------------
 
-    def judge(self, query_id: str, said: dspy.Prediction) -> Judgement:
+    def judge(self, query_id: str, prediction: dspy.Prediction) -> Judgement:
         """What the critic says of an answer; the candidate's score is noted."""
-        judgement = self.critic(self.pairs[query_id], said.negatives)
-        candidate = self.register.candidates[said.candidate]
+        judgement = self.critic(self.pairs[query_id], prediction.negatives)
+        candidate = self.register.candidates[prediction.candidate]
         with self._lock:
             candidate.answers[query_id] = judgement
             if len(candidate.answers) >= self._least and candidate.mean > self._best + 0.005:
@@ -179,39 +192,39 @@ class Compiling:
                 )
         return judgement
 
-    def metric(self, example: dspy.Example, said: dspy.Prediction, trace: Any = None) -> float:
+    def metric(self, example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float:
         """A value from 0 to 1 (bootstrapping takes what a mined negative is worth, or better)."""
-        value = self.judge(example.query_id, said).value
+        value = self.judge(example.query_id, prediction).value
         return value if trace is None else value >= self.config.threshold
 
     def feedback_metric(
         self,
         example: dspy.Example,
-        said: dspy.Prediction,
+        prediction: dspy.Prediction,
         trace: Any = None,
         pred_name: Any = None,
         pred_trace: Any = None,
     ) -> dspy.Prediction:
         """`score` from 0 to 1, `feedback` in words and `objective_scores`, as `dspy.GEPA` takes them."""
-        judged = self.judge(example.query_id, said)
+        judged = self.judge(example.query_id, prediction)
         return dspy.Prediction(score=judged.value, feedback=judged.words, objective_scores={"critic": judged.value})
 
     # ---- running ------------------------------------------------------------------------------------------------
 
-    def run(self, program: dspy.Module, query_ids: Sequence[str]) -> dict[str, Run]:
-        """query_id → (prediction, judgement, trace) of a program, tracked or not, in threads."""
-        tracked = program if isinstance(program, Tracked) else Tracked(program, self.register)
+    def run(self, program: dspy.Module, query_ids: Sequence[str]) -> dict[str, Attempt]:
+        """query_id → the attempt of a program, tracked or not, in threads."""
+        tracked = self.tracked(program)
         examples = {example.query_id: example for example in self.trainset}
 
-        def work(place: int) -> Run:
+        def work(place: int) -> Attempt:
             query_id = query_ids[place]
-            with dspy.context(lm=self.writer.lm, adapter=self.writer.adapter, trace=[]):
-                said = tracked(**examples[query_id].inputs())
+            with dspy.context(lm=self.lm, adapter=self.writer.adapter, trace=[]):
+                prediction = tracked(**examples[query_id].inputs())
                 trace = list(dspy.settings.trace)
-            return said, self.judge(query_id, said), trace
+            return Attempt(prediction, self.judge(query_id, prediction), trace)
 
-        found = dict(in_threads(work, len(query_ids), self.at_once))
-        return {query_id: found[place] for place, query_id in enumerate(query_ids)}
+        attempts = dict(in_threads(work, len(query_ids), self.at_once))
+        return {query_id: attempts[place] for place, query_id in enumerate(query_ids)}
 
     def score(self, candidate: Candidate, query_ids: Sequence[str]) -> Score:
         """The objective's score of what a candidate writes for these pairs; with a spent budget, of what it has

@@ -5,8 +5,7 @@ batches.
 
 A minibatch is scored by the critic, answer by answer. A batch that is large enough for the probe, as the whole set can
 be, is scored by the objective, too: half of each score is then the gain that the batch causes together, so that the
-Pareto front holds what helps downstream. Objectives are the critic's value, the gain and, with near-misses, the
-boundary.
+Pareto front holds what helps downstream. Its objectives are the critic's value and the gain.
 """
 
 from __future__ import annotations
@@ -51,19 +50,19 @@ class Adapter:
         """Run a candidate on query ids."""
         compiling = self._compiling
         program = self.program(candidate)
-        found = compiling.run(program, batch)
-        values = [found[q][1].value for q in batch]
+        attempts = compiling.run(program, batch)
+        judgements = {query_id: attempt.judgement for query_id, attempt in attempts.items()}
+        values = [judgements[query_id].value for query_id in batch]
         objectives = [{"critic": value} for value in values]
         if len(batch) >= PROBE_FROM:
-            score = compiling.objective.score(accepted({q: judged for q, (_, judged, _) in found.items()}))
+            score = compiling.objective.score(accepted(judgements))
             compiling.register.note(program).score = score
             share = (1 + score.value) / 2
             values = [(value + share) / 2 for value in values]
-            more = {"objective": share} | ({} if score.boundary is None else {"boundary": score.boundary})
-            objectives = [one | more for one in objectives]
+            objectives = [{**values_of_one, "objective": share} for values_of_one in objectives]
         return EvaluationBatch(
-            outputs=[found[q][1].feedback for q in batch], scores=values, objective_scores=objectives,
-            trajectories=[(q, *found[q]) for q in batch] if capture_traces else None,
+            outputs=[judgements[query_id].feedback for query_id in batch], scores=values, objective_scores=objectives,
+            trajectories=[attempts[query_id] for query_id in batch] if capture_traces else None,
         )  # fmt: skip
 
     def make_reflective_dataset(
@@ -72,22 +71,23 @@ class Adapter:
         """For each predictor: what it was given, what it said, and the critic's words."""
         # traces hold copies, so predictors are matched by their fields
         fields = {n: set(p.signature.output_fields) for n, p in self._compiling.first.program.named_predictors()}
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in components_to_update}
-        for _, said, judged, trace in eval_batch.trajectories or []:
+        examples: dict[str, list[dict[str, Any]]] = {name: [] for name in components_to_update}
+        for attempt in eval_batch.trajectories or []:
             for name in components_to_update:
-                for predictor, inputs, outputs in trace:
+                for predictor, inputs, outputs in attempt.trace:
                     if set(predictor.signature.output_fields) == fields[name]:
-                        found[name].append({
+                        examples[name].append({
                             "Inputs": {key: shortened(str(value), _SHOWN) for key, value in inputs.items()},
                             "Generated Outputs": {key: fenced(str(value)[:_SHOWN]) for key, value in outputs.items()},
-                            "Feedback": judged.words,
+                            "Feedback": attempt.judgement.words,
                         })  # fmt: skip
                         break
                 else:
-                    found[name].append(
-                        {"Inputs": {}, "Generated Outputs": fenced(str(said)[:300]), "Feedback": judged.feedback}
+                    unread = fenced(str(attempt.prediction)[:_SHOWN])
+                    examples[name].append(
+                        {"Inputs": {}, "Generated Outputs": unread, "Feedback": attempt.judgement.feedback}
                     )
-        return found
+        return examples
 
 
 def gepa(compiling: Compiling) -> None:

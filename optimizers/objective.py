@@ -2,7 +2,7 @@
 
     objective = Objective(encoder, collection, pairs, mined, config)
     objective.score({"q1": [HardNegative("We follow 112 giant planets …")], …})
-      → Score(gain=.012, error=.005, likelihood=.11, likelihood_error=.03, queries={"q7": .37, "q9": 0.0, …}, boundary=.08)
+      → Score(gain=.012, error=.005, likelihood=.11, likelihood_error=.03, queries={"q7": .37, "q9": 0.0, …})
 
 Held out are the dev queries, train queries that are not among the pairs, and, where these are few, the pairs' own by
 folds; confirm and test are out of reach. Both sides of the difference share rows, folds, batches and seeds, and the
@@ -25,15 +25,13 @@ from syneg.core.config import Config
 from syneg.core.errors import DataError
 from syneg.core.records import HardNegative, Instance, MinedNegative, Pair, fingerprint
 from syneg.data.collection import Collection
-from syneg.negatives.mining import mine
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.metrics import MAIN_METRIC
 from syneg.training.sampling import Supply, mix
 
-from .probe import BOUNDARY, LIKELIHOOD, Probe
+from .probe import LIKELIHOOD, Probe
 
-DEEPEST, NEAREST = 1000, 20
 _MUCH_GAIN, _MUCH_LIKELIHOOD = 0.01, 0.1  # of nDCG@10 and of log-likelihood
 Sets = Mapping[str, Sequence[HardNegative]]
 
@@ -41,15 +39,13 @@ Sets = Mapping[str, Sequence[HardNegative]]
 @dataclass(frozen=True)
 class Score:
     """`gain` in nDCG@10 over mined negatives alone, mean over the held-out `queries`, and its standard error;
-    `likelihood` and its error are the same for the log-likelihood; `boundary` is the gain in boundary accuracy, None
-    without near-misses."""
+    `likelihood` and its error are the same for the log-likelihood."""
 
     gain: float
     error: float
     likelihood: float = 0.0
     likelihood_error: float = 0.0
     queries: Mapping[str, float] = field(default_factory=dict)
-    boundary: float | None = None
 
     @property
     def value(self) -> float:
@@ -60,9 +56,9 @@ class Score:
 
 
 class Objective:
-    """Scores sets of negatives for `pairs` (train pairs). `near[query_id]` are near-misses for dev queries.
+    """Scores sets of negatives for `pairs` (train pairs).
 
-    Raises DataError without dev queries, or for near-misses of queries that must not be seen here.
+    Raises DataError without dev queries, or for pairs of queries that must not be seen here.
     """
 
     def __init__(
@@ -72,20 +68,17 @@ class Objective:
         pairs: Sequence[Pair],
         mined: Mapping[str, Sequence[MinedNegative]],
         config: Config,
-        near: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         own = [pair.query_id for pair in pairs]
         dev = collection.splits["dev"]
         unseen = {*collection.splits["confirm"], *collection.splits["test"]}
         if not dev:
             raise DataError("no dev queries to optimize against", todo="give the collection a dev split")
-        if foreign := unseen & {*own, *(near or {})}:
+        if foreign := unseen & {*own}:
             raise DataError(f"query {min(foreign)!r} is of confirm or test, which an objective must not see")
-        self.pairs, self._mined, self._config, self._near = list(pairs), mined, config, near or {}
-        self._encoder, self._collection = encoder, collection
+        self.pairs, self._mined, self._config = list(pairs), mined, config
         chosen = held_out_queries(collection, own, config.probe.queries, config.seed)
         held_out = dev_set(encoder, collection, config.probe.passages, config.seed, chosen)
-        self._standing = dict[str, tuple[int, list[str]]]()
         relevant = {q: collection.relevant_texts(q) for q in {*dev, *own}}
         self.probe = Probe(encoder, held_out, relevant, config.train, config.probe)
         self.lock = threading.RLock()  # of the probe's weights
@@ -93,7 +86,7 @@ class Objective:
 
     def score(self, negatives: Sets) -> Score:
         """The score of `negatives[query_id]`, the texts that passed the gates; queries without some keep mined ones."""
-        key = fingerprint({q: [n.text for n in found] for q, found in sorted(negatives.items()) if found})
+        key = fingerprint({q: [n.text for n in written] for q, written in sorted(negatives.items()) if written})
         with self.lock:  # single flight: who asks for the same set waits for the first
             if key not in self._kept:
                 self._kept[key] = self.compared([self.instances(negatives, s) for s in self._seeds])
@@ -102,47 +95,16 @@ class Objective:
     def instances(self, negatives: Sets, seed: int) -> list[Instance]:
         """The rows that the probe trains on."""
         settings = self._config.mix
-        weighed = {q: [(n, settings.weight) for n in found] for q, found in negatives.items()}
+        weighed = {q: [(n, settings.weight) for n in written] for q, written in negatives.items()}
         return mix(Supply(self.pairs, self._mined, weighed, use="first"), settings, arm="hybrid", seed=seed)
 
     def compared(self, rows: Sequence[Sequence[Instance]]) -> Score:
         """The score of instances, one list for each seed of the probe."""
         ours = self._values(rows)
         gains = {metric: {q: ours[metric][q] - base for q, base in self._base[metric].items()} for metric in self._base}
-        boundary = float(np.mean(list(gains[BOUNDARY].values()))) if gains[BOUNDARY] else None
         return Score(
-            *mean_and_error(gains[MAIN_METRIC]),
-            *mean_and_error(gains[LIKELIHOOD]),
-            queries=gains[MAIN_METRIC],
-            boundary=boundary,
+            *mean_and_error(gains[MAIN_METRIC]), *mean_and_error(gains[LIKELIHOOD]), queries=gains[MAIN_METRIC]
         )
-
-    @property
-    def temperature(self) -> float:
-        return self._config.train.temperature
-
-    def mined(self, pair: Pair) -> Sequence[MinedNegative]:
-        """The mined negatives of a pair."""
-        return self._mined.get(pair.query_id, ())
-
-    def dev_rows(self) -> list[Instance]:
-        """The dev queries as rows with mined negatives, for the gradient of their loss."""
-        pairs = self._collection.pairs("dev")
-        found = mine(self._collection, pairs, self._encoder, self._config.mine).negatives
-        return mix(Supply(pairs, found, use="first"), self._config.mix, arm="mined", seed=self._config.seed)
-
-    def standing(self, pair: Pair) -> tuple[int, list[str]]:
-        """The rank of the pair's best positive among all passages under the untuned encoder (`DEEPEST` + 1 for any
-        below that), and the first `NEAREST` wrong ones."""
-        if not self._standing:
-            index = self._encoder.index(self._collection.passages)
-            found = index.search(self._encoder.encode([p.query for p in self.pairs], "query"), DEEPEST)
-            for one, hits in zip(self.pairs, found, strict=True):
-                relevant = self._collection.relevant(one.query_id)
-                rank = next((i for i, (doc_id, _) in enumerate(hits, 1) if doc_id in relevant), DEEPEST + 1)
-                wrong = [doc_id for doc_id, _ in hits if doc_id not in {*relevant, one.query_id}][:NEAREST]
-                self._standing[one.query_id] = rank, [self._collection.passages[doc_id] for doc_id in wrong]
-        return self._standing[pair.query_id]
 
     @cached_property
     def _base(self) -> dict[str, dict[str, float]]:
@@ -154,21 +116,24 @@ class Objective:
 
     def _values(self, rows: Sequence[Sequence[Instance]]) -> dict[str, dict[str, float]]:
         """Per metric and query the mean over seeds."""
-        found = [self.probe.values(part, seed=s, near=self._near) for s, part in zip(self._seeds, rows, strict=True)]
-        return {m: {q: float(np.mean([one[m][q] for one in found])) for q in values} for m, values in found[0].items()}
+        by_seed = [self.probe.values(part, seed=seed) for seed, part in zip(self._seeds, rows, strict=True)]
+        return {
+            metric: {query_id: float(np.mean([seed[metric][query_id] for seed in by_seed])) for query_id in values}
+            for metric, values in by_seed[0].items()
+        }
 
 
 def mean_and_error(gains: Mapping[str, float]) -> tuple[float, float]:
     """Of one value a query: the mean and its standard error."""
-    found = np.array(list(gains.values()))
-    return float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
+    values = np.array(list(gains.values()))  # (queries,)
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def held_out_queries(collection: Collection, own: Sequence[str], wanted: int, seed: int) -> list[str]:
     """All dev queries, then train queries that no pair has, up to `wanted`; the pairs' `own`, too, where these are too
     few."""
-    found = list(collection.splits["dev"])
+    held_out = list(collection.splits["dev"])
     rest = sorted({*collection.splits["train"]} - {*own})
     random.Random(seed).shuffle(rest)
-    found += rest[: max(0, wanted - len(found))]
-    return found if len(found) >= wanted else [*found, *dict.fromkeys(own)]
+    held_out += rest[: max(0, wanted - len(held_out))]
+    return held_out if len(held_out) >= wanted else [*held_out, *dict.fromkeys(own)]

@@ -1,7 +1,7 @@
 """A stand-in for full training that takes seconds: the last layers of the encoder, on kept output of those below.
 
     probe = Probe(encoder, held_out, relevant, TrainConfig(), ProbeConfig())
-    probe.values(instances, seed=0) → {"ndcg@10": {"q7": .63, "q9": 1.0, …}, "likelihood": {"q7": -1.2, …}, "boundary": {}}
+    probe.values(instances, seed=0) → {"ndcg@10": {"q7": .63, "q9": 1.0, …}, "likelihood": {"q7": -1.2, …}}
 
 Real encoder weights move, as in training, with the same loss, mix and batches; the output of the frozen layers is kept
 for every text that was seen, so only the first probe pays for it. Scored (nDCG@10 by ranx) are queries that the rows
@@ -16,7 +16,6 @@ benchmarks/objective_fidelity.py measures; a linear adapter on frozen embeddings
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,7 +40,7 @@ from syneg.training.weights import learning_rate, set_dropout, swift_attention
 _CHUNK = 32
 _DEPTH = 10
 _TEMPERATURES = (0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1)
-BOUNDARY, LIKELIHOOD = "boundary", "likelihood"
+LIKELIHOOD = "likelihood"
 
 
 class Probe:
@@ -78,26 +77,23 @@ class Probe:
         except ConfigError:
             return lambda model, features: model(features)["sentence_embedding"]
 
-    def values(
-        self, instances: Sequence[Instance], *, seed: int, near: Mapping[str, Sequence[str]] | None = None
-    ) -> dict[str, dict[str, float]]:
-        """`ndcg@10` and `likelihood` of each held-out query, their mean over the probes that did not train on it, and,
-        for those with near-misses in `near`, `boundary`: the share of them that scores under the positive."""
+    def values(self, instances: Sequence[Instance], *, seed: int) -> dict[str, dict[str, float]]:
+        """`ndcg@10` and `likelihood` of each held-out query: their mean over the probes that did not train on it."""
         cross = any(row.pair.query_id in self._held_out.queries for row in instances)
         folds = self._config.folds if cross else 1
         trained_on = {row.pair.query_id: fold_of(row.pair.query_id, folds) for row in instances}
-        sums: dict[str, dict[str, list[float]]] = {MAIN_METRIC: {}, LIKELIHOOD: {}, BOUNDARY: {}}
+        by_fold: dict[str, dict[str, list[float]]] = {MAIN_METRIC: {}, LIKELIHOOD: {}}
         for fold in range(folds):
             rows = [row for row in instances if not cross or trained_on[row.pair.query_id] != fold]
             if not rows:
                 continue
             self.train(rows, seed=seed)
+            # queries of no row are scored by every fold's probe, those of rows by the one that did not see them
             scored = [q for q in self._held_out.queries if trained_on.get(q, fold) == fold]
-            found = {**self.score(scored), BOUNDARY: self.boundary(scored, near or {})}
-            for metric, values in found.items():
+            for metric, values in self.score(scored).items():
                 for query_id, value in values.items():
-                    sums[metric].setdefault(query_id, []).append(value)
-        return {metric: {q: float(np.mean(v)) for q, v in found.items()} for metric, found in sums.items()}
+                    by_fold[metric].setdefault(query_id, []).append(value)
+        return {metric: {q: float(np.mean(v)) for q, v in values.items()} for metric, values in by_fold.items()}
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights that are trained."""
@@ -108,22 +104,6 @@ class Probe:
         with torch.no_grad():
             for name, own in self._weights.items():
                 own.copy_(weights[name])
-
-    def gradient(self, rows: Sequence[Instance]) -> dict[str, Tensor]:
-        """Of the mean loss over `rows`, at the weights as they are."""
-        loss = self._loss(rows)
-        self._model.eval()
-        size = self._train.batch_size
-        sums = {name: torch.zeros_like(weights) for name, weights in self._weights.items()}
-        for start in range(0, len(rows), size):
-            batch = list(range(start, min(start + size, len(rows))))
-            with self._encoder.autocast():
-                value = loss(self._columns([rows[i] for i in batch]), torch.tensor(batch))
-            grads = torch.autograd.grad(value, list(self._weights.values()), allow_unused=True)
-            for name, grad in zip(self._weights, grads, strict=True):
-                if grad is not None:
-                    sums[name] += grad * (len(batch) / len(rows))
-        return sums
 
     def _loss(self, rows: Sequence[Instance]) -> HybridInfoNCE:
         plain = self._train.model_copy(update={"guide": 0.0, "distil": 0.0, "cached_chunk": 0})
@@ -158,13 +138,16 @@ class Probe:
         """nDCG@10 and log-likelihood of each query under the weights as they are."""
         held_out, doc_ids = self._held_out, list(self._held_out.passages)
         place = {doc_id: i for i, doc_id in enumerate(doc_ids)}
+        # scores (queries, passages)
         passages = self.embed(list(held_out.passages.values()), "passage")
         scores = self.embed([held_out.queries[q] for q in query_ids], "query") @ passages.T
         ranking, relevant = {}, {}
         for query_id, row in zip(query_ids, scores, strict=True):
             judged = held_out.qrels[query_id]
+            # a passage with the query's own id does not count
             if query_id in place and query_id not in judged:
-                row[place[query_id]] = row.min()  # a passage with the query's own id does not count
+                row[place[query_id]] = row.min()
+            # the ten that nDCG@10 looks at; ties go by the order of the corpus
             top = np.argsort(-row, kind="stable")[:_DEPTH]
             ranking[query_id] = {doc_ids[i]: float(row[i]) for i in top}
             relevant[query_id] = [place[doc_id] for doc_id in held_out.relevant(query_id)]
@@ -173,32 +156,19 @@ class Probe:
             LIKELIHOOD: dict(zip(query_ids, _likelihoods(scores, list(relevant.values())), strict=True)),
         }
 
-    def boundary(self, query_ids: Sequence[str], near: Mapping[str, Sequence[str]]) -> dict[str, float]:
-        """For each query with near-misses the share of them that scores under its best positive."""
-        wanted = [query_id for query_id in query_ids if near.get(query_id)]
-        if not wanted:
-            return {}
-        found = {}
-        for query_id, vector in zip(
-            wanted, self.embed([self._held_out.queries[q] for q in wanted], "query"), strict=True
-        ):
-            relevant = [self._held_out.passages[doc_id] for doc_id in self._held_out.relevant(query_id)]
-            positive = float((self.embed(relevant, "passage") @ vector).max())
-            found[query_id] = float(np.mean(self.embed(list(near[query_id]), "passage") @ vector < positive))
-        return found
-
-    def embed(self, texts: Sequence[str], role: Role, *, exact: bool = False) -> np.ndarray:
-        """Embeddings (n, dim) float32 under the weights as they are; `exact` computes in float32."""
+    def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
+        """Embeddings (n, dim) float32 under the weights as they are."""
         self._model.eval()
+        # texts of like length together: less padding
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        found: list[Any] = [None] * len(texts)
-        with torch.no_grad(), contextlib.nullcontext() if exact else self._encoder.autocast():
+        embedded: list[Any] = [None] * len(texts)
+        with torch.no_grad(), self._encoder.autocast():
             for start in range(0, len(order), _CHUNK):
                 places = order[start : start + _CHUNK]
                 vectors = self._embed(self._model, self._features([texts[place] for place in places], role))
                 for place, vector in zip(places, vectors.float().cpu().numpy(), strict=True):
-                    found[place] = vector
-        return unit(np.stack(found)) if self._encoder.similarity == "cosine" else np.stack(found)
+                    embedded[place] = vector
+        return unit(np.stack(embedded)) if self._encoder.similarity == "cosine" else np.stack(embedded)
 
     def _columns(self, rows: Sequence[Instance]) -> list[dict[str, Tensor]]:
         texts = [[row.pair.positive for row in rows]]
@@ -211,15 +181,17 @@ class Probe:
 
 
 def _likelihoods(scores: np.ndarray, relevant: Sequence[Sequence[int]]) -> list[float]:
-    """For each row of scores (queries x passages) the mean log-probability of its relevant places, at the temperature
+    """For each row of scores (queries, passages) the mean log-probability of its relevant places, at the temperature
     of `_TEMPERATURES` that gives the highest mean over the rows."""
-    found = []
+    by_temperature = []
     size = max(1.0, float(scores.max()))  # of dot products; cosines are at most 1
     for temperature in _TEMPERATURES:
-        sharp = scores / (temperature * size)
-        whole = np.logaddexp.reduce(sharp, axis=1)
-        found.append([float(np.mean(row[places]) - w) for row, places, w in zip(sharp, relevant, whole, strict=True)])
-    return max(found, key=lambda values: float(np.mean(values)))
+        sharp = scores / (temperature * size)  # (queries, passages)
+        whole = np.logaddexp.reduce(sharp, axis=1)  # (queries,), the softmax's denominator
+        by_temperature.append(
+            [float(np.mean(row[places]) - total) for row, places, total in zip(sharp, relevant, whole, strict=True)]
+        )
+    return max(by_temperature, key=lambda values: float(np.mean(values)))
 
 
 def fold_of(query_id: str, folds: int) -> int:

@@ -52,7 +52,8 @@ def run_recipe(name: str, compiling: Compiling) -> str:
     Raises what ended a call for good, as optimizers go on after errors: another budget, an endpoint that is down, a
     reflection LM that never answered.
     """
-    engines = (compiling.writer.engine, compiling.reflection.engine)
+    lms = compiling.lms
+    engines = [lm.engine for lm in (lms.writer, lms.judge, lms.reflection) if lm is not None]
     before = [(engine, len(engine.ended), engine.answers, engine.failures) for engine in engines]
     try:
         with quiet(), compiling.context():
@@ -104,7 +105,7 @@ def mipro(compiling: Compiling) -> None:
     from dspy.teleprompt import MIPROv2
 
     optimizer = MIPROv2(
-        metric=compiling.metric, prompt_model=compiling.reflection.lm, task_model=compiling.writer.lm, auto=None,
+        metric=compiling.metric, prompt_model=compiling.reflection.lm, task_model=compiling.lm, auto=None,
         num_candidates=max(2, compiling.config.proposals // 3), max_bootstrapped_demos=2, max_labeled_demos=0,
         num_threads=compiling.at_once, max_errors=_NEVER, seed=compiling.seed,
     )  # fmt: skip
@@ -126,7 +127,7 @@ def simba(compiling: Compiling) -> None:
         max_steps=max(1, compiling.config.proposals // (candidates + 1)), num_threads=compiling.at_once,
     )  # fmt: skip
     student = compiling.student.deepcopy()
-    student.set_lm(compiling.writer.lm)
+    student.set_lm(compiling.lm)
     optimizer.compile(student, trainset=compiling.trainset, seed=compiling.seed)
 
 

@@ -21,7 +21,7 @@ from syneg.core.text import cut
 from syneg.llm.calls import purpose, reraise_fatal
 from syneg.programs import fenced
 
-from .compiling import Candidate, Compiling, Run
+from .compiling import Attempt, Candidate, Compiling
 
 _SHOWN, _TRIED, _WORDS = 4, 4, 60
 _KEEP = 4
@@ -77,12 +77,13 @@ def search(compiling: Compiling) -> None:
         compiling.run(program, draw.sample(ids, few))
 
 
-def propose(compiling: Compiling, instruction: str, found: Mapping[str, Run], idea: str) -> str:
+def propose(compiling: Compiling, instruction: str, attempts: Mapping[str, Attempt], idea: str) -> str:
     """A new instruction, or "" where the LM gave none, or did not come to an end."""
     answers = [
-        f"query {fenced(compiling.pairs[q].query)}, written {fenced(_cut(judged.draft.negative.text if judged.draft else ''))}: "
-        f"{judged.feedback}"
-        for q, (_, judged, _) in found.items()
+        f"query {fenced(compiling.pairs[query_id].query)}, written {fenced(_cut(draft.negative.text))}: "
+        f"{attempt.judgement.feedback}"
+        for query_id, attempt in attempts.items()
+        for draft in attempt.judgement.drafts[:1]
     ]
     tried = [
         f"{c.mean:.2f}: {_cut(p.signature.instructions)}"
@@ -140,8 +141,9 @@ def writes_less(candidate: Candidate, first: Candidate) -> bool:
 
 
 def _accepted(candidate: Candidate) -> tuple[int, int]:
-    accepted = sum(judged.accepted for judged in candidate.answers.values())
-    return accepted, len(candidate.answers) - accepted
+    """How many of a candidate's negatives passed the gates, and how many did not."""
+    passed = [draft.accepted for judged in candidate.answers.values() for draft in judged.drafts]
+    return sum(passed), len(passed) - sum(passed)
 
 
 def ordered(candidates: Sequence[Candidate], *, enough: bool) -> list[Candidate]:

@@ -8,16 +8,15 @@ say. `PROGRAMS` is the registry; a program of your own is named `module:Class` (
 """
 
 from .ablations import NoAttributes, NoReflection
-from .attributes import AttributeSpace
-from .contract import PROGRAMS, QUERY_PROGRAMS, load_program, load_query_program, program_markdown, state_of
+from .attributes import AttributeSpace, propose_domains
 from .fence import fenced, shortened, unmarked
 from .grade_list import GradeList
 from .judge import Judge
 from .multi_attribute import MultiAttribute
 from .neighbour_rewrite import NeighbourRewrite
 from .neighbour_topic import NeighbourTopic
-from .plan import propose_domains
 from .reflective import Reflective
+from .registry import PROGRAMS, QUERY_PROGRAMS, load_program, load_query_program, name_of, program_markdown, state_of
 from .requirement_break import RequirementBreak
 from .single_prompt import SinglePrompt
 from .write_queries import WriteQueries
@@ -52,6 +51,7 @@ __all__ = [
     "fenced",
     "load_program",
     "load_query_program",
+    "name_of",
     "program_markdown",
     "propose_domains",
     "shortened",

@@ -17,14 +17,13 @@ from syneg.cli.main import cli
 from syneg.core.config import GatesConfig, JudgeConfig, LMConfig
 from syneg.core.errors import BackendError, ConfigError, DataError
 from syneg.core.progress import Progress
-from syneg.core.records import GateVerdict, HardNegative, Pair
+from syneg.core.records import Draft, GateVerdict, HardNegative, Pair
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows, write_rows
 from syneg.data.collection import Collection
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
 from syneg.negatives.calibration import Labelled, calibrate
-from syneg.negatives.generation import Draft
 from syneg.negatives.judging import compare
 from syneg.negatives.strength import strength
 from syneg.programs import Judge
@@ -354,6 +353,7 @@ def test_negatives_are_chosen_by_attribute(tmp_path: Path) -> None:
 
 def test_a_text_near_a_copy_of_a_relevant_passage_is_rejected() -> None:
     class Table:
+        similarity = "cosine"
         degrees: ClassVar[dict[str, float]] = {
             "query": 90,
             "positive": 0,

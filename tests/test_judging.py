@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from syneg.core.config import GatesConfig, JudgeConfig
-from syneg.core.records import GateVerdict, HardNegative, Pair
+from syneg.core.records import Draft, GateVerdict, HardNegative, Pair
 from syneg.data.collection import Collection
 from syneg.negatives import calibration, judging
 from syneg.negatives.calibration import Labelled, calibrate
 from syneg.negatives.gates import ANSWERS
-from syneg.negatives.generation import Draft
 from syneg.negatives.judging import ask_judge, compare
 from syneg.retrieval.indexes import DenseIndex
 

@@ -102,7 +102,6 @@ def test_compile_goes_on_after_a_refused_pair(
     more = {
         "compile.optimizer": "search",
         "compile.confirm": False,
-        "compile.near": 0,
         "compile.proposals": 2,
         "compile.pairs": 8,
     }
@@ -127,7 +126,6 @@ def test_a_reflection_lm_that_is_dead_is_an_error(
     more = {
         "compile.optimizer": optimizer,
         "compile.confirm": False,
-        "compile.near": 0,
         "compile.proposals": 2,
         "compile.pairs": 8,
     }
@@ -151,7 +149,6 @@ def test_the_budget_of_the_command_ends_a_compilation_and_the_next_goes_on(
     more = {
         "compile.optimizer": optimizer,
         "compile.confirm": False,
-        "compile.near": 0,
         "compile.proposals": 2,
         "compile.pairs": 8,
     }

@@ -148,6 +148,32 @@ class GateVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """One try: the negative (an empty text where there is none) and what the gates say of it so far."""
+
+    pair: Pair
+    negative: HardNegative
+    verdict: GateVerdict
+
+    @property
+    def accepted(self) -> bool:
+        return self.verdict.accepted
+
+    def row(self) -> dict[str, Any]:
+        """As a line of negatives.jsonl."""
+        return {
+            "query_id": self.pair.query_id, "query": self.pair.query, "doc_id": self.pair.doc_id,
+            "accepted": self.accepted, **dataclasses.asdict(self.verdict), **dataclasses.asdict(self.negative),
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], pair: Pair) -> Draft:
+        """A row of negatives.jsonl, written for `pair`, as the record that it was."""
+        verdict = {key: row[key] for key in GateVerdict.__dataclass_fields__ if key in row}
+        return cls(pair, HardNegative.of(row), GateVerdict(**verdict))
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """A training row: the pair, its negatives in order, where each is from and what it weighs (0 = padding)."""
 

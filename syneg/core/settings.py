@@ -149,15 +149,18 @@ def to_toml(config: Config) -> str:
 
 _RENAMED = {"compile.reflection": "reflection.model", "compile.reflection_tokens": "reflection.max_tokens"}
 
+_DROPPED = ("compile.near",)
+
 
 def _renamed(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A tree with settings of earlier versions under their names of today."""
-    for old, new in _RENAMED.items():
+    """A tree with settings of earlier versions under their names of today, and without those that are gone."""
+    for old, new in (*_RENAMED.items(), *((name, "") for name in _DROPPED)):
         section, _, name = old.partition(".")
         branch = tree.get(section)
         if isinstance(branch, Mapping) and name in branch:
             below: dict[str, Any] = {}
-            _put(below, new, branch[name])
+            if new:
+                _put(below, new, branch[name])
             rest = {key: value for key, value in branch.items() if key != name}
             tree = _over(below, {**tree, section: rest})
     return tree

@@ -102,8 +102,6 @@ class CompileConfig(Section):
     "Most dollars; 0 = no limit."
     minutes: NonNegative = 12.0
     "Most minutes; 0 = no limit."
-    near: Count = 12
-    "Dev queries that get near-misses, for the boundary as a second objective; 0 = none."
     threshold: Fraction = 0.5
     "Value of an answer from which it may become a demo."
     confirm: bool = True

@@ -8,6 +8,7 @@ LMs are opened when first needed; `close` ends them, so that training has the me
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -136,9 +137,12 @@ class Roles:
         return opened
 
     @contextmanager
-    def limited(self, budget: Budget) -> Iterator[None]:
-        """While this is open, every call of writer and reflection LM has to fit into `budget`, too."""
-        with self.writer.engine.within(budget), self.reflection.engine.within(budget):
+    def limited(self, budget: Budget, *, judge: bool = False) -> Iterator[None]:
+        """While this is open, every call of writer and reflection LM, and of the `judge`'s, has to fit into `budget`,
+        too."""
+        with contextlib.ExitStack() as stack:
+            for lm in (self.writer, self.reflection, *([self.judge_lm] if judge else [])):
+                stack.enter_context(lm.engine.within(budget))
             yield
 
     def close(self) -> None:

@@ -67,6 +67,19 @@ class Calibration:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class TrustedJudge:
+    """The LM that decides whether a text answers its query, with the calibration that it was trusted for."""
+
+    lm: LanguageModel
+    calibration: Calibration
+
+    @property
+    def key(self) -> tuple[str, dict[str, dict[str, int]]]:
+        """What the keys of stages hold of it."""
+        return self.lm.identity, self.calibration.confusion
+
+
 def calibrate(
     questions: Sequence[Labelled],
     judge: dspy.Module,
@@ -79,16 +92,16 @@ def calibrate(
     from sklearn.metrics import cohen_kappa_score
 
     asked = [(f"judge:{q.query_id}", q.query, q.passage) for q in questions]
-    said = ask_all(asked, judge, judge_lm, [q.task for q in questions], progress)
+    answers = ask_all(asked, judge, judge_lm, [q.task for q in questions], progress)
     confusion = {q.kind: {"yes": 0, "no": 0, "unreadable": 0} for q in questions}
-    for question, answer in zip(questions, said, strict=True):
+    for question, answer in zip(questions, answers, strict=True):
         confusion[question.kind]["unreadable" if answer is None else "yes" if answer[0] else "no"] += 1
     labels = [question.relevant for question in questions]
-    answers = [not label if answer is None else answer[0] for label, answer in zip(labels, said, strict=True)]
-    right = sum(label == answer for label, answer in zip(labels, answers, strict=True))
+    taken = [not label if answer is None else answer[0] for label, answer in zip(labels, answers, strict=True)]
+    right = sum(label == answer for label, answer in zip(labels, taken, strict=True))
     n, yes = len(labels), sum(labels)
     # with one label only on both sides kappa is not defined; such a judge has not been tested
-    kappa = float(cohen_kappa_score(labels, answers)) if 0 < yes < n else 0.0
+    kappa = float(cohen_kappa_score(labels, taken)) if 0 < yes < n else 0.0
     p_value = float(binomtest(right, n, max(yes, n - yes) / n, alternative="greater").pvalue) if 0 < yes < n else 1.0
     return Calibration(
         judge_lm.identity,
@@ -108,7 +121,7 @@ def labelled_passages(
     pairs = collection.pairs("train")
     random.Random(f"{seed}:judge").shuffle(pairs)
     half = min(config.sample // 2, len(pairs))
-    found = [Labelled(p.query_id, p.query, _shown(p.positive), task, True, "positive") for p in pairs[:half]]
+    labelled = [Labelled(p.query_id, p.query, _shown(p.positive), task, True, "positive") for p in pairs[:half]]
     doc_ids = list(collection.passages)
     queries = encoder.encode([pair.query for pair in pairs[:half]], "query")
     ranking = encoder.index(collection.passages).search(queries, min(len(doc_ids), 2 * _NEAR_RANK))
@@ -125,8 +138,8 @@ def labelled_passages(
             if not rest:
                 continue
             kind, doc_id = "far", random.Random(f"{seed}:{pair.query_id}").choice(rest)
-        found.append(Labelled(pair.query_id, pair.query, _shown(collection.passages[doc_id]), task, False, kind))
-    return found
+        labelled.append(Labelled(pair.query_id, pair.query, _shown(collection.passages[doc_id]), task, False, kind))
+    return labelled
 
 
 def _shown(text: str) -> str:

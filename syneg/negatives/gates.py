@@ -23,7 +23,7 @@ from syneg.core.text import contains, copied_share, near_key, word_count
 from syneg.data.corpus_profile import CorpusProfile
 
 UNPARSEABLE, ANSWERS = "unparseable answer", "the judge says it answers"
-REFUSED = "refused by the endpoint"
+REFUSED, REFUSED_CALL = "refused by the endpoint", "refused"  # the reason, and the finish_reason of such a call
 M = TypeVar("M")
 
 

@@ -1,6 +1,6 @@
 """Generation: a program over pairs, in threads, until every pair has its negatives or a recorded reason.
 
-    generate(pairs, program, writer, …) → [Draft(pair, HardNegative("Shut down one half …"), GateVerdict("")), …]
+    write(assignment, gating, writer, progress) → [Draft(pair, HardNegative("Shut down one half …"), GateVerdict("")), …]
 
 One bad pair never stops a run. A pair whose prompt the endpoint refuses for its text (a content filter, a firewall, too
 long) is a row with that reason and is not asked again. A pair whose answer cannot be parsed or fails a gate on its text
@@ -14,49 +14,24 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import dspy
 
-from syneg.core.config import GatesConfig, GenerateConfig
 from syneg.core.errors import ConfigError, UnusableError, one_line
-from syneg.core.progress import Tick
-from syneg.core.records import GateVerdict, HardNegative, MinedNegative, Pair
-from syneg.core.text import cut, plain_text, word_count
-from syneg.data.collection import Collection
-from syneg.data.corpus_profile import CorpusProfile
+from syneg.core.progress import Progress, Tick
+from syneg.core.records import Draft, HardNegative
+from syneg.core.text import plain_text
 from syneg.llm.calls import CallPurpose, in_threads, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
+from syneg.programs import name_of
 
-from .gates import REFUSED, UNPARSEABLE, GateContext, text_gates
+from .assignment import Assignment
+from .gates import REFUSED, REFUSED_CALL
+from .gating import Gating
 
 _HOPELESS_AFTER = 12
-_REFUSED = "refused"  # finish_reason of such a call in the ledger
-
-
-class Space(Protocol):
-    """Where attributes come from."""
-
-    def sample(self, *, seed: int, place: int, sibling: int = 0) -> dict[str, str]:
-        """Attributes for the `place`-th pair and its `sibling`-th negative."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """One try: the negative (an empty text when there is none) and what the gates say so far."""
-
-    pair: Pair
-    negative: HardNegative
-    verdict: GateVerdict
-
-    def row(self) -> dict[str, Any]:
-        """As a line of negatives.jsonl."""
-        verdict = asdict(self.verdict)
-        return {
-            "query_id": self.pair.query_id, "query": self.pair.query, "doc_id": self.pair.doc_id,
-            "accepted": self.verdict.accepted, **verdict, **asdict(self.negative),
-        }  # fmt: skip
 
 
 @dataclass
@@ -75,11 +50,9 @@ class _Health:
             return  # says nothing of the LM
         with self.lock:
             self.done += 1
-            self.usable += any(draft.verdict.accepted for draft in drafts)
+            self.usable += any(draft.accepted for draft in drafts)
             self.reasons.update(draft.verdict.reason for draft in drafts if draft.verdict.reason)
-            self.sample = next(
-                (d.negative.text or d.negative.reasoning for d in drafts if not d.verdict.accepted), self.sample
-            )
+            self.sample = next((d.negative.text or d.negative.reasoning for d in drafts if not d.accepted), self.sample)
             if self.done >= _HOPELESS_AFTER and not self.usable:
                 reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
                 shown = f", such as {self.sample[:60]!r}" if self.sample else ""
@@ -89,53 +62,37 @@ class _Health:
                 )
 
 
-def generate(
-    pairs: Sequence[Pair],
-    program: dspy.Module,
-    writer: LanguageModel,
-    *,
-    definition: str,
-    space: Space,
-    collection: Collection,
-    candidates: Mapping[str, Sequence[MinedNegative]],
-    profile: CorpusProfile | None,
-    config: GenerateConfig,
-    gates: GatesConfig,
-    seed: int,
-    progress: Tick | None = None,
-) -> list[Draft]:
-    """Write `config.per_pair` negatives for each pair, in the order of the pairs; every try is a draft.
+def write(assignment: Assignment, gating: Gating, writer: LanguageModel, progress: Progress) -> list[Draft]:
+    """What the program writes for the pairs, through all gates. Raises BackendError when an LM keeps failing."""
+    with progress.stage("generate", "pairs") as line:
+        drafts = generate(assignment, gating, writer, line)
+        usable = sum(draft.accepted for draft in drafts)
+        line.note = f"{len(drafts)} written by {assignment.name}, {usable} through the gates on text"
+    return gating.rest(drafts, progress)
 
-    `candidates[query_id]` are mined negatives, for programs that rewrite one; each call gets them from another one on.
-    Raises BackendError when the LM keeps failing or nothing is usable; what was answered until then is in the ledger.
+
+def generate(
+    assignment: Assignment, gating: Gating, writer: LanguageModel, progress: Tick | None = None
+) -> list[Draft]:
+    """Write `generate.per_pair` negatives for each pair, in the order of the pairs, through the gates on text.
+
+    Every try is a draft. Raises BackendError when the LM keeps failing or nothing is usable; what was answered until
+    then is in the ledger.
     """
+    settings, pairs = assignment.config.generate, assignment.pairs
     health = _Health(writer.engine.config.model)
 
     def work(place: int) -> list[Draft]:
-        pair = pairs[place]
-        positives = collection.relevant_texts(pair.query_id)
-        mined = candidates.get(pair.query_id, ())
         drafts: list[Draft] = []
-        for attempt in range(config.attempts * config.per_pair):
-            accepted = [draft.negative.text for draft in drafts if draft.verdict.accepted]
-            ask = ask_for(
-                pair, place, config, definition, space, mined, seed=seed, attempt=attempt, accepted=len(accepted)
-            )
-            with (
-                purpose(pair.query_id, attempt) as current,
-                dspy.context(lm=writer.lm_for(attempt, len(ask["attributes"])), adapter=writer.adapter),
-            ):
-                tries = _try(program, ask)
-            for negative in _with_costs(tries, current, attempt, writer.identity):
-                parent = next((n.text for n in ask["candidates"] if n.doc_id == negative.parent_doc_id), None)
-                context = GateContext(
-                    pair.query, positives, tuple(accepted), parent, word_count(ask["positive"]), profile
-                )
-                nothing = GateVerdict(REFUSED if negative.finish_reason == _REFUSED else UNPARSEABLE)
-                verdict = text_gates(negative, context, gates) if negative.text else nothing
-                drafts.append(Draft(pair, negative, verdict))
-                accepted += [negative.text] if verdict.accepted else []
-            if len(accepted) >= config.per_pair or drafts[-1].verdict.reason == REFUSED:
+        for attempt in range(settings.attempts * settings.per_pair):
+            accepted = [draft.negative.text for draft in drafts if draft.accepted]
+            ask = assignment.ask(place, attempt, len(accepted))
+            lm = writer.lm_for(attempt, len(ask["attributes"]))
+            with dspy.context(lm=lm, adapter=writer.adapter), purpose(pairs[place].query_id, attempt) as current:
+                negatives = answers_of(assignment.program, ask, current, writer.identity)
+            drafts += gating.on_text(pairs[place], negatives, accepted)
+            enough = sum(draft.accepted for draft in drafts) >= settings.per_pair
+            if enough or drafts[-1].verdict.reason == REFUSED:
                 break
         health.finished(drafts)
         return drafts
@@ -148,29 +105,19 @@ def generate(
     return [draft for place in sorted(results) for draft in results[place]]
 
 
-def ask_for(
-    pair: Pair,
-    place: int,
-    config: GenerateConfig,
-    definition: str,
-    space: Space,
-    mined: Sequence[MinedNegative],
-    *,
-    seed: int,
-    attempt: int = 0,
-    accepted: int = 0,
-) -> dict[str, Any]:
-    """The inputs of a program for the `place`-th pair, of which `accepted` negatives are there already."""
-    shown = [replace(n, text=cut(n.text, config.passage_words)) for n in mined]
-    turn = (attempt + accepted) % len(shown) if shown else 0
-    return {
-        "query": pair.query, "positive": cut(pair.positive, config.passage_words), "task": definition,
-        "candidates": (*shown[turn:], *shown[:turn]),
-        "attributes": tuple(space.sample(seed=seed, place=place, sibling=i) for i in range(accepted, config.per_pair)),
-    }  # fmt: skip
+def answers_of(
+    program: dspy.Module | None, ask: Mapping[str, Any], current: CallPurpose, lm: str
+) -> list[HardNegative]:
+    """What a program writes in one attempt under DSPy's context, with its calls and costs; at least one negative.
+
+    `current` is the purpose in force, `lm` the LM's identity. An attempt that fails is one negative without a text,
+    whose `reasoning` says why. Raises what ends a run, and ConfigError for a program that breaks its contract.
+    """
+    assert program is not None, "nothing writes where negatives are given"
+    return _with_costs(_try(program, ask), current, lm)
 
 
-def _try(program: dspy.Module, ask: dict[str, Any]) -> list[HardNegative]:
+def _try(program: dspy.Module, ask: Mapping[str, Any]) -> list[HardNegative]:
     """One attempt; a failure is one empty negative, whose calls say what happened.
 
     A program may be the user's own code, so whatever it raises is a failure of this attempt.
@@ -183,23 +130,23 @@ def _try(program: dspy.Module, ask: dict[str, Any]) -> list[HardNegative]:
     return negatives[: len(ask["attributes"])] or [_nothing(program, ask, "the program returned no negative")]
 
 
-def _checked(said: Any, program: dspy.Module) -> list[HardNegative]:
-    negatives = getattr(said, "negatives", None)
+def _checked(prediction: Any, program: dspy.Module) -> list[HardNegative]:
+    negatives = getattr(prediction, "negatives", None)
     if not isinstance(negatives, (list, tuple)) or not all(
-        isinstance(one, HardNegative) and isinstance(one.attributes, Mapping | None) for one in negatives
+        isinstance(negative, HardNegative) and isinstance(negative.attributes, Mapping | None) for negative in negatives
     ):
         raise ConfigError(
-            f"the program {type(program).__name__} returned {' '.join(repr(said).split())[:120]}",
+            f"the program {type(program).__name__} returned {' '.join(repr(prediction).split())[:120]}",
             todo="return dspy.Prediction(negatives=[HardNegative(text=…, program=…), …]), as docs/programs.md shows",
         )
     return list(negatives)
 
 
-def _nothing(program: dspy.Module, ask: dict[str, Any], why: str) -> HardNegative:
-    return HardNegative("", program=type(program).__name__, attributes=ask["attributes"][0], reasoning=why)
+def _nothing(program: dspy.Module, ask: Mapping[str, Any], why: str) -> HardNegative:
+    return HardNegative("", program=name_of(program), attributes=ask["attributes"][0], reasoning=why)
 
 
-def _with_costs(negatives: Sequence[HardNegative], current: CallPurpose, attempt: int, lm: str) -> list[HardNegative]:
+def _with_costs(negatives: Sequence[HardNegative], current: CallPurpose, lm: str) -> list[HardNegative]:
     """What an attempt cost, shared evenly by its negatives (what does not divide goes to the first)."""
     calls, n = current.calls, len(negatives)
     reasons = {call.finish_reason for call in calls}
@@ -216,8 +163,8 @@ def _with_costs(negatives: Sequence[HardNegative], current: CallPurpose, attempt
             lm=lm,
             calls=tuple(call.key for call in calls),
             prompt=calls[-1].prompt if calls else "",
-            finish_reason=next((reason for reason in (_REFUSED, "length") if reason in reasons), "stop"),
-            attempt=attempt,
+            finish_reason=next((reason for reason in (REFUSED_CALL, "length") if reason in reasons), "stop"),
+            attempt=current.attempt,
             input_tokens=share(sum(call.input_tokens for call in calls), place),
             output_tokens=share(sum(call.output_tokens for call in calls), place),
             usd=None if usd is None else usd / n,

@@ -15,14 +15,13 @@ import numpy as np
 
 from syneg.core.config import GatesConfig
 from syneg.core.progress import Tick
-from syneg.core.records import GateVerdict
+from syneg.core.records import Draft, GateVerdict
 from syneg.data.collection import Collection
 from syneg.llm.calls import PROGRAM_ERRORS, in_threads, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
 from syneg.retrieval.encoder import Encoder, unit
 
-from .gates import ANSWERS, Cosines, encoder_gates
-from .generation import Draft
+from .gates import ANSWERS, REFUSED_CALL, Cosines, encoder_gates
 from .mining import scores_of
 
 _DOT_DEPTH = 50
@@ -32,7 +31,7 @@ def compare(
     drafts: Sequence[Draft], collection: Collection, encoder: Encoder, gates: GatesConfig, *, judged: bool
 ) -> list[Draft]:
     """Apply the gates that need the encoder to the drafts that passed those on text."""
-    passed = [draft for draft in drafts if draft.verdict.accepted]
+    passed = [draft for draft in drafts if draft.accepted]
     if not passed:
         return list(drafts)
     to_query = scores_of(encoder, [draft.pair for draft in passed], [[draft.negative.text] for draft in passed])
@@ -83,7 +82,7 @@ def ask_judge(
 
     Where no verdict of the judge can be read, the gates on cosines decide as they do without a judge: with the margin.
     """
-    passed = [draft for draft in drafts if draft.verdict.accepted]
+    passed = [draft for draft in drafts if draft.accepted]
     questions = [(draft.pair.query_id, draft.pair.query, draft.negative.text) for draft in passed]
     verdicts: dict[int, GateVerdict] = {}
     answers = ask_all(questions, judge, judge_lm, definition, progress)
@@ -125,13 +124,13 @@ def ask_all(
                 dspy.context(lm=judge_lm.lm_for(attempt, 1), adapter=judge_lm.adapter),
             ):
                 try:
-                    said = judge(task=task_text, query=query, passage=passage)
+                    answer = judge(task=task_text, query=query, passage=passage)
                 except PROGRAM_ERRORS as error:
                     reraise_fatal(error)
-                    if any(call.finish_reason == "refused" for call in current.calls):
+                    if any(call.finish_reason == REFUSED_CALL for call in current.calls):
                         return None
                     continue
-            return bool(said.relevant), str(said.span)
+            return bool(answer.relevant), str(answer.span)
         return None
 
     answers: dict[int, tuple[bool, str] | None] = {}

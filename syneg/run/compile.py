@@ -1,7 +1,7 @@
 """The compile stage: a recipe proposes programs, the objective chooses, full training on the confirm split has the last
 word.
 
-    compiled(workspace, "neighbour_rewrite") → the program that writes the negatives of this run
+    compiled(workspace, "neighbour_rewrite", program) → the program that writes the negatives of this run
 
 In the run folder: `compiled.json` (the state that won, every candidate with its scores, what was confirmed), from which
 `program.json` and `program.md` are made. The program of the author is replaced only where the compiled one has the
@@ -13,173 +13,174 @@ from the ledger up to that point.
 from __future__ import annotations
 
 import copy
-import difflib
 import shutil
-from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import dspy
 import numpy as np
 
-from syneg.core.errors import ConfigError, UnusableError
-from syneg.core.records import HardNegative, Pair
+from syneg.core.errors import ConfigError, DataError, UnusableError
+from syneg.core.records import HardNegative
 from syneg.core.storage import read_json, write_json
-from syneg.data.tasks import task_for
 from syneg.llm.budget import Budget
-from syneg.negatives.generation import ask_for
-from syneg.negatives.writing import Sources, gated, space_of, write_negatives
-from syneg.optimizers import RECIPES, Candidate, Compiling, Critic, Objective, choose, run_recipe
+from syneg.negatives.assignment import Assignment
+from syneg.negatives.gating import Gating
+from syneg.negatives.generation import write
+from syneg.optimizers import RECIPES, Candidate, Compiling, Critic, Lms, Objective, choose, run_recipe
 from syneg.optimizers.guards import check_floor
 from syneg.optimizers.search import ENOUGH
 from syneg.retrieval.metrics import MAIN_METRIC
 
+from .compiled import CandidateRow, Confirmed, Outcome
 from .keys import source_of, stage_key
+from .negative_sets import gating_of, planned_task
 from .trial import Trials
 from .workspace import Workspace
 
 _FOR_PROPOSALS = 0.6  # of the budget; the rest is for the choice
+_LEAST_CONFIRM = 2  # queries; of one the standard error of a difference is not known
 
 
-def compiled(workspace: Workspace, name: str, program: dspy.Module, near: Mapping[str, Sequence[str]]) -> dspy.Module:
-    """`program` (called `name`), or what its compilation made of it. Raises ConfigError for a budget that can find
-    nothing."""
+def compiled(workspace: Workspace, name: str, program: dspy.Module) -> dspy.Module:
+    """`program` (called `name`), or what its compilation made of it.
+
+    Raises ConfigError for a budget that can find nothing, DataError where there is nothing to confirm on.
+    """
     config = workspace.config.compile
     if config.optimizer == "none":
         return program
+    check_confirm(workspace)
     path = workspace.folder.compiled
-    writer = workspace.roles.writer
-    key = stage_key("compile", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
-                    writer.identity, workspace.roles.reflection.identity, program.dump_state(), source_of(name), near)  # fmt: skip
-    workspace.manifest.make("compile", key, path, lambda: write_json(path, _compile(workspace, name, program, near)))
-    found = read_json(path)
+    assignment = Assignment(
+        workspace.pairs[: config.pairs], workspace.mined, planned_task(workspace, workspace.config), workspace.config,
+        name, program,
+    )  # fmt: skip
+    gating = gating_of(workspace, assignment, workspace.judge())
+    key = stage_key(
+        "compile", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
+        workspace.encoder.prompts, workspace.roles.writer.identity, workspace.roles.reflection.identity,
+        program.dump_state(), source_of(name), assignment.task, gating.judge and gating.judge.key,
+    )  # fmt: skip
+    workspace.manifest.make(
+        "compile", key, path, lambda: write_json(path, _compile(workspace, assignment, gating).to_json())
+    )
     best = copy.deepcopy(program)
-    best.load_state(found["state"])
+    best.load_state(Outcome.from_json(read_json(path)).state)
     return best
 
 
-def _compile(
-    workspace: Workspace, name: str, program: dspy.Module, near: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
+def check_confirm(workspace: Workspace) -> None:
+    """Raise DataError where confirming is wanted and there are no queries for it, before anything is paid for."""
+    queries = len(workspace.collection.splits["confirm"])
+    if workspace.config.compile.confirm and queries < _LEAST_CONFIRM:
+        raise DataError(
+            f"{queries} confirm queries: full training cannot decide whether the compiled program is better",
+            todo="raise collection.confirm, or let the objective decide alone with --set compile.confirm=false",
+        )
+
+
+def _compile(workspace: Workspace, assignment: Assignment, gating: Gating) -> Outcome:
     config, progress = workspace.config.compile, workspace.progress
-    steps = len(program.predictors())
-    pairs = workspace.pairs[: config.pairs]
-    check_floor(
-        config.optimizer,
-        calls=config.calls,
-        per_program=steps * max(2, len(pairs) // 3),
-        least=RECIPES[config.optimizer].least,
-    )
-    if len(pairs) < ENOUGH:
+    _check_budget(workspace, assignment)
+    if len(assignment.pairs) < ENOUGH:
         progress.say(
-            f"  {len(pairs)} pairs are too few for the objective alone (under {ENOUGH}): the critic chooses with it"
+            f"  {len(assignment.pairs)} pairs are too few for the objective alone (under {ENOUGH}): "
+            "the critic chooses with it"
         )
     budget = Budget(calls=config.calls, tokens=config.tokens, usd=config.usd, minutes=config.minutes)
-    if config.usd and not workspace.roles.writer.engine.price_known:
-        raise ConfigError(
-            f"the price of {workspace.config.lm.model!r} is not known, so compile.usd cannot be kept",
-            todo="limit calls or tokens",
-        )
-    compiling = compilation(workspace, program, pairs, budget, near)
-    with workspace.roles.limited(budget):
+    compiling = compilation(workspace, assignment, gating, budget)
+    with workspace.roles.limited(budget, judge=gating.judge is not None):
         with progress.stage("compile", "programs") as line:
             budget.scale(_FOR_PROPOSALS)
             stopped = run_recipe(config.optimizer, compiling)
-            line.note = (
-                f"{config.optimizer}: {len(compiling.register.candidates)} programs, {budget.used['calls']:.0f} calls"
-            )
+            programs = len(compiling.register.candidates)
+            line.note = f"{config.optimizer}: {programs} programs, {budget.used['calls']:.0f} calls"
             line.note += f"; stopped: {stopped}" if stopped else ""
         with progress.stage("choose") as line:
             budget.scale(1 / _FOR_PROPOSALS)
             ranked = choose(compiling)
             line.note = f"{len(ranked)} programs, best number {ranked[0].number}"
-    confirmed = (
-        _confirm(workspace, name, compiling, ranked) if config.confirm and ranked[0] is not compiling.first else {}
-    )
-    won = not config.confirm or (bool(confirmed) and confirmed["delta"] > confirmed["error"])
-    best = ranked[0] if won else compiling.first
-    return {
-        "program": name, "optimizer": config.optimizer, "state": best.program.dump_state(json_mode=True), "won": best is not compiling.first,
-        "confirmed": confirmed, "stopped": stopped, "used": budget.used,
-        "candidates": [_row(candidate, compiling) for candidate in sorted(compiling.register.candidates.values(), key=lambda c: c.number)],
-    }  # fmt: skip
-
-
-def compilation(
-    workspace: Workspace, program: dspy.Module, pairs: Sequence[Pair], budget: Budget, near: Mapping[str, Sequence[str]]
-) -> Compiling:
-    """What a recipe works with, for a program and these pairs of the path."""
-    config, collection, encoder = workspace.config, workspace.collection, workspace.encoder
-    objective = Objective(encoder, collection, pairs, workspace.mined, config, near)
-    asks = {
-        pair.query_id: ask_for(pair, place, config.generate.model_copy(update={"per_pair": 1}), task_for(config).definition,
-                               space_of(task_for(config)), workspace.mined.get(pair.query_id, ()), seed=config.seed)
-        for place, pair in enumerate(pairs)
-    }  # fmt: skip
-    return Compiling(
-        program, pairs, asks, writer=workspace.roles.writer, reflection=workspace.roles.reflection, objective=objective,
-        critic=Critic(objective, encoder, collection, config.gates, config.generate.passage_words), budget=budget, config=config.compile, seed=config.seed,
-        say=lambda text: workspace.progress.say(f"  {text}"),
+    best, confirmed = ranked[0], None
+    if config.confirm and best is not compiling.first:
+        confirmed = _confirm(workspace, compiling, gating, best)
+        best = best if confirmed is not None and confirmed.wins else compiling.first
+    candidates = sorted(compiling.register.candidates.values(), key=lambda candidate: candidate.number)
+    return Outcome(
+        program=assignment.name, optimizer=config.optimizer, state=best.program.dump_state(json_mode=True),
+        won=best is not compiling.first, confirmed=confirmed, stopped=stopped, used=budget.used,
+        candidates=tuple(CandidateRow.of(candidate, compiling.copied(candidate)) for candidate in candidates),
     )  # fmt: skip
 
 
-def _row(candidate: Candidate, compiling: Compiling) -> dict[str, Any]:
-    score = candidate.score
-    return {
-        "number": candidate.number, "critic": round(candidate.mean, 4), "pairs": len(candidate.answers),
-        "gain": score and round(score.gain, 5), "error": score and round(score.error, 5),
-        "likelihood": score and round(score.likelihood, 4), "likelihood_error": score and round(score.likelihood_error, 4), "boundary": score and score.boundary,
-        "copies": compiling.copied(candidate), "instructions": {n: p.signature.instructions for n, p in candidate.program.named_predictors()},
-        "demos": {n: len(p.demos) for n, p in candidate.program.named_predictors()},
-    }  # fmt: skip
+def _check_budget(workspace: Workspace, assignment: Assignment) -> None:
+    """Raise ConfigError for limits that can find nothing, or that cannot be kept."""
+    config = workspace.config.compile
+    assert assignment.program is not None
+    steps = len(assignment.program.predictors())
+    check_floor(
+        config.optimizer, calls=config.calls, per_program=steps * max(2, len(assignment.pairs) // 3),
+        least=RECIPES[config.optimizer].least,
+    )  # fmt: skip
+    if config.usd and not workspace.roles.writer.engine.price_known:
+        raise ConfigError(
+            f"the price of {workspace.config.lm.model!r} is not known, so compile.usd cannot be kept",
+            todo="limit calls or tokens",
+        )
 
 
-def _confirm(workspace: Workspace, name: str, compiling: Compiling, ranked: Sequence[Candidate]) -> dict[str, Any]:
-    """Full training with what the best candidate and the first program write for the pairs of the run; nDCG@10 on
-    confirm."""
-    values = []
+def compilation(workspace: Workspace, assignment: Assignment, gating: Gating, budget: Budget) -> Compiling:
+    """What a recipe works with, for the program and the pairs of an assignment."""
+    config, roles = workspace.config, workspace.roles
+    return Compiling(
+        assignment, Critic(gating, config.generate.per_pair),
+        Objective(workspace.encoder, workspace.collection, assignment.pairs, workspace.mined, config),
+        Lms(roles.writer, roles.reflection, gating.judge.lm if gating.judge else None), budget,
+        lambda text: workspace.progress.say(f"  {text}"),
+    )  # fmt: skip
+
+
+def _confirm(workspace: Workspace, compiling: Compiling, gating: Gating, best: Candidate) -> Confirmed | None:
+    """nDCG@10 on confirm after full training with what the best candidate and the first program write for the pairs of
+    the run; None where the candidate writes nothing usable."""
     trials = Trials(workspace)
-    for label, candidate in (("best", ranked[0]), ("first", compiling.first)):
+    values = []
+    for label, candidate in (("best", best), ("first", compiling.first)):
+        assignment = replace(compiling.assignment, pairs=workspace.pairs_to_write, program=candidate.program)
         try:
-            negatives = _written(workspace, name, candidate)
+            negatives = _accepted(workspace, assignment, gating)
         except UnusableError as unusable:
             if candidate is compiling.first:
                 raise
             workspace.progress.say(f"  confirm: candidate {candidate.number} loses: {unusable}")
-            return {}
+            return None
         values.append(_trained(workspace, trials, negatives, label))
-    ids = sorted(values[0])
-    deltas = np.array([values[0][q] - values[1][q] for q in ids])
+    with_best, with_first = values
+    ids = sorted(with_best)
+    deltas = np.array([with_best[query_id] - with_first[query_id] for query_id in ids])  # (queries,)
     error = float(deltas.std(ddof=1) / np.sqrt(len(deltas))) if len(deltas) > 1 else float("nan")
-    found: dict[str, Any] = {
-        "candidate": ranked[0].number,
-        "mean": [float(np.mean([v[q] for q in ids])) for v in values],
-        "delta": float(deltas.mean()),
-        "error": error,
-        "queries": len(ids),
-    }
+    means = float(np.mean([with_best[q] for q in ids])), float(np.mean([with_first[q] for q in ids]))
+    confirmed = Confirmed(best.number, means, float(deltas.mean()), error, len(ids))
     workspace.progress.say(
-        f"  confirm: {MAIN_METRIC} {found['mean'][0]:.4f} with the compiled program, {found['mean'][1]:.4f} with the first "
-        f"({found['delta']:+.4f} ± {found['error']:.4f}, {found['queries']} queries)"
+        f"  confirm: {MAIN_METRIC} {means[0]:.4f} with the compiled program, {means[1]:.4f} with the first ({confirmed})"
     )
-    return found
+    return confirmed
 
 
-def _written(workspace: Workspace, name: str, candidate: Candidate) -> dict[str, list[HardNegative]]:
-    sources = Sources(
-        workspace.pairs_to_write,
-        workspace.collection,
-        workspace.encoder,
-        workspace.mined,
-        task_for(workspace.config),
-        candidate.program,
-        name,
-    )
-    drafts = write_negatives(sources, workspace.config, workspace.roles.writer, workspace.progress)
-    found: dict[str, list[HardNegative]] = {}
-    for draft in gated(drafts, sources, workspace.config.gates, None, workspace.progress):
-        if draft.verdict.accepted:
-            found.setdefault(draft.pair.query_id, []).append(draft.negative)
-    return found
+def _accepted(workspace: Workspace, assignment: Assignment, gating: Gating) -> dict[str, list[HardNegative]]:
+    """What the program of an assignment writes and the gates accept, by query, as `generate` makes it.
+
+    Raises UnusableError where that is nothing: mined negatives alone are no merit of a program.
+    """
+    drafts = write(assignment, gating, workspace.roles.writer, workspace.progress)
+    negatives: dict[str, list[HardNegative]] = {}
+    for draft in drafts:
+        if draft.accepted:
+            negatives.setdefault(draft.pair.query_id, []).append(draft.negative)
+    if not negatives:
+        raise UnusableError(
+            f"the gates accept nothing of {len(drafts)} negatives", todo="try another --lm or --program"
+        )
+    return negatives
 
 
 def _trained(
@@ -187,8 +188,8 @@ def _trained(
 ) -> dict[str, float]:
     """nDCG@10 of each confirm query, mean over the seeds of `compile.confirm_seeds`."""
     config = workspace.config
-    synthetic = {q: [(n, config.mix.weight) for n in found] for q, found in negatives.items()}
-    values: dict[str, list[float]] = {}
+    synthetic = {q: [(n, config.mix.weight) for n in written] for q, written in negatives.items()}
+    by_query: dict[str, list[float]] = {}
     for seed in range(config.compile.confirm_seeds):
         name = f"{label}-{seed}"
         folder = workspace.folder / "confirm" / name
@@ -197,49 +198,5 @@ def _trained(
         result = trials.evaluate(trials.load(folder, config), ("confirm",))
         shutil.rmtree(folder, ignore_errors=True)
         for query_id, value in result["confirm"].values[MAIN_METRIC].items():
-            values.setdefault(query_id, []).append(value)
-    return {query_id: float(np.mean(found)) for query_id, found in values.items()}
-
-
-def compiled_markdown(found: dict[str, Any], before: dspy.Module, after: dspy.Module) -> str:
-    """What a compilation did, as text: the verdict, each prompt as a diff, and all candidates with their scores."""
-    confirmed = found["confirmed"]
-    lines = [f"# Compiled by {found['optimizer']}", ""]
-    if confirmed:
-        lines.append(
-            f"Full training, confirm split: {MAIN_METRIC} {confirmed['mean'][0]:.4f} with candidate {confirmed['candidate']}, the best, {confirmed['mean'][1]:.4f} with "
-            f"the program as it was ({confirmed['delta']:+.4f} ± {confirmed['error']:.4f}, {confirmed['queries']} queries)."
-        )
-    stays = (
-        "The program stays as it was: it takes a lead of more than the standard error."
-        if confirmed
-        else "The program stays as it was."
-    )
-    lines += ["The candidate replaces the program." if found["won"] else stays, ""]
-    old = {name: p.signature.instructions for name, p in before.named_predictors()}
-    for name, predictor in after.named_predictors():
-        diff = difflib.unified_diff(
-            old[name].splitlines(), predictor.signature.instructions.splitlines(), "before", "after", lineterm=""
-        )
-        text = "\n".join(diff)
-        lines += [f"## {name}", "", f"```diff\n{text}\n```" if text else "The instruction is as it was.", ""]
-    lines += [
-        "## Candidates",
-        "",
-        "| number | critic | pairs | nDCG@10 over mined | log-likelihood over mined | copies |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in found["candidates"]:
-        figures = ["", ""]
-        if row["gain"] is not None:
-            figures = [
-                f"{row['gain']:+.4f} ± {row['error']:.4f}",
-                f"{row['likelihood']:+.3f} ± {row['likelihood_error']:.3f}",
-            ]
-        cells = [str(row["number"]), f"{row['critic']:.3f}", str(row["pairs"]), *figures, row["copies"]]
-        lines.append(f"| {' | '.join(cells)} |")
-    for row in found["candidates"]:
-        lines += ["", f"### Candidate {row['number']}", ""]
-        for name, text in row["instructions"].items():
-            lines += [f"{name} ({row['demos'][name]} demos):", "", *(f"> {line}" for line in text.splitlines()), ""]
-    return "\n".join(lines) + "\n"
+            by_query.setdefault(query_id, []).append(value)
+    return {query_id: float(np.mean(values)) for query_id, values in by_query.items()}

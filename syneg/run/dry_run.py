@@ -24,10 +24,9 @@ from syneg.data.tasks import task_for
 from syneg.llm.prices import dollars
 from syneg.llm.roles import GRADES_WORDS, reader_settings
 from syneg.llm.room import room_for
-from syneg.negatives.generation import ask_for
+from syneg.negatives.assignment import Assignment
 from syneg.negatives.prompts import as_text, record
 from syneg.negatives.reading import passages_in_a_list
-from syneg.negatives.writing import space_of
 from syneg.programs import GradeList, load_program
 from syneg.programs.grade_list import SHOWN_WORDS
 
@@ -123,12 +122,19 @@ def _prompts(workspace: Workspace, name: str, pairs: Sequence[Pair]) -> list[lis
     import litellm
 
     config, draw = workspace.config, random.Random(f"{workspace.config.seed}:dry")
-    program, task = load_program(name), task_for(config)
+    program = load_program(name)
     texts = list(workspace.collection.passages.items())
+    sample = draw.sample(list(pairs), min(_SAMPLE, len(pairs)))
+    near = {
+        pair.query_id: [
+            MinedNegative(d, text, "dense", 1, 0.0) for d, text in draw.sample(texts, min(_CANDIDATES, len(texts)))
+        ]
+        for pair in sample
+    }
+    assignment = Assignment(sample, near, task_for(config), config, name, program)
     found = []
-    for place, pair in enumerate(draw.sample(list(pairs), min(_SAMPLE, len(pairs)))):
-        near = [MinedNegative(d, text, "dense", 1, 0.0) for d, text in draw.sample(texts, min(_CANDIDATES, len(texts)))]
-        asked = ask_for(pair, place, config.generate, task.definition, space_of(task), near, seed=config.seed)
+    for place in range(len(sample)):
+        asked = assignment.ask(place)
         sent = record(program, config, asked)
         found.append([litellm.token_counter(model=config.lm.model, text=as_text(request)) for request in sent])
     return found

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ import dspy
 
 from syneg.core.config import Config
 from syneg.core.errors import BackendError, DataError
-from syneg.core.records import MinedNegative, Pair
+from syneg.core.records import Draft, Pair
 from syneg.core.storage import read_rows, sha256_of, write_rows
-from syneg.data.tasks import task_for
-from syneg.negatives.generation import Draft
+from syneg.data.tasks import Task, task_for
+from syneg.negatives.assignment import Assignment, plan_domains
+from syneg.negatives.calibration import TrustedJudge
+from syneg.negatives.gating import Gating
+from syneg.negatives.generation import write
 from syneg.negatives.given import given_negatives
 from syneg.negatives.mining import mine
-from syneg.negatives.writing import Sources, gated, plan_domains, summary, write_negatives
 
 from .folder import version
 from .keys import source_of, stage_key
@@ -35,6 +38,7 @@ from .workspace import Workspace
 
 # The defaults were chosen from the tables in docs/lab_notes.md. `_OTHER` names, for each, the program of its near-misses.
 STRONG_PROGRAM, SMALL_PROGRAM = "multi_attribute", "neighbour_rewrite"
+NEAR_MISSES = "near-misses"
 _OTHER = {"multi_attribute": "requirement_break", "neighbour_rewrite": "neighbour_topic"}
 
 
@@ -48,11 +52,11 @@ class NegativeSet:
     @property
     def accepted(self) -> dict[str, list[dict[str, Any]]]:
         """query_id → accepted rows."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        by_query: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows:
             if row["accepted"]:
-                found.setdefault(row["query_id"], []).append(row)
-        return found
+                by_query.setdefault(row["query_id"], []).append(row)
+        return by_query
 
 
 class NegativeSets:
@@ -78,18 +82,15 @@ class NegativeSets:
         name = self.default_program if default else program
         stem = "negatives" if default else f"negatives-{_slug(name)}"
         if stem not in self._made:
-            self._made[stem] = self._make(
-                stem, name, workspace.pairs_to_write, workspace.mined, workspace.config, lambda by: name in ("auto", by)
+            config, pairs = workspace.config, workspace.pairs_to_write
+            assignment = Assignment(pairs, workspace.mined, task_for(config), config, name)
+            given = config.generate.given
+            self._made[stem] = (
+                self._given(stem, assignment, lambda by: name in ("auto", by))
+                if given
+                else self._written(stem, assignment)
             )
         return self._made[stem]
-
-    def dev_near_misses(self, trained_on: str, count: int) -> dict[str, list[str]]:
-        """Near-misses for `count` dev queries, by a program other than `trained_on`, for the objective of a
-        compilation."""
-        pairs = self._workspace.collection.pairs("dev")
-        random.Random(f"{self._workspace.config.seed}:near").shuffle(pairs)
-        found = self._near_misses([trained_on], pairs, "near-misses-dev", count)
-        return {q: [row["text"] for row in rows] for q, rows in found.accepted.items()} if found else {}
 
     def near_misses(self, trained_on: Sequence[str]) -> NegativeSet | None:
         """Near-misses for held-out queries by a program other than `trained_on`; None where none can be made.
@@ -97,40 +98,34 @@ class NegativeSets:
         Every gate applies except the margin, which would reject exactly the near-misses that the encoder gets wrong.
         With `generate.given`, all near-misses in the file are used.
         """
-        return self._near_misses(trained_on, self.held_out(), "near-misses", self._workspace.boundary_queries)
-
-    def _near_misses(
-        self, trained_on: Sequence[str], pairs: Sequence[Pair], stem: str, count: int
-    ) -> NegativeSet | None:
         workspace, chosen = self._workspace, self._workspace.config.boundary.program
-        if not count:
+        if not workspace.boundary_queries:
             return None
         gates = workspace.config.gates.model_copy(update={"margin": 0.0})
         generate = workspace.config.generate.model_copy(update={"per_pair": 1})
         config = workspace.config.model_copy(update={"gates": gates, "generate": generate})
         names = sorted({self.default_program if name == "auto" else name for name in trained_on})
         if config.generate.given:
-            return self._given_near_misses(names, chosen, config, pairs, stem)
+            return self._given_near_misses(names, chosen, config)
         if chosen == "auto":
             likely = (_OTHER.get(names[0], ""), SMALL_PROGRAM, STRONG_PROGRAM, "neighbour_topic")
             chosen = next(name for name in likely if name and name not in names)
-        pairs = pairs[:count]
+        pairs = self.held_out()[: workspace.boundary_queries]
         mined = mine(workspace.collection, pairs, workspace.encoder, config.mine).negatives
         try:
-            found = self._make(stem, chosen, pairs, mined, config, lambda by: True)
+            near = self._written(NEAR_MISSES, Assignment(pairs, mined, task_for(config), config, chosen))
         except BackendError as error:
             return self._none(str(error))
-        return found if found.accepted else self._none(f"the gates accepted nothing by {chosen}")
+        return near if near.accepted else self._none(f"the gates accepted nothing by {chosen}")
 
-    def _given_near_misses(
-        self, names: Sequence[str], chosen: str, config: Config, pairs: Sequence[Pair], stem: str
-    ) -> NegativeSet | None:
+    def _given_near_misses(self, names: Sequence[str], chosen: str, config: Config) -> NegativeSet | None:
         if "auto" in names:
             return self._none("the file has to name programs, and --program the one to train on")
         by_others = chosen == "auto"
         label = f"other than {', '.join(names)}" if by_others else chosen
-        found = self._make(stem, label, pairs, {}, config, lambda by: by not in names if by_others else by == chosen)
-        return found if found.accepted else self._none("no usable row by another program for held-out queries")
+        assignment = Assignment(self.held_out(), {}, task_for(config), config, label)
+        near = self._given(NEAR_MISSES, assignment, lambda by: by not in names if by_others else by == chosen)
+        return near if near.accepted else self._none("no usable row by another program for held-out queries")
 
     def _none(self, reason: str) -> NegativeSet | None:
         self._workspace.manifest.note(no_boundary=reason)
@@ -139,88 +134,133 @@ class NegativeSets:
 
     def held_out(self) -> list[Pair]:
         """Pairs of queries that no arm trains on: test, then confirm, then dev, each shuffled by seed."""
-        found = []
+        pairs = []
         for split in ("test", "confirm", "dev"):
-            pairs = self._workspace.collection.pairs(split)
-            random.Random(f"{self._workspace.config.seed}:{split}").shuffle(pairs)
-            found += pairs
-        return found
+            of_split = self._workspace.collection.pairs(split)
+            random.Random(f"{self._workspace.config.seed}:{split}").shuffle(of_split)
+            pairs += of_split
+        return pairs
 
-    def _make(
-        self, stem: str, program: str, pairs: Sequence[Pair], mined: Mapping[str, Sequence[MinedNegative]], config: Config,
-        wanted: Callable[[str], bool],
-    ) -> NegativeSet:  # fmt: skip
-        workspace = self._workspace
-        path = workspace.folder.negatives(stem)
-        sources = Sources(pairs, workspace.collection, workspace.encoder, mined, task_for(config), None, program)
-        basis = [workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
-                 [pair.query_id for pair in pairs], version("syneg-dspy")]  # fmt: skip
-        if config.generate.given:
-            self._take(stem, path, sources, config, wanted, basis)
-        else:
-            self._write(stem, path, sources, config, basis)
-        return NegativeSet(list(read_rows(path)), workspace.manifest.facts["negatives"][stem])
-
-    def _take(
-        self, stem: str, path: Path, sources: Sources, config: Config, wanted: Callable[[str], bool], basis: list[Any]
-    ) -> None:
-        workspace, given = self._workspace, Path(config.generate.given or "")
-        judge = workspace.judge() if config.judge.use == "on" else None
-        there = sha256_of(given) if given.is_file() else ""
+    def _given(self, stem: str, assignment: Assignment, wanted: Callable[[str], bool]) -> NegativeSet:
+        """The set of the rows of a file whose program is `wanted`."""
+        workspace, config = self._workspace, assignment.config
+        path = Path(config.generate.given or "")
+        gating = gating_of(workspace, assignment, workspace.judge() if config.judge.use == "on" else None)
+        sha = sha256_of(path) if path.is_file() else ""
 
         def work() -> None:
             with workspace.progress.stage("given", "negatives") as line:
-                drafts, problems = given_negatives(given, sources, config, wanted)
-                if not drafts and not stem.startswith("near-misses"):
+                most = config.collection.max_bad_rows
+                drafts, problems = given_negatives(path, assignment.pairs, gating, wanted, most)
+                if not drafts and stem != NEAR_MISSES:
                     raise DataError(
-                        "no row is for a query that is trained on", where=str(given),
+                        "no row is for a query that is trained on", where=str(path),
                         todo="check query_id, and --program, which takes the rows of one program only",
                     )  # fmt: skip
                 line.note = f"{len(drafts)} for {len({d.pair.query_id for d in drafts})} queries, {stem}"
             by = ", ".join(sorted({draft.negative.program for draft in drafts}))
-            named = replace(sources, name=given.name if stem == "negatives" else f"{by} in {given.name}")
+            named = replace(assignment, name=path.name if stem == "negatives" else f"{by} in {path.name}")
+            drafts = gating.rest(drafts, workspace.progress)
             self._keep(
-                stem, path, named, config, self._gated(drafts, sources, config, judge), "given", judge is not None
+                stem, drafts, summary(workspace, named, drafts) | {"lm": "given", "judged": gating.judge is not None}
             )
             if problems:
                 workspace.progress.say(f"  {len(problems)} rows skipped, such as: {problems[0]}")
 
-        key = stage_key("generate", config, *basis, there, sources.name, judge and judge[0].identity)
-        workspace.manifest.make(stem, key, path, work)
+        return self._made_once(stem, assignment, work, sha, gating.judge and gating.judge.lm.identity)
 
-    def _write(self, stem: str, path: Path, sources: Sources, config: Config, basis: list[Any]) -> None:
-        workspace = self._workspace
-        program = self._program_of(sources.name, "" if stem == "negatives" else f"{stem}.")
-        sources = replace(sources, program=program)
-        if config.generate.plan and not config.generate.domains:
-            with workspace.progress.stage("plan") as line:
-                sources = replace(sources, task=plan_domains(sources, workspace.roles.writer, config.seed))
-                line.note = ", ".join(sources.task.domains)
-        judge = workspace.judge()
+    def _written(self, stem: str, assignment: Assignment) -> NegativeSet:
+        """The set that the program of an assignment writes, which is loaded here."""
+        workspace, name = self._workspace, assignment.name
+        program = self._program_of(name, "" if stem == "negatives" else f"{stem}.")
+        task = planned_task(workspace, assignment.config)
+        assignment = replace(assignment, program=program, task=task)
+        gating = gating_of(workspace, assignment, workspace.judge())
         writer = workspace.roles.writer
-        key = stage_key("generate", config, *basis, sources.task, sources.name, program.dump_state(), source_of(sources.name),
-                        writer.identity, judge and (judge[0].identity, judge[1].confusion))  # fmt: skip
 
         def work() -> None:
-            drafts = write_negatives(sources, config, writer, workspace.progress)
-            drafts = self._gated(drafts, sources, config, judge)
-            self._keep(stem, path, sources, config, drafts, writer.identity, judge is not None)
+            drafts = write(assignment, gating, writer, workspace.progress)
+            facts = {"lm": writer.identity, "judged": gating.judge is not None}
+            self._keep(stem, drafts, summary(workspace, assignment, drafts) | facts)
 
-        workspace.manifest.make(stem, key, path, work)
+        return self._made_once(stem, assignment, work, task, program.dump_state(), source_of(name),
+                               writer.identity, gating.judge and gating.judge.key)  # fmt: skip
 
-    def _gated(self, drafts: Sequence[Draft], sources: Sources, config: Config, judge: Any) -> list[Draft]:
-        return gated(drafts, sources, config.gates, judge, self._workspace.progress)
-
-    def _keep(
-        self, stem: str, path: Path, sources: Sources, config: Config, drafts: Sequence[Draft], lm: str, judged: bool
-    ) -> None:
+    def _made_once(self, stem: str, assignment: Assignment, work: Callable[[], None], *inputs: Any) -> NegativeSet:
+        """The set of this stem; `work` makes it where it is not there for these inputs."""
         workspace = self._workspace
-        write_rows(path, [draft.row() for draft in drafts])
-        found = {**summary(sources, config, drafts, lm, workspace.roles.ledger), "judged": judged}
-        workspace.manifest.note(negatives={**workspace.manifest.facts.get("negatives", {}), stem: found})
+        path = workspace.folder.negatives(stem)
+        key = stage_key(
+            "generate", assignment.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
+            workspace.encoder.prompts, [pair.query_id for pair in assignment.pairs], version("syneg-dspy"),
+            assignment.name, *inputs,
+        )  # fmt: skip
+        workspace.manifest.make(stem, key, path, work)
+        return NegativeSet(list(read_rows(path)), workspace.manifest.facts["negatives"][stem])
+
+    def _keep(self, stem: str, drafts: Sequence[Draft], facts: dict[str, Any]) -> None:
+        workspace = self._workspace
+        write_rows(workspace.folder.negatives(stem), [draft.row() for draft in drafts])
+        workspace.manifest.note(negatives={**workspace.manifest.facts.get("negatives", {}), stem: facts})
         workspace.progress.say(
-            f"  {found['accepted']} of {found['written']} pass all gates, for {found['covered']} queries"
+            f"  {facts['accepted']} of {facts['written']} pass all gates, for {facts['covered']} queries"
         )
+
+
+def planned_task(workspace: Workspace, config: Config) -> Task:
+    """The task of a run, with domains that the writer names where `generate.plan` says so and none are given."""
+    task = task_for(config)
+    if not config.generate.plan or config.generate.domains:
+        return task
+    with workspace.progress.stage("plan") as line:
+        passages = list(workspace.collection.passages.values())
+        task = plan_domains(task, passages, workspace.roles.writer, config.seed)
+        line.note = ", ".join(task.domains)
+    return task
+
+
+def gating_of(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> Gating:
+    """What texts for an assignment are held against."""
+    config = assignment.config
+    return Gating(
+        workspace.collection, workspace.encoder, config.gates, config.generate.passage_words,
+        assignment.task.definition, judge,
+    )  # fmt: skip
+
+
+def summary(workspace: Workspace, assignment: Assignment, drafts: Sequence[Draft]) -> dict[str, Any]:
+    """Counts of a set, as plain data. `usd` is None where a price is not known; given negatives have no coverage, as no
+    attributes were wanted of them."""
+    accepted = [draft for draft in drafts if draft.accepted]
+    prices = [draft.negative.usd for draft in drafts]
+    keys = {key for draft in drafts for key in draft.negative.calls}
+    calls = [row for key in keys if (row := workspace.roles.ledger.find(key)) is not None]
+    return {
+        "program": assignment.name, "pairs": len(assignment.pairs), "written": len(drafts),
+        "accepted": len(accepted), "covered": len({draft.pair.query_id for draft in accepted}),
+        "reasons": dict(Counter(d.verdict.reason for d in drafts if not d.accepted).most_common()),
+        "calls": len(keys), "call_seconds": round(sum(row["seconds"] for row in calls), 1),
+        "input_tokens": sum(d.negative.input_tokens for d in drafts),
+        "output_tokens": sum(d.negative.output_tokens for d in drafts),
+        "usd": None if None in prices else sum(price or 0.0 for price in prices),
+        "coverage": _coverage(assignment, drafts) if assignment.program else {},
+    }  # fmt: skip
+
+
+def _coverage(assignment: Assignment, drafts: Sequence[Draft]) -> dict[str, dict[str, list[int]]]:
+    """attribute → value → [wanted, accepted], of the attributes that the program uses."""
+    counts = dict[str, dict[str, list[int]]]()
+    used = {key for draft in drafts if draft.negative.text for key in draft.negative.attributes}
+    for place in range(len(assignment.pairs)):
+        for attributes in assignment.attributes(place):
+            for key, value in attributes.items():
+                if key in used:
+                    counts.setdefault(key, {}).setdefault(value, [0, 0])[0] += 1
+    for draft in drafts:
+        for key, values in counts.items():
+            if draft.accepted and draft.negative.attributes.get(key) in values:
+                values[draft.negative.attributes[key]][1] += 1
+    return counts
 
 
 def _slug(name: str) -> str:

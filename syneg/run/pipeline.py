@@ -125,16 +125,15 @@ class Run:
         from syneg.llm.lms import adapter_for
         from syneg.programs import load_program, program_markdown, state_of
 
-        from .compile import compiled, compiled_markdown
+        from .compile import compiled
+        from .compiled import Outcome
 
         program = load_program(name)
         state, text = {}, ""
         if self.config.compile.optimizer != "none" and not prefix:
-            near = self.negatives.dev_near_misses(name, self.config.compile.near)
-            before, program = program, compiled(self.workspace, name, program, near)
-            outcome = read_json(self.folder.compiled)
-            state = {"compiled": {key: outcome[key] for key in ("optimizer", "won", "confirmed", "used", "stopped")}}
-            text = compiled_markdown(outcome, before, program) + "\n"
+            before, program = program, compiled(self.workspace, name, program)
+            outcome = Outcome.from_json(read_json(self.folder.compiled))
+            state, text = {"compiled": outcome.summary()}, outcome.markdown(before, program) + "\n"
         saved = state_of(program, name, adapter_for(self.config.lm))
         saved["manifest"] |= state
         write_json(self.folder.program(prefix), saved)

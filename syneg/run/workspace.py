@@ -23,9 +23,8 @@ from syneg.data.collection import Collection, load_collection
 from syneg.data.remarks import encoder_remark, remarks
 from syneg.data.tasks import task_for
 from syneg.llm.batch_files import Pending
-from syneg.llm.lms import LanguageModel
 from syneg.llm.roles import Roles
-from syneg.negatives.calibration import Calibration, calibrate, labelled_passages
+from syneg.negatives.calibration import Calibration, TrustedJudge, calibrate, labelled_passages
 from syneg.negatives.mining import mine
 from syneg.negatives.strength import Strength, strength
 from syneg.programs import Judge
@@ -209,7 +208,7 @@ class Workspace:
             line.note = f"{measured.passed} of {measured.written} tests passed: {kind} model{faults}"
         return measured
 
-    def judge(self) -> tuple[LanguageModel, Calibration] | None:
+    def judge(self) -> TrustedJudge | None:
         """The judge's LM with its calibration; None if no judge is wanted, or if it is not trusted (one line says
         so)."""
         use = self.config.judge.use
@@ -217,7 +216,7 @@ class Workspace:
             return None
         calibration = self.calibration()
         if calibration.trusted:
-            return self.roles.judge_lm, calibration
+            return TrustedJudge(self.roles.judge_lm, calibration)
         self.progress.say(
             f"  the judge is switched off: kappa {calibration.kappa:.2f} (wanted {self.config.judge.min_kappa:g}), "
             f"p {calibration.p_value:.2g}; the margin decides"

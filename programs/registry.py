@@ -1,16 +1,17 @@
-"""What every program promises, how one is found, saved and shown.
+"""How programs are found, saved and shown.
 
-    class Mine(dspy.Module):
-        def forward(self, *, query, positive, task, attributes, candidates=()) -> dspy.Prediction:
-            return dspy.Prediction(negatives=[HardNegative(text=…, program="mine")])
+    load_program("multi_attribute")   load_program("mine:Mine")   load_program("runs/python-docs/program.json")
+    state_of(program, "multi_attribute", "json") → {"write": {…}, "manifest": {"class": "multi_attribute", …}}
 
-Responsibilities of a program: return zero or more `HardNegative`s; raise nothing but what the LM call raises; hold no
-index, corpus or lock (optimizers copy it). Not its business: gates, retries over attempts, the ledger, money.
+What a program promises is in docs/programs.md: `forward` takes `INPUTS` and returns `HardNegative`s; it raises nothing
+but what the LM call raises, and holds no index, corpus or lock, as optimizers copy it. Not its business: gates, retries
+over attempts, the ledger, money.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,11 @@ PROGRAMS: dict[str, type[dspy.Module]] = {}
 QUERY_PROGRAMS: dict[str, type[dspy.Module]] = {}  # they write queries, not negatives
 INPUTS = ("query", "positive", "task", "attributes", "candidates")
 QUERY_INPUTS = ("passage", "task", "kind", "examples")
+
+
+def name_of(program: dspy.Module) -> str:
+    """The name of a program in the registry, or else that of its class."""
+    return next((name for name, known in PROGRAMS.items() if type(program) is known), type(program).__name__)
 
 
 def load_program(name: str) -> dspy.Module:
@@ -53,14 +59,14 @@ def _load(name: str, known: Mapping[str, type[dspy.Module]], inputs: Sequence[st
             todo=f"known: {', '.join(known)}, or your own as module:Class, or a saved program.json",
         )
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        program_class = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"cannot import the program {name!r}: {error}", todo="check module:Class and PYTHONPATH"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, dspy.Module)):
+    if not (isinstance(program_class, type) and issubclass(program_class, dspy.Module)):
         raise ConfigError(f"{name!r} is not a dspy.Module", todo="derive the class from dspy.Module")
-    taken = inspect.signature(getattr(found, "forward", found.__call__)).parameters
+    taken = inspect.signature(getattr(program_class, "forward", program_class.__call__)).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
     missing = [key for key in inputs if key not in taken]
     if missing and not open_ended:
@@ -69,7 +75,7 @@ def _load(name: str, known: Mapping[str, type[dspy.Module]], inputs: Sequence[st
             todo=f"it is called with {', '.join(inputs)}",
         )
     try:
-        program: dspy.Module = found()
+        program: dspy.Module = program_class()
         program.set_lm(None)  # the LM is that of the run
         return program
     except TypeError as error:
@@ -89,8 +95,6 @@ def signatures_of(program: dspy.Module) -> dict[str, str]:
 
 def state_of(program: dspy.Module, name: str, adapter: str) -> dict[str, Any]:
     """What program.json holds: DSPy's own state (plain `program.load` reads it) and a manifest."""
-    import importlib.metadata
-
     state = json.loads(json.dumps(program.dump_state(json_mode=True)))
     manifest: dict[str, Any] = {
         "class": name if name in {*PROGRAMS, *QUERY_PROGRAMS} or ":" in name else getattr(program, "saved_as", name),

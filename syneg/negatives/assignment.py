@@ -1,0 +1,77 @@
+"""What a program is asked to write: for which pairs, with which attributes and mined negatives.
+
+    assignment = Assignment(pairs, mined, task, config, "neighbour_rewrite", program)
+    assignment.ask(0) → {"query": "close a socket", "positive": "Close the socket …", "task": "A passage is relevant …",
+                         "candidates": (MinedNegative("d9", …), …), "attributes": ({"domain": "networks", …},)}
+
+What texts are held against is in `syneg.negatives.gating`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dspy
+
+from syneg.core.config import Config
+from syneg.core.errors import BackendError
+from syneg.core.records import MinedNegative, Pair
+from syneg.core.text import cut
+from syneg.data.tasks import Task
+from syneg.llm.calls import PROGRAM_ERRORS, purpose, reraise_fatal
+from syneg.llm.lms import LanguageModel
+from syneg.programs import AttributeSpace, propose_domains
+
+_PLAN_SAMPLE, _PLAN_ATTEMPTS = 20, 3
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The pairs to write for, and the program that writes, by the name that users give it.
+
+    `mined[query_id]` are negatives for programs that rewrite one. `config` holds the seed and the settings of generating.
+    `program` is None where texts are given.
+    """
+
+    pairs: Sequence[Pair]
+    mined: Mapping[str, Sequence[MinedNegative]]
+    task: Task
+    config: Config
+    name: str
+    program: dspy.Module | None = None
+
+    def attributes(self, place: int, accepted: int = 0) -> tuple[dict[str, str], ...]:
+        """One mapping for each negative that the `place`-th pair still wants, of which `accepted` are done."""
+        task, config = self.task, self.config
+        space = AttributeSpace(task.domains, task.difficulties, task.lengths, task.kinds)
+        siblings = range(accepted, config.generate.per_pair)
+        return tuple(space.sample(seed=config.seed, place=place, sibling=sibling) for sibling in siblings)
+
+    def ask(self, place: int, attempt: int = 0, accepted: int = 0) -> dict[str, Any]:
+        """The inputs of the program for the `place`-th pair; each attempt gets the mined negatives from another one on."""
+        pair, words = self.pairs[place], self.config.generate.passage_words
+        shown = [replace(n, text=cut(n.text, words)) for n in self.mined.get(pair.query_id, ())]
+        turn = (attempt + accepted) % len(shown) if shown else 0
+        return {
+            "query": pair.query, "positive": cut(pair.positive, words), "task": self.task.definition,
+            "candidates": (*shown[turn:], *shown[:turn]), "attributes": self.attributes(place, accepted),
+        }  # fmt: skip
+
+
+def plan_domains(task: Task, passages: Sequence[str], writer: LanguageModel, seed: int) -> Task:
+    """The task with domains that the LM names from a sample of the corpus. Raises BackendError when it names none."""
+    sample = random.Random(f"{seed}:plan").sample(passages, min(_PLAN_SAMPLE, len(passages)))
+    last: Exception | None = None
+    for attempt in range(_PLAN_ATTEMPTS):
+        with purpose("plan", attempt), dspy.context(lm=writer.lm_for(attempt, 1), adapter=writer.adapter):
+            try:
+                return replace(task, domains=propose_domains(sample, task=task.definition))
+            except PROGRAM_ERRORS as error:
+                reraise_fatal(error)
+                last = error
+    raise BackendError(
+        f"the LM proposed no domains: {last}", todo="give generate.domains, or leave out --plan"
+    ) from last
