@@ -15,7 +15,7 @@ from test_batch import answered
 
 from syneg.cli.main import cli
 from syneg.core.config import Config
-from syneg.core.errors import DataError
+from syneg.core.errors import ConfigError, DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows, write_rows
@@ -269,3 +269,49 @@ def test_a_dry_run_counts_what_is_read(tmp_path: Path, sparse: Path, settings: S
     assert read["input_tokens"][1] / read["calls"][1] > 300
     assert parts(**{"reader.use": "on"})["read"]["calls"][0] == read["calls"][1] / 2
     assert "read" not in parts(**{"reader.use": "off"})
+
+
+@pytest.fixture(scope="session")
+def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A CrossEncoder with random weights: real and tiny."""
+    import torch
+    from conftest import ACTIONS, THINGS
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    path = tmp_path_factory.mktemp("cross")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *THINGS, *ACTIONS, "the", "to", "it", "a", "twice", "again"]
+    (path / "vocab.txt").write_text("\n".join(words))
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "initializer_range": 0.5,
+    }
+    BertForSequenceClassification(BertConfig(vocab_size=len(words), num_labels=1, **sizes)).save_pretrained(path)
+    BertTokenizerFast(str(path / "vocab.txt")).save_pretrained(path)
+    return str(path)
+
+
+def test_a_cross_encoder_reads_without_an_lm(
+    tmp_path: Path, sparse: Path, settings: Settings, cross_encoder: str
+) -> None:
+    more = {**READS, "reader.cross_encoder": cross_encoder}
+    refused = run(tmp_path / "run", settings("http://127.0.0.1:9", **more), "read")
+    assert "not trusted" in refused["refusal"]  # its weights are random
+    overrides = settings("http://127.0.0.1:9", **{**more, "reader.use": "on"})
+    found = run(tmp_path / "run", overrides, "read")
+    assert found["lm"].startswith(f"cross-encoder {cross_encoder}@")
+    limits = found["thresholds"]
+    assert limits["answers"] >= limits["in_part"] >= limits["near"]
+    assert "scores for 3, 2, 1" in found["table"]
+    assert len({row["grade"] for row in read_rows(tmp_path / "run" / "readings.jsonl")}) > 1
+    verdict = run(tmp_path / "run", overrides, "verdict")
+    assert (verdict["arms"]["verified"]["uses_lm"], verdict["worth"]) == (False, None)
+
+
+def test_a_cross_encoder_that_cannot_be_used_is_said(tmp_path: Path, sparse: Path, settings: Settings) -> None:
+    more = {**READS, "reader.cross_encoder": str(tmp_path / "nothing")}
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        run(tmp_path / "run", settings("http://127.0.0.1:9", **more), "read")

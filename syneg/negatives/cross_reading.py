@@ -71,11 +71,14 @@ class CrossReader:
         self, lists: Sequence[ToRead], passages: Mapping[str, str], progress: Tick | None = None
     ) -> list[np.ndarray]:
         """For each list the scores of its passages, in order."""
+        from torch.nn import Identity
+
         found: list[np.ndarray] = []
         for start in range(0, len(lists), _CHUNK):
             part = lists[start : start + _CHUNK]
             texts = [(asked.query, passages[doc_id]) for asked in part for doc_id in asked.doc_ids]
-            flat = np.asarray(self._model.predict(texts, show_progress_bar=False), np.float32)
+            # without the sigmoid, which makes all high scores 1
+            flat = np.asarray(self._model.predict(texts, activation_fn=Identity(), show_progress_bar=False), np.float32)
             ends = np.cumsum([len(asked.doc_ids) for asked in part])[:-1]
             found += np.split(flat, ends)
             if progress:
@@ -112,7 +115,7 @@ def fit(positives: Sequence[float], checks: Sequence[float], rest: Sequence[floa
     answers = max(float(np.quantile(positives, 0.25)), float(np.quantile(known, 0.99)))
     in_part = min(answers, max(float(np.quantile(positives, 0.1)), float(np.quantile(known, 0.95))))
     near = min(in_part, float(np.median(rest or known)))
-    return Thresholds(round(answers, 4), round(in_part, 4), round(near, 4))
+    return Thresholds(answers, in_part, near)
 
 
 def _weights(model: Any) -> str:
