@@ -88,19 +88,33 @@ def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_rerun_keeps_the_times_of_the_first_run(tmp_path: Path) -> None:
-    def events(*rows: tuple[str, str, float]) -> str:
+    def events(*rows: tuple[str, str, float, str]) -> str:
         return "".join(
-            json.dumps({"time": f"t{i}", "event": event, "stage": stage, "seconds": seconds}) + "\n"
-            for i, (event, stage, seconds) in enumerate(rows)
+            json.dumps({"time": f"t{i}", "event": event, "stage": stage, "seconds": seconds, "text": text}) + "\n"
+            for i, (event, stage, seconds, text) in enumerate(rows)
         )
 
     path = tmp_path / "events.jsonl"
-    first = (("done", "collection", 2.0), ("done", "mine", 8.0), ("done", "train", 10.0), ("done", "train", 20.0))
+    begun = ("begun", "collection", 0.0, "")
+    first = (
+        begun,
+        ("done", "collection", 2.0, "toy"),
+        ("done", "mine", 8.0, "3"),
+        ("done", "train", 10.0, "mined-0: 3 steps"),
+    )
     path.write_text(events(*first))
-    before = times(path)
-    assert before == "Begun t0; 40 s: collection 2 s (5%), mine 8 s (20%), train 30 s (75%)"
-    path.write_text(events(*first, ("begun", "collection", 0), ("done", "collection", 5.0), ("done", "encoder", 0.2)))
-    assert times(path).startswith("Begun t0; 40 s: collection 2 s")
+    assert times(path) == "Begun t0; 20 s: collection 2 s (10%), mine 8 s (40%), train 10 s (50%)"
+    goes_on = (begun, ("done", "collection", 5.0, "toy"), ("done", "train", 20.0, "hybrid-0: 3 steps"))
+    path.write_text(events(*first, *goes_on))
+    assert times(path) == "Begun t0; 40 s: collection 2 s (5%), mine 8 s (20%), train 30 s (75%)"
+    again = (
+        begun,
+        ("done", "collection", 5.0, "toy"),
+        ("done", "mine", 9.0, "4"),
+        ("done", "train", 99.0, "mined-0: 5 steps"),
+    )
+    path.write_text(events(*first, *goes_on, *again))
+    assert times(path) == "Begun t0; 40 s: collection 2 s (5%), mine 8 s (20%), train 30 s (75%)"
 
 
 def test_the_report_shows_how_a_compiled_prompt_changed(tmp_path: Path) -> None:
@@ -124,3 +138,13 @@ def test_the_report_shows_how_a_compiled_prompt_changed(tmp_path: Path) -> None:
     )
     assert "the author&#x27;s program was kept" in kept
     assert "before and after" not in kept
+
+
+def test_the_page_has_a_table_of_arms_without_empty_columns(tmp_path: Path) -> None:
+    verdict = side(finished(tmp_path / "a", shift=0.05), "x").verdict
+    page = html_report(verdict, Evidence({}))
+    arms = page[page.index("<h2>Arms</h2>") : page.index("</table>", page.index("<h2>Arms</h2>"))]
+    assert "<td>mined*</td><td class=n>0.4500</td>" in arms
+    assert "[+0.040, +0.060]" in arms
+    assert "boundary" not in arms
+    assert "<pre>" not in page.split("<h2>Samples")[0].split("<h2>How it was made")[0]

@@ -16,8 +16,6 @@ from syneg.verdict.page import Evidence
 
 from .workspace import Workspace
 
-_LATER = ("collection", "encoder", "fetch")  # these are read again by each command
-
 
 def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evidence:
     """Collect queries, samples, settings and times of a run."""
@@ -44,14 +42,21 @@ def prompts(compiled: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def times(events: Path) -> str:
-    """Seconds of each stage in one line, and when the first began; of stages that each command repeats only the
-    first."""
+    """Seconds of each stage in one line, and when the first began. What a later command made again does not count;
+    what it went on with does."""
     seconds: dict[str, float] = {}
-    first = ""
+    first, command = "", 0
+    made_by: dict[tuple[str, str], int] = {}
     for row in read_rows(events):
         first = first or row["time"]
-        if row["event"] == "done" and not (row["stage"] in _LATER and row["stage"] in seconds):
+        command += (row["event"], row.get("stage")) == ("begun", "collection")  # every command begins with it
+        if row["event"] == "done" and made_by.setdefault(_what(row), command) == command:
             seconds[row["stage"]] = seconds.get(row["stage"], 0.0) + row["seconds"]
     total = sum(seconds.values())
     parts = [f"{name} {value:.0f} s ({value / total:.0%})" for name, value in seconds.items() if value >= 0.5]
     return f"Begun {first}; {total:.0f} s: {', '.join(parts)}" if seconds else ""
+
+
+def _what(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The stage, and of which model where it has several: "train", "mined-0"."""
+    return row["stage"], row.get("text", "").partition(":")[0] if row["stage"] in ("train", "evaluate") else ""

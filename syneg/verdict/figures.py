@@ -16,6 +16,7 @@ from typing import Any
 from .records import BASE, Comparison, Generation, Verdict
 from .report import short
 
+_WIDTH = 5.6  # inches: letters of 11 points are legible at 390 pixels, too
 _BLUE, _RED, _GREY = "#3b7dd8", "#d8573b", "#8a8a8a"
 
 
@@ -48,7 +49,7 @@ def effects(named: Sequence[tuple[str, Comparison]]) -> Figure | None:
         axes.axvline(0, color=_GREY, linewidth=1)
         axes.set_yticks(range(len(named)), [short(name, 28) for name, _ in named])
         axes.set_ylim(len(named) - 0.5, -0.5)
-        axes.set_xlabel("nDCG@10 on test, less that of the base; 95 % over queries")
+        axes.set_xlabel("nDCG@10 on test less the base's, with 95 %")
 
     numbers = [
         (name, f"{row.delta:+.4f}", *(f"{x:+.4f}" for x in row.interval or (row.delta, row.delta)))
@@ -79,9 +80,10 @@ def wins(verdict: Verdict) -> Figure | None:
 
 
 def bars(title: str, values: Mapping[str, float], unit: str) -> Figure | None:
-    """One bar for each value; None for none."""
+    """One bar for each value, the longest first; None for none."""
     if not values:
         return None
+    values = dict(sorted(values.items(), key=lambda item: -item[1]))
     names, heights = [*values], [*values.values()]
 
     def draw(axes: Any) -> None:
@@ -133,6 +135,7 @@ def histogram(title: str, groups: Mapping[str, Sequence[float]], unit: str) -> F
             axes.step(edges[:-1], shares, where="post", linestyle=style, label=name, linewidth=2)
         axes.legend(frameon=False)
         axes.set_xlabel(unit)
+        axes.set_ylabel("share of the group")
 
     rows = [(name, str(len(v)), *(f"{x:.3f}" for x in np.quantile(v, [0.25, 0.5, 0.75]))) for name, v in filled.items()]
     text = "; ".join(f"{name}: median {row[2]} of {row[0]}" for name, *row in rows)
@@ -140,9 +143,9 @@ def histogram(title: str, groups: Mapping[str, Sequence[float]], unit: str) -> F
 
 
 def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> Figure | None:
-    """Values over steps, one line for each training; None without a point."""
+    """Values over steps, one line for each training; None where none has two points."""
     filled = {name: points for name, points in lines.items() if points}
-    if not filled:
+    if max(map(len, filled.values()), default=0) < 2:
         return None
 
     def draw(axes: Any) -> None:
@@ -165,7 +168,7 @@ def _svg(draw: Callable[[Any], None], rows: int) -> str:
 
     with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "svg.hashsalt": "syneg",
                                 "text.parse_math": False}):  # fmt: skip
-        canvas = Canvas(figsize=(7, 1.2 + 0.32 * rows), layout="constrained")
+        canvas = Canvas(figsize=(_WIDTH, 1.0 + 0.3 * rows), layout="constrained")
         FigureCanvasSVG(canvas)
         axes = canvas.add_subplot()
         draw(axes)

@@ -18,17 +18,17 @@ from typing import Any
 from . import figures
 from .figures import Figure
 from .records import Verdict
-from .report import generation_line, second_table, table
+from .report import arm_cells, generation_line, notes
 
 _SAMPLES = 60
 _STYLE = """:root{color-scheme:light dark;--back:#fff;--fore:#1a1a1a;--soft:#f4f4f2;--line:#bbb;--mild:#555}
 @media(prefers-color-scheme:dark){:root{--back:#16181c;--fore:#e6e6e6;--soft:#23262b;--line:#4a4d52;--mild:#aaa}}
-@media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}figure,article{break-inside:avoid}}
+@media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}figure,article{break-inside:avoid}body{font-size:11px}svg{max-height:15rem;max-width:28rem}}
 *{box-sizing:border-box}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:var(--fore);background:var(--back)}
 pre,.wide{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:13px;max-width:100%}
 @media(max-width:600px){pre{font-size:9px}}@media print{pre{font-size:9px;white-space:pre-wrap}}
-table{border-collapse:collapse;font-size:14px}td,th{border-bottom:1px solid var(--line);padding:.2rem .6rem;text-align:left;overflow-wrap:anywhere}
-figure{margin:1rem 0}svg{width:100%;height:auto;max-height:34rem}article{border-top:1px solid var(--line);padding:.6rem 0}
+table{border-collapse:collapse;font-size:13px}td,th{border-bottom:1px solid var(--line);padding:.2rem .4rem;text-align:left;overflow-wrap:break-word;max-width:30rem}th{white-space:nowrap}
+figure{margin:1rem 0}svg{width:100%;height:auto;max-width:42rem;max-height:34rem}td.n{text-align:right;white-space:nowrap}label{display:inline-block;margin-right:.6rem}article{border-top:1px solid var(--line);padding:.6rem 0}
 .sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}.sides p{margin:0;overflow-wrap:anywhere}
 small,figcaption{color:var(--mild)}.lead{font-size:1.25rem}.no{color:#c03a1c}@media(prefers-color-scheme:dark){.no{color:#ff9a7c}}
 ins{color:#1f8a3b;text-decoration:none}del{color:#c0392b}input,select{font:inherit;max-width:100%;margin:.2rem}"""
@@ -82,11 +82,30 @@ def html_report(verdict: Verdict, evidence: Evidence) -> str:
         f"<h1>{escape(verdict.collection)}</h1><p class=lead>{escape(verdict.sentence)}</p>",
         f"<p>{escape(generation_line(verdict.generation))}.</p>",
         *map(drawn, _figures(verdict, evidence)),
-        f"<h2>Tables</h2><pre>{escape(table(verdict))}</pre><pre>{escape(second_table(verdict))}</pre>",
+        *_arms(verdict),
         *_changes(verdict, evidence.queries), *_compilation(evidence), *_samples(evidence), *_glossary(),
         *_settings(evidence), f"<script>{_SCRIPT}</script>",
     ]  # fmt: skip
     return document(verdict.collection, parts)
+
+
+def _arms(verdict: Verdict) -> list[str]:
+    """Every arm with its figures, and the notes on them."""
+    columns = (
+        "arm", "nDCG@10", "MRR@10", "recall@100", "dev", "vs base", "95 %", "p (Holm)", "won/lost", "seeds", "seeds ±",
+        "boundary", "train s", "LM tokens", "$",
+    )  # fmt: skip
+    rows = [arm_cells(verdict, arm) for arm in verdict.arms]
+    filled = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    counts = verdict.queries
+    said = [f"Test: {counts.get('test', 0)} queries, dev: {counts.get('dev', 0)}; * best on dev.", *notes(verdict)]
+    if verdict.left_out:
+        said.append(f"left out, as no synthetic negative was accepted: {', '.join(verdict.left_out)}")
+    return [
+        "<h2>Arms</h2>",
+        html_table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows]),
+        *(f"<p><small>{escape(note)}</small></p>" for note in said),
+    ]
 
 
 def _figures(verdict: Verdict, evidence: Evidence) -> Iterable[Figure]:
@@ -128,8 +147,14 @@ def drawn(figure: Figure) -> str:
 def html_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A table that scrolls by itself where it is wider than the page."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    number = text[:1] in "+-[.0123456789" and len(text) < 24
+    return f"<td{' class=n' if number and text else ''}>{escape(text)}</td>"
 
 
 def _changes(verdict: Verdict, queries: Mapping[str, str]) -> list[str]:

@@ -71,6 +71,20 @@ def second_table(verdict: Verdict) -> str:
     return "\n".join((*rows, *(textwrap.fill(note, max(80, len(rows[0]))) for note in notes(verdict))))
 
 
+def arm_cells(verdict: Verdict, arm: str) -> tuple[str, ...]:
+    """The figures of an arm as both tables have them, in the columns of the page."""
+    result, row = verdict.arms[arm], verdict.against(BASE, arm) if arm != BASE else None
+    spread, interval = result.seed_interval, row.interval if row else None
+    return (
+        arm + ("*" if arm == verdict.best else ""), *(number(result.test.get(m)) for m in ("ndcg@10", "mrr@10", "recall@100")),
+        number(result.dev.get("ndcg@10")), f"{row.delta:+.4f}" if row else "",
+        f"[{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "", _p(row) if row else "",
+        f"{row.wins}/{row.losses}" if row else "", str(result.seeds),
+        f"{(spread[1] - spread[0]) / 2:.4f}" if spread else "", _boundary(result), f"{result.seconds:.0f}",
+        str(result.input_tokens + result.output_tokens), "?" if result.usd is None else f"{result.usd:.2f}",
+    )  # fmt: skip
+
+
 def notes(verdict: Verdict) -> Iterator[str]:
     """What is to be said of the boundary test, the source probe, the LM's part and the training."""
     near = verdict.near_misses
