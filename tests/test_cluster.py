@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +14,7 @@ import dspy.lm15
 import numpy as np
 import pytest
 from conftest import FakeLM, Fault, write_negative
+from started import Started
 
 from syneg.core.config import EncoderConfig, ExecutorConfig
 from syneg.core.errors import BackendError
@@ -148,24 +146,17 @@ def test_a_run_on_ray_that_is_killed_goes_on(
 ) -> None:
     server = fake_lm(lambda messages: (time.sleep(0.05), write_negative(messages))[1])
     overrides = settings(server.url, **{"executor.use": "ray", "executor.workers": 2, "lm.concurrency": 2})
-    command = [sys.executable, "-m", "syneg", "generate", "--run", "run"]
-    command += [part for one in overrides for part in ("--set", one)]
-    ways = {
-        "cwd": tmp_path,
-        "stderr": subprocess.PIPE,
-        "env": {**os.environ, "OPENAI_API_KEY": "sk-planted-secret-key"},
-    }
-    process = subprocess.Popen(command, start_new_session=True, **ways)
+    args = ["generate", "--run", "run", *(part for override in overrides for part in ("--set", override))]
+    process = Started(args, tmp_path)
     ledger = tmp_path / "run" / "ledger" / "calls.jsonl"
     deadline = time.monotonic() + 120
     while not (ledger.exists() and ledger.read_bytes().count(b"\n") >= 12) and time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read()
+        assert process.running, process.stderr
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
     kept = [row["key"] for row in read_rows(ledger)]
-    again = subprocess.run(command, check=False, **ways)  # a process of its own: actors of two clusters may have one id
-    assert again.returncode == 0, again.stderr
+    again = Started(args, tmp_path)  # a process of its own: actors of two clusters may have one id
+    assert again.wait() == 0, again.stderr
     found = [{key: row[key] for key in KEYS} for row in read_rows(tmp_path / "run" / "negatives.jsonl")]
     keys = [row["key"] for row in read_rows(ledger)]
     assert keys[: len(kept)] == kept and len(set(keys)) == len(keys)  # what was there was not asked again

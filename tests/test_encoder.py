@@ -23,7 +23,7 @@ from syneg.data.collection import load_collection
 from syneg.retrieval.dev_set import DevScore, dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
-from syneg.retrieval.prompts import known_names, resolve_prompts
+from syneg.retrieval.prompts import ROLES, known_names, resolve_prompts
 from syneg.training.loss import HybridInfoNCE
 from syneg.training.merging import embed_by_length
 from syneg.training.trainer import Job, train
@@ -139,6 +139,7 @@ def test_a_saved_model_scores_as_the_verdict_does(form: str, tmp_path: Path, bei
     train(Job(encoder.config, [rows], relevant, dev, config, 0), tmp_path / "tuned", encoder=encoder)
 
     tuned = Encoder.load(encoder.config, tmp_path / "tuned")
+    assert [tuned.prompts.of(role) for role in ROLES] == [encoder.prompts.of(role) for role in ROLES]
     tuned.save(tmp_path / "best")
     plain = SentenceTransformer(str(tmp_path / "best"), device="cpu")
     assert plain.similarity_fn_name == encoder.similarity

@@ -14,14 +14,13 @@ from typing import Any
 
 import pytest
 from conftest import THINGS, FakeLM, write_negative
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
+from started import Started
 
 from syneg.core.errors import BackendError, DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import Log, read_rows
+from syneg.retrieval.embedding_cache import spaces
 from syneg.run.pipeline import Run
 from syneg.verdict.records import Verdict
 from syneg.verdict.report import second_table, table
@@ -137,6 +136,7 @@ def test_all_arms_train_and_interpolation_is_chosen_on_dev(
 def test_several_seeds_are_averaged(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
     found = run(tmp_path / "run", settings(fake_lm().url, **{"train.seeds": [0, 1], "train.evals": 1}))
     assert found["arms"]["mined"]["seeds"] == 2
+    assert spaces() and not [space for space in spaces() if space.trained]  # no corpus for each of four models
     one, two = found["arms"]["mined"]["test_by_seed"].values()
     assert found["arms"]["mined"]["test"]["ndcg@10"] == pytest.approx((one + two) / 2)
 
@@ -215,39 +215,35 @@ def test_bad_pairs_are_kept_with_their_reason(
 
 
 def killed(args: list[str], cwd: Path, after: Callable[[], bool]) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "syneg", *args], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = Started(args, cwd)
     deadline = time.monotonic() + 120
-    while not after() and process.poll() is None and time.monotonic() < deadline:
+    while not after() and process.running and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
 
 
-@hypothesis_settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.integers(1, 40))
 def test_kill_9_in_generation_and_resume_equals_an_uninterrupted_run(
-    rows: int, tmp_path_factory: pytest.TempPathFactory, settings: Settings, fake_lm: Callable[..., FakeLM]
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:
-    tmp_path = tmp_path_factory.mktemp("kill")
     server = fake_lm(lambda messages: (time.sleep(0.005), write_negative(messages))[1])
     overrides = settings(server.url, **{"lm.concurrency": 2})
-    ledger = tmp_path / "killed" / "ledger" / "calls.jsonl"
-    killed(
-        ["generate", "--run", "killed", *flags(overrides)], tmp_path,
-        lambda: ledger.exists() and ledger.read_bytes().count(b"\n") >= rows,
-    )  # fmt: skip
-    kept = ledger.read_bytes().count(b"\n")
-    asked = len(server.requests)
-    run(tmp_path / "killed", overrides, "generate")
-    total = len(list(read_rows(ledger)))
-    assert len({row["key"] for row in read_rows(ledger)}) == total
-    assert len(server.requests) - asked == total - kept  # what was answered was not asked again
     run(tmp_path / "whole", overrides, "generate")
-    assert (tmp_path / "killed" / "negatives.jsonl").read_bytes() == (
-        tmp_path / "whole" / "negatives.jsonl"
-    ).read_bytes()
+    for rows in (1, 18, 40):
+        name = f"killed{rows}"
+        ledger = tmp_path / name / "ledger" / "calls.jsonl"
+        killed(
+            ["generate", "--run", name, *flags(overrides)], tmp_path,
+            lambda path=ledger, least=rows: path.exists() and path.read_bytes().count(b"\n") >= least,
+        )  # fmt: skip
+        kept = ledger.read_bytes().count(b"\n")
+        asked = len(server.requests)
+        run(tmp_path / name, overrides, "generate")
+        total = len(list(read_rows(ledger)))
+        assert rows <= kept < total
+        assert len({row["key"] for row in read_rows(ledger)}) == total
+        assert len(server.requests) - asked == total - kept  # what was answered was not asked again
+        written = (tmp_path / name / "negatives.jsonl").read_bytes()
+        assert written == (tmp_path / "whole" / "negatives.jsonl").read_bytes()
 
 
 def test_kill_9_in_training_and_resume(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
@@ -269,16 +265,12 @@ def test_kill_9_in_training_and_resume(tmp_path: Path, settings: Settings, fake_
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
     server = fake_lm(lambda messages: (time.sleep(0.5), write_negative(messages))[1])
     args = ["generate", "--run", "r", *flags(settings(server.url))]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "syneg", *args], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
-    )  # fmt: skip
-    while len(server.requests) < 3 and process.poll() is None:
+    process = Started(args, tmp_path)
+    while len(server.requests) < 3 and process.running:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Interrupted. Nothing is lost; resume with: syneg-dspy generate --run r" in errors
+    process.send(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert "Interrupted. Nothing is lost; resume with: syneg-dspy generate --run r" in process.stderr
 
 
 @pytest.mark.parametrize("command", ["", "run", "mine", "generate", "train", "evaluate", "fetch"])
@@ -318,24 +310,17 @@ def test_json_goes_to_stdout_alone(tmp_path: Path, settings: Settings, fake_lm: 
 def test_a_full_disk_ends_in_one_line_and_the_rest_is_kept(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:
-    resource = pytest.importorskip("resource")
     args = ["--run", "r", *flags(settings(fake_lm().url))]
-    assert cli("mine", *args, cwd=tmp_path).returncode == 0
-    full = 8_000  # bytes a file may have, in place of a disk
-    done = cli(
-        "generate",
-        *args,
-        cwd=tmp_path,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (full, full)),
-    )
-    assert done.returncode == 1
+    assert Started(["mine", *args], tmp_path).wait() == 0
+    done = Started(["generate", *args], tmp_path, file_limit=8_000)
+    assert done.wait() == 1
     assert "File too large; what was written is kept" in done.stderr
     assert "Traceback" not in done.stderr
     ledger = tmp_path / "r" / "ledger" / "calls.jsonl"
     Log(ledger).close()  # another thread may have been in the middle of a row when the process ended
     kept = list(read_rows(ledger))
     assert len(kept) > 5
-    assert cli("generate", *args, cwd=tmp_path).returncode == 0
+    assert Started(["generate", *args], tmp_path).wait() == 0
     assert list(read_rows(ledger))[: len(kept)] == kept
 
 
@@ -405,8 +390,8 @@ def test_an_ablation_is_the_same_path_with_other_arms(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:
     server = fake_lm()
-    done = cli("ablate", "mix", "--run", str(tmp_path / "run"), "--json", *flags(settings(server.url)), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = Started(["ablate", "mix", "--run", "run", "--json", *flags(settings(server.url))], tmp_path)
+    assert done.wait(300) == 0, done.stderr
     assert set(json.loads(done.stdout)["arms"]) == {"base", "mined", "synthetic", "dataset-mix", "hybrid"}
     wrong = cli("ablate", "ratoi", cwd=tmp_path)
     assert (wrong.returncode, "did you mean 'ratio'" in wrong.stderr) == (2, True)
