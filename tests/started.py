@@ -3,6 +3,8 @@ slow to import (Python's forkserver), which a fresh interpreter takes 5-10 s for
 
     started = Started(["mine", "--run", "r"], tmp_path)
     started.kill()          or  started.wait() → 0, started.stdout, started.stderr
+
+With `rank` it is one process of a training on several, as torchrun starts them (`python -m syneg.training FOLDER …`).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +26,14 @@ _processes.set_forkserver_preload(_SLOW)
 class Started:
     """One command, the leader of a process group of its own."""
 
-    def __init__(self, args: Sequence[str], cwd: Path, *, file_limit: int = 0) -> None:
-        """`file_limit` is the most bytes that a file may have, in place of a full disk."""
+    def __init__(
+        self, args: Sequence[str], cwd: Path, *, file_limit: int = 0, rank: dict[str, str] | None = None
+    ) -> None:
+        """`file_limit` is the most bytes that a file may have, in place of a full disk; `rank` is what torchrun sets."""
         self._texts = [cwd / f".{name}-{os.urandom(4).hex()}" for name in ("out", "err")]
         paths = [str(path) for path in self._texts]
-        self._process = _processes.Process(target=_run, args=([*args], str(cwd), {**os.environ}, paths, file_limit))
+        env = {**os.environ, **(rank or {})}
+        self._process = _processes.Process(target=_run, args=([*args], str(cwd), env, paths, file_limit))
         self._process.start()
 
     @property
@@ -58,6 +64,16 @@ class Started:
         return self._texts[1].read_text()
 
 
+def ranks(count: int) -> list[dict[str, str]]:
+    """What torchrun puts into the environment of each of `count` processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+             "OMP_NUM_THREADS": "1"}  # fmt: skip
+    return [{**world, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
 def _run(args: list[str], cwd: str, env: dict[str, str], paths: list[str], file_limit: int) -> None:
     os.setsid()
     os.chdir(cwd)
@@ -72,6 +88,11 @@ def _run(args: list[str], cwd: str, env: dict[str, str], paths: list[str], file_
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as in an interpreter that Python starts
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    if "RANK" in env:
+        from syneg.training.__main__ import main as train
+
+        train([Path(name) for name in args])
+        return
     sys.argv = ["syneg-dspy", *args]
     from syneg.cli.main import main
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from started import Started, ranks
 
 from syneg.core.config import EncoderConfig, ProbeConfig, TrainConfig
 from syneg.core.errors import BackendError, ConfigError
@@ -168,20 +168,10 @@ def test_two_processes_train_one_model(bert: str, tmp_path: Path) -> None:
     }
     for name, whole in jobs.items():
         write_job(whole, tmp_path / name)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "syneg.training",
-    ]
-    done = subprocess.run(
-        [*command, *(str(tmp_path / name) for name in jobs)], capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    folders = [str(tmp_path / name) for name in jobs]
+    processes = [Started(folders, tmp_path, rank=rank) for rank in ranks(2)]
+    for process in processes:
+        assert process.wait(200) == 0, process.stderr[-3000:]
     found = {name: read_json(tmp_path / name / "training.json") for name in jobs}
     assert {name: data["steps"] for name, data in found.items()} == {
         "plain": 1,
