@@ -82,6 +82,7 @@ class Workspace:
         write_rows(
             self.folder.bad_rows, [{"problem": problem} for problem in (*collection.problems, *collection.leaks)]
         )
+        self._mark_old_results(collection)
         self.manifest.note(collection=collection.fingerprint)
         return collection
 
@@ -95,6 +96,16 @@ class Workspace:
             encoder = Encoder.load(self.config.encoder, embedders=self.cluster, index=self.config.mine.index)
             line.note = encoder.describe()
         return encoder
+
+    def _mark_old_results(self, collection: Collection) -> None:
+        """Where the collection has changed, remove the rankings of the one before, and say that its models stand."""
+        before = self.manifest.facts.get("collection")
+        if before in (None, collection.fingerprint):
+            return
+        for path in (self.folder / "runs").glob("*.trec"):
+            path.unlink()
+        if any((self.folder / "models").glob("*")):
+            self.progress.say("  the collection has changed: models that are not trained anew are of the one before")
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -1,0 +1,52 @@
+"""What the stages of a run share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.run.folder import RunFolder
+from syneg.run.workspace import Workspace
+
+
+@pytest.mark.parametrize(("trained", "written", "mined"), [(10, 20, 20), (20, 10, 20), (0, 10, 58), (10, 0, 58)])
+def test_pairs_to_write_for_and_to_train_on_have_limits_of_their_own(
+    trained: int, written: int, mined: int, tmp_path: Path, beir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(Progress, "say", lambda self, line: lines.append(line))
+    overrides = [f"collection.dataset={beir}", f"train.pairs={trained}", f"generate.pairs={written}"]
+    workspace = Workspace(RunFolder(tmp_path), load_config(None, overrides), Progress(quiet=True))
+    assert len(workspace.pairs_to_write) == (written or 58)
+    assert len(workspace.pairs) == (trained or 58)
+    assert len(workspace.pairs_to_mine) == mined
+    said = "\n".join(lines)
+    assert (f"{trained} of 58 train pairs are trained on (--train-pairs 0 for all)" in said) == bool(trained)
+    assert (f"{written} of 58 train pairs are given written negatives (--pairs 0 for all)" in said) == bool(written)
+
+
+def test_results_of_another_collection_are_removed_or_said(
+    tmp_path: Path, beir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(Progress, "say", lambda self, line: lines.append(line))
+
+    def read() -> None:
+        config = load_config(None, [f"collection.dataset={beir}"])
+        _ = Workspace(RunFolder(tmp_path / "run"), config, Progress(quiet=True)).collection
+
+    for name in ("runs", "models/mined-0"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+    ranking = tmp_path / "run" / "runs" / "mined-0.test.trec"
+    ranking.touch()
+    read()
+    read()
+    assert ranking.exists() and "the collection has changed" not in "\n".join(lines)
+    corpus = (beir / "corpus.jsonl").read_text()
+    (beir / "corpus.jsonl").write_text(corpus.replace("slowly", "twice"))
+    read()
+    assert not ranking.exists()
+    assert sum("the collection has changed: models that are not trained anew" in line for line in lines) == 1
