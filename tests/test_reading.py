@@ -15,16 +15,18 @@ from test_batch import answered
 
 from syneg.cli.main import cli
 from syneg.core.config import Config
-from syneg.core.errors import ConfigError, DataError
+from syneg.core.errors import BackendError, ConfigError, DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows, write_rows
 from syneg.data.collection import Collection, load_collection
 from syneg.negatives.given_readings import given_readings
-from syneg.negatives.reader_agreement import agreement
+from syneg.negatives.reader_agreement import Agreement, agreement
 from syneg.negatives.reading import ToRead, lists_to_read
 from syneg.retrieval.encoder import Encoder
 from syneg.run.pipeline import Run
+from syneg.run.reader import Measured
+from syneg.verdict.verdict import Cost
 
 Settings = Callable[..., list[str]]
 
@@ -315,3 +317,41 @@ def test_a_cross_encoder_that_cannot_be_used_is_said(tmp_path: Path, sparse: Pat
     more = {**READS, "reader.cross_encoder": str(tmp_path / "nothing")}
     with pytest.raises(ConfigError, match="cannot be loaded"):
         run(tmp_path / "run", settings("http://127.0.0.1:9", **more), "read")
+
+
+def test_reading_that_broke_off_asks_only_for_the_rest(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    answers: list[int] = []
+
+    def breaks_off(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        answers.append(1)
+        return reads_well(messages) if len(answers) <= 40 else (401, "no such key")
+
+    server = fake_lm(breaks_off)
+    with pytest.raises(BackendError):
+        run(tmp_path / "run", settings(server.url, **READS), "read")
+    answered_before = sum(row["error"] is None for row in read_rows(tmp_path / "run" / "ledger" / "calls.jsonl"))
+    assert answered_before == 40
+    server.answer, server.requests[:] = reads_well, []
+    found = run(tmp_path / "run", settings(server.url, **READS), "read")
+    assert len(server.requests) == found["read"]["calls"] - answered_before
+
+
+@pytest.mark.parametrize(
+    ("kappa", "order", "interval", "trusted"),
+    [
+        (0.5, 0.9, (0.0, 0.2), True),
+        (0.3, 0.9, (0.1, 0.3), False),  # it cannot tell positives from negatives
+        (0.9, 0.9, (-0.01, 0.2), False),  # its order may be worse than the encoder's
+        (0.9, 0.8, (0.0, 0.0), False),  # it is the encoder's
+        (0.9, 0.9, None, False),
+    ],
+)
+def test_the_rule_of_trust(kappa: float, order: float, interval: tuple[float, float] | None, trusted: bool) -> None:
+    found = Agreement(2, 0, 2, 2, 0, 2, 0, kappa, {"q1": order, "q2": order}, {"q1": 0.8, "q2": 0.8})
+    measured = Measured("lm", "dev", found, interval, 0.4, Cost(usd=None))
+    assert measured.trusted == trusted
+    assert measured.table().splitlines()[-1].startswith("trusted" if trusted else "NOT trusted")
+    assert max(map(len, measured.table().splitlines())) <= 80
+    assert Measured.from_json(json.loads(json.dumps(measured.to_json()))) == measured
