@@ -99,7 +99,7 @@ def lists_to_read(
         relevant = collection.relevant(pair.query_id)
         nearest = _in_turn(near, worded)
         known = sorted(relevant)
-        positives = draw.sample(known, min(_POSITIVES, len(known), max(1, count // 2)))
+        positives = draw.sample(known, min(_POSITIVES, len(known), max(1, count // 5)))
         checks = _known_negative(collection, pair.query_id, {*nearest, *relevant}, doc_ids, draw)
         own = {pair.query_id} - {*collection.qrels[pair.query_id]}  # as in BEIR: the query itself, in the corpus
         rest = [doc_id for doc_id in nearest if doc_id not in {*relevant, *checks, *own}]
