@@ -206,7 +206,7 @@ def settings(beir: Path, encoder_path: str) -> Callable[..., list[str]]:
             "collection.dataset": str(beir), "encoder.model": encoder_path, "encoder.precision": "fp32",
             "lm.model": "openai/fake", "lm.api_base": url, "lm.retries": 0, "generate.program": "single_prompt", "judge.use": "off",
             "reader.use": "off", "generate.pairs": 0, "train.batch_size": 8, "train.learning_rate": 0.05, "mine.last_rank": 30, "gates.margin": 0, "gates.floor": 0,
-            "boundary.queries": 0,
+            "boundary.queries": 0, "evaluate.folds": 0,
             **more,
         }  # fmt: skip
         return [f"{key}={value}" for key, value in values.items()]

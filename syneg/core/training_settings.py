@@ -147,6 +147,8 @@ class EvaluateConfig(Section):
 
     depth: Annotated[int, Field(ge=100)] = 100
     "Passages kept of each ranking; recall@100 looks at 100."
+    folds: Count = 5
+    "Folds in which every query is tested once, where a test split cut here would have under 50 queries; 0 = off."
     alpha: Fraction = 0.05
     "Level of significance after Holm's correction over the comparisons of the verdict."
 

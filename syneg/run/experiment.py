@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from syneg.verdict.verdict import ArmRuns, Cost, Facts, verdict
 
 from .arms import Arm, arms
 from .export import trained_rows
+from .folds import SharedSets, cross_fit
 from .keys import stage_key
 from .negative_sets import NegativeSet, NegativeSets
 from .reader import sum_of
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 class Experiment:
     """The second half of the path: from negatives to the verdict."""
 
-    def __init__(self, workspace: Workspace, negatives: NegativeSets, readings: Readings) -> None:
+    def __init__(self, workspace: Workspace, negatives: NegativeSets | SharedSets, readings: Readings) -> None:
         self._workspace, self._sets, self._readings = workspace, negatives, readings
         self.planned = arms(workspace.config)
         self._trials = Trials(workspace, readings)
@@ -95,7 +96,7 @@ class Experiment:
         written = [self._written(arm) for arm in self.planned if arm.wants_synthetic]
         if not written:
             return None
-        return self._workspace.manifest.facts["negatives"].get("negatives", written[0].facts)
+        return self._workspace.manifest.facts.get("negatives", {}).get("negatives", written[0].facts)
 
     @cached_property
     def near_misses(self) -> NegativeSet | None:
@@ -235,10 +236,13 @@ class Experiment:
             no_boundary="" if near else workspace.manifest.facts.get("no_boundary", ""), left_out=tuple(self.left_out),
             written_queries=WrittenQueries(**wrote) if wrote else None,
         )  # fmt: skip
-        told = verdict(
-            {BASE: self._runs(None), **{arm.name: self._runs(arm) for arm in self.arms}},
-            workspace.collection, workspace.config.evaluate.alpha, facts,
-        )  # fmt: skip
+        runs = {BASE: self._runs(None), **{arm.name: self._runs(arm) for arm in self.arms}}
+        collection = workspace.collection
+        crossed = cross_fit(workspace, self._sets, self.arms, lambda fold, sets: Experiment(fold, sets, self._readings))
+        if crossed is not None:
+            runs = {name: replace(one, results=crossed.results[name]) for name, one in runs.items()}
+            collection, facts = crossed.collection, replace(facts, folds=crossed.folds)
+        told = verdict(runs, collection, workspace.config.evaluate.alpha, facts)
         self._save_best(told)
         return told
 

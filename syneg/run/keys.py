@@ -40,6 +40,7 @@ NOT_HANDED: dict[str, tuple[str, ...]] = {
     "calibrate": ("mine", "queries", "generate", "gates", "reader", *_COMPILING, *_AFTER_WRITING),
     "compile": ("queries", "reader", *_AFTER_TRAINING),
     "generate": ("queries", "reader", *_COMPILING, *_AFTER_WRITING),
+    "folds": ("boundary",),
     "evaluate": ("collection", *_LMS, "mine", "mix", "train", "boundary"),
     "boundary": ("collection", *_LMS, "mine", "mix", "train", "evaluate"),
 }

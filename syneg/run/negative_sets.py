@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import dspy
 
 from syneg.core.config import Config
 from syneg.core.errors import BackendError, DataError
-from syneg.core.records import Draft, Pair
+from syneg.core.records import Draft, MinedNegative, Pair
 from syneg.core.storage import read_rows, sha256_of, write_rows
 from syneg.data.tasks import Task, task_for
 from syneg.negatives.assignment import Assignment, plan_domains
@@ -81,13 +81,24 @@ class NegativeSets:
         default = program in (workspace.config.generate.program, "auto")
         name = self.default_program if default else program
         stem = "negatives" if default else f"negatives-{_slug(name)}"
+        return self._for(stem, name, workspace.pairs_to_write, workspace.mined)
+
+    def for_folds(
+        self, program: str, pairs: Sequence[Pair], mined: Mapping[str, Sequence[MinedNegative]]
+    ) -> NegativeSet:
+        """The set by `program` for pairs of all splits, of which each fold trains on some."""
+        name = self.default_program if program == "auto" else program
+        return self._for(f"negatives-folds-{_slug(name)}", name, pairs, mined)
+
+    def _for(
+        self, stem: str, name: str, pairs: Sequence[Pair], mined: Mapping[str, Sequence[MinedNegative]]
+    ) -> NegativeSet:
         if stem not in self._made:
-            config, pairs = workspace.config, workspace.pairs_to_write
-            assignment = Assignment(pairs, workspace.mined, task_for(config), config, name)
-            given = config.generate.given
+            config = self._workspace.config
+            assignment = Assignment(pairs, mined, task_for(config), config, name)
             self._made[stem] = (
                 self._given(stem, assignment, lambda by: name in ("auto", by))
-                if given
+                if config.generate.given
                 else self._written(stem, assignment)
             )
         return self._made[stem]

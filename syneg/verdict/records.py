@@ -142,7 +142,8 @@ class NearMisses:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All of verdict.json. `best` is the best arm on dev; `left_out` are planned arms that could not be trained."""
+    """All of verdict.json. `best` is the best arm on dev; `left_out` are planned arms that could not be trained.
+    With `folds` the arms were cross-fitted: each test query was tested once, by models that were not trained on it."""
 
     collection: str
     fingerprint: str
@@ -160,6 +161,7 @@ class Verdict:
     no_boundary: str = ""
     left_out: tuple[str, ...] = ()
     written_queries: WrittenQueries | None = None
+    folds: int = 0
 
     def against(self, a: str, b: str) -> Comparison | None:
         """The comparison of two arms, whichever of them comes first in it."""

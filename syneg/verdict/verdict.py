@@ -81,6 +81,7 @@ class Facts:
     no_boundary: str = ""
     left_out: tuple[str, ...] = ()
     written_queries: WrittenQueries | None = None
+    folds: int = 0
 
 
 def verdict(runs: Mapping[str, ArmRuns], collection: Collection, alpha: float, facts: Facts) -> Verdict:
@@ -93,7 +94,7 @@ def verdict(runs: Mapping[str, ArmRuns], collection: Collection, alpha: float, f
         queries={split: len(ids) for split, ids in collection.splits.items()}, arms=arms, best=best,
         comparisons=_comparisons(runs, arms, best, collection, alpha), worth=_worth(arms),
         generation=facts.generation, source_probe=facts.source_probe, near_misses=facts.near_misses,
-        no_boundary=facts.no_boundary, left_out=facts.left_out, written_queries=facts.written_queries,
+        no_boundary=facts.no_boundary, left_out=facts.left_out, written_queries=facts.written_queries, folds=facts.folds,
     )  # fmt: skip
     return replace(result, sentence=sentence(result))
 

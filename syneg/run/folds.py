@@ -1,0 +1,152 @@
+"""Cross-fitting for small sets: every query is tested once, by models that were not trained on it.
+
+    crossed = cross_fit(workspace, sets, arms, build)      with 40 queries, of which 10 would be the test split
+      crossed.results["hybrid"][0]["test"].values["ndcg@10"]   → 40 values, 8 from each of 5 folds
+      crossed.collection.splits                                → {"train": …, "dev": 30 ids, "test": 40 ids}
+
+Mined and written negatives of a query depend on the query and the corpus only, so that all folds share them, and a query
+is written for once. Dev scores are of the queries that chose the weights, over all folds. The model that is saved is that
+of the run's own split. After Dror et al. 2018 (cross-validation for small test sets).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from syneg.core.records import MinedNegative
+from syneg.core.storage import read_json, write_json
+from syneg.data.collection import Collection
+from syneg.negatives.mining import mine
+from syneg.retrieval.evaluation import SplitResult
+
+from .arms import Arm
+from .folder import RunFolder
+from .keys import stage_key
+from .negative_sets import NegativeSet, NegativeSets
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
+
+Results = Mapping[str, Sequence[Mapping[str, SplitResult]]]
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """Results of every arm by seed with all folds together, and the collection whose splits they are of."""
+
+    results: Results
+    collection: Collection
+    folds: int
+
+
+class SharedSets:
+    """The negatives of all queries, for every fold: what an Experiment asks of NegativeSets."""
+
+    def __init__(self, by_program: Mapping[str, NegativeSet]) -> None:
+        self._by_program = by_program
+
+    def of(self, program: str) -> NegativeSet:
+        """The set by `program`."""
+        return self._by_program[program]
+
+    def near_misses(self, trained_on: Sequence[str]) -> None:
+        """None: the boundary is tested on the run's own split."""
+
+
+def cross_fit(
+    workspace: Workspace,
+    sets: NegativeSets | SharedSets,
+    arms: Sequence[Arm],
+    build: Callable[[Workspace, SharedSets], Experiment],
+) -> Crossed | None:
+    """Train and test every arm in `evaluate.folds` folds; None where the test split is large enough, or is the source's
+    own, or where a compiled program or a reader has seen the queries."""
+    collection, number = workspace.collection, workspace.config.evaluate.folds
+    if number < 2 or isinstance(sets, SharedSets) or not collection.wants_folds:
+        return None
+    if workspace.config.compile.optimizer != "none" or any(arm.reads for arm in arms):
+        workspace.progress.say(
+            "  no cross-fitting: the compiled program or the reader has seen the test queries of other folds"
+        )
+        return None
+    folds = collection.folds(number)
+    whole = replace(collection, splits={**collection.splits, "train": _ids(folds, "test")})
+    pairs = [*workspace.pairs, *(pair for pair in whole.pairs("train") if pair not in workspace.pairs)]
+    mined = mine(collection, pairs, workspace.encoder, workspace.config.mine).negatives
+    count = round(len(pairs) * len(workspace.pairs_to_write) / len(workspace.pairs))  # the same share as in the run
+    first = workspace.pairs_to_write  # in the same places, so that the ledger answers
+    written_for = [*first, *(pair for pair in pairs if pair not in first)][:count]
+    programs = {arm.config.generate.program for arm in arms if arm.wants_synthetic}
+    shared = SharedSets({name: sets.for_folds(name, written_for, mined) for name in sorted(programs)})
+    key = stage_key(
+        "folds", workspace.config, collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
+        [(arm.name, arm.config.train.seeds) for arm in arms], [shared.of(name).rows for name in sorted(programs)],
+    )  # fmt: skip
+    path = workspace.folder / "folds.json"
+
+    def arms_of(within: Workspace) -> Experiment:
+        experiment = build(within, shared)
+        experiment.planned = list(arms)  # not those that were left out
+        return experiment
+
+    def work() -> None:
+        found = [_fold(workspace, fold, place, mined, arms_of) for place, fold in enumerate(folds)]
+        write_json(
+            path,
+            {arm: [_joined([fold[arm][i] for fold in found]) for i in range(len(found[0][arm]))] for arm in found[0]},
+        )
+        shutil.rmtree(workspace.folder / "folds", ignore_errors=True)  # the models of the folds are not kept
+
+    workspace.progress.say(f"  cross-fitting: {number} folds test each of the {len(_ids(folds, 'test'))} queries once")
+    workspace.manifest.make("folds", key, path, work)
+    results = {
+        arm: [{split: SplitResult(**result) for split, result in run.items()} for run in runs]
+        for arm, runs in read_json(path).items()
+    }
+    tested = replace(
+        collection, splits={"train": (), "dev": _ids(folds, "dev"), "confirm": (), "test": _ids(folds, "test")}
+    )
+    return Crossed(results, tested, number)
+
+
+def _ids(folds: Sequence[Collection], split: str) -> tuple[str, ...]:
+    return tuple(sorted({query_id for fold in folds for query_id in fold.splits[split]}))
+
+
+def _fold(
+    workspace: Workspace, fold: Collection, place: int, mined: Mapping[str, list[MinedNegative]],
+    build: Callable[[Workspace], Experiment],
+) -> Results:  # fmt: skip
+    """The results of one fold, in a folder of its own, so that a run that was killed goes on."""
+    folder = RunFolder(workspace.folder / "folds" / str(place + 1))
+    within = Workspace(folder, workspace.config, workspace.progress, collection=fold)
+    # what does not depend on the split is that of the run
+    within.__dict__.update(
+        collection=fold, encoder=workspace.encoder, bare_encoder=workspace.encoder, mined=mined, roles=workspace.roles
+    )
+    return build(within).results
+
+
+def _joined(results: Sequence[Mapping[str, SplitResult]]) -> dict[str, dict[str, Any]]:
+    """The splits of several folds as one; a query that is in dev of several has the mean of its values."""
+    joined: dict[str, dict[str, Any]] = {}
+    for split in dict.fromkeys(split for result in results for split in result):
+        parts = [result[split] for result in results if split in result]
+        ranking = {query_id: found for part in parts for query_id, found in part.ranking.items()}
+        values = {
+            metric: {
+                query_id: float(
+                    np.mean([part.values[metric][query_id] for part in parts if query_id in part.values[metric]])
+                )
+                for query_id in ranking
+            }
+            for metric in parts[0].values
+        }
+        joined[split] = {"ranking": ranking, "values": values}
+    return joined

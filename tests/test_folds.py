@@ -1,0 +1,104 @@
+"""Small sets are cross-fitted: every query is tested once, by models that were not trained on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ACTIONS, THINGS, FakeLM
+
+from syneg.core.config import CollectionConfig
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import read_json, read_rows
+from syneg.data.collection import load_collection
+from syneg.retrieval.evaluation import SplitResult
+from syneg.run.folds import _joined
+from syneg.run.pipeline import Run
+
+Settings = Callable[..., list[str]]
+
+
+@pytest.fixture
+def opened(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> Callable[..., Run]:
+    """A run over 24 pairs."""
+    rows = [
+        {"query": f"{action} a {thing}", "positive": f"to {action} the {thing} it is {action} again and again, slowly"}
+        for thing in THINGS for action in ACTIONS
+    ]  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:24]))
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps({"text": row["positive"]}) + "\n" for row in rows))
+    server = fake_lm()
+
+    def build(**more: object) -> Run:
+        values = {"collection.dataset": str(tmp_path / "pairs.jsonl"), "collection.corpus": str(tmp_path / "docs.jsonl"),
+                  "train.evals": 1, "train.epochs": 1, "evaluate.folds": 3, **more}  # fmt: skip
+        run = Run(tmp_path / "run", load_config(None, settings(server.url, **values)), Progress(quiet=True))
+        run.server = server  # type: ignore[attr-defined]
+        return run
+
+    return build
+
+
+def test_every_query_is_tested_once_by_models_not_trained_on_it(
+    opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from syneg.run.trial import Trials
+
+    trained: list[set[str]] = []
+    train = Trials.train
+
+    def watched(self: Any, job: Any, folder: Path, name: str) -> Any:
+        if "folds" in folder.parts:
+            tested = set(self._workspace.collection.splits["test"])
+            trained.append(tested)
+            assert not tested & {row.pair.query_id for row in job.rows}
+        return train(self, job, folder, name)
+
+    monkeypatch.setattr(Trials, "train", watched)
+    run = opened()
+    found = run.until("verdict")
+    assert found["folds"] == 3
+    assert found["queries"]["test"] == 24
+    assert len(trained) == 6  # two arms in three folds
+    assert sum(map(len, trained[::2])) == 24 == len(set().union(*trained))
+    results = read_json(run.folder / "folds.json")
+    assert results.keys() == {"base", "mined", "hybrid"}
+    assert all(len(runs[0]["test"]["values"]["ndcg@10"]) == 24 for runs in results.values())
+    assert "Cross-fitted in 3 folds: each of the 24 queries was tested once" in found["sentence"]
+    assert "too few queries to tell (24" in found["sentence"]
+    assert not (run.folder / "folds").exists()
+    assert (run.folder / "best").is_dir()
+    # a query is written for once, whatever fold it is in
+    asked = [row["query_id"] for row in read_rows(run.folder.ledger)]
+    assert len(set(asked)) == 24
+    calls = len(run.server.requests)  # type: ignore[attr-defined]
+    again = opened().until("verdict")
+    assert again["arms"] == found["arms"]
+    assert len(trained) == 6
+    assert len(run.server.requests) == calls  # type: ignore[attr-defined]
+
+
+def test_only_a_small_test_split_that_was_cut_here_is_folded(opened: Callable[..., Run], beir: Path) -> None:
+    run = opened(**{"evaluate.folds": 0, "train.arms": '["mined"]'})
+    assert run.until("verdict")["folds"] == 0
+    assert run.workspace.collection.wants_folds
+    (beir / "qrels" / "train.tsv").rename(beir / "qrels" / "dev.tsv")
+    (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td0\t1\nq1\td1\t1\n")
+    collection = load_collection(CollectionConfig(dataset=str(beir), on_leak="drop"))
+    assert len(collection.splits["test"]) == 2
+    assert not collection.wants_folds  # the source's own
+
+
+def test_dev_values_of_several_folds_are_averaged() -> None:
+    a = {
+        "dev": SplitResult({"q": {"d": 1.0}}, {"ndcg@10": {"q": 0.2}}),
+        "test": SplitResult({"t": {}}, {"ndcg@10": {"t": 1.0}}),
+    }
+    b = {"dev": SplitResult({"q": {"d": 2.0}, "r": {}}, {"ndcg@10": {"q": 0.4, "r": 0.5}})}
+    joined = _joined([a, b])
+    assert joined["dev"]["values"]["ndcg@10"] == {"q": pytest.approx(0.3), "r": 0.5}
+    assert joined["test"]["values"]["ndcg@10"] == {"t": 1.0}
