@@ -24,11 +24,17 @@ from .compiling import Compiling
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to propose programs. With fewer than `least` programs tried it makes no sense."""
+    """One way to propose programs. With fewer than `least` programs tried it makes no sense.
+
+    `runs(pairs, proposals)` is about how often it runs a program on a pair, with the choice after it; `reflects` says
+    whether an LM proposes instructions.
+    """
 
     name: str
     least: int
     propose: Callable[[Compiling], None]
+    runs: Callable[[int, int], float]
+    reflects: bool = True
 
 
 _NEVER = 10**6  # errors until an optimizer gives up; unreadable answers score 0 instead
@@ -158,13 +164,23 @@ def _search(compiling: Compiling) -> None:
     search(compiling)
 
 
+_CHOSEN = 4  # candidates whose answers the choice completes
+
+
+def _chosen(pairs: int, tried: float) -> float:
+    """Runs of the choice, where each of the best was tried on `tried` pairs."""
+    return _CHOSEN * max(0.0, pairs - tried)
+
+
 _ROWS = (
-    Recipe("none", 0, none),
-    Recipe("search", 3, _search),
-    Recipe("gepa", 3, _gepa),
-    Recipe("mipro", 4, mipro),
-    Recipe("simba", 4, simba),
-    Recipe("copro", 4, copro),
-    Recipe("bootstrap", 3, bootstrap),
-)
+    Recipe("none", 0, none, lambda pairs, proposals: 0, reflects=False),
+    Recipe("search", 3, _search, lambda pairs, proposals: (
+        pairs / 3 + proposals * (pairs / 3 + min(pairs / 3, 4) / 2) + _chosen(pairs, pairs / 3))),
+    Recipe("gepa", 3, _gepa, lambda pairs, proposals: (
+        pairs / 2 + proposals * (2 * min(3, pairs / 2) + pairs / 4) + _chosen(pairs, pairs / 2))),
+    Recipe("mipro", 4, mipro, lambda pairs, proposals: (proposals + 2) * pairs / 2 + _chosen(pairs, pairs / 2)),
+    Recipe("simba", 4, simba, lambda pairs, proposals: (2 * proposals + 4) * min(8, pairs) + _chosen(pairs, pairs / 2)),
+    Recipe("copro", 4, copro, lambda pairs, proposals: (proposals + 2) * pairs),
+    Recipe("bootstrap", 3, bootstrap, lambda pairs, proposals: max(4, proposals) * pairs, reflects=False),
+)  # fmt: skip
 RECIPES = {recipe.name: recipe for recipe in _ROWS}

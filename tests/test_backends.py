@@ -18,7 +18,6 @@ from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
 from syneg.llm.endpoints import native_client
-from syneg.run.dry_run import estimate, table
 from syneg.run.pipeline import Run
 
 RIGHT = json.dumps({"colour": "green", "wheels": 4, "animals": ["horse", "mule"]})
@@ -80,31 +79,12 @@ def opened(url: str, settings: Callable[..., list[str]], folder: Path, **more: A
     return Run(folder, load_config(None, settings(url, **more)), Progress(quiet=True))
 
 
-def test_a_dry_run_counts_what_a_run_then_does(
-    fake_lm: Callable[..., FakeLM], settings: Callable[..., list[str]], tmp_path: Path
-) -> None:
-    server = fake_lm()
-    more = {"generate.pairs": 10, "lm.model": "openai/gpt-4o-mini"}
-    found = opened(server.url, settings, tmp_path / "run", **more).estimate()
-    assert not server.requests
-    whole = found["parts"][-1]
-    assert whole["calls"] == (10, 20)
-    assert whole["usd"][0] < whole["usd"][1] < 0.1
-    assert whole["minutes"] is None
-    assert "known after the first calls" in found["table"]
-    opened(server.url, settings, tmp_path / "run", **more).until("generate")
-    assert whole["calls"][0] <= len(server.requests) <= whole["calls"][1]
-    assert opened(server.url, settings, tmp_path / "run", **more).estimate()["parts"][-1]["minutes"] is not None
-    unknown = opened(server.url, settings, tmp_path / "other", **{**more, "lm.model": "openai/fake"}).estimate()
-    assert "unknown" in unknown["table"]
-    assert all(len(line) <= 80 for line in unknown["table"].splitlines())
-
-
 def test_nothing_is_estimated_where_no_lm_is_called(settings: Callable[..., list[str]], tmp_path: Path) -> None:
     given = tmp_path / "given.jsonl"
     given.write_text(json.dumps({"query_id": "q1", "text": "the socket is merged twice"}))
-    run = opened("http://127.0.0.1:9", settings, tmp_path / "run", **{"generate.given": given})
-    assert table(estimate(run)) == "no LM would be called"
+    found = opened("http://127.0.0.1:9", settings, tmp_path / "run", **{"generate.given": given}).estimate()
+    assert found["parts"][-1]["calls"]["most"] == 0
+    assert "no LM would be called" in found["table"]
 
 
 def test_the_native_client_writes_the_same_and_keeps_the_same_rules(

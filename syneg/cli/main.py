@@ -99,8 +99,8 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
     batch = dict(flags.get("batch") or ())
     by_files = Batch(answers=batch.get("import"), requests=batch.get("export")) if batch else None
     progress = Progress(quiet=flags["quiet"], verbose=flags["verbose"])
-    run = Run(folder, config, progress, by_files)
-    result = run.estimate() if flags["dry_run"] else run.until(stage.name)
+    run = Run(folder, config, progress, None if flags["dry_run"] else by_files)
+    result = run.estimate(stage.name) if flags["dry_run"] else run.until(stage.name)
     if flags["as_json"]:
         import json
 

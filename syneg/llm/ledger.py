@@ -2,13 +2,14 @@
 
     {"key": "5f0c…", "query_id": "bisect.insort", "attempt": 0, "model": "local/qwen2.5-coder-1.5b@cc324af0…",
      "prompt": "a94e…", "answer": "{\\"hard_negative\\": …}", "finish_reason": "stop", "input_tokens": 412,
-     "output_tokens": 88, "usd": 0.0, "seconds": 3.2, "error": null}
+     "output_tokens": 88, "usd": 0.0, "seconds": 3.2, "error": null, "use": "write neighbour_rewrite"}
 
 The key is a hash of everything that decides an answer: the model with its endpoint (or the hash of its weights), the
 whole request (messages, schema, sampling) and the attempt. So a run that was killed goes on with the first call that
 is not there, and a changed prompt, model or setting can never get a stale answer. Failed calls are kept too, but never
 replayed (an answer without a text is one), unless the endpoint refused the prompt for its text (`"refused": true`), as
-it would do so again. `thinking` stands beside the answer where there was any. Prompts are kept as hashes: they hold the
+it would do so again. `thinking` stands beside the answer where there was any. `use` says what a call
+was made for, by which a dry run knows what such calls take. Prompts are kept as hashes: they hold the
 corpus, which is in the collection already.
 
 Memory stays constant however many calls there are: an index of keys stands in sqlite beside the file
@@ -46,7 +47,7 @@ _EXTRA = re.compile(r"\+[0-9a-f]{12}\Z")
 
 
 class Ledger:
-    """The calls of one run folder; `told` hears of each new one. Appending is safe for threads; one process holds the
+    """The calls of one run folder; `told` hears of each new one. `use` is what calls are for now. Appending is safe for threads; one process holds the
     run folder."""
 
     def __init__(self, path: Path, told: Callable[[Row], None] | None = None) -> None:
@@ -59,6 +60,7 @@ class Ledger:
             raise
         self._lock = threading.Lock()
         self._under_way: dict[str, Future[Row]] = {}
+        self.use = ""
 
     def find(self, key: str) -> Row | None:
         """The row of a call that was answered before, else None. One that was refused, or cut before its text, has an

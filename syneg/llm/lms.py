@@ -29,7 +29,7 @@ from dspy.lm15 import InvalidRequestError, LM15Error, Request, Response, respons
 from dspy.utils.exceptions import LMConfigurationError
 
 from syneg.core.config import LMConfig
-from syneg.core.errors import BackendError, ConfigError, DeferredError, RefusedError, SynegError, one_line
+from syneg.core.errors import BackendError, BudgetError, ConfigError, DeferredError, RefusedError, SynegError, one_line
 from syneg.core.fetch import asset_named, gguf_of
 from syneg.core.records import Call, fingerprint
 from syneg.core.storage import sha256_of
@@ -73,7 +73,8 @@ class Terms:
 
     Where it `repeats`, the same request asked again is another call, else it is answered from the ledger. Where its
     texts must be `whole`, one that was cut is no answer. `section` are its settings; `say` gets one line for what its
-    endpoint refuses.
+    endpoint refuses; `before` is called before each call that the ledger does not answer. `use` says in the ledger what its
+    calls are for, in place of what the ledger says of all.
     """
 
     section: str = "lm"
@@ -84,6 +85,8 @@ class Terms:
     budget: Budget | None = None
     recorded: Recorded | None = None
     say: Callable[[str], None] = lambda line: None
+    before: Callable[[], None] = lambda: None
+    use: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,7 @@ class LedgerEngine:
         self.ended: list[SynegError] = []
         self.answers, self.failures, self.last_failure = 0, 0, ""
         self._asked = Counter[str]()
+        self._calls_allowed = True
         self._lock = threading.Lock()
         where = connected(config, call.terms.section)
         self.supports_response_schema, self.supported_params = capabilities_of(where)
@@ -226,10 +230,14 @@ class LedgerEngine:
         known = {"key": key, "query_id": purpose.query_id, "attempt": purpose.attempt, "model": self.identity,
                  "prompt": fingerprint(asked), **({"repeat": repetition[0]} if repetition else {})}  # fmt: skip
         terms = self._call_by.terms
+        if use := terms.use or self.ledger.use:
+            known["use"] = use
 
         def made() -> dict[str, Any]:
             if terms.recorded is not None:
                 return self._recorded(terms.recorded, known)
+            if not self._calls_allowed:
+                raise BudgetError("only the ledger answers now")
             if terms.pending is not None:
                 terms.pending.add(known, self.config.model, request)
                 raise DeferredError(f"call {key} waits for a batch")
@@ -237,10 +245,13 @@ class LedgerEngine:
             most = Most(json.dumps(asked, ensure_ascii=False, default=str), self._room(request))
             return self._tries.row(known, request, most, optional=optional)
 
+        if terms.recorded is None and terms.pending is None and self.ledger.find(key) is None:
+            terms.before()
         try:
             row, replayed = self.ledger.once(key, made)
         except SynegError as error:
-            self.ended.append(error)
+            if self._calls_allowed:
+                self.ended.append(error)
             raise
         except LM15Error as error:
             self.failures, self.last_failure = self.failures + 1, one_line(error)
@@ -303,6 +314,15 @@ class LedgerEngine:
             yield
         finally:
             self._tries.budgets.remove(budget)
+
+    @contextlib.contextmanager
+    def uncalled(self) -> Iterator[None]:
+        """While this is open, only the ledger answers; every other request raises BudgetError."""
+        self._calls_allowed = False
+        try:
+            yield
+        finally:
+            self._calls_allowed = True
 
     def _key_hint(self) -> str:
         return "" if self._call_by.gguf is not None else key_hint(self.config.model)

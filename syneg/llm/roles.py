@@ -9,6 +9,7 @@ LMs are opened when first needed; `close` ends them, so that training has the me
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ from .budget import Budget
 from .ledger import Ledger, Recorded
 from .lms import Connect, LanguageModel, Terms
 
+JUDGE, REFLECT = "judge", "reflect"  # uses of an LM, as the ledger calls them
 GRADES_WORDS = 500  # of an answer that grades 20 passages, with quotes
 _INSTRUCTION_WORDS = 700  # of a program's instructions, with the reasons that a reflection LM gives
 
@@ -62,24 +64,49 @@ class Roles:
         progress: Progress,
         connect: Connect | None = None,
         pending: Pending | None = None,
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
-        """`connect` makes the client of an LM elsewhere than here; calls are put off into `pending`, where it is
+        """`announce` is called before each call that the ledger does not answer. `connect` makes the client of an LM elsewhere than here; calls are put off into `pending`, where it is
         given."""
         self._folder, self.config, self._progress = folder, config, progress
         self._connect, self._pending = connect, pending
         self._opened: dict[str, LanguageModel] = {}
         self._ledger: Ledger | None = None
         self._recorded: Recorded | None = None
+        self._use = ""
+        self._announce = announce
+        self._announcing = threading.RLock()  # an estimate asks the ledger by way of these LMs
         self.budget = Budget(**config.budget.model_dump())
         # DSPy's own cache would unpickle what lies in a folder of the user's; the ledger does its work
         dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False, restrict_pickle=True)
+
+    def _before_call(self) -> None:
+        with self._announcing:
+            self._announce()
 
     @property
     def ledger(self) -> Ledger:
         """Every call of the run folder."""
         if self._ledger is None:
             self._ledger = Ledger(self._folder / "ledger" / "calls.jsonl", self._progress.call)
+            self._ledger.use = self._use
         return self._ledger
+
+    @contextmanager
+    def used_for(self, name: str) -> Iterator[None]:
+        """While this is open, every new row of the ledger says that it is for this use, in whatever thread it is
+        made."""
+        before = self._use
+        self._label(name)
+        try:
+            yield
+        finally:
+            self._label(before)
+
+    def _label(self, name: str) -> None:
+        self._use = name
+        if self._ledger is not None:
+            self._ledger.use = name
 
     @property
     def recorded(self) -> Recorded | None:
@@ -96,7 +123,7 @@ class Roles:
     @property
     def judge_lm(self) -> LanguageModel:
         """The judge's LM: the writer's, or one of its own."""
-        return self._role("judge", lambda: judge_settings(self.config), self._terms("judge"))
+        return self._role("judge", lambda: judge_settings(self.config), replace(self._terms("judge"), use=JUDGE))
 
     @property
     def reader_lm(self) -> LanguageModel:
@@ -107,14 +134,15 @@ class Roles:
     @property
     def reflection(self) -> LanguageModel:
         """The LM that proposes instructions. The same question asked twice gets two answers."""
-        terms = replace(self._terms("reflection"), words=_INSTRUCTION_WORDS, repeats=True, whole=True)
+        terms = replace(self._terms("reflection"), words=_INSTRUCTION_WORDS, repeats=True, whole=True, use=REFLECT)
         return self._role("reflection", lambda: reflection_settings(self.config), terms)
 
     def _terms(self, section: str) -> Terms:
         words = self.config.generate.passage_words
         return Terms(
-            section, words, pending=self._pending, budget=self.budget, recorded=self.recorded, say=self._progress.say
-        )
+            section, words, pending=self._pending, budget=self.budget, recorded=self.recorded, say=self._progress.say,
+            before=self._before_call,
+        )  # fmt: skip
 
     def _role(self, name: str, settings: Callable[[], LMConfig], terms: Terms) -> LanguageModel:
         if name not in self._opened:

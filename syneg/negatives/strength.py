@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -53,6 +54,7 @@ _TEST = (
     (_DOCS, "library software", "Sort the books of a shelf by height.", "Moves the books so that the tallest stands at the left. "
      "Books of the same height keep their order. The shelf must not be locked.", r"\bsort|tallest|height|\border"),
 )  # fmt: skip
+TESTS = len(_TEST)
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,7 @@ class Strength:
 
 def strength(writer: LanguageModel, progress: Tick | None = None) -> Strength:
     """Test an LM, or take the result of its last test. Raises BackendError when it cannot be called."""
-    program = MultiAttribute()
-    key = fingerprint(
-        "with calls", writer.identity, writer.lm.kwargs, _TEST, program.dump_state(), type(writer.adapter).__name__
-    )
-    path = cache_home() / "strength" / f"{key}.json"
+    program, path = MultiAttribute(), _path_of(writer)
     kept: dict[str, Any] | None = read_json(path)
     if kept is None:
         results: list[tuple[str, list[str]]] = []
@@ -93,6 +91,18 @@ def strength(writer: LanguageModel, progress: Tick | None = None) -> Strength:
         write_json(path, kept)
     writer.adopt(kept["calls"])  # a ledger holds all calls that its run goes by, so that it can be replayed elsewhere
     return Strength(**kept["strength"])
+
+
+def known_strength(writer: LanguageModel) -> Strength | None:
+    """The result of the last test of an LM; None where it was never tested."""
+    kept = read_json(_path_of(writer))
+    return None if kept is None else Strength(**kept["strength"])
+
+
+def _path_of(writer: LanguageModel) -> Path:
+    state, adapter = MultiAttribute().dump_state(), type(writer.adapter).__name__
+    key = fingerprint("with calls", writer.identity, writer.lm.kwargs, _TEST, state, adapter)
+    return cache_home() / "strength" / f"{key}.json"
 
 
 def _fault(program: dspy.Module, writer: LanguageModel, place: int) -> tuple[str, list[str]]:

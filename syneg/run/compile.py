@@ -24,6 +24,7 @@ from syneg.core.records import HardNegative
 from syneg.core.storage import read_json, write_json
 from syneg.llm.budget import Budget
 from syneg.negatives.assignment import Assignment
+from syneg.negatives.calibration import TrustedJudge
 from syneg.negatives.gating import Gating
 from syneg.negatives.generation import write
 from syneg.optimizers import RECIPES, Candidate, Compiling, Critic, Lms, Objective, choose, run_recipe
@@ -37,6 +38,7 @@ from .negative_sets import gating_of, planned_task
 from .trial import Trials
 from .workspace import Workspace
 
+COMPILE, CONFIRM = "compile", "confirm"  # uses of an LM, as the ledger calls them
 _FOR_PROPOSALS = 0.6  # of the budget; the rest is for the choice
 _LEAST_CONFIRM = 2  # queries; of one the standard error of a difference is not known
 
@@ -50,23 +52,33 @@ def compiled(workspace: Workspace, name: str, program: dspy.Module) -> dspy.Modu
     if config.optimizer == "none":
         return program
     check_confirm(workspace)
-    path = workspace.folder.compiled
-    assignment = Assignment(
-        workspace.pairs[: config.pairs], workspace.mined, planned_task(workspace, workspace.config), workspace.config,
-        name, program,
-    )  # fmt: skip
+    path, task = workspace.folder.compiled, planned_task(workspace, workspace.config)
+    pairs = workspace.pairs[: config.pairs]
+    assignment = Assignment(pairs, workspace.mined, task, workspace.config, name, program)
     gating = gating_of(workspace, assignment, workspace.judge())
-    key = stage_key(
-        "compile", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
-        workspace.encoder.prompts, workspace.roles.writer.identity, workspace.roles.reflection.identity,
-        program.dump_state(), source_of(name), assignment.task, gating.judge and gating.judge.key,
-    )  # fmt: skip
     workspace.manifest.make(
-        "compile", key, path, lambda: write_json(path, _compile(workspace, assignment, gating).to_json())
-    )
+        "compile", _key(workspace, assignment, gating.judge), path,
+        lambda: write_json(path, _compile(workspace, assignment, gating).to_json()),
+    )  # fmt: skip
     best = copy.deepcopy(program)
     best.load_state(Outcome.from_json(read_json(path)).state)
     return best
+
+
+def is_compiled(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> bool:
+    """Whether what `compiled` would return is on disk; `assignment` names the program and the task."""
+    key = _key(workspace, assignment, judge)
+    return workspace.manifest.key("compile") == key and workspace.folder.compiled.exists()
+
+
+def _key(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> str:
+    assert assignment.program is not None
+    roles, encoder = workspace.roles, workspace.encoder
+    return stage_key(
+        "compile", workspace.config, workspace.collection.fingerprint, encoder.fingerprint, encoder.prompts,
+        roles.writer.identity, roles.reflection.identity, assignment.program.dump_state(),
+        source_of(assignment.name), assignment.task, judge and judge.key,
+    )  # fmt: skip
 
 
 def check_confirm(workspace: Workspace) -> None:
@@ -89,7 +101,7 @@ def _compile(workspace: Workspace, assignment: Assignment, gating: Gating) -> Ou
         )
     budget = Budget(calls=config.calls, tokens=config.tokens, usd=config.usd, minutes=config.minutes)
     compiling = compilation(workspace, assignment, gating, budget)
-    with workspace.roles.limited(budget, judge=gating.judge is not None):
+    with workspace.roles.limited(budget, judge=gating.judge is not None), workspace.roles.used_for(COMPILE):
         with progress.stage("compile", "programs") as line:
             budget.scale(_FOR_PROPOSALS)
             stopped = run_recipe(config.optimizer, compiling)
@@ -171,7 +183,8 @@ def _accepted(workspace: Workspace, assignment: Assignment, gating: Gating) -> d
 
     Raises UnusableError where that is nothing: mined negatives alone are no merit of a program.
     """
-    drafts = write(assignment, gating, workspace.roles.writer, workspace.progress)
+    with workspace.roles.used_for(CONFIRM):
+        drafts = write(assignment, gating, workspace.roles.writer, workspace.progress)
     negatives: dict[str, list[HardNegative]] = {}
     for draft in drafts:
         if draft.accepted:

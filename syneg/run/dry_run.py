@@ -1,197 +1,224 @@
-"""What a run would ask of its LMs, without asking: calls, tokens, dollars and minutes, each from least to most.
+"""What is left to do for a stage, without doing it: calls, tokens, dollars and minutes, by use of an LM and by stage.
 
-    estimate(workspace) → [Part("generate", calls=(40, 80), input_tokens=(31000, 62000), output_tokens=(2900, 25600), …), …]
+    estimate(run, "verdict").line()
+      → "estimate: 52 LM calls (at most 80), 31k tokens in, 9.1k out, $0.02 (at most $0.05), 6 minutes"
 
-Real prompts of a sample of the pairs are rendered and counted (by litellm's tokenizer for the model, or a common one).
-Least is one call of each step for each pair, with answers as long as those in the ledger, or else half as long as the
-positives; most is every attempt with answers as long as there is room for. Nothing is read from the ledger as done: a
-run that goes on asks less.
+Each LM is counted and priced as itself: the writer, the judge, the LM that reflects. What the run folder holds for the
+same settings is not counted: sets of negatives, answers in the ledger (looked up for a sample of pairs), the judge's
+calibration, a compilation, trained models. Tokens, attempts and seconds of a call are those of the ledger as soon as it
+has some calls for the same use. Before that they follow from prompts rendered for a sample and from what `notes` names.
+"most" is every attempt, with answers as long as there is room for.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-
-from syneg.core.config import Config
-from syneg.core.records import MinedNegative, Pair
+from syneg.core.config import LMConfig
 from syneg.core.storage import read_rows
-from syneg.core.text import cut, word_count
-from syneg.data.tasks import task_for
 from syneg.llm.prices import dollars
-from syneg.llm.roles import GRADES_WORDS, reader_settings
-from syneg.llm.room import room_for
-from syneg.negatives.assignment import Assignment
-from syneg.negatives.prompts import as_text, record
+from syneg.llm.roles import GRADES_WORDS, JUDGE, REFLECT, judge_settings, reader_settings, reflection_settings
+from syneg.llm.room import is_reasoning_model, room_for, thinks
 from syneg.negatives.reading import passages_in_a_list
-from syneg.programs import GradeList, load_program
-from syneg.programs.grade_list import SHOWN_WORDS
+from syneg.negatives.strength import TESTS
+from syneg.optimizers import RECIPES
 
-from .arms import arms
-from .negative_sets import SMALL_PROGRAM, STRONG_PROGRAM
-from .workspace import Workspace
+from .compile import COMPILE, CONFIRM
+from .figures import NOTHING, Estimate, Figure, Part
+from .machine_time import MachineTime
+from .negative_sets import STRONG_PROGRAM
+from .prompt_sizes import Size, Sizes, expected_attempts
+from .rates import Rate, Rates
+from .reader import MEASURE
+from .readings import READING
+from .remaining import Planned, Remaining, SetLeft
+from .workspace import STRENGTH
 
-_SAMPLE, _CANDIDATES, _STRENGTH_CALLS = 16, 12, 8
-_AROUND, _GRADE = 300, 25  # tokens of query, task and layout, and of one grade
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One use of LMs; `usd` is None where the price is not known, `minutes` where no call was timed yet."""
-
-    name: str
-    calls: Range
-    input_tokens: Range
-    output_tokens: Range
-    usd: Range | None
-    minutes: Range | None
-
-
-def estimate(workspace: Workspace) -> list[Part]:
-    """The parts of a run with its settings, and their sum as the last one."""
-    config = workspace.config
-    parts = list(_parts(workspace, config))
-    if not parts:
-        return []
-    calls, reads, writes = (
-        _sum([getattr(part, name) for part in parts]) for name in ("calls", "input_tokens", "output_tokens")
-    )
-    usd = None if any(part.usd is None for part in parts) else _sum([part.usd for part in parts if part.usd])
-    minutes = (
-        None if any(part.minutes is None for part in parts) else _sum([part.minutes for part in parts if part.minutes])
-    )
-    whole = Part("in all", calls, reads, writes, usd, minutes)
-    return [*parts, whole]
+_ORDER = ("queries", "mine", "read", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
+# what holds until something is measured, named in the notes of an estimate
+_PASSING, _EMBEDDED_PASSING, _LEAST_PASSING = 0.85, 0.6, 0.3  # share of negatives that pass the gates on text
+_SPEED, _EMBEDDED_SPEED = 60.0, 12.0  # tokens a second of one call
+_THOUGHTS = 800  # tokens that a reasoning model thinks for one answer
+_GRADE = 25  # tokens of the grade of one passage, with its quote
+_REFLECTION, _PLAN = (1800.0, 500.0), (1100.0, 60.0)  # tokens read and written
 
 
-def _parts(workspace: Workspace, config: Config) -> Iterator[Part]:
-    rows = list(read_rows(workspace.folder.ledger))
-    yield from _reading(workspace, config, rows)
-    if config.generate.given:
-        return
-    timed = _Timed(rows, config)
-    name = config.generate.program
-    if name == "auto":
-        name = SMALL_PROGRAM if config.lm.model.startswith("local/") else STRONG_PROGRAM
-        yield timed.part("test of strength", (0, _STRENGTH_CALLS), 500, 60)
-    pairs = workspace.pairs_to_write
-    prompts = _prompts(workspace, name, pairs)
-    steps, tokens = len(prompts[0]), float(np.mean([sum(counts) for counts in prompts])) / len(prompts[0])
-    answer = 0.5 * 1.4 * float(np.mean([min(word_count(p.positive), config.generate.passage_words) for p in pairs]))
-    attempts = config.generate.attempts * config.generate.per_pair
-    if config.compile.optimizer != "none":
-        yield timed.part("compile", (config.compile.calls / 4, config.compile.calls), tokens, answer)
-        yield timed.part("confirm", (steps * len(pairs), 2 * steps * len(pairs) * attempts), tokens, answer)
-    yield timed.part(f"generate by {name}", (steps * len(pairs), steps * len(pairs) * attempts), tokens, answer)
-    near = workspace.boundary_queries
-    if near:
-        yield timed.part("near-misses", (steps * near, steps * near * config.generate.attempts), tokens, answer)
-    if config.judge.use != "off":
-        most = config.judge.sample + len(pairs) * config.generate.per_pair
-        yield timed.part("judge", (0 if config.judge.use == "auto" else config.judge.sample, 2 * most), tokens / 2, 30)
+def estimate(path: Planned, stage: str) -> Estimate:
+    """What `stage` (a key of STAGES) and those before it would still ask and compute."""
+    return _Estimator(path, stage).estimate()
 
 
-def _reading(workspace: Workspace, config: Config, rows: Sequence[dict[str, object]]) -> Iterator[Part]:
-    """Measuring the reader, and one call for each train query where it is trusted."""
-    import litellm
+class _Estimator:
+    def __init__(self, path: Planned, stage: str) -> None:
+        self._config, self._stage = path.workspace.config, stage
+        self._rates = Rates.of(read_rows(path.workspace.folder.ledger))
+        self._left = Remaining(path, self._rates)
+        self._sizes = Sizes(path.workspace)
+        self._time = MachineTime(path, self._left)
+        self._assumed: dict[str, None] = {}
 
-    reader, lm = config.reader, reader_settings(config)
-    by_lm = not (reader.given or reader.cross_encoder or reader.use == "off")
-    asked = reader.use == "on" or not lm.model.startswith("local/")
-    if not by_lm or not asked or not any(arm.reads for arm in arms(config)):
-        return
-    count = passages_in_a_list(reader, lm.model)
-    texts = list(workspace.collection.passages.values())
-    shown = random.Random(f"{config.seed}:dry").sample(texts, min(count, len(texts)))
-    told = " ".join([GradeList().grade.signature.instructions, *(cut(text, SHOWN_WORDS) for text in shown)])
-    tokens = litellm.token_counter(model=lm.model, text=told) + _AROUND
-    measured = min(reader.sample, len(workspace.collection.splits["dev"]))
-    pairs = min(reader.pairs or len(workspace.pairs), len(workspace.pairs))
-    timed = _Timed(rows, config.model_copy(update={"lm": lm}), words=GRADES_WORDS)
-    least = 0 if reader.use == "auto" else pairs
-    yield timed.part("measure the reader", (measured, 2 * measured), tokens, count * _GRADE)
-    yield timed.part("read", (least, 2 * pairs), tokens, count * _GRADE)
+    def estimate(self) -> Estimate:
+        mining, *later = self._time.parts(self._stage)
+        asked = [*self._reading(), *(self._asked() if self._asks else ())]
+        parts = [part for part in (mining, *asked, *later) if part.calls.most or part.minutes != NOTHING]
+        notes = list(self._time.notes)
+        if self._config.executor.replay:
+            notes.append(f"no LM is called: {self._config.executor.replay} answers")
+        if self._assumed:
+            notes.append(f"assumed, as nothing measured it yet: {'; '.join(self._assumed)}")
+        return Estimate(tuple(parts), tuple(notes))
 
+    def _reaches(self, stage: str) -> bool:
+        return _ORDER.index(self._stage) >= _ORDER.index(stage)
 
-def _prompts(workspace: Workspace, name: str, pairs: Sequence[Pair]) -> list[list[int]]:
-    """For each pair of a sample the tokens of each call."""
-    import litellm
+    @property
+    def _asks(self) -> bool:
+        """Whether LMs are asked: always by the stages that write, by later ones where an arm wants it."""
+        if self._config.executor.replay:
+            return False
+        synthetic = any(arm.wants_synthetic for arm in self._left.arms)
+        return self._stage in ("calibrate", "compile", "generate") or (self._reaches("train") and synthetic)
 
-    config, draw = workspace.config, random.Random(f"{workspace.config.seed}:dry")
-    program = load_program(name)
-    texts = list(workspace.collection.passages.items())
-    sample = draw.sample(list(pairs), min(_SAMPLE, len(pairs)))
-    near = {
-        pair.query_id: [
-            MinedNegative(d, text, "dense", 1, 0.0) for d, text in draw.sample(texts, min(_CANDIDATES, len(texts)))
+    def _reading(self) -> Iterator[Part]:
+        """Measuring the reader on dev queries, and one call for each train query where it is trusted."""
+        reader, left, lm = self._config.reader, self._left, reader_settings(self._config)
+        wanted = self._stage == "read" or (self._reaches("train") and any(arm.reads for arm in left.arms))
+        if not wanted or reader.given or reader.cross_encoder or reader.use == "off" or self._config.executor.replay:
+            return
+        count = passages_in_a_list(reader, lm.model)
+        size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
+        if left.measured_reader is None and (reader.use == "auto" or self._stage == "read"):
+            if self._stage != "read" and lm.model.startswith("local/"):
+                return  # it is not asked before it was measured
+            lists = min(reader.sample, left.queries("dev"))
+            yield self._part(MEASURE, lm, Figure(lists, 2.0 * lists), size, words=GRADES_WORDS)
+        if reader.use == "on" or left.measured_reader is None or left.measured_reader.trusted:
+            queries = left.queries_to_read
+            yield self._part(READING, lm, Figure(queries, 2.0 * queries), size, words=GRADES_WORDS)
+
+    def _asked(self) -> Iterator[Part]:
+        """The uses of LMs, in the order of the path."""
+        config, left = self._config, self._left
+        if self._stage == "calibrate":
+            yield from self._calibrating()
+            return
+        if config.generate.given:
+            if config.judge.use == "on" and self._reaches("generate"):
+                with Path(config.generate.given).open("rb") as file:
+                    rows = float(sum(1 for _ in file))
+                yield from self._calibrating()
+                yield self._judging(Figure(rows, 2 * rows))
+            return
+        if left.needs_strength and left.strength is None:
+            yield self._part(STRENGTH, config.lm, Figure(TESTS, TESTS), self._sizes.of(STRONG_PROGRAM, config))
+        if left.task is None:
+            yield self._part("plan", config.lm, Figure(1, 3), Size(1, *_PLAN))
+        sets = [left.set_of(name) for name in self._programs]
+        if config.compile.optimizer != "none" and not left.is_compiled:
+            yield from self._compiling(sets[0])
+        if not self._reaches("generate"):
+            return
+        of_folds = left.fold_sets(sets) if self._stage == "verdict" else []
+        sets += [*(left.near_misses() if self._reaches("evaluate") else []), *of_folds]
+        yield from (self._writing(one) for one in sets)
+        if left.judges and not all(one.made for one in sets):
+            yield from self._calibrating()
+            yield self._judging(self._to_judge(sets))
+
+    @property
+    def _programs(self) -> list[str]:
+        """The programs whose sets the stage makes, each once."""
+        if not self._reaches("train"):
+            return [self._config.generate.program]
+        return list(dict.fromkeys(arm.config.generate.program for arm in self._left.arms if arm.wants_synthetic))
+
+    def _writing(self, one: SetLeft) -> Part:
+        """The set by one program."""
+        generate, size = one.config.generate, self._sizes.of(one.name, one.config)
+        tries = expected_attempts(self._passing(one), generate.per_pair, generate.attempts * generate.per_pair)
+        likely, most = size.steps * tries, float(size.steps * generate.attempts * generate.per_pair)
+        rate = self._rates.find(one.use, one.config.lm.model)
+        if rate is not None:
+            likely = min(rate.calls_each, most)
+        elif one.left:
+            self._assumed[f"{self._passing(one):.0%} of what {one.name} writes passes the gates on text"] = None
+        calls = Figure(one.left, one.left).times(likely, most)
+        return self._part(one.use, one.config.lm, calls, size, answers=generate.per_pair)
+
+    def _passing(self, one: SetLeft) -> float:
+        """The share of written negatives that pass the gates on text, as far as anything tells it."""
+        strength = self._left.strength
+        if strength is not None:
+            return max(_LEAST_PASSING, strength.passed / strength.written)
+        return _EMBEDDED_PASSING if one.config.lm.model.startswith("local/") else _PASSING
+
+    def _to_judge(self, sets: Sequence[SetLeft]) -> Figure:
+        """The negatives that a judge still reads: one call for each, at most two."""
+        lm = judge_settings(self._config)
+        wanted = [(one.pairs * one.config.generate.per_pair, self._passing(one)) for one in sets]
+        measured = self._left.calibration.asked if self._left.calibration else 0
+        asked = max(0, self._rates.calls(JUDGE, lm.model) - measured)
+        likely = sum(count * passing for count, passing in wanted) - asked
+        return Figure(max(0.0, likely), 2.0 * sum(count for count, _ in wanted))
+
+    def _compiling(self, first: SetLeft) -> Iterator[Part]:
+        """Proposing and choosing within `compile.calls`, and what is confirmed."""
+        config, lm = self._config.compile, self._config.lm
+        size = self._sizes.of(first.name, first.config)
+        wanted = size.steps * RECIPES[config.optimizer].runs(min(config.pairs, self._left.pairs), config.proposals)
+        most = float(config.calls) or 4 * wanted
+        likely = max(0.0, min(wanted, most) - self._rates.calls(COMPILE, lm.model))
+        yield self._part(COMPILE, lm, Figure(likely, most), size)
+        if RECIPES[config.optimizer].reflects:
+            proposals = Figure(config.proposals, 2.0 * config.proposals)
+            yield self._part(REFLECT, reflection_settings(self._config), proposals, Size(1, *_REFLECTION))
+        if config.confirm:
+            each = Figure(first.pairs * size.steps, 2.0 * first.pairs * size.steps)
+            yield self._part(CONFIRM, lm, each.times(1.0, first.config.generate.attempts), size)
+
+    def _calibrating(self) -> Iterator[Part]:
+        if self._left.calibration is None:
+            sample = min(self._config.judge.sample, 2 * self._left.queries("train"))
+            lm = judge_settings(self._config)
+            yield self._part(
+                JUDGE, lm, Figure(sample, 2.0 * sample), self._sizes.of_judge(self._config), name="calibrate judge"
+            )
+
+    def _judging(self, calls: Figure) -> Part:
+        return self._part(JUDGE, judge_settings(self._config), calls, self._sizes.of_judge(self._config))
+
+    def _part(
+        self, use: str, lm: LMConfig, calls: Figure, size: Size, answers: int = 1, words: int = 0, name: str = ""
+    ) -> Part:
+        """A use of an LM, under its own name or another; tokens and seconds of a call as measured, else as `size` and the assumptions say."""
+        rate = self._rates.find(use, lm.model)
+        room = room_for(lm, words or self._config.generate.passage_words, answers)
+        if rate is not None:
+            reads, writes = rate.reads, rate.writes
+        else:
+            thoughts = _THOUGHTS if thinks(lm.model) or is_reasoning_model(lm.model) else 0
+            reads, writes = size.reads, min(size.writes + thoughts, room)
+            if calls.likely:
+                self._assumed[f"a call for {use} reads {reads:.0f} tokens and writes {writes:.0f}"] = None
+        tokens_in, tokens_out = calls.times(reads), calls.times(writes, max(room, writes))
+        usd = [
+            dollars(lm.model, round(read), round(written))
+            for read, written in ((tokens_in.likely, tokens_out.likely), (tokens_in.most, tokens_out.most))
         ]
-        for pair in sample
-    }
-    assignment = Assignment(sample, near, task_for(config), config, name, program)
-    found = []
-    for place in range(len(sample)):
-        asked = assignment.ask(place)
-        sent = record(program, config, asked)
-        found.append([litellm.token_counter(model=config.lm.model, text=as_text(request)) for request in sent])
-    return found
+        priced = None if usd[0] is None or usd[1] is None else Figure(usd[0], usd[1])
+        return Part(name or use, lm.model, calls, tokens_in, tokens_out, priced, self._minutes(lm, calls, writes, rate))
 
-
-class _Timed:
-    """Parts, with what the calls of a ledger took."""
-
-    def __init__(self, rows: Sequence[dict[str, object]], config: Config, words: int = 0) -> None:
-        """`words` are those of an answer, where it is no passage."""
-        self._config, self._words = config, words or config.generate.passage_words
-        model = f"{config.lm.model}@"
-        self._rows = [row for row in rows if row["error"] is None and str(row["model"]).startswith(model)]
-
-    def part(self, name: str, calls: Range, tokens: float, answer: float) -> Part:
-        """`tokens` a call reads and `answer` it writes at least; the ledger's mean where there is one."""
-        lm = self._config.lm
-        written = [float(row["output_tokens"]) for row in self._rows]  # type: ignore[arg-type]
-        most = room_for(lm, self._words)
-        low = min(float(np.mean(written)) if written else answer, most)
-        reads, writes = (calls[0] * tokens, calls[1] * tokens), (calls[0] * low, calls[1] * most)
-        usd = [dollars(lm.model, int(r), int(w)) for r, w in zip(reads, writes, strict=True)]
-        seconds = [float(row["seconds"]) for row in self._rows]  # type: ignore[arg-type]
-        minutes = None
-        if seconds:
-            waits = np.quantile(seconds, [0.25, 0.75]) / lm.concurrency / 60
-            slowest = [c / lm.max_rpm for c in calls] if lm.max_rpm else [0.0, 0.0]
-            minutes = max(calls[0] * float(waits[0]), slowest[0]), max(calls[1] * float(waits[1]), slowest[1])
-        return Part(name, calls, reads, writes, None if usd[0] is None or usd[1] is None else (usd[0], usd[1]), minutes)
-
-
-def _sum(ranges: Sequence[Range]) -> Range:
-    return sum(low for low, _ in ranges), sum(high for _, high in ranges)
-
-
-def table(parts: Sequence[Part]) -> str:
-    """For a terminal of 80 columns."""
-    if not parts:
-        return "no LM would be called"
-    lines = [f"{'':28s} {'calls':>13s} {'tokens in':>13s} {'out':>13s} {'USD':>9s}"]
-    for part in parts:
-        usd = "unknown" if part.usd is None else _range(part.usd, money=True)
-        cells = [_range(part.calls), _range(part.input_tokens), _range(part.output_tokens)]
-        lines.append(f"{part.name[:28]:28s} {cells[0]:>13s} {cells[1]:>13s} {cells[2]:>13s} {usd:>9s}")
-    minutes = parts[-1].minutes
-    lines.append(
-        f"minutes: {_range(minutes)}" if minutes else "minutes: known after the first calls of this run folder"
-    )
-    return "\n".join(lines)
-
-
-def _range(pair: Range, *, money: bool = False) -> str:
-    low, high = (_short(value, money=money) for value in pair)
-    return low if low == high else f"{low}-{high}"
-
-
-def _short(value: float, *, money: bool) -> str:
-    if money:
-        return f"{value:.2f}"
-    return f"{value / 1e6:.1f}M" if value >= 1e6 else f"{value / 1e3:.0f}k" if value >= 1e4 else f"{value:.0f}"
+    def _minutes(self, lm: LMConfig, calls: Figure, writes: float, rate: Rate | None) -> Figure:
+        """Minutes of so many calls side by side, no faster than the limits of rate."""
+        seconds = rate.seconds if rate is not None else 0.0
+        if not seconds:
+            each = self._rates.seconds_per_token(lm.model)
+            if each is None and calls.likely:
+                speed = _EMBEDDED_SPEED if lm.model.startswith("local/") else _SPEED
+                each = 1 / speed
+                self._assumed[f"{lm.model} writes {speed:.0f} tokens a second"] = None
+            seconds = writes * (each or 0.0)
+        side_by_side = calls.times(seconds / lm.concurrency / 60)
+        spaced = calls.times(1 / lm.max_rpm) if lm.max_rpm else NOTHING
+        return Figure(max(side_by_side.likely, spaced.likely), max(side_by_side.most, spaced.most))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import DataError
-from syneg.core.records import HardNegative
+from syneg.core.records import HardNegative, fingerprint
 from syneg.core.storage import read_json, write_json, write_rows, write_text
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
@@ -130,11 +130,34 @@ class Experiment:
             shutil.rmtree(folder, ignore_errors=True)
             workspace.manifest.done(f"train {name}", key)
             workspace.folder.rows(name).unlink(missing_ok=True)
+            told = {**workspace.manifest.facts.get("trained_with", {}), name: self._settings_of(arm)}
+            workspace.manifest.note(trained_with=told)
         if not workspace.folder.rows(name).exists():
             write_rows(workspace.folder.rows(name), trained_rows(job.epochs))
         if not (folder / "training.json").exists():
             self._trials.train(job, folder, name)
         return folder, read_json(folder / "training.json")
+
+    def is_trained(self, arm: Arm, seed: int) -> bool:
+        """Whether the model of an arm is on disk, trained with these settings; its negatives may be others since."""
+        name, manifest = arm.file_name(seed), self._workspace.manifest
+        there = (self._workspace.folder.model(name) / "training.json").exists()
+        return there and manifest.facts.get("trained_with", {}).get(name) == self._settings_of(arm)
+
+    def _settings_of(self, arm: Arm) -> str:
+        workspace = self._workspace
+        seeds = {"seeds", "arms"}  # which others stand beside it
+        return fingerprint(
+            workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
+            arm.config.train.model_dump(exclude=seeds), arm.config.mix.model_dump(), arm.config.mine.model_dump(),
+        )  # fmt: skip
+
+    def is_evaluated(self, name: str, weights: str) -> bool:
+        """Whether the evaluation of a model is on disk."""
+        key = self._evaluation_key(weights)
+        return (
+            self._workspace.manifest.key(f"evaluate {name}") == key and self._workspace.folder.evaluation(name).exists()
+        )
 
     def result(self, arm: Arm, seed: int) -> dict[str, SplitResult]:
         """Of one trained model over the whole corpus."""
@@ -157,10 +180,7 @@ class Experiment:
 
     def _evaluated(self, name: str, weights: str, load: Callable[[], Encoder]) -> dict[str, SplitResult]:
         workspace = self._workspace
-        path = workspace.folder.evaluation(name)
-        key = stage_key(
-            "evaluate", workspace.config, workspace.collection.fingerprint, weights, workspace.encoder.prompts
-        )
+        path, key = workspace.folder.evaluation(name), self._evaluation_key(weights)
 
         def work() -> None:
             with workspace.progress.stage("evaluate", f"passages by {name}") as line:
@@ -172,6 +192,12 @@ class Experiment:
 
         workspace.manifest.make(f"evaluate {name}", key, path, work)
         return {split: SplitResult(**data) for split, data in read_json(path).items()}
+
+    def _evaluation_key(self, weights: str) -> str:
+        workspace = self._workspace
+        return stage_key(
+            "evaluate", workspace.config, workspace.collection.fingerprint, weights, workspace.encoder.prompts
+        )
 
     def _encoder(self, model: Path | None) -> Encoder:
         return self._workspace.encoder if model is None else Encoder.load(self._workspace.config.encoder, model)

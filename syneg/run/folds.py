@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from syneg.core.records import MinedNegative
+from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_json, write_json
 from syneg.data.collection import Collection
 from syneg.negatives.mining import mine
@@ -76,12 +76,8 @@ def cross_fit(
         )
         return None
     folds = collection.folds(number)
-    whole = replace(collection, splits={**collection.splits, "train": _ids(folds, "test")})
-    pairs = [*workspace.pairs, *(pair for pair in whole.pairs("train") if pair not in workspace.pairs)]
+    pairs, written_for = pairs_of_folds(workspace)
     mined = mine(collection, pairs, workspace.encoder, workspace.config.mine).negatives
-    count = round(len(pairs) * len(workspace.pairs_to_write) / len(workspace.pairs))  # the same share as in the run
-    first = workspace.pairs_to_write  # in the same places, so that the ledger answers
-    written_for = [*first, *(pair for pair in pairs if pair not in first)][:count]
     programs = {arm.config.generate.program for arm in arms if arm.wants_synthetic}
     shared = SharedSets({name: sets.for_folds(name, written_for, mined) for name in sorted(programs)})
     key = stage_key(
@@ -113,6 +109,24 @@ def cross_fit(
         collection, splits={"train": (), "dev": _ids(folds, "dev"), "confirm": (), "test": _ids(folds, "test")}
     )
     return Crossed(results, tested, number)
+
+
+def pairs_of_folds(workspace: Workspace) -> tuple[list[Pair], list[Pair]]:
+    """The pairs of all folds, and those that are written for: the same share of them as in the run, its own first."""
+    collection = workspace.collection
+    tested = _ids(collection.folds(workspace.config.evaluate.folds), "test")
+    whole = replace(collection, splits={**collection.splits, "train": tested})
+    pairs = [*workspace.pairs, *(pair for pair in whole.pairs("train") if pair not in workspace.pairs)]
+    count = round(len(pairs) * len(workspace.pairs_to_write) / len(workspace.pairs))
+    first = workspace.pairs_to_write  # in the same places, so that the ledger answers
+    return pairs, [*first, *(pair for pair in pairs if pair not in first)][:count]
+
+
+def wants_folds(workspace: Workspace, arms: Sequence[Arm]) -> bool:
+    """Whether `cross_fit` trains in folds."""
+    config = workspace.config
+    seen = config.compile.optimizer != "none" or any(arm.reads for arm in arms)
+    return config.evaluate.folds >= 2 and workspace.collection.wants_folds and not seen
 
 
 def _ids(folds: Sequence[Collection], split: str) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from syneg.negatives.gating import Gating
 from syneg.negatives.generation import write
 from syneg.negatives.given import given_negatives
 from syneg.negatives.mining import mine
+from syneg.programs import PROGRAMS
 
 from .folder import version
 from .keys import source_of, stage_key
@@ -38,7 +39,7 @@ from .workspace import Workspace
 
 # The defaults were chosen from the tables in docs/lab_notes.md. `_OTHER` names, for each, the program of its near-misses.
 STRONG_PROGRAM, SMALL_PROGRAM = "multi_attribute", "neighbour_rewrite"
-NEAR_MISSES = "near-misses"
+NEGATIVES, NEAR_MISSES = "negatives", "near-misses"
 _OTHER = {"multi_attribute": "requirement_break", "neighbour_rewrite": "neighbour_topic"}
 
 
@@ -78,9 +79,8 @@ class NegativeSets:
     def of(self, program: str) -> NegativeSet:
         """The set by `program`, for the train pairs; `auto` is the default one."""
         workspace = self._workspace
-        default = program in (workspace.config.generate.program, "auto")
-        name = self.default_program if default else program
-        stem = "negatives" if default else f"negatives-{_slug(name)}"
+        stem = self.stem_of(program)
+        name = self.default_program if stem == NEGATIVES else program
         return self._for(stem, name, workspace.pairs_to_write, workspace.mined)
 
     def for_folds(
@@ -88,7 +88,7 @@ class NegativeSets:
     ) -> NegativeSet:
         """The set by `program` for pairs of all splits, of which each fold trains on some."""
         name = self.default_program if program == "auto" else program
-        return self._for(f"negatives-folds-{_slug(name)}", name, pairs, mined)
+        return self._for(fold_stem(name), name, pairs, mined)
 
     def _for(
         self, stem: str, name: str, pairs: Sequence[Pair], mined: Mapping[str, Sequence[MinedNegative]]
@@ -103,6 +103,11 @@ class NegativeSets:
             )
         return self._made[stem]
 
+    def stem_of(self, program: str) -> str:
+        """The name of the file of a set, without its ending."""
+        default = program in (self._workspace.config.generate.program, "auto")
+        return NEGATIVES if default else f"{NEGATIVES}-{_slug(program)}"
+
     def near_misses(self, trained_on: Sequence[str]) -> NegativeSet | None:
         """Near-misses for held-out queries by a program other than `trained_on`; None where none can be made.
 
@@ -112,15 +117,14 @@ class NegativeSets:
         workspace, chosen = self._workspace, self._workspace.config.boundary.program
         if not workspace.boundary_queries:
             return None
-        gates = workspace.config.gates.model_copy(update={"margin": 0.0})
-        generate = workspace.config.generate.model_copy(update={"per_pair": 1})
-        config = workspace.config.model_copy(update={"gates": gates, "generate": generate})
+        config = near_miss_settings(workspace.config)
         names = sorted({self.default_program if name == "auto" else name for name in trained_on})
         if config.generate.given:
             return self._given_near_misses(names, chosen, config)
         if chosen == "auto":
-            likely = (_OTHER.get(names[0], ""), SMALL_PROGRAM, STRONG_PROGRAM, "neighbour_topic")
-            chosen = next(name for name in likely if name and name not in names)
+            chosen = other_program(names)
+            if not chosen:
+                return self._none("every program is trained on; name another as boundary.program")
         pairs = self.held_out()[: workspace.boundary_queries]
         mined = mine(workspace.collection, pairs, workspace.encoder, config.mine).negatives
         try:
@@ -190,24 +194,40 @@ class NegativeSets:
         writer = workspace.roles.writer
 
         def work() -> None:
-            drafts = write(assignment, gating, writer, workspace.progress)
+            with workspace.roles.used_for(use_of(name)):
+                drafts = write(assignment, gating, writer, workspace.progress)
             facts = {"lm": writer.identity, "judged": gating.judge is not None}
             self._keep(stem, drafts, summary(workspace, assignment, drafts) | facts)
 
-        return self._made_once(stem, assignment, work, task, program.dump_state(), source_of(name),
-                               writer.identity, gating.judge and gating.judge.key)  # fmt: skip
+        return self._made_once(stem, assignment, work, *self._inputs(assignment, gating.judge))
+
+    def is_written(self, stem: str, assignment: Assignment, judge: TrustedJudge | None) -> bool:
+        """Whether the set that an assignment with its program writes is on disk."""
+        key = self._key(assignment, *self._inputs(assignment, judge))
+        workspace = self._workspace
+        return workspace.manifest.key(stem) == key and workspace.folder.negatives(stem).exists()
+
+    def _inputs(self, assignment: Assignment, judge: TrustedJudge | None) -> tuple[Any, ...]:
+        """What a written set depends on beside its settings and its pairs."""
+        assert assignment.program is not None
+        writer = self._workspace.roles.writer.identity
+        state, source = assignment.program.dump_state(), source_of(assignment.name)
+        return assignment.task, state, source, writer, judge and judge.key
 
     def _made_once(self, stem: str, assignment: Assignment, work: Callable[[], None], *inputs: Any) -> NegativeSet:
         """The set of this stem; `work` makes it where it is not there for these inputs."""
         workspace = self._workspace
         path = workspace.folder.negatives(stem)
-        key = stage_key(
+        workspace.manifest.make(stem, self._key(assignment, *inputs), path, work)
+        return NegativeSet(list(read_rows(path)), workspace.manifest.facts["negatives"][stem])
+
+    def _key(self, assignment: Assignment, *inputs: Any) -> str:
+        workspace = self._workspace
+        return stage_key(
             "generate", assignment.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
             workspace.encoder.prompts, [pair.query_id for pair in assignment.pairs], version("syneg-dspy"),
             assignment.name, *inputs,
         )  # fmt: skip
-        workspace.manifest.make(stem, key, path, work)
-        return NegativeSet(list(read_rows(path)), workspace.manifest.facts["negatives"][stem])
 
     def _keep(self, stem: str, drafts: Sequence[Draft], facts: dict[str, Any]) -> None:
         workspace = self._workspace
@@ -223,7 +243,7 @@ def planned_task(workspace: Workspace, config: Config) -> Task:
     task = task_for(config)
     if not config.generate.plan or config.generate.domains:
         return task
-    with workspace.progress.stage("plan") as line:
+    with workspace.progress.stage("plan") as line, workspace.roles.used_for("plan"):
         passages = list(workspace.collection.passages.values())
         task = plan_domains(task, passages, workspace.roles.writer, config.seed)
         line.note = ", ".join(task.domains)
@@ -272,6 +292,29 @@ def _coverage(assignment: Assignment, drafts: Sequence[Draft]) -> dict[str, dict
             if draft.accepted and draft.negative.attributes.get(key) in values:
                 values[draft.negative.attributes[key]][1] += 1
     return counts
+
+
+def fold_stem(program: str) -> str:
+    """The name of the file of the set for the pairs of all folds, without its ending."""
+    return f"{NEGATIVES}-folds-{_slug(program)}"
+
+
+def use_of(program: str) -> str:
+    """What the ledger calls the calls of a program that writes."""
+    return f"write {program}"
+
+
+def near_miss_settings(config: Config) -> Config:
+    """The settings for near-misses: one for each query, and no margin, which would reject the best of them."""
+    gates = config.gates.model_copy(update={"margin": 0.0})
+    generate = config.generate.model_copy(update={"per_pair": 1})
+    return config.model_copy(update={"gates": gates, "generate": generate})
+
+
+def other_program(names: Sequence[str]) -> str:
+    """The program of near-misses beside the programs that arms train on; "" where these are all there are."""
+    likely = (_OTHER.get(names[0], ""), SMALL_PROGRAM, STRONG_PROGRAM, "neighbour_topic", *PROGRAMS)
+    return next((name for name in likely if name and name not in names), "")
 
 
 def _slug(name: str) -> str:

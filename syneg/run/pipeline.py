@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from syneg.data.collection import Collection
 
     from .experiment import Experiment
+    from .figures import Estimate
     from .negative_sets import NegativeSets
     from .readings import Readings
 
@@ -83,16 +84,20 @@ class Run:
 
         row = STAGES[stage]
         synthetic = any(arm.wants_synthetic for arm in arms(self.config))
-        return self._held(row.make, writes=row.asks or self.config.writes_queries or synthetic)
-
-    def estimate(self) -> Result:
-        """Estimate calls, tokens, dollars and minutes of the whole path; call no LM."""
-
-        from . import dry_run
 
         def work(run: Run) -> Result:
-            parts = dry_run.estimate(run.workspace)
-            return {"parts": [asdict(part) for part in parts], "table": dry_run.table(parts)}
+            run.workspace.announce(lambda: f"  {run._estimate(stage).line()}")
+            return row.make(run)
+
+        return self._held(work, writes=row.asks or self.config.writes_queries or synthetic)
+
+    def estimate(self, stage: str = "verdict") -> Result:
+        """Estimate what is left of the path up to `stage`: calls, tokens, dollars and minutes. Calls no LM."""
+
+        def work(run: Run) -> Result:
+            estimate = run._estimate(stage)
+            parts = [asdict(part) for part in (*estimate.parts, estimate.whole)]
+            return {"parts": parts, "notes": estimate.notes, "line": estimate.line(), "table": estimate.table()}
 
         if self.config.writes_queries and not self.folder.queries.is_file():
             raise ConfigError(
@@ -100,6 +105,11 @@ class Run:
                 todo="run `syneg-dspy write-queries` with the same flags, then this again",
             )
         return self._held(work, writes=False)
+
+    def _estimate(self, stage: str) -> Estimate:
+        from .dry_run import estimate
+
+        return estimate(self, stage)
 
     def _held(self, work: Callable[[Run], Result], *, writes: bool) -> Result:
         """Check the settings, hold the folder's lock while `work` runs, and end the LMs after it."""

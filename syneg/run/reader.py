@@ -40,7 +40,7 @@ from .keys import stage_key
 from .workspace import Workspace
 
 _FEWEST = 8  # lists of dev queries in a file of grades; with fewer, train queries are taken
-_MADE = "measure reader"
+MEASURE = "measure reader"  # the stage, and the use of an LM as the ledger calls it
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Reader:
             return "reader.use is off"
         if self._config.use == "on":
             return ""
-        if self._embedded and not self._is_measured:
+        if self._embedded and not self.is_measured:
             return (
                 "no embedded LM reads unasked: measure it with `syneg-dspy read`, or name another LM or a cross-encoder"
             )
@@ -138,7 +138,7 @@ class Reader:
 
         def work() -> None:
             thresholds = self._fitted() if self._config.cross_encoder else None
-            with workspace.progress.stage("measure reader", "lists") as line:
+            with workspace.progress.stage(MEASURE, "lists") as line, workspace.roles.used_for(MEASURE):
                 answers = self.answers(lists, thresholds, line)
                 found = agreement(lists, answers.by_query(), workspace.collection.qrels)
                 measured = Measured(
@@ -150,7 +150,7 @@ class Reader:
                 workspace.progress.say(f"  {row}")
             write_json(workspace.folder.reader, measured.to_json())
 
-        workspace.manifest.make(_MADE, self._measure_key, workspace.folder.reader, work)
+        workspace.manifest.make(MEASURE, self._measure_key, workspace.folder.reader, work)
         return Measured.from_json(read_json(workspace.folder.reader))
 
     @property
@@ -160,9 +160,10 @@ class Reader:
         return self.key([(asked.query_id, asked.doc_ids) for asked in lists], [pair.query_id for pair in fitted_on])
 
     @property
-    def _is_measured(self) -> bool:
+    def is_measured(self) -> bool:
+        """Whether the reader was measured with these settings."""
         made = self._workspace.folder.reader.exists()
-        return made and self._workspace.manifest.key(_MADE) == self._measure_key
+        return made and self._workspace.manifest.key(MEASURE) == self._measure_key
 
     @cached_property
     def _to_measure(self) -> tuple[str, list[ToRead]]:

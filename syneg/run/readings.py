@@ -19,6 +19,7 @@ from typing import Any
 from syneg.core.errors import UnusableError
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_rows, write_rows
+from syneg.negatives.cross_reading import Thresholds
 from syneg.negatives.mining import Judged, keys_of, scores_of
 from syneg.negatives.reading import ANSWERS, IN_PART, NEAR, Answers, Reading, grades_of
 from syneg.training.sampling import READ, RELATED
@@ -26,6 +27,8 @@ from syneg.verdict.verdict import Cost
 
 from .reader import Reader, cost_of, sum_of
 from .workspace import Workspace
+
+READING = "read"  # the use of an LM, as the ledger calls it
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,11 @@ class Readings:
     @cached_property
     def readings(self) -> list[Reading]:
         """All grades for the train queries; kept in readings.jsonl. Raises UnusableError where no answer can be read."""
-        workspace, path = self._workspace, self._workspace.folder.readings
-        pairs = self._pairs
-        thresholds = self.reader.measured.thresholds if self._config.cross_encoder else None
-        key = self.reader.key([pair.query_id for pair in pairs], thresholds)
+        workspace, path, pairs = self._workspace, self._workspace.folder.readings, self._pairs
+        thresholds = self._thresholds
 
         def work() -> None:
-            with workspace.progress.stage("read", "queries") as line:
+            with workspace.progress.stage(READING, "queries") as line, workspace.roles.used_for(READING):
                 lists = [] if self._config.given else self.reader.lists(pairs)
                 answers = self._given(pairs) if self._config.given else self.reader.answers(lists, thresholds, line)
                 if lists and answers.unreadable == len(lists):
@@ -70,8 +71,26 @@ class Readings:
             write_rows(path, [asdict(reading) for reading in answers.readings])
             workspace.manifest.note(read={"cost": asdict(cost_of(answers.calls)), "unreadable": answers.unreadable})
 
-        workspace.manifest.make("read", key, path, work)
+        workspace.manifest.make("read", self._key, path, work)
         return [Reading(**row) for row in read_rows(path)]
+
+    @property
+    def _thresholds(self) -> Thresholds | None:
+        return self.reader.measured.thresholds if self._config.cross_encoder else None
+
+    @property
+    def _key(self) -> str:
+        return self.reader.key([pair.query_id for pair in self._pairs], self._thresholds)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the grades of an LM are on disk for these settings."""
+        return self._workspace.manifest.key("read") == self._key and self._workspace.folder.readings.exists()
+
+    @property
+    def queries(self) -> int:
+        """How many train queries are read for."""
+        return len(self._pairs)
 
     @cached_property
     def grades(self) -> dict[str, dict[str, int]]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _RULE = 0.95  # NV-Retriever; where nothing else is chosen
 _PAIRS = 200  # that the probe trains on
+_CHOICE = "choose margin"
 _NONE = 1e9  # as a margin: no passage is over it
 PerQuery = Mapping[str, Mapping[str, float]]
 
@@ -87,13 +88,10 @@ def mining_of(workspace: Workspace) -> MineConfig:
 
 def chosen(workspace: Workspace) -> Choice:
     """The choice for a collection, an encoder and its train queries; kept in window.json."""
-    config, path = workspace.config, workspace.folder.window
-    pairs = workspace.pairs_to_mine[:_PAIRS]
-    key = stage_key("mine", config, workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
-                    [pair.query_id for pair in pairs], config.probe.model_dump(), config.mix.model_dump(), config.train.temperature, [asdict(w) for w in WINDOWS])  # fmt: skip
+    path = workspace.folder.window
 
     def work() -> None:
-        with workspace.progress.stage("choose margin", "windows") as line:
+        with workspace.progress.stage(_CHOICE, "windows") as line:
             found: dict[str, PerQuery] = {}
             for window, values in _measured(workspace):
                 found[window] = values
@@ -104,9 +102,25 @@ def chosen(workspace: Workspace) -> Choice:
             workspace.progress.say(f"  {row}")
         write_json(path, asdict(choice))
 
-    workspace.manifest.make("choose margin", key, path, work)
+    workspace.manifest.make(_CHOICE, _key(workspace), path, work)
     kept: dict[str, Any] = read_json(path)
     return Choice(**{**kept, "gains": {name: (gain, error) for name, (gain, error) in kept["gains"].items()}})
+
+
+def is_chosen(workspace: Workspace) -> bool:
+    """Whether the margin is a number, or was chosen for these settings."""
+    if workspace.config.mine.margin != "auto":
+        return True
+    return workspace.manifest.key(_CHOICE) == _key(workspace) and workspace.folder.window.exists()
+
+
+def _key(workspace: Workspace) -> str:
+    config, encoder = workspace.config, workspace.encoder
+    query_ids = [pair.query_id for pair in workspace.pairs_to_mine[:_PAIRS]]
+    return stage_key(
+        "mine", config, workspace.collection.fingerprint, encoder.fingerprint, encoder.prompts, query_ids,
+        config.probe.model_dump(), config.mix.model_dump(), config.train.temperature, [asdict(w) for w in WINDOWS],
+    )  # fmt: skip
 
 
 def _measured(workspace: Workspace) -> Any:

@@ -11,6 +11,7 @@ stages over one workspace.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 
@@ -24,7 +25,7 @@ from syneg.data.remarks import encoder_remark, remarks
 from syneg.data.tasks import task_for
 from syneg.llm.batch_files import Pending
 from syneg.llm.roles import Roles
-from syneg.negatives.calibration import Calibration, TrustedJudge, calibrate, labelled_passages
+from syneg.negatives.calibration import Calibration, Labelled, TrustedJudge, calibrate, labelled_passages
 from syneg.negatives.mining import mine
 from syneg.negatives.strength import Strength, strength
 from syneg.programs import Judge
@@ -34,8 +35,9 @@ from .cluster import Cluster
 from .corpus_only import corpus_collection
 from .folder import Manifest, RunFolder
 from .keys import stage_key
-from .windows import mining_of
+from .windows import is_chosen, mining_of
 
+STRENGTH = "strength"  # the use of an LM, as the ledger calls it
 _LEAST_NEAR, _MOST_NEAR = 16, 400  # near-misses; 400 are needed to show a difference of 6 points
 
 
@@ -54,6 +56,7 @@ class Workspace:
         self.folder, self.config, self.progress = folder, config, progress
         self._pending, self._given = pending, collection
         self._cluster: Cluster | None = None
+        self._announced: Callable[[], str] | None = None
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -162,10 +165,7 @@ class Workspace:
     @cached_property
     def mined(self) -> dict[str, list[MinedNegative]]:
         """query_id → mined negatives. Raises DataError where mining finds none at all."""
-        config = self.config.model_copy(update={"mine": self.mining})
-        key = stage_key("mine", config, self.collection.fingerprint, self.encoder.fingerprint, self.encoder.prompts,
-                        [pair.query_id for pair in self.pairs_to_mine])  # fmt: skip
-        self.manifest.make("mine", key, self.folder.mined, self._mine)
+        self.manifest.make("mine", self._mining_key, self.folder.mined, self._mine)
         mined: dict[str, list[MinedNegative]] = {}
         for row in read_rows(self.folder.mined):
             mined.setdefault(row.pop("query_id"), []).append(MinedNegative(**row))
@@ -174,6 +174,19 @@ class Workspace:
                 "mining found no negatives", where=str(self.folder.mined), todo="raise mine.last_rank or mine.margin"
             )
         return mined
+
+    @property
+    def is_mined(self) -> bool:
+        """Whether the mined negatives are on disk for these settings."""
+        if not self.folder.mined.exists() or not is_chosen(self):
+            return False
+        return self.manifest.key("mine") == self._mining_key
+
+    @property
+    def _mining_key(self) -> str:
+        config = self.config.model_copy(update={"mine": self.mining})
+        return stage_key("mine", config, self.collection.fingerprint, self.encoder.fingerprint, self.encoder.prompts,
+                         [pair.query_id for pair in self.pairs_to_mine])  # fmt: skip
 
     def _mine(self) -> None:
         with self.progress.stage("mine", "passages") as line:
@@ -196,7 +209,18 @@ class Workspace:
     def roles(self) -> Roles:
         """The LMs of the run."""
         cluster = self.cluster
-        return Roles(self.folder.path, self.config, self.progress, cluster.lm if cluster else None, self._pending)
+        return Roles(
+            self.folder.path, self.config, self.progress, cluster.lm if cluster else None, self._pending, self._announce
+        )
+
+    def announce(self, line: Callable[[], str]) -> None:
+        """Say a line once, before the first call of an LM that the ledger does not answer."""
+        self._announced = line
+
+    def _announce(self) -> None:
+        line, self._announced = self._announced, None
+        if line is not None:
+            self.progress.say(line())
 
     def close_lms(self) -> None:
         """End the LMs, so that training has their memory; they are opened again when asked for again."""
@@ -212,7 +236,7 @@ class Workspace:
     @cached_property
     def strength(self) -> Strength:
         """How well the writer writes with the positive in sight; `auto` settings go by it."""
-        with self.progress.stage("strength", "tests") as line:
+        with self.progress.stage(STRENGTH, "tests") as line, self.roles.used_for(STRENGTH):
             measured = strength(self.roles.writer, line)
             faults = "".join(f", {fault} {n}" for fault, n in measured.faults.items())
             kind = "strong" if measured.strong else "small"
@@ -236,18 +260,30 @@ class Workspace:
 
     def calibration(self) -> Calibration:
         """The judge's answers on labelled passages of the collection; kept in judge.json."""
-        judge, path, task = Judge(), self.folder.judge, task_for(self.config).definition
-        questions = labelled_passages(self.collection, self.encoder, self.config.judge, task, self.config.seed)
-        lm = self.roles.judge_lm
-        key = stage_key("calibrate", self.config, [asdict(q) for q in questions], judge.dump_state(), lm.identity)
+        questions, key = self._calibration_inputs()
 
         def work() -> None:
             with self.progress.stage("calibrate", "passages") as line:
-                measured = calibrate(questions, judge, lm, self.config.judge, line)
+                measured = calibrate(questions, Judge(), self.roles.judge_lm, self.config.judge, line)
                 line.note = (
                     f"judge {measured.lm.split('@')[0]}: kappa {measured.kappa:.2f}, accuracy {measured.accuracy:.2f}"
                 )
-            write_json(path, asdict(measured))
+            write_json(self.folder.judge, asdict(measured))
 
-        self.manifest.make("calibrate", key, path, work)
-        return Calibration(**read_json(path))
+        self.manifest.make("calibrate", key, self.folder.judge, work)
+        return Calibration(**read_json(self.folder.judge))
+
+    def known_calibration(self) -> Calibration | None:
+        """The calibration that is on disk for these settings; None where the judge has to be asked."""
+        key = self._calibration_inputs()[1]
+        if self.manifest.key("calibrate") != key or not self.folder.judge.exists():
+            return None
+        return Calibration(**read_json(self.folder.judge))
+
+    def _calibration_inputs(self) -> tuple[list[Labelled], str]:
+        """The labelled passages, and the key of the judge's answers on them."""
+        task = task_for(self.config).definition
+        questions = labelled_passages(self.collection, self.encoder, self.config.judge, task, self.config.seed)
+        identity = self.roles.judge_lm.identity
+        key = stage_key("calibrate", self.config, [asdict(q) for q in questions], Judge().dump_state(), identity)
+        return questions, key

@@ -1,0 +1,178 @@
+"""Minutes of this machine that a run still takes: embedding the corpus, training each arm and seed, evaluating each model.
+
+    MachineTime(run, left).parts("verdict")
+      → [Part("mine", minutes=Figure(.4, .6)), Part("train 2 models", …), Part("evaluate 3 models", …)]
+
+Trainings and evaluations that this run folder has made tell their seconds. Before that the encoder embeds a few passages
+of the collection, and a training step is taken to cost three times the embedding of its texts. Nothing is fetched for
+it: an encoder that is not on this machine leaves the minutes unknown.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterator
+from functools import cached_property
+
+from syneg.core.config import TrainConfig
+from syneg.core.storage import read_json, read_rows
+from syneg.training.sampling import ARMS
+from syneg.verdict.records import BASE
+
+from .arms import Arm
+from .figures import Figure, Part
+from .remaining import Planned, Remaining
+
+_PROBED = 32  # passages
+_BACKWARD = 3.0  # a step forward and back, in forward passes
+_START = 4.0  # seconds to load and save a model
+_SEARCH = 2e-8  # seconds for a query and a passage, with the metrics
+_DOUBT = 1.6  # at most, as a factor
+_SCORED = 5  # candidates that compiling scores by probes
+
+
+class MachineTime:
+    """Minutes by stage for the settings of a workspace; `notes` say where they come from."""
+
+    def __init__(self, path: Planned, left: Remaining) -> None:
+        self._workspace, self._experiment, self._left = path.workspace, path.experiment, left
+        self._config = path.workspace.config
+        self.notes: list[str] = []
+
+    def parts(self, stage: str) -> Iterator[Part]:
+        """What `stage` (a key of STAGES) and those before it compute: mining first, then the rest in the order of the
+        path."""
+        if not self._left.encoder_is_here:
+            self.notes.append(
+                f"minutes of embedding and training are unknown: {self._config.encoder.model!r} is not on this machine yet"
+            )
+        yield self._part("mine", 0.0 if self._left.is_mined else self._embedding(self._passages + self._left.pairs))
+        if stage in ("queries", "mine", "read", "calibrate"):
+            return
+        if self._config.compile.optimizer != "none" and not self._left.is_compiled:
+            yield self._part("probes and confirmation", self._compiling())
+        if stage in ("compile", "generate"):
+            return
+        runs = [(arm, seed) for arm in self._left.arms for seed in arm.config.train.seeds]
+        untrained = [(arm, seed) for arm, seed in runs if not self._is_trained(arm, seed)]
+        seconds = [self._training(arm.config.train, arm.kind) for arm, _ in untrained]
+        yield self._part(f"train {len(untrained)} models", _sum(seconds))
+        if stage == "train":
+            return
+        models = len(untrained) + sum(
+            not self._is_evaluated(arm, seed) for arm, seed in runs if (arm, seed) not in untrained
+        )
+        base = 0.0 if self._experiment_has(BASE, self._base_weights) else self._ranking
+        yield self._part(f"evaluate {models} models", _sum([self._evaluation] * models + [base]))
+        if stage == "verdict" and self._left.folds and (untrained or not self._workspace.manifest.key("folds")):
+            each = [self._training(arm.config.train, arm.kind) for arm, _ in runs] + [self._evaluation] * (
+                len(runs) + 1
+            )
+            yield self._part(f"train and evaluate {self._left.folds} folds", _sum(each * self._left.folds))
+
+    # ---- what is there ------------------------------------------------------------------------------------------------
+
+    def _is_trained(self, arm: Arm, seed: int) -> bool:
+        """Whether a model is there, and its negatives will not be made anew."""
+        there = self._left.encoder_is_here and self._experiment.is_trained(arm, seed)
+        return there and not (arm.wants_synthetic and self._left.set_of(arm.config.generate.program).left)
+
+    def _is_evaluated(self, arm: Arm, seed: int) -> bool:
+        name = arm.file_name(seed)
+        return self._experiment_has(name, self._workspace.manifest.key(f"train {name}") or "")
+
+    def _experiment_has(self, name: str, weights: str) -> bool:
+        return self._left.encoder_is_here and self._experiment.is_evaluated(name, weights)
+
+    @property
+    def _base_weights(self) -> str:
+        return self._workspace.encoder.fingerprint if self._left.encoder_is_here else ""
+
+    @property
+    def _passages(self) -> int:
+        return len(self._workspace.collection.passages)
+
+    @property
+    def _held_out(self) -> int:
+        return sum(len(ids) for split, ids in self._workspace.collection.splits.items() if split != "train")
+
+    # ---- seconds; None where nothing tells them ---------------------------------------------------------------------
+
+    @cached_property
+    def _each(self) -> float | None:
+        """Seconds to embed one passage, measured here."""
+        if not self._left.encoder_is_here:
+            return None
+        texts = list(self._workspace.collection.passages.values())
+        sample = random.Random(self._config.seed).sample(texts, min(_PROBED, len(texts)))
+        encoder = self._workspace.encoder
+        encoder.forward(sample[:2], "passage")  # the first pass sets things up
+        start = time.perf_counter()
+        encoder.forward(sample, "passage")
+        return (time.perf_counter() - start) / max(1, len(sample))
+
+    @property
+    def _ranking(self) -> float:
+        return _SEARCH * self._passages * self._held_out
+
+    def _embedding(self, texts: int) -> float | None:
+        return None if self._each is None else self._each * texts
+
+    @cached_property
+    def _measured(self) -> tuple[list[float], list[float]]:
+        """Seconds of each step of trainings, and of each evaluation of a tuned model, in this folder."""
+        steps = []
+        for path in sorted((self._workspace.folder / "models").glob("*/training.json")):
+            done = read_json(path)
+            if done and done["steps"] and not done["resumed"]:
+                steps.append(done["seconds"] / done["steps"])
+        evaluations = [
+            float(row["seconds"])
+            for row in read_rows(self._workspace.folder.events)
+            if row.get("event") == "done" and row.get("stage") == "evaluate" and row.get("text") != BASE
+        ]
+        return steps, evaluations
+
+    @property
+    def _evaluation(self) -> float | None:
+        measured = self._measured[1]
+        if measured:
+            return sum(measured) / len(measured)
+        embedding = self._embedding(self._passages + self._held_out)
+        return None if embedding is None else _START + embedding + self._ranking
+
+    def _training(self, config: TrainConfig, kind: str) -> float | None:
+        """One model of an arm of `kind`."""
+        steps = max(1, math.ceil(self._left.pairs / config.batch_size)) * config.epochs
+        measured = self._measured[0]
+        if measured:
+            return steps * sum(measured) / len(measured)
+        if self._each is None:
+            return None
+        negatives = self._config.mix.negatives if ARMS[kind].own else 0
+        dev = min(config.dev_passages, self._passages) + len(self._workspace.collection.splits["dev"])
+        frozen = 0.5 if config.frozen_layers else 1.0
+        texts = steps * config.batch_size * (2 + negatives)
+        return _START + self._each * (_BACKWARD * frozen * texts + config.evals * dev)
+
+    def _compiling(self) -> float | None:
+        """Probes of the candidates, and the trainings that confirm the best."""
+        config, probe = self._config.compile, self._config.probe
+        if self._each is None:
+            return None
+        texts = probe.passages + probe.queries + _BACKWARD * probe.epochs * 4 * min(config.pairs, self._left.pairs)
+        seconds = _SCORED * probe.seeds * self._each * texts
+        if config.confirm:
+            own, evaluation = self._training(self._config.train, "hybrid"), self._evaluation
+            seconds += 2 * config.confirm_seeds * ((own or 0.0) + (evaluation or 0.0))
+        return seconds
+
+    def _part(self, name: str, seconds: float | None) -> Part:
+        return Part(name, minutes=None if seconds is None else Figure(seconds / 60, _DOUBT * seconds / 60))
+
+
+def _sum(seconds: list[float | None]) -> float | None:
+    known = [each for each in seconds if each is not None]
+    return sum(known) if len(known) == len(seconds) else None

@@ -1,0 +1,82 @@
+"""What calls of an LM have taken so far, by use, from the ledger of a run folder.
+
+    rates = Rates.of(read_rows(folder.ledger))
+    rates.find("write multi_attribute", "openai/gpt-4o-mini") → Rate(calls=52, queries=40, reads=610.0, writes=140.0, …)
+
+A row of the ledger counts with its tokens whether it was answered or not: a call that failed was made, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_ENOUGH = 4  # calls from which their mean stands for those to come
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Means of one call: tokens that it reads and writes, and seconds. `queries` were asked about in `calls`."""
+
+    calls: int
+    queries: int
+    reads: float
+    writes: float
+    seconds: float
+
+    @property
+    def calls_each(self) -> float:
+        """Calls for one query, with retries, further steps and answers asked for once more."""
+        return self.calls / self.queries
+
+
+@dataclass
+class _Sums:
+    calls: int = 0
+    reads: int = 0
+    writes: int = 0
+    seconds: float = 0.0
+    queries: set[str] = field(default_factory=set)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.calls += 1
+        self.reads += int(row["input_tokens"])
+        self.writes += int(row["output_tokens"])
+        self.seconds += float(row["seconds"])
+        self.queries.add(str(row["query_id"]))
+
+
+class Rates:
+    """Rates by use and model."""
+
+    def __init__(self, sums: Mapping[tuple[str, str], _Sums]) -> None:
+        self._sums = sums
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]]) -> Rates:
+        """Read the rows of a ledger once. Rows of a batch took no time of this machine and have none."""
+        sums: dict[tuple[str, str], _Sums] = {}
+        for row in rows:
+            model = str(row["model"]).partition("@")[0]
+            sums.setdefault((str(row.get("use", "")), model), _Sums()).add(row)
+        return cls(sums)
+
+    def calls(self, use: str, model: str) -> int:
+        """How many calls were made so far for a use."""
+        sums = self._sums.get((use, model))
+        return sums.calls if sums else 0
+
+    def find(self, use: str, model: str) -> Rate | None:
+        """The rate of a use; None before its first calls."""
+        sums = self._sums.get((use, model))
+        if sums is None or sums.calls < _ENOUGH:
+            return None
+        n = sums.calls
+        return Rate(n, len(sums.queries), sums.reads / n, sums.writes / n, sums.seconds / n)
+
+    def seconds_per_token(self, model: str) -> float | None:
+        """Seconds for each token that an LM writes, over all its uses; None where no call was timed."""
+        own = [sums for (_, name), sums in self._sums.items() if name == model and sums.seconds]
+        written = sum(sums.writes for sums in own)
+        return sum(sums.seconds for sums in own) / written if written else None
