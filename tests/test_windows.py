@@ -64,3 +64,5 @@ def test_the_chosen_window_is_mined_and_said(
     run, rows = mined("seed=1")
     assert min(int(str(row["rank"])) for row in rows) == 11
     assert run.workspace.mining.margin == pytest.approx(1e9)
+    near = run.workspace.mine_for(run.negatives.held_out()[:3]).negatives
+    assert min(negative.rank for negatives in near.values() for negative in negatives) == 11

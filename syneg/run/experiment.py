@@ -10,7 +10,7 @@ trained each, but they share embeddings, the output of frozen layers, mined and 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,9 +44,16 @@ if TYPE_CHECKING:
 class Experiment:
     """The second half of the path: from negatives to the verdict."""
 
-    def __init__(self, workspace: Workspace, negatives: NegativeSets | SharedSets, readings: Readings) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        negatives: NegativeSets | SharedSets,
+        readings: Readings,
+        planned: Sequence[Arm] | None = None,
+    ) -> None:
+        """`planned` are the arms of the settings, if not given."""
         self._workspace, self._sets, self._readings = workspace, negatives, readings
-        self.planned = arms(workspace.config)
+        self.planned = list(planned or arms(workspace.config))
         self._trials = Trials(workspace, readings)
 
     @cached_property
@@ -264,7 +271,9 @@ class Experiment:
         )  # fmt: skip
         runs = {BASE: self._runs(None), **{arm.name: self._runs(arm) for arm in self.arms}}
         collection = workspace.collection
-        crossed = cross_fit(workspace, self._sets, self.arms, lambda fold, sets: Experiment(fold, sets, self._readings))
+        crossed = cross_fit(
+            workspace, self._sets, self.arms, lambda fold, sets: Experiment(fold, sets, self._readings, self.arms)
+        )
         if crossed is not None:
             runs = {name: replace(one, results=crossed.results[name]) for name, one in runs.items()}
             collection, facts = crossed.collection, replace(facts, folds=crossed.folds)

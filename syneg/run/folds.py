@@ -21,7 +21,6 @@ import numpy as np
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_json, write_json
 from syneg.data.collection import Collection
-from syneg.negatives.mining import mine
 from syneg.retrieval.evaluation import SplitResult
 
 from .arms import Arm
@@ -77,7 +76,7 @@ def cross_fit(
         return None
     folds = collection.folds(number)
     pairs, written_for = pairs_of_folds(workspace)
-    mined = mine(collection, pairs, workspace.encoder, workspace.config.mine).negatives
+    mined = workspace.mine_for(pairs).negatives
     programs = {arm.config.generate.program for arm in arms if arm.wants_synthetic}
     shared = SharedSets({name: sets.for_folds(name, written_for, mined) for name in sorted(programs)})
     key = stage_key(
@@ -86,13 +85,11 @@ def cross_fit(
     )  # fmt: skip
     path = workspace.folder / "folds.json"
 
-    def arms_of(within: Workspace) -> Experiment:
-        experiment = build(within, shared)
-        experiment.planned = list(arms)  # not those that were left out
-        return experiment
-
     def work() -> None:
-        found = [_fold(workspace, fold, place, mined, arms_of) for place, fold in enumerate(folds)]
+        found = [
+            _fold(workspace, fold, place, mined, lambda within: build(within, shared))
+            for place, fold in enumerate(folds)
+        ]
         write_json(
             path,
             {arm: [_joined([fold[arm][i] for fold in found]) for i in range(len(found[0][arm]))] for arm in found[0]},
@@ -134,17 +131,12 @@ def _ids(folds: Sequence[Collection], split: str) -> tuple[str, ...]:
 
 
 def _fold(
-    workspace: Workspace, fold: Collection, place: int, mined: Mapping[str, list[MinedNegative]],
+    workspace: Workspace, fold: Collection, place: int, mined: dict[str, list[MinedNegative]],
     build: Callable[[Workspace], Experiment],
 ) -> Results:  # fmt: skip
     """The results of one fold, in a folder of its own, so that a run that was killed goes on."""
     folder = RunFolder(workspace.folder / "folds" / str(place + 1))
-    within = Workspace(folder, workspace.config, workspace.progress, collection=fold)
-    # what does not depend on the split is that of the run
-    within.__dict__.update(
-        collection=fold, encoder=workspace.encoder, bare_encoder=workspace.encoder, mined=mined, roles=workspace.roles
-    )
-    return build(within).results
+    return build(workspace.with_splits_of(fold, folder, mined)).results
 
 
 def _joined(results: Sequence[Mapping[str, SplitResult]]) -> dict[str, dict[str, Any]]:

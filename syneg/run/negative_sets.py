@@ -30,7 +30,6 @@ from syneg.negatives.calibration import TrustedJudge
 from syneg.negatives.gating import Gating
 from syneg.negatives.generation import write
 from syneg.negatives.given import given_negatives
-from syneg.negatives.mining import mine
 from syneg.programs import PROGRAMS
 
 from .folder import version
@@ -126,7 +125,7 @@ class NegativeSets:
             if not chosen:
                 return self._none("every program is trained on; name another as boundary.program")
         pairs = self.held_out()[: workspace.boundary_queries]
-        mined = mine(workspace.collection, pairs, workspace.encoder, config.mine).negatives
+        mined = workspace.mine_for(pairs).negatives
         try:
             near = self._written(NEAR_MISSES, Assignment(pairs, mined, task_for(config), config, chosen))
         except BackendError as error:

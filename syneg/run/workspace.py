@@ -11,13 +11,13 @@ stages over one workspace.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 
 from syneg.core.config import Config, MineConfig
 from syneg.core.errors import DataError
-from syneg.core.progress import Progress
+from syneg.core.progress import Progress, Tick
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_json, read_rows, write_json, write_rows
 from syneg.data.collection import Collection, load_collection
@@ -26,7 +26,7 @@ from syneg.data.tasks import task_for
 from syneg.llm.batch_files import Pending
 from syneg.llm.roles import Roles
 from syneg.negatives.calibration import Calibration, Labelled, TrustedJudge, calibrate, labelled_passages
-from syneg.negatives.mining import mine
+from syneg.negatives.mining import Mined, mine
 from syneg.negatives.strength import Strength, strength
 from syneg.programs import Judge
 from syneg.retrieval.encoder import Encoder
@@ -188,9 +188,22 @@ class Workspace:
         return stage_key("mine", config, self.collection.fingerprint, self.encoder.fingerprint, self.encoder.prompts,
                          [pair.query_id for pair in self.pairs_to_mine])  # fmt: skip
 
+    def mine_for(self, pairs: Sequence[Pair], progress: Tick | None = None) -> Mined:
+        """Mined negatives for any pairs of the collection, as for those that are trained on."""
+        return mine(self.collection, pairs, self.encoder, self.mining, progress)
+
+    def with_splits_of(
+        self, collection: Collection, folder: RunFolder, mined: dict[str, list[MinedNegative]]
+    ) -> Workspace:
+        """The workspace of other splits of the same queries, in a folder of its own; the encoder and the LMs are shared."""
+        other = Workspace(folder, self.config, self.progress, collection=collection)
+        other.collection, other.mined = collection, mined
+        other.bare_encoder, other.encoder, other.roles = self.bare_encoder, self.encoder, self.roles
+        return other
+
     def _mine(self) -> None:
         with self.progress.stage("mine", "passages") as line:
-            mining = mine(self.collection, self.pairs_to_mine, self.encoder, self.mining, line)
+            mining = self.mine_for(self.pairs_to_mine, line)
             rows = [{"query_id": q, **asdict(n)} for q, negatives in mining.negatives.items() for n in negatives]
             write_rows(self.folder.mined, rows)
             self.manifest.note(mine={"skipped": dict(mining.skipped), "short": mining.short})
