@@ -81,8 +81,14 @@ def _ablation() -> click.Command:
     from .options import stage_command
 
     command = stage_command("ablate", _ABLATE, STAGES["verdict"].sections, _ablate)
-    command.params.insert(0, click.Argument(["name"]))
+    command.params.insert(0, click.Argument(["name"], shell_complete=_ablations))
     return command
+
+
+def _ablations(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from syneg.run.arms import ABLATIONS
+
+    return [name for name in ABLATIONS if name.startswith(incomplete)]
 
 
 def _ablate(name: str, **flags: Any) -> None:
