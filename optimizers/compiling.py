@@ -53,8 +53,7 @@ class Attempt:
 
 @dataclass
 class Candidate:
-    """A program that was tried: `answers[query_id]` as the critic judged them (the last try), `score` by the
-    objective."""
+    """A program that was tried: `answers[query_id]` as the critic judged the last try, `score` by the objective."""
 
     key: str
     program: dspy.Module
@@ -67,6 +66,15 @@ class Candidate:
         """What the critic gives its answers on average."""
         return sum(judged.value for judged in self.answers.values()) / len(self.answers) if self.answers else 0.0
 
+    def shared(self, other: Candidate) -> list[str]:
+        """The pairs that both have answered."""
+        return [query_id for query_id in self.answers if query_id in other.answers]
+
+    def lead(self, other: Candidate) -> float:
+        """The critic's mean difference over the pairs that both have answered, as some pairs are easier than others."""
+        leads = [self.answers[query_id].value - other.answers[query_id].value for query_id in self.shared(other)]
+        return sum(leads) / len(leads) if leads else 0.0
+
 
 class Register:
     """All candidates by content. Copies of programs share it."""
@@ -77,7 +85,9 @@ class Register:
         self._lock = threading.Lock()
 
     def knows(self, program: dspy.Module) -> bool:
-        """Whether a program with this content was noted before."""
+        """Whether a program with this content was noted before; it gets its fence back first, as `note` does."""
+        if self._fences is not None:
+            keep_fence(program, self._fences)
         return content_of(program) in self.candidates
 
     def note(self, program: dspy.Module) -> Candidate:
@@ -185,10 +195,11 @@ class Compiling:
         candidate = self.register.candidates[prediction.candidate]
         with self._lock:
             candidate.answers[query_id] = judgement
-            if len(candidate.answers) >= self._least and candidate.mean > self._best + 0.005:
-                self._best = candidate.mean
+            lead, pairs = candidate.lead(self.first), len(candidate.shared(self.first))
+            if pairs >= self._least and lead > self._best + 0.005:
+                self._best = lead
                 self.say(
-                    f"program {candidate.number}: critic {candidate.mean:.3f} on {len(candidate.answers)} pairs, the best so far"
+                    f"program {candidate.number}: critic {lead:+.3f} over the first on {pairs} pairs, the best so far"
                 )
         return judgement
 
@@ -237,10 +248,10 @@ class Compiling:
         return self.objective.score(accepted({q: candidate.answers[q] for q in query_ids if q in candidate.answers}))
 
     def ranked(self) -> list[Candidate]:
-        """All candidates that copy nothing from the corpus, best critic's mean first, those judged on few pairs after
-        the rest."""
+        """All candidates that copy nothing from the corpus, by their lead over the first program, the greatest first;
+        those that share few pairs with it after the rest."""
         usable = [c for c in self.register.candidates.values() if c.answers and not self.copied(c)]
-        return sorted(usable, key=lambda c: (len(c.answers) < self._least, -c.mean, c.number))
+        return sorted(usable, key=lambda c: (len(c.shared(self.first)) < self._least, -c.lead(self.first), c.number))
 
     def copied(self, candidate: Candidate) -> str:
         """The phrase of the pairs that an instruction of the candidate repeats, or ""; the program's own words may

@@ -1,8 +1,8 @@
 """Our recipe, and the choice among candidates: successive halving on the downstream objective.
 
-    search(compiling)   instructions proposed from judged answers, each tried on a few pairs
+    search(compiling)   instructions proposed from judged answers, each tried on the same few pairs
     choose(compiling)   the best by the critic → the objective on half of the pairs → on all → [Candidate, …]
-    ordered(candidates, enough=False)   by objective and critic together
+    ordered(candidates, first, enough=False)   by objective and critic together
 
 The reflection LM sees the program's instruction, answers with what the critic said of them, and what was tried before
 with its score. It never sees dev, confirm or test queries.
@@ -54,51 +54,58 @@ IDEAS = (
 
 
 def search(compiling: Compiling) -> None:
-    """Propose `compile.proposals` programs, the best so far as parent, each tried on a third of the pairs."""
+    """Propose `compile.proposals` programs, the best so far as parent, each tried on the same third of the pairs."""
     ids = list(compiling.pairs)
     draw = random.Random(compiling.seed)
-    few = max(2, len(ids) // 3)
-    compiling.run(compiling.first.program, draw.sample(ids, few))
+    few = sorted(draw.sample(ids, max(2, len(ids) // 3)))
+    compiling.run(compiling.first.program, few)
     for number in range(compiling.config.proposals):
         parent = compiling.ranked()[0] if number % 3 else compiling.first
         program = copy.deepcopy(parent.program)
-        predictors = program.predictors()
-        predictor = predictors[number % len(predictors)]
-        found = compiling.run(parent.program, draw.sample(ids, min(few, _SHOWN)))
-        new = propose(compiling, predictor.signature.instructions, found, IDEAS[number % len(IDEAS)])
+        names = [name for name, _ in program.named_predictors()]
+        name = names[number % len(names)]
+        shown = compiling.run(parent.program, draw.sample(few, min(len(few), _SHOWN)))
+        new = propose(compiling, parent, name, shown, IDEAS[number % len(IDEAS)])
         if not new:
             continue
+        predictor = _predictor(program, name)
         predictor.signature = predictor.signature.with_instructions(new)
         if compiling.register.knows(program):  # small models like to say the old instruction again
             continue
         candidate = compiling.register.note(program)
-        if compiling.copied(candidate):
-            continue
-        compiling.run(program, draw.sample(ids, few))
+        if not compiling.copied(candidate):
+            compiling.run(program, few)
 
 
-def propose(compiling: Compiling, instruction: str, attempts: Mapping[str, Attempt], idea: str) -> str:
-    """A new instruction, or "" where the LM gave none, or did not come to an end."""
+def propose(compiling: Compiling, parent: Candidate, name: str, attempts: Mapping[str, Attempt], idea: str) -> str:
+    """A new instruction for the predictor `name` of `parent`, or "" where the LM gave none, or did not come to an
+    end."""
     answers = [
         f"query {fenced(compiling.pairs[query_id].query)}, written {fenced(_cut(draft.negative.text))}: "
         f"{attempt.judgement.feedback}"
         for query_id, attempt in attempts.items()
         for draft in attempt.judgement.drafts[:1]
     ]
-    tried = [
-        f"{c.mean:.2f}: {_cut(p.signature.instructions)}"
-        for c in compiling.ranked()[:_TRIED]
-        for p in c.program.predictors()[:1]
-    ]
+    best: dict[str, float] = {}  # instruction of this step → the critic's mean of the best program that has it
+    for candidate in compiling.ranked():
+        best.setdefault(_predictor(candidate.program, name).signature.instructions, candidate.mean)
+    tried = [f"{mean:.2f}: {_cut(instruction)}" for instruction, mean in list(best.items())[:_TRIED]]
+    instruction = _predictor(parent.program, name).signature.instructions
     with purpose("propose") as current, dspy.context(lm=compiling.reflection.lm, adapter=compiling.reflection.adapter):
         try:
-            said = dspy.Predict(ProposeInstruction)(instruction=instruction, answers=answers, tried=tried, idea=idea)
+            proposal = dspy.Predict(ProposeInstruction)(
+                instruction=instruction, answers=answers, tried=tried, idea=idea
+            )
         except (DSPyError, ValueError) as error:
             reraise_fatal(error)
             return ""
     if any(call.finish_reason == "length" for call in current.calls):  # half an instruction
         return ""
-    return str(said.better_instruction).strip()
+    return str(proposal.better_instruction).strip()
+
+
+def _predictor(program: dspy.Module, name: str) -> dspy.Predict:
+    return dict(program.named_predictors())[name]
 
 
 def choose(compiling: Compiling) -> list[Candidate]:
@@ -115,17 +122,19 @@ def choose(compiling: Compiling) -> list[Candidate]:
     if len(ranked) > _KEEP:
         for candidate in ranked:
             candidate.score = compiling.score(candidate, half)
-        ranked = ordered(ranked, enough=enough)[:_KEEP]
+        ranked = ordered(ranked, compiling.first, enough=enough)[:_KEEP]
     if compiling.first not in ranked:
         ranked.append(compiling.first)
     for candidate in ranked:
         candidate.score = compiling.score(candidate, ids)
         compiling.say(
-            f"candidate {candidate.number}: critic {candidate.mean:.3f}, nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f}, "
-            f"log-likelihood {candidate.score.likelihood:+.3f} ± {candidate.score.likelihood_error:.3f} over mined alone"
+            f"candidate {candidate.number}: critic {candidate.mean:.3f}, "
+            f"nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f}, log-likelihood "
+            f"{candidate.score.likelihood:+.3f} ± {candidate.score.likelihood_error:.3f} over mined alone"
         )
     return sorted(
-        ordered(ranked, enough=enough), key=lambda c: (len(c.answers) < len(half), writes_less(c, compiling.first))
+        ordered(ranked, compiling.first, enough=enough),
+        key=lambda c: (len(c.answers) < len(half), writes_less(c, compiling.first)),
     )
 
 
@@ -146,19 +155,19 @@ def _accepted(candidate: Candidate) -> tuple[int, int]:
     return sum(passed), len(passed) - sum(passed)
 
 
-def ordered(candidates: Sequence[Candidate], *, enough: bool) -> list[Candidate]:
+def ordered(candidates: Sequence[Candidate], first: Candidate, *, enough: bool) -> list[Candidate]:
     """Best first: by the objective; without `enough` pairs for it, by the sum of two ranks, that of the objective and
-    that of the critic's mean, which goes first where sums are equal. On few pairs neither alone orders sets on all
-    collections."""
+    that of the critic's lead over the first program, which goes first where sums are equal. On few pairs neither alone
+    orders sets on all collections."""
 
     def rank(value: float, values: Sequence[float]) -> int:
         return sum(other > value for other in values)
 
     objective = [c.score.value if c.score else -1.0 for c in candidates]
-    critic = [c.mean for c in candidates]
+    leads = [c.lead(first) for c in candidates]
     keys = [
-        (rank(value, objective) + (0 if enough else rank(mean, critic)), -mean, c.number)
-        for c, value, mean in zip(candidates, objective, critic, strict=True)
+        (rank(value, objective) + (0 if enough else rank(lead, leads)), -lead, c.number)
+        for c, value, lead in zip(candidates, objective, leads, strict=True)
     ]
     return [c for _, c in sorted(zip(keys, candidates, strict=True), key=lambda pair: pair[0])]
 

@@ -249,10 +249,15 @@ def test_few_pairs_are_ordered_by_objective_and_critic_together() -> None:
         )
 
     found = [candidate(0, 0.5, 0.0), candidate(1, 0.4, 0.02), candidate(2, 0.45, 0.01), candidate(3, 0.9, 0.015)]
-    assert [c.number for c in ordered(found, enough=True)] == [1, 3, 2, 0]
-    assert [c.number for c in ordered(found, enough=False)] == [3, 1, 0, 2]  # ranks 1 + 0, 0 + 3, 3 + 1, 2 + 2
+    assert [c.number for c in ordered(found, found[0], enough=True)] == [1, 3, 2, 0]
+    assert [c.number for c in ordered(found, found[0], enough=False)] == [
+        3,
+        1,
+        0,
+        2,
+    ]  # ranks 1 + 0, 0 + 3, 3 + 1, 2 + 2
     unscored = Candidate("4", SinglePrompt(), 4, {"q": Judgement(0.3, "")})
-    assert ordered([unscored, *found], enough=True)[-1] is unscored
+    assert ordered([unscored, *found], found[0], enough=True)[-1] is unscored
 
 
 def test_copying_guard() -> None:
