@@ -137,11 +137,13 @@ def accepted(judgements: Mapping[str, Judgement]) -> dict[str, list[HardNegative
 
 def content_of(program: dspy.Module) -> str:
     """A hash of what an optimizer may change: instructions (line breaks aside), fields' words and demos."""
-    return fingerprint([
-        [name, p.signature.instructions.split(), [[f, (i.json_schema_extra or {}).get("prefix"), (i.json_schema_extra or {}).get("desc")]
-         for f, i in p.signature.fields.items()], [{k: str(v) for k, v in dict(demo).items()} for demo in p.demos]]
-        for name, p in program.named_predictors()
-    ])  # fmt: skip
+    steps = []
+    for name, predictor in program.named_predictors():
+        words = {field: info.json_schema_extra or {} for field, info in predictor.signature.fields.items()}
+        fields = [[field, extra.get("prefix"), extra.get("desc")] for field, extra in words.items()]
+        demos = [{key: str(value) for key, value in dict(demo).items()} for demo in predictor.demos]
+        steps.append([name, predictor.signature.instructions.split(), fields, demos])
+    return fingerprint(steps)
 
 
 class Compiling:

@@ -30,7 +30,7 @@ _SHOWN = 160  # characters of a wrong passage
 
 @dataclass(frozen=True)
 class Judgement:
-    """`value` 0 (no answer) to 1, `feedback` in words, and the answer's negatives as they passed or failed the gates."""
+    """`value` 0 (no answer) to 1, `feedback` in words, and the answer's negatives with what the gates say."""
 
     value: float
     feedback: str

@@ -129,7 +129,8 @@ def simba(compiling: Compiling) -> None:
     size = max(2, min(8, len(compiling.trainset)))
     candidates = max(2, min(4, compiling.config.proposals // 3))
     optimizer = SIMBA(
-        metric=compiling.metric, bsize=size, num_candidates=candidates, max_demos=2, prompt_model=compiling.reflection.lm,
+        metric=compiling.metric, bsize=size, num_candidates=candidates, max_demos=2,
+        prompt_model=compiling.reflection.lm,
         max_steps=max(1, compiling.config.proposals // (candidates + 1)), num_threads=compiling.at_once,
     )  # fmt: skip
     student = compiling.student.deepcopy()

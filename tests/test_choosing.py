@@ -1,4 +1,4 @@
-"""Candidates are compared fairly, and the right one wins: the same pairs, the guard, the confirm split, the LMs asked."""
+"""Candidates are compared fairly, and the right one wins: the pairs, the guard, the confirm split, the LMs asked."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ _PLAN_SAMPLE, _PLAN_ATTEMPTS = 20, 3
 class Assignment:
     """The pairs to write for, and the program that writes, by the name that users give it.
 
-    `mined[query_id]` are negatives for programs that rewrite one. `config` holds the seed and the settings of generating.
-    `program` is None where texts are given.
+    `mined[query_id]` are negatives for programs that rewrite one. `config` holds the seed and the settings of
+    generating. `program` is None where texts are given.
     """
 
     pairs: Sequence[Pair]
@@ -51,7 +51,8 @@ class Assignment:
         return tuple(space.sample(seed=config.seed, place=place, sibling=sibling) for sibling in siblings)
 
     def ask(self, place: int, attempt: int = 0, accepted: int = 0) -> dict[str, Any]:
-        """The inputs of the program for the `place`-th pair; each attempt gets the mined negatives from another one on."""
+        """The inputs of the program for the `place`-th pair; each attempt gets the mined negatives from another one
+        on."""
         pair, words = self.pairs[place], self.config.generate.passage_words
         shown = [replace(n, text=cut(n.text, words)) for n in self.mined.get(pair.query_id, ())]
         turn = (attempt + accepted) % len(shown) if shown else 0

@@ -2,7 +2,7 @@
 threshold.
 
     text_gates(negative, GateContext(query="close a socket", positives=("Close the socket. …",)), GatesConfig())
-      → GateVerdict(reason="copies a positive", figure=.82, threshold=.3, figures={"words": 14.0, "positive_ngram": .82})
+      → GateVerdict(reason="copies a positive", figure=.82, threshold=.3, figures={"positive_ngram": .82, …})
 
 A gate is one row of TEXT_GATES or ENCODER_GATES: its setting in GatesConfig, the name of its figure, the reason it
 gives, what it advises a writer, and how the figure is measured. Add a gate by adding a row (and its setting). The gates
@@ -115,6 +115,10 @@ _SHORT, _SHORT_ADVICE = "far shorter than positive or corpus", "Write about as m
 _EMPTY, _EMPTY_ADVICE = "empty or too short", "Write a whole passage."
 
 
+def _truncated(m: _Measured, _: GatesConfig) -> float:
+    return float(m.negative.finish_reason == "length")
+
+
 def _strange(m: _Measured, _: GatesConfig) -> float | None:
     return m.context.profile.strange_letters(m.negative.text) if m.context.profile else None
 
@@ -142,11 +146,14 @@ def _repeats_query(m: _Measured, config: GatesConfig) -> float | None:
 
 
 TEXT_GATES: tuple[Gate[_Measured], ...] = (
-    Gate("", "truncated", "truncated", "Write less.", lambda m, _: float(m.negative.finish_reason == "length"), limit=0),
+    Gate("", "truncated", "truncated", "Write less.", _truncated, limit=0),
     Gate("", "words", _EMPTY, _EMPTY_ADVICE, lambda m, _: m.words, "least", limit=1),
     Gate("min_words", "words", _EMPTY, _EMPTY_ADVICE, lambda m, _: m.words, "least"),
     Gate("script", "script", "not in the corpus's script", "Write in the script of the positive.", _strange),
-    Gate("language", "language", "not in the corpus's language", "Write in the language of the positive.", _language, "least"),
+    Gate(
+        "language", "language", "not in the corpus's language", "Write in the language of the positive.", _language,
+        "least",
+    ),
     Gate("length_high", "corpus_longest", _LONG, _LONG_ADVICE, _of_longest),
     Gate("length_low", "corpus_shortest", _SHORT, _SHORT_ADVICE, _of_shortest, "least"),
     Gate("length_low", "length", _SHORT, _SHORT_ADVICE, _of_positive, "least"),
@@ -157,8 +164,8 @@ TEXT_GATES: tuple[Gate[_Measured], ...] = (
         lambda m, _: float(near_key(m.negative.text) in map(near_key, m.context.positives)), limit=0,
     ),
     Gate(
-        "positive_ngram", "positive_ngram", "copies a positive", "Use words of your own; copy no phrase of the positive.",
-        lambda m, _: m.copied(m.context.positives),
+        "positive_ngram", "positive_ngram", "copies a positive",
+        "Use words of your own; copy no phrase of the positive.", lambda m, _: m.copied(m.context.positives),
     ),
     Gate(
         "parent_ngram", "parent_ngram", "copies its parent", "Rewrite more of the source passage.",

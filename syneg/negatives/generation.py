@@ -1,6 +1,7 @@
 """Generation: a program over pairs, in threads, until every pair has its negatives or a recorded reason.
 
-    write(assignment, gating, writer, progress) → [Draft(pair, HardNegative("Shut down one half …"), GateVerdict("")), …]
+    write(assignment, gating, writer, progress)
+      → [Draft(pair, HardNegative("Shut down one half …"), GateVerdict("")), …]
 
 One bad pair never stops a run. A pair whose prompt the endpoint refuses for its text (a content filter, a firewall, too
 long) is a row with that reason and is not asked again. A pair whose answer cannot be parsed or fails a gate on its text

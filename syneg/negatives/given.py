@@ -70,8 +70,10 @@ def _negative(row: Mapping[str, Any]) -> tuple[str, HardNegative]:
     if not isinstance(row.get("query_id"), (str, int)):
         raise ValueError("no query_id")
     own = row["attributes"] if isinstance(row.get("attributes"), dict) else row
+    parent = row.get("parent_doc_id")
     return str(row["query_id"]), HardNegative(
-        text=" ".join(plain_text(text).split()), program=str(row.get("program") or "given"), reasoning=str(row.get("reasoning") or ""),
+        text=" ".join(plain_text(text).split()), program=str(row.get("program") or "given"),
+        reasoning=str(row.get("reasoning") or ""),
         attributes={k: v for k, v in own.items() if k not in _OWN and isinstance(v, str)},
-        parent_doc_id=str(row["parent_doc_id"]) if row.get("parent_doc_id") else None, lm=str(row.get("lm") or "given"), finish_reason="stop", usd=0.0,
+        parent_doc_id=str(parent) if parent else None, lm=str(row.get("lm") or "given"), finish_reason="stop", usd=0.0,
     )  # fmt: skip

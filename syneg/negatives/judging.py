@@ -1,7 +1,7 @@
 """Judging drafts: by the gates that need the encoder, then by a trusted judge.
 
-compare(drafts, …)              → the drafts, with the verdicts of those gates: Draft(…, GateVerdict("over the margin …", .97))
-ask_judge(drafts, judge, …)     → the same, with those of the judge, and what it quotes
+compare(drafts, …)           → the drafts with the verdicts of those gates: Draft(…, GateVerdict("over …", .97))
+ask_judge(drafts, judge, …)  → the same, with those of the judge, and what it quotes
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def ask_all(
     definition: str | Sequence[str],
     progress: Tick | None = None,
 ) -> list[tuple[bool, str] | None]:
-    """(query_id, query, passage) → (relevant, quoted span), or None where no verdict could be read; in order, in threads.
+    """(query_id, query, passage) → (relevant, quoted span), or None where no verdict could be read; in order.
 
     `definition` is that of the task, or one for each question. Raises BackendError when the LM keeps failing.
     """

@@ -1,6 +1,7 @@
 """Exactly what a program sends, as text, without calling an LM: `syneg-dspy prompts PROGRAM`.
 
-    sent("neighbour_topic", LMConfig(), EXAMPLE) → ["--- call 1 of neighbour_topic …\\nsystem: Given a query …\\nuser: …", …]
+    sent("neighbour_topic", LMConfig(), EXAMPLE)
+      → ["--- call 1 of neighbour_topic …\\nsystem: Given a query …\\nuser: …", …]
 
 The program runs as it does in a run, under the same adapter, over an engine that keeps each request and answers it with
 placeholders such as ‹topic›, laid out by the adapter itself. So later steps show where the answers of earlier ones go.

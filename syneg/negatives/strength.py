@@ -36,23 +36,52 @@ _QA, _CLAIM, _SAME, _DOCS = (
 )
 # (task, domain, query, positive, what no passage can say without answering)
 _TEST = (
-    (_QA, "baking", "why does sourdough bread taste sour", "In a sourdough starter, bacteria live beside the yeast and make "
-     "lactic and acetic acid from the sugars of the flour; these acids give the loaf its tang.", r"acid|bacteri"),
-    (_QA, "bicycles", "how tight should a bicycle chain be", "Press the chain halfway between the sprockets: it should give about "
-     "one centimetre up and down. Tighter, and it wears the bearings.", r"centimet|\bcm\b|inch|halfway|tight"),
-    (_CLAIM, "botany", "Shade makes ferns grow taller.", "Over two summers, ferns under shade cloth reached 41 cm on average and "
-     "those in full sun 40 cm; the difference was not significant.", r"\btall|height"),
-    (_CLAIM, "shipbuilding", "Old wooden boats last longer in salt water than in fresh water.", "Of 212 hulls surveyed, planks kept "
-     "in the sea showed rot after 31 years, those kept on lakes after 19; salt seems to hold back the fungus.",
-     r"\brot|decay|fung|last(s|ed)? longer|longer li"),
-    (_SAME, "laundry", "How do I get red wine out of a white shirt?", "What removes a red wine stain from white cotton?",
-     r"wine.*(stain|out of|remov|shirt)|(stain|remov).*wine"),
-    (_SAME, "pets", "Can I keep a cat in a small flat?", "Is a tiny apartment enough room for a cat?",
-     r"(flat|apartment|studio).*\bcat|\bcat.*(flat|apartment|studio)"),
-    (_DOCS, "text tools", "Return the number of lines of a file.", "Opens the file at `path` and counts newline characters. A last "
-     "line without one counts too. Raises FileMissing when there is no file.", r"count|number of lines|how many lines"),
-    (_DOCS, "library software", "Sort the books of a shelf by height.", "Moves the books so that the tallest stands at the left. "
-     "Books of the same height keep their order. The shelf must not be locked.", r"\bsort|tallest|height|\border"),
+    (
+        _QA, "baking", "why does sourdough bread taste sour",
+        "In a sourdough starter, bacteria live beside the yeast and make lactic and acetic acid from the "
+        "sugars of the flour; these acids give the loaf its tang.",
+        r"acid|bacteri",
+    ),
+    (
+        _QA, "bicycles", "how tight should a bicycle chain be",
+        "Press the chain halfway between the sprockets: it should give about one centimetre up and down. "
+        "Tighter, and it wears the bearings.",
+        r"centimet|\bcm\b|inch|halfway|tight",
+    ),
+    (
+        _CLAIM, "botany", "Shade makes ferns grow taller.",
+        "Over two summers, ferns under shade cloth reached 41 cm on average and those in full sun 40 cm; the "
+        "difference was not significant.",
+        r"\btall|height",
+    ),
+    (
+        _CLAIM, "shipbuilding", "Old wooden boats last longer in salt water than in fresh water.",
+        "Of 212 hulls surveyed, planks kept in the sea showed rot after 31 years, those kept on lakes after "
+        "19; salt seems to hold back the fungus.",
+        r"\brot|decay|fung|last(s|ed)? longer|longer li",
+    ),
+    (
+        _SAME, "laundry", "How do I get red wine out of a white shirt?",
+        "What removes a red wine stain from white cotton?",
+        r"wine.*(stain|out of|remov|shirt)|(stain|remov).*wine",
+    ),
+    (
+        _SAME, "pets", "Can I keep a cat in a small flat?",
+        "Is a tiny apartment enough room for a cat?",
+        r"(flat|apartment|studio).*\bcat|\bcat.*(flat|apartment|studio)",
+    ),
+    (
+        _DOCS, "text tools", "Return the number of lines of a file.",
+        "Opens the file at `path` and counts newline characters. A last line without one counts too. Raises "
+        "FileMissing when there is no file.",
+        r"count|number of lines|how many lines",
+    ),
+    (
+        _DOCS, "library software", "Sort the books of a shelf by height.",
+        "Moves the books so that the tallest stands at the left. Books of the same height keep their order. "
+        "The shelf must not be locked.",
+        r"\bsort|tallest|height|\border",
+    ),
 )  # fmt: skip
 TESTS = len(_TEST)
 

@@ -173,7 +173,8 @@ def _confirm(workspace: Workspace, compiling: Compiling, gating: Gating, best: C
     means = float(np.mean([with_best[q] for q in ids])), float(np.mean([with_first[q] for q in ids]))
     confirmed = Confirmed(best.number, means, float(deltas.mean()), error, len(ids))
     workspace.progress.say(
-        f"  confirm: {MAIN_METRIC} {means[0]:.4f} with the compiled program, {means[1]:.4f} with the first ({confirmed})"
+        f"  confirm: {MAIN_METRIC} {means[0]:.4f} with the compiled program, {means[1]:.4f} with the first "
+        f"({confirmed})"
     )
     return confirmed
 

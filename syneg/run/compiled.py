@@ -127,7 +127,8 @@ class Outcome:
     def _table(self) -> list[str]:
         lines = [
             "## Candidates", "",
-            "| number | critic | pairs | nDCG@10 over mined | log-likelihood over mined | copies |", "|---|---|---|---|---|---|",
+            "| number | critic | pairs | nDCG@10 over mined | log-likelihood over mined | copies |",
+            "|---|---|---|---|---|---|",
         ]  # fmt: skip
         for row in self.candidates:
             figures = ["", ""]

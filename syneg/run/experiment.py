@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import DataError
-from syneg.core.records import HardNegative, fingerprint
+from syneg.core.records import Draft, fingerprint
 from syneg.core.storage import read_json, write_json, write_rows, write_text
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import PerQuery, write_trec
 from syneg.training.sampling import Weighed
 from syneg.verdict.card import model_card
-from syneg.verdict.records import BASE, NearMisses, Verdict, WrittenQueries, generation_of
+from syneg.verdict.records import BASE, Generation, NearMisses, Verdict, WrittenQueries, generation_of
 from syneg.verdict.verdict import ArmRuns, Cost, Facts, verdict
 
 from .arms import Arm, arms
@@ -82,7 +82,7 @@ class Experiment:
             return refusal
         if not arm.wants_synthetic or self._written(arm).accepted:
             return ""
-        counts = ", ".join(f"{reason} {n}" for reason, n in self._written(arm).facts["reasons"].items())
+        counts = ", ".join(f"{reason} {n}" for reason, n in self._written(arm).facts.reasons.items())
         return f"the gates accepted no synthetic negative ({counts})"
 
     @property
@@ -94,7 +94,7 @@ class Experiment:
         return self._sets.of(arm.config.generate.program)
 
     @cached_property
-    def generation(self) -> dict[str, Any] | None:
+    def generation(self) -> Generation | None:
         """Counts of the set by the run's program; None when no arm uses synthetic negatives. All sets are made."""
         for arm in self.planned:
             self._trials.check(arm.config.train)
@@ -103,7 +103,8 @@ class Experiment:
         written = [self._written(arm) for arm in self.planned if arm.wants_synthetic]
         if not written:
             return None
-        return self._workspace.manifest.facts.get("negatives", {}).get("negatives", written[0].facts)
+        own = self._workspace.manifest.facts.get("negatives", {}).get("negatives")
+        return generation_of(own) if own else written[0].facts
 
     @cached_property
     def near_misses(self) -> NegativeSet | None:
@@ -118,9 +119,9 @@ class Experiment:
         """The training of an arm."""
         synthetic: dict[str, list[Weighed]] = {}
         if arm.wants_synthetic:
-            rows = self._written(arm).accepted
             shares = {
-                q: [(HardNegative.of(r), r["figures"].get("margin", 0)) for r in found] for q, found in rows.items()
+                query_id: [(draft.negative, draft.verdict.figures.get("margin", 0.0)) for draft in drafts]
+                for query_id, drafts in self._written(arm).accepted.items()
             }
             synthetic = weighed(shares, arm.config.mix)
         return self._trials.job(arm.kind, arm.config, synthetic, seed)
@@ -228,7 +229,7 @@ class Experiment:
 
         workspace = self._workspace
         assert self.near_misses is not None
-        near = {q: [row["text"] for row in rows] for q, rows in self.near_misses.accepted.items()}
+        near = {q: [draft.negative.text for draft in drafts] for q, drafts in self.near_misses.accepted.items()}
         path = workspace.folder.boundary(name)
         key = stage_key(
             "boundary", workspace.config, workspace.collection.fingerprint, weights, workspace.encoder.prompts, near
@@ -241,20 +242,20 @@ class Experiment:
         return boundary_values(Scores(**read_json(path)), ranking, workspace.collection.qrels)
 
     @property
-    def negatives(self) -> list[dict[str, Any]]:
-        """All rows of the first set of synthetic negatives that an arm uses."""
+    def negatives(self) -> list[Draft]:
+        """All of the first set of synthetic negatives that an arm uses."""
         arm = next((arm for arm in self.planned if arm.wants_synthetic), None)
-        return self._written(arm).rows if arm else []
+        return self._written(arm).drafts if arm else []
 
     def probe(self) -> dict[str, float]:
         """AUC of telling the run's synthetic negatives from mined ones of the same queries; {} for too few."""
         from syneg.verdict.source_probe import source_probe
 
-        accepted = [row for row in self.negatives if row["accepted"]]
-        texts = [row["text"] for row in accepted]
+        accepted = [draft for draft in self.negatives if draft.accepted]
+        texts = [draft.negative.text for draft in accepted]
         mined = [
             n.text
-            for query_id in {row["query_id"]: None for row in accepted}
+            for query_id in dict.fromkeys(draft.pair.query_id for draft in accepted)
             for n in self._workspace.mined.get(query_id, ())
         ]
         return source_probe(texts, mined, self._workspace.encoder, seed=self._workspace.config.seed)
@@ -264,8 +265,8 @@ class Experiment:
         workspace, near = self._workspace, self.near_misses
         wrote = workspace.manifest.facts.get("written_queries") if workspace.config.writes_queries else None
         facts = Facts(
-            generation=generation_of(self.generation) if self.generation else None, source_probe=self.probe(),
-            near_misses=NearMisses(**{key: near.facts[key] for key in ("program", "lm", "accepted", "covered")}) if near else None,
+            generation=self.generation, source_probe=self.probe(),
+            near_misses=NearMisses(near.facts.program, near.facts.lm, near.facts.accepted, near.facts.covered) if near else None,
             no_boundary="" if near else workspace.manifest.facts.get("no_boundary", ""), left_out=tuple(self.left_out),
             written_queries=WrittenQueries(**wrote) if wrote else None,
         )  # fmt: skip
@@ -297,7 +298,7 @@ class Experiment:
         costs = [self._readings.cost] if arm.reads and self._readings.reader.uses_lm else []
         if arm.wants_synthetic:
             facts = self._written(arm).facts
-            costs.append(Cost(facts["calls"], facts["input_tokens"], facts["output_tokens"], facts["usd"]))
+            costs.append(Cost(facts.calls, facts.input_tokens, facts.output_tokens, facts.usd))
         return sum_of(costs) if costs else None
 
     def _save_best(self, told: Verdict) -> None:

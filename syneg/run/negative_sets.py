@@ -1,7 +1,8 @@
 """The synthetic negatives of a run folder: one set for each program that an arm trains on, and the near-misses.
 
-    NegativeSets(workspace, load_program).of("neighbour_rewrite") → NegativeSet(rows=[{"query_id": "q1", "text": "…", "accepted": True, …}, …],
-                                                     facts={"written": 48, "accepted": 17, "reasons": {…}, …})
+    NegativeSets(workspace, load_program).of("neighbour_rewrite")
+      → NegativeSet(drafts=[Draft(pair, HardNegative("…"), GateVerdict("")), …],
+                    facts=Generation(program="neighbour_rewrite", written=48, accepted=17, reasons={…}, …))
 
 Each set is one JSONL in the run folder with every negative, accepted or not: `negatives.jsonl` by the program of the
 run, `negatives-NAME.jsonl` by that of an arm, `near-misses.jsonl` for held-out queries (the boundary test). A set is
@@ -14,7 +15,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,13 @@ from syneg.negatives.gating import Gating
 from syneg.negatives.generation import write
 from syneg.negatives.given import given_negatives
 from syneg.programs import PROGRAMS
+from syneg.verdict.records import Generation, generation_of
 
 from .folder import version
 from .keys import source_of, stage_key
 from .workspace import Workspace
 
-# The defaults were chosen from the tables in docs/lab_notes.md. `_OTHER` names, for each, the program of its near-misses.
+# The defaults were chosen from the tables in docs/lab_notes.md. `_OTHER` names the program of the near-misses of each.
 STRONG_PROGRAM, SMALL_PROGRAM = "multi_attribute", "neighbour_rewrite"
 NEGATIVES, NEAR_MISSES = "negatives", "near-misses"
 _OTHER = {"multi_attribute": "requirement_break", "neighbour_rewrite": "neighbour_topic"}
@@ -44,18 +46,23 @@ _OTHER = {"multi_attribute": "requirement_break", "neighbour_rewrite": "neighbou
 
 @dataclass(frozen=True)
 class NegativeSet:
-    """Rows of a set, and counts about it."""
+    """Every negative of a set, accepted or not, and counts about it."""
 
-    rows: list[dict[str, Any]]
-    facts: dict[str, Any]
+    drafts: list[Draft]
+    facts: Generation
 
     @property
-    def accepted(self) -> dict[str, list[dict[str, Any]]]:
-        """query_id → accepted rows."""
-        by_query: dict[str, list[dict[str, Any]]] = {}
-        for row in self.rows:
-            if row["accepted"]:
-                by_query.setdefault(row["query_id"], []).append(row)
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines of its file."""
+        return [draft.row() for draft in self.drafts]
+
+    @property
+    def accepted(self) -> dict[str, list[Draft]]:
+        """query_id → accepted negatives."""
+        by_query: dict[str, list[Draft]] = {}
+        for draft in self.drafts:
+            if draft.accepted:
+                by_query.setdefault(draft.pair.query_id, []).append(draft)
         return by_query
 
 
@@ -175,9 +182,8 @@ class NegativeSets:
             by = ", ".join(sorted({draft.negative.program for draft in drafts}))
             named = replace(assignment, name=path.name if stem == "negatives" else f"{by} in {path.name}")
             drafts = gating.rest(drafts, workspace.progress)
-            self._keep(
-                stem, drafts, summary(workspace, named, drafts) | {"lm": "given", "judged": gating.judge is not None}
-            )
+            facts = summary(workspace, named, drafts, "given")
+            self._keep(stem, drafts, replace(facts, judged=gating.judge is not None))
             if problems:
                 workspace.progress.say(f"  {len(problems)} rows skipped, such as: {problems[0]}")
 
@@ -195,8 +201,8 @@ class NegativeSets:
         def work() -> None:
             with workspace.roles.used_for(use_of(name)):
                 drafts = write(assignment, gating, writer, workspace.progress)
-            facts = {"lm": writer.identity, "judged": gating.judge is not None}
-            self._keep(stem, drafts, summary(workspace, assignment, drafts) | facts)
+            facts = summary(workspace, assignment, drafts, writer.identity)
+            self._keep(stem, drafts, replace(facts, judged=gating.judge is not None))
 
         return self._made_once(stem, assignment, work, *self._inputs(assignment, gating.judge))
 
@@ -218,7 +224,9 @@ class NegativeSets:
         workspace = self._workspace
         path = workspace.folder.negatives(stem)
         workspace.manifest.make(stem, self._key(assignment, *inputs), path, work)
-        return NegativeSet(list(read_rows(path)), workspace.manifest.facts["negatives"][stem])
+        pairs = {pair.query_id: pair for pair in assignment.pairs}
+        drafts = [Draft.of(row, pairs[row["query_id"]]) for row in read_rows(path)]
+        return NegativeSet(drafts, generation_of(workspace.manifest.facts["negatives"][stem]))
 
     def _key(self, assignment: Assignment, *inputs: Any) -> str:
         workspace = self._workspace
@@ -228,13 +236,11 @@ class NegativeSets:
             assignment.name, *inputs,
         )  # fmt: skip
 
-    def _keep(self, stem: str, drafts: Sequence[Draft], facts: dict[str, Any]) -> None:
+    def _keep(self, stem: str, drafts: Sequence[Draft], facts: Generation) -> None:
         workspace = self._workspace
         write_rows(workspace.folder.negatives(stem), [draft.row() for draft in drafts])
-        workspace.manifest.note(negatives={**workspace.manifest.facts.get("negatives", {}), stem: facts})
-        workspace.progress.say(
-            f"  {facts['accepted']} of {facts['written']} pass all gates, for {facts['covered']} queries"
-        )
+        workspace.manifest.note(negatives={**workspace.manifest.facts.get("negatives", {}), stem: asdict(facts)})
+        workspace.progress.say(f"  {facts.accepted} of {facts.written} pass all gates, for {facts.covered} queries")
 
 
 def planned_task(workspace: Workspace, config: Config) -> Task:
@@ -258,38 +264,37 @@ def gating_of(workspace: Workspace, assignment: Assignment, judge: TrustedJudge 
     )  # fmt: skip
 
 
-def summary(workspace: Workspace, assignment: Assignment, drafts: Sequence[Draft]) -> dict[str, Any]:
-    """Counts of a set, as plain data. `usd` is None where a price is not known; given negatives have no coverage, as no
-    attributes were wanted of them."""
+def summary(workspace: Workspace, assignment: Assignment, drafts: Sequence[Draft], lm: str) -> Generation:
+    """Counts of a set. `usd` is None where a price is not known; given negatives have no coverage, as no attributes
+    were wanted of them."""
     accepted = [draft for draft in drafts if draft.accepted]
     prices = [draft.negative.usd for draft in drafts]
     keys = {key for draft in drafts for key in draft.negative.calls}
     calls = [row for key in keys if (row := workspace.roles.ledger.find(key)) is not None]
-    return {
-        "program": assignment.name, "pairs": len(assignment.pairs), "written": len(drafts),
-        "accepted": len(accepted), "covered": len({draft.pair.query_id for draft in accepted}),
-        "reasons": dict(Counter(d.verdict.reason for d in drafts if not d.accepted).most_common()),
-        "calls": len(keys), "call_seconds": round(sum(row["seconds"] for row in calls), 1),
-        "input_tokens": sum(d.negative.input_tokens for d in drafts),
-        "output_tokens": sum(d.negative.output_tokens for d in drafts),
-        "usd": None if None in prices else sum(price or 0.0 for price in prices),
-        "coverage": _coverage(assignment, drafts) if assignment.program else {},
-    }  # fmt: skip
+    return Generation(
+        program=assignment.name, lm=lm, pairs=len(assignment.pairs), written=len(drafts), accepted=len(accepted),
+        covered=len({draft.pair.query_id for draft in accepted}),
+        reasons=dict(Counter(draft.verdict.reason for draft in drafts if not draft.accepted).most_common()),
+        input_tokens=sum(draft.negative.input_tokens for draft in drafts),
+        output_tokens=sum(draft.negative.output_tokens for draft in drafts),
+        usd=None if None in prices else sum(price or 0.0 for price in prices),
+        calls=len(keys), call_seconds=round(sum(row["seconds"] for row in calls), 1),
+        coverage=_coverage(assignment, drafts) if assignment.program else {},
+    )  # fmt: skip
 
 
-def _coverage(assignment: Assignment, drafts: Sequence[Draft]) -> dict[str, dict[str, list[int]]]:
-    """attribute → value → [wanted, accepted], of the attributes that the program uses."""
-    counts = dict[str, dict[str, list[int]]]()
+def _coverage(assignment: Assignment, drafts: Sequence[Draft]) -> dict[str, dict[str, tuple[int, int]]]:
+    """attribute → value → (wanted, accepted), of the attributes that the program uses."""
     used = {key for draft in drafts if draft.negative.text for key in draft.negative.attributes}
+    wanted, accepted = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for place in range(len(assignment.pairs)):
-        for attributes in assignment.attributes(place):
-            for key, value in attributes.items():
-                if key in used:
-                    counts.setdefault(key, {}).setdefault(value, [0, 0])[0] += 1
+        wanted.update(item for attributes in assignment.attributes(place) for item in attributes.items())
     for draft in drafts:
-        for key, values in counts.items():
-            if draft.accepted and draft.negative.attributes.get(key) in values:
-                values[draft.negative.attributes[key]][1] += 1
+        accepted.update(draft.negative.attributes.items() if draft.accepted else ())
+    counts: dict[str, dict[str, tuple[int, int]]] = {}
+    for (key, value), number in wanted.items():
+        if key in used:
+            counts.setdefault(key, {})[value] = (number, accepted[key, value])
     return counts
 
 

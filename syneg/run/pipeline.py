@@ -213,7 +213,7 @@ def _compile(run: Run) -> Result:
 
 
 def _generate(run: Run) -> Result:
-    return _by_batch(run, lambda: run.negatives.of(run.config.generate.program).facts)
+    return _by_batch(run, lambda: asdict(run.negatives.of(run.config.generate.program).facts))
 
 
 def _read(run: Run) -> Result:
@@ -271,7 +271,8 @@ def _verdict(run: Run) -> Result:
     progress, config = run.workspace.progress, run.config.model_dump()
     verdict = run.experiment.verdict()
     write_json(run.folder.verdict, verdict.to_json())
-    write_text(run.folder.report, html_report(verdict, evidence_of(run.workspace, run.experiment.negatives)))
+    rows = [draft.row() for draft in run.experiment.negatives]
+    write_text(run.folder.report, html_report(verdict, evidence_of(run.workspace, rows)))
     names = [str(path.relative_to(run.folder.path)) for path in run.folder.path.rglob("*.json*")]
     write_text(run.folder.card, data_card(verdict, config, names))
     if run.config.track.mlflow:
