@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import FakeLM, write_negative
+from conftest import ACTIONS, THINGS, FakeLM, write_negative
 
 from syneg.cli.main import cli
 from syneg.core.errors import DataError
@@ -100,8 +100,9 @@ def test_a_program_of_two_steps_takes_two_passes(settings: Callable[..., list[st
 
 
 def test_what_is_wrong_with_results_is_said(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    more: dict[str, Any] = {"lm.retries": 2}
     out, back = tmp_path / "out.jsonl", tmp_path / "back.jsonl"
-    generate(settings, tmp_path / "run", ["--batch", "export", str(out)])
+    generate(settings, tmp_path / "run", ["--batch", "export", str(out)], **more)
     one, two, three, *_ = read_rows(out)
     good = result(one, write_negative(one["body"]["messages"])[1])
     write_rows(
@@ -116,7 +117,7 @@ def test_what_is_wrong_with_results_is_said(settings: Callable[..., list[str]], 
     )
     again = tmp_path / "again.jsonl"
     said = generate(
-        settings, tmp_path / "run", ["--batch", "import", str(back), "--batch", "export", str(again)]
+        settings, tmp_path / "run", ["--batch", "import", str(back), "--batch", "export", str(again)], **more
     ).output
     assert "1 answers taken, 5 requests without one" in said
     for part in ("1 unknown", "1 twice", "2 failed", "expired", f"5 requests written to {again}"):
@@ -173,3 +174,77 @@ def test_an_answer_of_a_batch_is_read_as_one_of_a_call(message: dict[str, Any], 
     row = _answered(line, {"key": "k"}, "openai/gpt-4o-mini")
     assert (row["answer"], row["error"], row["input_tokens"]) == (text, error, 50)
     assert row.get("thinking") == ("A lock?" if "A lock?" in str(message) else None)
+
+
+def strong(settings: Callable[..., list[str]], **more: Any) -> list[str]:
+    """A run whose program goes by the strength of its LM, and that wants a judge."""
+    return settings(NOWHERE, **{"generate.program": "auto", "judge.use": "auto", "generate.pairs": 6, **more})
+
+
+def test_an_export_tests_nothing_and_writes_no_test_first(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    out, flags = tmp_path / "out.jsonl", [part for value in strong(settings) for part in ("--set", value)]
+    way = ["generate", "--run", str(tmp_path / "run"), "--batch", "export", str(out)]
+    said = CliRunner().invoke(cli, [*way, *flags], catch_exceptions=False)
+    assert "is taken as strong" in " ".join(said.output.split())
+    prompts = [str(line["body"]["messages"]) for line in read_rows(out)]
+    queries = {f"{action} a {thing}" for thing in THINGS for action in ACTIONS}
+    assert all(any(query in prompt for query in queries) for prompt in prompts)  # no test of strength
+    writes = ["Judge whether" not in prompt for prompt in prompts]
+    assert writes == [True] * 6 + [False] * (len(writes) - 6)
+    assert len(writes) > 6  # the judge's calibration comes along
+    ledger = tmp_path / "run" / "ledger" / "calls.jsonl"
+    assert not list(read_rows(ledger))
+
+
+def test_several_files_are_taken_at_once(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    out, parts = tmp_path / "out.jsonl", [tmp_path / f"{part}.jsonl" for part in ("one", "two", "errors")]
+    generate(settings, tmp_path / "run", ["--batch", "export", str(out)])
+    lines = list(read_rows(out))
+    for path, own in zip(parts, (lines[:3], lines[3:5], lines[5:]), strict=True):
+        status = 400 if path.stem == "errors" else 200
+        write_rows(path, [result(line, write_negative(line["body"]["messages"])[1], status) for line in own])
+    way = [part for path in parts for part in ("--batch", "import", str(path))]
+    said = generate(settings, tmp_path / "run", way).output
+    assert "5 answers taken, 0 requests without one" in said
+    assert "1 failed" in said
+    with pytest.raises(DataError, match="no such file"):
+        generate(settings, tmp_path / "run", [*way, "--batch", "import", str(tmp_path / "none.jsonl")])
+
+
+def test_what_fails_for_the_moment_is_asked_again_up_to_the_limit(
+    settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    out, back, more = tmp_path / "out.jsonl", tmp_path / "back.jsonl", {"lm.retries": 1, "generate.attempts": 1}
+    generate(settings, tmp_path / "run", ["--batch", "export", str(out)], **more)
+    (key, *_), way = [row["custom_id"] for row in read_rows(out)], ["--batch", "import", str(back)]
+    for turn in range(2):
+        lines = list(read_rows(out))
+        good = [result(line, write_negative(line["body"]["messages"])[1]) for line in lines if line["custom_id"] != key]
+        expired = {"custom_id": key, "response": None, "error": {"code": "batch_expired", "message": "expired"}}
+        write_rows(back, [*good, result(lines[0], "", 503) if turn else expired])
+        said = generate(settings, tmp_path / "run", [*way, "--batch", "export", str(out)], **more).output
+        if not turn:
+            assert [row["custom_id"] for row in read_rows(out)] == [key]
+    assert "failed 2 times" in said
+    rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
+    assert sum(row["accepted"] for row in rows) == 5
+    assert len(rows) == 6
+
+
+def test_a_batch_costs_what_the_table_says_of_batches(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    from syneg.llm.prices import batch_dollars, dollars
+
+    assert batch_dollars("openai/gpt-4o-mini", 1000, 100) == pytest.approx(
+        0.5 * (dollars("openai/gpt-4o-mini", 1000, 100) or 0)
+    )
+    assert batch_dollars("openai/fake", 1000, 100) is None
+    out, back, more = tmp_path / "out.jsonl", tmp_path / "back.jsonl", {"lm.model": "openai/gpt-4o-mini"}
+    said = generate(settings, tmp_path / "run", ["--batch", "export", str(out)], **more).output
+    assert "at most" in said
+    answered(out, back)
+    generate(settings, tmp_path / "run", ["--batch", "import", str(back)], **more)
+    rows = list(read_rows(tmp_path / "run" / "ledger" / "calls.jsonl"))
+    assert [row["usd"] for row in rows] == [pytest.approx(50 * 7.5e-8 + 9 * 3e-7)] * 6
+    said = generate(settings, tmp_path / "other", ["--batch", "export", str(out)], **more, **{"budget.calls": 4}).output
+    assert "4 requests written" in said
+    assert "the budget is spent" in said

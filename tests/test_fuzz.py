@@ -113,7 +113,7 @@ def test_malformed_negatives_and_answers_of_a_batch(
     overrides = settings("http://127.0.0.1:9/v1", **{"generate.pairs": 6, "collection.max_bad_rows": 1.0})
     given_ones = [*overrides, f"generate.given={folder / 'given.jsonl'}"]
     for way in (given_ones, overrides):
-        batch = None if way is given_ones else Batch(answers=folder / "given.jsonl")
+        batch = None if way is given_ones else Batch(answers=(folder / "given.jsonl",))
         try:
             Run(folder / "run", load_config(None, way), Progress(quiet=True), batch).until("generate")
         except SynegError as error:

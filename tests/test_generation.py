@@ -173,6 +173,20 @@ def test_strength_tells_a_writer_from_a_copier_and_is_measured_once(
         strength(writer(fake_lm(lambda messages: (500, "down")).url))
 
 
+def test_a_refused_test_of_strength_says_nothing_of_the_model(
+    fake_lm: Callable[..., FakeLM], writer: Callable[..., LanguageModel]
+) -> None:
+    text = "Nobody knows how many of them were left behind on the island in the end."
+    answer = json.dumps({"negatives": [{"reasoning": "r", "hard_negative": text}]})
+
+    def filtered(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        refused = any(word in messages[-1]["content"] for word in ("sourdough", "bicycle chain"))
+        return (400, "content management policy") if refused else (200, answer)
+
+    found = strength(writer(fake_lm(filtered).url))
+    assert (found.written, found.passed, found.strong) == (6, 6, True)
+
+
 def test_auto_goes_by_measured_strength(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
     strong = fake_lm(several(lambda: 1))
     found = run(tmp_path / "strong", settings(strong.url, **{"generate.program": "auto"}))
@@ -302,6 +316,20 @@ def test_given_negatives_go_through_the_same_gates_without_an_lm(tmp_path: Path,
             run(tmp_path / name, overrides)
     with pytest.raises(DataError, match="no such file '/nowhere.jsonl'"):
         run(tmp_path / "gone", settings("http://x", **{"generate.given": "/nowhere.jsonl"}))
+
+
+def test_given_rows_without_an_id_are_matched_by_their_query(tmp_path: Path, beir: Path, settings: Settings) -> None:
+    queries = {row["_id"]: row["text"] for row in read_rows(beir / "queries.jsonl")}
+    rows = [
+        {"query": f" {queries[q].upper()}\u00a0", "text": "the socket is merged twice and counted"} for q in queries
+    ]
+    rows.append({"query": "a query of another set", "text": "the socket is merged twice and counted"})
+    path = tmp_path / "given.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8-sig")
+    found = run(
+        tmp_path / "run", settings("http://127.0.0.1:9/v1", **{"generate.given": str(path), "generate.program": "auto"})
+    )
+    assert found["covered"] == found["pairs"] > 20
 
 
 def test_prompts_and_inspect_show_what_there_is(

@@ -72,7 +72,7 @@ def _command(stage: Stage) -> click.Command:
         kind = (click.Choice(["export", "import"]), click.Path(path_type=Path))
         command.params.append(
             Option(["--batch"], type=kind, multiple=True, metavar="export|import FILE", group="LM",
-                   help="Write the requests as an OpenAI batch file instead of calling, or continue from its results.")
+                   help="Write the requests as an OpenAI batch file instead of calling, or continue from its results and errors; repeatable.")
         )  # fmt: skip
     return command
 
@@ -102,8 +102,11 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
     from syneg.run.pipeline import Batch, Run
 
     folder, config = _settings(flags)
-    batch = dict(flags.get("batch") or ())
-    by_files = Batch(answers=batch.get("import"), requests=batch.get("export")) if batch else None
+    batch = flags.get("batch") or ()
+    files = {way: tuple(path for other, path in batch if other == way) for way in ("import", "export")}
+    if len(files["export"]) > 1:
+        raise ConfigError("--batch export is given twice", todo="name one file; several can be imported at once")
+    by_files = Batch(files["import"], next(iter(files["export"]), None)) if batch else None
     progress = Progress(quiet=flags["quiet"], verbose=flags["verbose"])
     run = Run(folder, config, progress, None if flags["dry_run"] else by_files)
     result = run.estimate(stage.name) if flags["dry_run"] else run.until(stage.name)

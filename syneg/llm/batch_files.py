@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from syneg.core.errors import DataError, collected
 from syneg.core.storage import read_rows, write_rows
 
 from .answers import Answer, answer_of
-from .ledger import Ledger
-from .prices import dollars
+from .ledger import Ledger, is_answer
+from .prices import batch_dollars, has_batch_price
 
 _URL = "/v1/chat/completions"
+_OF_THE_FILE = ("priced_as", "failures")  # what batch.jsonl holds beside the ledger's row
 _AGAIN = (408, 429)  # statuses that say nothing of the prompt
 Row = dict[str, Any]
 
@@ -41,52 +42,89 @@ def wire_line(key: str, model: str, request: Request) -> Row:
 
 
 class Pending:
-    """Requests that wait for an answer; what the ledger must know of each stands in the run folder's batch.jsonl."""
+    """Requests that wait for an answer; what the ledger must know of each stands in the run folder's batch.jsonl.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "batch.jsonl"
+    An answer that failed for the moment (5xx, expired) is asked for again, up to `retries` times.
+    """
+
+    def __init__(self, folder: Path, retries: int = 4) -> None:
+        self._path, self._retries = folder / "batch.jsonl", retries
         self._known: dict[str, Row] = {row["key"]: row for row in read_rows(self._path)}
         self._lines: dict[str, Row] = {}
+        self._usd: dict[str, float | None] = {}
+        self._models = set[str]()
 
-    def add(self, known: Row, model: str, request: Request) -> None:
-        """Defer a request; `known` is its ledger row as far as it is known."""
-        self._known[known["key"]] = {**known, "priced_as": model}
+    def add(self, known: Row, model: str, request: Request, usd: float | None = None) -> None:
+        """Defer a request, which costs `usd` at most; `known` is its ledger row as far as it is known."""
+        before = self._known.get(known["key"], {})
+        failures = {"failures": before["failures"]} if "failures" in before else {}
+        self._known[known["key"]] = {**known, "priced_as": model, **failures}
         self._lines[known["key"]] = wire_line(known["key"], model, request)
+        self._usd[known["key"]] = usd
+        self._models.add(model)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._lines
 
     def __len__(self) -> int:
         return len(self._lines)
 
-    def export(self, path: Path) -> int:
-        """Write the requests of this pass; returns how many."""
-        write_rows(self._path, list(self._known.values()))
+    def export(self, path: Path) -> Exported:
+        """Write the requests of this pass."""
+        self._keep()
         write_rows(path, list(self._lines.values()))
-        return len(self._lines)
+        usd = None if None in self._usd.values() else sum(price or 0.0 for price in self._usd.values())
+        return Exported(len(self._lines), usd, tuple(sorted(m for m in self._models if not has_batch_price(m))))
 
-    def load(self, path: Path, ledger: Ledger) -> Imported:
-        """Put a file of results or of errors into the ledger. Raises DataError for a file without any line for a
-        request of this run. A request that was refused (a status of 4xx but 408 and 429) has failed for good; others
-        are asked again."""
-        if not path.is_file():
-            raise DataError(f"no such file {str(path)!r}", todo="give the results of the batch, as JSONL")
+    def _keep(self) -> None:
+        write_rows(self._path, list(self._known.values()))
+
+    def load(self, paths: Sequence[Path], ledger: Ledger) -> Imported:
+        """Put files of results or of errors into the ledger. Raises DataError where none has a line for a request of
+        this run. A request that was refused (a status of 4xx but 408 and 429), or that failed more often than it is
+        tried again, has failed for good; others are asked again."""
+        missing = [str(path) for path in paths if not path.is_file()]
+        if missing:
+            raise DataError(f"no such file {missing[0]!r}", todo="give the results of the batch, as JSONL")
         found = Imported()
-        for number, line in _lines(path, found.errors):
-            key = str(line.get("custom_id")) if isinstance(line, dict) else ""
-            known = self._known.get(key)
-            if known is None:
-                found.unknown.append(f"{path}:{number} {key!r} is no request of this run")
-            elif ledger.find(key) is not None:
-                found.twice.append(f"{path}:{number} {key!r} was answered before")
-            else:
-                row = _answered(line, {k: v for k, v in known.items() if k != "priced_as"}, known["priced_as"])
-                ledger.keep(row)
-                found.errors += [f"{path}:{number} {key!r}: {row['error']}"] if row["error"] else []
-                found.counts["answered" if row["error"] is None else "failed"] += 1
+        for path in paths:
+            for number, line in _lines(path, found.errors):
+                self._take(line, f"{path}:{number}", ledger, found)
+        self._keep()
         found.missing = [key for key in self._known if ledger.find(key) is None]
         if not found.counts["answered"] and not found.twice and not found.counts["failed"]:
-            raise DataError(
-                collected("no answer to a request of this run", found.unknown + found.errors), where=str(path)
-            )
+            where = ", ".join(map(str, paths))
+            raise DataError(collected("no answer to a request of this run", found.unknown + found.errors), where=where)
         return found
+
+    def _take(self, line: Any, where: str, ledger: Ledger, found: Imported) -> None:
+        """Put one line into the ledger."""
+        key = str(line.get("custom_id")) if isinstance(line, dict) else ""
+        known = self._known.get(key)
+        if known is None:
+            found.unknown.append(f"{where} {key!r} is no request of this run")
+            return
+        if ledger.find(key) is not None:
+            found.twice.append(f"{where} {key!r} was answered before")
+            return
+        row = _answered(line, {k: v for k, v in known.items() if k not in _OF_THE_FILE}, known["priced_as"])
+        if row["error"] is not None and not is_answer(row):
+            known["failures"] = known.get("failures", 0) + 1
+            if known["failures"] > self._retries:
+                row |= {"refused": True, "error": f"failed {known['failures']} times, last: {row['error']}"}
+        ledger.keep(row)
+        found.errors += [f"{where} {key!r}: {row['error']}"] if row["error"] else []
+        found.counts["answered" if row["error"] is None else "failed"] += 1
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file of requests: how many, what they cost at most (None where a price is not known), and the models for which
+    litellm's table has no batch prices, so that the full price is counted."""
+
+    requests: int
+    usd: float | None
+    full_price: tuple[str, ...]
 
 
 @dataclass
@@ -139,7 +177,7 @@ def _answered(line: Mapping[str, Any], known: Row, model: str) -> Row:
         fault = answer.fault("lm", tokens[1], whole=False)
         return {
             **known, **nothing, "error": fault or None, "answer": answer.text, "input_tokens": tokens[0],
-            "finish_reason": answer.finish_reason, "output_tokens": tokens[1], "usd": dollars(model, *tokens),
+            "finish_reason": answer.finish_reason, "output_tokens": tokens[1], "usd": batch_dollars(model, *tokens),
             **({"thinking": answer.thinking} if answer.thinking else {}),
         }  # fmt: skip
     except (LookupError, TypeError, ValueError, AttributeError):

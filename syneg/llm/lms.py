@@ -42,7 +42,7 @@ from .calls import current_purpose, go_on
 from .endpoints import Client, Endpoint
 from .flow import Flow
 from .ledger import Ledger, Recorded
-from .prices import has_price
+from .prices import batch_dollars, has_price
 from .room import WIDER, WIDER_FOR_THINKING, WIDEST, is_reasoning_model, most_output, room_for
 from .tries import Most, Tries
 from .usage import usage_of
@@ -238,11 +238,11 @@ class LedgerEngine:
                 return self._recorded(terms.recorded, known)
             if not self._calls_allowed:
                 raise BudgetError("only the ledger answers now")
+            most = Most(json.dumps(asked, ensure_ascii=False, default=str), self._room(request))
             if terms.pending is not None:
-                terms.pending.add(known, self.config.model, request)
+                self._put_off(terms.pending, known, request, most)
                 raise DeferredError(f"call {key} waits for a batch")
             go_on()
-            most = Most(json.dumps(asked, ensure_ascii=False, default=str), self._room(request))
             return self._tries.row(known, request, most, optional=optional)
 
         if terms.recorded is None and terms.pending is None and self.ledger.find(key) is None:
@@ -258,6 +258,16 @@ class LedgerEngine:
             raise
         self._attribute(row, replayed=replayed or terms.recorded is not None)
         return row
+
+    def _put_off(self, pending: Pending, known: dict[str, Any], request: Request, most: Most) -> None:
+        """Defer a request within the budgets, by what it may use at most. Raises BudgetError."""
+        if known["key"] in pending:
+            return
+        usd = batch_dollars(self.config.model, most.input_tokens, most.output_tokens)
+        with contextlib.ExitStack() as stack:
+            for budget in self._tries.budgets:
+                stack.enter_context(budget.spend(tokens=most.tokens, usd=usd or 0.0))
+        pending.add(known, self.config.model, request, usd)
 
     def _attribute(self, row: dict[str, Any], *, replayed: bool) -> None:
         """Count a call for what it was made for."""

@@ -46,6 +46,31 @@ def dollars(model: str, input_tokens: int, output_tokens: int) -> float | None:
     return price(model, input_tokens, output_tokens)
 
 
+def has_batch_price(model: str) -> bool:
+    """Whether litellm's table has prices of the model for batch files."""
+    return bool(_batch_prices(model))
+
+
+def batch_dollars(model: str, input_tokens: int, output_tokens: int) -> float | None:
+    """What a call of a batch file costs: by the batch prices of litellm's table, else as `dollars`."""
+    prices = _batch_prices(model)
+    return (
+        prices[0] * input_tokens + prices[1] * output_tokens if prices else dollars(model, input_tokens, output_tokens)
+    )
+
+
+@lru_cache(maxsize=64)
+def _batch_prices(model: str) -> tuple[float, float] | None:
+    """Dollars of a token read and of one written, in a batch file."""
+    if model.startswith("local/"):
+        return None
+    import litellm
+
+    known = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2]) or {}
+    read, written = (known.get(f"{way}_cost_per_token_batches") for way in ("input", "output"))
+    return None if read is None or written is None else (float(read), float(written))
+
+
 def price_per_million(model: str) -> str:
     """Dollars for a million tokens, in words: "$0.15 in, $0.60 out", "free", or "unknown"."""
     if model.startswith("local/"):

@@ -4,7 +4,7 @@
     "endocrinology"}
       → Draft(pair, HardNegative("Fidelity …", program="multi_attribute", attributes={"domain": …}), GateVerdict(""))
 
-One JSON object on a line. `text` may be called `hard_negative`; `program`, `lm`, `reasoning` and `parent_doc_id` are
+One JSON object on a line. A row without `query_id` is matched by its `query`. `text` may be called `hard_negative`; `program`, `lm`, `reasoning` and `parent_doc_id` are
 taken where they stand, all other texts are attributes. Rows of queries that are not trained on are left out, and those
 that a run rejected (`"accepted": false`): negatives.jsonl of other runs, or shards, can be given as they are.
 """
@@ -22,7 +22,7 @@ from syneg.core.text import plain_text
 
 from .gating import Gating
 
-_OWN = ("query_id", "text", "hard_negative", "program", "lm", "reasoning", "parent_doc_id")
+_OWN = ("query_id", "query", "text", "hard_negative", "program", "lm", "reasoning", "parent_doc_id")
 
 
 def given_negatives(
@@ -36,6 +36,7 @@ def given_negatives(
     if not path.is_file():
         raise DataError("no such file of negatives", where=str(path), todo="check --given")
     by_id = {pair.query_id: pair for pair in pairs}
+    by_text = {_as_text(pair.query): pair.query_id for pair in pairs}
     negatives: dict[str, list[HardNegative]] = {}
     problems: list[str] = []
     lines = 0
@@ -49,7 +50,7 @@ def given_negatives(
                     row = json.loads(line)
                     if row.get("accepted") is False:  # of a run's negatives.jsonl
                         continue
-                    query_id, negative = _negative(row)
+                    query_id, negative = _negative(row, by_text)
                 except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                     problems.append(f"{path}:{number}: {error}")
                     continue
@@ -63,15 +64,22 @@ def given_negatives(
     return drafts, problems
 
 
-def _negative(row: Mapping[str, Any]) -> tuple[str, HardNegative]:
+def _as_text(query: str) -> str:
+    return " ".join(query.split()).casefold()
+
+
+def _negative(row: Mapping[str, Any], by_text: Mapping[str, str]) -> tuple[str, HardNegative]:
     text = row.get("text") or row.get("hard_negative")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("no text (as `text` or `hard_negative`)")
-    if not isinstance(row.get("query_id"), (str, int)):
-        raise ValueError("no query_id")
+    query_id = row.get("query_id")
+    if query_id is None and isinstance(row.get("query"), str):
+        query_id = by_text.get(_as_text(row["query"]), "")
+    if not isinstance(query_id, (str, int)):
+        raise ValueError("no query_id, and no query")
     own = row["attributes"] if isinstance(row.get("attributes"), dict) else row
     parent = row.get("parent_doc_id")
-    return str(row["query_id"]), HardNegative(
+    return str(query_id), HardNegative(
         text=" ".join(plain_text(text).split()), program=str(row.get("program") or "given"),
         reasoning=str(row.get("reasoning") or ""),
         attributes={k: v for k, v in own.items() if k not in _OWN and isinstance(v, str)},

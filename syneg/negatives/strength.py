@@ -28,8 +28,11 @@ from syneg.llm.calls import PROGRAM_ERRORS, CallPurpose, check_answered, in_thre
 from syneg.llm.lms import LanguageModel
 from syneg.programs import MultiAttribute
 
+from .gates import REFUSED_CALL
+
 _STRONG_SHARE = 0.85
 _COPIED = 0.15
+_REFUSED = "refused"
 _QA, _CLAIM, _SAME, _DOCS = (
     TASKS[name].definition
     for name in ("question answering", "claim verification", "duplicate questions", "documentation search")
@@ -98,7 +101,7 @@ class Strength:
     @property
     def strong(self) -> bool:
         """Whether the LM may see the positive while it writes, and is worth asking as a judge."""
-        return self.passed >= _STRONG_SHARE * self.written
+        return self.written > 0 and self.passed >= _STRONG_SHARE * self.written
 
 
 def strength(writer: LanguageModel, progress: Tick | None = None) -> Strength:
@@ -114,7 +117,9 @@ def strength(writer: LanguageModel, progress: Tick | None = None) -> Strength:
             if progress:
                 progress(len(results), len(_TEST))
         faults = Counter(fault for fault, _ in results if fault)
-        measured = Strength(writer.identity, len(_TEST), len(_TEST) - faults.total(), dict(faults))
+        refused = faults.pop(_REFUSED, 0)  # by a content filter: that says nothing of the model
+        tests = len(_TEST) - refused
+        measured = Strength(writer.identity, tests, tests - faults.total(), dict(faults))
         calls = writer.rows_of(sorted(key for _, keys in results for key in keys))
         kept = {"strength": asdict(measured), "calls": calls}
         write_json(path, kept)
@@ -153,7 +158,7 @@ def _fault_of(program: dspy.Module, place: int, current: CallPurpose) -> str:
         negatives = program(query=query, positive=positive, task=definition, attributes=[wanted]).negatives
     except PROGRAM_ERRORS as error:
         check_answered(error, answered=bool(current.calls))
-        return "unreadable"
+        return _REFUSED if any(call.finish_reason == REFUSED_CALL for call in current.calls) else "unreadable"
     if not negatives:
         return "unreadable"
     text = negatives[0].text

@@ -52,6 +52,11 @@ def compiled(workspace: Workspace, name: str, program: dspy.Module) -> dspy.Modu
     if config.optimizer == "none":
         return program
     check_confirm(workspace)
+    if workspace.goes_by_batch and not workspace.folder.compiled.exists():
+        raise ConfigError(
+            "compiling asks one call after another, which no batch file can do",
+            todo="run `syneg-dspy compile` with the same flags first, or leave out --optimizer",
+        )
     path, task = workspace.folder.compiled, planned_task(workspace, workspace.config)
     pairs = workspace.pairs[: config.pairs]
     assignment = Assignment(pairs, workspace.mined, task, workspace.config, name, program)

@@ -149,7 +149,7 @@ class _Estimator:
     def _passing(self, one: SetLeft) -> float:
         """The share of written negatives that pass the gates on text, as far as anything tells it."""
         strength = self._left.strength
-        if strength is not None:
+        if strength is not None and strength.written:
             return max(_LEAST_PASSING, strength.passed / strength.written)
         return _EMBEDDED_PASSING if one.config.lm.model.startswith("local/") else _PASSING
 

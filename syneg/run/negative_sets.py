@@ -22,14 +22,14 @@ from typing import Any
 import dspy
 
 from syneg.core.config import Config
-from syneg.core.errors import BackendError, DataError
+from syneg.core.errors import BackendError, DataError, DeferredError
 from syneg.core.records import Draft, MinedNegative, Pair
 from syneg.core.storage import read_rows, sha256_of, write_rows
 from syneg.data.tasks import Task, task_for
 from syneg.negatives.assignment import Assignment, plan_domains
 from syneg.negatives.calibration import TrustedJudge
 from syneg.negatives.gating import Gating
-from syneg.negatives.generation import write
+from syneg.negatives.generation import generate, write
 from syneg.negatives.given import given_negatives
 from syneg.programs import PROGRAMS
 from syneg.verdict.records import Generation, generation_of
@@ -80,7 +80,7 @@ class NegativeSets:
         config = self._workspace.config.generate
         if config.program != "auto" or config.given:
             return config.program
-        return STRONG_PROGRAM if self._workspace.strength.strong else SMALL_PROGRAM
+        return STRONG_PROGRAM if self._workspace.is_strong else SMALL_PROGRAM
 
     def of(self, program: str) -> NegativeSet:
         """The set by `program`, for the train pairs; `auto` is the default one."""
@@ -195,8 +195,9 @@ class NegativeSets:
         program = self._program_of(name, "" if stem == "negatives" else f"{stem}.")
         task = planned_task(workspace, assignment.config)
         assignment = replace(assignment, program=program, task=task)
-        gating = gating_of(workspace, assignment, workspace.judge())
         writer = workspace.roles.writer
+        judge = self._judge_after_writing(assignment) if workspace.goes_by_batch else workspace.judge()
+        gating = gating_of(workspace, assignment, judge)
 
         def work() -> None:
             with workspace.roles.used_for(use_of(name)):
@@ -205,6 +206,19 @@ class NegativeSets:
             self._keep(stem, drafts, replace(facts, judged=gating.judge is not None))
 
         return self._made_once(stem, assignment, work, *self._inputs(assignment, gating.judge))
+
+    def _judge_after_writing(self, assignment: Assignment) -> TrustedJudge | None:
+        """The judge, where calls are put off into a file: requests that write come first in it, then the judge's."""
+        waiting: DeferredError | None = None
+        try:
+            with self._workspace.roles.used_for(use_of(assignment.name)):
+                generate(assignment, gating_of(self._workspace, assignment, None), self._workspace.roles.writer)
+        except DeferredError as error:
+            waiting = error
+        judge = self._workspace.judge()
+        if waiting is not None:
+            raise waiting
+        return judge
 
     def is_written(self, stem: str, assignment: Assignment, judge: TrustedJudge | None) -> bool:
         """Whether the set that an assignment with its program writes is on disk."""

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syneg.core.errors import ConfigError, DeferredError
+from syneg.core.errors import BudgetError, ConfigError, DeferredError
 from syneg.core.progress import Progress
 from syneg.core.storage import read_json, write_json, write_text
 
@@ -46,7 +46,7 @@ class Batch:
     """LM calls by files instead of by calling: answers are read from `answers`, and new requests written to
     `requests`."""
 
-    answers: Path | None = None
+    answers: tuple[Path, ...] = ()
     requests: Path | None = None
 
 
@@ -67,7 +67,7 @@ class Run:
         from .workspace import Workspace
 
         self.folder, self.batch = RunFolder(Path(folder)), batch
-        self.pending = Pending(self.folder.path) if batch else None
+        self.pending = Pending(self.folder.path, config.lm.retries) if batch else None
         self.workspace = Workspace(self.folder, config, progress, self.pending, collection)
 
     @property
@@ -237,9 +237,12 @@ def _by_batch(run: Run, work: Callable[[], Result]) -> Result:
     taken = {"imported": list(imported.lines())} if imported else {}
     try:
         return {**work(), **taken}
-    except DeferredError:
+    except (DeferredError, BudgetError) as error:
+        spent = str(error) if isinstance(error, BudgetError) else ""
+        if spent and not len(run.pending):
+            raise
         path = run.batch.requests or run.folder.requests
-        return {**taken, "requests": run.pending.export(path), "file": str(path)}
+        return {**taken, **asdict(run.pending.export(path)), "file": str(path), "spent": spent}
 
 
 def _train(run: Run) -> Result:

@@ -63,10 +63,16 @@ def read(folder: RunFolder, result: Result) -> str:
 
 
 def _next_batch(folder: RunFolder, result: Result, command: str) -> str:
-    return (
-        f"{result['requests']} requests written to {result['file']}. When the results are back, continue with: "
+    usd, full = result["usd"], result["full_price"]
+    cost = "of unknown price" if usd is None else f"for ${usd:.2f} at most"
+    cost += f" (no batch price is known for {', '.join(full)}: the full one is counted)" if full and usd else ""
+    lines = [
+        f"{result['requests']} requests written to {result['file']}, {cost}. When the results are back, continue with: "
         f"syneg-dspy {command} --batch import RESULTS.jsonl --run {folder} …"
-    )
+    ]
+    if result["spent"]:
+        lines.append(f"More requests wait for the next file: {result['spent']}")
+    return "\n".join(lines)
 
 
 def calibrated(folder: RunFolder, result: Result) -> str:

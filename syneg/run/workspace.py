@@ -27,7 +27,7 @@ from syneg.llm.batch_files import Pending
 from syneg.llm.roles import Roles
 from syneg.negatives.calibration import Calibration, Labelled, TrustedJudge, calibrate, labelled_passages
 from syneg.negatives.mining import Mined, mine
-from syneg.negatives.strength import Strength, strength
+from syneg.negatives.strength import Strength, known_strength, strength
 from syneg.programs import Judge
 from syneg.retrieval.encoder import Encoder
 
@@ -256,11 +256,29 @@ class Workspace:
             line.note = f"{measured.passed} of {measured.written} tests passed: {kind} model{faults}"
         return measured
 
+    @property
+    def goes_by_batch(self) -> bool:
+        """Whether calls of LMs are put off into a file."""
+        return self._pending is not None
+
+    @cached_property
+    def is_strong(self) -> bool:
+        """Whether the writer is a strong LM. Where calls go by files and it was never tested, no test is written: hosted
+        LMs are then taken as strong, and embedded ones as small."""
+        if not self.goes_by_batch or known_strength(self.roles.writer) is not None:
+            return self.strength.strong
+        strong = not self.config.lm.model.startswith("local/")
+        self.progress.say(
+            f"  {self.config.lm.model} was never tested: it is taken as {'strong' if strong else 'small'}; "
+            "--program and --judge decide otherwise"
+        )
+        return strong
+
     def judge(self) -> TrustedJudge | None:
         """The judge's LM with its calibration; None if no judge is wanted, or if it is not trusted (one line says
         so)."""
         use = self.config.judge.use
-        if use == "off" or (use == "auto" and not self.strength.strong):
+        if use == "off" or (use == "auto" and not self.is_strong):
             return None
         calibration = self.calibration()
         if calibration.trusted:
