@@ -55,7 +55,7 @@ def test_pairs_and_corpus_are_told_apart_in_any_order() -> None:
         "dataset": "pairs.csv", "corpus": "docs.jsonl", "columns": "query=question,positive=answer", "task": "question answering",
     }  # fmt: skip
     assert settings["generate"]["pairs"] == 0
-    assert settings["train"] == {"epochs": 4.0, "seeds": [0, 1, 2]}
+    assert settings["train"] == {"epochs": 4.0}
 
 
 def test_what_was_seen_is_said() -> None:
@@ -64,12 +64,14 @@ def test_what_was_seen_is_said() -> None:
     assert "# Splits: train 24, dev 6, test 10." in text
     assert "# test has 10 queries: a difference under about 0.18 nDCG@10 cannot be told." in text
     assert "# recognised; not used: url" in text
+    assert "# So the arms are trained in 5 folds, and every query is tested once" in text
 
 
 def test_large_sets_start_with_some_pairs_and_one_seed() -> None:
     settings = read(suggestion([pairs(4000)]))
     assert settings["generate"]["pairs"] == 40
     assert "train" not in settings
+    assert "folds" not in Path("out.toml").read_text()
 
 
 def test_another_language_and_long_passages_choose_the_encoder() -> None:

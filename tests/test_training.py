@@ -20,9 +20,10 @@ from syneg.optimizers.probe import Probe, _likelihoods
 from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
 from syneg.training.__main__ import main
+from syneg.training.course import loss_curve, shares_by_third
 from syneg.training.frozen import FrozenLayers, frozen_count
 from syneg.training.merging import embed_by_length
-from syneg.training.trainer import Job, check_trainable, shares_by_third, train, write_job
+from syneg.training.trainer import Job, check_trainable, train, write_job
 from syneg.training.weights import learning_rate, set_dropout
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -131,6 +132,7 @@ def test_training_with_frozen_layers_changes_the_others_only(bert: str, tmp_path
     assert changed
     assert all(".layer.2." in name for name in changed)
     assert done["steps"] == 8
+    assert [step for step, _ in done["losses"]] == list(range(1, 9))
     assert not (tmp_path / "m" / "checkpoints").exists()
 
 
@@ -217,6 +219,13 @@ def test_dropout_is_taken_off_attention(bert: str) -> None:
     found = {name: m.p for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
     assert {p for name, p in found.items() if "self" in name} == {0.0}
     assert {p for name, p in found.items() if "self" not in name} == {0.2}
+
+
+def test_the_loss_curve_has_few_points_and_knows_what_was_resumed() -> None:
+    assert loss_curve([4.0, 2.0, 1.0, 0.0], last=9, points=2) == [(7, 3.0), (9, 0.5)]
+    assert loss_curve([1.0], last=1) == [(1, 1.0)]
+    assert loss_curve([], last=3) == []
+    assert len(loss_curve([0.5] * 1000, last=1000)) == 40
 
 
 def test_shares_by_third() -> None:

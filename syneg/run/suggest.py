@@ -32,7 +32,7 @@ from syneg.data.columns import CORPUS, PAIRS, ColumnNames
 from syneg.data.language import language_of
 from syneg.data.pairs import PairsReader
 from syneg.data.read_log import ReadLog
-from syneg.data.remarks import TELLING_TEST, encoder_remark, remarks
+from syneg.data.remarks import encoder_remark, remarks
 from syneg.data.tables import read_table
 from syneg.data.tasks import TASKS
 
@@ -111,7 +111,7 @@ def _for_collection(found: _Files, collection: Collection) -> Iterator[str]:
     yield from _comment([
         f"Seen: {_passages(collection.passages.values())}, {len(collection.queries)} queries with {positives} positives.",
         f"Splits: {', '.join(f'{split} {count}' for split, count in sizes.items())}.",
-        *collection.problems[:3], *collection.notes, *remarks(collection),
+        *collection.problems[:3], *collection.notes, *remarks(collection), *_folds(collection),
     ])  # fmt: skip
     yield from ["", "[collection]", f"dataset = {_quoted(found.dataset)}"]
     if found.corpus:
@@ -132,8 +132,16 @@ def _for_collection(found: _Files, collection: Collection) -> Iterator[str]:
     else:
         yield from _comment([f"written negatives for all {train} train pairs; fewer are cheaper"])
         yield "pairs = 0"
-    yield from _training(train, sizes.get("test", 0))
+    yield from _training(train)
     yield from _lm()
+
+
+def _folds(collection: Collection) -> list[str]:
+    if not collection.wants_folds:
+        return []
+    return [
+        f"So the arms are trained in {Config().evaluate.folds} folds, and every query is tested once (evaluate.folds = 0: not)."
+    ]
 
 
 def _for_corpus(found: _Files) -> Iterator[str]:
@@ -200,14 +208,14 @@ def _encoder(texts: Iterable[str], other_language: str) -> Iterator[str]:
     yield f"model = {_quoted(Config().encoder.model)}"
 
 
-def _training(train: int, test: int) -> Iterator[str]:
-    lines = []
+def _training(train: int) -> Iterator[str]:
     if train < _FEW_PAIRS:
-        lines += [*_comment([f"{train} train pairs are few rows: more passes over them"]), "epochs = 4.0"]
-    if test < TELLING_TEST:
-        lines += [*_comment(["a small test: several seeds tell more"]), "seeds = [0, 1, 2]"]
-    if lines:
-        yield from ["", "[train]", *lines]
+        yield from [
+            "",
+            "[train]",
+            *_comment([f"{train} train pairs are few rows: more passes over them"]),
+            "epochs = 4.0",
+        ]
 
 
 def _lm() -> Iterator[str]:

@@ -97,6 +97,7 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         self.scale = 1 / config.temperature if self.cosine else config.scale
         self.numbers = RowNumbers(instances, relevant)
         self._mass: list[Tensor] = []
+        self._losses: list[Tensor] = []
         shape = (0, 0)
         if base is not None:
             shape = (self.numbers.count, base.queries.shape[1])
@@ -166,7 +167,12 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
                 loss = loss + self.config.order_weight * order_term(self.config.order, standing)
             if self.config.distil:
                 loss = loss + self.config.distil * self._distilled(log_shares, bias, batch)
+            self._losses.append(loss.detach())
         return loss
+
+    def losses(self) -> list[float]:
+        """The loss of each step so far."""
+        return [float(loss) for loss in self._losses]
 
     def shares(self) -> list[dict[str, float]]:
         """For each step so far the share of the gradient on negatives that each source has."""

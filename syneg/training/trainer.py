@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -41,10 +40,10 @@ from syneg.retrieval.dev_set import DEV_METRIC, DevScore, DevSet
 from syneg.retrieval.encoder import Encoder
 
 from .batches import Plan, PlannedBatches
+from .course import loss_curve, shares_by_third, synthetic_share
 from .features import TextCollator, column_roles, column_routes, places
 from .frozen import FrozenLayers, States, frozen_count
 from .loss import BaseView, HybridInfoNCE
-from .sampling import PADDING, SYNTHETIC
 from .weights import interpolate, learning_rate, set_dropout, swift_attention
 
 _NO_RESULT = {"arms", "seeds", "pairs", "dev_passages"}  # what they decide stands in the rows, the seed and the dev set
@@ -184,6 +183,7 @@ def train_here(
         model.save(str(folder), create_model_card=False)
         done = {"steps": trainer.state.global_step, "seconds": round(time.monotonic() - start, 2), "rows": len(job.epochs[0]),
                 "processes": arguments.world_size, "dev": report.dev, "alphas": alphas, "shares": shares_by_third(loss.shares()),
+                "losses": loss_curve(loss.losses(), trainer.state.global_step),
                 "synthetic_share": synthetic_share(rows), "resumed": last is not None}  # fmt: skip
         shutil.rmtree(checkpoints, ignore_errors=True)
         (folder / _JOB).unlink(missing_ok=True)  # its texts have no place beside a model that may be given away
@@ -258,20 +258,6 @@ def _hardness(job: Job, encoder: Encoder) -> list[float] | None:
         scores = encoder.encode(texts, "passage") @ query
         hardness.append(float(np.max(scores[1:], initial=-np.inf) - scores[0]) if len(scores) > 1 else -np.inf)
     return hardness
-
-
-def synthetic_share(rows: Sequence[Instance]) -> float:
-    """Share of the negatives of `rows` that are synthetic, padding aside."""
-    sources = Counter(source for row in rows for source in row.sources)
-    return sources[SYNTHETIC] / max(1, sources.total() - sources[PADDING])
-
-
-def shares_by_third(shares: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Mean gradient share of each source over the first, second and last third of the steps (fewer for under 3
-    steps)."""
-    parts = [part for part in np.array_split(np.arange(len(shares)), 3) if len(part)]
-    sources = sorted({source for share in shares for source in share})
-    return [{s: round(float(np.mean([shares[i].get(s, 0.0) for i in part])), 4) for s in sources} for part in parts]
 
 
 def _give_memory_back() -> None:
