@@ -25,6 +25,7 @@ from syneg.optimizers.guards import FENCE, check_floor, copies_corpus, fences_of
 from syneg.optimizers.objective import held_out_queries
 from syneg.optimizers.search import choose, ordered
 from syneg.programs import SinglePrompt, load_program
+from syneg.run.compiled import Outcome
 from syneg.run.pipeline import Run
 
 QUERY = rf"({'|'.join(ACTIONS)}) a ({'|'.join(THINGS)})"
@@ -189,6 +190,11 @@ def test_an_instruction_said_again_is_no_new_program() -> None:
     first = register.note(program)
     assert register.knows(again) and register.note(again) is first
     assert not register.knows(other)
+    fenceless, same = program.deepcopy(), program.deepcopy()
+    for copied in (fenceless, same):
+        copied.write.signature = copied.write.signature.with_instructions("Write about another thing.")
+    noted = register.note(fenceless)
+    assert register.knows(same) and register.note(same) is noted
 
 
 def test_held_out_queries_are_dev_then_train_queries_beside_the_pairs(opened: Callable[..., Run]) -> None:
@@ -362,3 +368,25 @@ def test_a_candidate_that_writes_nothing_usable_loses_on_confirm(
     outcome = run.until("compile")
     assert (len(outcome["candidates"]), outcome["won"], outcome["confirmed"]) == (2, False, {})
     assert "confirm: candidate 1 loses: nothing that" in (run.folder / "events.jsonl").read_text()
+
+
+def test_an_outcome_of_an_earlier_version_is_read() -> None:
+    row = {
+        "number": 0, "critic": 0.4, "pairs": 8, "gain": 0.01, "error": 0.004, "likelihood": 0.1,
+        "likelihood_error": 0.05, "boundary": None, "copies": "", "instructions": {"write": "Write."},
+        "demos": {"write": 0},
+    }  # fmt: skip
+    data = {
+        "program": "single_prompt", "optimizer": "search", "state": {}, "won": False, "confirmed": {}, "stopped": "",
+        "used": {"calls": 8.0}, "candidates": [row],
+    }  # fmt: skip
+    outcome = Outcome.from_json(data)
+    assert outcome.confirmed is None and outcome.candidates[0].gain == 0.01
+    assert outcome.to_json()["confirmed"] == {}
+    with pytest.raises(DataError, match="no outcome of a compilation: candidates.0.critic"):
+        Outcome.from_json({**data, "candidates": [{**row, "critic": "none"}]})
+
+
+def test_a_setting_of_an_earlier_version_that_is_gone_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[compile]\nnear = 12\npairs = 20\n")
+    assert load_config(tmp_path / "config.toml").compile.pairs == 20

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from syneg.negatives.given import given_negatives
 from syneg.programs import PROGRAMS
 from syneg.verdict.records import Generation, generation_of
 
+from .counts import summary
 from .folder import version
 from .keys import source_of, stage_key
 from .workspace import Workspace
@@ -182,7 +182,7 @@ class NegativeSets:
             by = ", ".join(sorted({draft.negative.program for draft in drafts}))
             named = replace(assignment, name=path.name if stem == "negatives" else f"{by} in {path.name}")
             drafts = gating.rest(drafts, workspace.progress)
-            facts = summary(workspace, named, drafts, "given")
+            facts = summary(named, drafts, workspace.roles.ledger, "given")
             self._keep(stem, drafts, replace(facts, judged=gating.judge is not None))
             if problems:
                 workspace.progress.say(f"  {len(problems)} rows skipped, such as: {problems[0]}")
@@ -202,7 +202,7 @@ class NegativeSets:
         def work() -> None:
             with workspace.roles.used_for(use_of(name)):
                 drafts = write(assignment, gating, writer, workspace.progress)
-            facts = summary(workspace, assignment, drafts, writer.identity)
+            facts = summary(assignment, drafts, workspace.roles.ledger, writer.identity)
             self._keep(stem, drafts, replace(facts, judged=gating.judge is not None))
 
         return self._made_once(stem, assignment, work, *self._inputs(assignment, gating.judge))
@@ -276,40 +276,6 @@ def gating_of(workspace: Workspace, assignment: Assignment, judge: TrustedJudge 
         workspace.collection, workspace.encoder, config.gates, config.generate.passage_words,
         assignment.task.definition, judge,
     )  # fmt: skip
-
-
-def summary(workspace: Workspace, assignment: Assignment, drafts: Sequence[Draft], lm: str) -> Generation:
-    """Counts of a set. `usd` is None where a price is not known; given negatives have no coverage, as no attributes
-    were wanted of them."""
-    accepted = [draft for draft in drafts if draft.accepted]
-    prices = [draft.negative.usd for draft in drafts]
-    keys = {key for draft in drafts for key in draft.negative.calls}
-    calls = [row for key in keys if (row := workspace.roles.ledger.find(key)) is not None]
-    return Generation(
-        program=assignment.name, lm=lm, pairs=len(assignment.pairs), written=len(drafts), accepted=len(accepted),
-        covered=len({draft.pair.query_id for draft in accepted}),
-        reasons=dict(Counter(draft.verdict.reason for draft in drafts if not draft.accepted).most_common()),
-        input_tokens=sum(draft.negative.input_tokens for draft in drafts),
-        output_tokens=sum(draft.negative.output_tokens for draft in drafts),
-        usd=None if None in prices else sum(price or 0.0 for price in prices),
-        calls=len(keys), call_seconds=round(sum(row["seconds"] for row in calls), 1),
-        coverage=_coverage(assignment, drafts) if assignment.program else {},
-    )  # fmt: skip
-
-
-def _coverage(assignment: Assignment, drafts: Sequence[Draft]) -> dict[str, dict[str, tuple[int, int]]]:
-    """attribute → value → (wanted, accepted), of the attributes that the program uses."""
-    used = {key for draft in drafts if draft.negative.text for key in draft.negative.attributes}
-    wanted, accepted = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    for place in range(len(assignment.pairs)):
-        wanted.update(item for attributes in assignment.attributes(place) for item in attributes.items())
-    for draft in drafts:
-        accepted.update(draft.negative.attributes.items() if draft.accepted else ())
-    counts: dict[str, dict[str, tuple[int, int]]] = {}
-    for (key, value), number in wanted.items():
-        if key in used:
-            counts.setdefault(key, {})[value] = (number, accepted[key, value])
-    return counts
 
 
 def fold_stem(program: str) -> str:
