@@ -24,7 +24,7 @@ _SAMPLES = 60
 _STYLE = """:root{color-scheme:light dark;--back:#fff;--fore:#1a1a1a;--soft:#f4f4f2;--line:#bbb;--mild:#555}
 @media(prefers-color-scheme:dark){:root{--back:#16181c;--fore:#e6e6e6;--soft:#23262b;--line:#4a4d52;--mild:#aaa}}
 @media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}figure,article{break-inside:avoid}body{font-size:11px}svg{max-height:15rem;max-width:28rem}}
-*{box-sizing:border-box}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:var(--fore);background:var(--back)}
+*{box-sizing:border-box}body{overflow-wrap:anywhere;font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:var(--fore);background:var(--back)}
 pre,.wide{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:13px;max-width:100%}
 @media(max-width:600px){pre{font-size:9px}}@media print{pre{font-size:9px;white-space:pre-wrap}}
 table{border-collapse:collapse;font-size:13px}td,th{border-bottom:1px solid var(--line);padding:.2rem .4rem;text-align:left;overflow-wrap:break-word;max-width:30rem}th{white-space:nowrap}
