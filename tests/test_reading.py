@@ -181,6 +181,22 @@ def test_rows_of_a_verified_arm(
     assert all(a != b for a, b in zip(first, second, strict=True))  # one drawn an epoch, all used in turn
 
 
+def test_a_program_rewrites_what_was_graded_1(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    config = load_config(None, settings(fake_lm(reads_well).url, **READS))
+    whole = Run(tmp_path / "run", config, Progress(quiet=True))
+    shown, grades = whole.readings.candidates(), whole.readings.grades
+    for query_id, graded in grades.items():
+        given = [graded.get(n.doc_id, 0) for n in shown[query_id]]
+        assert given == sorted(given, reverse=True)
+        assert given[0] == 1  # never a 2 or 3, though these are nearest
+    whole.workspace.close()
+    plain = load_config(None, settings("http://127.0.0.1:9", **{**READS, "train.arms": '["mined"]'}))
+    other = Run(tmp_path / "other", plain, Progress(quiet=True))
+    assert other.readings.candidates() is other.workspace.mined
+
+
 def test_nothing_goes_by_a_reader_that_is_not_trusted(
     tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:

@@ -43,6 +43,11 @@ class Assignment:
     name: str
     program: dspy.Module | None = None
 
+    @property
+    def shown(self) -> list[list[str]]:
+        """For each pair the ids of the passages that the program may rewrite."""
+        return [[n.doc_id for n in self.mined.get(pair.query_id, ())] for pair in self.pairs]
+
     def attributes(self, place: int, accepted: int = 0) -> tuple[dict[str, str], ...]:
         """One mapping for each negative that the `place`-th pair still wants, of which `accepted` are done."""
         task, config = self.task, self.config

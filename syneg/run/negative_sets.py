@@ -69,9 +69,15 @@ class NegativeSet:
 class NegativeSets:
     """Makes the sets, or finds them made."""
 
-    def __init__(self, workspace: Workspace, program_of: Callable[[str, str], dspy.Module]) -> None:
-        """`program_of(name, prefix)` loads a program and saves its prompts."""
-        self._workspace, self._program_of = workspace, program_of
+    def __init__(
+        self,
+        workspace: Workspace,
+        program_of: Callable[[str, str], dspy.Module],
+        candidates: Callable[[], Mapping[str, Sequence[MinedNegative]]],
+    ) -> None:
+        """`program_of(name, prefix)` loads a program and saves its prompts; `candidates()` are passages of the train
+        queries that a program may rewrite."""
+        self._workspace, self._program_of, self._candidates = workspace, program_of, candidates
         self._made: dict[str, NegativeSet] = {}
 
     @property
@@ -87,7 +93,7 @@ class NegativeSets:
         workspace = self._workspace
         stem = self.stem_of(program)
         name = self.default_program if stem == NEGATIVES else program
-        return self._for(stem, name, workspace.pairs_to_write, workspace.mined)
+        return self._for(stem, name, workspace.pairs_to_write, self._candidates())
 
     def for_folds(
         self, program: str, pairs: Sequence[Pair], mined: Mapping[str, Sequence[MinedNegative]]
@@ -246,7 +252,7 @@ class NegativeSets:
         workspace = self._workspace
         return stage_key(
             "generate", assignment.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
-            workspace.encoder.prompts, [pair.query_id for pair in assignment.pairs], version("syneg-dspy"),
+            workspace.encoder.prompts, [pair.query_id for pair in assignment.pairs], assignment.shown, version("syneg-dspy"),
             assignment.name, *inputs,
         )  # fmt: skip
 

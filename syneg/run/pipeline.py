@@ -155,7 +155,7 @@ class Run:
         """The synthetic negatives of the run."""
         from .negative_sets import NegativeSets
 
-        return NegativeSets(self.workspace, self.load_program)
+        return NegativeSets(self.workspace, self.load_program, self.readings.candidates)
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -187,13 +187,8 @@ def _queries(run: Run) -> Result:
 
 def _mine(run: Run) -> Result:
     sources = Counter(n.source for negatives in run.workspace.mined.values() for n in negatives)
-    skipped = run.workspace.manifest.facts["mine"]["skipped"]
-    return {
-        "queries": len(run.workspace.mined),
-        "negatives": dict(sources),
-        "skipped": skipped,
-        "file": str(run.folder.mined),
-    }
+    skipped, mined = run.workspace.manifest.facts["mine"]["skipped"], run.folder.mined
+    return {"queries": len(run.workspace.mined), "negatives": dict(sources), "skipped": skipped, "file": str(mined)}
 
 
 def _calibrate(run: Run) -> Result:
@@ -217,16 +212,7 @@ def _generate(run: Run) -> Result:
 
 
 def _read(run: Run) -> Result:
-    if run.config.reader.use == "off":
-        raise ConfigError("reader.use is off", todo="set it to auto or on")
-    return _by_batch(run, lambda: _graded(run.readings))
-
-
-def _graded(readings: Readings) -> Result:
-    """The measure of the reader, and counts of its grades where it is trusted."""
-    measured, refusal = readings.reader.measured, readings.reader.refusal()
-    found = {**measured.to_json(), "table": measured.table(), "trusted": measured.trusted, "refusal": refusal}
-    return found if refusal else {**found, "read": readings.summary()}
+    return _by_batch(run, run.readings.result)
 
 
 def _by_batch(run: Run, work: Callable[[], Result]) -> Result:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from syneg.core.errors import UnusableError
+from syneg.core.errors import ConfigError, UnusableError
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_rows, write_rows
 from syneg.negatives.cross_reading import Thresholds
@@ -25,6 +25,7 @@ from syneg.negatives.reading import ANSWERS, IN_PART, NEAR, Answers, Reading, gr
 from syneg.training.sampling import READ, RELATED
 from syneg.verdict.verdict import Cost
 
+from .arms import arms
 from .reader import Reader, cost_of, sum_of
 from .workspace import Workspace
 
@@ -134,6 +135,23 @@ class Readings:
                 if grades[d] == ANSWERS and d not in collection.qrels[pair.query_id] and not judged.is_known(d)
             }  # fmt: skip
         return Fed(mined, extra, masked)
+
+    def candidates(self) -> Mapping[str, Sequence[MinedNegative]]:
+        """Passages that a program may rewrite, by query id: what was mined, or where arms go by a trusted reader what it graded
+        1 (real near-misses), then 0."""
+        workspace = self._workspace
+        if not any(arm.reads for arm in arms(workspace.config)) or self.reader.refusal():
+            return workspace.mined
+        return {q: sorted(found, key=lambda n: n.source != RELATED) for q, found in self.fed.mined.items()}
+
+    def result(self) -> dict[str, Any]:
+        """How the reader did, and counts of its grades where it is trusted, as plain data. Raises ConfigError where it is
+        off."""
+        if self._config.use == "off":
+            raise ConfigError("reader.use is off", todo="set it to auto or on")
+        measured, refusal = self.reader.measured, self.reader.refusal()
+        told = {**measured.to_json(), "table": measured.table(), "trusted": measured.trusted, "refusal": refusal}
+        return told if refusal else {**told, "read": self.summary()}
 
     def summary(self) -> dict[str, Any]:
         """Counts of the grades, as plain data."""
