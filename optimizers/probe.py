@@ -111,6 +111,7 @@ class Probe:
 
     def train(self, rows: Sequence[Instance], *, seed: int) -> None:
         """Set the weights to the start and train them on `rows`."""
+        # the same start, batches and number of steps for each set of negatives: only the texts differ
         self.move(self._start)
         loss = self._loss(rows)
         sampler = PlannedBatches([rows], self._relevant, Plan(self._train.batch_size, seed))
@@ -124,10 +125,12 @@ class Probe:
             for batch in sampler:
                 if done == steps:
                     break
+                # a column of features for the queries, the positives, and each place of a negative: (batch, tokens)
                 with self._encoder.autocast():
                     value = loss(self._columns([rows[i] for i in batch]), torch.tensor(batch))
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
+                # the first steps of a fresh optimizer are long
                 torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0)
                 optimizer.step()
                 schedule.step()

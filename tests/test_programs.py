@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syneg.core.config import Config
+from syneg.core.config import CollectionConfig, Config
 from syneg.core.errors import ConfigError
 from syneg.core.records import HardNegative
 from syneg.core.settings import load_config
 from syneg.core.text import word_count
+from syneg.data.collection import load_collection
 from syneg.data.tasks import TASKS
-from syneg.negatives.prompts import EXAMPLE, as_text, record, sent
+from syneg.negatives.prompts import EXAMPLE, NEAR, as_text, near_passages, record, sent
 from syneg.programs import PROGRAMS, AttributeSpace, Judge, fenced, load_program, program_markdown, state_of
 from syneg.programs.judge import quoted
 
@@ -50,7 +51,14 @@ class Keeps(dspy.Module):
 
 
 def inputs(**more: Any) -> dict[str, Any]:
-    return {**EXAMPLE, "task": "It answers.", "attributes": ATTRIBUTES, **more}
+    return {
+        "query": EXAMPLE.query,
+        "positive": EXAMPLE.positive,
+        "candidates": NEAR,
+        "task": "It answers.",
+        "attributes": ATTRIBUTES,
+        **more,
+    }
 
 
 def settings(adapter: str) -> Config:
@@ -85,7 +93,7 @@ def test_every_program_works_with_every_adapter(name: str, adapter: str) -> None
     if name == "multi_attribute":
         assert [n.attributes["kind"] for n in program.negatives] == ["aspect", "thing"]
     if name in ("requirement_break", "neighbour_rewrite"):
-        assert program.negatives[0].parent_doc_id == EXAMPLE["candidates"][0].doc_id
+        assert program.negatives[0].parent_doc_id == NEAR[0].doc_id
         record(program, settings(adapter), inputs(candidates=()))
         assert program.negatives[0].parent_doc_id is None
     with_schema = [bool("[response format]" in as_text(request)) for request in requests]
@@ -220,3 +228,20 @@ def test_the_program_of_the_documentation_works(tmp_path: Path, monkeypatch: pyt
     program = Keeps(load_program("documented_program:Mine"))
     record(program, settings("json"), inputs())
     assert program.negatives[0].text == "‹passage›"
+
+
+@pytest.mark.parametrize("program", ["requirement_break", "neighbour_rewrite"])
+def test_the_prompts_of_a_data_set_are_those_of_a_run(program: str, tmp_path: Path) -> None:
+    """A rewriting program is shown a passage that is not the positive; long passages are cut as in a run."""
+    words = " ".join(f"word{i}" for i in range(300))
+    passages = [f"to close the socket is easy: {words} {i}" for i in range(40)]
+    rows = [{"query": f"close the socket {i}", "positive": text} for i, text in enumerate(passages[:30])]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in passages))
+    settings = CollectionConfig(dataset=str(tmp_path / "pairs.jsonl"), corpus=str(tmp_path / "docs.jsonl"))
+    collection = load_collection(settings, 0)
+    pair = collection.pairs("train")[0]
+    near = near_passages(collection, pair)
+    assert len(near) == 3 and pair.doc_id not in {passage.doc_id for passage in near}
+    text = "\n".join(sent(program, load_config(None, []), pair, near))
+    assert "word190" in text and "word250" not in text

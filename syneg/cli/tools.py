@@ -127,19 +127,19 @@ def prompts(program: str, adapter: str | None, **flags: Any) -> None:
     no_attributes, no_reflection, module:Class, or a saved program.json. ‹Such marks› stand where answers of earlier calls go.
     """
     from syneg.core.settings import load_config
-    from syneg.negatives.prompts import EXAMPLE, sent
+    from syneg.negatives.prompts import EXAMPLE, NEAR, near_passages, sent
 
     from .options import KEYS
 
     config = load_config(None, (), {**{KEYS[key]: value for key, value in flags.items()}, "lm.adapter": adapter})
-    example = EXAMPLE
+    pair, near = EXAMPLE, list(NEAR)
     if flags["dataset"]:
         from syneg.data.collection import load_collection
 
         collection = load_collection(config.collection, config.seed)
         pair = collection.pairs("train")[0]
-        example = {"query": pair.query, "positive": pair.positive, "candidates": ()}
-    for text in sent(program, config, example):
+        near = near_passages(collection, pair)
+    for text in sent(program, config, pair, near):
         click.echo(text)
 
 

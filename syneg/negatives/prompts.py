@@ -1,6 +1,6 @@
 """Exactly what a program sends, as text, without calling an LM: `syneg-dspy prompts PROGRAM`.
 
-    sent("neighbour_topic", LMConfig(), EXAMPLE)
+    sent("neighbour_topic", Config())
       → ["--- call 1 of neighbour_topic …\\nsystem: Given a query …\\nuser: …", …]
 
 The program runs as it does in a run, under the same adapter, over an engine that keeps each request and answers it with
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import dspy
@@ -19,19 +19,21 @@ from dspy.lm15 import Request, Response, response_from_openai_chat
 from pydantic import BaseModel
 
 from syneg.core.config import Config
-from syneg.core.records import MinedNegative
+from syneg.core.records import MinedNegative, Pair
+from syneg.data.collection import Collection
 from syneg.data.tasks import task_for
 from syneg.llm.lms import ADAPTERS, adapter_for, capabilities_of, plain_request
 from syneg.llm.room import room_for
-from syneg.programs import AttributeSpace, load_program
+from syneg.programs import load_program
+from syneg.retrieval.indexes import LexicalIndex
 
-EXAMPLE: dict[str, Any] = {
-    "query": "how do bees find their way back to the hive",
-    "positive": "Bees fly home by the angle of the sun and by landmarks that they learn on their first flights.",
-    "candidates": (
-        MinedNegative("d9", "Bees tell the others by a dance how far a field of flowers is.", "dense", 3, 0.5),
-    ),
-}
+from .assignment import Assignment
+
+EXAMPLE = Pair(
+    "bees", "how do bees find their way back to the hive", "d1",
+    "Bees fly home by the angle of the sun and by landmarks that they learn on their first flights.",
+)  # fmt: skip
+NEAR = (MinedNegative("d9", "Bees tell the others by a dance how far a field of flowers is.", "dense", 3, 0.5),)
 
 
 class _Recorder:
@@ -58,14 +60,24 @@ class _Recorder:
         return self
 
 
-def sent(name: str, config: Config, example: Mapping[str, Any] = EXAMPLE) -> list[str]:
+def sent(name: str, config: Config, pair: Pair = EXAMPLE, mined: Sequence[MinedNegative] = NEAR) -> list[str]:
     """What the program sends for one pair, a text for each call. Raises ConfigError as `load_program` does."""
     program = load_program(name)
-    task = task_for(config)
-    space = AttributeSpace(task.domains, task.difficulties, task.lengths, task.kinds)
-    attributes = [space.sample(seed=config.seed, place=0, sibling=i) for i in range(config.generate.per_pair)]
-    requests = record(program, config, {**example, "task": task.definition, "attributes": attributes})
+    assignment = Assignment([pair], {pair.query_id: mined}, task_for(config), config, name, program)
+    requests = record(program, config, assignment.ask(0))
     return [f"--- call {number} of {name}\n{as_text(request)}" for number, request in enumerate(requests, 1)]
+
+
+def near_passages(collection: Collection, pair: Pair, count: int = 3) -> list[MinedNegative]:
+    """Passages near a query by BM25 that are not judged relevant: a quick stand-in for mining, which needs an
+    encoder."""
+    no_negative = collection.no_negative(pair.query_id)
+    (hits,) = LexicalIndex(collection.passages).search([pair.query], count + len(no_negative))
+    return [
+        MinedNegative(doc_id, collection.passages[doc_id], "bm25", rank, 0.0)
+        for rank, (doc_id, _) in enumerate(hits, 1)
+        if doc_id not in no_negative
+    ][:count]
 
 
 def record(program: dspy.Module, config: Config, inputs: Mapping[str, Any]) -> list[Request]:
