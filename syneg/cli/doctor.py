@@ -18,7 +18,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from syneg.core.assets import ASSETS
+from syneg.core.config import Config
 from syneg.core.storage import cache_home
+from syneg.llm.addresses import origin_of
+from syneg.llm.api_keys import missing_key
 from syneg.llm.local_server import cores
 
 _PACKAGES = ("dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx", "click")
@@ -35,8 +38,25 @@ class Finding:
     text: str
 
 
+def lm_findings(config: Config) -> Iterator[Finding]:
+    """Each LM of a run with its address, where that comes from, and a key that is missing."""
+    lms = {"writer": config.lm}
+    for role, section in (("judge", config.judge), ("reader", config.reader), ("reflection", config.reflection)):
+        lms[role] = section.beside(config.lm)
+    seen: dict[tuple[str, str], str] = {}
+    for role, lm in lms.items():
+        place = lm.model, origin_of(lm)
+        if place in seen:
+            yield Finding("ok", f"LM: {role}", f"as the {seen[place]}")
+            continue
+        seen[place] = role
+        missing = missing_key(lm)
+        note = f"; {missing} is not set" if missing else ""
+        yield Finding("bad" if missing else "ok", f"LM: {role}", f"{lm.model}, {place[1]}{note}")
+
+
 def examine(site_folders: list[str] | None = None) -> list[Finding]:
-    """All findings; `site_folders` are where packages lie, by default those of this Python."""
+    """All findings on the machine; `site_folders` are where packages lie, by default those of this Python."""
     folders = site_folders if site_folders is not None else [*site.getsitepackages(), site.getusersitepackages()]
     return [*_software(folders), *_machine(), *_storage(), *_network()]
 

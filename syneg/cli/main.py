@@ -99,9 +99,13 @@ def _ablate(name: str, **flags: Any) -> None:
 
 def _run_stage(stage: Stage, **flags: Any) -> None:
     from syneg.core.progress import Progress
+    from syneg.run.checks import check_keys
+    from syneg.run.folder import RunFolder
     from syneg.run.pipeline import Batch, Run
 
     folder, config = _settings(flags)
+    if not flags["dry_run"] and not flags.get("batch") and not RunFolder(folder).ledger.exists():
+        check_keys(config, asks=stage.asks)
     batch = flags.get("batch") or ()
     files = {way: tuple(path for other, path in batch if other == way) for way in ("import", "export")}
     if len(files["export"]) > 1:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from syneg.core.assets import ASSETS
+
+if TYPE_CHECKING:
+    from syneg.core.config import Config
 
 
 @click.command()
@@ -71,38 +75,56 @@ def settings() -> None:
     click.echo(settings_page(), nl=False)
 
 
-@click.command()
-def doctor() -> None:
-    """Check this machine: versions, threads, memory, disk, keys."""
-    from .doctor import examine
+_LM_OPTIONS = (
+    click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]"),
+    click.option("--judge-lm", help="LM of the judge, if another"),
+    click.option("--reflection-lm", help="LM of compiling, if another"),
+    click.option("--api-base", help="address of your own LM server"),
+    click.option("--config", "config_path", type=click.Path(path_type=Path), help="settings as TOML"),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any setting; repeatable"),
+)
 
-    found = examine()
-    for one in found:
-        click.echo(f"{one.level:<5} {one.name:<22} {one.text}")
-    bad = sum(one.level == "bad" for one in found)
+
+def _with_lm_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_LM_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _lm_settings(config_path: Path | None, overrides: tuple[str, ...], flags: dict[str, Any]) -> Config:
+    from syneg.core.settings import load_config
+
+    from .options import KEYS
+
+    return load_config(config_path, overrides, {KEYS[key]: value for key, value in flags.items()})
+
+
+@click.command()
+@_with_lm_options
+def doctor(config_path: Path | None, overrides: tuple[str, ...], **flags: Any) -> None:
+    """Check this machine: versions, threads, memory, disk, keys, addresses of LMs."""
+    from .doctor import examine, lm_findings
+
+    findings = [*examine(), *lm_findings(_lm_settings(config_path, overrides, flags))]
+    for finding in findings:
+        click.echo(f"{finding.level:<5} {finding.name:<22} {finding.text}")
+    bad = sum(finding.level == "bad" for finding in findings)
     click.echo(f"\n{bad} problems to fix before a run" if bad else "\nno problems found")
     sys.exit(1 if bad else 0)
 
 
 @click.command()
-@click.option("--lm", help="litellm model string, or local/NAME  [local/qwen2.5-coder-1.5b]")
-@click.option("--judge-lm", help="LM of the judge, if another")
-@click.option("--reflection-lm", help="LM of compiling, if another")
-@click.option("--api-base", help="address of your own LM server")
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="settings as TOML")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any setting; repeatable")
+@_with_lm_options
 def backends(config_path: Path | None, overrides: tuple[str, ...], **flags: Any) -> None:
     """Send each LM of a run one typed test call: answer, schema, speed, price."""
     import tempfile
 
     from syneg.core.fetch import fetch_with_progress
     from syneg.core.progress import Progress
-    from syneg.core.settings import load_config
 
     from .backends import lms_of, probe
-    from .options import KEYS
 
-    config = load_config(config_path, overrides, {KEYS[key]: value for key, value in flags.items()})
+    config = _lm_settings(config_path, overrides, flags)
     well = True
     for role, lm in lms_of(config).items():
         fetch_with_progress(lm.model, Progress())

@@ -72,6 +72,23 @@ def connected(config: LMConfig, section: str = "lm") -> LMConfig:
     return config.model_copy(update={"api_base": address or None, "extra": extra})
 
 
+def origin_of(lm: LMConfig) -> str:
+    """The address of an LM and where it comes from, in words, with secrets masked; loads nothing heavy.
+
+    >>> origin_of(LMConfig(model="openai/qwen3", api_base="http://me:pw@host:8000/v1"))
+    'http://***@host:8000/v1 (api_base)'
+    """
+    provider = lm.model.partition("/")[0]
+    if provider == "local":
+        return "embedded: a server of its own on this machine"
+    if lm.api_base:
+        return f"{masked_address(lm.api_base)} (api_base)"
+    for name in _VARIABLES.get(provider, (f"{provider.upper()}_API_BASE",)):
+        if os.environ.get(name):
+            return f"{masked_address(os.environ[name])} (from {name})"
+    return "the provider's own address"
+
+
 def identity_of(connected_config: LMConfig, weights: str = "") -> str:
     """Model, address (or the hash of `weights`), and a hash of the further parameters that decide an answer."""
     place = weights or masked_address(connected_config.api_base or "default")

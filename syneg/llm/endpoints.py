@@ -77,8 +77,11 @@ class Endpoint:
         return self._complete(client, request)
 
     def connected(self) -> Client:
-        """The client, with the embedded server up."""
+        """The client, with the embedded server up; one that died is started again."""
         with self._lock:
+            if self._server is not None and not self._server.alive:
+                self._server.stop()
+                self._client, self._server, self._warm = None, None, False
             if self._client is None:
                 self._client = self._connect()
             return self._client

@@ -335,7 +335,9 @@ class LedgerEngine:
             self._calls_allowed = True
 
     def _key_hint(self) -> str:
-        return "" if self._call_by.gguf is not None else key_hint(self.config.model)
+        if self._call_by.gguf is not None:
+            return "see the log of the embedded LM in the run folder (llm.log); is there enough memory?"
+        return key_hint(self.config.model)
 
     def _call(self, request: Request) -> dict[str, Any]:
         response = self.endpoint.complete(request)

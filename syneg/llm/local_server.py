@@ -51,7 +51,7 @@ class LocalServer:
         self._slots = slots
         self._states = tempfile.TemporaryDirectory(prefix="syneg-slots-")
         command += ["--states", f"{self._states.name}{os.sep}"]
-        with log.open("wb") if log else open(os.devnull, "wb") as errors:  # noqa: PTH123 (devnull)
+        with log.open("ab") if log else open(os.devnull, "wb") as errors:  # noqa: PTH123 (devnull)
             self._child = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -71,6 +71,11 @@ class LocalServer:
                 todo="see the log; is there enough memory?",
             )
         self.url: str = json.loads(line)["url"]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs."""
+        return self._child.poll() is None
 
     def share_prefix(self) -> None:
         """Copy the longest prompt that a slot holds to all others, so that each need not read the common part itself.

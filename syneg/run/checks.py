@@ -19,6 +19,7 @@ from syneg.core.errors import ConfigError, DataError, SynegError, collected
 from syneg.core.fetch import fetched
 from syneg.core.storage import cache_home
 from syneg.data.tables import names_a_file
+from syneg.llm.api_keys import missing_key
 
 from .arms import arms
 
@@ -45,6 +46,28 @@ def check(config: Config, *, writes: bool) -> None:
         kind = DataError if problems == missing else ConfigError
         raise kind(
             problems[0] if len(problems) == 1 else collected(f"{len(problems)} problem(s) before the run", problems)
+        )
+
+
+def check_keys(config: Config, *, asks: bool) -> None:
+    """Raise ConfigError where a key of an LM is missing that a stage asks for certain; loads nothing heavy.
+
+    `asks` says that the stage always asks the writer; others do where an arm wants synthetic negatives.
+    """
+    planned = arms(config)
+    if config.executor.replay or not (asks or config.writes_queries or any(arm.wants_synthetic for arm in planned)):
+        return
+    lms = {} if config.generate.given else {"lm": config.lm}
+    if config.judge.use == "on":
+        lms["judge"] = config.judge.beside(config.lm)
+    if config.compile.optimizer != "none":
+        lms["reflection"] = config.reflection.beside(config.lm)
+    missing = {section: key for section, lm in lms.items() if (key := missing_key(lm))}
+    if missing:
+        names = ", ".join(f"{key} (for {section}.model)" for section, key in missing.items())
+        first = next(iter(missing.values()))
+        raise ConfigError(
+            f"no key: {names} is not set", todo=f"export {first}=…, or give --api-base for a server of your own"
         )
 
 
