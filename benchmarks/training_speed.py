@@ -37,7 +37,8 @@ from syneg.retrieval.encoder import Encoder
 from syneg.run.arms import arm
 from syneg.run.pipeline import Run
 from syneg.training.frozen import States
-from syneg.training.trainer import Job, train
+from syneg.training.job import Job
+from syneg.training.trainer import train
 from syneg.training.weights import learning_rate
 
 COLUMNS = ("anchor", "positive", "negative_1", "negative_2", "negative_3")

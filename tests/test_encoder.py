@@ -24,9 +24,10 @@ from syneg.retrieval.dev_set import DevScore, dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
 from syneg.retrieval.prompts import ROLES, known_names, resolve_prompts
+from syneg.training.job import Job
 from syneg.training.loss import HybridInfoNCE
 from syneg.training.merging import embed_by_length
-from syneg.training.trainer import Job, train
+from syneg.training.trainer import train
 
 WORDS = sorted(
     {

@@ -15,7 +15,8 @@ from syneg.data.collection import load_collection
 from syneg.optimizers.probe import Probe
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
-from syneg.training.trainer import Job, train
+from syneg.training.job import Job
+from syneg.training.trainer import train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -44,6 +45,4 @@ def test_a_probe_and_a_training_run_on_the_device(tmp_path: Path, beir: Path) ->
     probe = Probe(encoder, dev, relevant, TrainConfig(), ProbeConfig(layers=1, steps=4))
     assert np.isfinite(list(probe.values(rows, seed=0)["likelihood"].values())).all()
     config = TrainConfig(epochs=1, batch_size=16, evals=1, frozen_layers="half")
-    assert (
-        train(Job(encoder.config, [rows], relevant, dev, config, 0), tmp_path / "tuned", encoder=encoder)["steps"] > 0
-    )
+    assert train(Job(encoder.config, [rows], relevant, dev, config, 0), tmp_path / "tuned", encoder=encoder).steps > 0

@@ -41,8 +41,11 @@ def encoder(encoder_path: str) -> Encoder:
 
 def test_nothing_relevant_is_ever_mined_by_id_or_by_text(collection: Collection, encoder: Encoder) -> None:
     pairs = collection.pairs("train")
-    config = MineConfig(last_rank=97, per_query=97, margin=99)
+    collection.passages["asked"] = f"{collection.queries[pairs[0].query_id].upper()}?"  # the query stands in the corpus
+    config = MineConfig(last_rank=98, per_query=97, margin=99)
     mined = mine(collection, pairs, encoder, config)
+    assert "asked" not in {negative.doc_id for negative in mined.negatives[pairs[0].query_id]}
+    assert "asked" in {negative.doc_id for negative in mined.negatives[pairs[1].query_id]}
     for pair in pairs:
         relevant = collection.relevant(pair.query_id)
         texts = {near_key(collection.passages[doc_id]) for doc_id in relevant}

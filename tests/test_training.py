@@ -22,8 +22,9 @@ from syneg.retrieval.encoder import Encoder
 from syneg.training.__main__ import main
 from syneg.training.course import loss_curve, shares_by_third
 from syneg.training.frozen import FrozenLayers, frozen_count
+from syneg.training.job import Job, check_trainable, write_job
 from syneg.training.merging import embed_by_length
-from syneg.training.trainer import Job, check_trainable, train, write_job
+from syneg.training.trainer import train
 from syneg.training.weights import learning_rate, set_dropout
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -131,8 +132,8 @@ def test_training_with_frozen_layers_changes_the_others_only(bert: str, tmp_path
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all(".layer.2." in name for name in changed)
-    assert done["steps"] == 8
-    assert [step for step, _ in done["losses"]] == list(range(1, 9))
+    assert done.steps == 8
+    assert [step for step, _ in done.losses] == list(range(1, 9))
     assert not (tmp_path / "m" / "checkpoints").exists()
 
 
@@ -147,7 +148,7 @@ def test_a_seed_fixes_the_weights(bert: str, tmp_path: Path) -> None:
 
 def test_a_broken_checkpoint_is_no_obstacle(bert: str, tmp_path: Path) -> None:
     (tmp_path / "m" / "checkpoints" / "checkpoint-4").mkdir(parents=True)
-    assert train(job(bert), tmp_path / "m")["resumed"] is False
+    assert train(job(bert), tmp_path / "m").resumed is False
 
 
 def fewer(whole: Job, count: int) -> Job:
@@ -191,7 +192,7 @@ def test_two_processes_train_one_model(bert: str, tmp_path: Path) -> None:
         apart = torch.cat([(one[n] - two[n]).flatten() for n in moving])
         # Adam's first step is the sign of the gradient: equal but where a gradient is next to nothing
         assert (apart.abs() > 0.1 * moved.abs().max()).float().mean() < 0.1
-        assert found[name]["dev"][0][1] == pytest.approx(alone["dev"][0][1], abs=0.1)
+        assert found[name]["dev"][0][1] == pytest.approx(alone.dev[0][1], abs=0.1)
 
 
 def test_processes_are_started_for_a_job_that_asks_for_them(
@@ -207,7 +208,7 @@ def test_processes_are_started_for_a_job_that_asks_for_them(
     monkeypatch.setattr(subprocess, "run", run)
     done = train(job(bert, epochs=1, processes=2), tmp_path / "m")
     assert started[0][1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "syneg.training", str(tmp_path / "m")]  # fmt: skip
-    assert (done["steps"], done["processes"]) == (4, 1)  # as many epochs by however many processes there are
+    assert (done.steps, done.processes) == (4, 1)  # as many epochs by however many processes there are
     assert not (tmp_path / "m" / "processes.log").exists()
     with pytest.raises(BackendError, match="no job"):
         main([tmp_path / "nowhere"])

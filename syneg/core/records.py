@@ -182,3 +182,31 @@ class Instance:
     sources: tuple[str, ...]
     weights: tuple[float, ...]
     doc_ids: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training came to, as training.json has it.
+
+    `dev` holds (step, nDCG@10) of each evaluation, `losses` (step, mean loss since the one before), `alphas` (share of the tuned weights, nDCG@10) of each that was
+    tried, `shares` the part of the gradient on negatives that each source had in the first, second and last third.
+    """
+
+    steps: int
+    seconds: float
+    rows: int = 0
+    processes: int = 1
+    dev: tuple[tuple[int, float], ...] = ()
+    losses: tuple[tuple[int, float], ...] = ()
+    alphas: tuple[tuple[float, float], ...] = ()
+    shares: tuple[Mapping[str, float], ...] = ()
+    synthetic_share: float = 0.0
+    resumed: bool = False
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Training:
+        """The data of training.json as the record that it was."""
+        pairs = {
+            name: tuple((place, value) for place, value in row.get(name, ())) for name in ("dev", "losses", "alphas")
+        }
+        return cls(**{**row, **pairs, "shares": tuple(row.get("shares", ()))})

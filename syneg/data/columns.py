@@ -20,7 +20,8 @@ KNOWN_NAMES: dict[str, tuple[str, ...]] = {
         "positive", "pos", "positives", "answer", "answers", "passage", "document", "positive_text", "positive_passage",
         "positive_passages", "doc_text", "passage_text", "document_text", "context", "response", "text",
     ),
-    "negative": ("negative", "neg", "negatives", "hard_negative", "hard_negatives", "negative_passages", "negative_text"),
+    "negative": ("negative", "neg", "negatives", "hard_negative", "hard_negatives", "negative_passages",
+                 "negative_text"),
     "query_id": ("query_id", "qid", "queryid", "question_id", "anchor_id", "topic_id"),
     "doc_id": ("doc_id", "docid", "corpus_id", "pid", "passage_id", "document_id", "docno", "positive_id"),
     "split": ("split",),
@@ -65,20 +66,20 @@ class ColumnNames:
         for role in roles:
             if role in self._named:
                 wanted = self._named[role]
-                found = [wanted] if wanted in names else [plain[_plain(wanted)]] if _plain(wanted) in plain else []
+                chosen = [wanted] if wanted in names else [plain[_plain(wanted)]] if _plain(wanted) in plain else []
             else:
-                found = [plain[known] for known in _known(role) if known in plain and plain[known] not in taken][:1]
+                chosen = [plain[known] for known in _known(role) if known in plain and plain[known] not in taken][:1]
                 if role == "negative":
-                    found += [name for name in names if _NUMBERED.fullmatch(_plain(name)) and name not in found]
-            if found:
-                columns[role] = found
-                taken.update(found)
+                    chosen += [name for name in names if _NUMBERED.fullmatch(_plain(name)) and name not in chosen]
+            if chosen:
+                columns[role] = chosen
+                taken.update(chosen)
         return columns
 
     def unused(self, names: Iterable[Any], roles: Iterable[str]) -> list[str]:
         """The columns that stand for none of the roles."""
         names = [str(name) for name in names]
-        used = {name for found in self.of(tuple(names), tuple(roles)).values() for name in found}
+        used = {name for chosen in self.of(tuple(names), tuple(roles)).values() for name in chosen}
         return [name for name in names if name not in used]
 
 
@@ -94,9 +95,9 @@ def _plain(name: str) -> str:
 def no_column(missing: Iterable[str], names: Iterable[Any], where: str) -> DataError:
     """The error for a table without columns that it needs."""
     missing = list(missing)
-    found = ", ".join(repr(str(name)[:40]) for name in list(names)[:12]) or "none"
+    shown = ", ".join(repr(str(name)[:40]) for name in list(names)[:12]) or "none"
     return DataError(
-        f"no column {' and '.join(map(repr, missing))}; the columns are {found}",
+        f"no column {' and '.join(map(repr, missing))}; the columns are {shown}",
         where=where,
         todo=f"name it: --columns {','.join(f'{name}=NAME' for name in missing)}",
     )

@@ -44,7 +44,7 @@ class PassageIndex:
     def containing(self, texts: Sequence[str]) -> dict[str, list[str]]:
         """For each text the ids of the passages that it is a piece of, in the order of the corpus."""
         pieces = {text: plain for text in texts if len(plain := near_key(text)) >= _SHORTEST}
-        found: dict[str, list[str]] = defaultdict(list)
+        matches: dict[str, list[str]] = defaultdict(list)
         by_word: dict[str, list[str]] = defaultdict(list)
         for text, plain in pieces.items():
             by_word[self._key(plain)].append(text)
@@ -56,13 +56,13 @@ class PassageIndex:
             )
             for text in near:
                 if len(pieces[text]) < len(passage) and pieces[text] in passage:
-                    found[text].append(doc_id)
-        return dict(found)
+                    matches[text].append(doc_id)
+        return dict(matches)
 
     def inside(self, texts: Sequence[str]) -> dict[str, list[str]]:
         """For each text the ids of the passages that are pieces of it."""
         wholes = {text: near_key(text) for text in texts}
-        found: dict[str, list[str]] = defaultdict(list)
+        matches: dict[str, list[str]] = defaultdict(list)
         by_word: dict[str, list[str]] = defaultdict(list)
         for text, plain in wholes.items():
             for word in set(plain.split()):
@@ -73,8 +73,8 @@ class PassageIndex:
                 continue
             for text in wholes if direct else by_word.get(self._key(passage), ()):
                 if len(passage) < len(wholes[text]) and passage in wholes[text]:
-                    found[text].append(doc_id)
-        return dict(found)
+                    matches[text].append(doc_id)
+        return dict(matches)
 
     @staticmethod
     def _key(plain: str) -> str:

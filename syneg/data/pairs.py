@@ -205,9 +205,9 @@ class PairsReader:
                 return [doc_id]
             self.log.problem(pair.where, f"passage id {doc_id!r} stands twice with different texts")
             return []
-        found = index.same(text)
-        if found is not None and (not doc_id or self._has_corpus):
-            return [found]
+        same_id = index.same(text)
+        if same_id is not None and (not doc_id or self._has_corpus):
+            return [same_id]
         if holders and len(holders) <= _MOST_HOLDERS:
             return holders
         doc_id = doc_id or made_id("p", text)
@@ -218,6 +218,6 @@ class PairsReader:
     def _say(self, absent: list[str], holders: Mapping[str, list[str]], positives: int) -> None:
         taken = sum(0 < len(holders.get(text, ())) <= _MOST_HOLDERS for text in absent)
         self.log.notes.append(
-            f"{len(absent)} of {positives} positives were not in the corpus word for word: {taken} are pieces of passages, "
-            f"which stand for them; {len(absent) - taken} were added to the corpus"
+            f"{len(absent)} of {positives} positives were not in the corpus word for word: {taken} are pieces of "
+            f"passages, which stand for them; {len(absent) - taken} were added to the corpus"
         )

@@ -47,7 +47,9 @@ TASKS: dict[str, Task] = {
         ),
         difficulties=("written for biomedical researchers", "written for medical students"),
     ),
-    "argument retrieval": Task("A passage is relevant when it is an argument against the one given, on the same issue."),
+    "argument retrieval": Task(
+        "A passage is relevant when it is an argument against the one given, on the same issue."
+    ),
     "duplicate questions": Task("A passage is relevant when it asks the same thing as the question, in other words."),
     "documentation search": Task(
         "The query says in one line what a piece of a programming library does. A passage is relevant when it is the "

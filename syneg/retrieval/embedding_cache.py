@@ -1,6 +1,6 @@
 """The embedding cache as a whole: what it holds, and how it stays small.
 
-    spaces() → [Space(folder=…/embeddings/3fa0…, model="local/minilm", role="passage", size=8_123_904, used=1764151200.0, …)]
+    spaces() → [Space(folder=…/3fa0…, model="local/minilm", role="passage", size=8_123_904, used=1764151200.0, …)]
     prune(20 * 10**9) → the spaces that were removed, those used longest ago first
 
 A space holds the embeddings of one encoder for one role. One that a running process uses is never removed: the process
@@ -51,8 +51,8 @@ def describe(folder: Path, model: str, role: str, *, trained: bool) -> None:
 def spaces() -> list[Space]:
     """All spaces, the least needed first."""
     folder = cache_folder()
-    found = [_space(path) for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
-    return sorted(found, key=lambda space: (not space.trained, space.used))
+    held = [_space(path) for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    return sorted(held, key=lambda space: (not space.trained, space.used))
 
 
 def prune(limit: float) -> list[Space]:

@@ -1,7 +1,7 @@
 """Embeddings on disk, by content: the same text under the same weights, prompt, length and precision is encoded once.
 
     store = EmbeddingStore(cache_home() / "embeddings" / space)     space = hash of weights, prompt, length, precision
-    store.missing(texts) → [3, 17]      store.add([texts[3], texts[17]], array)      store.take(texts) → (n, dim) float32
+    store.missing(texts) → [3, 17]    store.add([texts[3], texts[17]], array)    store.take(texts) → (n, dim) float32
 
 A shard is a pair of files, `HASH.npy` (n x dim) and `HASH.keys` (n keys of 16 bytes), each written under a name of its
 own and then renamed; a shard whose keys are missing is ignored, so a crash costs at most one shard. Several processes
@@ -82,11 +82,11 @@ class EmbeddingStore:
         """Vectors (n, dim) float32 of texts that are all stored; raises MissingEmbeddings otherwise."""
         if not texts:
             return np.zeros((0, 0), np.float32)
-        found = self._find(_keys(texts))
-        if (found < 0).any():
-            raise MissingEmbeddings(texts[int(np.argmin(found))])
-        order = np.argsort(found, kind="stable")  # shard after shard: each is opened once, and none stays open
-        shards, rows = found[order] >> _ROW_BITS, found[order] & ((1 << _ROW_BITS) - 1)
+        places = self._find(_keys(texts))
+        if (places < 0).any():
+            raise MissingEmbeddings(texts[int(np.argmin(places))])
+        order = np.argsort(places, kind="stable")  # shard after shard: each is opened once, and none stays open
+        shards, rows = places[order] >> _ROW_BITS, places[order] & ((1 << _ROW_BITS) - 1)
         out: np.ndarray | None = None
         for part in np.split(np.arange(len(order)), np.flatnonzero(np.diff(shards)) + 1):
             try:

@@ -111,17 +111,17 @@ def resolve_prompts(
     brought = {key: text or "" for key, text in (own or {}).items()}
     says = any(brought.values()) or bool(brought.keys() - _ALWAYS_THERE)
     family, known = ("", {}) if says else _family(names)
-    found: dict[Role, str] = {}
+    own_or_family: dict[Role, str] = {}
     for role in ROLES:
         of_model = next((brought[key] for key in PROMPT_KEYS[role] if brought.get(key)), "")
         if not any(brought.get(key) for keys in PROMPT_KEYS.values() for key in keys):
             of_model = default[1] or ""
-        found[role] = of_model or known.get(role, "")
+        own_or_family[role] = of_model or known.get(role, "")
     source = "the model" if says else f"the family {family}" if family else "none known"
     given: dict[Role, str | None] = {"query": config.query_prompt, "passage": config.passage_prompt}
     if any(text is not None for text in given.values()):
         source = "the settings" if all(text is not None for text in given.values()) else f"the settings and {source}"
-    query, passage = (text if (text := given[role]) is not None else found[role] for role in ROLES)
+    query, passage = (text if (text := given[role]) is not None else own_or_family[role] for role in ROLES)
     return Prompts(query, passage, source)
 
 

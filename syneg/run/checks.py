@@ -81,7 +81,8 @@ def _files(config: Config) -> Iterator[str]:
         yield f"no such file or folder: {config.collection.dataset!r} (collection.dataset); check the path"
     encoder = Path(config.encoder.model).expanduser()
     if config.encoder.model.startswith((".", "/", "~")) and not encoder.is_dir():
-        yield f"no such folder {config.encoder.model!r} (encoder.model); give a model on disk, on the hub, or local/minilm"
+        todo = "give a model on disk, on the hub, or local/minilm"
+        yield f"no such folder {config.encoder.model!r} (encoder.model); {todo}"
     model = config.lm.model.removeprefix("local/")
     if config.lm.model.startswith("local/") and model.endswith(".gguf") and not Path(model).expanduser().is_file():
         yield f"no such model file {model!r} (lm.model); check the path after local/"

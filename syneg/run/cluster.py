@@ -49,8 +49,8 @@ class Cluster:
             try:
                 _knock(config.address)
                 ray.init(
-                    address=config.address or "local", logging_level=logging.ERROR, log_to_driver=False, include_dashboard=None if config.address else False,
-                    runtime_env={"env_vars": _environment()},
+                    address=config.address or "local", logging_level=logging.ERROR, log_to_driver=False,
+                    include_dashboard=None if config.address else False, runtime_env={"env_vars": _environment()},
                 )  # fmt: skip
             except (OSError, RuntimeError, ValueError) as error:
                 raise BackendError(
@@ -159,8 +159,8 @@ class Failure:
 
     @classmethod
     def of(cls, error: dspy.lm15.LM15Error) -> Failure:
-        found = {name: getattr(error, name, None) for name in ("status", "retry_after")}
-        return cls(type(error).__name__, str(getattr(error, "message", error)).split("\n\n  To fix:")[0], **found)
+        facts = {name: getattr(error, name, None) for name in ("status", "retry_after")}
+        return cls(type(error).__name__, str(getattr(error, "message", error)).split("\n\n  To fix:")[0], **facts)
 
     def error(self) -> dspy.lm15.LM15Error:
         """The error again, of the same class."""
@@ -170,8 +170,8 @@ class Failure:
             if issubclass(kind, dspy.lm15.ProviderError)
             else {}
         )
-        found: dspy.lm15.LM15Error = kind(self.message, **known)
-        return found
+        error: dspy.lm15.LM15Error = kind(self.message, **known)
+        return error
 
 
 class _LMWorker:

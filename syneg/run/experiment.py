@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from syneg.core.errors import DataError
-from syneg.core.records import Draft, fingerprint
+from syneg.core.records import Draft, Training, fingerprint
 from syneg.core.storage import read_json, write_json, write_rows, write_text
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
@@ -38,7 +38,7 @@ from .trial import Trials, weighed
 from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from syneg.training.trainer import Job
+    from syneg.training.job import Job
 
 
 class Experiment:
@@ -126,7 +126,7 @@ class Experiment:
             synthetic = weighed(shares, arm.config.mix)
         return self._trials.job(arm.kind, arm.config, synthetic, seed)
 
-    def trained(self, arm: Arm, seed: int) -> tuple[Path, dict[str, Any]]:
+    def trained(self, arm: Arm, seed: int) -> tuple[Path, Training]:
         """The folder of a trained model and what its training.json says."""
         workspace, name = self._workspace, arm.file_name(seed)
         folder = workspace.folder.model(name)
@@ -144,7 +144,7 @@ class Experiment:
             write_rows(workspace.folder.rows(name), trained_rows(job.epochs))
         if not (folder / "training.json").exists():
             self._trials.train(job, folder, name)
-        return folder, read_json(folder / "training.json")
+        return folder, Training.of(read_json(folder / "training.json"))
 
     def is_trained(self, arm: Arm, seed: int) -> bool:
         """Whether the model of an arm is on disk, trained with these settings; its negatives may be others since."""

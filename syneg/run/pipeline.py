@@ -234,7 +234,7 @@ def _by_batch(run: Run, work: Callable[[], Result]) -> Result:
 def _train(run: Run) -> Result:
     _ = run.experiment.generation
     return {
-        arm.file_name(seed): run.experiment.trained(arm, seed)[1]
+        arm.file_name(seed): asdict(run.experiment.trained(arm, seed)[1])
         for arm in run.experiment.arms
         for seed in arm.config.train.seeds
     }

@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from syneg.core.config import Config, MixConfig, TrainConfig
 from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
-from syneg.core.records import HardNegative, MinedNegative, fingerprint
+from syneg.core.records import HardNegative, MinedNegative, Training, fingerprint
 from syneg.core.storage import read_rows, write_rows
 from syneg.negatives.mining import mine
 from syneg.retrieval.encoder import Encoder
@@ -34,7 +34,7 @@ from .workspace import Workspace
 if TYPE_CHECKING:
     from syneg.retrieval.dev_set import DevSet
     from syneg.training.frozen import States
-    from syneg.training.trainer import Job
+    from syneg.training.job import Job
 
 
 class Trials:
@@ -58,7 +58,7 @@ class Trials:
 
     def job(self, kind: str, config: Config, written: Mapping[str, Sequence[Weighed]], seed: int) -> Job:
         """The training of an arm of `kind` (one of sampling.ARMS) under `config`."""
-        from syneg.training.trainer import Job
+        from syneg.training.job import Job
 
         workspace, filling = self._workspace, ARMS[kind]
         relevant = {pair.query_id: workspace.collection.relevant_texts(pair.query_id) for pair in workspace.pairs}
@@ -101,12 +101,13 @@ class Trials:
             self._of_sources[sources] = mined
         return self._of_sources[sources]
 
-    def train(self, job: Job, folder: Path, name: str) -> dict[str, Any]:
+    def train(self, job: Job, folder: Path, name: str) -> Training:
         """Train `job` into `folder`, with a progress line that calls it `name`.
 
         Raises BackendError with `train.processes = 0` once the job is written down.
         """
-        from syneg.training.trainer import train, write_job
+        from syneg.training.job import write_job
+        from syneg.training.trainer import train
 
         if job.config.processes == 0:
             write_job(job, folder)
@@ -119,7 +120,7 @@ class Trials:
             done = train(
                 job, folder, encoder=self._workspace.encoder, states=self._states_of(job.config), progress=line
             )
-            line.note = f"{name}: {done['steps']} steps, {done['synthetic_share']:.0%} of negatives synthetic"
+            line.note = f"{name}: {done.steps} steps, {done.synthetic_share:.0%} of negatives synthetic"
         return done
 
     def load(self, folder: Path, config: Config) -> Encoder:
@@ -134,7 +135,7 @@ class Trials:
     def check(self, config: TrainConfig) -> None:
         """Raises ConfigError for settings that a training would fail over, before anything is paid for."""
         from syneg.training.frozen import frozen_count
-        from syneg.training.trainer import check_trainable
+        from syneg.training.job import check_trainable
 
         model = self._workspace.encoder.model
         check_trainable(model, config)

@@ -13,14 +13,10 @@ from pathlib import Path
 
 import torch
 
-from syneg.core.config import EncoderConfig, TrainConfig
-from syneg.core.errors import BackendError
-from syneg.core.records import Instance, Pair
-from syneg.core.storage import read_json
-from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
 
-from .trainer import Job, train_here
+from .job import read_job
+from .trainer import train_here
 
 
 def main(folders: Sequence[Path]) -> None:
@@ -32,17 +28,6 @@ def main(folders: Sequence[Path]) -> None:
             torch.distributed.barrier()  # the first process saves the model while the others would begin the next job
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def read_job(folder: Path) -> Job:
-    """The job of `folder`; raises BackendError where there is none."""
-    data = read_json(folder / "job.json")
-    if data is None:
-        raise BackendError("no job", where=str(folder / "job.json"), todo="let `syneg-dspy train` write it")
-    epochs = [[Instance(Pair(**row["pair"]), *(tuple(row[key]) for key in ("negatives", "sources", "weights", "doc_ids")))
-               for row in rows] for rows in data["epochs"]]  # fmt: skip
-    return Job(EncoderConfig(**data["encoder"]), epochs, data["relevant"], DevSet(**data["dev"]),
-               TrainConfig(**data["config"]), data["seed"])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""From training rows to what the model reads: columns with their roles, and a collator that looks texts up by row number.
+"""From training rows to what the model reads: columns with their roles, and a collator that looks texts up by row
+number.
 
 columns_of(row) → ["anchor", "positive", "negative_1", "negative_2"]      column_roles(row)["anchor"] → "query"
 """

@@ -1,7 +1,7 @@
 """Fine-tuning with sentence-transformers' trainer: seeded, resumable, scored on dev as it goes.
 
     train(Job(encoder_config, epochs, relevant, dev, TrainConfig(), seed=0), run/"models/hybrid-0")
-      → folder/model.safetensors …, folder/training.json {"steps": 38, "seconds": 71.2, "dev": [[19, .67], [38, .68]], …}
+      → folder/model.safetensors …, folder/training.json {"steps": 38, "seconds": 71.2, "dev": [[19, .67], …], …}
 
 A checkpoint is written at each evaluation, so that a run that was killed goes on from the last one; they are removed at
 the end. With several processes (`train.processes`) the job is written down and read by each of them:
@@ -18,8 +18,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,60 +31,21 @@ from sentence_transformers import (
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from syneg.core.config import EncoderConfig, TrainConfig
-from syneg.core.errors import BackendError, ConfigError
+from syneg.core.config import TrainConfig
+from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
-from syneg.core.records import Instance, fingerprint
+from syneg.core.records import Training
 from syneg.core.storage import read_json, write_json
-from syneg.retrieval.dev_set import DEV_METRIC, DevScore, DevSet
+from syneg.retrieval.dev_set import DEV_METRIC, DevScore
 from syneg.retrieval.encoder import Encoder
 
 from .batches import Plan, PlannedBatches
 from .course import loss_curve, shares_by_third, synthetic_share
 from .features import TextCollator, column_roles, column_routes, places
 from .frozen import FrozenLayers, States, frozen_count
+from .job import JOB, Job, write_job
 from .loss import BaseView, HybridInfoNCE
 from .weights import interpolate, learning_rate, set_dropout, swift_attention
-
-_NO_RESULT = {"arms", "seeds", "pairs", "dev_passages"}  # what they decide stands in the rows, the seed and the dev set
-
-
-def check_trainable(model: Any, config: TrainConfig) -> None:
-    """Raises ConfigError for settings that a training of `model` (a SentenceTransformer) would fail over."""
-    frozen_count(model, config.frozen_layers)
-    if config.cached_chunk and not hasattr(model[0], "auto_model"):
-        raise ConfigError(
-            "a gradient cache takes an encoder with layers; word vectors need none", todo="set train.cached_chunk=0"
-        )
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a training depends on.
-
-    `epochs` holds the rows of each epoch (`sampling.epochs_of`), each the same queries in the same order, all with one
-    number of negatives; an epoch beyond the last begins again at the first. `relevant[query_id]` are the texts of all
-    passages known to be relevant.
-    """
-
-    encoder: EncoderConfig
-    epochs: Sequence[Sequence[Instance]]
-    relevant: Mapping[str, Sequence[str]]
-    dev: DevSet
-    config: TrainConfig
-    seed: int
-
-    @property
-    def rows(self) -> list[Instance]:
-        """The rows of all epochs, one after the other: labels are places in it."""
-        return [row for epoch in self.epochs for row in epoch]
-
-    def key(self, encoder: Encoder) -> str:
-        """A hash of all of it, with the weights and prompts that it starts from."""
-        settings = self.config.model_dump(exclude=_NO_RESULT)
-        return fingerprint(
-            encoder.fingerprint, encoder.prompts, self.epochs, self.relevant, self.dev, settings, self.seed
-        )
 
 
 class _Report(TrainerCallback):
@@ -126,32 +87,36 @@ def train(
     encoder: Encoder | None = None,
     states: States | None = None,
     progress: Tick | None = None,
-) -> dict[str, Any]:
+) -> Training:
     """Fine-tune a fresh copy of the encoder and save the best weights on dev in `folder`.
 
-    Returns what is in training.json: steps, seconds, the dev score at each evaluation, gradient share by source.
+    Returns what is in training.json.
     `states` are shared by trainings with the same encoder and number of frozen layers.
     """
     if job.config.processes > 1:
         _train_apart(job, folder)
-        return dict(read_json(folder / "training.json"))
-    return train_here(job, folder, encoder or Encoder.load(job.encoder), states, progress)
+    else:
+        train_here(job, folder, encoder or Encoder.load(job.encoder), states, progress)
+    return Training.of(read_json(folder / "training.json"))
 
 
 def train_here(
     job: Job, folder: Path, encoder: Encoder, states: States | None, progress: Tick | None
-) -> dict[str, Any]:
-    """One process of a training; returns what is in training.json, or {} in all processes but the first."""
+) -> Training | None:
+    """One process of a training; None in all processes but the first, which writes the result."""
     start = time.monotonic()
     rows = job.rows
     model = Encoder.load(job.encoder).model  # a fresh copy: the base stays as it is
     count = frozen_count(model, job.config.frozen_layers)
     config = job.config.model_copy(update={"frozen_layers": count})
+    # less dropout and plain attention are quicker on a CPU; frozen layers give what they gave before (batch, length, dim)
     set_dropout(model, config.dropout)
     swift_attention(model)
     frozen = FrozenLayers(model, count, states) if count else None
     embed = frozen.embed if frozen else None
+    # the loss knows each row of each epoch by its number, in (epochs * rows,); a batch is the numbers of its rows
     loss = HybridInfoNCE(model, rows, job.relevant, config, _base_view(job, encoder), embed)
+    # one plan for all processes, each of which takes slices of `batch_size` rows: as many steps however many they are
     arguments = _arguments(replace(job, config=config), folder, encoder)
     plan = Plan(config.batch_size, job.seed, _hardness(job, encoder), arguments.world_size)
     sampler = PlannedBatches(job.epochs, job.relevant, plan)
@@ -174,20 +139,24 @@ def train_here(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
+    # a checkpoint at each evaluation: a training that was killed goes on from the last whole one
     checkpoints = folder / "checkpoints"
     last = _whole_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=last)
-    done: dict[str, Any] = {}
+    done = None
     if trainer.is_world_process_zero():
+        # the trainer has loaded the best weights on dev; they may be mixed with those of the base, alpha by alpha
         alphas = interpolate(model, encoder.model, dev, config.alphas)
         model.save(str(folder), create_model_card=False)
-        done = {"steps": trainer.state.global_step, "seconds": round(time.monotonic() - start, 2), "rows": len(job.epochs[0]),
-                "processes": arguments.world_size, "dev": report.dev, "alphas": alphas, "shares": shares_by_third(loss.shares()),
-                "losses": loss_curve(loss.losses(), trainer.state.global_step),
-                "synthetic_share": synthetic_share(rows), "resumed": last is not None}  # fmt: skip
+        done = Training(
+            steps=trainer.state.global_step, seconds=round(time.monotonic() - start, 2), rows=len(job.epochs[0]),
+            processes=arguments.world_size, dev=tuple(report.dev), alphas=tuple(alphas),
+            shares=tuple(shares_by_third(loss.shares())), synthetic_share=synthetic_share(rows),
+            losses=tuple(loss_curve(loss.losses(), trainer.state.global_step)), resumed=last is not None,
+        )  # fmt: skip
         shutil.rmtree(checkpoints, ignore_errors=True)
-        (folder / _JOB).unlink(missing_ok=True)  # its texts have no place beside a model that may be given away
-        write_json(folder / "training.json", done)
+        (folder / JOB).unlink(missing_ok=True)  # its texts have no place beside a model that may be given away
+        write_json(folder / "training.json", asdict(done))
     return done
 
 
@@ -269,20 +238,19 @@ def _give_memory_back() -> None:
 
 # ---- several processes -----------------------------------------------------------------------------------------------
 
-_JOB = "job.json"
-
-
-def write_job(job: Job, folder: Path) -> None:
-    """Write the job down for `python -m syneg.training FOLDER`."""
-    plain = {**asdict(job), "encoder": job.encoder.model_dump(), "config": job.config.model_dump(), "seed": job.seed}
-    write_json(folder / _JOB, plain)
-
 
 def _train_apart(job: Job, folder: Path) -> None:
     """Write the job down and train it in `train.processes` processes of this machine."""
     write_job(job, folder)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(job.config.processes),
-               "-m", "syneg.training", str(folder)]  # fmt: skip
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(job.config.processes),
+    ]
+    command = [*launch, "-m", "syneg.training", str(folder)]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // job.config.processes))
     log = folder / "processes.log"
     with log.open("ab") as file:

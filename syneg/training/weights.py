@@ -75,5 +75,5 @@ def interpolate(
     for alpha in sorted(alphas):
         move(alpha)
         scores.append((alpha, dev(tuned)[DEV_METRIC]))
-    move(max(scores, key=lambda found: (found[1], found[0]))[0])
+    move(max(scores, key=lambda tried: (tried[1], tried[0]))[0])
     return scores

@@ -122,8 +122,8 @@ def _figures(verdict: Verdict, evidence: Evidence) -> Iterable[Figure]:
         for arm, result in verdict.arms.items()
         for seed, run in zip(result.test_by_seed, result.training, strict=False)
     }
-    dev = {name: [(float(step), float(value)) for step, value in run.get("dev", ())] for name, run in runs.items()}
-    losses = {name: [(float(s), float(v)) for s, v in run.get("losses", ())] for name, run in runs.items()}
+    dev = {name: [(float(step), float(value)) for step, value in run.dev] for name, run in runs.items()}
+    losses = {name: [(float(step), float(value)) for step, value in run.losses] for name, run in runs.items()}
     drawn = [
         figures.effect(verdict), figures.wins(verdict),
         figures.bars("Why negatives were rejected", generation.reasons, "negatives") if generation else None,

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from syneg.core.errors import DataError
+from syneg.core.records import Training
 
 BASE = "base"
 Interval = tuple[float, float]
@@ -49,7 +50,7 @@ class ArmResult:
     test_by_seed: Mapping[int, float] = field(default_factory=dict)
     seed_interval: Interval | None = None
     boundary: Boundary | None = None
-    training: tuple[dict[str, Any], ...] = ()
+    training: tuple[Training, ...] = ()
     seconds: float = 0.0
     uses_lm: bool = False
     calls: int = 0

@@ -103,7 +103,7 @@ def notes(verdict: Verdict) -> Iterator[str]:
     if verdict.worth:
         yield lm_sentence(verdict)
     for arm, result in verdict.arms.items():
-        shares = [row["shares"] for row in result.training if row.get("shares")]
+        shares = [training.shares for training in result.training if training.shares]
         if any("synthetic" in third for run in shares for third in run):
             thirds = [np.mean([run[min(i, len(run) - 1)].get("synthetic", 0.0) for run in shares]) for i in range(3)]
             told = ", ".join(f"{share:.0%}" for share in thirds)

@@ -29,10 +29,10 @@ def paired_interval(differences: Sequence[float], *, seed: int = 0) -> Interval 
         return float(values[0]), float(values[0])
     from scipy.stats import bootstrap
 
-    found = bootstrap(
+    interval = bootstrap(
         (values,), np.mean, n_resamples=_DRAWS, method="percentile", rng=np.random.default_rng(seed), batch=200
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)
 
 
 def detectable(differences: Sequence[float], alpha: float) -> float | None:

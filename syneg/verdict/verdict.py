@@ -1,7 +1,7 @@
 """The verdict: which arm is best, by how much, and whether that is more than chance.
 
     verdict({"base": ArmRuns([…]), "hybrid": ArmRuns([…], seeds=(0, 1))}, collection, .05, Facts()).sentence
-      → "Best on dev: hybrid. On test, nDCG@10 .360 against .309 of base: +.051 [.032, .070], significant (p = .0002). …"
+      → "Best on dev: hybrid. On test, nDCG@10 .360 against .309 of base: +.051 [.032, .070], …"
 
 The best arm is chosen on dev. Arms are compared on test, paired by query: Student's t-test by ranx.compare (with
 several seeds by scipy, on each query's mean over the seeds), Holm-corrected over all pairs of arms, and a bootstrap
@@ -16,10 +16,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
+from syneg.core.records import Training
 from syneg.data.collection import Collection
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import MAIN_METRIC, METRICS, PerQuery, compare, holm, mean
@@ -66,7 +66,7 @@ class ArmRuns:
     results: Sequence[Mapping[str, SplitResult]]
     seeds: tuple[int, ...] = ()
     boundary: Sequence[PerQuery] = ()
-    training: Sequence[dict[str, Any]] = ()
+    training: Sequence[Training] = ()
     cost: Cost | None = None
     near_misses: int = 0
 
@@ -86,8 +86,8 @@ class Facts:
 
 def verdict(runs: Mapping[str, ArmRuns], collection: Collection, alpha: float, facts: Facts) -> Verdict:
     """Compare the arms of `runs`, the base among them. Results of a seed that is named twice count once."""
-    runs = {arm: _distinct(one) for arm, one in runs.items()}
-    arms = {arm: _arm(one) for arm, one in runs.items()}
+    runs = {arm: _distinct(trained) for arm, trained in runs.items()}
+    arms = {arm: _arm(trained) for arm, trained in runs.items()}
     best = max(arms, key=lambda arm: (arms[arm].dev.get(MAIN_METRIC, 0.0), arm == BASE))
     result = Verdict(
         collection=collection.name, fingerprint=collection.fingerprint, metric=MAIN_METRIC, alpha=alpha,
@@ -125,7 +125,7 @@ def _arm(runs: ArmRuns) -> ArmResult:
         dev=means("dev"), confirm=means("confirm"), test=means("test"), seeds=len(runs.results),
         dev_by_seed=by_seed("dev"), test_by_seed=test_by_seed, seed_interval=seed_interval([*test_by_seed.values()]),
         boundary=_at_boundary(runs), training=tuple(runs.training),
-        seconds=float(np.mean([row["seconds"] for row in runs.training])) if runs.training else 0.0,
+        seconds=float(np.mean([training.seconds for training in runs.training])) if runs.training else 0.0,
         uses_lm=runs.cost is not None, calls=cost.calls, input_tokens=cost.input_tokens,
         output_tokens=cost.output_tokens, usd=cost.usd,
     )  # fmt: skip
@@ -151,7 +151,7 @@ def _boundary_means(runs: ArmRuns, metric: str) -> dict[str, float]:
 def _comparisons(
     runs: Mapping[str, ArmRuns], arms: Mapping[str, ArmResult], best: str, collection: Collection, alpha: float
 ) -> tuple[Comparison, ...]:
-    values = {arm: _per_query(one) for arm, one in runs.items()}
+    values = {arm: _per_query(trained) for arm, trained in runs.items()}
     tells = len(values[BASE]) >= MIN_TEST
     p_values = _p_values(runs, values, collection) if tells else {}
     adjusted = holm(p_values)
@@ -192,15 +192,16 @@ def _boundary_difference(a: ArmRuns, b: ArmRuns) -> list[float]:
 
 
 def _per_query(runs: ArmRuns) -> dict[str, float]:
-    found = [run["test"].values[MAIN_METRIC] for run in runs.results if "test" in run]
-    return {q: float(np.mean([values[q] for values in found])) for q in found[0]} if found else {}
+    """query_id → nDCG@10 on test, the mean over seeds."""
+    by_seed = [run["test"].values[MAIN_METRIC] for run in runs.results if "test" in run]
+    return {q: float(np.mean([values[q] for values in by_seed])) for q in by_seed[0]} if by_seed else {}
 
 
 def _p_values(
     runs: Mapping[str, ArmRuns], values: Mapping[str, Mapping[str, float]], collection: Collection
 ) -> dict[tuple[str, str], float]:
-    if all(len(one.results) == 1 for one in runs.values()):
-        rankings = {str(place): one.results[0]["test"].ranking for place, one in enumerate(runs.values())}
+    if all(len(arm.results) == 1 for arm in runs.values()):
+        rankings = {str(place): arm.results[0]["test"].ranking for place, arm in enumerate(runs.values())}
         names = dict(zip(rankings, runs, strict=True))  # ranx sees numbers: an arm may be called anything
         compared = compare(collection.qrels, rankings) if len(rankings) > 1 else {}
         return {(names[a], names[b]): p for (a, b), p in compared.items()}

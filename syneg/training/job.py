@@ -1,0 +1,89 @@
+"""A training as data: all that it depends on, and how it is written down for processes that are launched elsewhere.
+
+write_job(Job(encoder_config, epochs, relevant, dev, TrainConfig(), seed=0), run/"models/hybrid-0")
+  → job.json {"encoder": {…}, "epochs": [[{"pair": {…}, "negatives": […], …}, …], …], "seed": 0, …}
+read_job(run/"models/hybrid-0") → Job(…)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from syneg.core.config import EncoderConfig, TrainConfig
+from syneg.core.errors import BackendError, ConfigError
+from syneg.core.records import Instance, Pair, fingerprint
+from syneg.core.storage import read_json, write_json
+from syneg.retrieval.dev_set import DevSet
+from syneg.retrieval.encoder import Encoder
+
+from .frozen import frozen_count
+
+JOB = "job.json"
+_NO_RESULT = {"arms", "seeds", "pairs", "dev_passages"}  # what they decide stands in the rows, the seed and the dev set
+
+
+def check_trainable(model: Any, config: TrainConfig) -> None:
+    """Raises ConfigError for settings that a training of `model` (a SentenceTransformer) would fail over."""
+    frozen_count(model, config.frozen_layers)
+    if config.cached_chunk and not hasattr(model[0], "auto_model"):
+        raise ConfigError(
+            "a gradient cache takes an encoder with layers; word vectors need none", todo="set train.cached_chunk=0"
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a training depends on.
+
+    `epochs` holds the rows of each epoch (`sampling.epochs_of`), each the same queries in the same order, all with one
+    number of negatives; an epoch beyond the last begins again at the first. `relevant[query_id]` are the texts of all
+    passages known to be relevant.
+    """
+
+    encoder: EncoderConfig
+    epochs: Sequence[Sequence[Instance]]
+    relevant: Mapping[str, Sequence[str]]
+    dev: DevSet
+    config: TrainConfig
+    seed: int
+
+    @property
+    def rows(self) -> list[Instance]:
+        """The rows of all epochs, one after the other: labels are places in it."""
+        return [row for epoch in self.epochs for row in epoch]
+
+    def key(self, encoder: Encoder) -> str:
+        """A hash of all of it, with the weights and prompts that it starts from."""
+        settings = self.config.model_dump(exclude=_NO_RESULT)
+        return fingerprint(
+            encoder.fingerprint, encoder.prompts, self.epochs, self.relevant, self.dev, settings, self.seed
+        )
+
+
+def write_job(job: Job, folder: Path) -> None:
+    """Write the job down for `python -m syneg.training FOLDER`."""
+    plain = {**asdict(job), "encoder": job.encoder.model_dump(), "config": job.config.model_dump(), "seed": job.seed}
+    write_json(folder / JOB, plain)
+
+
+def read_job(folder: Path) -> Job:
+    """The job of `folder`; raises BackendError where there is none."""
+    data = read_json(folder / "job.json")
+    if data is None:
+        raise BackendError("no job", where=str(folder / "job.json"), todo="let `syneg-dspy train` write it")
+    return Job(
+        EncoderConfig(**data["encoder"]),
+        [[_instance(row) for row in rows] for rows in data["epochs"]],
+        data["relevant"],
+        DevSet(**data["dev"]),
+        TrainConfig(**data["config"]),
+        data["seed"],
+    )
+
+
+def _instance(row: Mapping[str, Any]) -> Instance:
+    lists = (tuple(row[key]) for key in ("negatives", "sources", "weights", "doc_ids"))
+    return Instance(Pair(**row["pair"]), *lists)
