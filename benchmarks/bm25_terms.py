@@ -8,10 +8,10 @@ Differences are to words of two letters and more, with a 95 % interval over quer
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Callable
 
+import click
 import numpy as np
 
 from syneg.core.config import CollectionConfig
@@ -71,10 +71,10 @@ def _without_stop_words(way: Terms) -> Terms:
     return lambda text: [term for term in way(text) if term not in indexes._STOP]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", action="append", required=True)
-    for dataset in parser.parse_args().dataset:
+@click.command()
+@click.option("--dataset", "datasets", multiple=True, required=True, help="an ir_datasets id or a folder; repeatable")
+def main(datasets: tuple[str, ...]) -> None:
+    for dataset in datasets:
         first: dict[str, float] | None = None
         for name, way in WAYS.items():
             found = values(dataset, way)
