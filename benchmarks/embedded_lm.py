@@ -34,8 +34,9 @@ from syneg.data.collection import load_collection
 from syneg.data.tasks import Task
 from syneg.llm.batch_files import Pending
 from syneg.llm.calls import in_threads, purpose
+from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import LanguageModel, Terms
+from syneg.llm.lms import LanguageModel
 from syneg.llm.local_server import LocalServer
 from syneg.negatives.assignment import Assignment
 from syneg.negatives.generation import answers_of

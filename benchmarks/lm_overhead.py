@@ -28,8 +28,9 @@ from made import answering
 
 from syneg.core.config import ExecutorConfig, LMConfig
 from syneg.llm.budget import Budget
+from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import LanguageModel, Terms
+from syneg.llm.lms import LanguageModel
 from syneg.run.cluster import Cluster
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from syneg.core.errors import BackendError, BudgetError, StoppedError, one_line
 from syneg.llm.calls import reraise_fatal
-from syneg.llm.lms import LedgerEngine
+from syneg.llm.engine import LedgerEngine
 
 from .compiling import Compiling
 

@@ -13,7 +13,9 @@ from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
 from syneg.llm.usage import count_tokens
+from syneg.programs import PROGRAMS
 from syneg.run.figures import Estimate, Figure, Part
+from syneg.run.negative_sets import other_program
 from syneg.run.pipeline import Run
 from syneg.run.prompt_sizes import expected_attempts
 
@@ -210,3 +212,10 @@ def test_an_estimate_in_words() -> None:
     assert all(len(row) <= 80 for row in rows)
     assert rows[-1] == "assumed: much"
     assert "unknown" in rows[2]
+
+
+def test_near_misses_beside_four_arms_come_from_a_further_program() -> None:
+    arms = ["multi_attribute", "neighbour_rewrite", "neighbour_topic", "requirement_break"]
+    assert other_program(["multi_attribute"]) == "requirement_break"
+    assert other_program(arms) not in {*arms, ""}
+    assert other_program(list(PROGRAMS)) == ""

@@ -20,8 +20,9 @@ from syneg.core.progress import Progress
 from syneg.core.settings import load_config, to_toml
 from syneg.core.storage import read_rows
 from syneg.llm.calls import purpose
+from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import LanguageModel, Terms
+from syneg.llm.lms import LanguageModel
 from syneg.llm.roles import Roles, judge_settings, reflection_settings
 from syneg.llm.room import room_for
 

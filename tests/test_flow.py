@@ -23,9 +23,10 @@ from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
 from syneg.llm.budget import Budget
 from syneg.llm.calls import in_threads, purpose
+from syneg.llm.engine import Terms
 from syneg.llm.flow import Flow
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import LanguageModel, Terms
+from syneg.llm.lms import LanguageModel
 from syneg.llm.retry_after import seconds_in
 from syneg.run.pipeline import Run
 

@@ -11,7 +11,7 @@ import dspy
 import pytest
 from conftest import FakeLM
 
-from syneg.llm.lms import ADAPTERS
+from syneg.llm.capabilities import ADAPTERS
 from syneg.programs import GradeList
 
 TEXTS = [

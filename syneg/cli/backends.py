@@ -19,8 +19,10 @@ from syneg.core.errors import SynegError, one_line
 from syneg.core.secrets import masked_address
 from syneg.llm.addresses import connected
 from syneg.llm.calls import PROGRAM_ERRORS, purpose
+from syneg.llm.capabilities import adapter_for, enforces_schema
+from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
-from syneg.llm.lms import LanguageModel, Terms, adapter_for, enforces_schema
+from syneg.llm.lms import LanguageModel
 from syneg.llm.prices import price_per_million
 from syneg.llm.roles import endpoint_of, judge_settings, reader_settings, reflection_settings
 

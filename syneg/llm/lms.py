@@ -10,97 +10,35 @@ endpoint, and it replays unparseable answers. `local/NAME` and `local/PATH.gguf`
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
 import logging
 import os
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing litellm asks the network for prices
 
 import dspy
-from dspy.lm15 import InvalidRequestError, LM15Error, Request, Response, response_from_openai_chat
 from dspy.utils.exceptions import LMConfigurationError
 
 from syneg.core.config import LMConfig
-from syneg.core.errors import BackendError, BudgetError, ConfigError, DeferredError, RefusedError, SynegError, one_line
-from syneg.core.fetch import asset_named, gguf_of
-from syneg.core.records import Call, fingerprint
-from syneg.core.storage import sha256_of
+from syneg.core.errors import ConfigError
+from syneg.core.fetch import gguf_of
 
-from .adapters import CompactAdapter
-from .addresses import connected, identity_of, is_own_server, missing_keys, provider_of
-from .answers import CUT, NoAnswerError, answer_of
-from .budget import Budget
-from .calls import current_purpose, go_on
+from .addresses import connected
+from .capabilities import ADAPTERS, adapter_for
 from .endpoints import Client, Endpoint
-from .flow import Flow
-from .ledger import Ledger, Recorded
-from .prices import batch_dollars, has_price
-from .room import WIDER, WIDER_FOR_THINKING, WIDEST, is_reasoning_model, most_output, room_for
-from .tries import Most, Tries
-from .usage import usage_of
-
-if TYPE_CHECKING:
-    from .batch_files import Pending
+from .engine import Calling, LedgerEngine, Terms
+from .ledger import Ledger
+from .room import is_reasoning_model, room_for
 
 for _name in ("LiteLLM", "dspy.clients.lm", "dspy.utils.parallelizer", "httpx"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 _REPAIR_TEMPERATURE = 0.7
-ADAPTERS = {
-    "json": dspy.JSONAdapter,
-    "chat": dspy.ChatAdapter,
-    "xml": dspy.XMLAdapter,
-    "compact": CompactAdapter,
-}
-
-
+_USUAL = Terms()
 Connect = Callable[[LMConfig], tuple[Client, LMConfig]]
 """Makes the client of an LM, and says with which settings it is to be asked."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """On which terms an LM is asked: for texts of about `words` words, within `budget`, put off into `pending`, where
-    it is given, and answered from what was `recorded` alone, where that is given.
-
-    Where it `repeats`, the same request asked again is another call, else it is answered from the ledger. Where its
-    texts must be `whole`, one that was cut is no answer. `section` are its settings; `say` gets one line for what its
-    endpoint refuses; `before` is called before each call that the ledger does not answer. `use` says in the ledger what its
-    calls are for, in place of what the ledger says of all.
-    """
-
-    section: str = "lm"
-    words: int = 200
-    repeats: bool = False
-    whole: bool = False
-    pending: Pending | None = None
-    budget: Budget | None = None
-    recorded: Recorded | None = None
-    say: Callable[[str], None] = lambda line: None
-    before: Callable[[], None] = lambda: None
-    use: str = ""
-
-
-@dataclass(frozen=True)
-class Calling:
-    """How the calls of one LM are made: by which client, and with whose flow (None = its own).
-
-    `gguf` are the weights of an embedded LM; `owned` says whether closing the LM closes the client.
-    """
-
-    client: Client
-    flow: Flow | None
-    gguf: Path | None
-    owned: bool
-    terms: Terms
 
 
 class LanguageModel:
@@ -119,7 +57,7 @@ class LanguageModel:
         log: Path | None = None,
         server_of: LanguageModel | None = None,
         connect: Connect | None = None,
-        terms: Terms = Terms(),
+        terms: Terms = _USUAL,
     ) -> LanguageModel:
         """Build the LM of `config`. Nothing is called and no server started yet.
 
@@ -172,250 +110,3 @@ class LanguageModel:
 
     def close(self) -> None:
         self.engine.close()
-
-
-class LedgerEngine:
-    """A DSPy engine: one request, one answer, from the ledger or through litellm."""
-
-    def __init__(self, config: LMConfig, ledger: Ledger, call: Calling) -> None:
-        self.config, self.ledger, self._call_by = config, ledger, call
-        self.endpoint, self.flow = call.client, call.flow or Flow(config, self._key_hint)
-        self._tries = Tries(self.flow, ledger, self._call, config.model)
-        if call.terms.budget:
-            self._tries.budgets.append(call.terms.budget)
-        # for callers of libraries that swallow errors: those that end a run, how many calls had an answer, how many none
-        self.ended: list[SynegError] = []
-        self.answers, self.failures, self.last_failure = 0, 0, ""
-        self._asked = Counter[str]()
-        self._calls_allowed = True
-        self._lock = threading.Lock()
-        where = connected(config, call.terms.section)
-        self.supports_response_schema, self.supported_params = capabilities_of(where)
-        self.identity: str = identity_of(where, _sha_of(config.model, call.gguf)[:16] if call.gguf else "")
-
-    def complete(self, request: Request) -> Response:
-        """Answer a request; what happened is in the ledger before this returns or raises.
-
-        What was cut is asked for once more with more room. Raises NoAnswerError where there is no text that can be
-        used.
-        """
-        row = self._answered(request)
-        if row["finish_reason"] == CUT:
-            wider = self._wider(request, bool(row.get("thinking")))
-            with contextlib.suppress(InvalidRequestError):  # more than the endpoint allows
-                row = self._answered(wider, optional=True) if wider else row
-        if row["error"] is not None:
-            self.failures, self.last_failure = self.failures + 1, row["error"]
-            if row.get("refused"):
-                raise RefusedError(f"the endpoint refuses this prompt: {row['error']}")
-            raise NoAnswerError(row["error"])
-        self.answers += 1
-        message = {"role": "assistant", "content": row["answer"]}
-        return response_from_openai_chat(
-            {
-                "model": self.config.model,
-                "choices": [{"message": message, "finish_reason": row["finish_reason"]}],
-                "usage": {"prompt_tokens": row["input_tokens"], "completion_tokens": row["output_tokens"]},
-            },
-            model=self.config.model,
-        )
-
-    def _answered(self, request: Request, *, optional: bool = False) -> dict[str, Any]:
-        """The ledger row of a request: the one that is there, or that of a call made now. An `optional` request may be
-        refused with InvalidRequestError."""
-        purpose = current_purpose()
-        asked = plain_request(request)
-        repetition = self._repetition(asked)
-        key = fingerprint(self.identity, asked, purpose.attempt, *repetition)
-        known = {"key": key, "query_id": purpose.query_id, "attempt": purpose.attempt, "model": self.identity,
-                 "prompt": fingerprint(asked), **({"repeat": repetition[0]} if repetition else {})}  # fmt: skip
-        terms = self._call_by.terms
-        if use := terms.use or self.ledger.use:
-            known["use"] = use
-
-        def made() -> dict[str, Any]:
-            if terms.recorded is not None:
-                return self._recorded(terms.recorded, known)
-            if not self._calls_allowed:
-                raise BudgetError("only the ledger answers now")
-            most = Most(json.dumps(asked, ensure_ascii=False, default=str), self._room(request))
-            if terms.pending is not None:
-                self._put_off(terms.pending, known, request, most)
-                raise DeferredError(f"call {key} waits for a batch")
-            go_on()
-            return self._tries.row(known, request, most, optional=optional)
-
-        if terms.recorded is None and terms.pending is None and self.ledger.find(key) is None:
-            terms.before()
-        try:
-            row, replayed = self.ledger.once(key, made)
-        except SynegError as error:
-            if self._calls_allowed:
-                self.ended.append(error)
-            raise
-        except LM15Error as error:
-            self.failures, self.last_failure = self.failures + 1, one_line(error)
-            raise
-        self._attribute(row, replayed=replayed or terms.recorded is not None)
-        return row
-
-    def _put_off(self, pending: Pending, known: dict[str, Any], request: Request, most: Most) -> None:
-        """Defer a request within the budgets, by what it may use at most. Raises BudgetError."""
-        if known["key"] in pending:
-            return
-        usd = batch_dollars(self.config.model, most.input_tokens, most.output_tokens)
-        with contextlib.ExitStack() as stack:
-            for budget in self._tries.budgets:
-                stack.enter_context(budget.spend(tokens=most.tokens, usd=usd or 0.0))
-        pending.add(known, self.config.model, request, usd)
-
-    def _attribute(self, row: dict[str, Any], *, replayed: bool) -> None:
-        """Count a call for what it was made for."""
-        call = {
-            name: row[name]
-            for name in ("key", "model", "prompt", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
-        }
-        current_purpose().calls.append(Call(**call, replayed=replayed))
-
-    def _recorded(self, recorded: Recorded, known: dict[str, Any]) -> dict[str, Any]:
-        """What another run's LM answered, as a row of this run. Raises BackendError where it was not asked."""
-        row = recorded.find(known)
-        if row is None:
-            raise BackendError(
-                f"no answer of {self.config.model!r} to this call is recorded (query {known['query_id']!r})",
-                where=str(recorded.path),
-                todo="give the settings, the data and the version of the run that made it, or leave out --replay",
-            )
-        row = {**row, **known}
-        self.ledger.keep(row)
-        return row
-
-    def _room(self, request: Request) -> int:
-        return int(request.config.max_tokens or room_for(self.config, self._call_by.terms.words))
-
-    def _wider(self, request: Request, thought: bool) -> Request | None:
-        """The request with more room; None where the model writes no more."""
-        room = self._room(request)
-        most = most_output(self.config.model)
-        wider = min(room * (WIDER_FOR_THINKING if thought else WIDER), most or WIDEST)
-        return replace(request, config=replace(request.config, max_tokens=wider)) if wider > room else None
-
-    def _repetition(self, asked: dict[str, Any]) -> list[int]:
-        """Which time this is asked, for an LM whose every answer is to be new; [] the first time, and for others."""
-        if not self._call_by.terms.repeats:
-            return []
-        with self._lock:
-            self._asked[fingerprint(asked)] += 1
-            count = self._asked[fingerprint(asked)]
-        return [count] if count > 1 else []
-
-    @property
-    def price_known(self) -> bool:
-        """Whether dollars can be counted."""
-        return (
-            self._call_by.gguf is not None or self._call_by.terms.recorded is not None or has_price(self.config.model)
-        )
-
-    @contextlib.contextmanager
-    def within(self, budget: Budget) -> Iterator[None]:
-        """While this is open, every call has to fit into `budget`, too."""
-        self._tries.budgets.append(budget)
-        try:
-            yield
-        finally:
-            self._tries.budgets.remove(budget)
-
-    @contextlib.contextmanager
-    def uncalled(self) -> Iterator[None]:
-        """While this is open, only the ledger answers; every other request raises BudgetError."""
-        self._calls_allowed = False
-        try:
-            yield
-        finally:
-            self._calls_allowed = True
-
-    def _key_hint(self) -> str:
-        if self._call_by.gguf is not None:
-            return "see the log of the embedded LM in the run folder (llm.log); is there enough memory?"
-        return key_hint(self.config.model)
-
-    def _call(self, request: Request) -> dict[str, Any]:
-        response = self.endpoint.complete(request)
-        answer = answer_of(response)
-        terms = self._call_by.terms
-        fault = answer.fault(terms.section, self._room(request), whole=terms.whole)
-        usage = usage_of(response, prompt_text(request), f"{answer.thinking} {answer.text}", self.config.model)
-        return {
-            "error": fault or None,
-            "answer": answer.text,
-            **({"thinking": answer.thinking} if answer.thinking else {}),
-            "finish_reason": answer.finish_reason,
-            **asdict(usage),
-        }
-
-    def close(self) -> None:
-        if self._call_by.owned:
-            self.endpoint.close()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
-        return self  # DSPy copies LMs; the ledger and the server are shared
-
-
-def adapter_for(config: LMConfig) -> str:
-    """`auto` is the compact layout for embedded models, which read slowly, and DSPy's JSONAdapter for all others."""
-    return config.adapter if config.adapter != "auto" else "compact" if config.model.startswith("local/") else "json"
-
-
-def prompt_text(request: Request) -> str:
-    """What an LM reads of a request."""
-    plain = plain_request(request)
-    return "\n".join([str(plain["system"] or ""), *(str(text or "") for _, text in plain["messages"])])
-
-
-def plain_request(request: Request) -> dict[str, Any]:
-    """What is sent, as plain data: system text, messages as (role, text), and the settings that are set."""
-    system = (
-        request.system
-        if isinstance(request.system, str) or request.system is None
-        else [str(p) for p in request.system]
-    )
-    settings = {field.name: getattr(request.config, field.name) for field in dataclasses.fields(request.config)}
-    return {
-        "system": system,
-        "messages": [[message.role, message.text] for message in request.messages],
-        "config": {name: value for name, value in settings.items() if value not in (None, ())},
-    }
-
-
-def _sha_of(model: str, gguf: Path) -> str:
-    return sha256_of(gguf) if model.endswith(".gguf") else next(iter(asset_named(model).files.values())).sha256
-
-
-def capabilities_of(connected_config: LMConfig) -> tuple[bool, frozenset[str]]:
-    """Whether the backend takes a JSON schema, and the parameters it takes; what a server of one's own takes shows
-    itself with the first call. Raises ConfigError for no known provider."""
-    model = connected_config.model
-    if model.startswith("local/"):
-        return enforces_schema(model), frozenset({"response_format", "temperature", "max_tokens"})
-    provider_of(model)
-    import litellm
-
-    params = frozenset(litellm.get_supported_openai_params(model=model) or ())
-    if is_own_server(connected_config):
-        return True, params | {"response_format", "temperature", "max_tokens"}
-    return enforces_schema(model), params
-
-
-def enforces_schema(model: str) -> bool:
-    """Whether the model is known to keep to a JSON schema."""
-    if model.startswith("local/"):
-        return True
-    import litellm
-
-    return bool(litellm.supports_response_schema(model=model))
-
-
-def key_hint(model: str) -> str:
-    """The name of the environment variable that litellm wants for a model and does not find, or ""."""
-    missing = missing_keys(model)
-    return f"set {' and '.join(missing)}" if missing else ""

@@ -24,8 +24,9 @@ from syneg.core.progress import Progress
 
 from .batch_files import Pending
 from .budget import Budget
+from .engine import Terms
 from .ledger import Ledger, Recorded
-from .lms import Connect, LanguageModel, Terms
+from .lms import Connect, LanguageModel
 
 JUDGE, REFLECT = "judge", "reflect"  # uses of an LM, as the ledger calls them
 GRADES_WORDS = 500  # of an answer that grades 20 passages, with quotes

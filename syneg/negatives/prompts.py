@@ -22,7 +22,8 @@ from syneg.core.config import Config
 from syneg.core.records import MinedNegative, Pair
 from syneg.data.collection import Collection
 from syneg.data.tasks import task_for
-from syneg.llm.lms import ADAPTERS, adapter_for, capabilities_of, plain_request
+from syneg.llm.capabilities import ADAPTERS, adapter_for, capabilities_of
+from syneg.llm.requests import plain_request
 from syneg.llm.room import room_for
 from syneg.programs import load_program
 from syneg.retrieval.indexes import LexicalIndex

@@ -132,7 +132,7 @@ class Run:
     def load_program(self, name: str, prefix: str = "") -> dspy.Module:
         """Load `name`, compiled if it is the run's own program; save its state and prompts as {prefix}program.json and
         .md."""
-        from syneg.llm.lms import adapter_for
+        from syneg.llm.capabilities import adapter_for
         from syneg.programs import load_program, program_markdown, state_of
 
         from .compile import compiled
