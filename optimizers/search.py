@@ -120,13 +120,13 @@ def choose(compiling: Compiling) -> list[Candidate]:
     ranked = compiling.ranked()[: 2 * _KEEP if enough else _KEEP]
     half = ids[: max(2, len(ids) // 2)]
     if len(ranked) > _KEEP:
-        for candidate in ranked:
-            candidate.score = compiling.score(candidate, half)
+        _score_alike(compiling, ranked, half)
         ranked = ordered(ranked, compiling.first, enough=enough)[:_KEEP]
     if compiling.first not in ranked:
         ranked.append(compiling.first)
+    _score_alike(compiling, ranked, ids)
     for candidate in ranked:
-        candidate.score = compiling.score(candidate, ids)
+        assert candidate.score is not None
         compiling.say(
             f"candidate {candidate.number}: critic {candidate.mean:.3f}, "
             f"nDCG@10 {candidate.score.gain:+.4f} ± {candidate.score.error:.4f}, log-likelihood "
@@ -136,6 +136,19 @@ def choose(compiling: Compiling) -> list[Candidate]:
         ordered(ranked, compiling.first, enough=enough),
         key=lambda c: (len(c.answers) < len(half), writes_less(c, compiling.first)),
     )
+
+
+def _score_alike(compiling: Compiling, candidates: Sequence[Candidate], ids: Sequence[str]) -> None:
+    """Score candidates by the objective on the same pairs: those of `ids` that all of them have answered, where a spent
+    budget leaves some unanswered. Candidates with answers for fewer than half of `ids` come last in any case, and limit
+    nobody."""
+    for candidate in candidates:
+        candidate.score = compiling.score(candidate, ids)
+    compared = [c for c in candidates if 2 * sum(query_id in c.answers for query_id in ids) >= len(ids)]
+    common = [query_id for query_id in ids if all(query_id in c.answers for c in compared)]
+    if len(common) < len(ids):
+        for candidate in compared:
+            candidate.score = compiling.score(candidate, common)
 
 
 def writes_less(candidate: Candidate, first: Candidate) -> bool:

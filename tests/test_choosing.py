@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import FakeLM
-from test_compile import GOOD, negative_for, opened, scripted  # noqa: F401 a fixture among them
+from test_compile import GOOD, Chosen, negative_for, opened, scripted  # noqa: F401 a fixture among them
 
 from syneg.core.errors import DataError
 from syneg.core.records import HardNegative
-from syneg.optimizers import Candidate, Compiling, Judgement
+from syneg.optimizers import Candidate, Compiling, Judgement, Score, choose
 from syneg.programs import NeighbourRewrite, SinglePrompt
 from syneg.run.pipeline import Run
 
@@ -59,6 +60,9 @@ def test_a_candidate_that_met_easy_pairs_does_not_lead() -> None:
     assert easy.mean > first.mean > hard.mean
     assert (easy.lead(first), hard.lead(first)) == (pytest.approx(-0.1), pytest.approx(0.3))
     assert candidate(3, x=1.0).lead(first) == 0.0
+    register = SimpleNamespace(candidates={c.key: c for c in (first, easy, hard)})
+    around = SimpleNamespace(register=register, first=first, copied=lambda candidate: "", _least=2)
+    assert [c.number for c in Compiling.ranked(around)] == [2, 0, 1]  # type: ignore[arg-type]
 
 
 def test_what_was_tried_are_instructions_of_the_step_that_is_improved(
@@ -197,3 +201,20 @@ def test_a_text_over_the_margin_is_not_advised_against_where_a_judge_decides(
 
 class _Judge:
     lm = None
+
+
+def test_the_objective_compares_candidates_on_the_pairs_that_all_have_answered() -> None:
+    """A budget ended before the second candidate had written for all pairs, and before the third had for half."""
+    compiling = Chosen((120, 0.0), (120, 0.01), (120, 0.02))
+    pairs = list(compiling.pairs)
+    for candidate, answered in zip(compiling.candidates, (120, 80, 30), strict=True):
+        candidate.answers = {query_id: candidate.answers[query_id] for query_id in pairs[:answered]}
+    scored: dict[int, list[str]] = {}
+
+    def score(candidate: Candidate, ids: list[str]) -> Score:
+        scored[candidate.number] = list(ids)
+        return Score(compiling.gains[candidate.number], 0.004)
+
+    compiling.score = score  # type: ignore[method-assign]
+    assert [candidate.number for candidate in choose(compiling)] == [1, 0, 2]  # type: ignore[arg-type]
+    assert scored == {0: pairs[:80], 1: pairs[:80], 2: pairs}
