@@ -4,7 +4,7 @@
 >>> load_collection(Config().collection).name
 'python-docs'
 
-The command line is `syneg-dspy`. In Python `mine`, `generate`, `compile_program`, `train`, `evaluate` and `run` do what
+The command line is `syneg-dspy`. In Python `mine`, `read`, `generate`, `compile_program`, `train`, `evaluate` and `run` do what
 the commands do (`syneg.run.api`). Import programs as `syneg.programs` and optimizers as `syneg.optimizers`. Names are
 loaded when they are first used.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from syneg.core.settings import load_config
     from syneg.data.collection import Collection, load_collection
     from syneg.data.memory import collection_of
-    from syneg.run.api import compile_program, evaluate, generate, mine, train
+    from syneg.run.api import compile_program, evaluate, generate, mine, read, train
 
 __version__ = "0.1.0"
 
@@ -32,14 +32,14 @@ _HOMES = {
     "syneg.core.settings": ("load_config",),
     "syneg.data.collection": ("Collection", "load_collection"),
     "syneg.data.memory": ("collection_of",),
-    "syneg.run.api": ("compile_program", "evaluate", "generate", "mine", "train"),
+    "syneg.run.api": ("compile_program", "evaluate", "generate", "mine", "read", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BackendError", "BudgetError", "Collection", "Config", "ConfigError", "DataError", "HardNegative", "Instance",
     "MinedNegative", "Pair", "SynegError", "collection_of", "compile_program", "evaluate", "generate", "load_collection", "load_config", "mine",
-    "run", "train",
+    "read", "run", "train",
 ]  # fmt: skip
 
 

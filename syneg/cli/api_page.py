@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-_PATH = ("mine", "generate", "compile_program", "train", "evaluate")
+_PATH = ("mine", "read", "generate", "compile_program", "train", "evaluate")
 
 
 def api_page() -> str:

@@ -78,6 +78,18 @@ def mine(
     return run.workspace.mined
 
 
+def read(
+    dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
+) -> dict[str, dict[str, int]]:
+    """Let the reader grade the passages near each train query: query_id → doc_id → grade, 3 for one that answers. Empty
+    where the reader is not trusted (`FOLDER/reader.json` says how it did).
+
+    Raises BackendError where the LM cannot be called, BudgetError where a limit ends it.
+    """
+    run = open_run(dataset, folder, settings, corpus)
+    return run.readings.grades if "read" in run.until("read") else {}
+
+
 def generate(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
 ) -> list[dict[str, Any]]:
