@@ -1,6 +1,6 @@
 """Cut a small BEIR folder out of an ir_datasets collection: slice.py beir/scifact FOLDER.
 
-Kept are the first queries of train and test, all passages judged for them, and the first other passages: 1,000 in all.
+Kept are the first queries of train and test, all passages judged for them, and the first other passages: 500 in all.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import ir_datasets
 
 QUERIES = {"train": 120, "test": 100}
-PASSAGES = 1000
+PASSAGES = 500
 
 name, folder = sys.argv[1], Path(sys.argv[2])
 (folder / "qrels").mkdir(parents=True)
