@@ -49,6 +49,7 @@ def effects(named: Sequence[tuple[str, Comparison]]) -> Figure | None:
         axes.axvline(0, color=_GREY, linewidth=1)
         axes.set_yticks(range(len(named)), [short(name, 28) for name, _ in named])
         axes.set_ylim(len(named) - 0.5, -0.5)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("nDCG@10 on test less the base's, with 95 %")
 
     numbers = [
@@ -72,6 +73,7 @@ def wins(verdict: Verdict) -> Figure | None:
         axes.barh(places, [-row.losses for row in rows], color=_RED, label="worse than base")
         axes.set_yticks(places, [short(row.b, 28) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.locator_params(axis="x", nbins=6, integer=True)
         axes.set_xlabel("test queries: worse to the left, better to the right")
 
     numbers = [(r.b, str(r.wins), str(total - r.wins - r.losses), str(r.losses)) for r in rows]
@@ -88,6 +90,7 @@ def bars(title: str, values: Mapping[str, float], unit: str) -> Figure | None:
 
     def draw(axes: Any) -> None:
         axes.barh(range(len(names)), heights, color=_BLUE)
+        axes.locator_params(axis="x", nbins=6, integer=all(float(height).is_integer() for height in heights))
         axes.set_yticks(range(len(names)), [short(name, 34) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel(unit)
