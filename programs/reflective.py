@@ -180,7 +180,7 @@ class Reflective(dspy.Module):
             text = self.revise(
                 query=fenced(query), passage=fenced(text), wanted=fenced(wanted), critique=fenced(critiques[-1])
             ).revised
-        used = {**asked, "domain": plan.domain, "topic": plan.topic, "revisions": str(len(critiques))}
+        used = {**asked, "planned_domain": plan.domain, "topic": plan.topic, "revisions": str(len(critiques))}
         return dspy.Prediction(
             negatives=[HardNegative(text=text, program="reflective", attributes=used, reasoning=" ".join(critiques))]
         )

@@ -152,3 +152,16 @@ def test_prices_are_those_of_litellm_and_unknown_is_not_free(
     for model, usd in (("openai/gpt-4o-mini", (100 * 0.15 + 20 * 0.6) / 1e6), ("hosted_vllm/gpt-4o", None)):
         _, call = ask(LanguageModel.open(config(server.url, model=model, adapter="json"), ledger()), "Which?")
         assert call.usd == (pytest.approx(usd) if usd else None)
+
+
+def test_prompts_and_answers_are_not_kept_in_memory(
+    fake_lm: Callable[..., FakeLM], ledger: Callable[[], Ledger]
+) -> None:
+    from dspy.clients.base_lm import GLOBAL_HISTORY
+
+    before = len(GLOBAL_HISTORY)
+    writer = LanguageModel.open(LMConfig(model="openai/fake", api_base=fake_lm().url, retries=0), ledger())
+    for lm in (writer.lm, writer.lm_for(0, 3)):
+        lm("hi")
+        assert lm.history == []
+    assert len(GLOBAL_HISTORY) == before

@@ -8,6 +8,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.utils import DummyLM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -245,3 +246,16 @@ def test_the_prompts_of_a_data_set_are_those_of_a_run(program: str, tmp_path: Pa
     assert len(near) == 3 and pair.doc_id not in {passage.doc_id for passage in near}
     text = "\n".join(sent(program, load_config(None, []), pair, near))
     assert "word190" in text and "word250" not in text
+
+
+def test_the_domain_that_was_wanted_stays_an_attribute_beside_the_planned_one() -> None:
+    answers = [
+        {"domain": "plumbing", "topic": "valves"},
+        {"passage": "The pump is stopped at the valve before the water runs back."},
+        {"span": "NONE", "on_topic": "yes", "fits": "yes", "critique": "nothing"},
+    ]
+    with dspy.context(lm=DummyLM(answers * 2), adapter=dspy.ChatAdapter()):
+        said = load_program("reflective")(query="how is a pump primed", positive="Fill it through the valve before use.",
+                                          task="t", attributes=ATTRIBUTES[:1])  # fmt: skip
+    attributes = said.negatives[0].attributes
+    assert (attributes["domain"], attributes["planned_domain"]) == ("bees", "plumbing")

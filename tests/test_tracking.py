@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import FakeLM
@@ -11,6 +13,7 @@ from conftest import FakeLM
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.run.pipeline import Run
+from syneg.verdict.tracking import metrics
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -33,3 +36,10 @@ def test_a_finished_run_is_logged(
     assert not [
         path for path in (tmp_path / "tracked").rglob("*") if path.is_file() and b"sk-planted" in path.read_bytes()
     ]
+
+
+def test_the_name_of_an_arm_with_settings_is_one_that_mlflow_takes() -> None:
+    result = SimpleNamespace(dev={}, confirm={}, test={"ndcg@10": 0.5})
+    names = [*metrics(SimpleNamespace(arms={"hybrid@ratio=0.7": result}))]  # type: ignore[arg-type]
+    assert names == ["test/hybrid_x40ratio_x3D0.7/ndcg_10"]
+    assert re.fullmatch(r"[\w\-. /]+", names[0])

@@ -75,6 +75,14 @@ def fetch(name: str, *, own: Path | None = None, source: str | None = None, prog
     return folder
 
 
+def is_here(model: str) -> bool:
+    """Whether a model can be opened without fetching it: its weights are on this machine, or a server has them."""
+    if not model.startswith("local/"):
+        return True
+    name = model.removeprefix("local/")
+    return Path(name).expanduser().is_file() if name.endswith(".gguf") else fetched(model) is not None
+
+
 def fetch_with_progress(model: str, lines: Progress) -> None:
     """Fetch an embedded model, with a progress line, unless it is in the cache or is a file of the user's."""
     if model.startswith("local/") and not model.endswith(".gguf") and fetched(model) is None:

@@ -41,6 +41,13 @@ Connect = Callable[[LMConfig], tuple[Client, LMConfig]]
 """Makes the client of an LM, and says with which settings it is to be asked."""
 
 
+class _Forgetful(dspy.LM):
+    """DSPy would keep the last 10,000 prompts and answers in memory, for each LM and once more for all."""
+
+    def update_history(self, entry: Any) -> None:
+        """Keep nothing: calls are in the ledger."""
+
+
 class LanguageModel:
     """An LM with its adapter. `identity` names the model and its endpoint, or the hash of its weights."""
 
@@ -79,7 +86,7 @@ class LanguageModel:
         limit = room_for(config, terms.words)
         temperature = None if is_reasoning_model(config.model) else config.temperature
         try:
-            lm = dspy.LM(
+            lm = _Forgetful(
                 config.model, engine=engine, cache=False, num_retries=0, temperature=temperature, max_tokens=limit
             )
         except (ValueError, LMConfigurationError) as error:

@@ -18,9 +18,9 @@ from typing import Protocol
 
 import dspy
 
-from syneg.core.config import Config, LMConfig
+from syneg.core.config import Config
 from syneg.core.errors import SynegError
-from syneg.core.fetch import fetched
+from syneg.core.fetch import is_here
 from syneg.core.records import Pair
 from syneg.core.storage import read_json
 from syneg.data.tasks import Task, task_for
@@ -104,10 +104,8 @@ class Remaining:
     def encoder_is_here(self) -> bool:
         """Whether the encoder can be loaded without fetching it."""
         name = self._config.encoder.model
-        if name.startswith("local/"):
-            return fetched(name) is not None
-        if Path(name).expanduser().is_dir():
-            return True
+        if name.startswith("local/") or Path(name).expanduser().is_dir():
+            return is_here(name) or not name.startswith("local/")
         from huggingface_hub import try_to_load_from_cache
 
         return isinstance(try_to_load_from_cache(name, "config.json", revision=self._config.encoder.revision), str)
@@ -115,7 +113,7 @@ class Remaining:
     @cached_property
     def _writer(self) -> LanguageModel | None:
         """The writer's LM, opened; None where its weights would have to be fetched."""
-        return self._workspace.roles.writer if _is_here(self._config.lm) else None
+        return self._workspace.roles.writer if is_here(self._config.lm.model) else None
 
     @cached_property
     def is_mined(self) -> bool:
@@ -180,7 +178,7 @@ class Remaining:
 
     @property
     def _reader_is_here(self) -> bool:
-        return self.is_mined and _is_here(reader_settings(self._config))
+        return self.is_mined and is_here(reader_settings(self._config).model)
 
     @cached_property
     def measured_reader(self) -> Measured | None:
@@ -303,11 +301,3 @@ class Remaining:
                 except SynegError:
                     return False
         return True
-
-
-def _is_here(lm: LMConfig) -> bool:
-    """Whether an LM can be opened without fetching its weights."""
-    weights = Path(lm.model.removeprefix("local/")).expanduser()
-    return not lm.model.startswith("local/") or (
-        weights.is_file() if lm.model.endswith(".gguf") else fetched(lm.model) is not None
-    )
