@@ -295,7 +295,9 @@ def test_given_negatives_go_through_the_same_gates_without_an_lm(tmp_path: Path,
     rows += [{"query_id": f"q{i}", "text": "to open the door it is open again", "program": "other"} for i in range(96)]
     for row in rows[:96:3]:
         row["hard_negative"] = "short"
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n", encoding="utf-8")
+    path.write_text(
+        "\n".join(map(json.dumps, rows)) + "\n{broken\n", encoding="utf-8-sig"
+    )  # with a mark, as editors write it
     overrides = settings("http://127.0.0.1:9/v1", **{"generate.given": str(path), "generate.program": "p"})
     found = run(tmp_path / "run", overrides)
     assert found["lm"] == "given"
