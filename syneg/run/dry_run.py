@@ -83,7 +83,7 @@ class _Estimator:
     def _reading(self) -> Iterator[Part]:
         """Measuring the reader on dev queries, and one call for each train query where it is trusted."""
         reader, left, lm = self._config.reader, self._left, reader_settings(self._config)
-        wanted = self._stage == "read" or (self._reaches("train") and any(arm.reads for arm in left.arms))
+        wanted = self._stage == "read" or (self._reaches("generate") and any(arm.reads for arm in left.arms))
         if not wanted or reader.given or reader.cross_encoder or reader.use == "off" or self._config.executor.replay:
             return
         count = passages_in_a_list(reader, lm.model)

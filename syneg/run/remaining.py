@@ -10,7 +10,7 @@ encoder or the LM's weights are not on this machine, nothing of theirs can have 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ import dspy
 from syneg.core.config import Config
 from syneg.core.errors import SynegError
 from syneg.core.fetch import is_here
-from syneg.core.records import Pair
+from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_json
 from syneg.data.tasks import Task, task_for
 from syneg.llm.calls import purpose, reraise_fatal
@@ -29,7 +29,6 @@ from syneg.llm.lms import LanguageModel
 from syneg.llm.roles import reader_settings
 from syneg.negatives.assignment import Assignment, plan_domains
 from syneg.negatives.calibration import Calibration, TrustedJudge
-from syneg.negatives.mining import mine
 from syneg.negatives.strength import Strength, known_strength
 from syneg.programs import load_program
 
@@ -258,14 +257,12 @@ class Remaining:
         program, workspace = self._program(stem, name), self._workspace
         if program is None:
             return whole
-        assignment = Assignment(pairs, workspace.mined, self.task, config, name, program)
+        mined = workspace.mine_for(pairs).negatives if stem == NEAR_MISSES else self._candidates
+        assignment = Assignment(pairs, mined, self.task, config, name, program)
         if not self._judge_is_open and self._sets.is_written(stem, assignment, self._judge):
             return replace(whole, left=0, made=True)
         if not self._rates.calls(whole.use, config.lm.model):
             return whole
-        if stem == NEAR_MISSES:
-            mined = mine(workspace.collection, pairs, workspace.encoder, config.mine).negatives
-            assignment = replace(assignment, mined=mined)
         return replace(whole, left=self._unanswered(assignment))
 
     def _unanswered(self, assignment: Assignment) -> int:
@@ -274,6 +271,12 @@ class Remaining:
         sample = random.Random(f"{self._config.seed}:left").sample(range(count), min(_LOOKED_UP, count))
         unanswered = sum(not self._is_answered(assignment, place) for place in sample)
         return round(count * unanswered / len(sample)) if sample else 0
+
+    @cached_property
+    def _candidates(self) -> Mapping[str, Sequence[MinedNegative]]:
+        """The passages that programs rewrite: those that a reader graded, where it has."""
+        read = self._reader_is_here and self._readings.reader.is_measured and self._readings.is_made
+        return self._readings.candidates() if read else self._workspace.mined
 
     @property
     def _judge_is_open(self) -> bool:
