@@ -361,8 +361,12 @@ def test_prompts_and_inspect_show_what_there_is(
     assert "positive  to close" in some
     assert "mined     [" in some
     assert "REJECTED" not in some
-    gated = CliRunner().invoke(cli, ["inspect", str(tmp_path / "run"), "--gate", "unpars"]).output
-    assert "accepted\n" not in gated
+    gated = (
+        CliRunner()
+        .invoke(cli, ["inspect", str(tmp_path / "run"), "--gate", "unpars", "--program", "single_prompt"])
+        .output
+    )
+    assert "REJECTED: unparseable answer" in gated and "accepted\n" not in gated
     for args, says in (
         ([str(tmp_path)], "no negatives here"),
         ([str(tmp_path / "run"), "--attribute", "colour=red"], "no negative has the attribute 'colour'"),
