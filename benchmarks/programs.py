@@ -46,7 +46,10 @@ def main(
     if quick:
         dataset, pairs, lm, programs = "python-docs-small", 2, "local/smollm2-135m", "single_prompt"
     lines = [
-        "| program | calls | tokens in + out | s | accepted | rejected | cos query (positive) | cos positive | AUC length, n-grams, embedding |"
+        (
+            "| program | calls | tokens in + out | s | accepted | rejected | cos query (positive) | cos positive | "
+            "AUC length, n-grams, embedding |"
+        )
     ]
     lines.append("|---|---|---|---|---|---|---|---|---|")
     for name in programs.split(","):

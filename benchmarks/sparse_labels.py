@@ -4,13 +4,13 @@
     python benchmarks/sparse_labels.py --dataset vaswani --set reader.model=openai/gpt-4o-mini --out runs/sparse-vaswani
 
 Of each train and dev query all judged positives but one are hidden: training, mining and the reader's measure know one.
-Evaluation knows all. Arms: untuned (base), in-batch, mined, and verified, which has the reader's extra positives. Where a
-collection has no test split of its own, each query is tested once (5 folds); the paired t-test is over queries, each the mean
-over the seeds, Holm-corrected over the comparisons with `verified`.
+Evaluation knows all. Arms: untuned (base), in-batch, mined, and verified, which has the reader's extra positives. Where
+a collection has no test split of its own, each query is tested once (5 folds); the paired t-test is over queries, each
+the mean over the seeds, Holm-corrected over the comparisons with `verified`.
 
-`--oracle` reads with the hidden judgements: 3 for a relevant passage, 1 for any other, 0 for the known negative. It is an upper
-bound and a check of the machinery, not a result. Without it the reader is that of the settings (`--set reader.…`). What is in
---out is used, so that a second call prints the table at once.
+`--oracle` reads with the hidden judgements: 3 for a relevant passage, 1 for any other, 0 for the known negative. It is
+an upper bound and a check of the machinery, not a result. Without it the reader is that of the settings (`--set
+reader.…`). What is in --out is used, so that a second call prints the table at once.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Values = dict[str, dict[str, float]]  # arm → query_id → nDCG@10, mean over 
 
 
 def whole_collection(config: Config, out: Path) -> Collection:
-    """The collection with all judgements. A published set with test queries only is written down as a folder of one's own,
-    which may be divided."""
+    """The collection with all judgements. A published set with test queries only is written down as a folder of one's
+    own, which may be divided."""
     try:
         return load_collection(config.collection, config.seed)
     except DataError as error:

@@ -4,8 +4,8 @@
     WriteQueries()(passage="Call close() on the socket. …", kind="a question", examples=["how do I bind a port"])
       → dspy.Prediction(queries=["how do I shut down a socket"])
 
-A few real queries as `examples` say how users ask; without them `kind` says it. It is a DSPy module like the programs that
-write negatives: compile it with any optimizer of DSPy, save it, and name the file in `queries.program`.
+A few real queries as `examples` say how users ask; without them `kind` says it. It is a DSPy module like the programs
+that write negatives: compile it with any optimizer of DSPy, save it, and name the file in `queries.program`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ from syneg.llm.roles import endpoint_of, judge_settings, reader_settings, reflec
 
 
 class TestCall(dspy.Signature):
-    """Read the text and fill in the fields."""  # a prompt: this text is sent to the LM
+    # A prompt: this docstring is sent to the LM.
+    """Read the text and fill in the fields."""
 
     __test__ = False  # not a test of pytest's
     text: str = dspy.InputField()

@@ -72,7 +72,10 @@ def _command(stage: Stage) -> click.Command:
         kind = (click.Choice(["export", "import"]), click.Path(path_type=Path))
         command.params.append(
             Option(["--batch"], type=kind, multiple=True, metavar="export|import FILE", group="LM",
-                   help="Write the requests as an OpenAI batch file instead of calling, or continue from its results and errors; repeatable.")
+                   help=(
+                       "Write the requests as an OpenAI batch file instead of calling, or continue from its results "
+                       "and errors; repeatable."
+                   ))
         )  # fmt: skip
     return command
 

@@ -144,9 +144,15 @@ def run_options() -> list[Option]:
     """The options that are no settings: where, what is printed."""
     path = click.Path(path_type=Path)
     return [
-        Option(["--fast"], is_flag=True, group="Training", help="Train only the upper half of the encoder; the lower half is frozen and its output cached."),
-        Option(["--preset"], type=click.Choice(PRESETS), help="Named settings; syneg-paper wants one of the paper's --dataset."),
-        Option(["--run", "folder"], type=path, help="Run folder; without other flags its own settings are used.  [runs/DATASET]"),
+        Option(["--fast"], is_flag=True, group="Training", help=(
+            "Train only the upper half of the encoder; the lower half is frozen and its output cached."
+        )),
+        Option(["--preset"], type=click.Choice(PRESETS), help=(
+            "Named settings; syneg-paper wants one of the paper's --dataset."
+        )),
+        Option(["--run", "folder"], type=path, help=(
+            "Run folder; without other flags its own settings are used.  [runs/DATASET]"
+        )),
         Option(["--config", "config_path"], type=path, help="Settings as TOML."),
         Option(["--set", "overrides"], multiple=True, metavar="KEY=VALUE", help="Any setting, as in train.epochs=2; repeatable."),
         Option(["--dry-run"], is_flag=True, help="Print calls, tokens, dollars and minutes; call no LM."),

@@ -146,7 +146,8 @@ def prompts(program: str, adapter: str | None, **flags: Any) -> None:
     """Print exactly what PROGRAM sends, without calling an LM.
 
     PROGRAM is single_prompt, multi_attribute, reflective, requirement_break, neighbour_topic, neighbour_rewrite,
-    no_attributes, no_reflection, module:Class, or a saved program.json. ‹Such marks› stand where answers of earlier calls go.
+    no_attributes, no_reflection, module:Class, or a saved program.json. ‹Such marks› stand where answers of earlier
+    calls go.
     """
     from syneg.core.settings import load_config
     from syneg.negatives.prompts import EXAMPLE, NEAR, near_passages, sent

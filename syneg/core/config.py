@@ -43,7 +43,10 @@ class CollectionConfig(Section):
     """What to read, and how the queries of a set without splits are divided."""
 
     dataset: OwnPath = "python-docs"
-    "python-docs(-small), an id of ir_datasets or the Hugging Face hub, a folder (BEIR, TREC, train.jsonl …), or a file of pairs."
+    (
+        "python-docs(-small), an id of ir_datasets or the Hugging Face hub, a folder (BEIR, TREC, train.jsonl …), or "
+        "a file of pairs."
+    )
     corpus: OwnPath | None = None
     "File of passages (CSV, TSV, JSONL, Parquet) that goes with a file of pairs; alone, queries are written for it."
     columns: str = ""
@@ -51,7 +54,10 @@ class CollectionConfig(Section):
     encoding: str = "auto"
     "Encoding of the files: auto reads UTF-8, and UTF-16 with its mark; or a name such as cp1252."
     min_relevance: Above | None = None
-    "Lowest grade that counts as relevant (1 if not given); nDCG takes grades as judged. With it fractions are read, too."
+    (
+        "Lowest grade that counts as relevant (1 if not given); nDCG takes grades as judged. With it fractions are "
+        "read, too."
+    )
     task: str | None = None
     "What relevant means: a known task, or your own words."
     dev: Fraction = 0.15
@@ -63,7 +69,10 @@ class CollectionConfig(Section):
     max_bad_rows: Fraction = 0.01
     "Share of unusable rows of a file from which reading stops."
     on_leak: Literal["auto", "fail", "drop"] = "auto"
-    "A query in two splits: fail stops, drop leaves the earlier split; auto drops in published sets, fails on your files."
+    (
+        "A query in two splits: fail stops, drop leaves the earlier split; auto drops in published sets, fails on "
+        "your files."
+    )
     divide_test: bool = False
     "Divide a set of your own that has test queries only; without it such a set is refused."
 
@@ -116,7 +125,10 @@ class MineConfig(Section):
     per_query: Positive = 12
     "Most mined negatives of a query."
     margin: Above | Literal["auto"] = 0.95
-    "Highest score, relative to the positive's (NV-Retriever: 95 %; 10 is none); auto tries several on dev, in some minutes."
+    (
+        "Highest score, relative to the positive's (NV-Retriever: 95 %; 10 is none); auto tries several on dev, in "
+        "some minutes."
+    )
     index: str = "auto"
     "faiss factory string of the index that mining, gates, judging and dev sets search, or auto; evaluation is exact."
 

@@ -97,7 +97,10 @@ class ExecutorConfig(Section):
     address: str | None = None
     "Address of a running Ray cluster; auto finds one on this machine. Without it Ray starts here."
     replay: OwnPath | None = None
-    "Ledger of another run to answer from, as calls.jsonl or calls.jsonl.gz; what is not in it is refused, no LM is called."
+    (
+        "Ledger of another run to answer from, as calls.jsonl or calls.jsonl.gz; what is not in it is refused, no LM "
+        "is called."
+    )
     workers: Count = 0
     "Ray workers of each kind; 0 = one for each node."
 
@@ -195,9 +198,9 @@ class JudgeConfig(RoleLM):
 class ReaderConfig(RoleLM):
     """The reader: it grades the nearest passages of a query, up to 20 in one call (`syneg-dspy read`).
 
-    Before it is trusted it grades passages of dev queries. It is trusted where Cohen's kappa of 2-3 against known positives
-    and known negatives is at least `min_kappa`, and where its order of the passages has a higher nDCG@10 than the encoder's
-    (95 % interval over queries not under 0).
+    Before it is trusted it grades passages of dev queries. It is trusted where Cohen's kappa of 2-3 against known
+    positives and known negatives is at least `min_kappa`, and where its order of the passages has a higher nDCG@10 than
+    the encoder's (95 % interval over queries not under 0).
     """
 
     use: Literal["auto", "on", "off"] = "auto"

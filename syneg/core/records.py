@@ -188,8 +188,9 @@ class Instance:
 class Training:
     """What a training came to, as training.json has it.
 
-    `dev` holds (step, nDCG@10) of each evaluation, `losses` (step, mean loss since the one before), `alphas` (share of the tuned weights, nDCG@10) of each that was
-    tried, `shares` the part of the gradient on negatives that each source had in the first, second and last third.
+    `dev` holds (step, nDCG@10) of each evaluation, `losses` (step, mean loss since the one before), `alphas` (share of
+    the tuned weights, nDCG@10) of each that was tried, `shares` the part of the gradient on negatives that each source
+    had in the first, second and last third.
     """
 
     steps: int

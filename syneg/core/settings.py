@@ -113,7 +113,10 @@ def settings_page() -> str:
     """Every setting with its default and description, as Markdown: one table for each section."""
     lines = [
         "# Settings", "",
-        "Give them in a TOML file (`--config my.toml`), or one by one (`--set train.epochs=2`). `syneg-dspy settings` prints this page.", "",
+        (
+            "Give them in a TOML file (`--config my.toml`), or one by one (`--set train.epochs=2`). `syneg-dspy "
+            "settings` prints this page."
+        ), "",
     ]  # fmt: skip
     for name, info in Config.model_fields.items():
         section = info.annotation

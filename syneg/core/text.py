@@ -47,7 +47,8 @@ _IS_HAN = regex.compile(r"\p{Script=Han}")
 _HAS_UNSPACED = regex.compile(f"[{_DENSE}{_LOOSE}]", _V1)
 _HANGUL = regex.compile(r"\p{Script=Hangul}+", _V1)
 _CARRIES = regex.compile(r"[\p{L}\p{N}\p{S}]", _V1)
-# Latin, Greek and Cyrillic texts take the standard library's path, five times as fast; all else goes by the Unicode tables.
+# Latin, Greek and Cyrillic texts take the standard library's path, five times as fast; all else goes by the Unicode
+# tables.
 _NEEDS_TABLES = re.compile("[\u0300-\u036f\u0483-\u0489\u0530-\u1dff\u200c\u200d\u2070-\U0010ffff]")
 _EASY_WORD = re.compile(r"\d+(?:[.,]\d+)+(?![^\W_])|[^\W_]+(?:\++|#(?!\w))?|!=+|[<>=+|~$¢£¥¬±×÷]+")
 _ELISION = regex.compile(r"(?<=\p{L})['’]\p{L}(?!\w)", _V1)

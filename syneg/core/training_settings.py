@@ -37,7 +37,10 @@ class TrainConfig(Section):
     pairs: Count = 0
     "Train queries used by every arm, each with all its positives; 0 = all."
     arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("mined", "hybrid")
-    "Arms: in-batch, bm25, mined, verified, graded, synthetic, dataset-mix or hybrid, each also with settings of its own."
+    (
+        "Arms: in-batch, bm25, mined, verified, graded, synthetic, dataset-mix or hybrid, each also with settings of "
+        "its own."
+    )
     seeds: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
     "Seeds that each arm is trained with."
     positives: Literal["draw", "rows", "first"] = "draw"
@@ -67,7 +70,10 @@ class TrainConfig(Section):
     regulariser: NonNegative = 0.0
     "Weight of the term that keeps synthetic negatives from taking more than their share of the softmax; 0 = off."
     order: Literal["softmax", "pairwise", "listwise", "graded"] = "softmax"
-    "Synthetic negatives as wrong as any passage (softmax), or under the positive and above other rows (listwise, graded)."
+    (
+        "Synthetic negatives as wrong as any passage (softmax), or under the positive and above other rows (listwise, "
+        "graded)."
+    )
     order_weight: Above = 0.1
     "Weight of the term that keeps that order."
     distil: NonNegative = 0.0
@@ -118,7 +124,10 @@ class ProbeConfig(Section):
     max_tokens: Positive = 128
     "Tokens of a text."
     queries: Positive = 400
-    "Held-out queries: dev, then train queries beside the pairs, then, where these are too few, the pairs' own in folds."
+    (
+        "Held-out queries: dev, then train queries beside the pairs, then, where these are too few, the pairs' own in "
+        "folds."
+    )
     passages: Positive = 1000
     "Passages that are ranked."
     folds: Annotated[int, Field(ge=2)] = 2

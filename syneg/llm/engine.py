@@ -49,8 +49,8 @@ class Terms:
 
     Where it `repeats`, the same request asked again is another call, else it is answered from the ledger. Where its
     texts must be `whole`, one that was cut is no answer. `section` are its settings; `say` gets one line for what its
-    endpoint refuses; `before` is called before each call that the ledger does not answer. `use` says in the ledger what its
-    calls are for, in place of what the ledger says of all.
+    endpoint refuses; `before` is called before each call that the ledger does not answer. `use` says in the ledger what
+    its calls are for, in place of what the ledger says of all.
     """
 
     section: str = "lm"
@@ -88,7 +88,8 @@ class LedgerEngine:
         self._tries = Tries(self.flow, ledger, self._call, config.model)
         if call.terms.budget:
             self._tries.budgets.append(call.terms.budget)
-        # for callers of libraries that swallow errors: those that end a run, how many calls had an answer, how many none
+        # for callers of libraries that swallow errors: those that end a run, how many calls had an answer, how many
+        # none
         self.ended: list[SynegError] = []
         self.answers, self.failures, self.last_failure = 0, 0, ""
         self._asked = Counter[str]()

@@ -47,8 +47,8 @@ _EXTRA = re.compile(r"\+[0-9a-f]{12}\Z")
 
 
 class Ledger:
-    """The calls of one run folder; `told` hears of each new one. `use` is what calls are for now. Appending is safe for threads; one process holds the
-    run folder."""
+    """The calls of one run folder; `told` hears of each new one. `use` is what calls are for now. Appending is safe for
+    threads; one process holds the run folder."""
 
     def __init__(self, path: Path, told: Callable[[Row], None] | None = None) -> None:
         self._told = told

@@ -67,8 +67,8 @@ class Roles:
         pending: Pending | None = None,
         announce: Callable[[], None] = lambda: None,
     ) -> None:
-        """`announce` is called before each call that the ledger does not answer. `connect` makes the client of an LM elsewhere than here; calls are put off into `pending`, where it is
-        given."""
+        """`announce` is called before each call that the ledger does not answer. `connect` makes the client of an LM
+        elsewhere than here; calls are put off into `pending`, where it is given."""
         self._folder, self.config, self._progress = folder, config, progress
         self._connect, self._pending = connect, pending
         self._opened: dict[str, LanguageModel] = {}

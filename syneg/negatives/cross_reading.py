@@ -4,9 +4,10 @@
     fitted = reader.fitted(lists, passages)      → Thresholds(answers=4.1, in_part=1.3, near=-6.2)
     reader.read(lists, passages, fitted)         → Answers([Reading("3", "d9", grade=1, lm="cross-encoder …"), …])
 
-Scores become grades by three thresholds, fitted on train queries. 3 is at or over the score that three quarters of the known
-positives reach and that at most 1 % of the known negatives do. 2 is over what nine tenths of the positives reach and at most
-5 % of the negatives do. 1 is over the median of the passages that nobody judged, which are near the query by construction.
+Scores become grades by three thresholds, fitted on train queries. 3 is at or over the score that three quarters of the
+known positives reach and that at most 1 % of the known negatives do. 2 is over what nine tenths of the positives reach
+and at most 5 % of the negatives do. 1 is over the median of the passages that nobody judged, which are near the query
+by construction.
 """
 
 from __future__ import annotations

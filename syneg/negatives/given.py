@@ -4,9 +4,10 @@
     "endocrinology"}
       → Draft(pair, HardNegative("Fidelity …", program="multi_attribute", attributes={"domain": …}), GateVerdict(""))
 
-One JSON object on a line. A row without `query_id` is matched by its `query`. `text` may be called `hard_negative`; `program`, `lm`, `reasoning` and `parent_doc_id` are
-taken where they stand, all other texts are attributes. Rows of queries that are not trained on are left out, and those
-that a run rejected (`"accepted": false`): negatives.jsonl of other runs, or shards, can be given as they are.
+One JSON object on a line. A row without `query_id` is matched by its `query`. `text` may be called `hard_negative`;
+`program`, `lm`, `reasoning` and `parent_doc_id` are taken where they stand, all other texts are attributes. Rows of
+queries that are not trained on are left out, and those that a run rejected (`"accepted": false`): negatives.jsonl of
+other runs, or shards, can be given as they are.
 """
 
 from __future__ import annotations

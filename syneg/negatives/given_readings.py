@@ -76,8 +76,8 @@ def _grade(value: Any) -> int:
 
 
 def lists_of(readings: list[Reading], collection: Collection, query_ids: set[str]) -> list[ToRead]:
-    """What was graded for some queries, as lists with their known positives. No known negatives were hidden in them: the
-    rest counts as such. Lists without a known positive say nothing and are left out."""
+    """What was graded for some queries, as lists with their known positives. No known negatives were hidden in them:
+    the rest counts as such. Lists without a known positive say nothing and are left out."""
     doc_ids: dict[str, list[str]] = {}
     for reading in readings:
         if reading.query_id in query_ids:

@@ -4,9 +4,9 @@
     written(asked, program, writer, …)               → [WrittenQuery("w-51f2…", "how do I shut down a socket", "d17", …), …]
     gated(queries, passages, encoder, config)        → the same, those that fail with a reason
 
-Passages are the nearest to the centres of k-means (faiss) over the embeddings, so that queries are about all that the corpus
-is about. A query must find its own passage (round trip, as in Promptagator, arXiv 2209.11755) among the first of the encoder
-or of BM25, which keeps what only one of them finds, and must not repeat an earlier query.
+Passages are the nearest to the centres of k-means (faiss) over the embeddings, so that queries are about all that the
+corpus is about. A query must find its own passage (round trip, as in Promptagator, arXiv 2209.11755) among the first of
+the encoder or of BM25, which keeps what only one of them finds, and must not repeat an earlier query.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class WrittenQuery:
 
 
 def one_per_cluster(passages: Mapping[str, str], encoder: Encoder, count: int, seed: int) -> list[str]:
-    """Ids of at most `count` passages of eight words or more, one from each cluster of their embeddings, in the order of
-    the corpus."""
+    """Ids of at most `count` passages of eight words or more, one from each cluster of their embeddings, in the order
+    of the corpus."""
     doc_ids = [doc_id for doc_id, text in passages.items() if word_count(text) >= _FEWEST_WORDS]
     if len(doc_ids) <= count:
         return doc_ids

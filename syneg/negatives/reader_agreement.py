@@ -4,10 +4,10 @@
       → Agreement(lists=40, positives=44, answers=31, in_part=9, checks=40, false=1, kappa=.84,
                   order={"q1": 1.0, …}, encoder_order={"q1": .63, …})
 
-The reader does not know which passages of a list are judged relevant ("hidden positives") or known not to be. Two things are
-asked: does it tell these two apart, and is its order of a list (by grade, then as the encoder has it) better than the
-encoder's by nDCG@10? Passages that nobody judged take part in the order only, as not relevant: a reader that finds unjudged
-answers looks worse by that, never better.
+The reader does not know which passages of a list are judged relevant ("hidden positives") or known not to be. Two
+things are asked: does it tell these two apart, and is its order of a list (by grade, then as the encoder has it) better
+than the encoder's by nDCG@10? Passages that nobody judged take part in the order only, as not relevant: a reader that
+finds unjudged answers looks worse by that, never better.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Grades = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Counts over the lists that were graded: of `positives`, `answers` got 3 and `in_part` 2; of `checks` (known negatives)
-    `false` got 2 or 3. `order` and `encoder_order` are nDCG@10 by query."""
+    """Counts over the lists that were graded: of `positives`, `answers` got 3 and `in_part` 2; of `checks` (known
+    negatives) `false` got 2 or 3. `order` and `encoder_order` are nDCG@10 by query."""
 
     lists: int
     unreadable: int

@@ -5,10 +5,10 @@
     read_by_lm(lists, reader_lm, task, passages)
       → Answers([Reading("3", "d9", grade=1), Reading("3", "d3", grade=3, span="close() shuts the socket"), …])
 
-Grades: 3 answers the query, 2 in part, 1 on the same matter, 0 another matter (`syneg.programs.GradeList`). A list holds the
-first passages of dense search and BM25 in turn. Known positives and a known negative stand among them, so that each list
-says how well it was read. The reader sees neither ids nor scores. Every call is in the ledger: a stage that broke off asks
-only for the rest. Relabelling false negatives with an LLM is RLHN's idea (arXiv 2505.16967).
+Grades: 3 answers the query, 2 in part, 1 on the same matter, 0 another matter (`syneg.programs.GradeList`). A list
+holds the first passages of dense search and BM25 in turn. Known positives and a known negative stand among them, so
+that each list says how well it was read. The reader sees neither ids nor scores. Every call is in the ledger: a stage
+that broke off asks only for the rest. Relabelling false negatives with an LLM is RLHN's idea (arXiv 2505.16967).
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class ToRead:
-    """The passages of one query, the encoder's nearest first. `positives` are judged relevant; `checks` are known negatives."""
+    """The passages of one query, the encoder's nearest first. `positives` are judged relevant; `checks` are known
+    negatives."""
 
     query_id: str
     query: str

@@ -39,8 +39,8 @@ def open_run(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None,
     config: Config | None = None, quiet: bool = True,
 ) -> Run:  # fmt: skip
-    """A run over `dataset`: a name, a path, a Collection, or rows in memory (dicts, a DataFrame, a datasets.Dataset) with
-    a query and a positive. `corpus` are its passages: a file, or rows with a text.
+    """A run over `dataset`: a name, a path, a Collection, or rows in memory (dicts, a DataFrame, a datasets.Dataset)
+    with a query and a positive. `corpus` are its passages: a file, or rows with a text.
 
     `config` holds all settings, or `settings` those that are not at their default. Raises ConfigError for what is
     wrong, and DataError for rows that cannot be used.

@@ -78,8 +78,8 @@ def split_arms(text: str) -> tuple[str, ...]:
 
 
 def arms(config: Config) -> list[Arm]:
-    """The arms of `train.arms`, and `verified` where these are the default ones and there is a reader that may be asked;
-    raises ConfigError with every problem."""
+    """The arms of `train.arms`, and `verified` where these are the default ones and there is a reader that may be
+    asked; raises ConfigError with every problem."""
     found, problems = [], []
     for text in dict.fromkeys((*config.train.arms, *_implied(config))):
         try:

@@ -3,8 +3,8 @@
     corpus_collection(workspace) → Collection("docs", passages: 960, queries: 131 (train: 79, dev: 20, test: 32))
 
 Without human pairs the written queries are divided into train, dev and test, and the verdict says that its test queries
-are synthetic. With ten human pairs or more (`queries.examples` with a column of positives), dev and test hold human queries
-only, and written ones are trained on.
+are synthetic. With ten human pairs or more (`queries.examples` with a column of positives), dev and test hold human
+queries only, and written ones are trained on.
 """
 
 from __future__ import annotations

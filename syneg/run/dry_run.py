@@ -191,7 +191,8 @@ class _Estimator:
     def _part(
         self, use: str, lm: LMConfig, calls: Figure, size: Size, answers: int = 1, words: int = 0, name: str = ""
     ) -> Part:
-        """A use of an LM, under its own name or another; tokens and seconds of a call as measured, else as `size` and the assumptions say."""
+        """A use of an LM, under its own name or another; tokens and seconds of a call as measured, else as `size` and
+        the assumptions say."""
         rate = self._rates.find(use, lm.model)
         room = room_for(lm, words or self._config.generate.passage_words, answers)
         if rate is not None:

@@ -4,9 +4,9 @@
       crossed.results["hybrid"][0]["test"].values["ndcg@10"]   → 40 values, 8 from each of 5 folds
       crossed.collection.splits                                → {"train": …, "dev": 30 ids, "test": 40 ids}
 
-Mined and written negatives of a query depend on the query and the corpus only, so that all folds share them, and a query
-is written for once. Dev scores are of the queries that chose the weights, over all folds. The model that is saved is that
-of the run's own split. After Dror et al. 2018 (cross-validation for small test sets).
+Mined and written negatives of a query depend on the query and the corpus only, so that all folds share them, and a
+query is written for once. Dev scores are of the queries that chose the weights, over all folds. The model that is saved
+is that of the run's own split. After Dror et al. 2018 (cross-validation for small test sets).
 """
 
 from __future__ import annotations

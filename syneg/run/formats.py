@@ -219,7 +219,10 @@ def hub_card(collection: str, arm: str, *, parquet: bool) -> str:
             "- config_name: train", f"  data_files: train.{'parquet' if parquet else 'jsonl'}", "  default: true", "---", "",
             f"# Training rows for {collection}", "",
             f"The rows that the arm `{arm}` of a syneg-dspy run trained on: a query, a positive and hard negatives, mined or",
-            "written by an LM. Facts in written passages are invented: they are for training retrievers, not for reading.",
+            (
+                "written by an LM. Facts in written passages are invented: they are for training retrievers, not for "
+                "reading."
+            ),
             "`provenance.ndjson` says for each row where its passages are from.", "",
         ]
     )  # fmt: skip

@@ -27,8 +27,8 @@ NO_RESULT: dict[str, tuple[str, ...] | None] = {
     "encoder": ("batch_size", "device", "cache_gb"),
     "compile": (),
 }
-# Sections that a stage is not handed: only later stages read them, or another input stands for them, as the fingerprint of
-# the collection does.
+# Sections that a stage is not handed: only later stages read them, or another input stands for them, as the fingerprint
+# of the collection does.
 _AFTER_TRAINING = ("boundary", "evaluate")
 _AFTER_WRITING = ("mix", "train", *_AFTER_TRAINING)
 _COMPILING = ("compile", "reflection", "probe")

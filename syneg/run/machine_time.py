@@ -1,11 +1,12 @@
-"""Minutes of this machine that a run still takes: embedding the corpus, training each arm and seed, evaluating each model.
+"""Minutes of this machine that a run still takes: embedding the corpus, training each arm and seed, evaluating each
+model.
 
     MachineTime(run, left).parts("verdict")
       → [Part("mine", minutes=Figure(.4, .6)), Part("train 2 models", …), Part("evaluate 3 models", …)]
 
-Trainings and evaluations that this run folder has made tell their seconds. Before that the encoder embeds a few passages
-of the collection, and a training step is taken to cost three times the embedding of its texts. Nothing is fetched for
-it: an encoder that is not on this machine leaves the minutes unknown.
+Trainings and evaluations that this run folder has made tell their seconds. Before that the encoder embeds a few
+passages of the collection, and a training step is taken to cost three times the embedding of its texts. Nothing is
+fetched for it: an encoder that is not on this machine leaves the minutes unknown.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class MachineTime:
             )
             yield self._part(f"train and evaluate {self._left.folds} folds", _sum(each * self._left.folds))
 
-    # ---- what is there ------------------------------------------------------------------------------------------------
+    # ---- what is there
+    # ------------------------------------------------------------------------------------------------
 
     def _is_trained(self, arm: Arm, seed: int) -> bool:
         """Whether a model is there, and its negatives will not be made anew."""

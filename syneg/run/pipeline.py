@@ -304,7 +304,9 @@ _ALL = (*_COMPILING, "boundary", "evaluate", "track")
 _ROWS = (
     Stage("queries", "write-queries", "Write queries for a corpus that has none.", _QUERIES, _queries, show.queries, asks=True),
     Stage("mine", "mine", "Mine hard negatives from the corpus.", _DATA, _mine, show.mined),
-    Stage("read", "read", "Grade the passages near the train queries, with a reader that is measured first.", _READING, _read, show.read),
+    Stage("read", "read", (
+        "Grade the passages near the train queries, with a reader that is measured first."
+    ), _READING, _read, show.read),
     Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.", _WRITING, _calibrate, show.calibrated, asks=True),
     Stage("compile", "compile", "Optimize the program against retrieval.", _COMPILING, _compile, show.compiled, asks=True),
     Stage("generate", "generate", "Write synthetic negatives and gate them.", _COMPILING, _generate, show.generated, asks=True),

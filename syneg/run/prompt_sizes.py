@@ -3,8 +3,8 @@
     Sizes(workspace).of("multi_attribute", config) → Size(steps=1, reads=610.0, writes=210.0)
 
 The prompts of a sample of pairs are rendered as they are sent and counted by litellm's tokenizer for the model, or a
-common one. An answer is taken to be as long as its fields ask for: a passage about as long as the positives, and a short
-text for every other field.
+common one. An answer is taken to be as long as its fields ask for: a passage about as long as the positives, and a
+short text for every other field.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The reader of a run: an LM, a cross-encoder (`reader.cross_encoder`) or a file of grades (`reader.given`). It is measured on
-queries of the collection before anything goes by it.
+"""The reader of a run: an LM, a cross-encoder (`reader.cross_encoder`) or a file of grades (`reader.given`). It is
+measured on queries of the collection before anything goes by it.
 
     reader = Reader(workspace)
     print(reader.measured.table())
@@ -57,7 +57,8 @@ class Measured:
 
     @property
     def trusted(self) -> bool:
-        """The rule: the kappa wanted, and an order that is better than the encoder's, with no part of the interval under 0."""
+        """The rule: the kappa wanted, and an order that is better than the encoder's, with no part of the interval
+        under 0."""
         ours, theirs = self.agreement.ndcg
         better = self.interval is not None and self.interval[0] >= 0 and ours > theirs
         return self.agreement.kappa >= self.min_kappa and better

@@ -4,8 +4,8 @@
     readings.grades["80"]              → {"7317051": 2, "4920376": 1, …}
     readings.fed.extra["80"]           → {"17462437": "We followed 112 …"}       graded 3, judged by nobody
 
-The grades are in readings.jsonl, one a row. Training takes 0 and 1 as negatives, also over the margin; leaves 2 out and masks
-it in the batch; and takes 3 as one more positive (docs/training.md, "Reading").
+The grades are in readings.jsonl, one a row. Training takes 0 and 1 as negatives, also over the margin; leaves 2 out and
+masks it in the batch; and takes 3 as one more positive (docs/training.md, "Reading").
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ READING = "read"  # the use of an LM, as the ledger calls it
 
 @dataclass(frozen=True)
 class Fed:
-    """What training gets, by query id: `mined` negatives, the hardest first; `extra` positives by doc_id; `masked` texts that
-    are no negative in the batch either."""
+    """What training gets, by query id: `mined` negatives, the hardest first; `extra` positives by doc_id; `masked`
+    texts that are no negative in the batch either."""
 
     mined: Mapping[str, Sequence[MinedNegative]]
     extra: Mapping[str, Mapping[str, str]]
@@ -137,16 +137,16 @@ class Readings:
         return Fed(mined, extra, masked)
 
     def candidates(self) -> Mapping[str, Sequence[MinedNegative]]:
-        """Passages that a program may rewrite, by query id: what was mined, or where arms go by a trusted reader what it graded
-        1 (real near-misses), then 0."""
+        """Passages that a program may rewrite, by query id: what was mined, or where arms go by a trusted reader what
+        it graded 1 (real near-misses), then 0."""
         workspace = self._workspace
         if not any(arm.reads for arm in arms(workspace.config)) or self.reader.refusal():
             return workspace.mined
         return {q: sorted(found, key=lambda n: n.source != RELATED) for q, found in self.fed.mined.items()}
 
     def result(self) -> dict[str, Any]:
-        """How the reader did, and counts of its grades where it is trusted, as plain data. Raises ConfigError where it is
-        off."""
+        """How the reader did, and counts of its grades where it is trusted, as plain data. Raises ConfigError where it
+        is off."""
         if self._config.use == "off":
             raise ConfigError("reader.use is off", todo="set it to auto or on")
         measured, refusal = self.reader.measured, self.reader.refusal()

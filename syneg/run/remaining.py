@@ -173,7 +173,8 @@ class Remaining:
             except SynegError:
                 return None
 
-    # ---- the reader ---------------------------------------------------------------------------------------------------
+    # ---- the reader
+    # ---------------------------------------------------------------------------------------------------
 
     @property
     def _reader_is_here(self) -> bool:
@@ -191,7 +192,8 @@ class Remaining:
         done = self._rates.calls(READING, reader_settings(self._config).model)
         return 0 if made else max(0, self._readings.queries - done)
 
-    # ---- sets of negatives --------------------------------------------------------------------------------------------
+    # ---- sets of negatives
+    # --------------------------------------------------------------------------------------------
 
     def set_of(self, program: str) -> SetLeft:
         """The set for the train pairs by the program of an arm."""

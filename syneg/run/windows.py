@@ -2,10 +2,11 @@
 
     chosen(workspace) → Choice(window=Window("no margin", margin=None, first_rank=1), rows=[…])
 
-On one collection the 95 % rule costs 3 points of nDCG@10, on another mining without it costs 2: unjudged answers stand on top
-there (docs/lab_notes.md). The probe (`syneg.optimizers.probe`) trains on each window of WINDOWS and is scored on held-out
-queries, by nDCG@10 and log-likelihood as all sets are. The choice is cross-fitted: chosen on one half of the queries, it has to
-gain on the other, and the other way round; otherwise the 95 % rule stays. Some minutes on two cores, so it is no default.
+On one collection the 95 % rule costs 3 points of nDCG@10, on another mining without it costs 2: unjudged answers stand
+on top there (docs/lab_notes.md). The probe (`syneg.optimizers.probe`) trains on each window of WINDOWS and is scored on
+held-out queries, by nDCG@10 and log-likelihood as all sets are. The choice is cross-fitted: chosen on one half of the
+queries, it has to gain on the other, and the other way round; otherwise the 95 % rule stays. Some minutes on two cores,
+so it is no default.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ WINDOWS = (
 
 @dataclass(frozen=True)
 class Choice:
-    """The window that is mined. `gains[name]` are gain and error in nDCG@10 over the 95 % rule; `cross` is what windows chosen
-    on one half of the queries gained on the other."""
+    """The window that is mined. `gains[name]` are gain and error in nDCG@10 over the 95 % rule; `cross` is what windows
+    chosen on one half of the queries gained on the other."""
 
     window: str
     gains: dict[str, tuple[float, float]]

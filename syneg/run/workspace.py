@@ -195,7 +195,8 @@ class Workspace:
     def with_splits_of(
         self, collection: Collection, folder: RunFolder, mined: dict[str, list[MinedNegative]]
     ) -> Workspace:
-        """The workspace of other splits of the same queries, in a folder of its own; the encoder and the LMs are shared."""
+        """The workspace of other splits of the same queries, in a folder of its own; the encoder and the LMs are
+        shared."""
         other = Workspace(folder, self.config, self.progress, collection=collection)
         other.collection, other.mined = collection, mined
         other.bare_encoder, other.encoder, other.roles = self.bare_encoder, self.encoder, self.roles
@@ -263,8 +264,8 @@ class Workspace:
 
     @cached_property
     def is_strong(self) -> bool:
-        """Whether the writer is a strong LM. Where calls go by files and it was never tested, no test is written: hosted
-        LMs are then taken as strong, and embedded ones as small."""
+        """Whether the writer is a strong LM. Where calls go by files and it was never tested, no test is written:
+        hosted LMs are then taken as strong, and embedded ones as small."""
         if not self.goes_by_batch or known_strength(self.roles.writer) is not None:
             return self.strength.strong
         strong = not self.config.lm.model.startswith("local/")

@@ -5,8 +5,8 @@
 
 The output of the frozen part depends on the text alone (and on the width of the padding before it). So it is kept, as
 bfloat16 and up to `limit` bytes, and used in later epochs; when `states` is shared, also by later arms and seeds that
-start from the same encoder. Frozen layers run without dropout. For encoders that transformers builds of embeddings and a
-list of layers: BERT, RoBERTa, MPNet, DistilBERT, ModernBERT, Qwen and the like.
+start from the same encoder. Frozen layers run without dropout. For encoders that transformers builds of embeddings and
+a list of layers: BERT, RoBERTa, MPNet, DistilBERT, ModernBERT, Qwen and the like.
 """
 
 from __future__ import annotations

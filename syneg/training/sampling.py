@@ -34,8 +34,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Filling:
-    """How an arm fills its places: with synthetic negatives or not, inside rows or by rows, and what else. `read` arms go by
-    the grades of a reader; `order` is the one of `train.order` that an arm has unless it names another."""
+    """How an arm fills its places: with synthetic negatives or not, inside rows or by rows, and what else. `read` arms
+    go by the grades of a reader; `order` is the one of `train.order` that an arm has unless it names another."""
 
     synthetic: bool = False
     by_row: bool = False

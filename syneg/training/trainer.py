@@ -109,7 +109,8 @@ def train_here(
     model = Encoder.load(job.encoder).model  # a fresh copy: the base stays as it is
     count = frozen_count(model, job.config.frozen_layers)
     config = job.config.model_copy(update={"frozen_layers": count})
-    # less dropout and plain attention are quicker on a CPU; frozen layers give what they gave before (batch, length, dim)
+    # less dropout and plain attention are quicker on a CPU; frozen layers give what they gave before (batch, length,
+    # dim)
     set_dropout(model, config.dropout)
     swift_attention(model)
     frozen = FrozenLayers(model, count, states) if count else None

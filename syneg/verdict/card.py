@@ -62,7 +62,9 @@ def model_card(verdict: Verdict, config: Mapping[str, Any]) -> str:
             f"# {_name(config['encoder']['model'])} for {verdict.collection}", "",
             f"The arm `{verdict.best}` of a syneg-dspy run: best on dev of {', '.join(verdict.arms)}.", "",
             "```python", "from sentence_transformers import SentenceTransformer", "",
-            'model = SentenceTransformer("best")', 'scores = model.similarity(model.encode_query(["…"]), model.encode_document(["…"]))',
+            'model = SentenceTransformer("best")', (
+                "scores = model.similarity(model.encode_query([\"…\"]), model.encode_document([\"…\"]))"
+            ),
             "```", *_verdict(verdict),
         ]
     )  # fmt: skip

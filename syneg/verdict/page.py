@@ -42,7 +42,9 @@ _GLOSSARY = {
     "nDCG@10": "how high relevant passages stand among the first ten, 1 at best",
     "interval": "95 % of the mean difference when the same queries are drawn again",
     "p (Holm)": "how often a difference as large would come by chance, corrected for the number of comparisons",
-    "near-miss": "a passage written to look relevant to a held-out query; boundary is the share ranked below the positive",
+    "near-miss": (
+        "a passage written to look relevant to a held-out query; boundary is the share ranked below the positive"
+    ),
     "source probe": "whether a linear model can tell synthetic from mined negatives: .5 is chance, 1 is always",
     "gate": "a test that a synthetic negative has to pass before it is trained on",
 }
@@ -130,7 +132,9 @@ def _figures(verdict: Verdict, evidence: Evidence) -> Iterable[Figure]:
         figures.histogram("Cosine to the query", cosines, "cosine under the base encoder"),
         figures.coverage(generation) if generation else None,
         figures.curves("Training loss", losses, "loss"), figures.curves("Score on dev while training", dev, "nDCG@10"),
-        figures.bars("Source probe", verdict.source_probe, "AUC of telling synthetic from mined (.5 = indistinguishable)"),
+        figures.bars("Source probe", verdict.source_probe, (
+            "AUC of telling synthetic from mined (.5 = indistinguishable)"
+        )),
     ]  # fmt: skip
     return [figure for figure in drawn if figure is not None]
 
