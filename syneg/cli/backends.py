@@ -1,7 +1,7 @@
 """One typed test call to each LM of a run: does it answer, does it keep to the schema, how fast, at what price?
 
     probe(LMConfig(model="openai/gpt-4o-mini"), folder)
-      → Found(model="openai/gpt-4o-mini", endpoint="default", answers=True, schema="enforced", tokens_per_s=61.0, price="$0.15 in, $0.60 out", …)
+      → Found(model="openai/gpt-4o-mini", endpoint="default", answers=True, schema="enforced", …)
 
 The call goes the way of all calls (adapter, ledger, retries), so what works here works in a run.
 """

@@ -79,7 +79,8 @@ def entry(
     lines += _block("figures", ", ".join(f"{key} {value:g}" for key, value in row["figures"].items()), width)
     lines += _block(
         "by",
-        f"{row['program']}, {row['lm']}, attempt {row['attempt'] + 1}, {row['input_tokens']} + {row['output_tokens']} tokens",
+        f"{row['program']}, {row['lm']}, attempt {row['attempt'] + 1}, {row['input_tokens']} + {row['output_tokens']} "
+        "tokens",
         width,
     )
     return "\n".join([*lines, "-" * width, ""])

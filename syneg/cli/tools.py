@@ -1,6 +1,6 @@
 """The commands beside the stages: models, cache, settings, the machine, LMs, prompts and negatives.
 
-    $ syneg-dspy fetch local/minilm          $ syneg-dspy prompts multi_attribute          $ syneg-dspy inspect runs/python-docs
+    $ syneg-dspy fetch local/minilm     $ syneg-dspy prompts multi_attribute     $ syneg-dspy inspect runs/python-docs
 
 Modules that load dspy or torch are imported inside the commands, so that `--help` is quick.
 """

@@ -171,8 +171,9 @@ class Config(Section):
 
 
 __all__ = [
-    "FLOW", "BoundaryConfig", "BudgetConfig", "CollectionConfig", "CompileConfig", "Config", "EncoderConfig", "EvaluateConfig",
-    "ExecutorConfig", "GatesConfig", "GenerateConfig", "JudgeConfig", "LMConfig", "MineConfig", "MixConfig", "ProbeConfig", "QueriesConfig", "ReaderConfig", "ReflectionConfig",
+    "FLOW", "BoundaryConfig", "BudgetConfig", "CollectionConfig", "CompileConfig", "Config", "EncoderConfig",
+    "EvaluateConfig", "ExecutorConfig", "GatesConfig", "GenerateConfig", "JudgeConfig", "LMConfig", "MineConfig",
+    "MixConfig", "ProbeConfig", "QueriesConfig", "ReaderConfig", "ReflectionConfig",
     "RoleLM", "Section",
     "TrackConfig", "TrainConfig",
 ]  # fmt: skip

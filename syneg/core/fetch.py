@@ -194,7 +194,8 @@ def _check_space(asset: Asset, parts: Path) -> None:
     free = shutil.disk_usage(parts).free + sum(p.stat().st_size for p in parts.glob("*.whl"))
     if free < needed:
         raise BackendError(
-            f"local/{asset.name} needs {needed / 1e9:.1f} GB of disk while it is unpacked, {free / 1e9:.1f} GB are free",
+            f"local/{asset.name} needs {needed / 1e9:.1f} GB of disk while it is unpacked, {free / 1e9:.1f} GB are "
+            "free",
             where=str(parts.parent), todo="free some, or set SYNEG_HOME to a folder on another disk",
         )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Named settings: `--preset demo`, `quick`, `thorough`, and `syneg-paper` for each of the paper's data sets.
 
-    preset("syneg-paper", dataset="beir/scifact") → {"mix.ratio": 0.5, "train.temperature": 0.02, "generate.domains": (…), …}
+    preset("syneg-paper", dataset="beir/scifact") → {"mix.ratio": 0.5, "train.temperature": 0.02, …}
 
 A preset comes before a config file, `--set` and flags, so that each of its settings can be replaced. `SOURCES` names,
 for every setting of `syneg-paper`, its source: the paper (arXiv 2412.17250, section), or us where the paper is silent.
@@ -66,7 +66,8 @@ FAST: dict[str, Any] = {
 _OTHERS: dict[str, dict[str, Any]] = {
     # What `syneg-dspy run` does without a collection: every stage with the embedded models, in minutes on two cores.
     "demo": {"collection.dataset": "python-docs-small", "generate.program": "neighbour_rewrite", "generate.pairs": 22,
-             "generate.attempts": 1, "generate.passage_words": 60, "judge.use": "off", "lm.concurrency": 1, "mix.negatives": 1, "mix.ratio": 99.0,
+             "generate.attempts": 1, "generate.passage_words": 60, "judge.use": "off", "lm.concurrency": 1,
+             "mix.negatives": 1, "mix.ratio": 99.0,
              "train.pairs": 34, "train.epochs": 4.0, "encoder.max_tokens": 128, "boundary.queries": 0, **FAST},
     "quick": {"generate.pairs": 24, "train.pairs": 200, "boundary.queries": 8, **FAST},
     "thorough": {"generate.pairs": 0, "generate.per_pair": 2, "train.pairs": 0, "train.seeds": (0, 1, 2, 3, 4),

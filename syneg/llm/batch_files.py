@@ -1,7 +1,7 @@
 """Generation without calling: requests go out as a file, answers come back as a file (OpenAI's Batch format).
 
-    syneg-dspy generate --batch export requests.jsonl     each line {"custom_id": "5f0c…", "method": "POST", "url": …, "body": {…}}
-    syneg-dspy generate --batch import results.jsonl      each line {"custom_id": "5f0c…", "response": {"status_code": 200, "body": {…}}}
+    syneg-dspy generate --batch export requests.jsonl     each line {"custom_id": "5f0c…", "url": …, "body": {…}}
+    syneg-dspy generate --batch import results.jsonl      each line {"custom_id": "5f0c…", "response": {…}}
 
 While requests are deferred, an LM call that the ledger cannot answer is written down and the pair left for later; so a
 program of several steps, a retry or a judge comes level by level: after an import the next requests are exported, until

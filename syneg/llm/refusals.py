@@ -2,7 +2,7 @@
 
     refusals = Refusals()
     refusals.works(request)                 an answer came: the form of such requests is all right
-    refusals.of_text(request, ask)          True: it is the text that is refused (content filter, too long, 403 of a firewall)
+    refusals.of_text(request, ask)          True: the text is refused (content filter, too long, firewall)
 
 A refusal is HTTP 400, 413, 422 or 403. It can mean the text (one pair has no negative, the run goes on) or the form of
 the request: model, key, sampling, schema (no request can pass, the run stops). The form is the system text and the

@@ -2,7 +2,7 @@
 
     tries = Tries(flow, ledger, ask, "openai/gpt-4o-mini")
     tries.row(known, request, Most(prompt, output_tokens=320))
-      → {"key": "5f0c…", "answer": "…", "input_tokens": 412, "output_tokens": 88, "counted": False, "usd": .0001, "error": None, …}
+      → {"key": "5f0c…", "answer": "…", "input_tokens": 412, "output_tokens": 88, "usd": .0001, …}
 
 A prompt that the endpoint refuses for its text gives a row, too: `"refused": True`, with the endpoint's words as error.
 """

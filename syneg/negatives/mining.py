@@ -92,7 +92,8 @@ def mine(
     if empty := sum(not found for found in mined.negatives.values()):
         reasons = ", ".join(f"{reason} {count}" for reason, count in mined.skipped.most_common())
         mined.notes.append(
-            f"{empty} of {len(pairs)} queries got no mined negative (left out: {reasons or 'nothing'}); raise mine.last_rank or mine.margin"
+            f"{empty} of {len(pairs)} queries got no mined negative (left out: {reasons or 'nothing'}); raise "
+            "mine.last_rank or mine.margin"
         )
     return mined
 
@@ -103,7 +104,8 @@ def _silent_sources(lists: Mapping[str, Hits]) -> list[str]:
         silent = sum(not found for found in hits)
         if silent > _SILENT * max(1, len(hits)):
             notes.append(
-                f"{source} finds no passage for {silent} of {len(hits)} queries: do queries and passages share a language?"
+                f"{source} finds no passage for {silent} of {len(hits)} queries: do queries and passages share a "
+                "language?"
             )
     return notes
 

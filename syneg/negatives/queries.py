@@ -1,7 +1,7 @@
 """Queries for a corpus that has none: passages drawn from all over it, a program, and gates.
 
     one_per_cluster(passages, encoder, 200, seed=0)  → ["d17", "d804", …]
-    written(asked, program, writer, …)               → [WrittenQuery("w-51f2…", "how do I shut down a socket", "d17", …), …]
+    written(asked, program, writer, …)               → [WrittenQuery("w-51f2…", "how do I …", "d17", …), …]
     gated(queries, passages, encoder, config)        → the same, those that fail with a reason
 
 Passages are the nearest to the centres of k-means (faiss) over the embeddings, so that queries are about all that the
@@ -168,7 +168,7 @@ def gated(
 def _ranks(
     queries: Sequence[WrittenQuery], vectors: np.ndarray, passages: dict[str, str], encoder: Encoder, depth: int
 ) -> list[int | None]:
-    """The better rank of each query's own passage among the first `depth` of the encoder and of BM25; None for neither."""
+    """The better rank of each query's passage in the first `depth` of the encoder and of BM25; None for neither."""
     lists = (
         encoder.index(passages).search(vectors, depth),
         LexicalIndex(passages).search([q.text for q in queries], depth),

@@ -2,7 +2,7 @@
 
     import syneg
     syneg.mine("pairs.csv")                                     → {"q1": [MinedNegative(…), …], …}
-    syneg.generate("pairs.csv", settings={"lm.model": "openai/gpt-4o-mini"})     → [{"query_id": "q1", "text": …, "accepted": True, …}, …]
+    syneg.generate("pairs.csv", settings={"lm.model": "openai/gpt-4o-mini"})  → [{"query_id": "q1", "text": …, …}, …]
     syneg.run("pairs.csv")["sentence"]                          → "Best on dev: hybrid. On test, nDCG@10 …"
     syneg.run([{"query": …, "positive": …}, …], corpus=frame)   rows, DataFrames and Datasets as well as files
 

@@ -1,6 +1,6 @@
 """The arms of a verdict: a way to fill instances, and settings that only this arm has.
 
-    arm("hybrid@ratio=0.7@temperature=0.02", config) → Arm(name="hybrid@ratio=0.7@…", kind="hybrid", config with both set)
+    arm("hybrid@ratio=0.7@temperature=0.02", config) → Arm(name="hybrid@ratio=0.7@…", kind="hybrid", …)
 
 `kind` is one of sampling.ARMS. After it come settings of [mix] and [train] by their bare names, and `program`, so that
 any program and ratio can stand beside the others: all arms share what is the same between them. `seeds=3` are the first

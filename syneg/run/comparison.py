@@ -1,6 +1,6 @@
 """Reads finished run folders so that they can be compared.
 
-sides([Path("runs/pairs"), Path("runs/pairs-2")])[0] → Side(name="pairs", verdict=Verdict(…), best_values={"q1": .63, …}, …)
+sides([Path("runs/pairs"), Path("runs/pairs-2")])[0] → Side(name="pairs", verdict=Verdict(…), …)
 """
 
 from __future__ import annotations

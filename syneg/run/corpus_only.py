@@ -77,7 +77,8 @@ def corpus_collection(workspace: Workspace) -> Collection:
     if short:
         reasons = Counter(row["reason"] for row in rows if row["reason"])
         raise DataError(
-            f"{len(kept)} of {len(rows)} written queries pass the gates ({', '.join(f'{r} {n}' for r, n in reasons.most_common())}), "
+            f"{len(kept)} of {len(rows)} written queries pass the gates "
+            f"({', '.join(f'{r} {n}' for r, n in reasons.most_common())}), "
             f"too few for {' and '.join(short)}", where=str(workspace.folder.queries),
             todo="read the file; raise --write-queries, or try another --lm",
         )  # fmt: skip

@@ -47,7 +47,8 @@ class MachineTime:
         path."""
         if not self._left.encoder_is_here:
             self.notes.append(
-                f"minutes of embedding and training are unknown: {self._config.encoder.model!r} is not on this machine yet"
+                f"minutes of embedding and training are unknown: {self._config.encoder.model!r} is not on this machine "
+                "yet"
             )
         yield self._part("mine", 0.0 if self._left.is_mined else self._embedding(self._passages + self._left.pairs))
         if stage in ("queries", "mine", "read", "calibrate"):

@@ -72,7 +72,8 @@ class Measured:
             f"measured on {found.lists} {self.split} queries, {found.unreadable} more without a readable answer",
             f"hidden positives        {found.positives:>6}   graded 3: {found.answers}, graded 2: {found.in_part}"
             f" (recall {found.recall:.2f})",
-            f"known negatives         {found.checks:>6}   graded 2 or 3: {found.false} ({found.false / max(1, found.checks):.2f})",
+            f"known negatives         {found.checks:>6}   graded 2 or 3: {found.false} "
+            f"({found.false / max(1, found.checks):.2f})",
             f"Cohen's kappa           {found.kappa:>6.2f}   wanted {self.min_kappa:g}",
             f"nDCG@10 of its order    {ours:>6.3f}   of the encoder's {theirs:.3f}: {ours - theirs:+.3f}{between}",
         ]
@@ -127,7 +128,8 @@ class Reader:
         found = self.measured.agreement
         ours, theirs = found.ndcg
         return (
-            f"the reader is not trusted: kappa {found.kappa:.2f} (wanted {self._config.min_kappa:g}), nDCG@10 of its order "
+            f"the reader is not trusted: kappa {found.kappa:.2f} (wanted {self._config.min_kappa:g}), nDCG@10 of its "
+            "order "
             f"{ours:.3f} against {theirs:.3f}"
         )
 

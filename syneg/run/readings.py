@@ -52,7 +52,7 @@ class Readings:
 
     @cached_property
     def readings(self) -> list[Reading]:
-        """All grades for the train queries; kept in readings.jsonl. Raises UnusableError where no answer can be read."""
+        """All grades for the train queries, kept in readings.jsonl. Raises UnusableError if no answer can be read."""
         workspace, path, pairs = self._workspace, self._workspace.folder.readings, self._pairs
         thresholds = self._thresholds
 

@@ -55,7 +55,8 @@ def read(folder: RunFolder, result: Result) -> str:
     counts = result["read"]
     grades = ", ".join(f"{count} of grade {grade}" for grade, count in counts["grades"].items())
     lines.append(wrapped(
-        f"{counts['queries']} train queries read in {counts['calls']} calls, {counts['unreadable']} lists without a readable "
+        f"{counts['queries']} train queries read in {counts['calls']} calls, {counts['unreadable']} lists without a "
+        "readable "
         f"answer: {grades}. Of {counts['positives']} known positives among them {counts['recalled']} got 2 or 3; "
         f"{counts['extra']} passages are new positives, {counts['masked']} are left out."
     ))  # fmt: skip

@@ -109,7 +109,8 @@ def _for_collection(found: _Files, collection: Collection) -> Iterator[str]:
     sizes = {split: len(ids) for split, ids in collection.splits.items() if ids}
     positives = sum(len(collection.relevant(query_id)) for query_id in collection.queries)
     yield from _comment([
-        f"Seen: {_passages(collection.passages.values())}, {len(collection.queries)} queries with {positives} positives.",
+        f"Seen: {_passages(collection.passages.values())}, {len(collection.queries)} queries with {positives} "
+        "positives.",
         f"Splits: {', '.join(f'{split} {count}' for split, count in sizes.items())}.",
         *collection.problems[:3], *collection.notes, *remarks(collection), *_folds(collection),
     ])  # fmt: skip
@@ -140,7 +141,8 @@ def _folds(collection: Collection) -> list[str]:
     if not collection.wants_folds:
         return []
     return [
-        f"So the arms are trained in {Config().evaluate.folds} folds, and every query is tested once (evaluate.folds = 0: not)."
+        f"So the arms are trained in {Config().evaluate.folds} folds, and every query is tested once (evaluate.folds = "
+        "0: not)."
     ]
 
 

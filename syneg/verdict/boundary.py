@@ -2,7 +2,7 @@
 positives?
 
     near = {"q7": ["We follow 112 giant planets …"]}        written by another program than those trained on
-    boundary_scores(encoder, collection, near) → Scores(positive={"q7": .61}, near={"q7": {"near-0": .58, …}}, owner={"near-0": "q7"})
+    boundary_scores(encoder, collection, near) → Scores(positive={"q7": .61}, near={"q7": {"near-0": .58, …}}, …)
     boundary_values(scores, ranking, qrels)    → {"accuracy": {"q7": 1.0}, "ndcg@10": {"q7": .63}}
 
 Collections with few near-misses hardly reward knowing them; users of a RAG system meet them. It stands beside the

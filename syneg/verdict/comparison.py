@@ -71,7 +71,8 @@ def sentences(sides: Sequence[Side]) -> Iterator[str]:
                 else "it is another collection"
             )
             yield (
-                f"{side.name} is over {side.verdict.collection}, {first.name} over {first.verdict.collection}: {named}, "
+                f"{side.name} is over {side.verdict.collection}, {first.name} over {first.verdict.collection}: "
+                f"{named}, "
                 "so their figures cannot be compared."
             )
             continue
@@ -83,7 +84,8 @@ def sentences(sides: Sequence[Side]) -> Iterator[str]:
         few = f"; under {_FEW} queries tell little" if len(shared) < _FEW else ""
         yield (
             f"Same collection: {side.verdict.best} of {side.name} less {first.verdict.best} of {first.name}: "
-            f"{np.mean(differences):+.3f}{interval_text(paired_interval(differences))} nDCG@10 over {len(shared)} test queries{few}."
+            f"{np.mean(differences):+.3f}{interval_text(paired_interval(differences))} nDCG@10 over {len(shared)} test "
+            f"queries{few}."
         )
 
 

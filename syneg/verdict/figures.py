@@ -1,6 +1,6 @@
 """Pictures of the report: SVG by matplotlib, each with a sentence in its place and its numbers as a table.
 
-    effect(verdict) → Figure("Difference to the base", "mined +0.101 [+0.082, +0.120], …", "<svg …", ("arm", …), [("mined", …)])
+    effect(verdict) → Figure("Difference to the base", "mined +0.101 [+0.082, +0.120]", "<svg …", …)
 
 Colours: black in the SVG becomes the colour of the page's text, so that one picture is right in light, dark and print.
 """

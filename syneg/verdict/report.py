@@ -1,6 +1,6 @@
 """The verdict as text for a terminal: two tables, and the notes under them.
 
-    print(table(verdict))         arm, seeds, nDCG@10, MRR@10, recall@100, dev, difference to base with p, queries won and lost
+    print(table(verdict))         arm, seeds, nDCG@10, MRR@10, recall@100, dev, difference to base, p, won, lost
     print(second_table(verdict))  arm, difference to base with its interval, spread over seeds, boundary, seconds,
     tokens, dollars
 
@@ -90,7 +90,8 @@ def notes(verdict: Verdict) -> Iterator[str]:
     near = verdict.near_misses
     if near:
         yield (
-            f"boundary: {near.accepted} near-misses for {near.covered} held-out queries, written by {near.program} and put "
+            f"boundary: {near.accepted} near-misses for {near.covered} held-out queries, written by {near.program} and "
+            "put "
             "into the corpus: share ranked below the positive, with its 95 % interval"
         )
         if note := boundary_note(verdict):

@@ -1,6 +1,6 @@
 """The verdict in sentences: who won, by how much, how sure that is, and what cannot be told.
 
-sentence(verdict) → "Best on dev: hybrid. On test, nDCG@10 0.360 against 0.309 of base: +0.051 [+0.032, +0.070], significant
+sentence(verdict) → "Best on dev: hybrid. On test, nDCG@10 0.360 against 0.309 of base: +0.051 [+0.032, +0.070]
                      (p = 0.0002). Hybrid is not significantly different from mined (+0.002, p = 0.37)."
 """
 
@@ -21,7 +21,8 @@ def sentence(verdict: Verdict) -> str:
     parts = [*written_note(verdict), _winner(verdict)]
     if verdict.folds:
         parts.append(
-            f"Cross-fitted in {verdict.folds} folds: each of the {verdict.queries['test']} queries was tested once, by models that "
+            f"Cross-fitted in {verdict.folds} folds: each of the {verdict.queries['test']} queries was tested once, by "
+            "models that "
             "were not trained on it; the saved model is that of the run's own split."
         )
     dev = verdict.queries.get("dev", 0)
