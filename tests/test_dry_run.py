@@ -11,7 +11,7 @@ from conftest import THINGS, FakeLM, Fault
 from syneg.core.errors import BudgetError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
-from syneg.core.storage import read_rows
+from syneg.core.storage import read_rows, write_rows
 from syneg.llm.usage import count_tokens
 from syneg.programs import PROGRAMS
 from syneg.run.figures import Estimate, Figure, Part
@@ -219,3 +219,19 @@ def test_near_misses_beside_four_arms_come_from_a_further_program() -> None:
     assert other_program(["multi_attribute"]) == "requirement_break"
     assert other_program(arms) not in {*arms, ""}
     assert other_program(list(PROGRAMS)) == ""
+
+
+def test_answers_of_a_batch_took_no_time_here_and_leave_the_minutes_assumed(
+    settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    values = settings("http://127.0.0.1:9/v1", **{"generate.pairs": 10, "lm.model": WRITER})
+    row = {"attempt": 0, "model": f"{WRITER}@default", "input_tokens": 300, "output_tokens": 50, "seconds": 0.0, "usd": 0.0,
+           "answer": "x", "finish_reason": "stop", "error": None, "use": "write single_prompt"}  # fmt: skip
+    write_rows(
+        tmp_path / "run" / "ledger" / "calls.jsonl", [{**row, "key": f"{i}", "query_id": f"{i}"} for i in range(6)]
+    )
+    found = opened(values, tmp_path / "run").estimate("generate")
+    part = next(part for part in found["parts"] if part["name"] == "write single_prompt")
+    assert part["reads"]["likely"] == pytest.approx(300 * part["calls"]["likely"])
+    assert part["minutes"]["likely"] > 0
+    assert "tokens a second" in found["table"].replace("\n ", "")

@@ -20,7 +20,7 @@ from syneg.core.text import word_count
 from syneg.data.collection import load_collection
 from syneg.data.tasks import TASKS
 from syneg.negatives.prompts import EXAMPLE, NEAR, as_text, near_passages, record, sent
-from syneg.programs import PROGRAMS, AttributeSpace, Judge, fenced, load_program, program_markdown, state_of
+from syneg.programs import PROGRAMS, AttributeSpace, Judge, fenced, load_program, name_of, program_markdown, state_of
 from syneg.programs.judge import quoted
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -259,3 +259,8 @@ def test_the_domain_that_was_wanted_stays_an_attribute_beside_the_planned_one() 
                                           task="t", attributes=ATTRIBUTES[:1])  # fmt: skip
     attributes = said.negatives[0].attributes
     assert (attributes["domain"], attributes["planned_domain"]) == ("bees", "plumbing")
+
+
+@pytest.mark.parametrize("name", list(PROGRAMS))
+def test_a_program_knows_the_name_that_users_give_it(name: str) -> None:
+    assert name_of(load_program(name)) == name
