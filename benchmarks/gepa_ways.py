@@ -31,9 +31,9 @@ from syneg.negatives.assignment import Assignment
 from syneg.optimizers import RECIPES, Compiling
 from syneg.optimizers.recipes import quiet
 from syneg.programs import PROGRAMS
+from syneg.run.assigning import gating_of
 from syneg.run.compile import compilation
 from syneg.run.folder import RunLock
-from syneg.run.negative_sets import gating_of
 from syneg.run.pipeline import Run
 
 

@@ -32,9 +32,9 @@ from syneg.optimizers.guards import check_floor
 from syneg.optimizers.search import ENOUGH
 from syneg.retrieval.metrics import MAIN_METRIC
 
+from .assigning import gating_of, planned_task
 from .compiled import CandidateRow, Confirmed, Outcome
 from .keys import source_of, stage_key
-from .negative_sets import gating_of, planned_task
 from .trial import Trials
 from .workspace import Workspace
 

@@ -24,15 +24,15 @@ from syneg.core.config import Config
 from syneg.core.errors import BackendError, DataError, DeferredError
 from syneg.core.records import Draft, MinedNegative, Pair
 from syneg.core.storage import read_rows, sha256_of, write_rows
-from syneg.data.tasks import Task, task_for
-from syneg.negatives.assignment import Assignment, plan_domains
+from syneg.data.tasks import task_for
+from syneg.negatives.assignment import Assignment
 from syneg.negatives.calibration import TrustedJudge
-from syneg.negatives.gating import Gating
 from syneg.negatives.generation import generate, write
 from syneg.negatives.given import given_negatives
 from syneg.programs import PROGRAMS
 from syneg.verdict.records import Generation, generation_of
 
+from .assigning import gating_of, planned_task
 from .counts import summary
 from .folder import version
 from .keys import source_of, stage_key
@@ -261,27 +261,6 @@ class NegativeSets:
         write_rows(workspace.folder.negatives(stem), [draft.row() for draft in drafts])
         workspace.manifest.note(negatives={**workspace.manifest.facts.get("negatives", {}), stem: asdict(facts)})
         workspace.progress.say(f"  {facts.accepted} of {facts.written} pass all gates, for {facts.covered} queries")
-
-
-def planned_task(workspace: Workspace, config: Config) -> Task:
-    """The task of a run, with domains that the writer names where `generate.plan` says so and none are given."""
-    task = task_for(config)
-    if not config.generate.plan or config.generate.domains:
-        return task
-    with workspace.progress.stage("plan") as line, workspace.roles.used_for("plan"):
-        passages = list(workspace.collection.passages.values())
-        task = plan_domains(task, passages, workspace.roles.writer, config.seed)
-        line.note = ", ".join(task.domains)
-    return task
-
-
-def gating_of(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> Gating:
-    """What texts for an assignment are held against."""
-    config = assignment.config
-    return Gating(
-        workspace.collection, workspace.encoder, config.gates, config.generate.passage_words,
-        assignment.task.definition, judge,
-    )  # fmt: skip
 
 
 def fold_stem(program: str) -> str:

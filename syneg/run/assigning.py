@@ -1,0 +1,36 @@
+"""What generate and compile share: the task with its planned domains, and the gates, of one workspace.
+
+task = planned_task(workspace, config)           → Task("A passage is relevant …", domains=("oncology", …), …)
+gating_of(workspace, assignment, judge=None)     → Gating(collection, encoder, GatesConfig(), 200, "A passage …")
+"""
+
+from __future__ import annotations
+
+from syneg.core.config import Config
+from syneg.data.tasks import Task, task_for
+from syneg.negatives.assignment import Assignment, plan_domains
+from syneg.negatives.calibration import TrustedJudge
+from syneg.negatives.gating import Gating
+
+from .workspace import Workspace
+
+
+def planned_task(workspace: Workspace, config: Config) -> Task:
+    """The task of a run, with domains that the writer names where `generate.plan` says so and none are given."""
+    task = task_for(config)
+    if not config.generate.plan or config.generate.domains:
+        return task
+    with workspace.progress.stage("plan") as line, workspace.roles.used_for("plan"):
+        passages = list(workspace.collection.passages.values())
+        task = plan_domains(task, passages, workspace.roles.writer, config.seed)
+        line.note = ", ".join(task.domains)
+    return task
+
+
+def gating_of(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> Gating:
+    """What texts for an assignment are held against."""
+    config = assignment.config
+    return Gating(
+        workspace.collection, workspace.encoder, config.gates, config.generate.passage_words,
+        assignment.task.definition, judge,
+    )  # fmt: skip
