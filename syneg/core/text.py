@@ -25,7 +25,9 @@ import regex
 _NGRAM = 4
 # Scripts written without spaces between words. ー 々 〆 belong to several scripts, hence Script_Extensions.
 _DENSE = r"\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{Script=Yi}"
-_LOOSE = "".join(rf"\p{{Script={name}}}" for name in ["Thai", "Lao", "Khmer", "Myanmar", "Tai_Tham", "Javanese", "Balinese"])
+_LOOSE = "".join(
+    rf"\p{{Script={name}}}" for name in ["Thai", "Lao", "Khmer", "Myanmar", "Tai_Tham", "Javanese", "Balinese"]
+)
 _UNSPACED = rf"[[{_DENSE}{_LOOSE}]&&[\p{{L}}\p{{M}}\p{{N}}]]"
 _PER_CHARACTER = {True: 1 / 2, False: 1 / 3}  # words for each character: of Han and Kana, of Thai and its like
 _CLUSTER = rf"{_UNSPACED}[\p{{M}}\u200c\u200d]*"

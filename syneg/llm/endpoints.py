@@ -32,8 +32,8 @@ from .room import is_reasoning_model
 
 _NO_KEY = "none"  # for a server of one's own that asks for no key, where the client insists on one
 _OPENAI_PARAMETERS = {
-    "frequency_penalty", "logit_bias", "logprobs", "parallel_tool_calls", "presence_penalty", "reasoning_effort", "seed",
-    "service_tier", "stop", "thinking", "top_logprobs", "top_p", "user", "verbosity",
+    "frequency_penalty", "logit_bias", "logprobs", "parallel_tool_calls", "presence_penalty", "reasoning_effort",
+    "seed", "service_tier", "stop", "thinking", "top_logprobs", "top_p", "user", "verbosity",
 }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ _REASONING = re.compile(
 def is_reasoning_model(model: str) -> bool:
     """Whether a model is one of OpenAI's that reason: they take temperature 1 only, and count thinking as answer.
 
-    >>> [is_reasoning_model(name) for name in ("openai/gpt-5-mini", "azure/o3", "openai/gpt-5-chat-latest", "openai/gpt-4o")]
+    >>> names = ("openai/gpt-5-mini", "azure/o3", "openai/gpt-5-chat-latest", "openai/gpt-4o")
+    >>> [is_reasoning_model(name) for name in names]
     [True, True, False, False]
     """
     return _REASONING.match(model.rpartition("/")[2].lower()) is not None

@@ -75,8 +75,10 @@ class Tries:
 
         if not self._refusals.of_text(request, error, ask):
             raise self._flow.fail(error, "refuses every request") from error
-        row = {**known, "answer": "", "finish_reason": "refused", "input_tokens": 0, "output_tokens": 0, "usd": 0.0, "seconds": 0.0,
-               "error": one_line(error), "refused": True}  # fmt: skip
+        row = {
+            **known, "answer": "", "finish_reason": "refused", "input_tokens": 0, "output_tokens": 0, "usd": 0.0,
+            "seconds": 0.0, "error": one_line(error), "refused": True,
+        }  # fmt: skip
         self._ledger.keep(row)
         return row
 
