@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import FakeLM
 
-from syneg.core.config import GatesConfig, JudgeConfig
+from syneg.core.config import GatesConfig, JudgeConfig, LMConfig
 from syneg.core.records import Draft, GateVerdict, HardNegative, Pair
 from syneg.data.collection import Collection
+from syneg.llm.ledger import Ledger
+from syneg.llm.lms import LanguageModel
 from syneg.negatives import calibration, judging
 from syneg.negatives.calibration import Labelled, calibrate
 from syneg.negatives.gates import ANSWERS
-from syneg.negatives.judging import ask_judge, compare
+from syneg.negatives.judging import ask_all, ask_judge, compare
+from syneg.programs import Judge
 from syneg.retrieval.indexes import DenseIndex
 
 Answers = list[tuple[bool, str] | None]
@@ -92,3 +98,11 @@ def test_passages_are_compared_by_cosine_under_a_dot_product_encoder(
     # the query's score is the encoder's own: dot products of 1 (or .3) and 3
     assert compared.verdict.figures["positive_query_cosine"] == pytest.approx(3)
     assert compared.verdict.figures["query_cosine"] == pytest.approx(written[0])
+
+
+def test_deeply_nested_json_of_a_judge_is_no_verdict(fake_lm: Callable[..., FakeLM], tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    server = fake_lm(lambda messages: (200, f'{{"span": {"[" * 5000}'))
+    judge_lm = LanguageModel.open(LMConfig(model="openai/fake", api_base=server.url, retries=0), ledger)
+    assert ask_all([("q", "close a socket", "the socket is closed")], Judge(), judge_lm, "task") == [None]
+    ledger.close()
