@@ -120,3 +120,15 @@ def test_an_lm_in_a_saved_program_is_left_out(tmp_path: Path) -> None:
     state["write"]["lm"] = {"model": "openai/gpt-4o", "api_base": "http://elsewhere/v1", "temperature": 0.1}
     (tmp_path / "program.json").write_text(json.dumps(state))
     assert load_program(str(tmp_path / "program.json")).get_lm() is None
+
+
+class WithLM(SinglePrompt):
+    """A program of one's own that brings an LM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_lm(dspy.LM("openai/gpt-4o"))
+
+
+def test_an_lm_that_a_program_of_ones_own_sets_is_left_out() -> None:
+    assert load_program(f"{__name__}:WithLM").get_lm() is None
