@@ -65,9 +65,9 @@ class Judge(dspy.Module):
 
     def forward(self, *, task: str, query: str, passage: str) -> dspy.Prediction:
         """Returns `relevant` (bool) and `span` ("" where there is none, or where it is not in the passage)."""
-        said = self.judge(task=task, query=fenced(query), passage=fenced(passage))
-        span = said.span if quoted(said.span, passage) else ""
-        return dspy.Prediction(relevant=said.relevant == "yes" and bool(span), span=span)
+        judged = self.judge(task=task, query=fenced(query), passage=fenced(passage))
+        span = judged.span if quoted(judged.span, passage) else ""
+        return dspy.Prediction(relevant=judged.relevant == "yes" and bool(span), span=span)
 
 
 def quoted(span: str, passage: str) -> bool:
@@ -76,8 +76,8 @@ def quoted(span: str, passage: str) -> bool:
     >>> quoted("take it OUT after six", "Take it out, after six minutes."), quoted("NONE", "none is left")
     (True, False)
     """
-    said = words(span)
-    if not said or said == ["none"]:
+    quote = words(span)
+    if not quote or quote == ["none"]:
         return False
     runs = grams(span, 3)
     known = set(grams(passage, 3))

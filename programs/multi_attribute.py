@@ -160,9 +160,9 @@ class MultiAttribute(dspy.Module):
         return dspy.Prediction(
             negatives=[
                 HardNegative(
-                    text=one.hard_negative, program="multi_attribute", reasoning=one.reasoning,
+                    text=negative.hard_negative, program="multi_attribute", reasoning=negative.reasoning,
                     attributes={**wanted, "domain": attributes[0]["domain"]},
                 )
-                for one, wanted in zip(written.negatives, attributes, strict=False)
+                for negative, wanted in zip(written.negatives, attributes, strict=False)
             ]
         )  # fmt: skip

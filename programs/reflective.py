@@ -172,11 +172,11 @@ class Reflective(dspy.Module):
         ).passage
         critiques: list[str] = []
         while len(critiques) < self.tries:
-            said = self.reflect(task=task, query=fenced(query), wanted=fenced(wanted), passage=fenced(text))
-            faults = _faults(said, text, positive)
+            reflection = self.reflect(task=task, query=fenced(query), wanted=fenced(wanted), passage=fenced(text))
+            faults = _faults(reflection, text, positive)
             if not faults:
                 break
-            critiques.append(" ".join([said.critique, *faults]))
+            critiques.append(" ".join([reflection.critique, *faults]))
             text = self.revise(
                 query=fenced(query), passage=fenced(text), wanted=fenced(wanted), critique=fenced(critiques[-1])
             ).revised
@@ -186,15 +186,15 @@ class Reflective(dspy.Module):
         )
 
 
-def _faults(said: dspy.Prediction, text: str, positive: str) -> list[str]:
+def _faults(reflection: dspy.Prediction, text: str, positive: str) -> list[str]:
     """What is wrong with a draft, in words for the reviser; what can be counted is counted."""
     words, written = word_count(positive), word_count(text)
     faults = []
-    if quoted(said.span, text):
-        faults.append(f"It answers the query: {said.span}")
-    if said.on_topic == "no":
+    if quoted(reflection.span, text):
+        faults.append(f"It answers the query: {reflection.span}")
+    if reflection.on_topic == "no":
         faults.append("It is too far from the query.")
-    if said.fits == "no":
+    if reflection.fits == "no":
         faults.append("It does not keep to what was wanted.")
     if copied_share(text, positive) > _COPIED:
         faults.append("It copies a relevant passage; say other things, in other words.")

@@ -139,7 +139,7 @@ class RequirementBreak(dspy.Module):
         """
         parent = candidates[0] if candidates else None
         stated = self.state(task=task, query=fenced(query), positive=fenced(positive))
-        requirements = [unmarked(one) for one in stated.requirements if one.strip()][:8]
+        requirements = [unmarked(requirement) for requirement in stated.requirements if requirement.strip()][:8]
         if len(requirements) < 3:
             raise ValueError(f"only {len(requirements)} requirements were stated")
         written = self.rewrite(

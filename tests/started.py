@@ -15,7 +15,9 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from multiprocessing import forkserver
 from pathlib import Path
+from unittest.mock import patch
 
 _SLOW = ["dspy", "litellm", "torch", "sentence_transformers", "datasets", "syneg.run.pipeline", "syneg.run.workspace",
          "syneg.run.experiment", "syneg.run.compile", "syneg.training.trainer", "syneg.cli.main"]  # fmt: skip
@@ -33,6 +35,9 @@ class Started:
         self._texts = [cwd / f".{name}-{os.urandom(4).hex()}" for name in ("out", "err")]
         paths = [str(path) for path in self._texts]
         env = {**os.environ, **(rank or {})}
+        # the server would put the working directory first, where `syneg` is the checkout and not what is installed
+        with patch.dict(os.environ, PYTHONSAFEPATH="1"):
+            forkserver.ensure_running()
         self._process = _processes.Process(target=_run, args=([*args], str(cwd), env, paths, file_limit))
         self._process.start()
 

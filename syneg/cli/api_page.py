@@ -50,7 +50,10 @@ def _lines() -> Iterator[str]:
 
 def _function(name: str, function: Any) -> list[str]:
     taken = inspect.signature(function).parameters
-    shown = ", ".join(key if one.default is one.empty else f"{key}={one.default!r}" for key, one in taken.items())
+    shown = ", ".join(
+        key if parameter.default is parameter.empty else f"{key}={parameter.default!r}"
+        for key, parameter in taken.items()
+    )
     return [f"### `{name}({shown})`", "", _text(function), ""]
 
 

@@ -74,13 +74,13 @@ class Found:
 
 def lms_of(config: Config) -> dict[str, LMConfig]:
     """Role → settings, of the LMs that a run with `config` would use."""
-    found = {"writer": config.lm}
+    lms = {"writer": config.lm}
     others = {"judge": judge_settings, "reader": reader_settings, "reflection": reflection_settings}
     for role, settings in others.items():
         lm = settings(config)
         if endpoint_of(lm) != endpoint_of(config.lm):
-            found[role] = lm
-    return found
+            lms[role] = lm
+    return lms
 
 
 def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
@@ -103,8 +103,8 @@ def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
         with purpose("") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
             error, right = "", False
             try:
-                said = dspy.Predict(TestCall)(text=_TEXT)
-                right = (said.colour, said.wheels) == ("green", 4)
+                answer = dspy.Predict(TestCall)(text=_TEXT)
+                right = (answer.colour, answer.wheels) == ("green", 4)
             except PROGRAM_ERRORS as problem:
                 error = one_line(problem)
             except SynegError as problem:

@@ -48,8 +48,8 @@ def select(
 def entries(folder: Path, rows: Sequence[Mapping[str, Any]], positives: Mapping[str, str], width: int) -> Iterator[str]:
     """The text of each row, one after the other. `positives` are passages by doc_id."""
     mined: dict[str, list[dict[str, Any]]] = {}
-    for found in read_rows(folder / "mined.jsonl"):
-        mined.setdefault(found["query_id"], []).append(found)
+    for negative in read_rows(folder / "mined.jsonl"):
+        mined.setdefault(negative["query_id"], []).append(negative)
     for number, row in enumerate(rows, 1):
         yield entry(
             row, positives.get(row["doc_id"], "?"), mined.get(row["query_id"], [])[:2], width, f"{number}/{len(rows)}"

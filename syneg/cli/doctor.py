@@ -68,15 +68,15 @@ def _software(folders: list[str]) -> Iterator[Finding]:
     )
     for name in _PACKAGES:
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
             yield Finding("bad", name, "not installed; pip install syneg-dspy")
             continue
-        stolen = name == "litellm" and found in _STOLEN
+        stolen = name == "litellm" and installed in _STOLEN
         yield Finding(
             "bad" if stolen else "ok",
             name,
-            found
+            installed
             + ("; this release steals credentials: remove it, change every key of this machine" if stolen else ""),
         )
     for folder in folders:

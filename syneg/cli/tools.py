@@ -129,9 +129,9 @@ def backends(config_path: Path | None, overrides: tuple[str, ...], **flags: Any)
     for role, lm in lms_of(config).items():
         fetch_with_progress(lm.model, Progress())
         with tempfile.TemporaryDirectory() as folder:
-            found = probe(lm, Path(folder), role)
-        click.echo("\n".join(found.lines()))
-        well = well and found.answers and found.schema != "broken"
+            probed = probe(lm, Path(folder), role)
+        click.echo("\n".join(probed.lines()))
+        well = well and probed.answers and probed.schema != "broken"
     sys.exit(0 if well else 1)
 
 

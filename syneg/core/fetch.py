@@ -113,13 +113,13 @@ class _Unreachable(Exception):
 
 def _from_own(asset: Asset, own: Path, draft: Path) -> None:
     for path in asset.files:
-        found = own if own.is_file() and len(asset.files) == 1 else own / path
-        if not found.is_file():
+        source = own if own.is_file() and len(asset.files) == 1 else own / path
+        if not source.is_file():
             raise BackendError(
                 f"no file {path!r} for local/{asset.name}", where=str(own), todo="give the file or its folder"
             )
         (draft / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(found, draft / path)
+        shutil.copyfile(source, draft / path)
 
 
 def _from_index(asset: Asset, parts: Path, draft: Path, tell: Tick) -> None:
@@ -181,10 +181,10 @@ def _from_hub(asset: Asset, draft: Path) -> None:
 
 def _verify(asset: Asset, draft: Path) -> None:
     for path, file in asset.files.items():
-        found = sha256_of(draft / path)
-        if found != file.sha256:
+        digest = sha256_of(draft / path)
+        if digest != file.sha256:
             raise BackendError(
-                f"{path} of local/{asset.name} has SHA-256 {found[:12]}…, expected {file.sha256[:12]}…",
+                f"{path} of local/{asset.name} has SHA-256 {digest[:12]}…, expected {file.sha256[:12]}…",
                 todo="delete it and take the file from its official source",
             )
 

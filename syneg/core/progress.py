@@ -134,10 +134,12 @@ class Progress:
         """Count the dollars of a new row of the ledger, and print the row (only with `verbose`)."""
         self._dollars += row["usd"] or 0.0
         if self.verbose:
-            said = (
+            outcome = (
                 row["error"] or f"{row['input_tokens']} tokens in, {row['output_tokens']} out, {row['finish_reason']}"
             )
-            self._line(f"  {row['query_id']} attempt {row['attempt']}, {row['model']}: {said}, {row['seconds']:.1f} s")
+            self._line(
+                f"  {row['query_id']} attempt {row['attempt']}, {row['model']}: {outcome}, {row['seconds']:.1f} s"
+            )
 
     def shares(self) -> str:
         """Seconds per stage and their share of the whole, as one line."""

@@ -91,8 +91,8 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        found = [f"{'.'.join(str(part) for part in e['loc'])} = {e.get('input')!r}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(collected(f"{len(found)} wrong setting(s) in {where}", found)) from error
+        wrong = [f"{'.'.join(str(part) for part in e['loc'])} = {e.get('input')!r}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(collected(f"{len(wrong)} wrong setting(s) in {where}", wrong)) from error
     shares = config.collection.dev + config.collection.confirm + config.collection.test
     if shares >= 1:
         raise ConfigError(f"collection.dev + confirm + test = {shares:g}", todo="leave something to train on")

@@ -140,16 +140,16 @@ def grams(text: str, size: int = _NGRAM) -> list[tuple[str, ...]]:
     if all(unit.isascii() for unit in units):
         return [tuple(units[i : i + size]) for i in range(len(units) - size + 1)]
     weights = [_weight(unit) for unit in units]
-    found, end, total = [], 0, 0.0
+    runs, end, total = [], 0, 0.0
     for start, weight in enumerate(weights):
         while end < len(units) and total < size - 1e-6:
             total += weights[end]
             end += 1
         if total < size - 1e-6:
             break
-        found.append(tuple(units[start:end]))
+        runs.append(tuple(units[start:end]))
         total -= weight
-    return found
+    return runs
 
 
 def joined(gram: tuple[str, ...]) -> str:
@@ -191,19 +191,19 @@ def terms(text: str) -> list[str]:
     plain = _ELISION.sub("", normalise(text)) if "'" in text or "’" in text else normalise(text)
     if not _NEEDS_TABLES.search(plain):
         return [word for word in _EASY_WORD.findall(plain) if word[0].isalnum()]
-    found: list[str] = []
+    units: list[str] = []
     for match in _TERM.finditer(plain):
         word = match.group()
         if match["run"]:
             characters = _IS_CLUSTER.findall(word)
             pairs = [a + b for a, b in itertools.pairwise(characters)]
             single = [c for c in characters if _IS_HAN.match(c)] if pairs else characters
-            found += [*single, *pairs]
+            units += [*single, *pairs]
         elif _HANGUL.fullmatch(word) and len(word) > 2:
-            found += [word[i : i + 2] for i in range(len(word) - 1)]
+            units += [word[i : i + 2] for i in range(len(word) - 1)]
         else:
-            found.append(word)
-    return found
+            units.append(word)
+    return units
 
 
 def is_dense(character: str) -> bool:

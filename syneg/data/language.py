@@ -38,10 +38,10 @@ def language_of(texts: Iterable[str]) -> str:
     return _by_words(words(sample))
 
 
-def _by_words(found: list[str]) -> str:
+def _by_words(sample: list[str]) -> str:
     from bm25s import stopwords
 
-    if len(found) < _FEWEST_WORDS:
+    if len(sample) < _FEWEST_WORDS:
         return ""
     names = (
         "Danish",
@@ -58,6 +58,6 @@ def _by_words(found: list[str]) -> str:
     )
     known = {name: frozenset(getattr(stopwords, f"STOPWORDS_{name.upper()}")) for name in names}
     known["English"] = frozenset(stopwords.STOPWORDS_EN_PLUS)
-    shares = {name: sum(word in common for word in found) / len(found) for name, common in known.items()}
+    shares = {name: sum(word in common for word in sample) / len(sample) for name, common in known.items()}
     second, best = sorted(shares, key=lambda name: shares[name])[-2:]
     return best if shares[best] >= max(_LEAST_SHARE, _CLEAR * shares[second]) else ""

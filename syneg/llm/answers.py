@@ -98,8 +98,8 @@ def separated(text: str) -> tuple[str, list[str]]:
     """
     channels = _CHANNEL.findall(text)
     if channels:
-        final = "".join(said for name, said in channels if name == "final")
-        return final, [said for name, said in channels if name != "final"]
+        final = "".join(part for name, part in channels if name == "final")
+        return final, [part for name, part in channels if name != "final"]
     thinking = _BLOCK.findall(text)
     rest = _BLOCK.sub("", text) if thinking else text
     if closed := _CLOSED.match(rest):
@@ -108,7 +108,7 @@ def separated(text: str) -> tuple[str, list[str]]:
     if unclosed := _UNCLOSED.match(rest):
         thinking.append(unclosed[1])
         rest = ""
-    return (rest.lstrip() if thinking else rest), [said.strip() for said in thinking]
+    return (rest.lstrip() if thinking else rest), [part.strip() for part in thinking]
 
 
 def _message(body: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -129,9 +129,9 @@ def _listed(content: list[Any]) -> tuple[str, list[str]]:
             texts.append(item)
         elif isinstance(item, Mapping):
             inner = next((item[key] for key in ("text", "thinking", "reasoning", "content") if item.get(key)), "")
-            said = inner if isinstance(inner, str) else "".join(_words(part) for part in inner)
+            text = inner if isinstance(inner, str) else "".join(_words(part) for part in inner)
             kind = str(item.get("type"))
-            (thinking if "think" in kind or "reason" in kind else texts).append(said)
+            (thinking if "think" in kind or "reason" in kind else texts).append(text)
     return "".join(texts), thinking
 
 
@@ -143,12 +143,12 @@ def _closing_object(thinking: str) -> str:
     """The JSON object with which thinking ends, or "": servers that misplace the end of thinking put the answer into
     it."""
     tail = re.sub(r"\s*```\s*\Z", "", thinking).rstrip()
-    starts = [found.start() for found in re.finditer(r"\{", tail)] if tail.endswith("}") else []
+    starts = [match.start() for match in re.finditer(r"\{", tail)] if tail.endswith("}") else []
     for start in starts[:200]:
         try:
-            found, end = json.JSONDecoder(strict=False).raw_decode(tail, start)
+            match, end = json.JSONDecoder(strict=False).raw_decode(tail, start)
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict) and end == len(tail):
+        if isinstance(match, dict) and end == len(tail):
             return tail[start:]
     return ""

@@ -86,26 +86,28 @@ class Pending:
         missing = [str(path) for path in paths if not path.is_file()]
         if missing:
             raise DataError(f"no such file {missing[0]!r}", todo="give the results of the batch, as JSONL")
-        found = Imported()
+        imported = Imported()
         for path in paths:
-            for number, line in _lines(path, found.errors):
-                self._take(line, f"{path}:{number}", ledger, found)
+            for number, line in _lines(path, imported.errors):
+                self._take(line, f"{path}:{number}", ledger, imported)
         self._keep()
-        found.missing = [key for key in self._known if ledger.find(key) is None]
-        if not found.counts["answered"] and not found.twice and not found.counts["failed"]:
+        imported.missing = [key for key in self._known if ledger.find(key) is None]
+        if not imported.counts["answered"] and not imported.twice and not imported.counts["failed"]:
             where = ", ".join(map(str, paths))
-            raise DataError(collected("no answer to a request of this run", found.unknown + found.errors), where=where)
-        return found
+            raise DataError(
+                collected("no answer to a request of this run", imported.unknown + imported.errors), where=where
+            )
+        return imported
 
-    def _take(self, line: Any, where: str, ledger: Ledger, found: Imported) -> None:
+    def _take(self, line: Any, where: str, ledger: Ledger, imported: Imported) -> None:
         """Put one line into the ledger."""
         key = str(line.get("custom_id")) if isinstance(line, dict) else ""
         known = self._known.get(key)
         if known is None:
-            found.unknown.append(f"{where} {key!r} is no request of this run")
+            imported.unknown.append(f"{where} {key!r} is no request of this run")
             return
         if ledger.find(key) is not None:
-            found.twice.append(f"{where} {key!r} was answered before")
+            imported.twice.append(f"{where} {key!r} was answered before")
             return
         row = _answered(line, {k: v for k, v in known.items() if k not in _OF_THE_FILE}, known["priced_as"])
         if row["error"] is not None and not is_answer(row):
@@ -113,8 +115,8 @@ class Pending:
             if known["failures"] > self._retries:
                 row |= {"refused": True, "error": f"failed {known['failures']} times, last: {row['error']}"}
         ledger.keep(row)
-        found.errors += [f"{where} {key!r}: {row['error']}"] if row["error"] else []
-        found.counts["answered" if row["error"] is None else "failed"] += 1
+        imported.errors += [f"{where} {key!r}: {row['error']}"] if row["error"] else []
+        imported.counts["answered" if row["error"] is None else "failed"] += 1
 
 
 @dataclass(frozen=True)

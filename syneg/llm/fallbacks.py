@@ -92,26 +92,26 @@ class Fallbacks:
 
 def refusal(error: LM15Error, request: Request, without: frozenset[str]) -> str:
     """What a refused request can be sent without, as the message of the error says; "" where it names nothing."""
-    said = str(getattr(error, "message", error)).lower()
+    message = str(getattr(error, "message", error)).lower()
     config = request.config
     if isinstance(error, _OTHER_CAUSES):
         return ""
-    if _LIST.search(said) and "litellm" not in without:
+    if _LIST.search(message) and "litellm" not in without:
         return "litellm"
-    if config.response_format is not None and _FORMAT.search(said):
+    if config.response_format is not None and _FORMAT.search(message):
         is_schema = config.response_format.get("type") == "json_schema"
         return next(
             (name for name in ("schema", "format") if name not in without and (is_schema or name == "format")), ""
         )
     if (
-        re.search(r"max_(completion_|new_|output_)?tokens", said)
-        and _UNKNOWN.search(said)
-        and not _TOO_MUCH.search(said)
+        re.search(r"max_(completion_|new_|output_)?tokens", message)
+        and _UNKNOWN.search(message)
+        and not _TOO_MUCH.search(message)
     ):
         return next((name for name in ("token name", "tokens") if name not in without), "")
-    if config.temperature is not None and "temperature" in said and _UNKNOWN.search(said):
+    if config.temperature is not None and "temperature" in message and _UNKNOWN.search(message):
         return "temperature" if "temperature" not in without else ""
-    if request.system and _SYSTEM.search(said) and "system" not in without:
+    if request.system and _SYSTEM.search(message) and "system" not in without:
         return "system"
     return ""
 

@@ -97,8 +97,8 @@ class LocalServer:
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                found: dict[str, Any] = json.load(answer)
-                return found
+                reply: dict[str, Any] = json.load(answer)
+                return reply
         except OSError:
             return {}  # only speed is lost
 

@@ -74,17 +74,17 @@ class CrossReader:
         """For each list the scores of its passages, in order."""
         from torch.nn import Identity
 
-        found: list[np.ndarray] = []
+        groups: list[np.ndarray] = []
         for start in range(0, len(lists), _CHUNK):
             part = lists[start : start + _CHUNK]
             texts = [(asked.query, passages[doc_id]) for asked in part for doc_id in asked.doc_ids]
             # without the sigmoid, which makes all high scores 1
             flat = np.asarray(self._model.predict(texts, activation_fn=Identity(), show_progress_bar=False), np.float32)
             ends = np.cumsum([len(asked.doc_ids) for asked in part])[:-1]
-            found += np.split(flat, ends)
+            groups += np.split(flat, ends)
             if progress:
-                progress(len(found), len(lists))
-        return found
+                progress(len(groups), len(lists))
+        return groups
 
     def fitted(self, lists: Sequence[ToRead], passages: Mapping[str, str], progress: Tick | None = None) -> Thresholds:
         """Thresholds from lists of train queries with known positives and negatives in them."""

@@ -86,10 +86,10 @@ def mine(
             ]
             for source, hits in lists.items()
         }
-        found = _choose(ranked, judged, limit, config.per_query, mined.skipped)
-        mined.short += len(found) < config.per_query
-        mined.negatives[pair.query_id] = found
-    if empty := sum(not found for found in mined.negatives.values()):
+        chosen = _choose(ranked, judged, limit, config.per_query, mined.skipped)
+        mined.short += len(chosen) < config.per_query
+        mined.negatives[pair.query_id] = chosen
+    if empty := sum(not chosen for chosen in mined.negatives.values()):
         reasons = ", ".join(f"{reason} {count}" for reason, count in mined.skipped.most_common())
         mined.notes.append(
             f"{empty} of {len(pairs)} queries got no mined negative (left out: {reasons or 'nothing'}); raise "
@@ -101,7 +101,7 @@ def mine(
 def _silent_sources(lists: Mapping[str, Hits]) -> list[str]:
     notes = []
     for source, hits in lists.items():
-        silent = sum(not found for found in hits)
+        silent = sum(not ranked for ranked in hits)
         if silent > _SILENT * max(1, len(hits)):
             notes.append(
                 f"{source} finds no passage for {silent} of {len(hits)} queries: do queries and passages share a "
@@ -168,7 +168,7 @@ def _choose(
     ranked: dict[str, list[MinedNegative]], judged: Judged, limit: float, wanted: int, skipped: Counter[str]
 ) -> list[MinedNegative]:
     """Take from the sources in turn, each in rank order, until `wanted` are found."""
-    queues = [iter(found) for found in ranked.values()]
+    queues = [iter(negatives) for negatives in ranked.values()]
     chosen: dict[str, MinedNegative] = {}
     while queues and len(chosen) < wanted:
         for queue in list(queues):

@@ -72,7 +72,7 @@ def one_per_cluster(passages: Mapping[str, str], encoder: Encoder, count: int, s
         vectors.shape[1], count, niter=20, nredo=3, seed=seed, spherical=True, min_points_per_centroid=1
     )
     clusters.train(vectors)
-    nearness, cluster = (found[:, 0] for found in clusters.index.search(vectors, 1))
+    nearness, cluster = (columns[:, 0] for columns in clusters.index.search(vectors, 1))
     best: dict[int, int] = {}
     for place in np.argsort(-nearness, kind="stable"):
         best.setdefault(int(cluster[place]), int(place))
@@ -105,26 +105,28 @@ def written(
     """
 
     def work(place: int) -> WrittenQuery:
-        one = asked[place]
+        passage = asked[place]
         with (
-            purpose(f"query for {one.doc_id}") as current,
+            purpose(f"query for {passage.doc_id}") as current,
             dspy.context(lm=writer.lm_for(0, 1), adapter=writer.adapter),
         ):
             try:
-                said = program(passage=one.passage, task=task, kind=one.kind, examples=one.examples).queries
-                text = " ".join(str(said[0]).split()).strip("\"'“”") if said else ""
+                answers = program(
+                    passage=passage.passage, task=task, kind=passage.kind, examples=passage.examples
+                ).queries
+                text = " ".join(str(answers[0]).split()).strip("\"'“”") if answers else ""
             except PROGRAM_ERRORS as error:
                 reraise_fatal(error)
                 text = ""
         calls = tuple(call.key for call in current.calls)
-        return WrittenQuery(made_id("w", text or one.doc_id), text, one.doc_id, one.kind, calls=calls)
+        return WrittenQuery(made_id("w", text or passage.doc_id), text, passage.doc_id, passage.kind, calls=calls)
 
-    found: dict[int, WrittenQuery] = {}
+    queries: dict[int, WrittenQuery] = {}
     for place, query in in_threads(work, len(asked), writer.engine.config.concurrency):
-        found[place] = query
+        queries[place] = query
         if progress:
-            progress(len(found), len(asked))
-    return [found[place] for place in sorted(found)]
+            progress(len(queries), len(asked))
+    return [queries[place] for place in sorted(queries)]
 
 
 def gated(
@@ -175,6 +177,6 @@ def _ranks(
     )
     ranks = []
     for place, query in enumerate(queries):
-        found = [[doc_id for doc_id, _ in hits[place]] for hits in lists]
-        ranks.append(min((row.index(query.doc_id) + 1 for row in found if query.doc_id in row), default=None))
+        rankings = [[doc_id for doc_id, _ in hits[place]] for hits in lists]
+        ranks.append(min((row.index(query.doc_id) + 1 for row in rankings if query.doc_id in row), default=None))
     return ranks

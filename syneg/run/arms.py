@@ -80,15 +80,15 @@ def split_arms(text: str) -> tuple[str, ...]:
 def arms(config: Config) -> list[Arm]:
     """The arms of `train.arms`, and `verified` where these are the default ones and there is a reader that may be
     asked; raises ConfigError with every problem."""
-    found, problems = [], []
+    planned, problems = [], []
     for text in dict.fromkeys((*config.train.arms, *_implied(config))):
         try:
-            found.append(arm(text, config))
+            planned.append(arm(text, config))
         except ConfigError as error:
             problems.append(str(error))
     if problems:
         raise ConfigError(problems[0] if len(problems) == 1 else collected(f"{len(problems)} wrong arms", problems))
-    return found
+    return planned
 
 
 def _implied(config: Config) -> tuple[str, ...]:

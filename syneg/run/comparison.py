@@ -60,4 +60,4 @@ def _values(folder: RunFolder, verdict: Verdict, config: Config) -> dict[str, fl
             (read_json(folder.evaluation(name)) or {}).get("test", {}).get("values", {}).get(verdict.metric, {}).items()
         ):
             values[query_id].append(value)
-    return {query_id: float(np.mean(found)) for query_id, found in values.items()}
+    return {query_id: float(np.mean(scores)) for query_id, scores in values.items()}

@@ -99,10 +99,10 @@ def _read(workspace: Workspace) -> tuple[PairsReader, _Human]:
         return PairsReader(name, (), passages, columns, log), _Human()
     rows = list(read_table(Path(examples).expanduser(), log, encoding))
     names = [columns.of(row, PAIRS) for _, row in rows]
-    texts = tuple(str(row[found["query"][0]]) for (_, row), found in zip(rows, names, strict=True) if "query" in found)
+    texts = tuple(str(row[roles["query"][0]]) for (_, row), roles in zip(rows, names, strict=True) if "query" in roles)
     if not texts:
         raise DataError("no column 'query'", where=examples, todo="name it: --columns query=NAME")
-    pairs = [row for row, found in zip(rows, names, strict=True) if found.keys() & {"positive", "doc_id"}]
+    pairs = [row for row, roles in zip(rows, names, strict=True) if roles.keys() & {"positive", "doc_id"}]
     reader = PairsReader(name, pairs, passages, columns, log)
     qrels: dict[str, dict[str, float]] = {}
     for row in reader.qrels():
@@ -125,11 +125,11 @@ def _rows(workspace: Workspace, passages: dict[str, str], human: _Human) -> list
         with workspace.progress.stage("queries", "passages") as line:
             doc_ids = one_per_cluster(passages, encoder, config.queries.passages, config.seed)
             asked = ask_for_queries(passages, doc_ids, human.examples, config.generate.passage_words)
-            found = gated(
+            queries = gated(
                 written(asked, program, writer, task, line), passages, encoder, config.queries, human.examples
             )
-            write_rows(path, [_row(query) for query in found])
-            line.note = f"{sum(query.accepted for query in found)} of {len(found)} written queries pass the gates"
+            write_rows(path, [_row(query) for query in queries])
+            line.note = f"{sum(query.accepted for query in queries)} of {len(queries)} written queries pass the gates"
 
     workspace.manifest.make("queries", key, path, work)
     return list(read_rows(path))

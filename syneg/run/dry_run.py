@@ -121,8 +121,8 @@ class _Estimator:
             return
         of_folds = left.fold_sets(sets) if self._stage == "verdict" else []
         sets += [*(left.near_misses() if self._reaches("evaluate") else []), *of_folds]
-        yield from (self._writing(one) for one in sets)
-        if left.judges and not all(one.made for one in sets):
+        yield from (self._writing(each) for each in sets)
+        if left.judges and not all(each.made for each in sets):
             yield from self._calibrating()
             yield self._judging(self._to_judge(sets))
 
@@ -133,30 +133,30 @@ class _Estimator:
             return [self._config.generate.program]
         return list(dict.fromkeys(arm.config.generate.program for arm in self._left.arms if arm.wants_synthetic))
 
-    def _writing(self, one: SetLeft) -> Part:
+    def _writing(self, planned: SetLeft) -> Part:
         """The set by one program."""
-        generate, size = one.config.generate, self._sizes.of(one.name, one.config)
-        tries = expected_attempts(self._passing(one), generate.per_pair, generate.attempts * generate.per_pair)
+        generate, size = planned.config.generate, self._sizes.of(planned.name, planned.config)
+        tries = expected_attempts(self._passing(planned), generate.per_pair, generate.attempts * generate.per_pair)
         likely, most = size.steps * tries, float(size.steps * generate.attempts * generate.per_pair)
-        rate = self._rates.find(one.use, one.config.lm.model)
+        rate = self._rates.find(planned.use, planned.config.lm.model)
         if rate is not None:
             likely = min(rate.calls_each, most)
-        elif one.left:
-            self._assumed[f"{self._passing(one):.0%} of what {one.name} writes passes the gates on text"] = None
-        calls = Figure(one.left, one.left).times(likely, most)
-        return self._part(one.use, one.config.lm, calls, size, answers=generate.per_pair)
+        elif planned.left:
+            self._assumed[f"{self._passing(planned):.0%} of what {planned.name} writes passes the gates on text"] = None
+        calls = Figure(planned.left, planned.left).times(likely, most)
+        return self._part(planned.use, planned.config.lm, calls, size, answers=generate.per_pair)
 
-    def _passing(self, one: SetLeft) -> float:
+    def _passing(self, planned: SetLeft) -> float:
         """The share of written negatives that pass the gates on text, as far as anything tells it."""
         strength = self._left.strength
         if strength is not None and strength.written:
             return max(_LEAST_PASSING, strength.passed / strength.written)
-        return _EMBEDDED_PASSING if one.config.lm.model.startswith("local/") else _PASSING
+        return _EMBEDDED_PASSING if planned.config.lm.model.startswith("local/") else _PASSING
 
     def _to_judge(self, sets: Sequence[SetLeft]) -> Figure:
         """The negatives that a judge still reads: one call for each, at most two."""
         lm = judge_settings(self._config)
-        wanted = [(one.pairs * one.config.generate.per_pair, self._passing(one)) for one in sets]
+        wanted = [(planned.pairs * planned.config.generate.per_pair, self._passing(planned)) for planned in sets]
         measured = self._left.calibration.asked if self._left.calibration else 0
         asked = max(0, self._rates.calls(JUDGE, lm.model) - measured)
         likely = sum(count * passing for count, passing in wanted) - asked

@@ -192,10 +192,10 @@ class Experiment:
 
         def work() -> None:
             with workspace.progress.stage("evaluate", f"passages by {name}") as line:
-                found = self._trials.evaluate(load(), progress=line)
-                for split, result in found.items():
+                results = self._trials.evaluate(load(), progress=line)
+                for split, result in results.items():
                     write_trec(workspace.folder.trec(name, split), result.ranking, f"syneg-{name}")
-                write_json(path, {split: {"ranking": r.ranking, "values": r.values} for split, r in found.items()})
+                write_json(path, {split: {"ranking": r.ranking, "values": r.values} for split, r in results.items()})
                 line.note = name
 
         workspace.manifest.make(f"evaluate {name}", key, path, work)
@@ -215,14 +215,14 @@ class Experiment:
         """Arm → per seed the values of the boundary test; empty where there are no near-misses."""
         if self.near_misses is None:
             return {}
-        found = {BASE: [self._at_boundary(BASE, self._workspace.encoder.fingerprint, None, self.results[BASE][0])]}
+        evaluated = {BASE: [self._at_boundary(BASE, self._workspace.encoder.fingerprint, None, self.results[BASE][0])]}
         for arm in self.arms:
-            found[arm.name] = []
+            evaluated[arm.name] = []
             for seed, result in zip(arm.config.train.seeds, self.results[arm.name], strict=True):
                 name = arm.file_name(seed)
                 key = self._workspace.manifest.key(f"train {name}") or ""
-                found[arm.name].append(self._at_boundary(name, key, self._workspace.folder.model(name), result))
-        return found
+                evaluated[arm.name].append(self._at_boundary(name, key, self._workspace.folder.model(name), result))
+        return evaluated
 
     def _at_boundary(self, name: str, weights: str, model: Path | None, result: dict[str, SplitResult]) -> PerQuery:
         from syneg.verdict.boundary import Scores, boundary_scores, boundary_values
@@ -238,7 +238,7 @@ class Experiment:
             f"boundary {name}", key, path,
             lambda: write_json(path, asdict(boundary_scores(self._encoder(model), workspace.collection, near))),
         )  # fmt: skip
-        ranking = {q: found for split in result.values() for q, found in split.ranking.items() if q in near}
+        ranking = {q: scores for split in result.values() for q, scores in split.ranking.items() if q in near}
         return boundary_values(Scores(**read_json(path)), ranking, workspace.collection.qrels)
 
     @property
@@ -276,7 +276,7 @@ class Experiment:
             workspace, self._sets, self.arms, lambda fold, sets: Experiment(fold, sets, self._readings, self.arms)
         )
         if crossed is not None:
-            runs = {name: replace(one, results=crossed.results[name]) for name, one in runs.items()}
+            runs = {name: replace(evaluated, results=crossed.results[name]) for name, evaluated in runs.items()}
             collection, facts = crossed.collection, replace(facts, folds=crossed.folds)
         told = verdict(runs, collection, workspace.config.evaluate.alpha, facts)
         self._save_best(told)

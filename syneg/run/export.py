@@ -56,7 +56,7 @@ def export(
     if parquet and not chosen.parquet:
         raise ConfigError(f"the reader of {to} reads no Parquet", todo="leave out --parquet")
     arm, seed, notes = _arm(folder, arm, seed)
-    lines, said = lines_of(read_trained(_file(folder, arm, seed)), chosen.shape, _origins(folder))
+    lines, remarks = lines_of(read_trained(_file(folder, arm, seed)), chosen.shape, _origins(folder))
     target = out or folder / "export" / to
     _make_room(target)
     for name, rows in chosen.tables(lines).items():
@@ -64,7 +64,7 @@ def export(
     write_rows(target / PROVENANCE, [line.provenance(number) for number, line in enumerate(lines)])
     if chosen.card:
         write_text(target / "README.md", hub_card(read_json(folder.verdict)["collection"], arm, parquet=parquet))
-    return Exported(target, arm, seed, len(lines), (*notes, *said))
+    return Exported(target, arm, seed, len(lines), (*notes, *remarks))
 
 
 def trained_rows(epochs: Sequence[Sequence[Instance]]) -> Iterator[dict[str, Any]]:

@@ -86,13 +86,16 @@ def cross_fit(
     path = workspace.folder / "folds.json"
 
     def work() -> None:
-        found = [
+        results = [
             _fold(workspace, fold, place, mined, lambda within: build(within, shared))
             for place, fold in enumerate(folds)
         ]
         write_json(
             path,
-            {arm: [_joined([fold[arm][i] for fold in found]) for i in range(len(found[0][arm]))] for arm in found[0]},
+            {
+                arm: [_joined([fold[arm][i] for fold in results]) for i in range(len(results[0][arm]))]
+                for arm in results[0]
+            },
         )
         shutil.rmtree(workspace.folder / "folds", ignore_errors=True)  # the models of the folds are not kept
 
@@ -144,7 +147,7 @@ def _joined(results: Sequence[Mapping[str, SplitResult]]) -> dict[str, dict[str,
     joined: dict[str, dict[str, Any]] = {}
     for split in dict.fromkeys(split for result in results for split in result):
         parts = [result[split] for result in results if split in result]
-        ranking = {query_id: found for part in parts for query_id, found in part.ranking.items()}
+        ranking = {query_id: scores for part in parts for query_id, scores in part.ranking.items()}
         values = {
             metric: {
                 query_id: float(

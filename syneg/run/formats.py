@@ -40,10 +40,10 @@ class Origins:
         """Source, weight and origin of a row's negative."""
         source, doc_id = row.sources[place], row.doc_ids[place]
         if source == SYNTHETIC:
-            found = self.written.get((row.pair.query_id, row.negatives[place]), {})
+            origin = self.written.get((row.pair.query_id, row.negatives[place]), {})
         else:
-            found = self.mined.get((row.pair.query_id, doc_id or ""), {})
-        return {"source": source, "weight": row.weights[place], **found}
+            origin = self.mined.get((row.pair.query_id, doc_id or ""), {})
+        return {"source": source, "weight": row.weights[place], **origin}
 
 
 @dataclass(frozen=True)

@@ -65,16 +65,16 @@ class Measured:
 
     def table(self) -> str:
         """The figures and the rule, at most 80 columns."""
-        found = self.agreement
-        ours, theirs = found.ndcg
+        agreed = self.agreement
+        ours, theirs = agreed.ndcg
         between = f" [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]" if self.interval else ""
         lines = [
-            f"measured on {found.lists} {self.split} queries, {found.unreadable} more without a readable answer",
-            f"hidden positives        {found.positives:>6}   graded 3: {found.answers}, graded 2: {found.in_part}"
-            f" (recall {found.recall:.2f})",
-            f"known negatives         {found.checks:>6}   graded 2 or 3: {found.false} "
-            f"({found.false / max(1, found.checks):.2f})",
-            f"Cohen's kappa           {found.kappa:>6.2f}   wanted {self.min_kappa:g}",
+            f"measured on {agreed.lists} {self.split} queries, {agreed.unreadable} more without a readable answer",
+            f"hidden positives        {agreed.positives:>6}   graded 3: {agreed.answers}, graded 2: {agreed.in_part}"
+            f" (recall {agreed.recall:.2f})",
+            f"known negatives         {agreed.checks:>6}   graded 2 or 3: {agreed.false} "
+            f"({agreed.false / max(1, agreed.checks):.2f})",
+            f"Cohen's kappa           {agreed.kappa:>6.2f}   wanted {self.min_kappa:g}",
             f"nDCG@10 of its order    {ours:>6.3f}   of the encoder's {theirs:.3f}: {ours - theirs:+.3f}{between}",
         ]
         if self.thresholds:
@@ -125,10 +125,10 @@ class Reader:
             )
         if self.measured.trusted:
             return ""
-        found = self.measured.agreement
-        ours, theirs = found.ndcg
+        agreed = self.measured.agreement
+        ours, theirs = agreed.ndcg
         return (
-            f"the reader is not trusted: kappa {found.kappa:.2f} (wanted {self._config.min_kappa:g}), nDCG@10 of its "
+            f"the reader is not trusted: kappa {agreed.kappa:.2f} (wanted {self._config.min_kappa:g}), nDCG@10 of its "
             "order "
             f"{ours:.3f} against {theirs:.3f}"
         )
@@ -143,9 +143,9 @@ class Reader:
             thresholds = self._fitted() if self._config.cross_encoder else None
             with workspace.progress.stage(MEASURE, "lists") as line, workspace.roles.used_for(MEASURE):
                 answers = self.answers(lists, thresholds, line)
-                found = agreement(lists, answers.by_query(), workspace.collection.qrels)
+                agreed = agreement(lists, answers.by_query(), workspace.collection.qrels)
                 measured = Measured(
-                    self.identity, split, found, paired_interval(found.gains), self._config.min_kappa,
+                    self.identity, split, agreed, paired_interval(agreed.gains), self._config.min_kappa,
                     cost_of(answers.calls), thresholds,
                 )  # fmt: skip
                 line.note = f"reader {self.identity.split('@')[0]}: {'trusted' if measured.trusted else 'not trusted'}"
@@ -211,10 +211,10 @@ class Reader:
         """All grades of `reader.given` for the collection."""
         workspace = self._workspace
         path = Path(self._config.given or "").expanduser()
-        found, notes = given_readings(path, workspace.collection, workspace.config.collection.max_bad_rows)
+        readings, notes = given_readings(path, workspace.collection, workspace.config.collection.max_bad_rows)
         for note in notes:
             workspace.progress.say(f"  {note}")
-        return found
+        return readings
 
     @cached_property
     def _cross(self) -> CrossReader:

@@ -142,7 +142,7 @@ class Readings:
         workspace = self._workspace
         if not any(arm.reads for arm in arms(workspace.config)) or self.reader.refusal():
             return workspace.mined
-        return {q: sorted(found, key=lambda n: n.source != RELATED) for q, found in self.fed.mined.items()}
+        return {q: sorted(mined, key=lambda n: n.source != RELATED) for q, mined in self.fed.mined.items()}
 
     def result(self) -> dict[str, Any]:
         """How the reader did, and counts of its grades where it is trusted, as plain data. Raises ConfigError where it

@@ -206,7 +206,7 @@ class Remaining:
         chosen, count = self._config.boundary.program, self._workspace.boundary_queries
         if not count or (not programs and chosen == "auto"):
             return []
-        name = other_program(sorted({self.set_name(one) for one in programs})) if chosen == "auto" else chosen
+        name = other_program(sorted({self.set_name(program) for program in programs})) if chosen == "auto" else chosen
         pairs, config = self._sets.held_out()[:count], near_miss_settings(self._config)
         return [self._looked_up(NEAR_MISSES, name, pairs, config)] if name else []
 
@@ -215,12 +215,12 @@ class Remaining:
         if not self.folds:
             return []
         count, manifest = len(pairs_of_folds(self._workspace)[1]), self._workspace.manifest
-        found = []
-        for one in sets:
-            stem, more = fold_stem(one.name), count - one.pairs
-            made = one.made and manifest.key(stem) is not None
-            found.append(SetLeft(stem, one.name, one.config, more, 0 if made else more, made))
-        return found
+        folded = []
+        for whole in sets:
+            stem, more = fold_stem(whole.name), count - whole.pairs
+            made = whole.made and manifest.key(stem) is not None
+            folded.append(SetLeft(stem, whole.name, whole.config, more, 0 if made else more, made))
+        return folded
 
     @cached_property
     def folds(self) -> int:

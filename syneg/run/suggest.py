@@ -59,11 +59,11 @@ def suggestion(files: Sequence[str]) -> str:
 
     Raises DataError for files that cannot be read or do not go together.
     """
-    found = _sorted(files)
-    if not found.dataset:
-        return "\n".join([*_head(files), *_for_corpus(found), ""])
-    settings = CollectionConfig(dataset=found.dataset, corpus=found.corpus or None, confirm=0.0)
-    return "\n".join([*_head(files), *_for_collection(found, load_collection(settings)), ""])
+    sorted_files = _sorted(files)
+    if not sorted_files.dataset:
+        return "\n".join([*_head(files), *_for_corpus(sorted_files), ""])
+    settings = CollectionConfig(dataset=sorted_files.dataset, corpus=sorted_files.corpus or None, confirm=0.0)
+    return "\n".join([*_head(files), *_for_collection(sorted_files, load_collection(settings)), ""])
 
 
 def _head(files: Sequence[str]) -> Iterator[str]:
@@ -105,7 +105,7 @@ def _sorted(files: Sequence[str]) -> _Files:
 _WHAT = {"dataset": "pairs or a data set", "corpus": "passages", "examples": "queries"}
 
 
-def _for_collection(found: _Files, collection: Collection) -> Iterator[str]:
+def _for_collection(files: _Files, collection: Collection) -> Iterator[str]:
     sizes = {split: len(ids) for split, ids in collection.splits.items() if ids}
     positives = sum(len(collection.relevant(query_id)) for query_id in collection.queries)
     yield from _comment([
@@ -114,14 +114,14 @@ def _for_collection(found: _Files, collection: Collection) -> Iterator[str]:
         f"Splits: {', '.join(f'{split} {count}' for split, count in sizes.items())}.",
         *collection.problems[:3], *collection.notes, *remarks(collection), *_folds(collection),
     ])  # fmt: skip
-    yield from ["", "[collection]", f"dataset = {_quoted(found.dataset)}"]
-    if found.corpus:
-        yield f"corpus = {_quoted(found.corpus)}"
-    if found.columns:
+    yield from ["", "[collection]", f"dataset = {_quoted(files.dataset)}"]
+    if files.corpus:
+        yield f"corpus = {_quoted(files.corpus)}"
+    if files.columns:
         named = ",".join(
-            f"{role}={names[0]}" for role, names in found.columns.items() if role in ("query", "positive", "doc_id")
+            f"{role}={names[0]}" for role, names in files.columns.items() if role in ("query", "positive", "doc_id")
         )
-        yield from _comment([f"recognised; not used: {', '.join(found.unused) or 'none'}"])
+        yield from _comment([f"recognised; not used: {', '.join(files.unused) or 'none'}"])
         yield f"columns = {_quoted(named)}"
     yield from _task(collection.queries.values())
     yield from _encoder(collection.passages.values(), encoder_remark(collection, Config().encoder.model))
@@ -146,27 +146,27 @@ def _folds(collection: Collection) -> list[str]:
     ]
 
 
-def _for_corpus(found: _Files) -> Iterator[str]:
+def _for_corpus(files: _Files) -> Iterator[str]:
     log = ReadLog()
     passages = [
         text
         for _, text in PairsReader(
-            "", (), read_table(Path(found.corpus).expanduser(), log), ColumnNames(), log
+            "", (), read_table(Path(files.corpus).expanduser(), log), ColumnNames(), log
         ).passages()
     ]
     log.check(CollectionConfig().max_bad_rows)
-    examples = [row for _, row in read_table(Path(found.examples).expanduser(), log)] if found.examples else []
+    examples = [row for _, row in read_table(Path(files.examples).expanduser(), log)] if files.examples else []
     queries = min(Config().queries.passages, len(passages))
     yield from _comment([
         f"Seen: {_passages(passages)}, no pairs{f', {len(examples)} queries to imitate' if examples else ''}.",
         f"An LM writes a query for {queries} passages; test queries are synthetic, so how real ones fare is not told.",
         *log.problems[:3],
     ])  # fmt: skip
-    yield from ["", "[collection]", f"corpus = {_quoted(found.corpus)}"]
+    yield from ["", "[collection]", f"corpus = {_quoted(files.corpus)}"]
     yield from _task(())
     yield from ["", "[queries]", f"passages = {queries}"]
-    if found.examples:
-        yield f"examples = {_quoted(found.examples)}"
+    if files.examples:
+        yield f"examples = {_quoted(files.examples)}"
     else:
         yield from _comment(['a few real queries say how users ask: examples = "queries.csv"'])
     language = language_of(passages)

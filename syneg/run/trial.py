@@ -90,7 +90,9 @@ class Trials:
             def work() -> None:
                 with workspace.progress.stage("mine", "passages") as line:
                     mining = mine(workspace.collection, workspace.pairs, workspace.encoder, config, line)
-                    rows = [{"query_id": q, **asdict(n)} for q, found in mining.negatives.items() for n in found]
+                    rows = [
+                        {"query_id": q, **asdict(n)} for q, negatives in mining.negatives.items() for n in negatives
+                    ]
                     write_rows(path, rows)
                     line.note = f"{len(rows)} negatives of {', '.join(sources)} alone"
 

@@ -93,11 +93,11 @@ def chosen(workspace: Workspace) -> Choice:
 
     def work() -> None:
         with workspace.progress.stage(_CHOICE, "windows") as line:
-            found: dict[str, PerQuery] = {}
+            measured: dict[str, PerQuery] = {}
             for window, values in _measured(workspace):
-                found[window] = values
-                line(len(found), len(WINDOWS))
-            choice = choose(found)
+                measured[window] = values
+                line(len(measured), len(WINDOWS))
+            choice = choose(measured)
             line.note = choice.window
         for row in choice.lines():
             workspace.progress.say(f"  {row}")
@@ -138,17 +138,17 @@ def _measured(workspace: Workspace) -> Any:
         yield window.name, objective.probe.values(rows, seed=config.seed)
 
 
-def choose(found: Mapping[str, PerQuery]) -> Choice:
+def choose(measured: Mapping[str, PerQuery]) -> Choice:
     """`found[window][metric][query_id]`, the first window being the rule that stays where nothing beats it."""
     from syneg.optimizers.objective import Score, mean_and_error
     from syneg.optimizers.probe import LIKELIHOOD, fold_of
     from syneg.retrieval.metrics import MAIN_METRIC
 
-    rule, *others = found
-    queries = sorted(found[rule][MAIN_METRIC])
+    rule, *others = measured
+    queries = sorted(measured[rule][MAIN_METRIC])
 
     def gains(window: str, metric: str, among: Sequence[str]) -> dict[str, float]:
-        return {q: found[window][metric][q] - found[rule][metric][q] for q in among}
+        return {q: measured[window][metric][q] - measured[rule][metric][q] for q in among}
 
     def value(window: str, among: Sequence[str]) -> float:
         if window == rule:
@@ -160,9 +160,9 @@ def choose(found: Mapping[str, PerQuery]) -> Choice:
     cross: list[float] = []
     if min(map(len, halves)) > 1:
         for here, there in (halves, halves[::-1]):
-            best = max(found, key=lambda window: value(window, here))
+            best = max(measured, key=lambda window: value(window, here))
             cross += gains(best, MAIN_METRIC, there).values()
     gained = float(np.mean(cross)) if cross else 0.0
-    best = max(found, key=lambda window: value(window, queries))
+    best = max(measured, key=lambda window: value(window, queries))
     told = {window: mean_and_error(gains(window, MAIN_METRIC, queries)) for window in others}
     return Choice(best if gained > 0 else rule, told, gained, len(queries))

@@ -33,8 +33,8 @@ class Scores:
 
 def boundary_scores(encoder: Encoder, collection: Collection, near: Mapping[str, Sequence[str]]) -> Scores:
     """Embed the queries of `near`, what is relevant to them and all near-misses."""
-    texts = [text for found in near.values() for text in found]
-    owner = {f"near-{i}": q for i, q in enumerate(q for q, found in near.items() for _ in found)}
+    texts = [text for texts_of_query in near.values() for text in texts_of_query]
+    owner = {f"near-{i}": q for i, q in enumerate(q for q, texts_of_query in near.items() for _ in texts_of_query)}
     queries = encoder.encode([collection.queries[query_id] for query_id in near], "query")
     misses = queries @ encoder.encode(texts, "passage").T
     positive = {}

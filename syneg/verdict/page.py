@@ -100,13 +100,13 @@ def _arms(verdict: Verdict) -> list[str]:
     rows = [arm_cells(verdict, arm) for arm in verdict.arms]
     filled = [place for place in range(len(columns)) if any(row[place] for row in rows)]
     counts = verdict.queries
-    said = [f"Test: {counts.get('test', 0)} queries, dev: {counts.get('dev', 0)}; * best on dev.", *notes(verdict)]
+    remarks = [f"Test: {counts.get('test', 0)} queries, dev: {counts.get('dev', 0)}; * best on dev.", *notes(verdict)]
     if verdict.left_out:
-        said.append(f"left out, as no synthetic negative was accepted: {', '.join(verdict.left_out)}")
+        remarks.append(f"left out, as no synthetic negative was accepted: {', '.join(verdict.left_out)}")
     return [
         "<h2>Arms</h2>",
         html_table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows]),
-        *(f"<p><small>{escape(note)}</small></p>" for note in said),
+        *(f"<p><small>{escape(note)}</small></p>" for note in remarks),
     ]
 
 
