@@ -189,7 +189,7 @@ class Compiling:
         """The writer's LM and adapter, as DSPy wants them."""
         return dspy.context(lm=self.lm, adapter=self.writer.adapter)
 
-    # ---- metrics, in the forms that DSPy's optimizers want ------------------------------------------------------
+    # metrics, in the forms that DSPy's optimizers want
 
     def judge(self, query_id: str, prediction: dspy.Prediction) -> Judgement:
         """What the critic says of an answer; the candidate's score is noted."""
@@ -222,7 +222,7 @@ class Compiling:
         judged = self.judge(example.query_id, prediction)
         return dspy.Prediction(score=judged.value, feedback=judged.words, objective_scores={"critic": judged.value})
 
-    # ---- running ------------------------------------------------------------------------------------------------
+    # running
 
     def run(self, program: dspy.Module, query_ids: Sequence[str]) -> dict[str, Attempt]:
         """query_id → the attempt of a program, tracked or not, in threads."""

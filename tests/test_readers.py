@@ -42,7 +42,7 @@ def texts_of(collection: Collection) -> dict[str, set[str]]:
 EXPECTED = {query: {positive} for query, positive in ROWS}
 
 
-# ---- files ---------------------------------------------------------------------------------------------------------------
+# files
 
 
 def test_a_cell_of_any_length_is_read(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_json_arrays_columns_and_parquet_are_tables(tmp_path: Path) -> None:
         load(tmp_path / "a.json", max_bad_rows=1.0)
 
 
-# ---- cells ---------------------------------------------------------------------------------------------------------------
+# cells
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_columns_that_are_not_known_are_named(tmp_path: Path) -> None:
         load(path, columns="qery=Titel")
 
 
-# ---- ids ---------------------------------------------------------------------------------------------------------------
+# ids
 
 
 def test_made_ids_meet_no_id_of_the_corpus_and_come_from_the_text(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_two_texts_under_one_id_are_problems(tmp_path: Path) -> None:
         load(table(tmp_path / "pairs.csv", ROWS), corpus=str(corpus))
 
 
-# ---- positives and the corpus -------------------------------------------------------------------------------------------
+# positives and the corpus
 
 
 def test_positives_are_found_by_their_text_without_the_title(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_negatives_that_are_relevant_and_two_grades_of_one_passage_are_said(tmp_
     assert (collection.qrels["q5"], collection.notes) == ({"d5": 3}, (note,))
 
 
-# ---- grades --------------------------------------------------------------------------------------------------------------
+# grades
 
 
 def test_fractions_are_problems_and_never_zeros(beir: Path) -> None:
@@ -333,7 +333,7 @@ def test_grades_of_trec_and_qrels_without_a_header(beir: Path) -> None:
         assert load(beir).relevant("q7") == {"d7"}
 
 
-# ---- splits --------------------------------------------------------------------------------------------------------------
+# splits
 
 
 @pytest.mark.parametrize("test", ["Test", "test ", "TESTING"])
@@ -400,7 +400,7 @@ def test_a_published_test_set_is_never_trained_on(monkeypatch: pytest.MonkeyPatc
         read_collection(reader, config)
 
 
-# ---- TREC ----------------------------------------------------------------------------------------------------------------
+# TREC
 
 DOCS = "".join(f"<DOC>\n<DOCNO> D-{i} </DOCNO>\n<TITLE>T{i}</TITLE><TEXT>\n{p} &amp; <b>wait</b>\n</TEXT>\n</DOC>\n" for i, (_, p) in enumerate(ROWS))  # fmt: skip
 SGML = "".join(
@@ -438,7 +438,7 @@ def test_files_of_trec_that_are_broken(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-# ---- one table for each split, on disk and on the hub --------------------------------------------------------------------
+# one table for each split, on disk and on the hub
 
 
 def write_splits(folder: Path, names: dict[str, list[int]], **more: str) -> Path:

@@ -113,8 +113,7 @@ class PairsReader:
     def never_mined(self) -> Mapping[str, frozenset[str]]:
         return {query_id: frozenset(doc_ids) for query_id, doc_ids in self._never_mined.items()}
 
-    # ---- rows
-    # ----------------------------------------------------------------------------------------------------------
+    # rows
 
     def _good_rows(self, rows: Iterable[Row], columns: ColumnNames) -> Iterator[_Pair]:
         seen = False
@@ -171,8 +170,7 @@ class PairsReader:
         whole = doc_id.removesuffix(".0")
         return whole if doc_id not in self._corpus.passages and whole in self._corpus.passages else doc_id
 
-    # ---- join with the corpus
-    # --------------------------------------------------------------------------------------------
+    # join with the corpus
 
     def _join(self, pairs: list[_Pair]) -> None:
         index = PassageIndex(self._corpus.passages, self._corpus.bodies)

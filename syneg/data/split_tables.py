@@ -68,7 +68,7 @@ def _with_split(rows: Iterator[Row], split: str) -> Iterator[Row]:
         yield where, {**{name: cell for name, cell in row.items() if str(name).casefold() != "split"}, "split": split}
 
 
-# ---- the Hugging Face hub --------------------------------------------------------------------------------------------
+# the Hugging Face hub
 
 
 def may_be_on_hub(name: str) -> bool:

@@ -144,7 +144,7 @@ def _decodes(text: bytes, encoding: str) -> bool:
     return True
 
 
-# ---- CSV and TSV -----------------------------------------------------------------------------------------------------
+# CSV and TSV
 
 
 def _csv(name: str, file: TextIO, log: ReadLog, again: Callable[[], AbstractContextManager[TextIO]]) -> Iterator[Row]:
@@ -219,7 +219,7 @@ def _has_quoting(raw: Iterable[str], whole: Iterable[str]) -> bool:
         return False
 
 
-# ---- JSON and Parquet ------------------------------------------------------------------------------------------------
+# JSON and Parquet
 
 
 def _is_jsonl(path: Path, encoding: str) -> bool:

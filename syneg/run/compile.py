@@ -34,6 +34,7 @@ from syneg.retrieval.metrics import MAIN_METRIC
 
 from .assigning import gating_of, planned_task
 from .compiled import CandidateRow, Confirmed, Outcome
+from .judge import judge_of
 from .keys import source_of, stage_key
 from .trial import Trials
 from .workspace import Workspace
@@ -60,7 +61,7 @@ def compiled(workspace: Workspace, name: str, program: dspy.Module) -> dspy.Modu
     path, task = workspace.folder.compiled, planned_task(workspace, workspace.config)
     pairs = workspace.pairs[: config.pairs]
     assignment = Assignment(pairs, workspace.mined, task, workspace.config, name, program)
-    gating = gating_of(workspace, assignment, workspace.judge())
+    gating = gating_of(workspace, assignment, judge_of(workspace))
     workspace.manifest.make(
         "compile", _key(workspace, assignment, gating.judge), path,
         lambda: write_json(path, _compile(workspace, assignment, gating).to_json()),

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 
 from syneg.core.errors import DataError
 from syneg.core.records import Draft, Training, fingerprint
-from syneg.core.storage import read_json, write_json, write_rows, write_text
+from syneg.core.storage import read_json, write_json, write_rows
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import PerQuery, write_trec
 from syneg.training.sampling import Weighed
-from syneg.verdict.card import model_card
 from syneg.verdict.records import BASE, Generation, NearMisses, Verdict, WrittenQueries, generation_of
 from syneg.verdict.verdict import ArmRuns, Cost, Facts, verdict
 
 from .arms import Arm, arms
+from .best import save_best
 from .export import trained_rows
 from .folds import SharedSets, cross_fit
 from .keys import stage_key
@@ -177,11 +177,8 @@ class Experiment:
     @cached_property
     def results(self) -> dict[str, list[dict[str, SplitResult]]]:
         """Arm → one result per seed; the base has one."""
-        _ = (
-            self.generation,
-            self.arms,
-            self.near_misses,
-        )  # before any training: what can fail for want of an LM should fail early
+        # before any training: what can fail for want of an LM should fail early
+        _ = (self.generation, self.arms, self.near_misses)
         base = self._workspace.encoder
         results = {BASE: [self._evaluated(BASE, base.fingerprint, lambda: base)]}
         return results | {arm.name: [self.result(arm, seed) for seed in arm.config.train.seeds] for arm in self.arms}
@@ -279,7 +276,7 @@ class Experiment:
             runs = {name: replace(evaluated, results=crossed.results[name]) for name, evaluated in runs.items()}
             collection, facts = crossed.collection, replace(facts, folds=crossed.folds)
         told = verdict(runs, collection, workspace.config.evaluate.alpha, facts)
-        self._save_best(told)
+        save_best(workspace, told, self.arms)
         return told
 
     def _runs(self, arm: Arm | None) -> ArmRuns:
@@ -300,21 +297,3 @@ class Experiment:
             facts = self._written(arm).facts
             costs.append(Cost(facts.calls, facts.input_tokens, facts.output_tokens, facts.usd))
         return sum_of(costs) if costs else None
-
-    def _save_best(self, told: Verdict) -> None:
-        """Copy the best arm's best seed on dev to best/, in one step."""
-        workspace, best = self._workspace, told.best
-        draft, target = workspace.folder / ".best.tmp", workspace.folder.best
-        shutil.rmtree(draft, ignore_errors=True)
-        if best == BASE:
-            workspace.encoder.save(draft)
-        else:
-            scores = told.arms[best].dev_by_seed
-            arm = next(arm for arm in self.arms if arm.name == best)
-            seed = max(scores, key=lambda seed: scores[seed], default=arm.config.train.seeds[0])
-            # not the texts of the training and its logs: a model is often published as it is
-            left_out = shutil.ignore_patterns("job.json", "processes.log", "checkpoints")
-            shutil.copytree(workspace.folder.model(arm.file_name(seed)), draft, ignore=left_out)
-        write_text(draft / "README.md", model_card(told, workspace.config.model_dump()))
-        shutil.rmtree(target, ignore_errors=True)
-        draft.replace(target)

@@ -142,7 +142,7 @@ def _evened(lines: list[Line]) -> tuple[list[Line], list[str]]:
     return full, [*notes, *([f"{left} rows have no negative and are left out"] if left else [])]
 
 
-# ---- formats ---------------------------------------------------------------------------------------------------------
+# formats
 
 
 def _columns(lines: Sequence[Line]) -> dict[str, Table]:

@@ -74,8 +74,7 @@ class MachineTime:
             )
             yield self._part(f"train and evaluate {self._left.folds} folds", _sum(each * self._left.folds))
 
-    # ---- what is there
-    # ------------------------------------------------------------------------------------------------
+    # what is there
 
     def _is_trained(self, arm: Arm, seed: int) -> bool:
         """Whether a model is there, and its negatives will not be made anew."""
@@ -101,7 +100,7 @@ class MachineTime:
     def _held_out(self) -> int:
         return sum(len(ids) for split, ids in self._workspace.collection.splits.items() if split != "train")
 
-    # ---- seconds; None where nothing tells them ---------------------------------------------------------------------
+    # seconds; None where nothing tells them
 
     @cached_property
     def _each(self) -> float | None:

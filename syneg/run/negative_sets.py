@@ -35,6 +35,7 @@ from syneg.verdict.records import Generation, generation_of
 from .assigning import gating_of, planned_task
 from .counts import summary
 from .folder import version
+from .judge import judge_of
 from .keys import source_of, stage_key
 from .workspace import Workspace
 
@@ -172,7 +173,7 @@ class NegativeSets:
         """The set of the rows of a file whose program is `wanted`."""
         workspace, config = self._workspace, assignment.config
         path = Path(config.generate.given or "")
-        gating = gating_of(workspace, assignment, workspace.judge() if config.judge.use == "on" else None)
+        gating = gating_of(workspace, assignment, judge_of(workspace) if config.judge.use == "on" else None)
         sha = sha256_of(path) if path.is_file() else ""
 
         def work() -> None:
@@ -202,7 +203,7 @@ class NegativeSets:
         task = planned_task(workspace, assignment.config)
         assignment = replace(assignment, program=program, task=task)
         writer = workspace.roles.writer
-        judge = self._judge_after_writing(assignment) if workspace.goes_by_batch else workspace.judge()
+        judge = self._judge_after_writing(assignment) if workspace.goes_by_batch else judge_of(workspace)
         gating = gating_of(workspace, assignment, judge)
 
         def work() -> None:
@@ -221,7 +222,7 @@ class NegativeSets:
                 generate(assignment, gating_of(self._workspace, assignment, None), self._workspace.roles.writer)
         except DeferredError as error:
             waiting = error
-        judge = self._workspace.judge()
+        judge = judge_of(self._workspace)
         if waiting is not None:
             raise waiting
         return judge

@@ -11,19 +11,19 @@ and training work goes on where it stopped.
 from __future__ import annotations
 
 import platform
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syneg.core.errors import BudgetError, ConfigError, DeferredError
+from syneg.core.errors import ConfigError
 from syneg.core.progress import Progress
 from syneg.core.storage import read_json, write_json, write_text
 
-from . import show
+from . import made, show
 from .folder import RunFolder, RunLock, version
+from .made import Result
 
 # Modules that load dspy or torch are imported where they are used: `--help` reads this table, too.
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from .readings import Readings
 
 _PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -173,111 +172,6 @@ class Run:
         return Readings(self.workspace)
 
 
-# ---- what each stage makes ----------------------------------------------------------------------------------------
-
-
-def _queries(run: Run) -> Result:
-    if not run.config.writes_queries:
-        raise ConfigError("there are queries already", todo="give --corpus without --dataset")
-    collection = run.workspace.collection
-    return {
-        **run.workspace.manifest.facts["written_queries"],
-        "splits": {split: len(ids) for split, ids in collection.splits.items()}, "file": str(run.folder.queries),
-    }  # fmt: skip
-
-
-def _mine(run: Run) -> Result:
-    sources = Counter(n.source for negatives in run.workspace.mined.values() for n in negatives)
-    skipped, mined = run.workspace.manifest.facts["mine"]["skipped"], run.folder.mined
-    return {"queries": len(run.workspace.mined), "negatives": dict(sources), "skipped": skipped, "file": str(mined)}
-
-
-def _calibrate(run: Run) -> Result:
-    calibration = run.workspace.calibration()
-    return {**asdict(calibration), "table": calibration.table()}
-
-
-def _compile(run: Run) -> Result:
-    from syneg.optimizers import RECIPES
-
-    if run.config.compile.optimizer == "none":
-        raise ConfigError(
-            "no optimizer is named", todo=f"give --optimizer: {', '.join(name for name in RECIPES if name != 'none')}"
-        )
-    run.load_program(run.negatives.default_program)
-    return dict(read_json(run.folder.compiled))
-
-
-def _generate(run: Run) -> Result:
-    return _by_batch(run, lambda: asdict(run.negatives.of(run.config.generate.program).facts))
-
-
-def _read(run: Run) -> Result:
-    return _by_batch(run, run.readings.result)
-
-
-def _by_batch(run: Run, work: Callable[[], Result]) -> Result:
-    """The result of `work`, or the requests that it waits for where calls go by files."""
-    if run.batch is None or run.pending is None:
-        return work()
-    imported = run.pending.load(run.batch.answers, run.workspace.roles.ledger) if run.batch.answers else None
-    taken = {"imported": list(imported.lines())} if imported else {}
-    try:
-        return {**work(), **taken}
-    except (DeferredError, BudgetError) as error:
-        spent = str(error) if isinstance(error, BudgetError) else ""
-        if spent and not len(run.pending):
-            raise
-        path = run.batch.requests or run.folder.requests
-        return {**taken, **asdict(run.pending.export(path)), "file": str(path), "spent": spent}
-
-
-def _train(run: Run) -> Result:
-    _ = run.experiment.generation
-    return {
-        arm.file_name(seed): asdict(run.experiment.trained(arm, seed)[1])
-        for arm in run.experiment.arms
-        for seed in arm.config.train.seeds
-    }
-
-
-def _evaluate(run: Run) -> Result:
-    from syneg.retrieval.metrics import mean
-
-    return {
-        arm: [{split: {m: mean(v) for m, v in r.values.items()} for split, r in result.items()} for result in results]
-        for arm, results in run.experiment.results.items()
-    }
-
-
-def _verdict(run: Run) -> Result:
-    from syneg.core.records import fingerprint
-    from syneg.verdict.card import data_card
-    from syneg.verdict.page import html_report
-    from syneg.verdict.tracking import track
-
-    from .evidence import evidence_of
-
-    progress, config = run.workspace.progress, run.config.model_dump()
-    verdict = run.experiment.verdict()
-    write_json(run.folder.verdict, verdict.to_json())
-    rows = [draft.row() for draft in run.experiment.negatives]
-    write_text(run.folder.report, html_report(verdict, evidence_of(run.workspace, rows)))
-    names = [str(path.relative_to(run.folder.path)) for path in run.folder.path.rglob("*.json*")]
-    write_text(run.folder.card, data_card(verdict, config, names))
-    if run.config.track.mlflow:
-        experiment, key = run.config.track.mlflow, fingerprint(config, verdict.to_json())
-
-        def log() -> None:
-            progress.say(f"mlflow run {track(experiment, run.folder.path, config, verdict)}")
-
-        run.workspace.manifest.make("track", key, run.folder.verdict, log)  # a run that changes nothing is logged once
-    return verdict.to_json()
-
-
-# ---- the path -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Stage:
     """One stage of the path. `make` makes its result as plain data, and the earlier stages first; `show` says it in
@@ -303,16 +197,16 @@ _WRITING = (*_READING, "generate", "gates", "judge")
 _COMPILING = (*_WRITING, "compile", "probe", "mix", "train")
 _ALL = (*_COMPILING, "boundary", "evaluate", "track")
 _ROWS = (
-    Stage("queries", "write-queries", "Write queries for a corpus that has none.", _QUERIES, _queries, show.queries, asks=True),
-    Stage("mine", "mine", "Mine hard negatives from the corpus.", _DATA, _mine, show.mined),
+    Stage("queries", "write-queries", "Write queries for a corpus that has none.", _QUERIES, made.queries, show.queries, asks=True),
+    Stage("mine", "mine", "Mine hard negatives from the corpus.", _DATA, made.mined, show.mined),
     Stage("read", "read", (
         "Grade the passages near the train queries, with a reader that is measured first."
-    ), _READING, _read, show.read),
-    Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.", _WRITING, _calibrate, show.calibrated, asks=True),
-    Stage("compile", "compile", "Optimize the program against retrieval.", _COMPILING, _compile, show.compiled, asks=True),
-    Stage("generate", "generate", "Write synthetic negatives and gate them.", _COMPILING, _generate, show.generated, asks=True),
-    Stage("train", "train", "Train the encoder of every arm.", _ALL, _train, show.as_json),
-    Stage("evaluate", "evaluate", "Rank the whole corpus with every arm.", _ALL, _evaluate, show.as_json),
-    Stage("verdict", "run", "Run the whole path, to a verdict.", _ALL, _verdict, show.verdict),
+    ), _READING, made.read, show.read),
+    Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.", _WRITING, made.calibrated, show.calibrated, asks=True),
+    Stage("compile", "compile", "Optimize the program against retrieval.", _COMPILING, made.compiled, show.compiled, asks=True),
+    Stage("generate", "generate", "Write synthetic negatives and gate them.", _COMPILING, made.generated, show.generated, asks=True),
+    Stage("train", "train", "Train the encoder of every arm.", _ALL, made.trained, show.as_json),
+    Stage("evaluate", "evaluate", "Rank the whole corpus with every arm.", _ALL, made.evaluated, show.as_json),
+    Stage("verdict", "run", "Run the whole path, to a verdict.", _ALL, made.verdict, show.verdict),
 )  # fmt: skip
 STAGES = {stage.name: stage for stage in _ROWS}

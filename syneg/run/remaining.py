@@ -37,6 +37,7 @@ from .compile import is_compiled
 from .compiled import Outcome
 from .experiment import Experiment
 from .folds import pairs_of_folds, wants_folds
+from .judge import known_calibration
 from .negative_sets import (
     NEAR_MISSES,
     NEGATIVES,
@@ -47,7 +48,7 @@ from .negative_sets import (
     near_miss_settings,
     other_program,
     use_of,
-)
+)  # fmt: skip
 from .rates import Rates
 from .reader import Measured
 from .readings import READING, Readings
@@ -97,7 +98,7 @@ class Remaining:
         self._readings, self._config = path.readings, path.workspace.config
         self.arms: list[Arm] = path.experiment.planned
 
-    # ---- what is on this machine ------------------------------------------------------------------------------------
+    # what is on this machine
 
     @cached_property
     def encoder_is_here(self) -> bool:
@@ -128,7 +129,7 @@ class Remaining:
         """Queries of a split."""
         return len(self._workspace.collection.splits[split])
 
-    # ---- what LMs have said -----------------------------------------------------------------------------------------
+    # what LMs have said
 
     @cached_property
     def strength(self) -> Strength | None:
@@ -156,7 +157,7 @@ class Remaining:
     @cached_property
     def calibration(self) -> Calibration | None:
         """The calibration of the judge; None where it is not there."""
-        return self._workspace.known_calibration() if self.is_mined and self._writer else None
+        return known_calibration(self._workspace) if self.is_mined and self._writer else None
 
     @cached_property
     def task(self) -> Task | None:
@@ -173,8 +174,7 @@ class Remaining:
             except SynegError:
                 return None
 
-    # ---- the reader
-    # ---------------------------------------------------------------------------------------------------
+    # the reader
 
     @property
     def _reader_is_here(self) -> bool:
@@ -192,8 +192,7 @@ class Remaining:
         done = self._rates.calls(READING, reader_settings(self._config).model)
         return 0 if made else max(0, self._readings.queries - done)
 
-    # ---- sets of negatives
-    # --------------------------------------------------------------------------------------------
+    # sets of negatives
 
     def set_of(self, program: str) -> SetLeft:
         """The set for the train pairs by the program of an arm."""

@@ -19,16 +19,13 @@ from syneg.core.config import Config, MineConfig
 from syneg.core.errors import DataError
 from syneg.core.progress import Progress, Tick
 from syneg.core.records import MinedNegative, Pair
-from syneg.core.storage import read_json, read_rows, write_json, write_rows
+from syneg.core.storage import read_rows, write_rows
 from syneg.data.collection import Collection, load_collection
 from syneg.data.remarks import encoder_remark, remarks
-from syneg.data.tasks import task_for
 from syneg.llm.batch_files import Pending
 from syneg.llm.roles import Roles
-from syneg.negatives.calibration import Calibration, Labelled, TrustedJudge, calibrate, labelled_passages
 from syneg.negatives.mining import Mined, mine
 from syneg.negatives.strength import Strength, known_strength, strength
-from syneg.programs import Judge
 from syneg.retrieval.encoder import Encoder
 
 from .cluster import Cluster
@@ -274,48 +271,3 @@ class Workspace:
             "--program and --judge decide otherwise"
         )
         return strong
-
-    def judge(self) -> TrustedJudge | None:
-        """The judge's LM with its calibration; None if no judge is wanted, or if it is not trusted (one line says
-        so)."""
-        use = self.config.judge.use
-        if use == "off" or (use == "auto" and not self.is_strong):
-            return None
-        calibration = self.calibration()
-        if calibration.trusted:
-            return TrustedJudge(self.roles.judge_lm, calibration)
-        self.progress.say(
-            f"  the judge is switched off: kappa {calibration.kappa:.2f} (wanted {self.config.judge.min_kappa:g}), "
-            f"p {calibration.p_value:.2g}; the margin decides"
-        )
-        return None
-
-    def calibration(self) -> Calibration:
-        """The judge's answers on labelled passages of the collection; kept in judge.json."""
-        questions, key = self._calibration_inputs()
-
-        def work() -> None:
-            with self.progress.stage("calibrate", "passages") as line:
-                measured = calibrate(questions, Judge(), self.roles.judge_lm, self.config.judge, line)
-                line.note = (
-                    f"judge {measured.lm.split('@')[0]}: kappa {measured.kappa:.2f}, accuracy {measured.accuracy:.2f}"
-                )
-            write_json(self.folder.judge, asdict(measured))
-
-        self.manifest.make("calibrate", key, self.folder.judge, work)
-        return Calibration(**read_json(self.folder.judge))
-
-    def known_calibration(self) -> Calibration | None:
-        """The calibration that is on disk for these settings; None where the judge has to be asked."""
-        key = self._calibration_inputs()[1]
-        if self.manifest.key("calibrate") != key or not self.folder.judge.exists():
-            return None
-        return Calibration(**read_json(self.folder.judge))
-
-    def _calibration_inputs(self) -> tuple[list[Labelled], str]:
-        """The labelled passages, and the key of the judge's answers on them."""
-        task = task_for(self.config).definition
-        questions = labelled_passages(self.collection, self.encoder, self.config.judge, task, self.config.seed)
-        identity = self.roles.judge_lm.identity
-        key = stage_key("calibrate", self.config, [asdict(q) for q in questions], Judge().dump_state(), identity)
-        return questions, key

@@ -237,7 +237,7 @@ def _give_memory_back() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-# ---- several processes -----------------------------------------------------------------------------------------------
+# several processes
 
 
 def _train_apart(job: Job, folder: Path) -> None:

@@ -1,0 +1,36 @@
+"""The model that a run is for: best/, a complete copy of the arm and the seed that did best on dev.
+
+save_best(workspace, verdict, arms)      → runs/x/best/{model.safetensors, …, README.md}
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+from syneg.core.storage import write_text
+from syneg.verdict.card import model_card
+from syneg.verdict.records import BASE, Verdict
+
+from .arms import Arm
+from .workspace import Workspace
+
+# not the texts of the training and its logs: a model is often published as it is
+_LEFT_OUT = ("job.json", "processes.log", "checkpoints")
+
+
+def save_best(workspace: Workspace, told: Verdict, arms: Sequence[Arm]) -> None:
+    """Copy the best arm's best seed on dev to best/, in one step; the untuned encoder where no arm beat it."""
+    draft, target = workspace.folder / ".best.tmp", workspace.folder.best
+    shutil.rmtree(draft, ignore_errors=True)
+    if told.best == BASE:
+        workspace.encoder.save(draft)
+    else:
+        scores = told.arms[told.best].dev_by_seed
+        arm = next(arm for arm in arms if arm.name == told.best)
+        seed = max(scores, key=lambda seed: scores[seed], default=arm.config.train.seeds[0])
+        model = workspace.folder.model(arm.file_name(seed))
+        shutil.copytree(model, draft, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    write_text(draft / "README.md", model_card(told, workspace.config.model_dump()))
+    shutil.rmtree(target, ignore_errors=True)
+    draft.replace(target)

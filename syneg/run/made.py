@@ -1,0 +1,132 @@
+"""What each stage makes, as plain data for `--json` and for `show`; earlier stages are made first.
+
+    mined(run) → {"queries": 34, "negatives": {"dense": 201, "bm25": 175}, "skipped": {…}, "file": "runs/x/mined.jsonl"}
+
+Each function is the `make` of a row of `STAGES` (`syneg.run.pipeline`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from syneg.core.errors import BudgetError, ConfigError, DeferredError
+from syneg.core.storage import read_json, write_json, write_text
+
+# Modules that load dspy or torch are imported where they are used: `--help` imports this module, too.
+if TYPE_CHECKING:
+    from .pipeline import Run
+
+Result = dict[str, Any]
+
+
+def queries(run: Run) -> Result:
+    """Counts of the written queries."""
+    if not run.config.writes_queries:
+        raise ConfigError("there are queries already", todo="give --corpus without --dataset")
+    collection = run.workspace.collection
+    return {
+        **run.workspace.manifest.facts["written_queries"],
+        "splits": {split: len(ids) for split, ids in collection.splits.items()}, "file": str(run.folder.queries),
+    }  # fmt: skip
+
+
+def mined(run: Run) -> Result:
+    """Counts of the mined negatives, and where they are."""
+    sources = Counter(n.source for negatives in run.workspace.mined.values() for n in negatives)
+    skipped, path = run.workspace.manifest.facts["mine"]["skipped"], run.folder.mined
+    return {"queries": len(run.workspace.mined), "negatives": dict(sources), "skipped": skipped, "file": str(path)}
+
+
+def calibrated(run: Run) -> Result:
+    """How well the judge agrees with the labels."""
+    from .judge import calibration
+
+    measured = calibration(run.workspace)
+    return {**asdict(measured), "table": measured.table()}
+
+
+def compiled(run: Run) -> Result:
+    """What the compilation tried and kept."""
+    from syneg.optimizers import RECIPES
+
+    if run.config.compile.optimizer == "none":
+        raise ConfigError(
+            "no optimizer is named", todo=f"give --optimizer: {', '.join(name for name in RECIPES if name != 'none')}"
+        )
+    run.load_program(run.negatives.default_program)
+    return dict(read_json(run.folder.compiled))
+
+
+def generated(run: Run) -> Result:
+    """Counts of the negatives by the run's program."""
+    return _by_batch(run, lambda: asdict(run.negatives.of(run.config.generate.program).facts))
+
+
+def read(run: Run) -> Result:
+    """Counts of the grades."""
+    return _by_batch(run, run.readings.result)
+
+
+def _by_batch(run: Run, work: Callable[[], Result]) -> Result:
+    """The result of `work`, or the requests that it waits for where calls go by files."""
+    if run.batch is None or run.pending is None:
+        return work()
+    imported = run.pending.load(run.batch.answers, run.workspace.roles.ledger) if run.batch.answers else None
+    taken = {"imported": list(imported.lines())} if imported else {}
+    try:
+        return {**work(), **taken}
+    except (DeferredError, BudgetError) as error:
+        spent = str(error) if isinstance(error, BudgetError) else ""
+        if spent and not len(run.pending):
+            raise
+        path = run.batch.requests or run.folder.requests
+        return {**taken, **asdict(run.pending.export(path)), "file": str(path), "spent": spent}
+
+
+def trained(run: Run) -> Result:
+    """One record for each training."""
+    _ = run.experiment.generation
+    return {
+        arm.file_name(seed): asdict(run.experiment.trained(arm, seed)[1])
+        for arm in run.experiment.arms
+        for seed in arm.config.train.seeds
+    }
+
+
+def evaluated(run: Run) -> Result:
+    """Means of every metric, by arm, seed and split."""
+    from syneg.retrieval.metrics import mean
+
+    return {
+        arm: [{split: {m: mean(v) for m, v in r.values.items()} for split, r in result.items()} for result in results]
+        for arm, results in run.experiment.results.items()
+    }
+
+
+def verdict(run: Run) -> Result:
+    """The data of verdict.json; the report, the data card and the log are written beside it."""
+    from syneg.core.records import fingerprint
+    from syneg.verdict.card import data_card
+    from syneg.verdict.page import html_report
+    from syneg.verdict.tracking import track
+
+    from .evidence import evidence_of
+
+    progress, config = run.workspace.progress, run.config.model_dump()
+    told = run.experiment.verdict()
+    write_json(run.folder.verdict, told.to_json())
+    rows = [draft.row() for draft in run.experiment.negatives]
+    write_text(run.folder.report, html_report(told, evidence_of(run.workspace, rows)))
+    names = [str(path.relative_to(run.folder.path)) for path in run.folder.path.rglob("*.json*")]
+    write_text(run.folder.card, data_card(told, config, names))
+    if run.config.track.mlflow:
+        experiment, key = run.config.track.mlflow, fingerprint(config, told.to_json())
+
+        def log() -> None:
+            progress.say(f"mlflow run {track(experiment, run.folder.path, config, told)}")
+
+        run.workspace.manifest.make("track", key, run.folder.verdict, log)  # a run that changes nothing is logged once
+    return told.to_json()
