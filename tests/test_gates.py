@@ -20,6 +20,11 @@ from syneg.negatives.gates import ADVICE, ENCODER_GATES, TEXT_GATES, Cosines, Ga
 
 POSITIVE = "Close the socket. All future operations on the socket object will fail."
 GATES = GatesConfig()
+# every gate off that has a setting: what is left holds for any settings
+OPEN = GatesConfig(
+    min_words=0, script=0, language=0, length_low=0, length_high=0, query_words=0, positive_ngram=0, parent_ngram=0,
+    sibling_ngram=0,
+)  # fmt: skip
 ENGLISH = sorted(
     {
         doc
@@ -94,8 +99,9 @@ def test_encoder_gates_give_figure_and_threshold() -> None:
 )
 def test_no_accepted_negative_equals_a_positive(text: str, positives: list[str], query: str, tail: str) -> None:
     known = (*positives, text.swapcase() + tail)
-    accepted = text_gates(HardNegative(text, "p"), GateContext(query, known), GATES).accepted
-    assert not (accepted and normalise(text) in {normalise(positive) for positive in known})
+    for gates in (GATES, OPEN):
+        accepted = text_gates(HardNegative(text, "p"), GateContext(query, known), gates).accepted
+        assert not (accepted and normalise(text) in {normalise(positive) for positive in known})
 
 
 @given(st.lists(st.floats(-1, 1), min_size=5, max_size=5), st.booleans())
