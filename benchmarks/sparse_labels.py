@@ -173,9 +173,8 @@ def main(
         lines.append(f"fold {number}: {line}")
     values = pooled(parts)
     print(f"{whole.name}: {len(values['base'])} test queries, {len(config.train.seeds)} seeds")
-    print(
-        "reader: oracle (the hidden judgements)" if by_oracle else f"reader: {config.reader.model or config.lm.model}"
-    )
+    asked = config.reader.given or config.reader.cross_encoder or config.reader.model or config.lm.model
+    print(f"reader: {'oracle (the hidden judgements)' if by_oracle else asked}")
     print(table(values), *lines, sep="\n")
 
 
