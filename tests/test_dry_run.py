@@ -235,3 +235,15 @@ def test_answers_of_a_batch_took_no_time_here_and_leave_the_minutes_assumed(
     assert part["reads"]["likely"] == pytest.approx(300 * part["calls"]["likely"])
     assert part["minutes"]["likely"] > 0
     assert "tokens a second" in found["table"].replace("\n ", "")
+
+
+def test_an_embedded_lm_is_taken_to_write_less_than_it_is_asked_for(
+    settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    def written(model: str) -> float:
+        more = {"lm.model": model, "generate.program": "single_prompt", "judge.use": "off", "boundary.queries": 0}
+        run = opened(settings("http://127.0.0.1:9/v1", **more), tmp_path / model.replace("/", "-"))
+        whole = run.estimate("generate")["parts"][-1]
+        return float(whole["writes"]["likely"] / whole["calls"]["likely"])
+
+    assert written("local/qwen2.5-coder-1.5b") < 0.7 * written("openai/gpt-4o-mini")
