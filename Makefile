@@ -17,7 +17,7 @@ test: $(VENV)/.dev install lint
 lint: $(VENV)/.dev install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p syneg
+	cd $(VENV) && bin/mypy --config-file $(CURDIR)/pyproject.toml -p syneg  # what is installed: programs and optimizers, too
 
 # every benchmark in its quick form; docs/benchmarks.md has the full ones
 bench: $(VENV)/.dev install
