@@ -1,7 +1,7 @@
 """What a user should know of a collection before money and time go into it, in sentences.
 
     remarks(collection) → ["test has 9 queries: a difference under about 0.19 nDCG@10 cannot be told.",
-                           "31 of 960 passages repeat another one, such as 'd7'; a copy of a relevant one counts as a miss."]
+                           "31 of 960 passages repeat another one, such as 'd7'; a copy of a relevant one is a miss."]
 
 Rows that were left out and queries in two splits are said elsewhere (`ReadLog`, the split guard).
 """
@@ -48,7 +48,8 @@ def remarks(collection: Collection) -> list[str]:
 def _sizes(collection: Collection) -> Iterator[str]:
     sizes = {split: len(ids) for split, ids in collection.splits.items()}
     if 0 < sizes["test"] < TELLING_TEST:
-        yield f"test has {sizes['test']} queries: a difference under about {least_effect(sizes['test']):.2f} nDCG@10 cannot be told."
+        least = least_effect(sizes["test"])
+        yield f"test has {sizes['test']} queries: a difference under about {least:.2f} nDCG@10 cannot be told."
     if 0 < sizes["dev"] < TELLING_DEV:
         yield f"dev has {sizes['dev']} queries: which arm is best on dev is largely chance."
 
@@ -87,7 +88,8 @@ def _easy(collection: Collection) -> Iterator[str]:
         for query_id, query in collection.queries.items()
     )
     if inside > _MUCH * len(collection.queries):
-        yield f"{inside} of {len(collection.queries)} queries stand word for word in their positive: any encoder finds these."
+        count = f"{inside} of {len(collection.queries)}"
+        yield f"{count} queries stand word for word in their positive: any encoder finds these."
 
 
 def _languages(collection: Collection) -> Iterator[str]:

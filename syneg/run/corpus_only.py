@@ -85,7 +85,8 @@ def corpus_collection(workspace: Workspace) -> Collection:
     _note(workspace, rows, splits, human, by_human=by_human)
     return Collection(
         reader.name, passages, queries, qrels, {split: tuple(splits.get(split, ())) for split in SPLITS},
-        tuple(reader.log.problems), (), tuple(reader.log.notes), drawn=frozenset(("dev", "test", "confirm") if not by_human else ()), seed=config.seed,
+        tuple(reader.log.problems), (), tuple(reader.log.notes),
+        drawn=frozenset(("dev", "test", "confirm") if not by_human else ()), seed=config.seed,
     )  # fmt: skip
 
 
@@ -149,7 +150,8 @@ def _note(
     workspace.manifest.note(
         written_queries={
             "program": workspace.config.queries.program, "lm": workspace.roles.writer.identity, "written": len(rows),
-            "accepted": sum(row["accepted"] for row in rows), "kinds": kinds, "tested": 0 if by_human else len(splits["test"]),
+            "accepted": sum(row["accepted"] for row in rows), "kinds": kinds,
+            "tested": 0 if by_human else len(splits["test"]),
         }
     )  # fmt: skip
     workspace.progress.say(f"  queries: {sizes}; those of dev and test are {test}")

@@ -13,6 +13,7 @@ has some calls for the same use. Before that they follow from prompts rendered f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from syneg.core.config import LMConfig
@@ -182,18 +183,14 @@ class _Estimator:
         if self._left.calibration is None:
             sample = min(self._config.judge.sample, 2 * self._left.queries("train"))
             lm = judge_settings(self._config)
-            yield self._part(
-                JUDGE, lm, Figure(sample, 2.0 * sample), self._sizes.of_judge(self._config), name="calibrate judge"
-            )
+            part = self._part(JUDGE, lm, Figure(sample, 2.0 * sample), self._sizes.of_judge(self._config))
+            yield replace(part, name="calibrate judge")
 
     def _judging(self, calls: Figure) -> Part:
         return self._part(JUDGE, judge_settings(self._config), calls, self._sizes.of_judge(self._config))
 
-    def _part(
-        self, use: str, lm: LMConfig, calls: Figure, size: Size, answers: int = 1, words: int = 0, name: str = ""
-    ) -> Part:
-        """A use of an LM, under its own name or another; tokens and seconds of a call as measured, else as `size` and
-        the assumptions say."""
+    def _part(self, use: str, lm: LMConfig, calls: Figure, size: Size, answers: int = 1, words: int = 0) -> Part:
+        """A use of an LM; tokens and seconds of a call as measured, else as `size` and the assumptions say."""
         rate = self._rates.find(use, lm.model)
         room = room_for(lm, words or self._config.generate.passage_words, answers)
         if rate is not None:
@@ -210,7 +207,7 @@ class _Estimator:
             for read, written in ((tokens_in.likely, tokens_out.likely), (tokens_in.most, tokens_out.most))
         ]
         priced = None if usd[0] is None or usd[1] is None else Figure(usd[0], usd[1])
-        return Part(name or use, lm.model, calls, tokens_in, tokens_out, priced, self._minutes(lm, calls, writes, rate))
+        return Part(use, lm.model, calls, tokens_in, tokens_out, priced, self._minutes(lm, calls, writes, rate))
 
     def _minutes(self, lm: LMConfig, calls: Figure, writes: float, rate: Rate | None) -> Figure:
         """Minutes of so many calls side by side, no faster than the limits of rate."""

@@ -197,14 +197,18 @@ _WRITING = (*_READING, "generate", "gates", "judge")
 _COMPILING = (*_WRITING, "compile", "probe", "mix", "train")
 _ALL = (*_COMPILING, "boundary", "evaluate", "track")
 _ROWS = (
-    Stage("queries", "write-queries", "Write queries for a corpus that has none.", _QUERIES, made.queries, show.queries, asks=True),
+    Stage("queries", "write-queries", "Write queries for a corpus that has none.",
+          _QUERIES, made.queries, show.queries, asks=True),
     Stage("mine", "mine", "Mine hard negatives from the corpus.", _DATA, made.mined, show.mined),
     Stage("read", "read", (
         "Grade the passages near the train queries, with a reader that is measured first."
     ), _READING, made.read, show.read),
-    Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.", _WRITING, made.calibrated, show.calibrated, asks=True),
-    Stage("compile", "compile", "Optimize the program against retrieval.", _COMPILING, made.compiled, show.compiled, asks=True),
-    Stage("generate", "generate", "Write synthetic negatives and gate them.", _COMPILING, made.generated, show.generated, asks=True),
+    Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.",
+          _WRITING, made.calibrated, show.calibrated, asks=True),
+    Stage("compile", "compile", "Optimize the program against retrieval.",
+          _COMPILING, made.compiled, show.compiled, asks=True),
+    Stage("generate", "generate", "Write synthetic negatives and gate them.",
+          _COMPILING, made.generated, show.generated, asks=True),
     Stage("train", "train", "Train the encoder of every arm.", _ALL, made.trained, show.as_json),
     Stage("evaluate", "evaluate", "Rank the whole corpus with every arm.", _ALL, made.evaluated, show.as_json),
     Stage("verdict", "run", "Run the whole path, to a verdict.", _ALL, made.verdict, show.verdict),

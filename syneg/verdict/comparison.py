@@ -124,8 +124,10 @@ def comparison_page(sides: Sequence[Side]) -> str:
     names = ["setting", *(side.name for side in sides)]
     parts = [
         f"<h1>{len(sides)} runs</h1>", *(f"<p class=lead>{escape(text)}</p>" for text in sentences(sides)),
-        *map(drawn, _figures(sides)), "<h2>Arms</h2>", html_table(COLUMNS, rows(sides)), "<p><small>* best on dev</small></p>",
-        "<h2>What each run says</h2>", *(f"<h3>{escape(side.name)}</h3><p>{escape(side.verdict.sentence)}</p>" for side in sides),
+        *map(drawn, _figures(sides)), "<h2>Arms</h2>", html_table(COLUMNS, rows(sides)),
+        "<p><small>* best on dev</small></p>",
+        "<h2>What each run says</h2>",
+        *(f"<h3>{escape(side.name)}</h3><p>{escape(side.verdict.sentence)}</p>" for side in sides),
         "<h2>Settings that differ</h2>", html_table(names, changed) if changed else "<p>none</p>",
         "<h2>Times</h2>", html_table(("run", "stages"), [(side.name, side.times) for side in sides]),
     ]  # fmt: skip

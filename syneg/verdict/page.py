@@ -23,14 +23,23 @@ from .report import arm_cells, generation_line, notes
 _SAMPLES = 60
 _STYLE = """:root{color-scheme:light dark;--back:#fff;--fore:#1a1a1a;--soft:#f4f4f2;--line:#bbb;--mild:#555}
 @media(prefers-color-scheme:dark){:root{--back:#16181c;--fore:#e6e6e6;--soft:#23262b;--line:#4a4d52;--mild:#aaa}}
-@media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}figure,article{break-inside:avoid}body{font-size:11px}svg{max-height:15rem;max-width:28rem}}
-*{box-sizing:border-box}body{overflow-wrap:anywhere;font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:var(--fore);background:var(--back)}
+@media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}
+figure,article{break-inside:avoid}body{font-size:11px}svg{max-height:15rem;max-width:28rem}}
+*{box-sizing:border-box}
+body{overflow-wrap:anywhere;font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;
+color:var(--fore);background:var(--back)}
 pre,.wide{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:13px;max-width:100%}
 @media(max-width:600px){pre{font-size:9px}}@media print{pre{font-size:9px;white-space:pre-wrap}}
-table{border-collapse:collapse;font-size:13px}td,th{border-bottom:1px solid var(--line);padding:.2rem .4rem;text-align:left;overflow-wrap:break-word;max-width:30rem}th{white-space:nowrap}
-figure{margin:1rem 0}svg{width:100%;height:auto;max-width:42rem;max-height:34rem}td.n{text-align:right;white-space:nowrap}label{display:inline-block;margin-right:.6rem}article{border-top:1px solid var(--line);padding:.6rem 0}
-.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}.sides p{margin:0;overflow-wrap:anywhere}
-small,figcaption{color:var(--mild)}.lead{font-size:1.25rem}.no{color:#c03a1c}@media(prefers-color-scheme:dark){.no{color:#ff9a7c}}
+table{border-collapse:collapse;font-size:13px}
+td,th{border-bottom:1px solid var(--line);padding:.2rem .4rem;text-align:left;overflow-wrap:break-word;
+max-width:30rem}th{white-space:nowrap}
+figure{margin:1rem 0}svg{width:100%;height:auto;max-width:42rem;max-height:34rem}
+td.n{text-align:right;white-space:nowrap}label{display:inline-block;margin-right:.6rem}
+article{border-top:1px solid var(--line);padding:.6rem 0}
+.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}
+.sides p{margin:0;overflow-wrap:anywhere}
+small,figcaption{color:var(--mild)}.lead{font-size:1.25rem}.no{color:#c03a1c}
+@media(prefers-color-scheme:dark){.no{color:#ff9a7c}}
 ins{color:#1f8a3b;text-decoration:none}del{color:#c0392b}input,select{font:inherit;max-width:100%;margin:.2rem}"""
 _SCRIPT = """for(const e of document.querySelectorAll(".filters *"))e.addEventListener("input",()=>{
 const [q,p,g]=["query","program","gate"].map(n=>document.getElementById("by-"+n).value);
@@ -219,7 +228,8 @@ def _samples(evidence: Evidence) -> list[str]:
         for name, values in options.items()
     )
     search = "<label>text <input id=by-query type=search></label> "
-    head = f"<h2>Samples</h2><p>{len(chosen)} of {len(evidence.rows)} negatives.</p><div class=filters>{search}{picks}</div>"
+    count = f"{len(chosen)} of {len(evidence.rows)} negatives."
+    head = f"<h2>Samples</h2><p>{count}</p><div class=filters>{search}{picks}</div>"
     return [head, *(_sample(row, evidence) for row in chosen)]
 
 
