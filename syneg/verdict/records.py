@@ -88,8 +88,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class WorthOfLM:
-    """The best arm on dev with LM-written negatives beside the best one without, and what the LM's part gained on
-    test."""
+    """The best arms on dev, with an LM and without one, and the difference between them on test."""
 
     with_lm: str
     without_lm: str

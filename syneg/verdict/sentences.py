@@ -98,7 +98,8 @@ def lm_sentence(verdict: Verdict) -> str:
     rates = [f"{worth.per_1000_calls:+.4f} per 1,000 calls"] if worth.per_1000_calls is not None else []
     rates += [f"{worth.per_dollar:+.4f} per dollar"] if worth.per_dollar is not None else []
     told = f" ({', '.join(rates)})" if rates else ""
-    return f"With an LM, {worth.with_lm}; without one, {worth.without_lm}: the LM's part is {worth.gain:+.3f}{told}."
+    best = f"Best on dev with an LM: {worth.with_lm}; without one: {worth.without_lm}"
+    return f"{best}. The LM adds {worth.gain:+.3f} on test{told}."
 
 
 def boundary_note(verdict: Verdict) -> str:
