@@ -49,6 +49,7 @@ def test_texts_that_differ_in_meaning_are_not_the_same(one: str, other: str) -> 
     ("one", "other"),
     [
         ("Größe", unicodedata.normalize("NFD", "GRÖSSE")), ("ＡＢＣ　１", "abc 1"), ("close  the\n file", "Close the file"),
+        ("Close the file.", "close the file"), ("Room 5!?", "room 5"), ("关闭文件。", "关闭文件"),
         ("ﬁle", "file"), ("ｶﾞ", "ガ"), ("Datei\u00ad\u00adsystem", "DATEISYSTEM"), ("\ufeffx", "x"), ("각", "각"),
     ],
 )  # fmt: skip
