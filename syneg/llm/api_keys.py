@@ -1,6 +1,6 @@
 """Keys that hosted LMs want, known without loading litellm, so that a missing one is said before anything else.
 
-    missing_key(LMConfig(model="openai/gpt-4o-mini")) → "OPENAI_API_KEY" where it is not set, else ""
+    missing_key(LMConfig(model="openai/gpt-4o-mini")) → "OPENAI_API_KEY"; "" if the key is set
 
 Only providers that take nothing but a key are listed; what others miss is said by litellm with the first call.
 """
@@ -29,7 +29,7 @@ _ADDRESSES = ("_BASE_URL", "_API_BASE")
 
 
 def missing_key(lm: LMConfig) -> str:
-    """The variable to set for an LM; "" where none is missing, or where it is not known that one is needed.
+    """The variable to set for an LM; "" if none is missing, or if nobody knows what the provider needs.
 
     A server of one's own, by `api_base` or by the environment, may need none.
     """

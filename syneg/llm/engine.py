@@ -88,8 +88,8 @@ class LedgerEngine:
         self._tries = Tries(self.flow, ledger, self._call, config.model)
         if call.terms.budget:
             self._tries.budgets.append(call.terms.budget)
-        # for callers of libraries that swallow errors: those that end a run, how many calls had an answer, how many
-        # none
+        # for callers of libraries that swallow errors: the errors that end a run, and the numbers of answered and of
+        # failed calls
         self.ended: list[SynegError] = []
         self.answers, self.failures, self.last_failure = 0, 0, ""
         self._asked = Counter[str]()

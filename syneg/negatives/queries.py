@@ -2,7 +2,7 @@
 
     one_per_cluster(passages, encoder, 200, seed=0)  → ["d17", "d804", …]
     written(asked, program, writer, …)               → [WrittenQuery("w-51f2…", "how do I …", "d17", …), …]
-    gated(queries, passages, encoder, config)        → the same, those that fail with a reason
+    gated(queries, passages, encoder, config)        → the same queries; a rejected one has a reason
 
 Passages are the nearest to the centres of k-means (faiss) over the embeddings, so that queries are about all that the
 corpus is about. A query must find its own passage (round trip, as in Promptagator, arXiv 2209.11755) among the first of

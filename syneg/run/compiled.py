@@ -89,7 +89,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Outcome:
-        """Read the data of compiled.json. Raises DataError where it is none."""
+        """Read the data of compiled.json. Raises DataError for anything else."""
         try:
             return _adapter().validate_python({**data, "confirmed": data.get("confirmed") or None})
         except ValidationError as error:

@@ -47,7 +47,7 @@ def export(
 ) -> Exported:
     """Write the rows of one arm in the format `to` (a key of FORMATS) into `out`, by default FOLDER/export/FORMAT.
 
-    `arm` and `seed` are by default those that were best on dev among the trained ones. Raises ConfigError for an
+    By default `arm` and `seed` are the trained ones that did best on dev. Raises ConfigError for an
     unknown format or arm, DataError where the folder has no verdict or `out` holds other files.
     """
     if to not in FORMATS:

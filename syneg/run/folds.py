@@ -112,7 +112,7 @@ def cross_fit(
 
 
 def pairs_of_folds(workspace: Workspace) -> tuple[list[Pair], list[Pair]]:
-    """The pairs of all folds, and those that are written for: the same share of them as in the run, its own first."""
+    """The pairs of all folds, and the pairs to write for: as large a share as in the run, with its own pairs first."""
     collection = workspace.collection
     tested = _ids(collection.folds(workspace.config.evaluate.folds), "test")
     whole = replace(collection, splits={**collection.splits, "train": tested})

@@ -48,7 +48,7 @@ class Origins:
 
 @dataclass(frozen=True)
 class Passage:
-    """A text with an id, and where it is from; a positive is from the collection."""
+    """A text with its id and its origin. A positive comes from the collection."""
 
     id: str
     text: str

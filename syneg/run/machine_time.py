@@ -74,7 +74,7 @@ class MachineTime:
             )
             yield self._part(f"train and evaluate {self._left.folds} folds", _sum(each * self._left.folds))
 
-    # what is there
+    # what is done already
 
     def _is_trained(self, arm: Arm, seed: int) -> bool:
         """Whether a model is there, and its negatives will not be made anew."""

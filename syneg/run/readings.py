@@ -145,8 +145,8 @@ class Readings:
         return {q: sorted(mined, key=lambda n: n.source != RELATED) for q, mined in self.fed.mined.items()}
 
     def result(self) -> dict[str, Any]:
-        """How the reader did, and counts of its grades where it is trusted, as plain data. Raises ConfigError where it
-        is off."""
+        """How the reader did, with counts of its grades if it is trusted, as plain data. Raises ConfigError if it is
+        off."""
         if self._config.use == "off":
             raise ConfigError("reader.use is off", todo="set it to auto or on")
         measured, refusal = self.reader.measured, self.reader.refusal()

@@ -156,7 +156,7 @@ class Remaining:
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """The calibration of the judge; None where it is not there."""
+        """The calibration of the judge; None if it was never made."""
         return known_calibration(self._workspace) if self.is_mined and self._writer else None
 
     @cached_property
@@ -243,7 +243,7 @@ class Remaining:
         return is_compiled(self._workspace, assignment, self._judge)
 
     def _program(self, stem: str, name: str) -> dspy.Module | None:
-        """The program of a set as it would write now; None where it is to be compiled first."""
+        """The program that would write a set now; None if it has to be compiled first."""
         program = load_program(name)
         if stem == NEGATIVES and self._config.compile.optimizer != "none":
             if not self.is_compiled:
@@ -275,7 +275,7 @@ class Remaining:
 
     @cached_property
     def _candidates(self) -> Mapping[str, Sequence[MinedNegative]]:
-        """The passages that programs rewrite: those that a reader graded, where it has."""
+        """The passages that programs rewrite: graded ones where a reader read, else mined ones."""
         read = self._reader_is_here and self._readings.reader.is_measured and self._readings.is_made
         return self._readings.candidates() if read else self._workspace.mined
 

@@ -31,11 +31,11 @@ def shares_by_third(shares: Sequence[Mapping[str, float]]) -> list[dict[str, flo
 
 
 def loss_curve(losses: Sequence[float], last: int, points: int = 40) -> list[tuple[int, float]]:
-    """(step, mean loss) of at most so many equal parts of the steps up to `last`.
+    """Divide the steps up to `last` into `points` equal parts at most; return (last step, mean loss) of each.
 
     >>> loss_curve([4.0, 2.0, 1.0, 0.0], last=9, points=2)
     [(7, 3.0), (9, 0.5)]
     """
     parts = np.array_split(np.arange(len(losses)), min(points, len(losses))) if losses else []
-    first = last - len(losses) + 1  # of a training that was resumed the rest is known
+    first = last - len(losses) + 1  # a resumed training has no losses of its first steps
     return [(first + int(part[-1]), round(float(np.mean([losses[i] for i in part])), 5)) for part in parts]
