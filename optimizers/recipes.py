@@ -15,11 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from dspy.teleprompt import COPRO, SIMBA, BootstrapFewShotWithRandomSearch, MIPROv2
+
 from syneg.core.errors import BackendError, BudgetError, StoppedError, one_line
 from syneg.llm.calls import reraise_fatal
 from syneg.llm.engine import LedgerEngine
 
 from .compiling import Compiling
+from .gepa import gepa
+from .search import search
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,6 @@ def none(compiling: Compiling) -> None:
 
 def copro(compiling: Compiling) -> None:
     """COPRO: instructions by coordinate ascent, each round shown the scores of the last."""
-    from dspy.teleprompt import COPRO
-
     breadth = max(2, compiling.config.proposals // (2 * len(compiling.student.predictors())))
     optimizer = COPRO(
         prompt_model=compiling.reflection.lm, metric=compiling.metric, breadth=breadth, depth=2, init_temperature=1.0
@@ -108,8 +110,6 @@ def mipro(compiling: Compiling) -> None:
         import optuna  # noqa: F401
     except ImportError as error:
         raise BackendError("mipro needs optuna", todo="pip install 'syneg-dspy[mipro]'") from error
-    from dspy.teleprompt import MIPROv2
-
     optimizer = MIPROv2(
         metric=compiling.metric, prompt_model=compiling.reflection.lm, task_model=compiling.lm, auto=None,
         num_candidates=max(2, compiling.config.proposals // 3), max_bootstrapped_demos=2, max_labeled_demos=0,
@@ -124,8 +124,6 @@ def mipro(compiling: Compiling) -> None:
 
 def simba(compiling: Compiling) -> None:
     """SIMBA: rules and demos out of the answers to one query that differ most in value."""
-    from dspy.teleprompt import SIMBA
-
     size = max(2, min(8, len(compiling.trainset)))
     candidates = max(2, min(4, compiling.config.proposals // 3))
     optimizer = SIMBA(
@@ -140,8 +138,6 @@ def simba(compiling: Compiling) -> None:
 
 def bootstrap(compiling: Compiling) -> None:
     """Bootstrapped demos with random search: the program's own good answers as examples; instructions stay."""
-    from dspy.teleprompt import BootstrapFewShotWithRandomSearch
-
     optimizer = BootstrapFewShotWithRandomSearch(
         metric=compiling.metric, max_bootstrapped_demos=3, max_labeled_demos=0, max_rounds=1,
         num_candidate_programs=max(1, compiling.config.proposals - 3), num_threads=compiling.at_once, max_errors=_NEVER,
@@ -151,18 +147,6 @@ def bootstrap(compiling: Compiling) -> None:
 
 def _evaluation(compiling: Compiling) -> dict[str, object]:
     return {"num_threads": compiling.at_once, "display_progress": False}
-
-
-def _gepa(compiling: Compiling) -> None:
-    from .gepa import gepa
-
-    gepa(compiling)
-
-
-def _search(compiling: Compiling) -> None:
-    from .search import search
-
-    search(compiling)
 
 
 _CHOSEN = 4  # candidates whose answers the choice completes
@@ -175,9 +159,9 @@ def _chosen(pairs: int, tried: float) -> float:
 
 _ROWS = (
     Recipe("none", 0, none, lambda pairs, proposals: 0, reflects=False),
-    Recipe("search", 3, _search, lambda pairs, proposals: (
+    Recipe("search", 3, search, lambda pairs, proposals: (
         pairs / 3 + proposals * (pairs / 3 + min(pairs / 3, 4) / 2) + _chosen(pairs, pairs / 3))),
-    Recipe("gepa", 3, _gepa, lambda pairs, proposals: (
+    Recipe("gepa", 3, gepa, lambda pairs, proposals: (
         pairs / 2 + proposals * (2 * min(3, pairs / 2) + pairs / 4) + _chosen(pairs, pairs / 2))),
     Recipe("mipro", 4, mipro, lambda pairs, proposals: (proposals + 2) * pairs / 2 + _chosen(pairs, pairs / 2)),
     Recipe("simba", 4, simba, lambda pairs, proposals: (2 * proposals + 4) * min(8, pairs) + _chosen(pairs, pairs / 2)),

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import dspy
 from dspy.utils.exceptions import DSPyError
+from scipy.stats import fisher_exact
 
 from syneg.core.text import cut
 from syneg.llm.calls import purpose, reraise_fatal
@@ -155,8 +156,6 @@ def _score_alike(compiling: Compiling, candidates: Sequence[Candidate], ids: Seq
 def writes_less(candidate: Candidate, first: Candidate) -> bool:
     """Whether none of a candidate's answers is accepted, or fewer than of the first program's by more than chance
     (Fisher's exact test, one-sided, p < .05)."""
-    from scipy.stats import fisher_exact
-
     if candidate is first:
         return False
     (accepted, rejected), own = _accepted(candidate), _accepted(first)

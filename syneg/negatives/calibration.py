@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dspy
+import scipy  # loads scipy.stats when it is first used
 
 from syneg.core.config import JudgeConfig
 from syneg.core.progress import Tick
@@ -88,7 +89,6 @@ def calibrate(
     progress: Tick | None = None,
 ) -> Calibration:
     """Ask the judge all questions. Raises BackendError when the LM keeps failing."""
-    from scipy.stats import binomtest
     from sklearn.metrics import cohen_kappa_score
 
     asked = [(f"judge:{q.query_id}", q.query, q.passage) for q in questions]
@@ -102,7 +102,11 @@ def calibrate(
     n, yes = len(labels), sum(labels)
     # with one label only on both sides kappa is not defined; such a judge has not been tested
     kappa = float(cohen_kappa_score(labels, taken)) if 0 < yes < n else 0.0
-    p_value = float(binomtest(right, n, max(yes, n - yes) / n, alternative="greater").pvalue) if 0 < yes < n else 1.0
+    p_value = (
+        float(scipy.stats.binomtest(right, n, max(yes, n - yes) / n, alternative="greater").pvalue)
+        if 0 < yes < n
+        else 1.0
+    )
     return Calibration(
         judge_lm.identity,
         n,

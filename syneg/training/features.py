@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datasets import Dataset
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
 from syneg.core.records import Instance
@@ -34,8 +35,6 @@ def columns_of(row: Instance) -> list[str]:
 
 def places(count: int) -> Any:
     """A data set of row numbers: `TextCollator` looks the texts up, so that no epoch's rows are copied into a table."""
-    from datasets import Dataset
-
     return Dataset.from_dict({"label": list(range(count))})
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .records import BASE, Comparison, Generation, Verdict
 from .report import short
 
@@ -124,8 +126,6 @@ def coverage(generation: Generation) -> Figure | None:
 
 def histogram(title: str, groups: Mapping[str, Sequence[float]], unit: str) -> Figure | None:
     """How values of several groups are spread, as shares of each group; None without values."""
-    import numpy as np
-
     filled = {name: values for name, values in groups.items() if values}
     if not filled:
         return None

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # loads scipy.stats when it is first used
 
 from .records import Interval
 
@@ -27,9 +28,7 @@ def paired_interval(differences: Sequence[float], *, seed: int = 0) -> Interval 
         return None
     if np.ptp(values) == 0:  # every draw has the same mean
         return float(values[0]), float(values[0])
-    from scipy.stats import bootstrap
-
-    interval = bootstrap(
+    interval = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=_DRAWS, method="percentile", rng=np.random.default_rng(seed), batch=200
     ).confidence_interval
     return float(interval.low), float(interval.high)
@@ -41,9 +40,7 @@ def detectable(differences: Sequence[float], alpha: float) -> float | None:
     n = len(differences)
     if n < 2 or np.ptp(differences) < 1e-12:
         return None
-    from scipy.stats import t
-
-    quantiles = t.ppf(1 - alpha / 2, n - 1) + t.ppf(POWER, n - 1)
+    quantiles = scipy.stats.t.ppf(1 - alpha / 2, n - 1) + scipy.stats.t.ppf(POWER, n - 1)
     return float(quantiles) * float(np.std(differences, ddof=1)) / math.sqrt(n)
 
 
@@ -54,7 +51,5 @@ def seed_interval(values: Sequence[float]) -> Interval | None:
     centre = float(np.mean(values))
     if np.ptp(values) == 0:
         return centre, centre
-    from scipy.stats import sem, t
-
-    low, high = t.interval(0.95, len(values) - 1, loc=centre, scale=sem(values))
+    low, high = scipy.stats.t.interval(0.95, len(values) - 1, loc=centre, scale=scipy.stats.sem(values))
     return float(low), float(high)

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import scipy  # loads scipy.stats when it is first used
 
 from syneg.core.records import Training
 from syneg.data.collection import Collection
@@ -205,8 +206,6 @@ def _p_values(
         names = dict(zip(rankings, runs, strict=True))  # ranx sees numbers: an arm may be called anything
         compared = compare(collection.qrels, rankings) if len(rankings) > 1 else {}
         return {(names[a], names[b]): p for (a, b), p in compared.items()}
-    from scipy.stats import ttest_rel
-
     p_values = {}
     for a, b in itertools.combinations(runs, 2):
         x, y = ([values[arm][q] for q in values[BASE]] for arm in (a, b))
@@ -214,7 +213,7 @@ def _p_values(
         if np.ptp(differences) < 1e-12:  # no spread: the t statistic is 0/0 or infinite
             p_values[a, b] = 1.0 if abs(float(differences[0])) < 1e-12 else 0.0
         else:
-            p_values[a, b] = float(ttest_rel(x, y).pvalue)
+            p_values[a, b] = float(scipy.stats.ttest_rel(x, y).pvalue)
     return p_values
 
 
