@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import dspy
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
 
 from syneg.core.text import cut
 
@@ -49,6 +50,22 @@ class GradePassages(dspy.Signature):
     grades: list[Grade] = dspy.OutputField(desc="one for each passage")
 
 
+def for_passages(signature: type[dspy.Signature], count: int) -> type[dspy.Signature]:
+    """The signature for `count` passages: its JSON schema takes exactly as many grades.
+
+    A schema without that let an embedded LM answer with an empty list.
+    """
+
+    class Grades(list[Grade]):
+        """DSPy drops the limits of an annotated list: they stand in the schema of a type of its own."""
+
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+            return handler.generate_schema(Annotated[list[Grade], Field(min_length=count, max_length=count)])
+
+    return signature.with_updated_fields("grades", Grades, desc=f"{count} entries, one for each passage")
+
+
 class GradeList(dspy.Module):
     """One call, a grade for each passage."""
 
@@ -59,7 +76,8 @@ class GradeList(dspy.Module):
     def forward(self, *, query: str, passages: Sequence[str], task: str) -> dspy.Prediction:
         """Returns `grades` (0 to 3) and `spans` ("" where nothing is quoted), in the order of `passages`.
 
-        Raises ValueError for more than 20 passages, and where an answer leaves one out or grades one twice.
+        Raises ValueError for more than 20 passages, and where an answer grades one twice. An answer of another length
+        cannot be parsed.
         """
         if len(passages) > MOST:
             raise ValueError(f"{len(passages)} passages, {MOST} are the most that are graded at once")
@@ -68,7 +86,8 @@ class GradeList(dspy.Module):
         order = list(range(len(passages)))
         random.Random("\n".join([query, *sorted(passages)])).shuffle(order)
         shown = [f"{number}. {fenced(cut(passages[place], SHOWN_WORDS))}" for number, place in enumerate(order, 1)]
-        answers = self.grade(task=task, query=fenced(query), passages=shown).grades
+        signature = for_passages(self.grade.signature, len(passages))
+        answers = self.grade(signature=signature, task=task, query=fenced(query), passages=shown).grades
         if sorted(answer.passage for answer in answers) != list(range(1, len(passages) + 1)):
             raise ValueError(f"the answer grades {len(answers)} passages, not each of {len(passages)} once")
         grades, spans = [0] * len(passages), [""] * len(passages)

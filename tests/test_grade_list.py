@@ -10,6 +10,7 @@ from typing import Any
 import dspy
 import pytest
 from conftest import FakeLM
+from dspy.utils.exceptions import AdapterParseError
 
 from syneg.llm.capabilities import ADAPTERS
 from syneg.programs import GradeList
@@ -57,10 +58,27 @@ def test_grades_come_back_in_the_order_of_the_passages(fake_lm: Callable[..., Fa
     assert str(first).count("</data>") == str(second).count("</data>")
 
 
+def test_the_schema_demands_a_grade_for_each_passage(fake_lm: Callable[..., FakeLM]) -> None:
+    server = fake_lm(grade_all)
+    lm = dspy.LM("lm_studio/fake", api_base=server.url, cache=False, engine="litellm")
+    program = GradeList()
+    program.grade.signature = program.grade.signature.with_instructions("Compiled words.")
+    with dspy.context(lm=lm, adapter=ADAPTERS["compact"]()):
+        program(query="close a socket", passages=TEXTS, task="It answers.")
+    (request,) = server.requests
+    grades = request["response_format"]["json_schema"]["schema"]["properties"]["grades"]
+    assert (grades["minItems"], grades["maxItems"]) == (4, 4)
+    assert request["messages"][0]["content"] == "Compiled words."
+    assert "4 entries" in request["messages"][-1]["content"]
+
+
 def test_a_list_graded_in_part_is_no_answer(fake_lm: Callable[..., FakeLM]) -> None:
     server = fake_lm(lambda messages: (200, json.dumps({"grades": [{"passage": 1, "span": "NONE", "grade": 0}]})))
-    with pytest.raises(ValueError, match="not each of 4 once"):
+    with pytest.raises(AdapterParseError, match="at least 4 items"):
         graded(server, "compact", TEXTS)
+    twice = [{"passage": 1, "span": "NONE", "grade": 0}] * 4
+    with pytest.raises(ValueError, match="not each of 4 once"):
+        graded(fake_lm(lambda messages: (200, json.dumps({"grades": twice}))), "compact", TEXTS)
     with pytest.raises(ValueError, match="20 are the most"):
         graded(server, "compact", ["text"] * 21)
     assert graded(server, "compact", []).grades == []
