@@ -25,14 +25,12 @@ import numpy as np
 from syneg.core.progress import Progress
 from syneg.core.records import Pair
 from syneg.core.settings import load_config
-from syneg.data.tasks import task_for
 from syneg.llm.budget import Budget
-from syneg.negatives.assignment import Assignment
 from syneg.optimizers import RECIPES, Compiling
 from syneg.optimizers.recipes import quiet
 from syneg.programs import PROGRAMS
-from syneg.run.assigning import gating_of
 from syneg.run.compile import compilation
+from syneg.run.compile_writer import WriterPlan
 from syneg.run.folder import RunLock
 from syneg.run.pipeline import Run
 
@@ -55,9 +53,7 @@ WAYS: dict[str, Callable[[Compiling], None]] = {"adapter": RECIPES["gepa"].propo
 
 def compiling_for(run: Run, name: str, program: dspy.Module, pairs: list[Pair]) -> Compiling:
     workspace = run.workspace
-    task = task_for(workspace.config)
-    assignment = Assignment(pairs, workspace.mined, task, workspace.config, name, program)
-    return compilation(workspace, assignment, gating_of(workspace, assignment, None), Budget())
+    return compilation(workspace, WriterPlan(workspace, name, program, pairs).target(), Budget())
 
 
 def one_seed(run: Run, name: str, pairs: int) -> dict[str, list[float]]:
@@ -73,7 +69,7 @@ def one_seed(run: Run, name: str, pairs: int) -> dict[str, list[float]]:
             f"  {way}: {len(compiling.register.candidates)} programs, best {compiling.ranked()[0].mean:.3f}"
         )
     fresh = compiling_for(run, name, program, run.workspace.pairs[pairs : 2 * pairs])
-    ids = list(fresh.pairs)
+    ids = fresh.ids
     answers = {way: fresh.run(one, ids) for way, one in {"first": program, **best}.items()}
     return {way: [attempts[q].judgement.value for q in ids] for way, attempts in answers.items()}
 

@@ -1,6 +1,6 @@
 """What every recipe works with: the program, examples, metrics, LMs, and a register of all that was tried.
 
-    compiling = Compiling(assignment, critic, objective, Lms(writer, reflection, judge), budget, say)
+    compiling = Compiling(target, config, reflection, budget, say)
     recipe(compiling)                          proposes; whatever it runs is registered, with its scores
     compiling.ranked() → [Candidate(program, scores={"q1": .71, …}), …]
 
@@ -14,65 +14,58 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
 
+from syneg.core.config import Config
 from syneg.core.errors import BackendError, BudgetError
-from syneg.core.records import HardNegative, fingerprint
+from syneg.core.records import fingerprint
 from syneg.llm.budget import Budget
 from syneg.llm.calls import in_threads, purpose
 from syneg.llm.lms import LanguageModel
-from syneg.negatives.assignment import Assignment
-from syneg.negatives.generation import answers_of
 
-from .critic import Critic, Judgement
 from .guards import copies_corpus, fences_of, keep_fence
-from .objective import Objective, Score
-
-
-@dataclass(frozen=True)
-class Lms:
-    """The LMs of a compilation; `judge` is None where no judge is trusted."""
-
-    writer: LanguageModel
-    reflection: LanguageModel
-    judge: LanguageModel | None = None
+from .target import Scored, Target, Worth
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run of a program for one pair: what it returned, what that is worth, and DSPy's trace of its calls."""
+    """One run of a program for one example: what it returned, what that is worth, and DSPy's trace of its calls."""
 
     prediction: dspy.Prediction
-    judgement: Judgement
+    judgement: Worth
     trace: Sequence[Any]
 
 
 @dataclass
 class Candidate:
-    """A program that was tried: `answers[query_id]` as the critic judged the last try, `score` by the objective."""
+    """A program that was tried: `answers[example_id]` as the target judged the last try, `score` of all together."""
 
     key: str
     program: dspy.Module
     number: int
-    answers: dict[str, Judgement] = field(default_factory=dict)
-    score: Score | None = None
+    answers: dict[str, Worth] = field(default_factory=dict)
+    score: Scored | None = None
 
     @property
     def mean(self) -> float:
-        """What the critic gives its answers on average."""
+        """What its answers are worth on average."""
         return sum(judged.value for judged in self.answers.values()) / len(self.answers) if self.answers else 0.0
 
     def shared(self, other: Candidate) -> list[str]:
-        """The pairs that both have answered."""
-        return [query_id for query_id in self.answers if query_id in other.answers]
+        """The examples that both have answered."""
+        return [example_id for example_id in self.answers if example_id in other.answers]
+
+    def leads(self, other: Candidate) -> list[float]:
+        """The difference in value on each example that both have answered, as some examples are easier than others."""
+        return [self.answers[example].value - other.answers[example].value for example in self.shared(other)]
 
     def lead(self, other: Candidate) -> float:
-        """The critic's mean difference over the pairs that both have answered, as some pairs are easier than others."""
-        leads = [self.answers[query_id].value - other.answers[query_id].value for query_id in self.shared(other)]
+        """The mean of these differences."""
+        leads = self.leads(other)
         return sum(leads) / len(leads) if leads else 0.0
 
 
@@ -109,30 +102,30 @@ class Register:
 
 
 class Tracked(dspy.Module):
-    """A program whose runs are registered. An answer that cannot be read is an empty negative, not an error."""
+    """A program whose runs are registered. An answer that cannot be read is worth nothing, and is no error."""
 
-    def __init__(self, program: dspy.Module, register: Register, lm: str) -> None:
-        """`lm` is the identity of the LM that writes."""
+    def __init__(self, program: dspy.Module, register: Register, target: Target) -> None:
         super().__init__()
         self.program = program
-        self._register, self._lm = register, lm
+        self._register, self._target = register, target
 
-    def forward(self, query_id: str, **ask: Any) -> dspy.Prediction:
-        """`negatives`, and under `candidate` the key of the program. Raises BackendError where no call was answered."""
+    def forward(self, example_id: str, **ask: Any) -> dspy.Prediction:
+        """What the target takes as an answer, and under `candidate` the key of the program. Raises BackendError where
+        no call was answered."""
         candidate = self._register.note(self.program)
         lm = self.program.predictors()[0].lm or dspy.settings.lm
-        with purpose(query_id, int(lm.kwargs.get("rollout_id") or 0)) as current:
-            negatives = answers_of(self.program, ask, current, self._lm)
-        if not current.calls and not negatives[0].text:
-            raise BackendError(
-                f"the LM failed: {negatives[0].reasoning}", todo="check --lm, --api-base and the network"
-            )
-        return dspy.Prediction(negatives=negatives, candidate=candidate.key)
+        with purpose(example_id, int(lm.kwargs.get("rollout_id") or 0)) as current:
+            prediction = self._target.answer(self.program, ask, current)
+        if not current.calls and prediction.failed:
+            raise BackendError(f"the LM failed: {prediction.failed}", todo="check --lm, --api-base and the network")
+        prediction.candidate = candidate.key
+        return prediction
 
-
-def accepted(judgements: Mapping[str, Judgement]) -> dict[str, list[HardNegative]]:
-    """The negatives that passed the gates, by query."""
-    return {query_id: judged.accepted for query_id, judged in judgements.items() if judged.accepted}
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tracked:
+        """A copy of the program; register and target are shared."""
+        copied = Tracked(copy.deepcopy(self.program, memo), self._register, self._target)
+        memo[id(self)] = copied
+        return copied
 
 
 def content_of(program: dspy.Module) -> str:
@@ -147,68 +140,68 @@ def content_of(program: dspy.Module) -> str:
 
 
 class Compiling:
-    """One compilation of the program of `assignment`, for its pairs."""
+    """One compilation of the program of `target`, on its examples."""
 
     def __init__(
         self,
-        assignment: Assignment,
-        critic: Critic,
-        objective: Objective,
-        lms: Lms,
+        target: Target,
+        config: Config,
+        reflection: LanguageModel,
         budget: Budget,
         say: Callable[[str], None],
     ) -> None:
-        assert assignment.program is not None, "nothing is compiled where negatives are given"
-        self.assignment, self.critic, self.objective = assignment, critic, objective
-        self.lms, self.budget, self.say = lms, budget, say
-        self.config, self.seed = assignment.config.compile, assignment.config.seed
-        self.writer, self.reflection = lms.writer, lms.reflection
-        self.lm = lms.writer.lm_for(0, assignment.config.generate.per_pair)
+        self.target, self.reflection, self.budget, self.say = target, reflection, budget, say
+        self.config, self.seed = config.compile, config.seed
+        self.lm = target.lm.lm_for(0, target.answers)
         self.register = Register()
-        self.student = self.tracked(assignment.program)
-        self.pairs = {pair.query_id: pair for pair in assignment.pairs}
-        asks = {query_id: assignment.ask(place) for place, query_id in enumerate(self.pairs)}
+        self.student = self.tracked(target.program)
+        self.ids = list(target.asks)
         self.trainset = [
-            dspy.Example(query_id=query_id, **ask).with_inputs("query_id", *ask) for query_id, ask in asks.items()
+            dspy.Example(example_id=example_id, **ask).with_inputs("example_id", *ask)
+            for example_id, ask in target.asks.items()
         ]
-        self.first = self.register.note(assignment.program)
-        self._lock, self._best, self._least = threading.Lock(), 0.0, max(2, len(self.pairs) // 4)
+        self.first = self.register.note(target.program)
+        self._lock, self._best, self._least = threading.Lock(), 0.0, max(2, len(self.ids) // 4)
+        self._copied: dict[str, str] = {}
+
+    @property
+    def enough(self) -> bool:
+        """Whether the score alone orders programs on so many examples."""
+        return len(self.ids) >= self.target.enough
 
     def tracked(self, program: dspy.Module) -> Tracked:
         """The program, with its runs registered."""
-        return program if isinstance(program, Tracked) else Tracked(program, self.register, self.writer.identity)
+        return program if isinstance(program, Tracked) else Tracked(program, self.register, self.target)
 
     @property
     def at_once(self) -> int:
         """Calls side by side. One for an embedded LM: each of its slots would have to read each new instruction (8
         pairs of SciFact with a new instruction take 82 s one by one and 100 s by four)."""
-        config = self.writer.engine.config
+        config = self.target.lm.engine.config
         return 1 if config.model.startswith("local/") else config.concurrency
 
     def context(self) -> Any:
-        """The writer's LM and adapter, as DSPy wants them."""
-        return dspy.context(lm=self.lm, adapter=self.writer.adapter)
+        """The LM of the program and its adapter, as DSPy wants them."""
+        return dspy.context(lm=self.lm, adapter=self.target.lm.adapter)
 
     # metrics, in the forms that DSPy's optimizers want
 
-    def judge(self, query_id: str, prediction: dspy.Prediction) -> Judgement:
-        """What the critic says of an answer; the candidate's score is noted."""
-        judgement = self.critic(self.pairs[query_id], prediction.negatives)
+    def judge(self, example_id: str, prediction: dspy.Prediction) -> Worth:
+        """What an answer is worth; it is noted as the candidate's."""
+        judgement = self.target.judge(example_id, prediction)
         candidate = self.register.candidates[prediction.candidate]
         with self._lock:
-            candidate.answers[query_id] = judgement
+            candidate.answers[example_id] = judgement
             lead, pairs = candidate.lead(self.first), len(candidate.shared(self.first))
             if pairs >= self._least and lead > self._best + 0.005:
                 self._best = lead
-                self.say(
-                    f"program {candidate.number}: critic {lead:+.3f} over the first on {pairs} pairs, the best so far"
-                )
+                self.say(f"program {candidate.number}: {lead:+.3f} over the first on {pairs} examples, the best so far")
         return judgement
 
     def metric(self, example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float:
-        """A value from 0 to 1 (bootstrapping takes what a mined negative is worth, or better)."""
-        value = self.judge(example.query_id, prediction).value
-        return value if trace is None else value >= self.config.threshold
+        """A value from 0 to 1; for bootstrapping, whether the answer is good enough for a demo."""
+        value = self.judge(example.example_id, prediction).value
+        return value if trace is None else value >= self.target.threshold
 
     def feedback_metric(
         self,
@@ -219,35 +212,35 @@ class Compiling:
         pred_trace: Any = None,
     ) -> dspy.Prediction:
         """`score` from 0 to 1, `feedback` in words and `objective_scores`, as `dspy.GEPA` takes them."""
-        judged = self.judge(example.query_id, prediction)
-        return dspy.Prediction(score=judged.value, feedback=judged.words, objective_scores={"critic": judged.value})
+        judged = self.judge(example.example_id, prediction)
+        return dspy.Prediction(score=judged.value, feedback=judged.words, objective_scores={"value": judged.value})
 
     # running
 
-    def run(self, program: dspy.Module, query_ids: Sequence[str]) -> dict[str, Attempt]:
-        """query_id → the attempt of a program, tracked or not, in threads."""
+    def run(self, program: dspy.Module, example_ids: Sequence[str]) -> dict[str, Attempt]:
+        """example_id → the attempt of a program, tracked or not, in threads."""
         tracked = self.tracked(program)
-        examples = {example.query_id: example for example in self.trainset}
+        examples = {example.example_id: example for example in self.trainset}
 
         def work(place: int) -> Attempt:
-            query_id = query_ids[place]
-            with dspy.context(lm=self.lm, adapter=self.writer.adapter, trace=[]):
-                prediction = tracked(**examples[query_id].inputs())
+            example_id = example_ids[place]
+            with dspy.context(lm=self.lm, adapter=self.target.lm.adapter, trace=[]):
+                prediction = tracked(**examples[example_id].inputs())
                 trace = list(dspy.settings.trace)
-            return Attempt(prediction, self.judge(query_id, prediction), trace)
+            return Attempt(prediction, self.judge(example_id, prediction), trace)
 
-        attempts = dict(in_threads(work, len(query_ids), self.at_once))
-        return {query_id: attempts[place] for place, query_id in enumerate(query_ids)}
+        attempts = dict(in_threads(work, len(example_ids), self.at_once))
+        return {example_id: attempts[place] for place, example_id in enumerate(example_ids)}
 
-    def score(self, candidate: Candidate, query_ids: Sequence[str]) -> Score:
-        """The objective's score of what a candidate writes for these pairs; with a spent budget, of what it has
-        written."""
+    def score(self, candidate: Candidate, example_ids: Sequence[str]) -> Scored:
+        """The score of what a candidate answers to these examples; with a spent budget, of what it has answered."""
         try:
-            self.run(candidate.program, [q for q in query_ids if q not in candidate.answers])
+            self.run(candidate.program, [example for example in example_ids if example not in candidate.answers])
         except BudgetError as error:
             if error.budget is not self.budget:  # that of the whole command ends it
                 raise
-        return self.objective.score(accepted({q: candidate.answers[q] for q in query_ids if q in candidate.answers}))
+        answers = {example: candidate.answers[example] for example in example_ids if example in candidate.answers}
+        return self.target.score(answers)
 
     def ranked(self) -> list[Candidate]:
         """All candidates that copy nothing from the corpus, by their lead over the first program, the greatest first;
@@ -256,9 +249,10 @@ class Compiling:
         return sorted(usable, key=lambda c: (len(c.shared(self.first)) < self._least, -c.lead(self.first), c.number))
 
     def copied(self, candidate: Candidate) -> str:
-        """The phrase of the pairs that an instruction of the candidate repeats, or ""; the program's own words may
+        """The phrase of the examples that an instruction of the candidate repeats, or ""; the program's own words may
         stay."""
-        own = [p.signature.instructions for p in self.first.program.predictors()]
-        texts = [text for pair in self.pairs.values() for text in (pair.query, pair.positive)]
-        new = [p.signature.instructions for p in candidate.program.predictors()]
-        return copies_corpus(new, texts, own)
+        if candidate.key not in self._copied:
+            own = [p.signature.instructions for p in self.first.program.predictors()]
+            new = [p.signature.instructions for p in candidate.program.predictors()]
+            self._copied[candidate.key] = copies_corpus(new, self.target.texts, own)
+        return self._copied[candidate.key]

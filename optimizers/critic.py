@@ -21,6 +21,8 @@ from syneg.negatives.gates import ADVICE
 from syneg.negatives.gating import Gating
 from syneg.programs import fenced
 
+from .target import Worth
+
 _NOTHING, _REJECTED, _LEAST = 0.0, 0.1, 0.2
 _VALID = 0.85  # cosine to a positive from which a text counts as less and less of a negative
 _HARD, _EASY = 0.8, 0.6  # of the positive's cosine to the query
@@ -29,22 +31,20 @@ _SHOWN = 160  # characters of a wrong passage
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """`value` 0 (no answer) to 1, `feedback` in words, and the answer's negatives with what the gates say."""
+class Judgement(Worth):
+    """What an answer is worth, and its negatives with what the gates say."""
 
-    value: float
-    feedback: str
     drafts: tuple[Draft, ...] = ()
-
-    @property
-    def words(self) -> str:
-        """The feedback with its value, for a reflection LM."""
-        return f"value {self.value:.2f} of 1. {self.feedback}"
 
     @property
     def accepted(self) -> list[HardNegative]:
         """The negatives that passed all gates."""
         return [draft.negative for draft in self.drafts if draft.accepted]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many negatives passed the gates, and how many did not."""
+        return len(self.accepted), len(self.drafts) - len(self.accepted)
 
 
 class Critic:

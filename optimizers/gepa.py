@@ -1,11 +1,10 @@
-"""GEPA (arXiv 2507.19457) with an adapter of ours: reflection on the critic's words, and the objective on whole
-batches.
+"""GEPA (arXiv 2507.19457) with an adapter of ours: reflection on the target's words, and the score of whole batches.
 
     gepa(compiling)
 
-A minibatch is scored by the critic, answer by answer. A batch that is large enough for the probe, as the whole set can
-be, is scored by the objective, too: half of each score is then the gain that the batch causes together, so that the
-Pareto front holds what helps downstream. Its objectives are the critic's value and the gain.
+A minibatch is judged answer by answer. A batch that is large enough for the probe of the writer, as the whole set can
+be, is scored as a set, too: half of each score is then the gain that the batch causes together, so that the Pareto
+front holds what helps downstream. Its objectives are the mean value and the gain.
 """
 
 from __future__ import annotations
@@ -21,10 +20,8 @@ from gepa.core.adapter import EvaluationBatch
 from syneg.core.errors import BudgetError
 from syneg.programs import fenced, shortened
 
-from .compiling import Compiling, accepted
-from .search import ENOUGH
+from .compiling import Compiling
 
-PROBE_FROM = ENOUGH // 2  # pairs; half of all are the set that candidates are compared on
 _SHOWN = 300  # characters of each field; embedded LLMs have room for 2,048 tokens in all
 
 
@@ -51,24 +48,24 @@ class Adapter:
         compiling = self._compiling
         program = self.program(candidate)
         attempts = compiling.run(program, batch)
-        judgements = {query_id: attempt.judgement for query_id, attempt in attempts.items()}
-        values = [judgements[query_id].value for query_id in batch]
-        objectives = [{"critic": value} for value in values]
-        if len(batch) >= PROBE_FROM:
-            score = compiling.objective.score(accepted(judgements))
+        judgements = {example_id: attempt.judgement for example_id, attempt in attempts.items()}
+        values = [judgements[example_id].value for example_id in batch]
+        objectives = [{"value": value} for value in values]
+        if 0 < compiling.target.sets_from <= len(batch):
+            score = compiling.target.score(judgements)
             compiling.register.note(program).score = score
             share = (1 + score.value) / 2
             values = [(value + share) / 2 for value in values]
             objectives = [{**values_of_one, "objective": share} for values_of_one in objectives]
         return EvaluationBatch(
-            outputs=[judgements[query_id].feedback for query_id in batch], scores=values, objective_scores=objectives,
-            trajectories=[attempts[query_id] for query_id in batch] if capture_traces else None,
+            outputs=[judgements[example_id].feedback for example_id in batch], scores=values, objective_scores=objectives,
+            trajectories=[attempts[example_id] for example_id in batch] if capture_traces else None,
         )  # fmt: skip
 
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: EvaluationBatch[Any, str], components_to_update: list[str]
     ) -> dict[str, list[dict[str, Any]]]:
-        """For each predictor: what it was given, what it said, and the critic's words."""
+        """For each predictor: what it was given, what it said, and what that is worth."""
         # traces hold copies, so predictors are matched by their fields
         fields = {n: set(p.signature.output_fields) for n, p in self._compiling.first.program.named_predictors()}
         examples: dict[str, list[dict[str, Any]]] = {name: [] for name in components_to_update}
@@ -92,7 +89,7 @@ class Adapter:
 
 def gepa(compiling: Compiling) -> None:
     """Run GEPA for about `compile.proposals` proposals."""
-    ids = list(compiling.pairs)
+    ids = compiling.ids
     half = max(1, len(ids) // 2)
     seed = {name: p.signature.instructions for name, p in compiling.first.program.named_predictors()}
     size = min(3, half)

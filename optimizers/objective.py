@@ -54,6 +54,11 @@ class Score:
         (docs/lab_notes.md, "A third collection")."""
         return (math.tanh(self.gain / _MUCH_GAIN) + math.tanh(self.likelihood / _MUCH_LIKELIHOOD)) / 2
 
+    @property
+    def figures(self) -> Mapping[str, tuple[float, float]]:
+        """The log-likelihood with its error."""
+        return {"log-likelihood": (self.likelihood, self.likelihood_error)}
+
 
 class Objective:
     """Scores sets of negatives for `pairs` (train pairs).

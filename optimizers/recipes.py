@@ -62,8 +62,8 @@ def run_recipe(name: str, compiling: Compiling) -> str:
     Raises what ended a call for good, as optimizers go on after errors: another budget, an endpoint that is down, a
     reflection LM that never answered.
     """
-    lms = compiling.lms
-    engines = [lm.engine for lm in (lms.writer, lms.judge, lms.reflection) if lm is not None]
+    target = compiling.target
+    engines = [lm.engine for lm in (target.lm, *target.others, compiling.reflection)]
     before = [(engine, len(engine.ended), engine.answers, engine.failures) for engine in engines]
     try:
         with quiet(), compiling.context():

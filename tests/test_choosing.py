@@ -114,7 +114,7 @@ def test_the_candidate_wins_only_where_its_training_does_better(
     def last_first(compiling: Any) -> list[Candidate]:
         return sorted(compiling.register.candidates.values(), key=lambda candidate: -candidate.number)
 
-    monkeypatch.setattr("syneg.run.compile._trained", measured)
+    monkeypatch.setattr("syneg.run.compile_writer._trained", measured)
     monkeypatch.setattr("syneg.run.compile.choose", last_first)
     outcome = opened(**{"compile.optimizer": "search", "compile.proposals": 1}).until("compile")
     assert outcome["won"] == wins
@@ -206,7 +206,7 @@ class _Judge:
 def test_the_objective_compares_candidates_on_the_pairs_that_all_have_answered() -> None:
     """A budget ended before the second candidate had written for all pairs, and before the third had for half."""
     compiling = Chosen((120, 0.0), (120, 0.01), (120, 0.02))
-    pairs = list(compiling.pairs)
+    pairs = compiling.ids
     for candidate, answered in zip(compiling.candidates, (120, 80, 30), strict=True):
         candidate.answers = {query_id: candidate.answers[query_id] for query_id in pairs[:answered]}
     scored: dict[int, list[str]] = {}

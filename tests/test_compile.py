@@ -19,7 +19,7 @@ from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
 from syneg.llm.budget import Budget
 from syneg.negatives.gating import Gating
-from syneg.optimizers import RECIPES, Candidate, Critic, Judgement, Objective, Score
+from syneg.optimizers import RECIPES, Candidate, Critic, Judgement, Objective, Score, WriterTarget
 from syneg.optimizers.compiling import Register
 from syneg.optimizers.guards import FENCE, check_floor, copies_corpus, fences_of, keep_fence
 from syneg.optimizers.objective import held_out_queries
@@ -115,7 +115,7 @@ def test_gepa_takes_the_objective_where_a_batch_is_large_enough(
     monkeypatch.setattr("syneg.run.compile.choose", lambda compiling: [compiling.first])
     without = opened(**settings).until("compile")["candidates"]
     assert [row["gain"] for row in without] == [None] * len(without)
-    monkeypatch.setattr("syneg.optimizers.gepa.PROBE_FROM", 8)
+    monkeypatch.setattr("syneg.optimizers.WriterTarget.sets_from", 8)
     assert opened(**settings, seed=1).until("compile")["candidates"][0]["gain"] is not None
 
 
@@ -318,14 +318,15 @@ class Chosen:
     def __init__(self, *shares_and_gains: tuple[int, float]) -> None:
 
         pair = Pair("q", "close a socket", "d", "Close it.")
-        self.pairs = {f"q{i:03}": pair for i in range(120)}
+        self.ids = [f"q{i:03}" for i in range(120)]
+        self.enough, self.target = True, WriterTarget
         self.candidates, self.gains = [], {}
         for number, (accepted, gain) in enumerate(shares_and_gains):
             answers = {
                 q: Judgement(
                     0.4, "", (Draft(pair, HardNegative("text", "x"), GateVerdict("" if i < accepted else "copies")),)
                 )
-                for i, q in enumerate(self.pairs)
+                for i, q in enumerate(self.ids)
             }
             self.candidates.append(Candidate(str(number), SinglePrompt(), number, answers))
             self.gains[number] = gain

@@ -66,6 +66,7 @@ FLAGS = (
     Flag("--reader", "reader.use"),
     Flag("--reader-lm", "reader.model"),
     Flag("--optimizer", "compile.optimizer"),
+    Flag("--target", "compile.target"),
     Flag("--compile-budget", "compile.calls"),
     Flag("--reflection-lm", "reflection.model"),
     Flag("--budget-usd", "budget.usd", note="Also --budget-calls, --budget-tokens, --budget-minutes.", default="no limit"),

@@ -94,10 +94,12 @@ class CompileConfig(Section):
     """Compiling the program (`syneg.run.compile`). `calls`, `tokens`, `usd` and `minutes` limit proposing and
     choosing."""
 
+    target: Literal["writer"] = "writer"
+    "What is improved: the program that writes negatives (writer)."
     optimizer: Literal["none", "search", "gepa", "mipro", "simba", "copro", "bootstrap"] = "none"
     "Recipe that proposes programs."
     pairs: Annotated[int, Field(ge=4)] = 16
-    "Train pairs that candidates write for."
+    "Train queries that candidates are tried on."
     proposals: Positive = 6
     "Programs to propose."
     calls: Count = 600
@@ -108,12 +110,16 @@ class CompileConfig(Section):
     "Most dollars; 0 = no limit."
     minutes: NonNegative = 12.0
     "Most minutes; 0 = no limit."
-    threshold: Fraction = 0.5
-    "Value of an answer from which it may become a demo."
+    threshold: Fraction | Literal["auto"] = "auto"
+    "Value of an answer from which it may become a demo; auto is .5 for a writer and .9 for a reader."
     confirm: bool = True
     "Let full training decide between the program that won and the first one."
     confirm_seeds: Positive = 2
     "Seeds of that training."
+
+    def improves(self, target: str) -> bool:
+        """Whether the program of `target` is compiled."""
+        return self.optimizer != "none" and self.target == target
 
 
 class ProbeConfig(Section):

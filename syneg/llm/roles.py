@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -166,11 +166,10 @@ class Roles:
         return opened
 
     @contextmanager
-    def limited(self, budget: Budget, *, judge: bool = False) -> Iterator[None]:
-        """While this is open, every call of writer and reflection LM, and of the `judge`'s, has to fit into `budget`,
-        too."""
+    def limited(self, budget: Budget, lms: Iterable[LanguageModel]) -> Iterator[None]:
+        """While this is open, every call of `lms` has to fit into `budget`, too."""
         with contextlib.ExitStack() as stack:
-            for lm in (self.writer, self.reflection, *([self.judge_lm] if judge else [])):
+            for lm in lms:
                 stack.enter_context(lm.engine.within(budget))
             yield
 

@@ -1,6 +1,6 @@
 """What a compilation came to: compiled.json as a record, and as text for people.
 
-Outcome.from_json(read_json(folder.compiled)).confirmed
+Outcome.from_json(read_json(folder.compiled())).confirmed
   → Confirmed(candidate=3, mean=(.412, .405), delta=.007, error=.003, queries=76)
 """
 
@@ -8,71 +8,110 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
 import dspy
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from syneg.core.errors import DataError
+from syneg.core.storage import read_json, write_json, write_text
 from syneg.optimizers import Candidate
+from syneg.programs import program_markdown, state_of
 from syneg.retrieval.metrics import MAIN_METRIC
+from syneg.verdict.records import Interval
+from syneg.verdict.statistics import detectable, paired_interval
+
+from .folder import RunFolder
 
 
 @dataclass(frozen=True)
 class CandidateRow:
-    """A program that was tried. `critic` is the mean over its `pairs`; the figures after it are gains over mined
-    negatives alone with their standard errors, None where the objective did not score it. `copies` is the phrase of
-    the training data that an instruction repeats, or ""."""
+    """A program that was tried. `critic` is the mean value of its answers to `pairs` examples. `gain` in nDCG@10 over
+    the target's baseline and `figures` have standard errors; None and {} where it was not scored. `copies` is the
+    phrase of the examples that an instruction repeats, or ""."""
 
     number: int
     critic: float
     pairs: int
     gain: float | None
     error: float | None
-    likelihood: float | None
-    likelihood_error: float | None
     copies: str
     instructions: Mapping[str, str]
     demos: Mapping[str, int]
+    figures: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, candidate: Candidate, copies: str) -> CandidateRow:
         score, predictors = candidate.score, candidate.program.named_predictors()
         return cls(
             candidate.number, round(candidate.mean, 4), len(candidate.answers),
-            round(score.gain, 5) if score else None, round(score.error, 5) if score else None,
-            round(score.likelihood, 4) if score else None, round(score.likelihood_error, 4) if score else None, copies,
+            round(score.gain, 5) if score else None, round(score.error, 5) if score else None, copies,
             {name: predictor.signature.instructions for name, predictor in predictors},
             {name: len(predictor.demos) for name, predictor in predictors},
+            {name: (round(mean, 4), round(error, 4)) for name, (mean, error) in score.figures.items()} if score else {},
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """nDCG@10 on confirm after full training: `mean` with the candidate and with the first program, over `queries`;
-    their difference `delta` with its standard error."""
+    """nDCG@10 of `queries` that no proposal has seen: `mean` with the candidate and with the first program, their
+    difference `delta` with its standard error and 95 % `interval`. `detectable` is the smallest difference that so
+    many queries would have shown with power .8. `how` names what was ranked."""
 
     candidate: int
     mean: tuple[float, float]
     delta: float
     error: float
     queries: int
+    interval: Interval | None = None
+    detectable: float | None = None
+    how: str = "full training, confirm split"
+    strict: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        candidate: int,
+        best: Mapping[str, float],
+        first: Mapping[str, float],
+        how: str = "",
+        *,
+        strict: bool = False,
+    ) -> Confirmed:
+        """From nDCG@10 of each query with the candidate and with the first program. `strict` asks for a lead whose
+        interval lies over 0."""
+        ids = sorted(best)
+        deltas = [best[query_id] - first[query_id] for query_id in ids]
+        error = float(np.std(deltas, ddof=1) / np.sqrt(len(deltas))) if len(deltas) > 1 else float("nan")
+        means = float(np.mean([best[q] for q in ids])), float(np.mean([first[q] for q in ids]))
+        return cls(
+            candidate, means, float(np.mean(deltas)), error, len(ids), paired_interval(deltas),
+            detectable(deltas, 0.05), how or cls.how, strict,
+        )  # fmt: skip
 
     @property
     def wins(self) -> bool:
-        """Whether the candidate leads by more than the standard error."""
+        """Whether the candidate leads: by more than the standard error, or where it is `strict`, with the whole
+        interval over 0."""
+        if self.strict:
+            return self.interval is not None and self.interval[0] > 0
         return self.delta > self.error
 
     def __str__(self) -> str:
-        return f"{self.delta:+.4f} ± {self.error:.4f}, {self.queries} queries"
+        text = f"{self.delta:+.4f} ± {self.error:.4f}"
+        if self.interval is not None:
+            text += f" [{self.interval[0]:+.4f}, {self.interval[1]:+.4f}]"
+        text += f", {self.queries} queries"
+        return text if self.detectable is None else f"{text}, which would have shown {self.detectable:.4f}"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """All of compiled.json. `state` is that of the program that won, `used` what the budget counted, `stopped` why the
-    recipe ended early; `confirmed` is None where nothing was left to confirm."""
+    recipe ended early; `confirmed` is None where nothing was left to confirm. `baseline` is what gains are over."""
 
     program: str
     optimizer: str
@@ -82,6 +121,8 @@ class Outcome:
     stopped: str
     used: Mapping[str, float]
     candidates: tuple[CandidateRow, ...]
+    target: str = "writer"
+    baseline: str = "mined alone"
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; what is not confirmed is {}."""
@@ -109,12 +150,17 @@ class Outcome:
         lines = [f"# Compiled by {self.optimizer}", ""]
         if self.confirmed:
             best, first = self.confirmed.mean
+            how = self.confirmed.how[0].upper() + self.confirmed.how[1:]
             lines.append(
-                f"Full training, confirm split: {MAIN_METRIC} {best:.4f} with candidate {self.confirmed.candidate}, "
+                f"{how}: {MAIN_METRIC} {best:.4f} with candidate {self.confirmed.candidate}, "
                 f"the best, {first:.4f} with the program as it was ({self.confirmed})."
             )
         stays = "The program stays as it was"
-        stays += ": it takes a lead of more than the standard error." if self.confirmed else "."
+        if self.confirmed and self.confirmed.strict:
+            stays += ": no difference is shown; it takes a lead whose interval lies over 0"
+        elif self.confirmed:
+            stays += ": it takes a lead of more than the standard error"
+        stays += "."
         lines += ["The candidate replaces the program." if self.won else stays, ""]
         old = {name: p.signature.instructions for name, p in before.named_predictors()}
         for name, predictor in after.named_predictors():
@@ -125,22 +171,35 @@ class Outcome:
         return "\n".join([*lines, *self._table()]) + "\n"
 
     def _table(self) -> list[str]:
-        lines = [
-            "## Candidates", "",
-            "| number | critic | pairs | nDCG@10 over mined | log-likelihood over mined | copies |",
-            "|---|---|---|---|---|---|",
-        ]  # fmt: skip
+        names = list(dict.fromkeys(name for row in self.candidates for name in row.figures))
+        heads = ["number", "value", "examples", *(f"{name} over {self.baseline}" for name in ("nDCG@10", *names))]
+        heads += ["copies"]
+        lines = ["## Candidates", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for row in self.candidates:
-            figures = ["", ""]
-            if row.gain is not None:
-                figures = [f"{row.gain:+.4f} ± {row.error:.4f}", f"{row.likelihood:+.3f} ± {row.likelihood_error:.3f}"]
-            cells = [str(row.number), f"{row.critic:.3f}", str(row.pairs), *figures, row.copies]
+            figures = {name: f"{mean:+.3f} ± {error:.3f}" for name, (mean, error) in row.figures.items()}
+            gain = "" if row.gain is None else f"{row.gain:+.4f} ± {row.error:.4f}"
+            cells = [str(row.number), f"{row.critic:.3f}", str(row.pairs), gain]
+            cells += [*(figures.get(name, "") for name in names), row.copies]
             lines.append(f"| {' | '.join(cells)} |")
         for row in self.candidates:
             lines += ["", f"### Candidate {row.number}", ""]
             for name, text in row.instructions.items():
                 lines += [f"{name} ({row.demos[name]} demos):", "", *(f"> {line}" for line in text.splitlines()), ""]
         return lines
+
+
+def save_program(
+    folder: RunFolder, prefix: str, program: dspy.Module, name: str, adapter: str, before: dspy.Module | None = None
+) -> None:
+    """Write {prefix}program.json and .md: the state and the prompts of a program. With `before`, the program as its
+    author wrote it, both say what {prefix}compiled.json says."""
+    saved, text = state_of(program, name, adapter), ""
+    if before is not None:
+        outcome = Outcome.from_json(read_json(folder.compiled(prefix)))
+        saved["manifest"]["compiled"] = outcome.summary()
+        text = outcome.markdown(before, program) + "\n"
+    write_json(folder.program(prefix), saved)
+    write_text(folder.prompts(prefix), text + program_markdown(program, name))
 
 
 @cache

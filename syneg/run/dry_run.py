@@ -117,7 +117,7 @@ class _Estimator:
         if left.task is None:
             yield self._part("plan", config.lm, Figure(1, 3), Size(1, *_PLAN))
         sets = [left.set_of(name) for name in self._programs]
-        if config.compile.optimizer != "none" and not left.is_compiled:
+        if config.compile.improves("writer") and not left.is_compiled:
             yield from self._compiling(sets[0])
         if not self._reaches("generate"):
             return

@@ -20,7 +20,7 @@ from .workspace import Workspace
 def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evidence:
     """Collect queries, samples, settings and times of a run."""
     folder = workspace.folder
-    compiled = read_json(folder.compiled) if workspace.config.compile.optimizer != "none" else None
+    compiled = read_json(folder.compiled()) if workspace.config.compile.improves("writer") else None
     return Evidence(
         queries=workspace.collection.queries, rows=rows,
         positives={row["doc_id"]: workspace.collection.passages.get(row["doc_id"], "") for row in rows},

@@ -95,10 +95,9 @@ class RunFolder:
         """The grades of passages near the train queries."""
         return self.path / "readings.jsonl"
 
-    @property
-    def compiled(self) -> Path:
-        """What a compilation found."""
-        return self.path / "compiled.json"
+    def compiled(self, prefix: str = "") -> Path:
+        """What a compilation found; `prefix` is that of its target (`syneg.run.targets`)."""
+        return self.path / f"{prefix}compiled.json"
 
     @property
     def best(self) -> Path:

@@ -51,6 +51,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "collection": ("dataset", "corpus"),
     "reader": ("use", "given", "cross_encoder", "pairs", "sample"),
     "queries": ("program", "examples"),
+    "compile": ("target",),
 }
 
 

@@ -53,7 +53,7 @@ class MachineTime:
         yield self._part("mine", 0.0 if self._left.is_mined else self._embedding(self._passages + self._left.pairs))
         if stage in ("queries", "mine", "read", "calibrate"):
             return
-        if self._config.compile.optimizer != "none" and not self._left.is_compiled:
+        if self._config.compile.improves("writer") and not self._left.is_compiled:
             yield self._part("probes and confirmation", self._compiling())
         if stage in ("compile", "generate"):
             return

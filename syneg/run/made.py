@@ -52,12 +52,15 @@ def compiled(run: Run) -> Result:
     """What the compilation tried and kept."""
     from syneg.optimizers import RECIPES
 
+    from .targets import TARGETS
+
     if run.config.compile.optimizer == "none":
         raise ConfigError(
             "no optimizer is named", todo=f"give --optimizer: {', '.join(name for name in RECIPES if name != 'none')}"
         )
-    run.load_program(run.negatives.default_program)
-    return dict(read_json(run.folder.compiled))
+    target = TARGETS[run.config.compile.target]
+    target.compile(run)
+    return dict(read_json(run.folder.compiled(target.prefix)))
 
 
 def generated(run: Run) -> Result:

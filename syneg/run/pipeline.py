@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import ConfigError
 from syneg.core.progress import Progress
-from syneg.core.storage import read_json, write_json, write_text
+from syneg.core.storage import write_text
 
 from . import made, show
 from .folder import RunFolder, RunLock, version
@@ -133,22 +133,19 @@ class Run:
         """Load `name`, compiled if it is the run's own program; save its state and prompts as {prefix}program.json and
         .md."""
         from syneg.llm.capabilities import adapter_for
-        from syneg.programs import load_program, program_markdown, state_of
+        from syneg.programs import load_program
 
         from .compile import compiled
-        from .compiled import Outcome
+        from .compile_writer import WriterPlan
+        from .compiled import save_program
 
         program = load_program(name)
-        state, text = {}, ""
-        if self.config.compile.optimizer != "none" and not prefix:
-            before, program = program, compiled(self.workspace, name, program)
-            outcome = Outcome.from_json(read_json(self.folder.compiled))
-            state, text = {"compiled": outcome.summary()}, outcome.markdown(before, program) + "\n"
-        saved = state_of(program, name, adapter_for(self.config.lm))
-        saved["manifest"] |= state
-        write_json(self.folder.program(prefix), saved)
-        write_text(self.folder.prompts(prefix), text + program_markdown(program, name))
-        return program
+        if not self.config.compile.improves("writer") or prefix:
+            save_program(self.folder, prefix, program, name, adapter_for(self.config.lm))
+            return program
+        best = compiled(self.workspace, WriterPlan(self.workspace, name, program))
+        save_program(self.folder, prefix, best, name, adapter_for(self.config.lm), before=program)
+        return best
 
     @cached_property
     def negatives(self) -> NegativeSets:

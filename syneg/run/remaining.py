@@ -33,7 +33,7 @@ from syneg.negatives.strength import Strength, known_strength
 from syneg.programs import load_program
 
 from .arms import Arm
-from .compile import is_compiled
+from .compile_writer import is_writer_compiled
 from .compiled import Outcome
 from .experiment import Experiment
 from .folds import pairs_of_folds, wants_folds
@@ -240,15 +240,15 @@ class Remaining:
             return False
         name = self.set_name(self._config.generate.program)
         assignment = Assignment((), {}, self.task, self._config, name, load_program(name))
-        return is_compiled(self._workspace, assignment, self._judge)
+        return is_writer_compiled(self._workspace, assignment, self._judge)
 
     def _program(self, stem: str, name: str) -> dspy.Module | None:
         """The program that would write a set now; None if it has to be compiled first."""
         program = load_program(name)
-        if stem == NEGATIVES and self._config.compile.optimizer != "none":
+        if stem == NEGATIVES and self._config.compile.improves("writer"):
             if not self.is_compiled:
                 return None
-            program.load_state(Outcome.from_json(read_json(self._workspace.folder.compiled)).state)
+            program.load_state(Outcome.from_json(read_json(self._workspace.folder.compiled())).state)
         return program
 
     def _looked_up(self, stem: str, name: str, pairs: Sequence[Pair], config: Config) -> SetLeft:

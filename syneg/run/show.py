@@ -83,8 +83,11 @@ def calibrated(folder: RunFolder, result: Result) -> str:
 
 def compiled(folder: RunFolder, result: Result) -> str:
     """The outcome of a compilation with the prompts as a diff."""
-    outcome = folder.prompts().read_text(encoding="utf-8").split("## Candidates")[0]
-    return f"{outcome}\nprogram: {folder.program()}; all candidates: {folder.prompts()}"
+    from .targets import TARGETS
+
+    prefix = TARGETS[result["target"]].prefix
+    outcome = folder.prompts(prefix).read_text(encoding="utf-8").split("## Candidates")[0]
+    return f"{outcome}\nprogram: {folder.program(prefix)}; all candidates: {folder.prompts(prefix)}"
 
 
 def generated(folder: RunFolder, result: Result) -> str:

@@ -1,0 +1,98 @@
+"""The target `writer`: a program that writes hard negatives.
+
+target = WriterTarget(assignment, critic, objective, writer, judge=None)
+target.judge("q1", prediction).value    .71, as the critic says
+target.score(judgements)                what training on the accepted negatives does to held-out queries
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dspy
+
+from syneg.core.records import HardNegative
+from syneg.llm.calls import CallPurpose
+from syneg.llm.lms import LanguageModel
+from syneg.negatives.assignment import Assignment
+from syneg.negatives.generation import answers_of
+from syneg.programs import fenced
+
+from .critic import Critic, Judgement
+from .objective import Objective, Score
+from .target import Worth
+
+ENOUGH = 100  # pairs with which the objective was seen to order sets as full training does (docs/lab_notes.md)
+_THRESHOLD = 0.5
+
+
+IDEAS = (
+    "answer what the critic complains of most",
+    "say in steps how to find the one thing to change",
+    "make the passages harder: nearer to the query, and still not relevant",
+    "make sure that nothing written answers the query",
+    "keep closer to the words and the style of the collection",
+    "half as long, only what matters",
+)
+
+
+class WriterTarget:
+    """The program of `assignment`, for its pairs."""
+
+    name = "writer"
+    does = "writes hard negatives for a search engine: passages that look relevant to a query and are not"
+    ideas: Sequence[str] = IDEAS
+    baseline = "mined alone"
+    enough = ENOUGH
+    sets_from = ENOUGH // 2  # half of all pairs are the set that GEPA compares candidates on
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        critic: Critic,
+        objective: Objective,
+        writer: LanguageModel,
+        judge: LanguageModel | None = None,
+    ) -> None:
+        """`judge` is the LM that the critic asks; None where no judge is trusted."""
+        assert assignment.program is not None, "nothing is compiled where negatives are given"
+        self.critic, self.objective = critic, objective
+        self.program, self.lm = assignment.program, writer
+        self.others: Sequence[LanguageModel] = [judge] if judge else []
+        self.answers = assignment.config.generate.per_pair
+        threshold = assignment.config.compile.threshold
+        self.threshold: float = _THRESHOLD if threshold == "auto" else threshold
+        self._pairs = {pair.query_id: pair for pair in assignment.pairs}
+        self.asks: Mapping[str, Mapping[str, Any]] = {
+            query_id: assignment.ask(place) for place, query_id in enumerate(self._pairs)
+        }
+        self.texts: Sequence[str] = [text for pair in assignment.pairs for text in (pair.query, pair.positive)]
+
+    def answer(self, program: dspy.Module, ask: Mapping[str, Any], current: CallPurpose) -> dspy.Prediction:
+        """`negatives`, of which one that cannot be read has no text."""
+        negatives = answers_of(program, ask, current, self.lm.identity)
+        return dspy.Prediction(negatives=negatives, failed="" if negatives[0].text else negatives[0].reasoning)
+
+    def judge(self, example_id: str, prediction: dspy.Prediction) -> Judgement:
+        """As the critic says."""
+        return self.critic(self._pairs[example_id], prediction.negatives)
+
+    def shown(self, example_id: str, worth: Worth) -> str:
+        """The query, the first negative, and the critic's words."""
+        assert isinstance(worth, Judgement)
+        written = worth.drafts[0].negative.text if worth.drafts else ""
+        return f"query {fenced(self._pairs[example_id].query)}, written {fenced(written)}: {worth.feedback}"
+
+    def score(self, worths: Mapping[str, Judgement]) -> Score:
+        """What the accepted negatives together do to held-out queries."""
+        return self.objective.score(accepted(worths))
+
+    def demos(self) -> Sequence[Mapping[str, Sequence[dspy.Example]]]:
+        """None: no label says what a good negative is."""
+        return []
+
+
+def accepted(judgements: Mapping[str, Judgement]) -> dict[str, list[HardNegative]]:
+    """The negatives that passed the gates, by query."""
+    return {query_id: judged.accepted for query_id, judged in judgements.items() if judged.accepted}

@@ -1,0 +1,36 @@
+"""What `compile --target` can improve: one row for each target.
+
+    TARGETS["writer"].compile(run)     makes compiled.json, program.json and program.md, or finds them made
+    TARGETS["reader"].prefix           "reader-": its files are reader-compiled.json, reader-program.json, …
+
+A target that is a DSPy program has a class in `syneg.optimizers` (the protocol `Target`) and a plan here that says what
+it is made of and how what won is confirmed (`syneg.run.compile.Plan`). Any row writes `compiled.json` under its prefix,
+as an `Outcome` (`syneg.run.compiled`), and `program.md`, which the command prints up to its candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+# Modules that load dspy or torch are imported where they are used: `--help` imports this module, too.
+if TYPE_CHECKING:
+    from .pipeline import Run
+
+
+@dataclass(frozen=True)
+class TargetRow:
+    """One target: its name in `compile.target`, the `prefix` of its files, and what compiles it."""
+
+    name: str
+    prefix: str
+    compile: Callable[[Run], object]
+
+
+def _writer(run: Run) -> None:
+    run.load_program(run.negatives.default_program)
+
+
+_ROWS = (TargetRow("writer", "", _writer),)
+TARGETS = {row.name: row for row in _ROWS}
