@@ -16,7 +16,16 @@ from .multi_attribute import MultiAttribute
 from .neighbour_rewrite import NeighbourRewrite
 from .neighbour_topic import NeighbourTopic
 from .reflective import Reflective
-from .registry import PROGRAMS, QUERY_PROGRAMS, load_program, load_query_program, name_of, program_markdown, state_of
+from .registry import (
+    PROGRAMS,
+    QUERY_PROGRAMS,
+    ProgramInputs,
+    load_program,
+    load_query_program,
+    name_of,
+    program_markdown,
+    state_of,
+)
 from .requirement_break import RequirementBreak
 from .single_prompt import SinglePrompt
 from .write_queries import WriteQueries
@@ -44,6 +53,7 @@ __all__ = [
     "NeighbourTopic",
     "NoAttributes",
     "NoReflection",
+    "ProgramInputs",
     "Reflective",
     "RequirementBreak",
     "SinglePrompt",

@@ -9,7 +9,6 @@ Demos, wording and layout are those of `multi_attribute`, so that nothing else d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import dspy
 
@@ -83,7 +82,7 @@ class NoAttributes(dspy.Module):
         positive: str,
         task: str = TASK,
         attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
-        candidates: Any = (),
+        candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
         """Returns `negatives`, a list of one."""
         written = self.write(task=task, query=fenced(query), positive=fenced(positive))

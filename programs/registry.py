@@ -16,16 +16,32 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import dspy
 
 from syneg.core.errors import ConfigError
-from syneg.core.records import fingerprint
+from syneg.core.records import MinedNegative, fingerprint
 
 PROGRAMS: dict[str, type[dspy.Module]] = {}
 QUERY_PROGRAMS: dict[str, type[dspy.Module]] = {}  # they write queries, not negatives
-INPUTS = ("query", "positive", "task", "attributes", "candidates")
+
+
+class ProgramInputs(TypedDict):
+    """The keyword arguments of a program's `forward`: one pair, and what is wanted for it.
+
+    `task` says what relevant means. `attributes` has one mapping for each negative wanted. `candidates` are mined
+    passages that the program may rewrite, the best first.
+    """
+
+    query: str
+    positive: str
+    task: str
+    attributes: Sequence[Mapping[str, str]]
+    candidates: Sequence[MinedNegative]
+
+
+INPUTS = tuple(ProgramInputs.__annotations__)
 QUERY_INPUTS = ("passage", "task", "kind", "examples")
 
 

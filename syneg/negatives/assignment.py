@@ -1,10 +1,10 @@
-"""What a program is asked to write: for which pairs, with which attributes and mined negatives.
+"""What a program is asked to write: the pairs, and for each pair its attributes and mined negatives.
 
     assignment = Assignment(pairs, mined, task, config, "neighbour_rewrite", program)
     assignment.ask(0) → {"query": "close a socket", "positive": "Close the socket …", "task": "A passage is relevant …",
                          "candidates": (MinedNegative("d9", …), …), "attributes": ({"domain": "networks", …},)}
 
-What texts are held against is in `syneg.negatives.gating`.
+The gates, which check what the program writes, are in `syneg.negatives.gating`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import dspy
 
@@ -23,17 +22,17 @@ from syneg.core.text import cut
 from syneg.data.tasks import Task
 from syneg.llm.calls import PROGRAM_ERRORS, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
-from syneg.programs import AttributeSpace, propose_domains
+from syneg.programs import AttributeSpace, ProgramInputs, propose_domains
 
 _PLAN_SAMPLE, _PLAN_ATTEMPTS = 20, 3
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The pairs to write for, and the program that writes, by the name that users give it.
+    """The pairs to write for, and the program that writes; `name` is what users call the program.
 
-    `mined[query_id]` are negatives for programs that rewrite one. `config` holds the seed and the settings of
-    generating. `program` is None where texts are given.
+    `mined[query_id]` holds mined negatives, for programs that rewrite one. `config` gives the seed and the `generate`
+    settings. `program` is None if the negatives come from a file.
     """
 
     pairs: Sequence[Pair]
@@ -45,19 +44,25 @@ class Assignment:
 
     @property
     def shown(self) -> list[list[str]]:
-        """For each pair the ids of the passages that the program may rewrite."""
+        """For each pair, the ids of the passages that the program may rewrite."""
         return [[n.doc_id for n in self.mined.get(pair.query_id, ())] for pair in self.pairs]
 
     def attributes(self, place: int, accepted: int = 0) -> tuple[dict[str, str], ...]:
-        """One mapping for each negative that the `place`-th pair still wants, of which `accepted` are done."""
+        """Attributes for the negatives that pair number `place` still needs, one mapping for each.
+
+        `accepted` of its `generate.per_pair` negatives exist already.
+        """
         task, config = self.task, self.config
         space = AttributeSpace(task.domains, task.difficulties, task.lengths, task.kinds)
         siblings = range(accepted, config.generate.per_pair)
         return tuple(space.sample(seed=config.seed, place=place, sibling=sibling) for sibling in siblings)
 
-    def ask(self, place: int, attempt: int = 0, accepted: int = 0) -> dict[str, Any]:
-        """The inputs of the program for the `place`-th pair; each attempt gets the mined negatives from another one
-        on."""
+    def ask(self, place: int, attempt: int = 0, accepted: int = 0) -> ProgramInputs:
+        """The inputs of the program for pair number `place`.
+
+        Passages are cut to `generate.passage_words` words. Each attempt starts at the next mined negative, so that a
+        retry rewrites another passage.
+        """
         pair, words = self.pairs[place], self.config.generate.passage_words
         shown = [replace(n, text=cut(n.text, words)) for n in self.mined.get(pair.query_id, ())]
         turn = (attempt + accepted) % len(shown) if shown else 0
@@ -68,7 +73,10 @@ class Assignment:
 
 
 def plan_domains(task: Task, passages: Sequence[str], writer: LanguageModel, seed: int) -> Task:
-    """The task with domains that the LM names from a sample of the corpus. Raises BackendError when it names none."""
+    """Return the task with domains that the LM names from a sample of 20 passages of the corpus.
+
+    Raises BackendError if the LM names none in three attempts.
+    """
     sample = random.Random(f"{seed}:plan").sample(passages, min(_PLAN_SAMPLE, len(passages)))
     last: Exception | None = None
     for attempt in range(_PLAN_ATTEMPTS):

@@ -1,12 +1,12 @@
-"""How far an LM can be trusted to judge: before a judge decides anything, it is held against passages with known
-labels.
+"""Test an LM on passages with known labels, before it may judge anything.
 
     calibrate(labelled_passages(collection, …), Judge(), judge_lm, JudgeConfig())
       → Calibration(lm="openai/gpt-4o-mini@default", accuracy=.95, kappa=.9, p_value=1e-8, trusted=True,
                     confusion={"positive": {"yes": 19, "no": 1, "unreadable": 0}, "near": …, "far": …})
 
-Labels come from the collection: its positives, its passages judged not relevant, and where there are none, passages
-that stand far down the query's own ranking ("near": rank 100) or were drawn at random ("far").
+Half of the passages are positives of train queries. The other half is not relevant: a passage judged not relevant
+("judged not") if the query has one, otherwise in turn the passage at rank 100 of the query's own ranking ("near") and
+one drawn at random from the corpus ("far").
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ from syneg.retrieval.encoder import Encoder
 
 from .judging import ask_all
 
-_WORDS = 300  # of a passage that the judge reads
+_WORDS = 300  # the judge reads the first 300 words of a passage
 _NEAR_RANK = 100
-_LEVEL = 0.05
+_LEVEL = 0.05  # of significance
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A passage whose relevance is known; `kind` says how."""
+    """A query and a passage whose relevance is known.
+
+    `kind` tells where the label comes from: "positive", "judged not", "near" or "far".
+    """
 
     query_id: str
     query: str
@@ -46,8 +49,11 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What an LM said of labelled passages. An unreadable answer counts as the wrong one, in accuracy and in kappa
-    (Cohen's, over all answers). `p_value` is of a binomial test against always giving the more frequent label."""
+    """How well an LM judged labelled passages; an unreadable answer counts as a wrong one.
+
+    `accuracy` and Cohen's `kappa` are over all `asked` passages. `p_value` is that of a one-sided binomial test against
+    a judge that always gives the more frequent label. `confusion[kind]` counts the answers yes, no and unreadable.
+    """
 
     lm: str
     asked: int
@@ -58,7 +64,7 @@ class Calibration:
     confusion: dict[str, dict[str, int]]
 
     def table(self) -> str:
-        """Confusion by kind of passage, with accuracy and kappa, as text of at most 80 columns."""
+        """Text of at most 80 columns: the answers by kind of passage, then accuracy, kappa and p."""
         lines = [f"{'passages':<14}{'said yes':>10}{'said no':>10}{'unreadable':>12}"]
         lines += [f"{kind:<14}{n['yes']:>10}{n['no']:>10}{n['unreadable']:>12}" for kind, n in self.confusion.items()]
         trust = "trusted" if self.trusted else "NOT trusted"
@@ -70,14 +76,14 @@ class Calibration:
 
 @dataclass(frozen=True)
 class TrustedJudge:
-    """The LM that decides whether a text answers its query, with the calibration that it was trusted for."""
+    """An LM that may decide whether a text answers its query, with the calibration that it passed."""
 
     lm: LanguageModel
     calibration: Calibration
 
     @property
     def key(self) -> tuple[str, dict[str, dict[str, int]]]:
-        """What the keys of stages hold of it."""
+        """The part of a stage's key that names this judge: its identity and its confusion."""
         return self.lm.identity, self.calibration.confusion
 
 
@@ -88,7 +94,10 @@ def calibrate(
     config: JudgeConfig,
     progress: Tick | None = None,
 ) -> Calibration:
-    """Ask the judge all questions. Raises BackendError when the LM keeps failing."""
+    """Let the judge answer all questions, and compare its answers with the labels.
+
+    It is trusted if kappa reaches `judge.min_kappa` and p is under .05. Raises BackendError when the LM keeps failing.
+    """
     from sklearn.metrics import cohen_kappa_score
 
     asked = [(f"judge:{q.query_id}", q.query, q.passage) for q in questions]
@@ -100,7 +109,7 @@ def calibrate(
     taken = [not label if answer is None else answer[0] for label, answer in zip(labels, answers, strict=True)]
     right = sum(label == answer for label, answer in zip(labels, taken, strict=True))
     n, yes = len(labels), sum(labels)
-    # with one label only on both sides kappa is not defined; such a judge has not been tested
+    # kappa is undefined if all labels are equal: such a test says nothing, so the judge is not trusted
     kappa = float(cohen_kappa_score(labels, taken)) if 0 < yes < n else 0.0
     p_value = (
         float(scipy.stats.binomtest(right, n, max(yes, n - yes) / n, alternative="greater").pvalue)
@@ -121,7 +130,7 @@ def calibrate(
 def labelled_passages(
     collection: Collection, encoder: Encoder, config: JudgeConfig, task: str, seed: int
 ) -> list[Labelled]:
-    """`config.sample` passages of train queries, half of them positives. Deterministic for a seed."""
+    """Choose `judge.sample` passages of train queries, half of them positives; the same for the same seed."""
     pairs = collection.pairs("train")
     random.Random(f"{seed}:judge").shuffle(pairs)
     half = min(config.sample // 2, len(pairs))

@@ -1,13 +1,13 @@
-"""A cross-encoder as the reader, in place of an LM: it scores a query and a passage together.
+"""A cross-encoder as the reader, in place of an LM. It scores a query and a passage together.
 
     reader = CrossReader.load("cross-encoder/ms-marco-MiniLM-L6-v2", device="cpu")
     fitted = reader.fitted(lists, passages)      → Thresholds(answers=4.1, in_part=1.3, near=-6.2)
     reader.read(lists, passages, fitted)         → Answers([Reading("3", "d9", grade=1, lm="cross-encoder …"), …])
 
-Scores become grades by three thresholds, fitted on train queries. 3 is at or over the score that three quarters of the
-known positives reach and that at most 1 % of the known negatives do. 2 is over what nine tenths of the positives reach
-and at most 5 % of the negatives do. 1 is over the median of the passages that nobody judged, which are near the query
-by construction.
+Three thresholds, fitted on train queries, turn scores into grades:
+- 3 from a score that 75 % of the known positives reach, and at most 1 % of the known negatives;
+- 2 from a score that 90 % of the positives reach, and at most 5 % of the negatives;
+- 1 from the median of the passages that nobody judged. They are all near the query, because search found them.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ _CHUNK = 32  # lists scored between two ticks of progress
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The lowest scores of a 3, a 2 and a 1."""
+    """The lowest scores that give a 3 (`answers`), a 2 (`in_part`) and a 1 (`near`); below them is 0."""
 
     answers: float
     in_part: float
     near: float
 
     def grade(self, score: float) -> int:
-        """
-        >>> [Thresholds(2.0, 1.0, 0.0).grade(score) for score in (2.5, 1.0, 0.3, -1.0)]
+        """The grade of a score.
+
+        (2.0, 1.0, 0.0).grade(score) for score in (2.5, 1.0, 0.3, -1.0)]
         [3, 2, 1, 0]
         """
         limits = ((self.answers, ANSWERS), (self.in_part, IN_PART), (self.near, NEAR))
@@ -45,7 +46,10 @@ class Thresholds:
 
 
 class CrossReader:
-    """`identity` names the model and its weights. `model` is a sentence-transformers CrossEncoder."""
+    """A reader that needs no LM. `identity` names the model and a hash of its weights.
+
+    `model` is a sentence-transformers CrossEncoder with one score.
+    """
 
     def __init__(self, model: Any, name: str) -> None:
         self._model = model
@@ -53,7 +57,10 @@ class CrossReader:
 
     @classmethod
     def load(cls, name: str, device: str) -> CrossReader:
-        """Raises ConfigError for a model that cannot be loaded or gives more than one score."""
+        """Load a model of the Hugging Face hub or a folder, from safetensors only.
+
+        Raises ConfigError if it cannot be loaded or gives more than one score.
+        """
         from sentence_transformers import CrossEncoder
 
         try:
@@ -71,14 +78,14 @@ class CrossReader:
     def scores(
         self, lists: Sequence[ToRead], passages: Mapping[str, str], progress: Tick | None = None
     ) -> list[np.ndarray]:
-        """For each list the scores of its passages, in order."""
+        """For each list, the scores (passages,) in the order of its passages."""
         from torch.nn import Identity
 
         groups: list[np.ndarray] = []
         for start in range(0, len(lists), _CHUNK):
             part = lists[start : start + _CHUNK]
             texts = [(asked.query, passages[doc_id]) for asked in part for doc_id in asked.doc_ids]
-            # without the sigmoid, which makes all high scores 1
+            # raw scores: a sigmoid would round all high scores to 1
             flat = np.asarray(self._model.predict(texts, activation_fn=Identity(), show_progress_bar=False), np.float32)
             ends = np.cumsum([len(asked.doc_ids) for asked in part])[:-1]
             groups += np.split(flat, ends)
@@ -87,7 +94,7 @@ class CrossReader:
         return groups
 
     def fitted(self, lists: Sequence[ToRead], passages: Mapping[str, str], progress: Tick | None = None) -> Thresholds:
-        """Thresholds from lists of train queries with known positives and negatives in them."""
+        """Fit the thresholds on lists of train queries that contain known positives and negatives."""
         positives, checks, rest = list[float](), list[float](), list[float]()
         for asked, scores in zip(lists, self.scores(lists, passages, progress), strict=True):
             for doc_id, score in zip(asked.doc_ids, scores.tolist(), strict=True):
@@ -98,7 +105,7 @@ class CrossReader:
     def read(
         self, lists: Sequence[ToRead], passages: Mapping[str, str], fitted: Thresholds, progress: Tick | None = None
     ) -> Answers:
-        """Grade every list."""
+        """Grade every passage of every list."""
         return Answers([
             Reading(asked.query_id, doc_id, fitted.grade(score), lm=self.identity)
             for asked, scores in zip(lists, self.scores(lists, passages, progress), strict=True)
@@ -107,7 +114,9 @@ class CrossReader:
 
 
 def fit(positives: Sequence[float], checks: Sequence[float], rest: Sequence[float]) -> Thresholds:
-    """Thresholds from the scores of known positives, known negatives, and passages that nobody judged.
+    """Thresholds from the scores of known positives, known negatives (`checks`) and unjudged passages (`rest`).
+
+    Without known negatives the unjudged passages take their part.
 
     >>> fit([4.0, 5.0, 6.0, 7.0], [0.0, 0.0], [1.0, 2.0, 3.0])
     Thresholds(answers=4.75, in_part=4.3, near=2.0)
@@ -120,7 +129,7 @@ def fit(positives: Sequence[float], checks: Sequence[float], rest: Sequence[floa
 
 
 def _weights(model: Any) -> str:
-    """A hash of the weights, so that other weights under the same name are another reader."""
+    """A hash of the weights: other weights under the same name make another reader."""
     import torch
 
     digest = hashlib.sha256()

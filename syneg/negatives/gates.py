@@ -1,13 +1,12 @@
-"""Gates: may this text be trained on as a negative? Pure functions, cheap ones first, each with a figure and a
-threshold.
+"""Gates: may a text be trained on as a negative? Each gate compares one figure of the text with a threshold.
 
     text_gates(negative, GateContext(query="close a socket", positives=("Close the socket. …",)), GatesConfig())
       → GateVerdict(reason="copies a positive", figure=.82, threshold=.3, figures={"positive_ngram": .82, …})
 
-A gate is one row of TEXT_GATES or ENCODER_GATES: its setting in GatesConfig, the name of its figure, the reason it
-gives, what it advises a writer, and how the figure is measured. Add a gate by adding a row (and its setting). The gates
-of a table are tried in order until one fails; the figures of all that were tried are kept. The judge, which costs a
-call, comes last (`syneg.negatives.judging.ask_judge`).
+A gate is one row of TEXT_GATES or ENCODER_GATES: its setting in GatesConfig, the name of its figure, the reason for a
+rejection, its advice to the writer, and the function that measures the figure. To add a gate, add a row and its
+setting. The gates of a table are tried in order, cheap ones first, until one fails; the figures measured so far are
+kept. The judge costs a call, so it comes last (`syneg.negatives.judging.ask_judge`).
 """
 
 from __future__ import annotations
@@ -23,16 +22,17 @@ from syneg.core.text import contains, copied_share, near_key, word_count
 from syneg.data.corpus_profile import CorpusProfile
 
 UNPARSEABLE, ANSWERS = "unparseable answer", "the judge says it answers"
-REFUSED, REFUSED_CALL = "refused by the endpoint", "refused"  # the reason, and the finish_reason of such a call
+REFUSED, REFUSED_CALL = "refused by the endpoint", "refused"  # reason of the draft, finish_reason of the call
 M = TypeVar("M")
 
 
 @dataclass(frozen=True)
 class GateContext:
-    """What a negative is compared with: all relevant passages, the pair's accepted negatives, the passage it was made
-    from.
+    """The texts that a negative is compared with.
 
-    `words` is the length of the positive that the program was shown; 0 when it is not known.
+    `positives` are all relevant passages, `siblings` the pair's accepted negatives, `parent` the passage that the
+    negative was rewritten from. `words` is the length of the positive as the program saw it, 0 if unknown. `profile`
+    describes scripts, language and lengths of the corpus; without it the gates that need it let every text pass.
     """
 
     query: str
@@ -45,11 +45,12 @@ class GateContext:
 
 @dataclass(frozen=True)
 class Cosines:
-    """Under the base encoder: its scores of the query with the negative and with the positive, which are dot products
-    where that is its similarity, and the cosine of the negative to the nearest passage of each group.
+    """Similarities of one negative under the base encoder.
 
-    `relevant` is the cosine to the nearest passage of the corpus, where that one is relevant or says what a relevant
-    one says.
+    `query` and `positive_query` are the scores of the query with the negative and with the positive: dot products if
+    the encoder uses them, otherwise cosines. The other figures are cosines of the negative: `positive` to its nearest
+    positive, `sibling` to the nearest accepted negative of the pair, `relevant` to its nearest passage of the corpus.
+    `relevant` is 0 unless that passage is relevant, or nearly equal to a relevant one.
     """
 
     query: float
@@ -60,13 +61,13 @@ class Cosines:
 
     @property
     def share(self) -> float:
-        """Cosine to the query, relative to the positive's; over 1 where it is the higher one, below zero too."""
+        """The negative's score relative to the positive's: over 1 if the negative scores higher."""
         return margin_share(self.query, self.positive_query)
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """A negative with its context; what several gates need is computed once."""
+    """A negative with its context. It computes once what several gates need."""
 
     negative: HardNegative
     context: GateContext
@@ -76,18 +77,18 @@ class _Measured:
         return word_count(self.negative.text)
 
     def copied(self, others: Sequence[str]) -> float:
-        """The largest share of the negative's 4-grams that stand in one of `others`; 1 for a near-copy of any
-        length."""
+        """The largest share of the negative's 4-grams found in one of `others`; 1 for a near-copy, however short."""
         text, key = self.negative.text, near_key(self.negative.text)
         return max((1.0 if key == near_key(other) else copied_share(text, other) for other in others), default=0.0)
 
 
 @dataclass(frozen=True)
 class Gate(Generic[M]):
-    """One gate. `measure` returns None where the figure cannot be said; the gate then lets the text pass.
+    """One gate. If `measure` returns None (the figure is unknown), the gate lets the text pass.
 
-    `setting` holds the threshold, and 0 there switches the gate off; a gate with `limit` has that threshold instead,
-    and one without a setting is always on. `bound` says whether the threshold is the most or the least that passes.
+    `setting` names the field of GatesConfig with the threshold; a value of 0 switches the gate off. With a `limit` the
+    threshold is that number, and the setting only switches. A gate without a setting is always on. `bound` tells
+    whether the threshold is the highest (`most`) or the lowest (`least`) figure that passes.
     """
 
     setting: str
@@ -106,7 +107,7 @@ class Gate(Generic[M]):
         return figure < limit if self.bound == "least" else figure > limit
 
     def threshold(self, config: GatesConfig) -> float:
-        """The most, or the least, that passes."""
+        """The highest figure that passes, or the lowest one if `bound` is `least`."""
         return float(getattr(config, self.setting)) if self.limit is None else self.limit
 
 
@@ -128,7 +129,7 @@ def _language(m: _Measured, _: GatesConfig) -> float | None:
 
 
 def _of_longest(m: _Measured, _: GatesConfig) -> float | None:
-    # the longest passages of a corpus are no model: half of what the positive allows
+    # half of what the positive allows: the longest passages of a corpus are rare and no model to write by
     return 2 * m.words / max(1.0, m.context.profile.words[1]) if m.context.profile else None
 
 
@@ -208,20 +209,20 @@ ADVICE: dict[str, str] = {
     UNPARSEABLE: "Answer in the form that is asked for.",
     ANSWERS: "It holds what the query asks for. Break a requirement of the query.",
 }
-"""What each reason for a rejection advises a writer, or the LM that improves its prompt."""
+"""reason of a rejection → advice to the writer, also shown to the LM that improves its prompt."""
 
 
 def text_gates(negative: HardNegative, context: GateContext, config: GatesConfig) -> GateVerdict:
-    """The verdict of the gates that need no model."""
+    """The verdict of the gates that need no encoder."""
     return _verdict(TEXT_GATES, _Measured(negative, context), config, {})
 
 
 def encoder_gates(cosines: Cosines, config: GatesConfig, *, judged: bool = False) -> GateVerdict:
-    """The verdict of the gates on cosines. With `judged` a trusted judge decides what answers, and the margin is a
-    figure only.
+    """The verdict of the gates on cosines.
 
-    The margin is the 95 % rule of NV-Retriever (arXiv 2407.15831). It guards against unknown relevance, and a third of
-    a strong writer's valid negatives lie above it.
+    The margin is the 95 % rule of NV-Retriever (arXiv 2407.15831). It guards against relevant texts that nobody judged,
+    but rejects a third of a strong writer's valid negatives. So with `judged`, when a trusted judge decides whether a
+    text answers, the margin is only recorded.
     """
     figures = {"query_cosine": cosines.query, "positive_query_cosine": cosines.positive_query}
     if judged:

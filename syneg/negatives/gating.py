@@ -1,12 +1,12 @@
 """The one path through the gates, for texts of any origin: a program, a file, a program that is being compiled.
 
     gating = Gating(collection, encoder, GatesConfig(), passage_words=200, definition="A passage is relevant …")
-    drafts = gating.on_text(pair, [HardNegative("Shut down one half …")])      the gates that need no model
-    gating.rest(drafts)                                                        those on cosines, then a trusted judge
+    drafts = gating.on_text(pair, [HardNegative("Shut down one half …")])      gates that need no encoder
+    gating.rest(drafts)                                                        gates on cosines, then a trusted judge
       → [Draft(pair, HardNegative("Shut down one half …"), GateVerdict("over the margin of the positive", .97)), …]
 
-They are two steps because a text that fails the first can be asked for again at once, pair by pair; the second takes
-all texts of a set together.
+These are two steps. The first runs pair by pair, so that the LM can be asked again at once for a text that fails; the
+second runs on all texts of a set together.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ from .judging import ask_judge, compare
 
 @dataclass(frozen=True)
 class Gating:
-    """What texts are held against. A positive is shown up to `passage_words`; `definition` is what the judge is told of
-    relevance. Without a judge the margin decides."""
+    """The gates with the collection and the encoder that they compare texts with.
+
+    `passage_words` is how many words of a positive the program sees. `definition` tells the judge what relevant means.
+    Without a judge the margin decides whether a text may be relevant.
+    """
 
     collection: Collection
     encoder: Encoder
@@ -43,12 +46,14 @@ class Gating:
 
     @cached_property
     def profile(self) -> CorpusProfile:
-        """Scripts, language and lengths of the corpus."""
+        """Scripts, language and lengths of the corpus, computed on first use."""
         return CorpusProfile.of(self.collection.passages.values())
 
     def on_text(self, pair: Pair, negatives: Sequence[HardNegative], siblings: Sequence[str] = ()) -> list[Draft]:
-        """Hold negatives of one pair against its positives, their parents, the corpus, and the accepted ones before
-        them."""
+        """Apply the gates that need no encoder to the negatives of one pair; return a draft for each.
+
+        `siblings` are texts accepted for the pair before. Each accepted negative is a sibling of the next.
+        """
         positives = self.collection.relevant_texts(pair.query_id)
         words = word_count(cut(pair.positive, self.passage_words))
         drafts: list[Draft] = []
@@ -62,18 +67,18 @@ class Gating:
         return drafts
 
     def rest(self, drafts: Sequence[Draft], progress: Progress | None = None) -> list[Draft]:
-        """Hold what passed the gates on text against the encoder's, then let the judge read what is left.
+        """Apply the gates on cosines to the accepted drafts, then the judge to those still accepted.
 
-        Raises BackendError when the judge keeps failing.
+        Returns all drafts, in the same order. Raises BackendError when the judge keeps failing.
         """
         return self.judged(self.compared(drafts), progress)
 
     def compared(self, drafts: Sequence[Draft]) -> list[Draft]:
-        """The drafts after the gates on cosines: without that on the margin where a judge decides."""
+        """The drafts after the gates on cosines. With a judge, the margin rejects nothing."""
         return compare(drafts, self.collection, self.encoder, self.config, judged=self.judge is not None)
 
     def judged(self, drafts: Sequence[Draft], progress: Progress | None = None) -> list[Draft]:
-        """The drafts after the judge; as they are without one."""
+        """The drafts after the judge has read the accepted ones; unchanged without a judge."""
         if self.judge is None:
             return list(drafts)
         if progress is None:

@@ -1,13 +1,14 @@
-"""Generation: a program over pairs, in threads, until every pair has its negatives or a recorded reason.
+"""Generation: run a program on every pair, in threads, until each pair has its negatives or a recorded reason.
 
     write(assignment, gating, writer, progress)
       → [Draft(pair, HardNegative("Shut down one half …"), GateVerdict("")), …]
 
-One bad pair never stops a run. A pair whose prompt the endpoint refuses for its text (a content filter, a firewall, too
-long) is a row with that reason and is not asked again. A pair whose answer cannot be parsed or fails a gate on its text
-is asked again, as a new attempt and never at temperature 0, up to `attempts` times for each negative wanted; each try
-is a row. When the LM fails again and again, or nothing that it says is usable, the run stops, with everything kept: the
-same command goes on.
+One bad pair never stops a run. Every attempt is recorded as a draft:
+- If the endpoint refuses the prompt (content filter, firewall, too long), the pair is not tried again.
+- If an answer cannot be parsed or fails a gate on its text, the pair is tried again, never at temperature 0, up to
+  `generate.attempts` times for each negative wanted.
+- If the LM keeps failing, or nothing that it writes is usable, the run stops. All answers are kept, and the same
+  command continues from there.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from .assignment import Assignment
 from .gates import REFUSED, REFUSED_CALL
 from .gating import Gating
 
-_HOPELESS_AFTER = 12
+_HOPELESS_AFTER = 12  # pairs without one usable negative
 
 
 @dataclass
 class _Health:
-    """Stops a run that cannot come to anything."""
+    """Counts pairs, and stops the run when the first 12 of them have no usable negative."""
 
     model: str
     done: int = 0
@@ -48,7 +49,7 @@ class _Health:
 
     def finished(self, drafts: Sequence[Draft]) -> None:
         if all(draft.verdict.reason == REFUSED for draft in drafts):
-            return  # says nothing of the LM
+            return  # a refusal by the endpoint tells nothing about the LM
         with self.lock:
             self.done += 1
             self.usable += any(draft.accepted for draft in drafts)
@@ -58,13 +59,13 @@ class _Health:
                 reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
                 shown = f", such as {self.sample[:60]!r}" if self.sample else ""
                 raise UnusableError(
-                    f"nothing that {self.model!r} wrote for the first {self.done} pairs is usable ({reasons}{shown})",
+                    f"{self.model!r} wrote no usable negative for the first {self.done} pairs ({reasons}{shown})",
                     todo="try another --lm, --program or lm.adapter",
                 )
 
 
 def write(assignment: Assignment, gating: Gating, writer: LanguageModel, progress: Progress) -> list[Draft]:
-    """What the program writes for the pairs, through all gates. Raises BackendError when an LM keeps failing."""
+    """Write negatives for all pairs and apply all gates. Raises BackendError when an LM keeps failing."""
     with progress.stage("generate", "pairs") as line:
         drafts = generate(assignment, gating, writer, line)
         usable = sum(draft.accepted for draft in drafts)
@@ -75,10 +76,10 @@ def write(assignment: Assignment, gating: Gating, writer: LanguageModel, progres
 def generate(
     assignment: Assignment, gating: Gating, writer: LanguageModel, progress: Tick | None = None
 ) -> list[Draft]:
-    """Write `generate.per_pair` negatives for each pair, in the order of the pairs, through the gates on text.
+    """Write `generate.per_pair` negatives for each pair and apply the gates on text.
 
-    Every try is a draft. Raises BackendError when the LM keeps failing or nothing is usable; what was answered until
-    then is in the ledger.
+    Returns a draft for every attempt, in the order of the pairs. Raises BackendError when the LM keeps failing, and
+    UnusableError when nothing is usable; the answers so far are in the ledger.
     """
     settings, pairs = assignment.config.generate, assignment.pairs
     health = _Health(writer.engine.config.model)
@@ -106,22 +107,21 @@ def generate(
     return [draft for place in sorted(results) for draft in results[place]]
 
 
-def answers_of(
-    program: dspy.Module | None, ask: Mapping[str, Any], current: CallPurpose, lm: str
-) -> list[HardNegative]:
-    """What a program writes in one attempt under DSPy's context, with its calls and costs; at least one negative.
+def answers_of(program: dspy.Module | None, ask: Mapping[str, Any], current: CallPurpose, lm: str) -> list[HardNegative]:
+    """Run a program once, in DSPy's current context; return at least one negative, with its calls and costs.
 
-    `current` is the purpose in force, `lm` the LM's identity. An attempt that fails is one negative without a text,
-    whose `reasoning` says why. Raises what ends a run, and ConfigError for a program that breaks its contract.
+    `current` is the purpose in force, `lm` the identity of the LM. A failed attempt gives one negative without text,
+    whose `reasoning` tells why. Raises ConfigError for a program that returns anything but HardNegatives, and every error
+    that ends the run, such as a spent budget.
     """
-    assert program is not None, "nothing writes where negatives are given"
+    assert program is not None, "no program writes if the negatives come from a file"
     return _with_costs(_try(program, ask), current, lm)
 
 
 def _try(program: dspy.Module, ask: Mapping[str, Any]) -> list[HardNegative]:
-    """One attempt; a failure is one empty negative, whose calls say what happened.
+    """Run the program once; a failure gives one empty negative.
 
-    A program may be the user's own code, so whatever it raises is a failure of this attempt.
+    A program may be a user's own code, so any exception counts as a failed attempt.
     """
     try:
         negatives = _checked(program(**ask), program)
@@ -148,7 +148,7 @@ def _nothing(program: dspy.Module, ask: Mapping[str, Any], why: str) -> HardNega
 
 
 def _with_costs(negatives: Sequence[HardNegative], current: CallPurpose, lm: str) -> list[HardNegative]:
-    """What an attempt cost, shared evenly by its negatives (what does not divide goes to the first)."""
+    """The negatives with their share of the attempt's cost: equal parts, the remainder of the tokens to the first."""
     calls, n = current.calls, len(negatives)
     reasons = {call.finish_reason for call in calls}
     usd = None if any(call.usd is None for call in calls) else sum(call.usd or 0.0 for call in calls)

@@ -1,13 +1,13 @@
-"""Negatives that somebody else wrote, through the same gates: `--given negatives.jsonl`.
+"""Negatives from a file, checked by the same gates: `--given negatives.jsonl`.
 
     {"query_id": "1156", "text": "Fidelity of educator delivery …", "program": "multi_attribute", "domain":
     "endocrinology"}
       → Draft(pair, HardNegative("Fidelity …", program="multi_attribute", attributes={"domain": …}), GateVerdict(""))
 
-One JSON object on a line. A row without `query_id` is matched by its `query`. `text` may be called `hard_negative`;
-`program`, `lm`, `reasoning` and `parent_doc_id` are taken where they stand, all other texts are attributes. Rows of
-queries that are not trained on are left out, and those that a run rejected (`"accepted": false`): negatives.jsonl of
-other runs, or shards, can be given as they are.
+Each line is one JSON object. Without a `query_id`, a row is matched by the text of its `query`. The passage is in
+`text` or `hard_negative`. `program`, `lm`, `reasoning` and `parent_doc_id` are optional; every other field that holds a
+text is an attribute. Rows of queries that are not trained on are left out, and so are rows that a run rejected
+(`"accepted": false`). So negatives.jsonl of another run, or of a shard, can be given unchanged.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _OWN = ("query_id", "query", "text", "hard_negative", "program", "lm", "reasonin
 def given_negatives(
     path: Path, pairs: Sequence[Pair], gating: Gating, wanted: Callable[[str], bool], max_bad_rows: float
 ) -> tuple[list[Draft], list[str]]:
-    """The drafts of programs whose name is `wanted`, in the order of the pairs, held against the gates on text; and
-    what is wrong with rows that were skipped.
+    """Read the negatives of the programs that are `wanted`, and apply the gates on text.
 
-    Raises DataError when the file cannot be read, or when more than `max_bad_rows`, a share of its rows, is bad.
+    Returns the drafts in the order of the pairs, and one line for each row that was skipped, with the reason. Raises
+    DataError if the file cannot be read, or if more than `max_bad_rows` of its rows (a share, 0 to 1) are bad.
     """
     if not path.is_file():
         raise DataError("no such file of negatives", where=str(path), todo="check --given")
@@ -49,7 +49,7 @@ def given_negatives(
                 lines += 1
                 try:
                     row = json.loads(line)
-                    if row.get("accepted") is False:  # of a run's negatives.jsonl
+                    if row.get("accepted") is False:  # rejected by the run that wrote this file
                         continue
                     query_id, negative = _negative(row, by_text)
                 except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -70,6 +70,7 @@ def _as_text(query: str) -> str:
 
 
 def _negative(row: Mapping[str, Any], by_text: Mapping[str, str]) -> tuple[str, HardNegative]:
+    """The query id and the negative of one row. Raises ValueError for a row without text or query."""
     text = row.get("text") or row.get("hard_negative")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("no text (as `text` or `hard_negative`)")

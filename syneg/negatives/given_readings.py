@@ -1,11 +1,11 @@
-"""Grades that somebody else gave: `--set reader.given=grades.jsonl`.
+"""Grades from a file, in place of a reader's: `--set reader.given=grades.jsonl`.
 
     {"query_id": "80", "doc_id": "7317051", "grade": 2}                        one grade on a line
     {"query_id": "80", "doc_ids": ["7317051", "4920376"], "grades": [2, 1]}    or a list
       → [Reading("80", "7317051", 2, lm="given"), …]
 
-`span` and `lm` are taken where they stand, so readings.jsonl of another run can be given as it is. Rows of queries and
-passages that the collection does not have are counted.
+`span` and `lm` are optional, so readings.jsonl of another run can be given unchanged. Grades of queries or passages
+that the collection does not have are left out and counted.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from .reading import ANSWERS, OTHER, Reading, ToRead
 
 
 def given_readings(path: Path, collection: Collection, max_bad: float) -> tuple[list[Reading], list[str]]:
-    """The grades of a file for queries and passages of the collection, and lines on what was left out.
+    """The grades of a file for queries and passages of the collection, and notes on what was left out.
 
-    Raises DataError when the file cannot be read, or when more than `max_bad` of its rows is bad.
+    If a passage is graded twice for a query, the last grade counts. Raises DataError if the file cannot be read, or if
+    more than `max_bad` of its rows (a share, 0 to 1) are bad.
     """
     if not path.is_file():
         raise DataError("no such file of grades", where=str(path), todo="check reader.given")
@@ -51,12 +52,13 @@ def given_readings(path: Path, collection: Collection, max_bad: float) -> tuple[
         raise DataError(f"cannot read the grades: {error}", where=str(path)) from error
     if len(problems) > max_bad * max(1, rows):
         raise DataError(collected(f"{len(problems)} of {rows} rows cannot be used", problems), where=str(path))
-    notes = [f"{foreign} grades are of queries or passages that the collection does not have"] if foreign else []
+    notes = [f"{foreign} grades are for queries or passages that the collection does not have"] if foreign else []
     notes += [f"{len(problems)} rows cannot be used, such as: {problems[0]}"] if problems else []
     return list(readings.values()), notes
 
 
 def _readings(row: Mapping[str, Any]) -> Iterator[Reading]:
+    """The grades of one row, in either form. Raises ValueError, LookupError or TypeError for a bad row."""
     query_id, lm = row["query_id"], str(row.get("lm") or "given")
     if not isinstance(query_id, (str, int)):
         raise ValueError("no query_id")
@@ -76,8 +78,11 @@ def _grade(value: Any) -> int:
 
 
 def lists_of(readings: list[Reading], collection: Collection, query_ids: set[str]) -> list[ToRead]:
-    """What was graded for some queries, as lists with their known positives. No known negatives were hidden in them:
-    the rest counts as such. Lists without a known positive say nothing and are left out."""
+    """The graded passages of `query_ids` as lists, so that the grades can be compared with the qrels.
+
+    Graded passages that are not relevant by the qrels count as known negatives. Lists without a known positive are left
+    out, because they tell nothing about the grades.
+    """
     doc_ids: dict[str, list[str]] = {}
     for reading in readings:
         if reading.query_id in query_ids:

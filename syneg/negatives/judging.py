@@ -1,14 +1,13 @@
-"""Judging drafts: by the gates that need the encoder, then by a trusted judge.
+"""The last two checks of a draft: the gates on cosines, then a trusted judge.
 
-compare(drafts, …)           → the drafts with the verdicts of those gates: Draft(…, GateVerdict("over …", .97))
-ask_judge(drafts, judge, …)  → the same, with those of the judge, and what it quotes
+compare(drafts, …)           → [Draft(…, GateVerdict("over the margin of the positive", .97)), …]
+ask_judge(drafts, judge, …)  → [Draft(…, GateVerdict("the judge says it answers", 1, evidence="close() …")), …]
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import dspy
 import numpy as np
@@ -24,25 +23,29 @@ from syneg.retrieval.encoder import Encoder, unit
 from .gates import ANSWERS, REFUSED_CALL, Cosines, encoder_gates
 from .mining import scores_of
 
-_DOT_DEPTH = 50
+_DOT_DEPTH = 50  # hits to search for the nearest passage by cosine, if the encoder uses dot products
 
 
 def compare(
     drafts: Sequence[Draft], collection: Collection, encoder: Encoder, gates: GatesConfig, *, judged: bool
 ) -> list[Draft]:
-    """Apply the gates that need the encoder to the drafts that passed those on text."""
+    """Apply the gates on cosines to the accepted drafts; return all drafts in the same order.
+
+    With `judged` the margin rejects nothing. Each verdict also records `corpus_cosine`, the cosine to the nearest
+    passage of the corpus.
+    """
     passed = [draft for draft in drafts if draft.accepted]
     if not passed:
         return list(drafts)
     to_query = scores_of(encoder, [draft.pair for draft in passed], [[draft.negative.text] for draft in passed])
-    vectors = encoder.encode([draft.negative.text for draft in passed], "passage")
-    twins = _nearest(vectors, collection, encoder)
-    vectors = unit(vectors)  # two passages are compared by cosine, whatever compares a query with a passage
-    kept: dict[str, list[Any]] = {}
+    vectors = encoder.encode([draft.negative.text for draft in passed], "passage")  # (passed, dim)
+    twins = _nearest(vectors, collection, encoder)  # (passed, dim): the nearest passage of the corpus for each
+    vectors = unit(vectors)  # passages are compared by cosine, even if the encoder compares queries by dot product
+    kept: dict[str, list[np.ndarray]] = {}
     verdicts: dict[int, GateVerdict] = {}
     for row, (draft, (score, positive_score), vector) in enumerate(zip(passed, to_query, vectors, strict=True)):
         texts = collection.relevant_texts(draft.pair.query_id)
-        relevant, twin = unit(encoder.encode(texts, "passage")), twins[row]
+        relevant, twin = unit(encoder.encode(texts, "passage")), twins[row]  # (positives, dim), (dim,)
         is_relevant = float((relevant @ twin).max()) > max(gates.positive_cosine, 1e-6)
         siblings = kept.setdefault(draft.pair.query_id, [])
         cosines = Cosines(
@@ -58,9 +61,9 @@ def compare(
 
 
 def _nearest(vectors: np.ndarray, collection: Collection, encoder: Encoder) -> np.ndarray:
-    """The embedding (n, dim), of length 1, of the passage of the corpus with the highest cosine to each vector.
+    """For each vector (n, dim), the unit embedding (n, dim) of the corpus passage with the highest cosine to it.
 
-    The index of a dot-product encoder puts long vectors first: there the nearest of its first hits is taken.
+    The index of a dot-product encoder ranks long vectors first, so its first 50 hits are compared by cosine.
     """
     depth = 1 if encoder.similarity == "cosine" else _DOT_DEPTH
     twins = []
@@ -78,9 +81,10 @@ def ask_judge(
     gates: GatesConfig,
     progress: Tick | None = None,
 ) -> list[Draft]:
-    """Let a trusted judge read the drafts that passed all else; the verdict's `evidence` holds what it quotes.
+    """Let a trusted judge read the accepted drafts, and reject a draft that it says answers the query.
 
-    Where no verdict of the judge can be read, the gates on cosines decide as they do without a judge: with the margin.
+    The verdict's `evidence` holds the words that the judge quotes. If the judge's answer cannot be read, the gates on
+    cosines decide, with the margin, as they do without a judge. Raises BackendError when the LM keeps failing.
     """
     passed = [draft for draft in drafts if draft.accepted]
     questions = [(draft.pair.query_id, draft.pair.query, draft.negative.text) for draft in passed]
@@ -95,7 +99,7 @@ def ask_judge(
 
 
 def _without_judge(verdict: GateVerdict, gates: GatesConfig) -> GateVerdict:
-    """The verdict on an accepted text when no judge has read it."""
+    """The verdict on an accepted text that no judge has read: the margin applies again."""
     query, positive = verdict.figures.get("query_cosine"), verdict.figures.get("positive_query_cosine")
     if query is None or positive is None:  # no encoder has compared it
         return verdict
@@ -110,9 +114,11 @@ def ask_all(
     definition: str | Sequence[str],
     progress: Tick | None = None,
 ) -> list[tuple[bool, str] | None]:
-    """(query_id, query, passage) → (relevant, quoted span), or None where no verdict could be read; in order.
+    """Ask the judge about each (query_id, query, passage), in threads, with up to two attempts each.
 
-    `definition` is that of the task, or one for each question. Raises BackendError when the LM keeps failing.
+    Returns (relevant, quoted span) for each question, in order, or None if the answer cannot be read or the endpoint
+    refuses the prompt. `definition` says what relevant means, once for all questions or once for each. Raises
+    BackendError when the LM keeps failing.
     """
 
     def work(place: int) -> tuple[bool, str] | None:

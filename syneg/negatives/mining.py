@@ -1,16 +1,17 @@
-"""Hard negatives out of the corpus: near the query under BM25 or the encoder, and not judged relevant.
+"""Mine hard negatives from the corpus: passages near the query under BM25 or the encoder, and not judged relevant.
 
     Pair("3", "close a socket", "d3", "Close the socket …")
       → [MinedNegative("d9", "Shut down one half …", source="dense", rank=2, score=.44), …]    hardest first
 
 Left out are:
-- passages judged relevant to the query, by id; near-copies of one, passages that hold one, and parts of one;
-- the query's own text, where it stands in the corpus;
+- passages judged relevant to the query, near-copies of one, passages that contain one, and parts of one;
+- the query itself, if the corpus contains it as a passage;
 - ranks outside the window `mine.first_rank` to `mine.last_rank`;
-- passages that score over `mine.margin` of the positive's score under the encoder (NV-Retriever, arXiv 2407.15831,
-  TopK-PercPos): they are often unjudged positives.
-What was left out, and why, is counted. `Mined.notes` says in a line each what a user should know: a source that finds
-nothing for most queries, queries without any negative.
+- passages that score over `mine.margin` of the positive's score under the encoder, which are often unjudged positives
+  (NV-Retriever, arXiv 2407.15831, TopK-PercPos).
+
+Each reason is counted. `Mined.notes` warns the user, in one line each, of a source that finds nothing for most queries
+and of queries without any negative.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import Hits, LexicalIndex
 
 _GROUP = 1024  # queries whose passages are looked up together
-_KEYS = 20_000  # passages whose keys are kept: 20 MB where a passage has 1,000 characters
-_PART_WORDS = 4  # shorter passages stand in many others by chance
-_SILENT = 0.5
-_RULE = 0.95  # where a margin is to be chosen (`syneg.run.windows`) and was not
+_KEYS = 20_000  # passages whose keys are kept: 20 MB for passages of 1,000 characters
+_PART_WORDS = 4  # a shorter passage is contained in many others by chance
+_SILENT = 0.5  # share of queries without a hit from which a source is reported
+_RULE = 0.95  # the margin for `auto`, if none was chosen (`syneg.run.windows`)
 
 
 @dataclass
 class Mined:
-    """`negatives[query_id]`, hardest first, sources in turn; `skipped` counts reasons; `short` queries with too few;
-    `notes` are lines for the user."""
+    """Result of mining.
+
+    `negatives[query_id]` takes from the sources in turn, hardest first. `skipped` counts the reasons for passages that
+    were left out. `short` is the number of queries with fewer negatives than asked for. `notes` are lines for the user.
+    """
 
     negatives: dict[str, list[MinedNegative]]
     skipped: Counter[str] = field(default_factory=Counter)
@@ -55,9 +59,9 @@ def mine(
     config: MineConfig,
     progress: Tick | None = None,
 ) -> Mined:
-    """Up to `config.per_query` negatives for each pair. Deterministic: nothing is drawn."""
-    queries = encoder.encode([pair.query for pair in pairs], "query")
-    # The window counts ranks of the raw list; relevant passages inside it take places too.
+    """Mine up to `mine.per_query` negatives for each pair. Deterministic: no step is random."""
+    queries = encoder.encode([pair.query for pair in pairs], "query")  # (pairs, dim)
+    # the window counts ranks of the raw list, relevant passages included
     lists: dict[str, Hits] = {}
     if "dense" in config.sources:
         lists["dense"] = encoder.index(collection.passages, progress).search(queries, config.last_rank)
@@ -113,8 +117,10 @@ def _silent_sources(lists: Mapping[str, Hits]) -> list[str]:
 def _scored(
     near: Sequence[Iterable[str]], queries: np.ndarray, collection: Collection, encoder: Encoder
 ) -> Iterator[dict[str, float]]:
-    """For each query (n, dim) the scores of the passages near it, by id; passages are looked up for many queries at
-    once."""
+    """For each of `queries` (n, dim), the score of every passage in `near`, by doc_id.
+
+    Embeddings are looked up for 1,024 queries at once, since neighbours are shared.
+    """
     for start in range(0, len(queries), _GROUP):
         group = near[start : start + _GROUP]
         rows = {doc_id: row for row, doc_id in enumerate(dict.fromkeys(d for ids in group for d in ids))}
@@ -125,16 +131,15 @@ def _scored(
 
 
 def keys_of(collection: Collection) -> Callable[[str], str]:
-    """doc_id → the `near_key` of its passage. One passage is near many queries, and a key takes long: they are kept."""
+    """A function doc_id → `near_key` of its passage. It caches keys, which are slow to make: queries share passages."""
     return lru_cache(_KEYS)(lambda doc_id: near_key(collection.passages[doc_id]))
 
 
 class Judged:
-    """Knows what is no negative of one query, by id and by text; and the query itself, where it stands in the
-    corpus."""
+    """Passages that must not be negatives of one query: relevant ones, by id and by text, and the query itself."""
 
     def __init__(self, collection: Collection, query_id: str, key_of: Callable[[str], str]) -> None:
-        """`key_of` gives the `near_key` of a passage by its id."""
+        """`key_of` maps a doc_id to the `near_key` of its passage (`keys_of`)."""
         self.key_of = key_of
         self.ids = collection.no_negative(query_id)
         self.texts = {near_key(text) for text in collection.relevant_texts(query_id)}
@@ -144,11 +149,11 @@ class Judged:
         return self.excludes(negative.doc_id)
 
     def is_known(self, doc_id: str) -> bool:
-        """Whether a passage is judged relevant, a piece of such a one, or the query itself."""
+        """Whether a passage is relevant, is a piece of a positive, or is the query itself."""
         return doc_id in self.ids or self.key_of(doc_id) == self.query
 
     def excludes(self, doc_id: str) -> bool:
-        """Whether a passage is no negative of the query."""
+        """Whether a passage must not be a negative: also if its text equals, contains or is part of a relevant one."""
         if self.is_known(doc_id):
             return True
         text = self.key_of(doc_id)
@@ -156,18 +161,14 @@ class Judged:
 
 
 def is_part(inner: str, outer: str) -> bool:
-    """Whether a whole text stands in another, both as `near_key` has them; texts of a few words are never a part.
-
-    >>> is_part("close the socket before you go", "first close the socket before you go home"), is_part("a socket", "close a socket")
-    (True, False)
-    """
+    """Whether `outer` contains all of `inner`, both as `near_key` gives them; never if `inner` has under four words."""
     return f" {inner} " in f" {outer} " and word_count(inner) >= _PART_WORDS
 
 
 def _choose(
     ranked: dict[str, list[MinedNegative]], judged: Judged, limit: float, wanted: int, skipped: Counter[str]
 ) -> list[MinedNegative]:
-    """Take from the sources in turn, each in rank order, until `wanted` are found."""
+    """Take from the sources in turn, each in rank order, up to `wanted` passages; count what is left out."""
     queues = [iter(negatives) for negatives in ranked.values()]
     chosen: dict[str, MinedNegative] = {}
     while queues and len(chosen) < wanted:
@@ -192,7 +193,10 @@ def _choose(
 def scores_of(
     encoder: Encoder, pairs: Sequence[Pair], texts: Sequence[Sequence[str]]
 ) -> list[tuple[np.ndarray, float]]:
-    """For each pair the cosines of its texts to its query, and that of its positive."""
+    """For each pair, the scores (texts,) of its query with its texts, and the score with its positive.
+
+    Scores are cosines, or dot products if the encoder uses them.
+    """
     queries = encoder.encode([pair.query for pair in pairs], "query")
     positives = encoder.encode([pair.positive for pair in pairs], "passage")
     flat = encoder.encode([text for group in texts for text in group], "passage")

@@ -1,10 +1,10 @@
-"""Exactly what a program sends, as text, without calling an LM: `syneg-dspy prompts PROGRAM`.
+"""Show exactly what a program sends, as text, without calling an LM: `syneg-dspy prompts PROGRAM`.
 
     sent("neighbour_topic", Config())
       → ["--- call 1 of neighbour_topic …\\nsystem: Given a query …\\nuser: …", …]
 
-The program runs as it does in a run, under the same adapter, over an engine that keeps each request and answers it with
-placeholders such as ‹topic›, laid out by the adapter itself. So later steps show where the answers of earlier ones go.
+The program runs as in a real run, under the same adapter. Its engine records each request and answers with placeholders
+such as ‹topic›, which the adapter formats. So later calls show where the answers of earlier ones are inserted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NEAR = (MinedNegative("d9", "Bees tell the others by a dance how far a field of 
 
 
 class _Recorder:
-    """A DSPy engine that keeps requests and answers with placeholders, in the layout of the adapter in use."""
+    """A DSPy engine that records requests and answers them with placeholders, in the current adapter's format."""
 
     def __init__(self, config: Config) -> None:
         self.requests: list[Request] = []
@@ -62,7 +62,7 @@ class _Recorder:
 
 
 def sent(name: str, config: Config, pair: Pair = EXAMPLE, mined: Sequence[MinedNegative] = NEAR) -> list[str]:
-    """What the program sends for one pair, a text for each call. Raises ConfigError as `load_program` does."""
+    """What the program sends for one pair: one text for each call. Raises ConfigError as `load_program` does."""
     program = load_program(name)
     assignment = Assignment([pair], {pair.query_id: mined}, task_for(config), config, name, program)
     requests = record(program, config, assignment.ask(0))
@@ -70,8 +70,7 @@ def sent(name: str, config: Config, pair: Pair = EXAMPLE, mined: Sequence[MinedN
 
 
 def near_passages(collection: Collection, pair: Pair, count: int = 3) -> list[MinedNegative]:
-    """Passages near a query by BM25 that are not judged relevant: a quick stand-in for mining, which needs an
-    encoder."""
+    """The first `count` passages by BM25 that are not judged relevant: a stand-in for mining that needs no encoder."""
     no_negative = collection.no_negative(pair.query_id)
     (hits,) = LexicalIndex(collection.passages).search([pair.query], count + len(no_negative))
     return [
@@ -81,8 +80,8 @@ def near_passages(collection: Collection, pair: Pair, count: int = 3) -> list[Mi
     ][:count]
 
 
-def record(program: dspy.Module, config: Config, inputs: Mapping[str, Any]) -> list[Request]:
-    """The requests of one call of `program`, in order."""
+def record(program: dspy.Module, config: Config, inputs: Mapping[str, object]) -> list[Request]:
+    """Run `program` once, with placeholders as answers, and return the requests that it made, in order."""
     engine = _Recorder(config)
     base = ADAPTERS[adapter_for(config.lm)]
 
@@ -104,7 +103,7 @@ def record(program: dspy.Module, config: Config, inputs: Mapping[str, Any]) -> l
 
 
 def as_text(request: Request) -> str:
-    """A request as it is read: system text, turns, and the JSON schema that the answer is held to, if any."""
+    """A request as readable text: the system message, the other messages, and the JSON schema of the answer, if any."""
     plain = plain_request(request)
     lines = [f"[system]\n{plain['system']}"] if plain["system"] else []
     lines += [f"[{role}]\n{text}" for role, text in plain["messages"]]
@@ -115,7 +114,7 @@ def as_text(request: Request) -> str:
 
 
 def _placeholder(name: str, annotation: Any) -> Any:
-    """A value of a type that shows where an answer goes."""
+    """A value of the type `annotation` that shows where an answer goes: ‹name› for a text."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)[0]
     if get_origin(annotation) is list:

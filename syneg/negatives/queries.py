@@ -1,12 +1,12 @@
-"""Queries for a corpus that has none: passages drawn from all over it, a program, and gates.
+"""Write queries for a corpus that has none: choose passages from all over it, run a program, apply gates.
 
     one_per_cluster(passages, encoder, 200, seed=0)  → ["d17", "d804", …]
     written(asked, program, writer, …)               → [WrittenQuery("w-51f2…", "how do I …", "d17", …), …]
     gated(queries, passages, encoder, config)        → the same queries; a rejected one has a reason
 
-Passages are the nearest to the centres of k-means (faiss) over the embeddings, so that queries are about all that the
-corpus is about. A query must find its own passage (round trip, as in Promptagator, arXiv 2209.11755) among the first of
-the encoder or of BM25, which keeps what only one of them finds, and must not repeat an earlier query.
+Each passage is the nearest to a centre of k-means (faiss) over the embeddings, so that the queries cover the topics of
+the corpus. A query is kept if it finds its own passage among the first hits of the encoder or of BM25 (round trip, as
+in Promptagator, arXiv 2209.11755), and does not repeat an earlier query. One of the two searches is enough.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from syneg.retrieval.indexes import LexicalIndex
 
 KINDS = ("a question", "a few keywords", "a sentence that says what is looked for")
 AS_EXAMPLES = "as the examples"
-_FEWEST_WORDS, _SHORTEST, _LONGEST = 8, 2, 40
+_FEWEST_WORDS, _SHORTEST, _LONGEST = 8, 2, 40  # words: of a passage, of a query
 _SHOWN = 5  # examples in one call
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the program is given for one passage."""
+    """The inputs of the program for one passage: the kind of query to write, and examples of real queries."""
 
     doc_id: str
     passage: str
@@ -44,7 +44,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class WrittenQuery:
-    """A query that was written for a passage; `reason` is empty for one that is kept, `rank` that of its passage."""
+    """A query that was written for a passage.
+
+    `reason` tells why a gate rejected it, and is empty if it is kept. `rank` is the better rank of its passage in the
+    two searches, from 1; None if neither finds it.
+    """
 
     query_id: str
     text: str
@@ -60,8 +64,10 @@ class WrittenQuery:
 
 
 def one_per_cluster(passages: Mapping[str, str], encoder: Encoder, count: int, seed: int) -> list[str]:
-    """Ids of at most `count` passages of eight words or more, one from each cluster of their embeddings, in the order
-    of the corpus."""
+    """Ids of at most `count` passages, one from each cluster of their embeddings, in the order of the corpus.
+
+    Only passages of eight words or more count. If there are at most `count` of them, all are returned.
+    """
     doc_ids = [doc_id for doc_id, text in passages.items() if word_count(text) >= _FEWEST_WORDS]
     if len(doc_ids) <= count:
         return doc_ids
@@ -82,8 +88,10 @@ def one_per_cluster(passages: Mapping[str, str], encoder: Encoder, count: int, s
 def ask_for_queries(
     passages: Mapping[str, str], doc_ids: Sequence[str], examples: Sequence[str], words: int
 ) -> list[Asked]:
-    """One question of the program for each passage: with the next few examples, or with the next kind where there are
-    none."""
+    """The program's inputs for each passage, cut to `words` words.
+
+    Each passage gets the next five examples. Without examples it gets the next of `KINDS`.
+    """
     asked = []
     for place, doc_id in enumerate(doc_ids):
         shown = (
@@ -99,9 +107,9 @@ def ask_for_queries(
 def written(
     asked: Sequence[Asked], program: dspy.Module, writer: LanguageModel, task: str, progress: Tick | None = None
 ) -> list[WrittenQuery]:
-    """One query for each passage asked for, in order; an answer that cannot be read is a query without text.
+    """Write one query for each passage, in order. An answer that cannot be read gives a query without text.
 
-    Raises BackendError when the LM keeps failing; what was answered until then is in the ledger.
+    Raises BackendError when the LM keeps failing; the answers so far are in the ledger.
     """
 
     def work(place: int) -> WrittenQuery:
@@ -136,7 +144,11 @@ def gated(
     config: QueriesConfig,
     known: Sequence[str] = (),
 ) -> list[WrittenQuery]:
-    """The queries with a reason for each that is not kept. `known` are queries of the user, which none may repeat."""
+    """Apply the gates; return all queries in order, each rejected one with its reason.
+
+    Gates: readable, 2 to 40 words, no repetition, round trip, no near-duplicate by cosine. `known` are the user's own
+    queries, which must not be repeated either.
+    """
     taken = {normalise(text) for text in known}
     checked = []
     for query in queries:
@@ -170,7 +182,10 @@ def gated(
 def _ranks(
     queries: Sequence[WrittenQuery], vectors: np.ndarray, passages: dict[str, str], encoder: Encoder, depth: int
 ) -> list[int | None]:
-    """The better rank of each query's passage in the first `depth` of the encoder and of BM25; None for neither."""
+    """The better rank of each query's passage among the first `depth` hits of the encoder and of BM25.
+
+    Ranks start at 1. None if neither search finds the passage.
+    """
     lists = (
         encoder.index(passages).search(vectors, depth),
         LexicalIndex(passages).search([q.text for q in queries], depth),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -94,7 +94,7 @@ class Sizes:
         assignment = Assignment(pairs, near, task_for(config), config, name, program)
         return self._size(program, config, [assignment.ask(place) for place in range(len(pairs))])
 
-    def _size(self, program: dspy.Module, config: Config, asks: Sequence[dict[str, Any]]) -> Size:
+    def _size(self, program: dspy.Module, config: Config, asks: Sequence[Mapping[str, object]]) -> Size:
         rendered = [
             [count_tokens(as_text(request), config.lm.model) for request in record(program, config, ask)]
             for ask in asks

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -265,7 +264,7 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         names = self.numbers.source_names
         return names.index(source) if source in names else -1
 
-    def get_config_dict(self) -> dict[str, Any]:
+    def get_config_dict(self) -> dict[str, float]:
         """What sentence-transformers writes into a model card."""
         return {"scale": self.scale}
 

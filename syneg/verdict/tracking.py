@@ -9,8 +9,8 @@ Metrics are called SPLIT/ARM/METRIC, as in "test/hybrid/ndcg_10". Nothing is sen
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from syneg.core.errors import BackendError, one_line
 
@@ -21,7 +21,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 _CUT = 500  # characters of a parameter that MLflow takes for sure
 
 
-def track(experiment: str, folder: Path, settings: dict[str, Any], verdict: Verdict) -> str:
+def track(experiment: str, folder: Path, settings: Mapping[str, object], verdict: Verdict) -> str:
     """Log one run; returns its id. Raises BackendError without MLflow, or where it does not answer."""
     try:
         import mlflow
@@ -43,7 +43,7 @@ def track(experiment: str, folder: Path, settings: dict[str, Any], verdict: Verd
     return str(run.info.run_id)
 
 
-def parameters(settings: dict[str, Any]) -> dict[str, str]:
+def parameters(settings: Mapping[str, object]) -> dict[str, str]:
     """section.key → value, as text."""
     flat: dict[str, str] = {}
     for section, values in settings.items():
