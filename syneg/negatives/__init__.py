@@ -1,6 +1,8 @@
-"""Where hard negatives come from, mined or written, and which of them are kept.
+"""Make hard negatives: mine them from the corpus or let an LM write them, and decide which ones are kept.
 
-    mine(collection, pairs, encoder, config) → mined negatives      judge_text(text, context) → accepted, or a reason
+    mine(collection, pairs, encoder, MineConfig())         → Mined({"3": [MinedNegative("d9", …), …]}, …)
+    write(assignment, gating, writer, progress)            → [Draft(pair, HardNegative("Shut …"), GateVerdict("")), …]
+    text_gates(negative, context, GatesConfig())           → GateVerdict("copies a positive", .82, .3, …)
 
-Training and the verdict live elsewhere.
+Training is in `syneg.training`, the verdict in `syneg.verdict`.
 """

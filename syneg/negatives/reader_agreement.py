@@ -1,13 +1,14 @@
-"""How well a reader's grades agree with the collection's own judgements, before anything goes by them.
+"""Measure how well a reader's grades agree with the collection's own judgements, before the grades are used.
 
     agreement(lists, {"q1": {"d3": 3, "d9": 1}}, collection.qrels)
       → Agreement(lists=40, positives=44, answers=31, in_part=9, checks=40, false=1, kappa=.84,
                   order={"q1": 1.0, …}, encoder_order={"q1": .63, …})
 
-The reader does not know which passages of a list are judged relevant ("hidden positives") or known not to be. Two
-things are asked: does it tell these two apart, and is its order of a list (by grade, then as the encoder has it) better
-than the encoder's by nDCG@10? Passages that nobody judged take part in the order only, as not relevant: a reader that
-finds unjudged answers looks worse by that, never better.
+The reader does not know which passages of a list are judged relevant (hidden positives) or known not to be (checks).
+Two things are measured:
+- Does it tell positives from checks? Its recall, its false grades and Cohen's kappa say so.
+- Does its order of a list (by grade, ties in the encoder's order) have a higher nDCG@10 than the encoder's order? Here
+  unjudged passages count as not relevant. So a reader that finds unjudged answers looks worse than it is, never better.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ Grades = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Counts over the lists that were graded: of `positives`, `answers` got 3 and `in_part` 2; of `checks` (known
-    negatives) `false` got 2 or 3. `order` and `encoder_order` are nDCG@10 by query."""
+    """Counts over the lists that were graded, and nDCG@10 by query.
+
+    Of `positives`, `answers` were graded 3 and `in_part` 2. Of `checks` (known negatives), `false` were graded 2 or 3.
+    `unreadable` lists have no grades. `order` is nDCG@10 in the reader's order, `encoder_order` in the encoder's.
+    """
 
     lists: int
     unreadable: int
@@ -45,17 +49,20 @@ class Agreement:
 
     @property
     def gains(self) -> list[float]:
-        """nDCG@10 of the reader's order less that of the encoder's, one value a query."""
+        """nDCG@10 of the reader's order minus that of the encoder's, one value for each query."""
         return [self.order[query_id] - self.encoder_order[query_id] for query_id in self.order]
 
     @property
     def ndcg(self) -> tuple[float, float]:
-        """Means of the reader's and of the encoder's order."""
+        """Mean nDCG@10 of the reader's order and of the encoder's order."""
         return mean(self.order), mean(self.encoder_order)
 
 
 def agreement(lists: Sequence[ToRead], grades: Grades, qrels: Mapping[str, Mapping[str, float]]) -> Agreement:
-    """Hold `grades[query_id][doc_id]` against the judgements. Lists without grades count as unreadable."""
+    """Compare `grades[query_id][doc_id]` with the known positives and negatives of `lists`, and with `qrels`.
+
+    Lists without grades count as unreadable. Kappa is 0 if the graded lists hold only one of the two kinds.
+    """
     from sklearn.metrics import cohen_kappa_score
 
     graded = [asked for asked in lists if asked.query_id in grades]
@@ -84,7 +91,7 @@ def agreement(lists: Sequence[ToRead], grades: Grades, qrels: Mapping[str, Mappi
 
 
 def by_grade(asked: ToRead, grades: Mapping[str, int]) -> list[str]:
-    """The passages in the reader's order: by grade, then as the encoder has them.
+    """The passages by grade, the highest first; passages of equal grade stay in the encoder's order.
 
     >>> asked = ToRead("q", "query", ("a", "b", "c"), frozenset(), frozenset())
     >>> by_grade(asked, {"a": 0, "b": 1, "c": 1})

@@ -1,14 +1,15 @@
-"""Reading: a trusted reader grades the nearest passages of a query, so that it is known which of them are relevant.
+"""Reading: a trusted reader grades the nearest passages of a query, to find the relevant ones that nobody judged.
 
     lists = lists_to_read(collection, encoder, pairs, count=20, seed=0)
       → [ToRead("3", "close a socket", ("d9", "d3", …), positives={"d3"}, checks={"d77"}), …]
     read_by_lm(lists, reader_lm, task, passages)
       → Answers([Reading("3", "d9", grade=1), Reading("3", "d3", grade=3, span="close() shuts the socket"), …])
 
-Grades: 3 answers the query, 2 in part, 1 on the same matter, 0 another matter (`syneg.programs.GradeList`). A list
-holds the first passages of dense search and BM25 in turn. Known positives and a known negative stand among them, so
-that each list says how well it was read. The reader sees neither ids nor scores. Every call is in the ledger: a stage
-that broke off asks only for the rest. Relabelling false negatives with an LLM is RLHN's idea (arXiv 2505.16967).
+Grades: 3 answers the query, 2 answers it in part, 1 is on the same matter, 0 is on another matter
+(`syneg.programs.GradeList`). A list takes passages from dense search and BM25 in turn. It also contains known positives
+and one known negative, so that each list measures how well it was read. The reader sees neither ids nor scores. Every
+call is in the ledger, so a stage that was interrupted asks only for the remaining lists. Relabelling false negatives
+with an LLM is the idea of RLHN (arXiv 2505.16967).
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _ATTEMPTS = 2
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One grade: a row of readings.jsonl. `span` is what the reader quotes for a 2 or 3."""
+    """One grade of one passage: a row of readings.jsonl.
+
+    `span` holds the words that the reader quotes for a 2 or 3; it is empty otherwise.
+    """
 
     query_id: str
     doc_id: str
@@ -48,8 +52,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class ToRead:
-    """The passages of one query, the encoder's nearest first. `positives` are judged relevant; `checks` are known
-    negatives."""
+    """The passages of one query to grade, the encoder's nearest first.
+
+    `positives` are those judged relevant, `checks` the known negatives among them.
+    """
 
     query_id: str
     query: str
@@ -60,7 +66,7 @@ class ToRead:
 
 @dataclass
 class Answers:
-    """All grades; `unreadable` lists had no answer that can be used. `calls` are those of an LM."""
+    """The grades of all lists. `unreadable` counts the lists without a usable answer; `calls` are the LM calls made."""
 
     readings: list[Reading] = field(default_factory=list)
     unreadable: int = 0
@@ -80,14 +86,18 @@ def grades_of(readings: Sequence[Reading]) -> dict[str, dict[str, int]]:
 
 
 def passages_in_a_list(config: ReaderConfig, model: str) -> int:
-    """How many passages an LM (or a cross-encoder) called `model` gets at once."""
+    """How many passages a reader called `model` grades at once: at most five for an embedded LM."""
     return min(config.candidates, _EMBEDDED) if model.startswith("local/") else config.candidates
 
 
 def lists_to_read(
     collection: Collection, encoder: Encoder, pairs: Sequence[Pair], count: int, seed: int
 ) -> list[ToRead]:
-    """`count` passages of each pair's query, known ones among them. Deterministic for a seed."""
+    """Choose `count` passages for each pair's query: up to three known positives, one known negative, near passages.
+
+    The same seed gives the same lists. In the corpus, a passage with the query's own id is the query itself (as in some
+    BEIR collections) and is left out.
+    """
     if not pairs:
         return []
     queries = encoder.encode([pair.query for pair in pairs], "query")
@@ -117,7 +127,7 @@ def _in_turn(near: Sequence[tuple[str, float]], worded: Sequence[tuple[str, floa
 def _known_negative(
     collection: Collection, query_id: str, beside: set[str], doc_ids: Sequence[str], draw: random.Random
 ) -> list[str]:
-    """One passage judged not relevant, else one drawn from the corpus."""
+    """One passage judged not relevant, or else one drawn from the corpus outside `beside`; [] if there is none."""
     grades = collection.qrels[query_id]
     judged = sorted(doc_id for doc_id, grade in grades.items() if grade <= 0 and doc_id in collection.passages)
     if judged:
@@ -129,7 +139,7 @@ def _known_negative(
 
 
 def ordered(lists: Sequence[ToRead], passages: Mapping[str, str], encoder: Encoder) -> list[ToRead]:
-    """The lists with their passages in the encoder's order."""
+    """The lists with their passages in the encoder's order, ties by doc_id."""
     queries = encoder.encode([asked.query for asked in lists], "query")
     row = {doc_id: place for place, doc_id in enumerate(dict.fromkeys(d for asked in lists for d in asked.doc_ids))}
     vectors = encoder.encode([passages[doc_id] for doc_id in row], "passage")
@@ -148,7 +158,10 @@ def read_by_lm(
     passages: Mapping[str, str],
     progress: Tick | None = None,
 ) -> Answers:
-    """Grade every list in one call each, in threads. Raises BackendError when the LM keeps failing."""
+    """Grade each list in one call, in threads, with a second attempt if needed.
+
+    Raises BackendError when the LM keeps failing.
+    """
     program = GradeList()
 
     def work(place: int) -> tuple[list[Reading] | None, list[Call]]:

@@ -1,12 +1,11 @@
-"""How strong an LM is as a writer of negatives, measured: `auto` settings go by this, never by the name of a model.
+"""Test how well an LM writes negatives. Settings with the value `auto` depend on this test, never on a model's name.
 
     strength(writer) → Strength(lm="local/qwen2.5-coder-1.5b@cc32…", written=8, passed=4,
                                 faults={"copies": 2, "answers": 2}).strong → False
 
-The test: for eight fixed queries with a relevant passage in sight, `multi_attribute` writes a negative. It passes when
-it is there, is no stub, copies little, and does not hold the words that the answer cannot do without. That is what a
-small model fails at and what decides whether a program may show it the positive. Eight calls, once for each LM; the
-result is kept in the cache.
+The test: `multi_attribute` writes one negative for each of eight fixed queries, with the positive in the prompt. A
+negative passes if it is long enough, copies little, and lacks the words that every answer needs. Small models fail
+here, so a program must not show them the positive. The test takes eight calls for each LM; the cache keeps the result.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import dspy
 
@@ -30,14 +28,14 @@ from syneg.programs import MultiAttribute
 
 from .gates import REFUSED_CALL
 
-_STRONG_SHARE = 0.85
-_COPIED = 0.15
+_STRONG_SHARE = 0.85  # of the negatives have to pass
+_COPIED = 0.15  # share of 4-grams from the positive that is too much
 _REFUSED = "refused"
 _QA, _CLAIM, _SAME, _DOCS = (
     TASKS[name].definition
     for name in ("question answering", "claim verification", "duplicate questions", "documentation search")
 )
-# (task, domain, query, positive, what no passage can say without answering)
+# (task, domain, query, positive, words that every answer needs, as a regular expression)
 _TEST = (
     (
         _QA, "baking", "why does sourdough bread taste sour",
@@ -91,7 +89,10 @@ TESTS = len(_TEST)
 
 @dataclass(frozen=True)
 class Strength:
-    """What the test gave; `faults` counts why negatives did not pass."""
+    """Result of the test of one LM: of `written` negatives, `passed` passed; `faults` counts the reasons of the rest.
+
+    A prompt that the endpoint refused is not counted at all.
+    """
 
     lm: str
     written: int
@@ -100,35 +101,41 @@ class Strength:
 
     @property
     def strong(self) -> bool:
-        """Whether the LM may see the positive while it writes, and is worth asking as a judge."""
+        """Whether 85 % passed: the LM may then see the positive while it writes, and be tried as a judge."""
         return self.written > 0 and self.passed >= _STRONG_SHARE * self.written
 
 
 def strength(writer: LanguageModel, progress: Tick | None = None) -> Strength:
-    """Test an LM, or take the result of its last test. Raises BackendError when it cannot be called."""
-    program, path = MultiAttribute(), _path_of(writer)
-    kept: dict[str, Any] | None = read_json(path)
+    """Test an LM, or return the result of its last test. Raises BackendError when the LM cannot be called."""
+    path = _path_of(writer)
+    kept = read_json(path)
     if kept is None:
-        results: list[tuple[str, list[str]]] = []
-        for _, result in in_threads(
-            lambda place: _fault(program, writer, place), len(_TEST), writer.engine.config.concurrency
-        ):
-            results.append(result)
-            if progress:
-                progress(len(results), len(_TEST))
-        faults = Counter(fault for fault, _ in results if fault)
-        refused = faults.pop(_REFUSED, 0)  # by a content filter: that says nothing of the model
-        tests = len(_TEST) - refused
-        measured = Strength(writer.identity, tests, tests - faults.total(), dict(faults))
-        calls = writer.rows_of(sorted(key for _, keys in results for key in keys))
-        kept = {"strength": asdict(measured), "calls": calls}
+        measured, keys = _measured(writer, progress)
+        kept = {"strength": asdict(measured), "calls": writer.rows_of(keys)}
         write_json(path, kept)
-    writer.adopt(kept["calls"])  # a ledger holds all calls that its run goes by, so that it can be replayed elsewhere
+    writer.adopt(kept["calls"])  # the run's ledger holds every call that it depends on, so it can be replayed elsewhere
     return Strength(**kept["strength"])
 
 
+def _measured(writer: LanguageModel, progress: Tick | None) -> tuple[Strength, list[str]]:
+    """Run the test; return its result, and the ledger keys of its calls."""
+    program = MultiAttribute()
+    results: list[tuple[str, list[str]]] = []
+    for _, result in in_threads(
+        lambda place: _fault(program, writer, place), len(_TEST), writer.engine.config.concurrency
+    ):
+        results.append(result)
+        if progress:
+            progress(len(results), len(_TEST))
+    faults = Counter(fault for fault, _ in results if fault)
+    refused = faults.pop(_REFUSED, 0)  # a content filter of the endpoint tells nothing about the model
+    tests = len(_TEST) - refused
+    measured = Strength(writer.identity, tests, tests - faults.total(), dict(faults))
+    return measured, sorted(key for _, keys in results for key in keys)
+
+
 def known_strength(writer: LanguageModel) -> Strength | None:
-    """The result of the last test of an LM; None where it was never tested."""
+    """The result of the last test of an LM, or None if it was never tested."""
     kept = read_json(_path_of(writer))
     return None if kept is None else Strength(**kept["strength"])
 
@@ -140,7 +147,7 @@ def _path_of(writer: LanguageModel) -> Path:
 
 
 def _fault(program: dspy.Module, writer: LanguageModel, place: int) -> tuple[str, list[str]]:
-    """What is wrong with the negative for one item of the test ("" for nothing), and the keys of the calls."""
+    """Write the negative for item `place` of the test; return what is wrong with it, or "", and the calls' keys."""
     with purpose(f"strength-{place}") as current, dspy.context(lm=writer.lm, adapter=writer.adapter):
         fault = _fault_of(program, place, current)
     return fault, [call.key for call in current.calls]

@@ -1,15 +1,15 @@
-"""Which rows stand in a batch together: seeded, easy to hard, sources spread evenly, known positives kept apart.
+"""Arrange rows into batches: seeded, easy to hard, sources spread evenly, known positives kept apart.
 
     batches(rows, marks, Plan(batch_size=2, hardness=(.2, .9, .4, .8)), epoch=0) → [[0, 2], [3, 1]]
 
-Every row is in each epoch once. With `hardness` the rows come in four stages from easy to hard, shuffled inside a stage
-(MGH, arXiv 2509.00842, orders negatives so). Rows with synthetic negatives are spread evenly over the batches of a
-stage. Two rows whose queries share a relevant passage go into different batches where that is possible; where it is
-not, the loss masks them.
+Each epoch contains every row once. With `hardness` the rows come in four stages from easy to hard, shuffled inside a
+stage (MGH, arXiv 2509.00842, orders negatives this way). Rows with synthetic negatives are spread evenly over the
+batches of a stage. Two rows whose queries share a relevant passage go into different batches if possible; otherwise the
+loss masks the shared passage.
 
-Several processes share one plan: a batch has `batch_size` rows for each process, and the sampler deals it out in slices
-of one length. The last batch of an epoch is smaller; where its rows do not divide by the processes, the first rows of
-the epoch stand in it a second time (fewer than there are processes).
+Several processes share one plan: a batch has `batch_size` rows for each process, and the sampler cuts it into slices of
+equal length. The last batch of an epoch is smaller. If its rows do not divide evenly, the first rows of the epoch fill
+it up a second time (fewer rows than processes).
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from syneg.core.text import normalise
 from .sampling import SYNTHETIC
 
 _STAGES = 4
-_PASSED = 8  # batches' worth of conflicting rows that are passed over before one is taken all the same
+_PASSED = 8  # after so many batches' worth of conflicting rows in a row, the batch takes conflicting rows
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How rows become batches: `batch_size` rows for each of `processes`; `hardness[row]` orders rows, None does
-    not."""
+    """How rows become batches: `batch_size` rows for each of `processes`.
+
+    `hardness[row]` orders rows from easy to hard; without it the order is random.
+    """
 
     batch_size: int
     seed: int = 0
@@ -42,12 +44,12 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Rows of a batch over all processes."""
+        """Rows of a batch, all processes together."""
         return self.batch_size * self.processes
 
 
 def conflicts(instances: Sequence[Instance], relevant: Mapping[str, Sequence[str]]) -> list[frozenset[str]]:
-    """For each row its query and the texts relevant to it, normalised; rows that share one of these conflict."""
+    """For each row, its query and the texts relevant to it, normalised. Two rows that share one of them conflict."""
     known: dict[str, str] = {}
 
     def key(text: str) -> str:
@@ -64,7 +66,10 @@ def conflicts(instances: Sequence[Instance], relevant: Mapping[str, Sequence[str
 def batches(
     instances: Sequence[Instance], marks: Sequence[frozenset[str]], plan: Plan, *, epoch: int
 ) -> list[list[int]]:
-    """Row numbers of each batch of an epoch, ceil(rows / plan.rows) batches; the last may be smaller."""
+    """The row numbers of each batch of an epoch: ceil(rows / plan.rows) batches, of which the last may be smaller.
+
+    `marks` are the sets that `conflicts` returns.
+    """
     draw = random.Random(f"{plan.seed}:{epoch}")
     order = draw.sample(range(len(instances)), len(instances))
     stages = [order]
@@ -82,7 +87,7 @@ def batches(
 
 
 def _spread(stage: Sequence[int], instances: Sequence[Instance]) -> list[int]:
-    """Rows with and without synthetic negatives in even alternation, each in its own order."""
+    """Mix rows with and without synthetic negatives evenly; each of the two groups keeps its own order."""
     groups: tuple[list[int], list[int]] = ([], [])
     for row in stage:
         groups[SYNTHETIC in instances[row].sources].append(row)
@@ -91,7 +96,10 @@ def _spread(stage: Sequence[int], instances: Sequence[Instance]) -> list[int]:
 
 
 def _fill(waiting: deque[int], marks: Sequence[frozenset[str]], size: int) -> list[int]:
-    """Take the next `size` rows; one that conflicts waits for the next batch, unless nothing else is near."""
+    """Take the next `size` rows from `waiting`. A row that conflicts with the batch waits for the next one.
+
+    Only if nearly all of the next rows conflict, the batch takes conflicting rows.
+    """
     batch: list[int] = []
     seen: set[str] = set()
     passed: list[int] = []
@@ -109,10 +117,10 @@ def _fill(waiting: deque[int], marks: Sequence[frozenset[str]], size: int) -> li
 
 
 class PlannedBatches(DefaultBatchSampler):
-    """The batches of `batches` as sentence-transformers' trainer takes them, a slice for each process in turn.
+    """`batches` as a batch sampler for sentence-transformers' trainer: a slice for each process in turn.
 
-    `epochs` holds the rows of each epoch, all of one number (later epochs begin again at the first). Row r of epoch e
-    is yielded as e * rows + r, its place in the list of all rows.
+    `epochs` holds the rows of each epoch, the same number in each; epochs beyond the last start again at the first. Row
+    r of epoch e is yielded as e * rows + r, its place in the list of all rows.
     """
 
     def __init__(self, epochs: Sequence[Sequence[Instance]], relevant: Mapping[str, Sequence[str]], plan: Plan) -> None:
@@ -137,7 +145,7 @@ class PlannedBatches(DefaultBatchSampler):
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch, each a slice for every process."""
+        """Optimizer steps of an epoch: one for each batch over all processes."""
         return -(-len(self._epochs[0]) // self._plan.rows)
 
     def __len__(self) -> int:

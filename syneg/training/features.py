@@ -1,7 +1,8 @@
-"""From training rows to what the model reads: columns with their roles, and a collator that looks texts up by row
-number.
+"""Turn training rows into model inputs: columns with their roles, and a collator that looks texts up by row number.
 
-columns_of(row) → ["anchor", "positive", "negative_1", "negative_2"]      column_roles(row)["anchor"] → "query"
+columns_of(row)                        → ["anchor", "positive", "negative_1", "negative_2"]
+column_roles(row)                      → {"anchor": "query", "positive": "passage", "negative_1": "passage", …}
+TextCollator(…)([{"label": 7}, …])     → {"anchor_input_ids": Tensor, …, "label": Tensor}
 """
 
 from __future__ import annotations
@@ -19,28 +20,34 @@ from syneg.retrieval.prompts import Role
 
 
 def column_roles(row: Instance) -> dict[str, Role]:
-    """Whether each column holds queries or passages."""
+    """column → "query" for the anchor, "passage" for all others."""
     return {name: "query" if name == "anchor" else "passage" for name in columns_of(row)}
 
 
 def column_routes(row: Instance) -> dict[str, str]:
-    """The route of each column through a model that has two (a Router)."""
+    """column → its route through a model with a Router, which embeds queries and passages differently."""
     return {name: TASKS[role] for name, role in column_roles(row).items()}
 
 
 def columns_of(row: Instance) -> list[str]:
-    """Names of the columns of a row: the query, the positive and each negative."""
+    """The names of a row's columns: the query, the positive, then each negative."""
     return ["anchor", "positive", *(f"negative_{i + 1}" for i in range(len(row.negatives)))]
 
 
 def places(count: int) -> Any:
-    """A data set of row numbers: `TextCollator` looks the texts up, so that no epoch's rows are copied into a table."""
+    """A data set (a `datasets.Dataset`) of the numbers 0 to `count` - 1 in the column `label`.
+
+    `TextCollator` looks up the texts, so that the rows of an epoch are not copied into an Arrow table.
+    """
     return Dataset.from_dict({"label": list(range(count))})
 
 
 @dataclass
 class TextCollator(SentenceTransformerDataCollator):
-    """Makes features of the texts of numbered rows: [{"label": 7}, …] → anchor_input_ids …, label."""
+    """Tokenises the texts of numbered rows: [{"label": 7}, …] → anchor_input_ids (batch, length), …, label (batch,).
+
+    `rows` are those of all epochs, one after the other; a label is a place in it.
+    """
 
     rows: Sequence[Instance] = ()
 
