@@ -36,7 +36,7 @@ from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
 from syneg.run.arms import arm
 from syneg.run.pipeline import Run
-from syneg.training.frozen import States
+from syneg.training.frozen import LayerCache
 from syneg.training.job import Job
 from syneg.training.trainer import train
 from syneg.training.weights import learning_rate
@@ -75,7 +75,7 @@ def stock(rows: list[Instance], config: Config, folder: Path, steps: int) -> tup
 
 
 def ours(
-    rows: list[Instance], config: Config, folder: Path, steps: int, run: Run, dev: DevSet, states: States | None
+    rows: list[Instance], config: Config, folder: Path, steps: int, run: Run, dev: DevSet, states: LayerCache | None
 ) -> tuple[list[float], SentenceTransformer]:
     times: list[float] = []
     settings = config.train.model_copy(update={"epochs": steps * config.train.batch_size / len(rows), "evals": 1})
@@ -125,7 +125,7 @@ def main(dataset: str, steps: int, rounds: int, out: Path, overrides: tuple[str,
     ]
     query, passage = rows[0].pair.query, rows[0].pair.positive
     dev = DevSet({"q": query}, {"d": passage}, {"q": {"d": 1}})  # its score is not what is measured here
-    states = States()
+    states = LayerCache()
     kinds = {
         "stock": lambda folder: stock(rows, config, folder, steps),
         "ours": lambda folder: ours(rows, config, folder, steps, run, dev, None),

@@ -107,7 +107,9 @@ def generate(
     return [draft for place in sorted(results) for draft in results[place]]
 
 
-def answers_of(program: dspy.Module | None, ask: Mapping[str, Any], current: CallPurpose, lm: str) -> list[HardNegative]:
+def answers_of(
+    program: dspy.Module | None, ask: Mapping[str, Any], current: CallPurpose, lm: str
+) -> list[HardNegative]:
     """Run a program once, in DSPy's current context; return at least one negative, with its calls and costs.
 
     `current` is the purpose in force, `lm` the identity of the LM. A failed attempt gives one negative without text,

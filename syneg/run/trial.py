@@ -33,7 +33,7 @@ from .workspace import Workspace
 
 if TYPE_CHECKING:
     from syneg.retrieval.dev_set import DevSet
-    from syneg.training.frozen import States
+    from syneg.training.frozen import LayerCache
     from syneg.training.job import Job
 
 
@@ -43,7 +43,7 @@ class Trials:
     def __init__(self, workspace: Workspace, readings: Readings | None = None) -> None:
         """Arms that go by grades need `readings`."""
         self._workspace, self._readings = workspace, readings
-        self._states: dict[int, States] = {}
+        self._states: dict[int, LayerCache] = {}
         self._of_sources: dict[tuple[str, ...], Mapping[str, Sequence[MinedNegative]]] = {}
         self._told = False
 
@@ -155,12 +155,12 @@ class Trials:
         encoder.forget()  # nothing asks for the embeddings of a trained model again
         return results
 
-    def _states_of(self, train: TrainConfig) -> States | None:
+    def _states_of(self, train: TrainConfig) -> LayerCache | None:
         """The kept output of the layers that are not trained; trainings of the same ones share it."""
-        from syneg.training.frozen import States, frozen_count
+        from syneg.training.frozen import LayerCache, frozen_count
 
         count = frozen_count(self._workspace.encoder.model, train.frozen_layers)
-        return self._states.setdefault(count, States()) if count else None
+        return self._states.setdefault(count, LayerCache()) if count else None
 
 
 def weighed(negatives: Mapping[str, Sequence[tuple[HardNegative, float]]], mix: MixConfig) -> dict[str, list[Weighed]]:

@@ -27,7 +27,7 @@ from syneg.core.text import normalise
 from .sampling import SYNTHETIC
 
 _STAGES = 4
-_PASSED = 8  # after so many batches' worth of conflicting rows in a row, the batch takes conflicting rows
+_PASSED = 8  # batches' worth of conflicting rows that a batch passes over before it takes them anyway
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""Lower layers that are not trained, and their output for texts that were seen before.
+"""Freeze the lower layers of an encoder, and keep their output for texts that come again.
 
     layers = FrozenLayers(model, 3)            freezes the word embeddings and layers 1-3 of 6
     layers.embed(model, features) → (batch, dim), with gradient through layers 4-6 only
 
-The output of the frozen part depends on the text alone (and on the width of the padding before it). So it is kept, as
-bfloat16 and up to `limit` bytes, and used in later epochs; when `states` is shared, also by later arms and seeds that
-start from the same encoder. Frozen layers run without dropout. For encoders that transformers builds of embeddings and
-a list of layers: BERT, RoBERTa, MPNet, DistilBERT, ModernBERT, Qwen and the like.
+The output of the frozen part depends only on the text (and on the padding before it). So it is cached as bfloat16, up
+to `limit` bytes, and used again in later epochs. Arms and seeds that start from the same encoder may share one cache.
+Frozen layers run without dropout. This works for encoders that transformers builds from embeddings and a list of
+layers: BERT, RoBERTa, MPNet, DistilBERT, ModernBERT, Qwen and others.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from torch import Tensor, nn
 
 from syneg.core.errors import ConfigError
 
-_LIMIT = 4 << 30
+_LIMIT = 4 << 30  # bytes
 _LAYERS = ("encoder.layer", "encoder.layers", "transformer.layer", "layers")
 _EMBEDDINGS = ("embeddings", "embed_tokens")
 
 
-class States:
-    """Output of the frozen part by place and token ids; adding stops at `limit` bytes."""
+class LayerCache:
+    """Output of the frozen part, by the first position and the token ids of a text; holds at most `limit` bytes."""
 
     def __init__(self, limit: int = _LIMIT) -> None:
         self._kept: dict[bytes, Tensor] = {}
         self._free = limit
 
     def find(self, keys: list[bytes]) -> list[Tensor] | None:
-        """The states (length, dim) of all keys, or None where one is missing."""
+        """The output (length, dim) for each key, or None if any of them is missing."""
         states = [self._kept.get(key) for key in keys]
         return None if any(state is None for state in states) else [s for s in states if s is not None]
 
     def add(self, key: bytes, state: Tensor) -> None:
-        """Keep a copy of `state` (length, dim), while there is room."""
+        """Keep a copy of `state` (length, dim) on the CPU, as long as it fits."""
         size = state.numel() * 2
         if key not in self._kept and size <= self._free:
             self._kept[key] = state.detach().to("cpu", torch.bfloat16, copy=True)
@@ -46,10 +46,10 @@ class States:
 
 
 def frozen_count(model: Any, wanted: int | str) -> int:
-    """How many lower layers of `model` (a SentenceTransformer) are not trained.
+    """How many lower layers of `model` (a SentenceTransformer) are frozen.
 
-    `wanted`: a number; a negative one leaves so many upper layers to train; `half`, which is 0 for a model without
-    layers. Raises ConfigError for a number that the model cannot have.
+    `wanted` is the number of layers to freeze; -2 freezes all but the upper two; `half` freezes half of them, and none
+    of a model without layers. Raises ConfigError for a number that does not fit the model.
     """
     layers = _parts(model)[1]
     if isinstance(wanted, str):
@@ -65,7 +65,7 @@ def frozen_count(model: Any, wanted: int | str) -> int:
 
 
 def _parts(model: Any) -> tuple[nn.Module | None, list[nn.Module]]:
-    """The embeddings and the layers of a model; (None, []) for one that is built otherwise."""
+    """The embedding module and the layers of a model, or (None, []) if it is built in another way."""
     inner = getattr(model[0], "auto_model", None)
     if inner is None:
         return None, []
@@ -76,15 +76,18 @@ def _parts(model: Any) -> tuple[nn.Module | None, list[nn.Module]]:
 
 
 class FrozenLayers:
-    """Freezes the embeddings and the lower layers of `model` (`frozen_count` says how many; not 0)."""
+    """Freezes the embeddings and the lower layers of `model`; `frozen_count` turns `wanted` into their number.
 
-    def __init__(self, model: Any, wanted: int | str, states: States | None = None) -> None:
+    Raises ConfigError if that number is 0, or if the model has no layers to freeze.
+    """
+
+    def __init__(self, model: Any, wanted: int | str, states: LayerCache | None = None) -> None:
         count = frozen_count(model, wanted)
         embeddings, layers = _parts(model)
         if embeddings is None or not count:
             raise ConfigError("this encoder has no layers that can be frozen", todo="set train.frozen_layers=0")
         self._embeddings, self._lower = embeddings, layers[:count]
-        self.states = states if states is not None else States()
+        self.states = states if states is not None else LayerCache()
         for module in (self._embeddings, *self._lower):
             module.requires_grad_(requires_grad=False)
             for dropout in module.modules():
@@ -92,27 +95,27 @@ class FrozenLayers:
                     dropout.p = 0.0
 
     def embed(self, model: nn.Module, features: dict[str, Tensor]) -> Tensor:
-        """Sentence embeddings (batch, dim) of tokenised texts, padded on either side."""
+        """Sentence embeddings (batch, dim) of tokenised texts (batch, length), padded on either side."""
         mask = features["attention_mask"].bool().cpu()
         ids = features["input_ids"].cpu()
-        # a text behind padding has other positions: its place is part of what it is kept under
-        starts = mask.int().argmax(1).tolist()
+        # padding on the left shifts the positions of a text, so the first position is part of its key
+        starts = mask.int().argmax(1).tolist()  # (batch,)
         keys = [
             f"{start}:".encode() + row[real].numpy().tobytes()
             for row, real, start in zip(ids, mask, starts, strict=True)
         ]
         kept = self.states.find(keys)
         if kept is not None:
-            # one copy to the device, then each text's states to the places of its tokens
+            # all texts are cached: copy them to the device at once, (tokens, dim), then spread them over the batch
             flat = torch.cat(kept).to(features["input_ids"].device)
-            padded = flat.new_zeros(*mask.shape, flat.shape[1])
+            padded = flat.new_zeros(*mask.shape, flat.shape[1])  # (batch, length, dim)
             padded[mask.to(padded.device)] = flat
             with self._given(padded):
                 return model(features)["sentence_embedding"]
         seen: list[Tensor] = []
 
         def rounded(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            """What is above takes the same numbers now as later, when they come from what is kept."""
+            """Round to bfloat16, so that the upper layers see the same numbers now as later from the cache."""
             state = output[0] if isinstance(output, tuple) else output
             seen.append(state.to(torch.bfloat16))
             same = seen[0].to(state.dtype)
@@ -129,7 +132,7 @@ class FrozenLayers:
         return embedded
 
     def attach(self, model: Any) -> None:
-        """From now on `model` takes the kept output whenever it is called, as `model.encode` does."""
+        """Replace `model.forward`, so that every call of `model`, also by `model.encode`, uses the cache."""
         plain = model.forward
 
         def forward(features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
@@ -143,7 +146,7 @@ class FrozenLayers:
 
     @contextmanager
     def _given(self, states: Tensor) -> Iterator[None]:
-        """While this is open the frozen part gives `states`, whatever it is asked."""
+        """Inside this context the frozen part returns `states` (batch, length, dim), whatever its input is."""
         self._embeddings.forward = lambda *args, **kwargs: states.float()
         for layer in self._lower:
             layer.forward = lambda hidden_states, *args, **kwargs: hidden_states
@@ -151,4 +154,4 @@ class FrozenLayers:
             yield
         finally:
             for module in (self._embeddings, *self._lower):
-                del module.forward  # back to that of the class
+                del module.forward  # the class's own method takes over again

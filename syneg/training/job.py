@@ -1,4 +1,4 @@
-"""A training as data: all that it depends on, and how it is written down for processes that are launched elsewhere.
+"""A training as data: everything that it depends on, and its file for the processes of a distributed training.
 
 write_job(Job(encoder_config, epochs, relevant, dev, TrainConfig(), seed=0), run/"models/hybrid-0")
   → job.json {"encoder": {…}, "epochs": [[{"pair": {…}, "negatives": […], …}, …], …], "seed": 0, …}
@@ -22,11 +22,11 @@ from syneg.retrieval.encoder import Encoder
 from .frozen import frozen_count
 
 JOB = "job.json"
-_NO_RESULT = {"arms", "seeds", "pairs", "dev_passages"}  # what they decide stands in the rows, the seed and the dev set
+_NO_RESULT = {"arms", "seeds", "pairs", "dev_passages"}  # settings already expressed by rows, seed and dev set
 
 
 def check_trainable(model: Any, config: TrainConfig) -> None:
-    """Raises ConfigError for settings that a training of `model` (a SentenceTransformer) would fail over."""
+    """Raise ConfigError, before anything is trained, for settings that do not fit `model` (a SentenceTransformer)."""
     frozen_count(model, config.frozen_layers)
     if config.cached_chunk and not hasattr(model[0], "auto_model"):
         raise ConfigError(
@@ -36,11 +36,11 @@ def check_trainable(model: Any, config: TrainConfig) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a training depends on.
+    """Everything that a training depends on.
 
-    `epochs` holds the rows of each epoch (`sampling.epochs_of`), each the same queries in the same order, all with one
-    number of negatives; an epoch beyond the last begins again at the first. `relevant[query_id]` are the texts of all
-    passages known to be relevant.
+    `epochs` holds the rows of each epoch (`sampling.epochs_of`): the same queries in the same order, and the same
+    number of negatives in each row. Epochs beyond the last start again at the first. `relevant[query_id]` are the texts
+    of all passages known to be relevant.
     """
 
     encoder: EncoderConfig
@@ -52,11 +52,11 @@ class Job:
 
     @property
     def rows(self) -> list[Instance]:
-        """The rows of all epochs, one after the other: labels are places in it."""
+        """The rows of all epochs, one after the other. The labels of the loss are places in this list."""
         return [row for epoch in self.epochs for row in epoch]
 
     def key(self, encoder: Encoder) -> str:
-        """A hash of all of it, with the weights and prompts that it starts from."""
+        """A hash of the job and of the encoder's weights and prompts; it decides whether a training is made again."""
         settings = self.config.model_dump(exclude=_NO_RESULT)
         return fingerprint(
             encoder.fingerprint, encoder.prompts, self.epochs, self.relevant, self.dev, settings, self.seed
@@ -64,13 +64,13 @@ class Job:
 
 
 def write_job(job: Job, folder: Path) -> None:
-    """Write the job down for `python -m syneg.training FOLDER`."""
+    """Write job.json for `python -m syneg.training FOLDER`."""
     plain = {**asdict(job), "encoder": job.encoder.model_dump(), "config": job.config.model_dump(), "seed": job.seed}
     write_json(folder / JOB, plain)
 
 
 def read_job(folder: Path) -> Job:
-    """The job of `folder`; raises BackendError where there is none."""
+    """Read the job of `folder`. Raises BackendError if there is none."""
     data = read_json(folder / "job.json")
     if data is None:
         raise BackendError("no job", where=str(folder / "job.json"), todo="let `syneg-dspy train` write it")

@@ -1,8 +1,9 @@
-"""Embed the texts of a batch together, sorted by length, in chunks without needless padding.
+"""Embed all texts of a batch together, sorted by length, in chunks with little padding.
 
     embed_by_length(model, [anchors, positives, negatives], embed) → one tensor (batch, dim) for each column
 
-Column by column, each padded to its longest text, a batch takes twice as long on a CPU (docs/lab_notes.md).
+Column by column, each padded to its longest text, a batch of short passages takes twice as long on a CPU
+(docs/lab_notes.md).
 """
 
 from __future__ import annotations
@@ -13,26 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_CHUNK = 32
-Embed = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+_CHUNK = 32  # texts embedded at once
+Features = dict[str, Any]  # a model's inputs for one column, as sentence-transformers makes them
+Embed = Callable[[nn.Module, Features], Tensor]  # (model, features of n texts) → (n, dim)
 
 
-def embed_by_length(
-    model: nn.Module, columns: Sequence[dict[str, Any]], embed: Embed, chunk: int = _CHUNK
-) -> list[Tensor]:
-    """Embed the columns of a batch together, sorted by length, in chunks without needless padding.
+def embed_by_length(model: nn.Module, columns: Sequence[Features], embed: Embed, chunk: int = _CHUNK) -> list[Tensor]:
+    """Embed the columns of a batch; return one tensor (batch, dim) for each column.
 
-    `columns` are inputs of `model`, `input_ids` and `attention_mask` (batch, length of the longest text) among them.
-    Columns go together when they agree in everything that is not a tensor of tokens: the route that they take (`task`)
-    and the length of their prompt, which some poolings leave out. Returns one tensor (batch, dim) per column. On short
-    passages with a few long ones this halves the work.
+    `columns` are inputs of `model`, with `input_ids` and `attention_mask` (batch, length of the longest text). Columns
+    are embedded together if they agree in everything but their tokens: in their route (`task`), and in the length of
+    their prompt, which some poolings leave out.
     """
     embedded: list[Tensor | None] = [None] * len(columns)
     groups: dict[str, list[int]] = {}
     for place, column in enumerate(columns):
         if _sortable(column):
             groups.setdefault(_unlike(column), []).append(place)
-        else:  # images, packed rows, static embeddings: there is nothing to sort, or padding that must stay
+        else:  # images, packed rows, static embeddings: nothing to sort, or padding that must not change
             embedded[place] = embed(model, column)
     for places in groups.values():
         parts = _embed_sorted(model, [columns[place] for place in places], embed, chunk)
@@ -45,9 +44,9 @@ _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def _sortable(column: Mapping[str, Any]) -> bool:
-    """Whether rows may be cut and padded anew: plain tokens with padding on the right only.
+    """Whether rows may be cut and padded again: plain tokens, with padding on the right only.
 
-    With padding on the left, models with absolute positions count it, so that a narrower batch embeds otherwise.
+    Padding on the left shifts absolute positions, so a narrower batch would give other embeddings.
     """
     mask = column.get("attention_mask")
     others = [
@@ -65,23 +64,26 @@ def _sortable(column: Mapping[str, Any]) -> bool:
 
 
 def _unlike(column: Mapping[str, Any]) -> str:
-    """What makes columns different for the model, whatever their texts are."""
+    """The inputs other than tokens, as one text. Columns with equal texts can be embedded together."""
     return repr(sorted((key, "" if key in _TOKENS else str(value)) for key, value in column.items()))
 
 
-def _embed_sorted(model: nn.Module, columns: Sequence[dict[str, Any]], embed: Embed, chunk: int) -> tuple[Tensor, ...]:
-    """Embed columns that differ in their tokens only; padding is on the right."""
+def _embed_sorted(model: nn.Module, columns: Sequence[Features], embed: Embed, chunk: int) -> tuple[Tensor, ...]:
+    """Embed columns that differ only in their tokens, with padding on the right; one tensor (batch, dim) each."""
     keys = [key for key in _TOKENS if key in columns[0]]
     rows = [{key: column[key][i] for key in keys} for column in columns for i in range(len(column["input_ids"]))]
+    # all rows of all columns in one list, sorted by their number of tokens
     lengths = torch.cat([column["attention_mask"].sum(1) for column in columns]).tolist()
     order = sorted(range(len(rows)), key=lengths.__getitem__)
     extra = {key: value for key, value in columns[0].items() if key not in _TOKENS}
     parts = []
     for start in range(0, len(order), chunk):
+        # a chunk is as wide as its longest row
         places = order[start : start + chunk]
         width = max(1, lengths[places[-1]])
-        cut: dict[str, Any] = {key: torch.stack([_fit(rows[place][key], width) for place in places]) for key in keys}
+        cut: Features = {key: torch.stack([_fit(rows[place][key], width) for place in places]) for key in keys}
         parts.append(embed(model, {**extra, **cut}))
+    # back to the order of the columns: (all rows, dim), then one part for each column
     embedded = torch.cat(parts)
     back = torch.empty(len(order), dtype=torch.long, device=embedded.device)
     back[torch.tensor(order, device=embedded.device)] = torch.arange(len(order), device=embedded.device)
@@ -89,4 +91,5 @@ def _embed_sorted(model: nn.Module, columns: Sequence[dict[str, Any]], embed: Em
 
 
 def _fit(row: Tensor, width: int) -> Tensor:
+    """A row of tokens (length,) cut or padded with zeros to (width,)."""
     return row[:width] if len(row) >= width else nn.functional.pad(row, (0, width - len(row)))

@@ -1,11 +1,11 @@
-"""Rows as numbers: which text stands at which place, and which texts are relevant to which row.
+"""Number the texts of all rows, and find which texts of a batch are relevant to which row.
 
     numbers = RowNumbers(rows, relevant)      3 rows of a positive and 2 negatives each
     numbers.texts                             [[0 1 2] [3 4 5] [0 6 1]]: rows 0 and 2 have the same positive
-    numbers.known_places([0, 2], [0, 0, 1])   → ([0 0 1 1], [0 1 0 1]): both positives are known to both rows
+    numbers.known_places([0, 2], [0, 0, 1])   → ([0 0 1 1], [0 1 0 1]): text 0, at places 0 and 1, is relevant to both
 
-Texts are the same where their normalised forms are. Finding the known texts of a batch sorts its candidates once: 0.002
-s for 1,024 rows against 32,768 candidates (docs/lab_notes.md, "the mask of known positives").
+Two texts are the same if their normalised forms are equal. Finding the relevant texts of a batch takes one sort of its
+candidates: 0.002 s for 1,024 rows and 32,768 candidates (docs/lab_notes.md, "the mask of known positives").
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from syneg.core.text import normalise
 
 
 class RowNumbers:
-    """`texts` (rows, 1 + negatives): the number of the positive, then of each negative. `sources` (rows, 1 + negatives)
-    are places in `source_names`; `weights` (rows, 1 + negatives) are those of the softmax, 0 for padding."""
+    """Three arrays of shape (rows, 1 + negatives), the positive of each row first.
+
+    `texts` holds numbers of texts, `sources` places in `source_names`, and `weights` the weights in the softmax: 1 for
+    a positive, 0 for padding.
+    """
 
     def __init__(self, rows: Sequence[Instance], relevant: Mapping[str, Iterable[str]]) -> None:
         self._of_raw: dict[str, int] = {}
@@ -31,7 +34,7 @@ class RowNumbers:
         code = {name: i for i, name in enumerate(self.source_names)}
         self.sources = np.array([[0, *(code[source] for source in row.sources)] for row in rows], np.int64)
         self.weights = np.array([[1.0, *row.weights] for row in rows], np.float32)
-        # rows of one query, in this epoch and the next, share what is known of it
+        # rows with the same query and positive, in all epochs, share one array of their relevant texts' numbers
         groups: dict[tuple[str, int], np.ndarray] = {}
         of_query: dict[str, list[int]] = {}
         for row, own in zip(rows, self.texts[:, 0].tolist(), strict=True):
@@ -42,19 +45,20 @@ class RowNumbers:
         self._known = [groups[row.pair.query_id, own] for row, own in zip(rows, self.texts[:, 0].tolist(), strict=True)]
 
     def of(self, text: str) -> int:
-        """The number of a text."""
+        """The number of a text; a text not seen before gets the next one."""
         if text not in self._of_raw:
             self._of_raw[text] = self._of_text.setdefault(normalise(text), len(self._of_text))
         return self._of_raw[text]
 
     def known_places(self, rows: Sequence[int], candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where known texts stand: `candidates[j]` (text numbers) is relevant to `rows[i]`, for each pair (i, j)."""
+        """Arrays i and j of all pairs for which `candidates[j]`, the number of a text, is relevant to `rows[i]`."""
         by_number = np.argsort(candidates, kind="stable")
         ordered = candidates[by_number]
+        # all relevant texts of all rows in one array, each with the row that owns it
         known = [self._known[row] for row in rows]
         texts = np.concatenate(known) if known else np.zeros(0, np.int64)
         owners = np.repeat(np.arange(len(known)), [len(numbers) for numbers in known])
-        # the candidates with one number are a range of the sorted ones: spread each range out
+        # candidates with the same number are one range of the sorted array: write out the places of each range
         first = np.searchsorted(ordered, texts, "left")
         hits = np.searchsorted(ordered, texts, "right") - first
         within = np.arange(hits.sum()) - np.repeat(np.cumsum(hits) - hits, hits)

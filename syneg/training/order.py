@@ -1,15 +1,16 @@
-"""Where a written near-miss belongs: under the positive of its query, above the passages of other rows.
+"""A term of the loss that ranks a written near-miss: below the positive of its query, above the passages of other rows.
 
-    a plain softmax takes it for as wrong as any passage, though it shares the query's words: on a collection of broad
-    topics one among four negatives cost 1 to 2 points of nDCG@10 (docs/lab_notes.md). Given scores (over the
-    temperature) of the positive p, a near-miss m and the passages of other rows r1, r2 …:
+A plain softmax treats a near-miss as wrong as any other passage, although it shares the query's words. On a collection
+of broad topics, one such text among four negatives cost 1 to 2 points of nDCG@10 (docs/lab_notes.md). Given scores
+(divided by the temperature) of the positive p, a near-miss m and the passages of other rows r1, r2 …:
 
-    pairwise    log(1 + exp(m - p))                              m under p
-    listwise    the same + log(1 + exp(lse(r) - m))              and above the rest, as a list of its own
-    graded      KL of softmax(grades / .3), p 3, m 1, r 0        against the softmax of the scores
+    pairwise    log(1 + exp(m - p))                              m below p
+    listwise    pairwise + log(1 + exp(lse(r) - m))              m below p and above r1, r2 … together
+    graded      KL of softmax(grades / .3), p 3, m 1, r 0        the softmax of the scores follows the grades
 
-Passages that a reader graded 1 stand with the near-misses, and those it graded 0 with the rest. A row's other retrieved
-negatives take no part: nobody graded them. Each is a mean over near-misses, or rows.
+Passages that a reader graded 1 count as near-misses, passages graded 0 as passages of other rows. A row's other
+retrieved negatives take no part, because nobody graded them. `pairwise` and `listwise` are means over near-misses,
+`graded` is a mean over rows.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-_AWAY = -1e4  # in place of -inf, whose logsumexp over nothing has no gradient
+_AWAY = -1e4  # in place of -inf: a logsumexp over nothing but -inf has no gradient
 _TEACHER_TEMPERATURE = 0.3
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Scores of a batch: `positive` (rows,), `near` (rows, places) where `present` (rows, places), `rest` (rows,
-    candidates) with very low scores for all but the passages of other rows, and own ones graded 0."""
+    """The scores of a batch by what they belong to.
+
+    `positive` (rows,): each row's positive. `near` (rows, n): its negatives, of which `present` (rows, n) marks the
+    near-misses. `rest` (rows, candidates): the passages of other rows and own passages graded 0; all others hold -1e4.
+    """
 
     positive: Tensor
     near: Tensor
@@ -35,9 +39,12 @@ class Standing:
 
     @classmethod
     def of(cls, scores: Tensor, own: Tensor, near: Tensor, masked: Tensor, other: Tensor | None = None) -> Standing:
-        """From `scores` (rows, candidates): `own` (rows, 1 + n) are a row's candidates, its positive first; `near`
-        (rows, n) says which of the negatives are near-misses, and `other` (rows, n) which are known to be of another
-        matter; `masked` (rows, candidates) take no part."""
+        """Sort `scores` (rows, candidates) into a Standing.
+
+        `own` (rows, 1 + n) are the places of a row's own candidates, its positive first. `near` (rows, n) marks the
+        negatives that are near-misses, `other` (rows, n) those graded 0. `masked` (rows, candidates) marks candidates
+        that take no part.
+        """
         mine = scores.gather(1, own)
         kept = torch.full_like(mine, _AWAY)
         if other is not None:
@@ -47,7 +54,7 @@ class Standing:
 
 
 def order_term(order: str, standing: Standing) -> Tensor:
-    """The term of `order` (pairwise, listwise or graded); 0 for a batch without near-misses."""
+    """The term for `order` (pairwise, listwise or graded), a scalar; 0 for a batch without near-misses."""
     if order == "graded":
         return _graded(standing)
     term = nn.functional.softplus(standing.near - standing.positive.unsqueeze(1))
@@ -59,10 +66,11 @@ def order_term(order: str, standing: Standing) -> Tensor:
 
 
 def _graded(standing: Standing) -> Tensor:
-    """KL divergence of the scores' softmax from that of the grades, over the rows that have a near-miss."""
+    """KL divergence of the scores' softmax from the grades' softmax, the mean over rows with a near-miss."""
     near = standing.near.masked_fill(~standing.present, _AWAY)
     # (rows, 1 + n + candidates): the positive, its near-misses, the passages of other rows
     scores = torch.cat([standing.positive.unsqueeze(1), near, standing.rest], dim=1)
+    # the target: softmax of the grades over all candidates that take part
     grades = torch.zeros_like(scores)
     grades[:, 0] = 3.0
     grades[:, 1 : 1 + near.shape[1]] = 1.0

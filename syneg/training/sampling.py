@@ -1,16 +1,18 @@
-"""Hybrid sampling: synthetic and retrieved negatives mixed inside each training row (SyNeg, section 3.3).
+"""Hybrid sampling: mix synthetic and retrieved negatives inside each training row (SyNeg, section 3.3).
 
-    mix(Supply(pairs, mined, written), MixConfig(negatives=3, ratio=.5), arm="hybrid"), mined d1 d2 d3 d4, written s1
+    mix(Supply(pairs, mined, written), MixConfig(negatives=3, ratio=.5), arm="hybrid")     mined d1 … d4, written s1
       → [Instance(negatives=(s1, d3, d1), sources=("synthetic", "dense", "bm25"), weights=(1, 1, 1))]
     and for epoch=1
       → [Instance(negatives=(s1, d2, d4), …)]
 
-A ratio R of synthetic to retrieved and n negatives give n*R/(1+R) synthetic ones on average: the whole part always, one
-more with the probability of the rest, drawn by seed, query and epoch. Retrieved ones fill the places that synthetic
-ones leave empty, so that arms train on the same number; where there are too few of both, a row is padded with weight 0.
-Each epoch deals out the next negatives and the next positive of a query, until all were used. All arms are dealt their
-retrieved negatives in the same order. The other arms are ablations: `dataset-mix` makes whole rows synthetic or
-retrieved (the paper's direct mix), `synthetic` uses nothing else, `in-batch` has no negatives of its own.
+With n negatives in a row and a ratio R of synthetic to retrieved ones, n*R/(1+R) are synthetic on average: the whole
+part of this number always, and one more with the probability of its fraction, drawn by seed, query and epoch. Retrieved
+negatives fill the remaining places, so that all arms train on the same number; if both run out, padding of weight 0
+does. Each epoch uses the next negatives and the next positive of a query, until all were used. All arms get their
+retrieved negatives in the same order.
+
+Some arms are ablations: `dataset-mix` makes whole rows synthetic or retrieved (the paper's direct mix), `synthetic` has
+only synthetic negatives, `in-batch` has no negatives but the other rows' texts.
 """
 
 from __future__ import annotations
@@ -34,8 +36,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Filling:
-    """How an arm fills its places: with synthetic negatives or not, inside rows or by rows, and what else. `read` arms
-    go by the grades of a reader; `order` is the one of `train.order` that an arm has unless it names another."""
+    """How an arm fills the places of its rows.
+
+    `synthetic`: with synthetic negatives, if `by_row` a whole row at a time. `retrieved`: with retrieved ones, only
+    from `sources` if any are named. `own`: False leaves rows without negatives. `read`: a reader's grades decide which
+    passages are negatives. `order`: the arm's default for `train.order`.
+    """
 
     synthetic: bool = False
     by_row: bool = False
@@ -60,11 +66,11 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Supply:
-    """What rows are made of: the pairs, and by query id what can stand beside them.
+    """The pairs and negatives that rows are made from.
 
-    `written` holds synthetic negatives with their weights. `extra[query_id][doc_id]` are texts of passages found
-    relevant beside the judged ones. `use` says what becomes of a query's positives: `draw` deals it one of them an
-    epoch, `rows` gives each a row of its own, `first` keeps the positive of the pair.
+    `mined[query_id]` are retrieved negatives, `written[query_id]` synthetic ones with their weights.
+    `extra[query_id][doc_id]` are texts that a reader found relevant beside the judged ones. `use` decides about queries
+    with several positives: `draw` uses another one each epoch, `rows` makes a row for each, `first` keeps the best.
     """
 
     pairs: Sequence[Pair]
@@ -74,9 +80,9 @@ class Supply:
     use: Positives = "draw"
 
     def turns(self, seed: int, epoch: int) -> Iterator[tuple[Pair, int]]:
-        """Each row's pair with its positive, and how many rows of its query were filled before it."""
+        """For each row of an epoch: its pair with the positive to use, and the number of the query's earlier rows."""
         for pair in self.pairs:
-            # the id of a judged positive beside the best one is not kept
+            # a pair keeps only the doc_id of its best positive, so the others get none
             known = {pair.positive: pair.doc_id} | {text: "" for text in pair.positives if text != pair.positive}
             known |= {text: doc_id for doc_id, text in self.extra.get(pair.query_id, {}).items() if text not in known}
             choices = [replace(pair, doc_id=doc_id, positive=text, positives=()) for text, doc_id in known.items()]
@@ -91,15 +97,15 @@ class Supply:
 
 
 def epochs_of(supply: Supply, config: MixConfig, *, arm: str, seed: int, count: int) -> list[list[Instance]]:
-    """The rows of `count` epochs, as many in each and of the same queries in the same order."""
+    """The rows of `count` epochs; each epoch has the same queries in the same order."""
     return [mix(supply, config, arm=arm, seed=seed, epoch=epoch) for epoch in range(count)]
 
 
 def mix(supply: Supply, config: MixConfig, *, arm: str, seed: int, epoch: int = 0) -> list[Instance]:
-    """The rows of one epoch, all with the same number of places: `config.negatives`, or none for `in-batch`.
+    """The rows of one epoch. All have `mix.negatives` places for negatives, or none for `in-batch`.
 
-    Retrieved negatives weigh 1. A passage known to be relevant to the query never stands among them. Raises ConfigError
-    for an arm that is not in ARMS.
+    Retrieved negatives have weight 1. A passage known to be relevant to the query is never among them. Raises
+    ConfigError for an arm that is not in ARMS.
     """
     if arm not in ARMS:
         raise ConfigError(f"unknown arm {arm!r}", todo=f"known: {', '.join(ARMS)}")
@@ -130,18 +136,14 @@ def mix(supply: Supply, config: MixConfig, *, arm: str, seed: int, epoch: int = 
 
 
 def synthetic_places(negatives: int, ratio: float, draw: float) -> int:
-    """How many of `negatives` places are synthetic for a uniform `draw` in [0, 1).
-
-    >>> [synthetic_places(3, 0.5, draw) for draw in (0.0, 0.99)], [synthetic_places(7, 0.7, draw) for draw in (0.1, 0.9)]
-    ([1, 1], [3, 2])
-    """
+    """How many of `negatives` places are synthetic, for a uniform `draw` in [0, 1)."""
     share = negatives * ratio / (1 + ratio)
     whole = math.floor(share + 1e-9)
     return min(negatives, whole + (draw < share - whole - 1e-9))
 
 
 def confidence(share: float) -> float:
-    """How far a synthetic text is trusted not to be relevant, by the share of the positive's score that it comes to.
+    """The weight of a synthetic text whose score is `share` of the positive's: the nearer, the more likely relevant.
 
     >>> [round(confidence(share), 2) for share in (0.6, 0.9, 1.0, 1.2)]
     [0.98, 0.73, 0.5, 0.12]
@@ -150,7 +152,7 @@ def confidence(share: float) -> float:
 
 
 def _dealt(items: Sequence[T], taken: int) -> list[T]:
-    """`items` turned so that they begin with the one after the `taken` that were dealt before.
+    """`items` rotated, so that they start after the first `taken` items, which earlier rows used.
 
     >>> _dealt("abcde", 0), _dealt("abcde", 2), _dealt("abcde", 6)
     (['a', 'b', 'c', 'd', 'e'], ['c', 'd', 'e', 'a', 'b'], ['b', 'c', 'd', 'e', 'a'])
@@ -160,6 +162,7 @@ def _dealt(items: Sequence[T], taken: int) -> list[T]:
 
 
 def _row(pair: Pair, retrieved: Sequence[MinedNegative], written: Sequence[Weighed], places: int) -> Instance:
+    """A row: all of `written` first, then retrieved negatives, then padding, up to `places`."""
     filled: list[tuple[str, str, float, str | None]] = [(n.text, SYNTHETIC, weight, None) for n, weight in written]
     filled += [(n.text, n.source, 1.0, n.doc_id) for n in retrieved[: places - len(filled)]]
     filled += [("", PADDING, 0.0, None)] * (places - len(filled))

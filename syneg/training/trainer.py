@@ -3,8 +3,8 @@
     train(Job(encoder_config, epochs, relevant, dev, TrainConfig(), seed=0), run/"models/hybrid-0")
       → folder/model.safetensors …, folder/training.json {"steps": 38, "seconds": 71.2, "dev": [[19, .67], …], …}
 
-A checkpoint is written at each evaluation, so that a run that was killed goes on from the last one; they are removed at
-the end. With several processes (`train.processes`) the job is written down and read by each of them:
+Each evaluation writes a checkpoint, so that a killed training continues from the last one. The checkpoints are removed
+at the end. With several processes (`train.processes`) the job is written to a file, which each process reads:
 
     python -m torch.distributed.run --nproc_per_node 2 -m syneg.training runs/x/models/hybrid-0
 """
@@ -42,14 +42,14 @@ from syneg.retrieval.encoder import Encoder
 from .batches import Plan, PlannedBatches
 from .course import loss_curve, shares_by_third, synthetic_share
 from .features import TextCollator, column_roles, column_routes, places
-from .frozen import FrozenLayers, States, frozen_count
+from .frozen import FrozenLayers, LayerCache, frozen_count
 from .job import JOB, Job, write_job
 from .loss import BaseView, HybridInfoNCE
 from .weights import interpolate, learning_rate, set_dropout, swift_attention
 
 
 class _Report(TrainerCallback):
-    """Steps to the progress line, dev scores to a list."""
+    """Shows steps on the progress line, and collects the dev score of each evaluation as (step, nDCG@10)."""
 
     def __init__(self, progress: Tick | None) -> None:
         self.progress = progress
@@ -67,14 +67,14 @@ class _Report(TrainerCallback):
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Takes its batches from a sampler of ours; arguments are pickled into checkpoints, so it cannot stand there."""
+    """A trainer with our batch sampler, which cannot be a training argument: those are pickled into checkpoints."""
 
     def __init__(self, sampler: PlannedBatches, **settings: Any) -> None:
         self._planned = sampler
         super().__init__(**settings)
 
     def add_model_card_callback(self, *args: Any, **kwargs: Any) -> None:
-        """No card is written, and its statistics take seconds."""
+        """Does nothing: no model card is written here, and its statistics take seconds."""
 
     def get_batch_sampler(self, *args: Any, **kwargs: Any) -> PlannedBatches:
         return self._planned
@@ -85,13 +85,13 @@ def train(
     folder: Path,
     *,
     encoder: Encoder | None = None,
-    states: States | None = None,
+    states: LayerCache | None = None,
     progress: Tick | None = None,
 ) -> Training:
-    """Fine-tune a fresh copy of the encoder and save the best weights on dev in `folder`.
+    """Fine-tune a fresh copy of the encoder and save the best weights on dev in `folder`, with training.json.
 
-    Returns what is in training.json.
-    `states` are shared by trainings with the same encoder and number of frozen layers.
+    `encoder` is the untuned encoder if it is loaded already. Trainings with the same encoder and number of frozen
+    layers may share `states`. Raises BackendError if a training in several processes fails.
     """
     if job.config.processes > 1:
         _train_apart(job, folder)
@@ -101,23 +101,22 @@ def train(
 
 
 def train_here(
-    job: Job, folder: Path, encoder: Encoder, states: States | None, progress: Tick | None
+    job: Job, folder: Path, encoder: Encoder, states: LayerCache | None, progress: Tick | None
 ) -> Training | None:
-    """One process of a training; None in all processes but the first, which writes the result."""
+    """Run one process of a training. The first process writes the result and returns it; all others return None."""
     start = time.monotonic()
     rows = job.rows
-    model = Encoder.load(job.encoder).model  # a fresh copy: the base stays as it is
+    model = Encoder.load(job.encoder).model  # a fresh copy: `encoder` stays untuned
     count = frozen_count(model, job.config.frozen_layers)
     config = job.config.model_copy(update={"frozen_layers": count})
-    # less dropout and plain attention are quicker on a CPU; frozen layers give what they gave before (batch, length,
-    # dim)
+    # less dropout and plain attention save time on a CPU; frozen layers take their output from the cache
     set_dropout(model, config.dropout)
     swift_attention(model)
     frozen = FrozenLayers(model, count, states) if count else None
     embed = frozen.embed if frozen else None
-    # the loss knows each row of each epoch by its number, in (epochs * rows,); a batch is the numbers of its rows
+    # rows of all epochs are numbered 0 to epochs * rows - 1; a batch is a list of such numbers
     loss = HybridInfoNCE(model, rows, job.relevant, config, _base_view(job, encoder), embed)
-    # one plan for all processes, each of which takes slices of `batch_size` rows: as many steps however many they are
+    # all processes share one plan, and each takes slices of `batch_size` rows
     arguments = _arguments(replace(job, config=config), folder, encoder)
     plan = Plan(config.batch_size, job.seed, _hardness(job, encoder), arguments.world_size)
     sampler = PlannedBatches(job.epochs, job.relevant, plan)
@@ -140,13 +139,13 @@ def train_here(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    # a checkpoint at each evaluation: a training that was killed goes on from the last whole one
+    # each evaluation writes a checkpoint: a killed training continues from the last complete one
     checkpoints = folder / "checkpoints"
     last = _whole_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=last)
     done = None
     if trainer.is_world_process_zero():
-        # the trainer has loaded the best weights on dev; they may be mixed with those of the base, alpha by alpha
+        # the trainer has loaded the best weights on dev; try mixing them with the untuned ones, alpha by alpha
         alphas = interpolate(model, encoder.model, dev, config.alphas)
         model.save(str(folder), create_model_card=False)
         done = Training(
@@ -156,13 +155,16 @@ def train_here(
             losses=tuple(loss_curve(loss.losses(), trainer.state.global_step)), resumed=last is not None,
         )  # fmt: skip
         shutil.rmtree(checkpoints, ignore_errors=True)
-        (folder / JOB).unlink(missing_ok=True)  # its texts have no place beside a model that may be given away
+        (folder / JOB).unlink(missing_ok=True)  # it holds training texts, and the model may be given away
         write_json(folder / "training.json", asdict(done))
     return done
 
 
 def _whole_checkpoint(folder: Path) -> str | None:
-    """The last checkpoint; those that a crash left without trainer_state.json, which is written last, are removed."""
+    """The last complete checkpoint, or None.
+
+    trainer_state.json is written last. Checkpoints without it were cut off by a crash, and are removed.
+    """
     for path in folder.glob("checkpoint-*"):
         if not (path / "trainer_state.json").exists():
             shutil.rmtree(path)
@@ -193,20 +195,20 @@ def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerT
         prompts={name: encoder.prompts.of(role) for name, role in roles.items()},
         router_mapping=column_routes(job.rows[0]),
     )
-    # one process trains on one device: torch's DataParallel would split a batch whose rows belong together
+    # one process uses one device: torch's DataParallel would split a batch, and each row needs all of its texts
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
 def _set_steps(arguments: SentenceTransformerTrainingArguments, config: TrainConfig, epoch_steps: int) -> None:
-    """Steps of the epochs asked for, however many processes take part."""
+    """Set the steps in all, of the warm-up and between evaluations, for epochs of `epoch_steps` steps."""
     arguments.max_steps = max(1, round(epoch_steps * config.epochs))
     arguments.warmup_steps = round(arguments.max_steps * config.warmup)
     arguments.eval_steps = arguments.save_steps = max(1, arguments.max_steps // config.evals)
 
 
 def _base_view(job: Job, encoder: Encoder) -> BaseView | None:
-    """The untuned encoder's view of all texts of the rows; None where the loss has no use for it."""
+    """The untuned encoder's embeddings of all queries and texts, or None if the loss has neither guide nor distil."""
     if not (job.config.guide or job.config.distil):
         return None
     texts = list(dict.fromkeys(text for row in job.rows for text in (row.pair.positive, *row.negatives) if text))
@@ -215,9 +217,9 @@ def _base_view(job: Job, encoder: Encoder) -> BaseView | None:
 
 
 def _hardness(job: Job, encoder: Encoder) -> list[float] | None:
-    """For each row how near its nearest negative of any epoch comes to the positive under the untuned encoder.
+    """For each row, the highest score of its negatives in any epoch minus the positive's, by the untuned encoder.
 
-    None without curriculum.
+    None if `train.curriculum` is off; -inf for a row without negatives.
     """
     if not job.config.curriculum:
         return None
@@ -231,9 +233,9 @@ def _hardness(job: Job, encoder: Encoder) -> list[float] | None:
 
 
 def _give_memory_back() -> None:
-    """Return freed memory to the system: batches of ever new sizes leave glibc's heap full of holes otherwise."""
+    """Return freed memory to the system. Batches of many sizes fragment the heap of glibc, which then keeps growing."""
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library
+        with contextlib.suppress(OSError, AttributeError):  # another C library has no malloc_trim
             ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -241,7 +243,10 @@ def _give_memory_back() -> None:
 
 
 def _train_apart(job: Job, folder: Path) -> None:
-    """Write the job down and train it in `train.processes` processes of this machine."""
+    """Write job.json and train it in `train.processes` processes on this machine.
+
+    Raises BackendError, with the path of their log, if they fail.
+    """
     write_job(job, folder)
     launch = [
         sys.executable,

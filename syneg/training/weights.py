@@ -1,7 +1,7 @@
-"""How the weights of an encoder are set for a training, and after it: rate, dropout, attention, interpolation.
+"""Set an encoder's learning rate, dropout and attention for a training, and mix its weights with the base afterwards.
 
-learning_rate(TrainConfig(), model) → 5e-05        (MiniLM-L6)
-interpolate(tuned, base, dev, (0.5, 1.0)) → [(0.5, .671), (1.0, .668)], and `tuned` half way between both
+learning_rate(TrainConfig(), model)       → 5e-05 for MiniLM-L6
+interpolate(tuned, base, dev, (0.5, 1.0)) → [(0.5, .671), (1.0, .668)]; `tuned` is now half way to the base
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import nn
 from syneg.core.config import TrainConfig
 from syneg.retrieval.dev_set import DEV_METRIC, DevScore
 
-_EAGER_TOKENS = 256
+_EAGER_TOKENS = 256  # up to this length, plain attention is faster on a CPU
 
 
 def learning_rate(config: TrainConfig, model: nn.Module) -> float:
-    """The learning rate of a training.
+    """The learning rate of a training: `train.learning_rate`, unless that is `auto`.
 
-    `auto` is 5e-5 for 22.7 M parameters (MiniLM-L6; measured, docs/results.md) and falls with the square root of the
-    size, which gives the customary 2e-5 and 1e-5 of base and large encoders. With frozen layers it is twice that.
+    `auto` is 5e-5 for 22.7 M parameters (MiniLM-L6; measured, docs/results.md), scaled by 1/sqrt(parameters). This
+    gives the usual 2e-5 for base and 1e-5 for large encoders. With frozen layers it is doubled.
     """
     if not isinstance(config.learning_rate, str):
         return config.learning_rate
@@ -32,9 +32,9 @@ def learning_rate(config: TrainConfig, model: nn.Module) -> float:
 
 
 def set_dropout(model: SentenceTransformer, hidden: float) -> None:
-    """Dropout of `hidden` on hidden states and none on attention.
+    """Set the dropout on hidden states to `hidden` (a probability), and switch it off on attention.
 
-    Drawing random numbers for attention takes half of the time of a step on a CPU (docs/lab_notes.md, "speed").
+    On a CPU, random numbers for attention take half of the time of a step (docs/lab_notes.md, "speed").
     """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -46,7 +46,7 @@ def set_dropout(model: SentenceTransformer, hidden: float) -> None:
 
 
 def swift_attention(model: SentenceTransformer) -> None:
-    """On a CPU, for short texts, plain attention: it is faster backwards than the fused kernel there."""
+    """On a CPU and for short texts, use plain attention: its backward pass is faster than that of the fused kernel."""
     inner: Any = getattr(model[0], "auto_model", None)
     short = (model.max_seq_length or _EAGER_TOKENS + 1) <= _EAGER_TOKENS
     if model.device.type == "cpu" and short and hasattr(inner, "set_attn_implementation"):
@@ -56,10 +56,10 @@ def swift_attention(model: SentenceTransformer) -> None:
 def interpolate(
     tuned: SentenceTransformer, base: SentenceTransformer, dev: DevScore, alphas: Sequence[float]
 ) -> list[tuple[float, float]]:
-    """Set the weights of `tuned` to (1 - alpha) * base + alpha * tuned for the alpha that is best on dev.
+    """Set the weights of `tuned` to (1 - alpha) * base + alpha * tuned, for the alpha with the best nDCG@10 on dev.
 
-    Returns (alpha, dev score) of each; the larger alpha wins a tie. With one alpha of 1 nothing is scored or changed
-    (Wortsman et al., 2022, arXiv 2109.01903, where alpha is fixed).
+    Returns (alpha, nDCG@10 on dev) for each of `alphas`; the larger alpha wins a tie. If the only alpha is 1, nothing
+    is scored or changed. The idea is from Wortsman et al., 2022 (arXiv 2109.01903), where alpha is fixed.
     """
     if list(alphas) == [1.0]:
         return []
@@ -67,7 +67,7 @@ def interpolate(
     start = base.state_dict()
 
     def move(alpha: float) -> None:
-        # integers, such as position ids, are no weights
+        # integers, such as position ids, are not weights and stay as they are
         mixed = {n: torch.lerp(start[n].to(w), w, alpha) if w.is_floating_point() else w for n, w in end.items()}
         tuned.load_state_dict(mixed)
 
