@@ -1,6 +1,7 @@
-"""Which arm won, by how much, and the report.
+"""Decide which arm won and by how much, and write the report.
 
-    verdict(results, boundary, collection, alpha) → the data of verdict.json
+    verdict({"base": ArmRuns(…), "hybrid": ArmRuns(…)}, collection, alpha=.05, facts=Facts())
+      → Verdict(best="hybrid", comparisons=(Comparison("base", "hybrid", delta=.051, …), …), sentence="Best on dev: …")
 
-Nothing here trains.
+Nothing here trains or calls an LM.
 """

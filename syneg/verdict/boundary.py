@@ -1,12 +1,11 @@
-"""The boundary test: near-misses for held-out queries are put into the corpus; does the encoder tell them from the
-positives?
+"""The boundary test: near-misses of held-out queries join the corpus; does the encoder rank the positives above them?
 
-    near = {"q7": ["We follow 112 giant planets …"]}        written by another program than those trained on
+    near = {"q7": ["We follow 112 giant planets …"]}        by another program than the one that wrote training texts
     boundary_scores(encoder, collection, near) → Scores(positive={"q7": .61}, near={"q7": {"near-0": .58, …}}, …)
     boundary_values(scores, ranking, qrels)    → {"accuracy": {"q7": 1.0}, "ndcg@10": {"q7": .63}}
 
-Collections with few near-misses hardly reward knowing them; users of a RAG system meet them. It stands beside the
-standard figures and replaces none.
+Most collections contain few near-misses, so standard figures hardly show whether an encoder knows them; users of a RAG
+system do meet them. This test stands beside the standard figures and replaces none.
 """
 
 from __future__ import annotations
@@ -23,8 +22,11 @@ from syneg.retrieval.metrics import MAIN_METRIC, PerQuery, Ranking, evaluate
 
 @dataclass(frozen=True)
 class Scores:
-    """Cosines: `positive[query_id]` of its nearest relevant passage, `near[query_id][near_id]` of every near-miss;
-    `owner[near_id]` is the query that it was written for."""
+    """Scores of each query under one encoder: cosines, or dot products if the encoder uses them.
+
+    `positive[query_id]` is the score of its best relevant passage, `near[query_id][near_id]` that of every near-miss of
+    every query. `owner[near_id]` is the query that the near-miss was written for.
+    """
 
     positive: dict[str, float]
     near: dict[str, dict[str, float]]
@@ -32,11 +34,11 @@ class Scores:
 
 
 def boundary_scores(encoder: Encoder, collection: Collection, near: Mapping[str, Sequence[str]]) -> Scores:
-    """Embed the queries of `near`, what is relevant to them and all near-misses."""
+    """Score the queries of `near` (query_id → texts of its near-misses) with their positives and all near-misses."""
     texts = [text for texts_of_query in near.values() for text in texts_of_query]
     owner = {f"near-{i}": q for i, q in enumerate(q for q, texts_of_query in near.items() for _ in texts_of_query)}
     queries = encoder.encode([collection.queries[query_id] for query_id in near], "query")
-    misses = queries @ encoder.encode(texts, "passage").T
+    misses = queries @ encoder.encode(texts, "passage").T  # (queries, near-misses)
     positive = {}
     for query_id, vector in zip(near, queries, strict=True):
         relevant = collection.relevant_texts(query_id)
@@ -46,8 +48,11 @@ def boundary_scores(encoder: Encoder, collection: Collection, near: Mapping[str,
 
 
 def boundary_values(scores: Scores, ranking: Ranking, qrels: Mapping[str, Mapping[str, float]]) -> PerQuery:
-    """Per query: `accuracy`, the share of its near-misses that score under its positive, and nDCG@10 with all
-    near-misses of all queries in the corpus. `ranking` holds the queries over the corpus as it was."""
+    """Values of each query: `accuracy`, and nDCG@10 with the near-misses of all queries in the corpus.
+
+    `accuracy` is the share of its own near-misses that score below its positive. `ranking` is the query's ranking of
+    the corpus without near-misses.
+    """
     accuracy = {}
     for query_id, positive in scores.positive.items():
         own = [score for near_id, score in scores.near[query_id].items() if scores.owner[near_id] == query_id]

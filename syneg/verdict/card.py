@@ -1,8 +1,9 @@
-"""README.md of a run folder, as a data set card with YAML that `datasets.load_dataset(run)` reads, and of best/, as a
-model card.
+"""Write README.md of a run folder, as a data set card, and README.md of best/, as a model card.
 
-data_card(verdict, config, ("negatives.jsonl", "mined.jsonl"))
-  → "---\\nconfigs:\\n- config_name: negatives\\n  data_files: negatives.jsonl\\n…---\\n# Hard negatives for python-docs …"
+    data_card(verdict, config, ("negatives.jsonl", "mined.jsonl"))
+      → "---\\nconfigs:\\n- config_name: negatives\\n  data_files: negatives.jsonl\\n…---\\n# Hard negatives for …"
+
+The YAML at its top lets `datasets.load_dataset(run)` read the folder.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ _CONFIGS = ("negatives.jsonl", "mined.jsonl", "near-misses.jsonl")
 
 
 def data_card(verdict: Verdict, config: Mapping[str, Any], files: Iterable[str]) -> str:
-    """The card of the run folder; `files` are the names of files in it: only those are listed."""
+    """README.md of the run folder. It lists those of the known files that are in `files`, the folder's file names.
+
+    `config` holds the settings by section, as in config.toml.
+    """
     there = set(files)
     given = bool(config["generate"].get("given"))
     made = (
@@ -54,7 +58,7 @@ def data_card(verdict: Verdict, config: Mapping[str, Any], files: Iterable[str])
 
 
 def model_card(verdict: Verdict, config: Mapping[str, Any]) -> str:
-    """README.md of best/."""
+    """README.md of best/: how to load the model, which arm it is, and the verdict."""
     return "\n".join(
         [
             "---", "library_name: sentence-transformers", "pipeline_tag: sentence-similarity", "tags:",
@@ -71,7 +75,7 @@ def model_card(verdict: Verdict, config: Mapping[str, Any]) -> str:
 
 
 def _name(model: str) -> str:
-    """A model as a reader elsewhere knows it: without the folders of this machine."""
+    """The name of a model for readers elsewhere: without the folders of this machine."""
     prefix, path = ("local/", model.removeprefix("local/")) if model.startswith("local/") else ("", model)
     return f"{prefix}{Path(path).name}" if Path(path).is_absolute() else model
 

@@ -1,4 +1,4 @@
-"""Several runs beside each other: a table for a terminal, and a page.
+"""Compare several runs: a table for a terminal, and a page.
 
     comparison_table([Side("runs/a", verdict, …), Side("runs/b", …)])
       run           arm             nDCG@10 interval vs base    dev  boundary LM calls      $
@@ -6,8 +6,8 @@
       …
       Same collection: the best arm of runs/b less that of runs/a: +0.012 [-0.004, +0.029] nDCG@10 over 520 test queries.
 
-Runs over the same collection (same passages, queries, qrels and splits, by its fingerprint) are compared query by
-query. Of others it is said that their figures cannot be compared.
+Runs over the same collection (the same passages, queries, qrels and splits, by its fingerprint) are compared query by
+query. For any other run, a sentence says that its figures cannot be compared.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from .report import number, short
 from .sentences import interval_text
 from .statistics import paired_interval
 
-_FEW = 50
+_FEW = 50  # test queries
 
 
 @dataclass(frozen=True)
 class Side:
-    """One run: its verdict, settings as dotted keys, seconds of its stages, and nDCG@10 of each test query by its best
-    arm, mean over seeds."""
+    """One run. `settings` are by dotted key; `times` is a sentence on the seconds of its stages.
+
+    `best_values[query_id]` is nDCG@10 of each test query by the run's best arm, the mean over seeds.
+    """
 
     name: str
     verdict: Verdict
@@ -46,7 +48,7 @@ COLUMNS = ("run", "arm", "nDCG@10", "vs base", "95 %", "dev", "boundary", "seeds
 
 
 def rows(sides: Sequence[Side]) -> Iterator[tuple[str, ...]]:
-    """The cells of every arm of every run; the best arm of a run is marked with a star."""
+    """The cells under COLUMNS for every arm of every run. A star marks the best arm of each run on dev."""
     for side in sides:
         for arm, result in side.verdict.arms.items():
             row = side.verdict.against(BASE, arm) if arm != BASE else None
@@ -61,7 +63,7 @@ def rows(sides: Sequence[Side]) -> Iterator[tuple[str, ...]]:
 
 
 def sentences(sides: Sequence[Side]) -> Iterator[str]:
-    """What can be said of each run beside the first."""
+    """One sentence for each run after the first: its difference to the first run, or why they cannot be compared."""
     first, *others = sides
     for side in others:
         if side.verdict.fingerprint != first.verdict.fingerprint:
@@ -72,8 +74,7 @@ def sentences(sides: Sequence[Side]) -> Iterator[str]:
             )
             yield (
                 f"{side.name} is over {side.verdict.collection}, {first.name} over {first.verdict.collection}: "
-                f"{named}, "
-                "so their figures cannot be compared."
+                f"{named}, so their figures cannot be compared."
             )
             continue
         shared = sorted(first.best_values.keys() & side.best_values.keys())
@@ -90,14 +91,14 @@ def sentences(sides: Sequence[Side]) -> Iterator[str]:
 
 
 def changed_settings(sides: Sequence[Side]) -> list[tuple[str, ...]]:
-    """The settings that are not the same in all runs: key, then the value in each run."""
+    """The settings that differ between runs: one row of the key and its value in each run."""
     keys = sorted({key for side in sides for key in side.settings})
     values = [(key, *(str(side.settings.get(key, "")) for side in sides)) for key in keys]
     return [row for row in values if len(set(row[1:])) > 1]
 
 
 def comparison_table(sides: Sequence[Side]) -> str:
-    """For a terminal."""
+    """The arms of all runs as a text table, then the sentences, wrapped at 80 columns."""
     wanted = [0, 1, 2, 4, 5, 6, 9, 10]
     cells = [[COLUMNS[place] for place in wanted], *([row[place] for place in wanted] for row in rows(sides))]
     widths = [min(24, max(len(row[place]) for row in cells)) for place in range(len(wanted))]
@@ -119,7 +120,7 @@ def comparison_table(sides: Sequence[Side]) -> str:
 
 
 def comparison_page(sides: Sequence[Side]) -> str:
-    """The page: sentences, differences to the base as a picture, all arms, what was set differently, times."""
+    """The HTML page: sentences, a picture of the differences to the base, all arms, settings that differ, times."""
     changed = changed_settings(sides)
     names = ["setting", *(side.name for side in sides)]
     parts = [

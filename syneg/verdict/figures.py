@@ -1,8 +1,8 @@
-"""Pictures of the report: SVG by matplotlib, each with a sentence in its place and its numbers as a table.
+"""Pictures of the report: SVG by matplotlib, each with a sentence for screen readers and its numbers as a table.
 
     effect(verdict) → Figure("Difference to the base", "mined +0.101 [+0.082, +0.120]", "<svg …", …)
 
-Colours: black in the SVG becomes the colour of the page's text, so that one picture is right in light, dark and print.
+Black in the SVG is replaced by the colour of the page's text, so that one picture suits light, dark and print.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 from .records import BASE, Comparison, Generation, Verdict
 from .report import short
 
-_WIDTH = 5.6  # inches: letters of 11 points are legible at 390 pixels, too
+_WIDTH = 5.6  # inches: letters of 11 points stay legible on a screen 390 pixels wide
 _BLUE, _RED, _GREY = "#3b7dd8", "#d8573b", "#8a8a8a"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its title, what it shows in words, and the numbers that it draws."""
+    """A picture. `text` says in words what it shows; `rows` under `columns` are the numbers that it draws."""
 
     title: str
     text: str
@@ -34,12 +34,12 @@ class Figure:
 
 
 def effect(verdict: Verdict) -> Figure | None:
-    """The difference of every arm to the base with its interval; None without another arm."""
+    """The difference in nDCG@10 of every arm to the base with its interval; None if the base is the only arm."""
     return effects([(arm, row) for arm in verdict.arms if arm != BASE and (row := verdict.against(BASE, arm))])
 
 
 def effects(named: Sequence[tuple[str, Comparison]]) -> Figure | None:
-    """Differences to the base with their intervals, each with a name; None without one."""
+    """Differences to the base with their intervals, from (name, comparison); None if `named` is empty."""
     if not named:
         return None
 
@@ -52,7 +52,7 @@ def effects(named: Sequence[tuple[str, Comparison]]) -> Figure | None:
         axes.set_yticks(range(len(named)), [short(name, 28) for name, _ in named])
         axes.set_ylim(len(named) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel("nDCG@10 on test less the base's, with 95 %")
+        axes.set_xlabel("nDCG@10 on test minus the base's, with 95 % interval")
 
     numbers = [
         (name, f"{row.delta:+.4f}", *(f"{x:+.4f}" for x in row.interval or (row.delta, row.delta)))
@@ -63,7 +63,7 @@ def effects(named: Sequence[tuple[str, Comparison]]) -> Figure | None:
 
 
 def wins(verdict: Verdict) -> Figure | None:
-    """How many queries each arm improves and worsens; None without another arm."""
+    """How many test queries each arm improves and worsens; None if the base is the only arm."""
     rows = [row for arm in verdict.arms if arm != BASE and (row := verdict.against(BASE, arm))]
     if not rows:
         return None
@@ -84,7 +84,7 @@ def wins(verdict: Verdict) -> Figure | None:
 
 
 def bars(title: str, values: Mapping[str, float], unit: str) -> Figure | None:
-    """One bar for each value, the longest first; None for none."""
+    """One bar for each value, the longest first; None if there are no values."""
     if not values:
         return None
     values = dict(sorted(values.items(), key=lambda item: -item[1]))
@@ -102,7 +102,10 @@ def bars(title: str, values: Mapping[str, float], unit: str) -> Figure | None:
 
 
 def coverage(generation: Generation) -> Figure | None:
-    """Negatives wanted and accepted by value of each attribute that has several; None where there is none."""
+    """Negatives wanted and accepted for each value of an attribute, at most 40 values.
+
+    Attributes with one value are left out. None if nothing is left.
+    """
     rows = [
         (f"{key}: {value}", wanted, accepted)
         for key, values in generation.coverage.items() if len(values) > 1
@@ -125,7 +128,7 @@ def coverage(generation: Generation) -> Figure | None:
 
 
 def histogram(title: str, groups: Mapping[str, Sequence[float]], unit: str) -> Figure | None:
-    """How values of several groups are spread, as shares of each group; None without values."""
+    """How the values of each group are spread over 20 bins, as shares of the group; None if there are no values."""
     filled = {name: values for name, values in groups.items() if values}
     if not filled:
         return None
@@ -146,7 +149,7 @@ def histogram(title: str, groups: Mapping[str, Sequence[float]], unit: str) -> F
 
 
 def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> Figure | None:
-    """Values over steps, one line for each training; None where none has two points."""
+    """Values over steps: one line for each training, of (step, value) points. None if no line has two points."""
     filled = {name: points for name, points in lines.items() if points}
     if max(map(len, filled.values()), default=0) < 2:
         return None
@@ -164,13 +167,16 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], unit:
 
 
 def _svg(draw: Callable[[Any], None], rows: int) -> str:
-    """An SVG of one axis, `rows` bars high."""
+    """Let `draw` fill one pair of axes, as high as `rows` bars need; return the SVG element."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "svg.hashsalt": "syneg",
-                                "text.parse_math": False}):  # fmt: skip
+    style = {
+        "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "svg.hashsalt": "syneg",
+        "text.parse_math": False,
+    }  # fmt: skip
+    with matplotlib.rc_context(style):
         canvas = Canvas(figsize=(_WIDTH, 1.0 + 0.3 * rows), layout="constrained")
         FigureCanvasSVG(canvas)
         axes = canvas.add_subplot()
