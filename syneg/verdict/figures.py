@@ -172,7 +172,7 @@ def _svg(draw: Callable[[Any], None], rows: int) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    style = {
+    style: Any = {
         "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "svg.hashsalt": "syneg",
         "text.parse_math": False,
     }  # fmt: skip
