@@ -20,7 +20,8 @@ from syneg.core.config import CollectionConfig, EncoderConfig, TrainConfig
 from syneg.core.errors import BackendError, ConfigError
 from syneg.core.records import Instance
 from syneg.data.collection import load_collection
-from syneg.retrieval.dev_set import DevScore, dev_set
+from syneg.retrieval.dev_score import DevScore
+from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
 from syneg.retrieval.prompts import ROLES, known_names, resolve_prompts

@@ -1,9 +1,9 @@
-"""The dev score of training: nDCG@10 of the dev queries over a small corpus, which is quick to embed.
+"""Cut a small corpus for the dev queries, so that training can be scored often.
 
     dev_set(encoder, collection, size=1000, seed=0) → DevSet(queries={…129}, passages={…1000}, qrels={…})
-    DevScore(dev, encoder)(model) → {"dev_ndcg@10": .683}
 
-The corpus is what is relevant to the dev queries, what the untuned encoder finds for them, and other passages by seed.
+The corpus holds the relevant passages of the dev queries, their nearest passages by the untuned encoder, and passages
+drawn by seed. `dev_score` scores a model on it.
 """
 
 from __future__ import annotations
@@ -11,25 +11,17 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.evaluation import SentenceEvaluator
 
 from syneg.data.collection import Collection, relevant_of
 
 from .encoder import Encoder
-from .indexes import DenseIndex
-from .metrics import MAIN_METRIC, evaluate, mean, without_own
 
-_NEIGHBOURS = 20
-_DEPTH = 10  # what nDCG@10 looks at
-DEV_METRIC = f"dev_{MAIN_METRIC}"
+_NEIGHBOURS = 20  # nearest passages of each dev query
 
 
 @dataclass(frozen=True)
 class DevSet:
-    """Texts by id, `qrels[query_id][doc_id]` as judged, and the grade from which a passage is relevant."""
+    """Texts by id, the grades `qrels[query_id][doc_id]`, and the lowest grade that counts as relevant."""
 
     queries: dict[str, str]
     passages: dict[str, str]
@@ -45,10 +37,11 @@ class DevSet:
 def dev_set(
     encoder: Encoder, collection: Collection, size: int, seed: int, query_ids: Sequence[str] | None = None
 ) -> DevSet:
-    """The dev queries (or `query_ids`) with `size` passages, or with all that are relevant where those are more.
+    """Choose `size` passages for the dev queries (or for `query_ids`). Every relevant passage is taken, even beyond
+    `size`.
 
-    Of more than `size` / 2 dev queries as many are drawn by seed: each brings a relevant passage, and a split such as
-    that of MS MARCO (55,578 queries) would be embedded whole at every evaluation.
+    At most `size` / 2 dev queries are used, drawn by seed. MS MARCO has 55,578 of them, and each would be embedded at
+    every evaluation.
     """
     if query_ids is None:
         query_ids = collection.splits["dev"]
@@ -68,19 +61,3 @@ def dev_set(
         chosen[doc_id] = None
     passages, qrels = {d: collection.passages[d] for d in chosen}, {q: collection.qrels[q] for q in queries}
     return DevSet(queries, passages, qrels, collection.min_relevance)
-
-
-class DevScore(SentenceEvaluator):
-    """A DevSet as sentence-transformers' trainer wants it; the higher the better."""
-
-    def __init__(self, dev: DevSet, encoder: Encoder) -> None:
-        super().__init__()
-        self.primary_metric = MAIN_METRIC
-        self._dev, self._encoder = dev, encoder
-
-    def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
-        queries = self._encoder.forward(list(self._dev.queries.values()), "query", model)
-        passages = self._encoder.forward(list(self._dev.passages.values()), "passage", model)
-        hits = DenseIndex(list(self._dev.passages), passages).search(queries, _DEPTH + 1)
-        ranking = without_own(dict(zip(self._dev.queries, hits, strict=True)), self._dev.qrels, _DEPTH)
-        return {DEV_METRIC: mean(evaluate(self._dev.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC])}

@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from syneg.core.storage import write_text
+
 METRICS = ("ndcg@10", "mrr@10", "recall@100")
 MAIN_METRIC = METRICS[0]
 
@@ -168,8 +170,6 @@ def write_trec(path: Path, ranking: Ranking, tag: str) -> None:
     Its columns end at white space, so white space inside an id is written as %20 and the like; `urllib.parse.unquote`
     gives the id back.
     """
-    from syneg.core.storage import write_text
-
     lines = []
     for query_id in sorted(ranking):
         for rank, (doc_id, score) in enumerate(tie_broken(ranking[query_id]).items(), 1):

@@ -24,6 +24,7 @@ from syneg.core.progress import Tick
 from syneg.core.records import HardNegative, MinedNegative, Training, fingerprint
 from syneg.core.storage import read_rows, write_rows
 from syneg.negatives.mining import mine
+from syneg.retrieval.dev_set import DevSet, dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import EVALUATED, SplitResult, evaluate_model
 from syneg.training.sampling import ARMS, Supply, Weighed, confidence, epochs_of
@@ -32,7 +33,6 @@ from .readings import Readings
 from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from syneg.retrieval.dev_set import DevSet
     from syneg.training.frozen import LayerCache
     from syneg.training.job import Job
 
@@ -49,8 +49,6 @@ class Trials:
 
     @cached_property
     def _dev(self) -> DevSet:
-        from syneg.retrieval.dev_set import dev_set
-
         workspace = self._workspace
         return dev_set(
             workspace.encoder, workspace.collection, workspace.config.train.dev_passages, workspace.config.seed

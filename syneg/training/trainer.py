@@ -36,7 +36,7 @@ from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
 from syneg.core.records import Training
 from syneg.core.storage import read_json, write_json
-from syneg.retrieval.dev_set import DEV_METRIC, DevScore
+from syneg.retrieval.dev_score import DEV_METRIC, DevScore
 from syneg.retrieval.encoder import Encoder
 
 from .batches import Plan, PlannedBatches

@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from syneg.core.config import TrainConfig
-from syneg.retrieval.dev_set import DEV_METRIC, DevScore
+from syneg.retrieval.dev_score import DEV_METRIC, DevScore
 
 _EAGER_TOKENS = 256  # up to this length, plain attention is faster on a CPU
 
