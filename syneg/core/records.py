@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from .storage import JsonObject
+
 Number = TypeVar("Number", bound=Any)  # a float, an array or a tensor
 SPLITS = ("train", "dev", "confirm", "test")
 
@@ -159,7 +161,7 @@ class Draft:
     def accepted(self) -> bool:
         return self.verdict.accepted
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> JsonObject:
         """As a line of negatives.jsonl."""
         return {
             "query_id": self.pair.query_id, "query": self.pair.query, "doc_id": self.pair.doc_id,

@@ -21,7 +21,10 @@ from pydantic import BaseModel, ValidationError
 
 from .config import CollectionConfig, Config, Section
 from .errors import ConfigError, collected, nearest
+from .presets import FAST
+from .presets import preset as settings_of
 from .secrets import masked_values
+from .storage import JsonObject
 
 
 def known_keys() -> list[str]:
@@ -59,11 +62,8 @@ def load_config(
     for key, value in (flags or {}).items():
         if value is not None:
             _put(tree, key, value)
-    from .presets import FAST
-    from .presets import preset as settings_of
-
     dataset = tree.get("collection", {}).get("dataset", CollectionConfig().dataset)
-    below: dict[str, Any] = {}
+    below: JsonObject = {}
     for key, value in [*(settings_of(preset, dataset) if preset else {}).items(), *(FAST if fast else {}).items()]:
         _put(below, key, value)
     tree = _over(below, tree)
@@ -72,7 +72,7 @@ def load_config(
     return build_config(tree, where=str(path) if path else "--set")
 
 
-def read_tree(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> JsonObject:
     """A TOML file as a tree of settings, not yet checked. Raises ConfigError for a file that cannot be read."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -161,7 +161,7 @@ def _renamed(tree: Mapping[str, Any]) -> Mapping[str, Any]:
         section, _, name = old.partition(".")
         branch = tree.get(section)
         if isinstance(branch, Mapping) and name in branch:
-            below: dict[str, Any] = {}
+            below: JsonObject = {}
             if new:
                 _put(below, new, branch[name])
             rest = {key: value for key, value in branch.items() if key != name}
@@ -178,7 +178,7 @@ def _unknown(tree: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+def _put(tree: JsonObject, key: str, value: Any) -> None:
     *sections, name = key.split(".")
     branch = tree
     for section in sections:
@@ -188,7 +188,7 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     branch[name] = value
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> JsonObject:
     """Two trees of settings as one, in which `above` wins."""
     merged = dict(below)
     for key, value in above.items():

@@ -13,11 +13,14 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import DataError
+
+JsonObject = dict[str, Any]
+"""An object of JSON or TOML from outside: user settings before they are checked, an LM's answer, a row of a file."""
 
 
 def cache_home() -> Path:
@@ -57,12 +60,12 @@ def read_json(path: Path) -> Any:
         raise DataError(f"not valid JSON: {error}", where=str(path), todo="delete the file to make it again") from error
 
 
-def write_rows(path: Path, rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write JSON lines in one step."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows))
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path) -> Iterator[JsonObject]:
     """Read JSON lines that `write_rows` or `Log` wrote; nothing where there is no such file."""
     if path.exists():
         with path.open("rb") as file:
@@ -85,7 +88,7 @@ class Log:
         self._file: IO[bytes] = path.open("a+b", buffering=0)
         self._mend()
 
-    def append(self, row: dict[str, Any]) -> tuple[int, int]:
+    def append(self, row: Mapping[str, object]) -> tuple[int, int]:
         """Returns where the line begins and how many bytes it has. Raises OSError when the row cannot be kept; rows
         before it are not touched."""
         line = json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace") + b"\n"
