@@ -21,7 +21,7 @@ lint: $(VENV)/.dev install
 
 # every benchmark in its quick form; docs/benchmarks.md has the full ones
 bench: $(VENV)/.dev install
-	for name in startup growth mining mining_memory lm_overhead embedded_lm training_speed whole_path; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+	for name in startup growth ledger mining mining_memory lm_overhead embedded_lm training_speed whole_path; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
 
 # torch alone and first: the other packages then take the build that is there
 $(VENV)/.local: pyproject.toml constraints.txt

@@ -1,11 +1,13 @@
-"""What a call costs on top of litellm: the same requests to one loopback server, in threads, by four ways, side by
-side.
+"""Generation by five ways over one loopback server: the same program, prompts and number of calls under way.
 
     python benchmarks/lm_overhead.py --calls 640 --workers 32 --latency 0.1
+    python benchmarks/lm_overhead.py --ray 2                              also over litellm in two Ray workers
 
-Printed are calls a second of a plain litellm loop, of DSPy over litellm, and of the whole stack (DSPy, ledger with a
-sync to disk for each call, budget, flow) over litellm, over DSPy's native client (lm.engine=native) and, with --ray,
-over litellm in worker processes, in turns, and their share of what the latency allows (workers / latency).
+The ways are a plain litellm loop in threads (the rendered prompts, no parsing), DSPy's program in threads, dspy.Parallel,
+and the whole stack of a run (DSPy, ledger synced to disk, budget, flow) over litellm (the default) and over DSPy's native
+client (lm.engine=native). A plain DSPy loop, one call after the other, is measured over fewer calls. Printed are calls a
+second, their share of what the latency allows (workers / latency), the milliseconds of a core that a call takes in this
+process, and the ratio to the litellm loop within a turn.
 """
 
 from __future__ import annotations
@@ -15,31 +17,117 @@ import os
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ.setdefault("OPENAI_API_KEY", "none")
 
+import itertools
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 import dspy
 import litellm
-from made import answering
+from made import answering, corpus
+from turns import Figures, save, table
 
 from syneg.core.config import ExecutorConfig, LMConfig
 from syneg.llm.budget import Budget
+from syneg.llm.calls import in_threads, purpose
 from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
+from syneg.negatives.generation import answers_of
+from syneg.programs import load_program
 from syneg.run.cluster import Cluster
 
+Work = Callable[[list[dict[str, Any]], int], None]
+"""Write a negative for each pair, with so many calls under way."""
 
-def rate(ask: Callable[[int], object], calls: int, workers: int) -> float:
-    """Calls a second."""
-    start = time.monotonic()
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(ask, range(calls)))
-    return calls / (time.monotonic() - start)
+BASE, LOOP = "litellm", "DSPy loop, one by one"
+
+
+class Pairs:
+    """New pairs each time, so that no ledger answers."""
+
+    def __init__(self) -> None:
+        self._texts = list(corpus(1000).values())
+        self._numbers = itertools.count()
+
+    def take(self, count: int) -> list[dict[str, Any]]:
+        """So many inputs of a program."""
+        texts, numbers = self._texts, itertools.islice(self._numbers, count)
+        return [{"query": f"n{n} {texts[n % 1000][:60]}", "positive": texts[(n + 1) % 1000]} for n in numbers]
+
+
+def litellm_loop(url: str) -> Work:
+    messages = dspy.ChatAdapter().format(
+        load_program("single_prompt").write.signature, [], {"task": "", "query": "Q", "positive": "P"}
+    )
+    system, shown = (str(message["content"]) for message in messages) if isinstance(messages, list) else ("", "Q P")
+
+    def ask(pair: dict[str, Any]) -> object:
+        user = shown.replace("Q", pair["query"], 1).replace("P", pair["positive"], 1)
+        texts = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        return litellm.completion(model="openai/made", api_base=url, messages=texts, max_tokens=300)
+
+    def work(pairs: list[dict[str, Any]], workers: int) -> None:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(ask, pairs))
+
+    return work
+
+
+def dspy_threads(lm: dspy.LM) -> Work:
+    program = load_program("single_prompt")
+
+    def ask(pair: dict[str, Any]) -> object:
+        with dspy.context(lm=lm, adapter=dspy.JSONAdapter()):
+            return program(**pair)
+
+    def work(pairs: list[dict[str, Any]], workers: int) -> None:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(ask, pairs))
+
+    return work
+
+
+def dspy_parallel(lm: dspy.LM) -> Work:
+    program = load_program("single_prompt")
+
+    def work(pairs: list[dict[str, Any]], workers: int) -> None:
+        with dspy.context(lm=lm, adapter=dspy.JSONAdapter()):
+            jobs = [(program, dspy.Example(**pair).with_inputs("query", "positive")) for pair in pairs]
+            dspy.Parallel(num_threads=workers, disable_progress_bar=True)(jobs)
+
+    return work
+
+
+def ours(writer: LanguageModel) -> Work:
+    program = load_program("single_prompt")
+
+    def work(pairs: list[dict[str, Any]], workers: int) -> None:
+        def write(place: int) -> int:
+            ask = {**pairs[place], "attributes": ({},)}
+            with dspy.context(lm=writer.lm, adapter=writer.adapter), purpose(f"q{place}") as current:
+                (negative,) = answers_of(program, ask, current, writer.identity)
+            assert negative.text, negative.reasoning
+            return 1
+
+        assert sum(done for _, done in in_threads(write, len(pairs), workers)) == len(pairs)
+
+    return work
+
+
+def measure(work: Work, pairs: list[dict[str, Any]], workers: int, latency: float) -> Figures:
+    cpu, start = time.process_time(), time.monotonic()
+    work(pairs, workers)
+    rate = len(pairs) / (time.monotonic() - start)
+    return {
+        "calls_a_s": rate, "of_ideal": rate * latency / workers,
+        "core_ms_a_call": 1000 * (time.process_time() - cpu) / len(pairs),
+    }  # fmt: skip
 
 
 @click.command()
@@ -49,56 +137,49 @@ def rate(ask: Callable[[int], object], calls: int, workers: int) -> float:
 @click.option("--turns", default=3, show_default=True)
 @click.option("--ray", "processes", default=0, help="also over litellm in so many Ray workers on this machine")
 @click.option("--quick", is_flag=True, help="few calls, one turn")
-def main(calls: int, workers: int, latency: float, turns: int, processes: int, quick: bool) -> None:
+@click.option("--json", "path", type=click.Path(path_type=Path))
+def main(calls: int, workers: int, latency: float, turns: int, processes: int, quick: bool, path: Path | None) -> None:
     if quick:
         calls, workers, turns = 64, 16, 1
-    with answering(latency) as url:
-        measure(url, calls, workers, turns, processes, workers / latency)
-
-
-def measure(url: str, calls: int, workers: int, turns: int, processes: int, ideal: float) -> None:
     litellm.suppress_debug_info = True
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger(Path(folder) / "calls.jsonl")
-        settings = {"model": "openai/fake", "api_base": url, "concurrency": workers, "max_rpm": 10**6}
-        terms = Terms(budget=Budget(calls=10**6, tokens=10**9))
-        writers = {
-            engine: LanguageModel.open(LMConfig(**settings, engine=engine), ledger, terms=terms)
-            for engine in ("litellm", "native")
-        }
-        cluster = Cluster(ExecutorConfig(use="ray", workers=processes)) if processes else None
-        if cluster:
-            each = LMConfig(**{**settings, "concurrency": -(-workers // processes)})
-            writers["Ray"] = LanguageModel.open(each, ledger, connect=cluster.lm, terms=terms)
-        plain = dspy.LM("openai/fake", api_base=url, cache=False, engine="litellm")
-        turn = [0]
+    with ExitStack() as stack:
+        url = stack.enter_context(answering(latency))
+        ways = opened(stack, url, workers, processes)
+        pairs = Pairs()
+        for work in ways.values():
+            work(pairs.take(workers), workers)  # connections and lazy imports
+        measured: dict[str, list[Figures]] = {name: [] for name in (*ways, LOOP)}
+        for turn in range(turns):
+            for name in list(ways)[:: 1 if turn % 2 == 0 else -1]:
+                measured[name].append(measure(ways[name], pairs.take(calls), workers, latency))
+            one_by_one = measure(ways["DSPy in threads"], pairs.take(max(8, calls // workers)), 1, latency)
+            measured[LOOP].append({**one_by_one, "of_ideal": one_by_one["calls_a_s"] * latency / workers})
+    print(f"{calls} calls, {workers} under way, {latency} s each: {workers / latency:.0f} a second are ideal")
+    for name, rows in measured.items():
+        print(table({BASE: measured[BASE], name: rows}, BASE) + "\n" if name != BASE else "", end="")
+    save(path, "lm_overhead", {"calls": calls, "workers": workers, "latency": latency}, measured)
 
-        def bare(i: int) -> object:
-            messages = [{"role": "user", "content": f"{turn[0]}.{i}"}]
-            return litellm.completion(model="openai/fake", api_base=url, messages=messages)
 
-        ways: dict[str, Callable[[int], object]] = {
-            "litellm": bare, "DSPy": lambda i: plain(f"{turn[0]}.{i}"), "syneg-dspy": lambda i: writers["litellm"].lm(f"{turn[0]}.{i}"),
-            "native client": lambda i: writers["native"].lm(f"{turn[0]}!{i}"),
-        }  # fmt: skip
-        if cluster:
-            ways["Ray"] = lambda i: writers["Ray"].lm(f"{turn[0]}?{i}")
-        found: dict[str, list[float]] = {name: [] for name in ways}
-        for ask in ways.values():
-            rate(ask, workers, workers)  # connections and lazy imports
-        for turn[0] in range(1, turns + 1):
-            for name, ask in ways.items():
-                found[name].append(rate(ask, calls, workers))
-        for writer in writers.values():
-            writer.close()
-        if cluster:
-            cluster.close()
-        ledger.close()
-    least = sum(found["litellm"])
-    print(f"{'':14s} {'calls/s':>8s} {'of ideal':>9s} {'of litellm':>11s}")
-    for name, rates in found.items():
-        mean = sum(rates) / len(rates)
-        print(f"{name:14s} {mean:8.0f} {mean / ideal:9.2f} {sum(rates) / least:11.2f}")
+def opened(stack: ExitStack, url: str, workers: int, processes: int) -> dict[str, Work]:
+    """The ways by name; what they hold open is closed with `stack`."""
+    ledger = Ledger(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "calls.jsonl")
+    stack.callback(ledger.close)
+    settings = {"model": "openai/made", "api_base": url, "concurrency": workers, "max_rpm": 10**7}
+    terms = Terms(budget=Budget(calls=10**6, tokens=10**9))
+    plain = dspy.LM("openai/made", api_base=url, cache=False, engine="litellm", max_tokens=300)
+    ways = {BASE: litellm_loop(url), "DSPy in threads": dspy_threads(plain), "dspy.Parallel": dspy_parallel(plain)}
+    for engine in ("litellm", "native"):
+        writer = LanguageModel.open(LMConfig(**settings, engine=engine), ledger, terms=terms)
+        stack.callback(writer.close)
+        ways["syneg-dspy" if engine == "litellm" else f"syneg-dspy, {engine}"] = ours(writer)
+    if processes:
+        cluster = Cluster(ExecutorConfig(use="ray", workers=processes))
+        stack.callback(cluster.close)
+        each = LMConfig(**{**settings, "concurrency": -(-workers // processes)})
+        writer = LanguageModel.open(each, ledger, connect=cluster.lm, terms=terms)
+        stack.callback(writer.close)
+        ways[f"syneg-dspy, {processes} Ray workers"] = ours(writer)
+    return ways
 
 
 if __name__ == "__main__":

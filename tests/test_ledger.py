@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import subprocess
+import sys
+import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,9 @@ from syneg.core.errors import BackendError, DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
-from syneg.llm.ledger import Ledger
+from syneg.llm.ledger import Ledger, Recorded
 from syneg.run.pipeline import Run
+from syneg.run.rates import Rates
 
 
 def row(number: int, **more: Any) -> dict[str, Any]:
@@ -55,6 +59,78 @@ def test_many_rows_are_found_by_key_in_little_memory(tmp_path: Path) -> None:
     assert again.find("key-20000") is not None
     assert time.monotonic() - start < 0.2  # the index is there, the file is not read
     again.close()
+
+
+ROW = (
+    '{"answer": "text %d", "attempt": 0, "error": null, "finish_reason": "stop", "input_tokens": 9, "key": "%08x", '
+    '"model": "openai/fake@default", "output_tokens": 9, "prompt": "p", "query_id": "q", "seconds": 0.1, "usd": 0.0}'
+)
+OPEN = """
+import random, re, sys, time
+from pathlib import Path
+from syneg.llm.ledger import Ledger
+
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e3
+
+path, rows, before = Path(sys.argv[1]), int(sys.argv[2]), peak()
+Ledger(path).close()
+start = time.perf_counter()
+ledger = Ledger(path)
+opened = time.perf_counter() - start
+start = time.perf_counter()
+for _ in range(2000):
+    number = random.randrange(rows)
+    assert ledger.find("%08x" % (number * 2654435761 % 2**32))["answer"] == f"text {number}"
+print(peak() - before, opened, 2000 / (time.perf_counter() - start))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory of a process is read from /proc")
+def test_a_million_calls_are_opened_and_found_in_little_memory(tmp_path: Path) -> None:
+    path, rows = tmp_path / "calls.jsonl", 1_000_000
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(ROW % (n, n * 2654435761 % 2**32) + "\n" for n in range(rows))
+    command = [sys.executable, "-c", OPEN, str(path), str(rows)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+    grown_mb, seconds, lookups = map(float, told.split())
+    assert path.stat().st_size > 200e6
+    assert grown_mb < 40
+    assert seconds < 1  # the index is there, the file is not read
+    assert lookups > 1000
+
+
+def test_the_ledger_of_another_machine_is_indexed_on_disk_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, temporary = tmp_path / "calls.jsonl", tmp_path / "temporary"
+    write(path, 3000)
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    recorded = Recorded(path)
+    assert recorded.find(row(2999)) == row(2999)
+    assert recorded.find(row(3000)) is None
+    assert sum(file.stat().st_size for file in temporary.rglob("*.index")) > 50_000
+    recorded.close()
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["calls.jsonl"]
+
+
+def test_rates_of_many_queries_take_constant_memory(tmp_path: Path) -> None:
+    def rows(queries: int) -> Iterator[dict[str, Any]]:
+        for number in range(queries):
+            for attempt in range(3):
+                yield row(number, attempt=attempt, use="write")
+
+    few = Rates.of(rows(1000)).find("write", "openai/fake")
+    assert few is not None
+    assert (few.calls, few.calls_each) == (3000, 3.0)
+    tracemalloc.start()
+    many = Rates.of(rows(60_000)).find("write", "openai/fake")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert many is not None
+    assert (many.calls, many.calls_each) == (180_000, 3.0)
+    assert peak < 1e6
 
 
 def test_an_index_that_does_not_fit_is_made_again(tmp_path: Path) -> None:

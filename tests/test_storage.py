@@ -3,6 +3,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +52,56 @@ def test_a_full_disk_leaves_no_half_row(tmp_path: Path, monkeypatch: pytest.Monk
             log.append({"n": 2})
     log.close()
     assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_rows_of_many_threads_share_a_sync_and_are_on_disk_when_append_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced, syncs, fsync = tmp_path / "log.jsonl", threading.Event(), [0], os.fsync
+
+    def slow(fd: int) -> None:
+        syncs[0] += 1
+        if syncs[0] == 1:
+            synced.wait(5)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    log = Log(path)
+
+    def append(number: int) -> bool:
+        start, length = log.append({"n": number})
+        return json.loads(path.read_bytes()[start : start + length]) == {"n": number}
+
+    with ThreadPoolExecutor(16) as pool:
+        jobs = [pool.submit(append, number) for number in range(16)]
+        deadline = time.monotonic() + 5
+        while len(log._batch.lines) < 15 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        synced.set()
+        assert all(job.result() for job in jobs)
+    log.close()
+    assert syncs[0] == 2
+    assert sorted(row["n"] for row in read_rows(path)) == list(range(16))
+
+
+def test_every_thread_of_a_batch_hears_of_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, begun = Log(tmp_path / "log.jsonl"), threading.Event()
+    log.append({"n": 0})
+
+    def full(fd: int) -> None:
+        deadline = time.monotonic() + 5
+        while not begun.is_set() and len(log._batch.lines) < 3 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        begun.set()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with ThreadPoolExecutor(4) as pool, monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        jobs = [pool.submit(log.append, {"n": number}) for number in (1, 2, 3, 4)]
+        assert [type(job.exception(10)) for job in jobs] == [OSError] * 4
+    log.append({"n": 5})
+    log.close()
+    assert [row["n"] for row in read_rows(tmp_path / "log.jsonl")] == [0, 5]
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,12 +79,14 @@ def read_rows(path: Path) -> Iterator[JsonObject]:
 
 
 class Log:
-    """An append-only JSONL file, safe for threads of one process. One `append` is one write and one fsync."""
+    """An append-only JSONL file, safe for threads of one process. A row is on disk when its `append` returns; rows that
+    threads append at once share one write and one fsync."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = threading.Lock()
+        self._joining, self._writing = threading.Lock(), threading.Lock()
+        self._batch = _Batch()
         self._file: IO[bytes] = path.open("a+b", buffering=0)
         self._mend()
 
@@ -92,17 +94,28 @@ class Log:
         """Returns where the line begins and how many bytes it has. Raises OSError when the row cannot be kept; rows
         before it are not touched."""
         line = json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace") + b"\n"
-        with self._lock:
-            start = self._file.seek(0, os.SEEK_END)
-            try:
-                view = memoryview(line)
-                while view:
-                    view = view[self._file.write(view) :]
-                os.fsync(self._file.fileno())
-            except OSError:
-                os.ftruncate(self._file.fileno(), start)  # a full disk leaves no half row
-                raise
-        return start, len(line)
+        with self._joining:
+            batch = self._batch
+            offset = batch.add(line)
+        with self._writing:  # the first thread to come here writes for all that joined while another one wrote
+            if not batch.written:
+                with self._joining:
+                    self._batch = _Batch()
+                self._write(batch)
+        if batch.error is not None:
+            raise OSError(*batch.error.args) from batch.error
+        return batch.start + offset, len(line)
+
+    def _write(self, batch: _Batch) -> None:
+        batch.written, batch.start = True, self._file.seek(0, os.SEEK_END)
+        view = memoryview(b"".join(batch.lines))
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            batch.error = error
+            os.ftruncate(self._file.fileno(), batch.start)  # a full disk leaves no half row
 
     def close(self) -> None:
         self._file.close()
@@ -121,6 +134,23 @@ class Log:
             start -= step
         if end:
             os.ftruncate(self._file.fileno(), 0)
+
+
+class _Batch:
+    """Lines that are written together."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.size, self.start = 0, 0  # bytes; where they begin in the file, once written
+        self.written = False
+        self.error: OSError | None = None
+
+    def add(self, line: bytes) -> int:
+        """Returns the offset of the line from the first one."""
+        offset = self.size
+        self.lines.append(line)
+        self.size += len(line)
+        return offset
 
 
 def sha256_of(path: Path) -> str:

@@ -29,6 +29,7 @@ from .addresses import connected, is_own_server, missing_keys
 from .fallbacks import Fallbacks
 from .local_server import LocalServer
 from .room import is_reasoning_model
+from .unlogged import no_logging, no_logging_thread
 
 _NO_KEY = "none"  # for a server of one's own that asks for no key, where the client insists on one
 _OPENAI_PARAMETERS = {
@@ -140,7 +141,13 @@ class LiteLLMClient(LiteLLMEngine):
             self._extra["api_key"] = _NO_KEY
 
     def _arguments(self, request: Request, *, streaming: bool = False) -> dict[str, Any]:
-        return {**super()._arguments(request, streaming=streaming), **self._extra}
+        arguments = {**super()._arguments(request, streaming=streaming), **self._extra}
+        return {**arguments, **no_logging(arguments)}
+
+    def complete(self, request: Request) -> Response:
+        with no_logging_thread():
+            response: Response = super().complete(request)
+        return response
 
     def _response(self, raw: Any, request: Request) -> Response:
         if raw is None:  # what litellm gives after it put blank messages between the roles, in vain

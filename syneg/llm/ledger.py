@@ -112,14 +112,17 @@ class Recorded:
         if not path.is_file():
             raise DataError("no such ledger", where=str(path), todo="give the ledger/calls.jsonl of a run")
         self.path = path
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="syneg-replay-")
+        place = Path(self._folder.name)
         if path.suffix == ".gz":
-            self._folder = tempfile.TemporaryDirectory(prefix="syneg-replay-")
-            plain = Path(self._folder.name) / "calls.jsonl"
-            with gzip.open(path) as packed, plain.open("wb") as file:
+            with gzip.open(path) as packed, (place / "calls.jsonl").open("wb") as file:
                 shutil.copyfileobj(packed, file)
-            path = plain
-        self._index = Index(path, None, _anywhere)
+            path = place / "calls.jsonl"
+        try:
+            self._index = Index(path, place / "calls.jsonl.index", _anywhere)
+        except DataError:
+            self._folder.cleanup()
+            raise
 
     def find(self, row: Row) -> Row | None:
         """What was answered to the request of `row` (`model`, `prompt`, `attempt`, `repeat`), else None."""
@@ -127,17 +130,16 @@ class Recorded:
 
     def close(self) -> None:
         self._index.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._folder.cleanup()
 
 
 class Index:
     """Key → row of a JSONL file that only grows. `key_of` gives the key of a row, or "" for one that is not found.
 
-    `place` is the file of the index; with None it stands in memory. Safe for threads.
+    `place` is the file of the index; where none can be written it stands in memory. Safe for threads.
     """
 
-    def __init__(self, path: Path, place: Path | None, key_of: Callable[[Row], str]) -> None:
+    def __init__(self, path: Path, place: Path, key_of: Callable[[Row], str]) -> None:
         self._path, self._place, self._key_of = path, place, key_of
         self._lock = threading.Lock()
         self._file = path.open("rb")
@@ -173,7 +175,7 @@ class Index:
     def _opened(self) -> sqlite3.Connection:
         """The index where it fits the file, else an empty one."""
         try:
-            database = self._connected(str(self._place or ":memory:"))
+            database = self._connected(str(self._place))
         except sqlite3.DatabaseError:
             database = self._emptied()
         state = database.execute("SELECT done, last, checksum FROM state").fetchone()
@@ -185,9 +187,8 @@ class Index:
     def _emptied(self) -> sqlite3.Connection:
         """A new index; in memory where none can be written beside the file."""
         try:
-            if self._place is not None:
-                self._place.unlink(missing_ok=True)
-            return self._connected(str(self._place or ":memory:"))
+            self._place.unlink(missing_ok=True)
+            return self._connected(str(self._place))
         except (OSError, sqlite3.DatabaseError):
             return self._connected(":memory:")
 

@@ -22,7 +22,7 @@ def summary(assignment: Assignment, drafts: Sequence[Draft], ledger: Ledger, lm:
     accepted = [draft for draft in drafts if draft.accepted]
     prices = [draft.negative.usd for draft in drafts]
     keys = {key for draft in drafts for key in draft.negative.calls}
-    calls = [row for key in keys if (row := ledger.find(key)) is not None]
+    seconds = sum(row["seconds"] for key in keys if (row := ledger.find(key)) is not None)
     return Generation(
         program=assignment.name, lm=lm, pairs=len(assignment.pairs), written=len(drafts), accepted=len(accepted),
         covered=len({draft.pair.query_id for draft in accepted}),
@@ -30,7 +30,7 @@ def summary(assignment: Assignment, drafts: Sequence[Draft], ledger: Ledger, lm:
         input_tokens=sum(draft.negative.input_tokens for draft in drafts),
         output_tokens=sum(draft.negative.output_tokens for draft in drafts),
         usd=None if None in prices else sum(price or 0.0 for price in prices),
-        calls=len(keys), call_seconds=round(sum(row["seconds"] for row in calls), 1),
+        calls=len(keys), call_seconds=round(seconds, 1),
         coverage=_coverage(assignment, drafts) if assignment.program else {},
     )  # fmt: skip
 

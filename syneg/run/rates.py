@@ -1,34 +1,35 @@
 """What calls of an LM have taken so far, by use, from the ledger of a run folder.
 
     rates = Rates.of(read_rows(folder.ledger))
-    rates.find("write multi_attribute", "openai/gpt-4o-mini") → Rate(calls=52, queries=40, reads=610.0, writes=140.0, …)
+    rates.find("write multi_attribute", "openai/gpt-4o-mini") → Rate(calls=52, calls_each=1.3, reads=610.0, writes=140.0, …)
 
 A row of the ledger counts with its tokens whether it was answered or not: a call that failed was made, too.
+
+Memory is constant: beyond 4,096 queries of a use, calls a query are counted over a sample of them, drawn by a hash of
+their ids.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 _ENOUGH = 4  # calls from which their mean stands for those to come
+_SAMPLE = 4096  # queries
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Means of one call: tokens that it reads and writes, and seconds. `queries` were asked about in `calls`."""
+    """Means of one call: tokens that it reads and writes, and seconds. `calls_each` are the calls for one query, with
+    retries, further steps and answers asked for once more."""
 
     calls: int
-    queries: int
+    calls_each: float
     reads: float
     writes: float
     seconds: float
-
-    @property
-    def calls_each(self) -> float:
-        """Calls for one query, with retries, further steps and answers asked for once more."""
-        return self.calls / self.queries
 
 
 @dataclass
@@ -37,14 +38,24 @@ class _Sums:
     reads: int = 0
     writes: int = 0
     seconds: float = 0.0
-    queries: set[str] = field(default_factory=set)
+    asked: dict[str, int] = field(default_factory=dict)  # query → its calls, of the queries in the sample
+    rarity: int = 1  # one of so many queries is in the sample; a power of two
 
     def add(self, row: Mapping[str, Any]) -> None:
         self.calls += 1
         self.reads += int(row["input_tokens"])
         self.writes += int(row["output_tokens"])
         self.seconds += float(row["seconds"])
-        self.queries.add(str(row["query_id"]))
+        query_id = str(row["query_id"])
+        if not zlib.crc32(query_id.encode()) % self.rarity:
+            self.asked[query_id] = self.asked.get(query_id, 0) + 1
+            if len(self.asked) > _SAMPLE:
+                self.rarity *= 2
+                self.asked = {name: n for name, n in self.asked.items() if not zlib.crc32(name.encode()) % self.rarity}
+
+    @property
+    def calls_each(self) -> float:
+        return sum(self.asked.values()) / len(self.asked) if self.asked else 1.0
 
 
 class Rates:
@@ -73,7 +84,7 @@ class Rates:
         if sums is None or sums.calls < _ENOUGH:
             return None
         n = sums.calls
-        return Rate(n, len(sums.queries), sums.reads / n, sums.writes / n, sums.seconds / n)
+        return Rate(n, sums.calls_each, sums.reads / n, sums.writes / n, sums.seconds / n)
 
     def seconds_per_token(self, model: str) -> float | None:
         """Seconds for each token that an LM writes, over all its uses; None where no call was timed."""

@@ -1,0 +1,105 @@
+"""The ledger at many calls: seconds to open it, lookups and appends a second, and memory.
+
+    python benchmarks/ledger.py --rows 100000,1000000
+    python benchmarks/ledger.py --quick
+
+Rows are made in bulk, as a run would have left them: keys of 16 hex digits, answers of 60 words. Each size has a process
+of its own, so that memory is its own. `first_open_s` reads the whole file once and makes the index; `open_s` finds it
+there. `rss_mb` is the peak over all of it, `grown_mb` the part above what the process had before it opened the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import click
+from turns import Figures, in_turn, save
+
+from syneg.core.records import fingerprint
+from syneg.llm.ledger import Ledger
+
+LOOKUPS = 20_000
+APPENDS = 2_000
+
+
+def key(number: int) -> str:
+    return fingerprint("openai/made", number)
+
+
+def lines(rows: int) -> Iterator[str]:
+    """Rows of the ledger, as `Log` writes them."""
+    answer = json.dumps({"hard_negative": " ".join(f"w{i}" for i in range(60))})
+    for number in range(rows):
+        row = {
+            "answer": answer, "attempt": 0, "error": None, "finish_reason": "stop", "input_tokens": 412, "key": key(number),
+            "model": "openai/made@default", "output_tokens": 88, "prompt": key(-number), "query_id": f"q{number}",
+            "seconds": 0.3, "usd": 0.0, "use": "write single_prompt",
+        }  # fmt: skip
+        yield json.dumps(row) + "\n"
+
+
+def measure(folder: str, rows: int, seed: int = 0) -> Figures:
+    """What a ledger of so many rows takes."""
+    path = Path(folder) / f"{rows}.jsonl"
+    if not path.exists():
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(lines(rows))
+    before, figures = peak_mb(), Figures()
+    for name in ("first_open_s", "open_s"):
+        start = time.perf_counter()
+        ledger = Ledger(path)
+        figures[name] = time.perf_counter() - start
+        if name == "first_open_s":
+            ledger.close()
+    draw = random.Random(seed)
+    asked = [key(draw.randrange(rows)) for _ in range(LOOKUPS)]
+    start = time.perf_counter()
+    assert all(ledger.find(each) is not None for each in asked)
+    figures["lookups_a_s"] = LOOKUPS / (time.perf_counter() - start)
+    for name, threads in (("appends_a_s", 1), ("appends_a_s_32_threads", 32)):
+        new = [json.loads(line) | {"key": fingerprint(name, i)} for i, line in enumerate(lines(APPENDS))]
+        start = time.perf_counter()
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(ledger.keep, new))
+        figures[name] = APPENDS / (time.perf_counter() - start)
+    ledger.close()
+    path.with_name(f"{path.name}.index").unlink()
+    return {**figures, "file_mb": path.stat().st_size / 1e6, "grown_mb": peak_mb() - before}
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
+    return [int(size) for size in text.split(",")]
+
+
+@click.command()
+@click.option("--rows", default="10000,100000,1000000", show_default=True, callback=_sizes)
+@click.option("--turns", default=1, show_default=True)
+@click.option("--quick", is_flag=True, help="two small sizes")
+@click.option("--json", "path", type=click.Path(path_type=Path))
+def main(rows: list[int], turns: int, quick: bool, path: Path | None) -> None:
+    if quick:
+        rows, turns = [1_000, 10_000], 1
+    with tempfile.TemporaryDirectory() as folder:
+        measured = in_turn({f"{size:,}": partial(measure, folder, size) for size in rows}, turns)
+    print(f"{'rows':24}" + "".join(f"{name:>14}" for name in measured))
+    for figure in next(iter(measured.values()))[0]:
+        values = [sum(turn[figure] for turn in turns) / len(turns) for turns in measured.values()]
+        print(f"{figure:24}" + "".join(f"{value:14,.3f}" if value < 10 else f"{value:14,.0f}" for value in values))
+    save(path, "ledger", {"rows": rows}, measured)
+
+
+if __name__ == "__main__":
+    main()
