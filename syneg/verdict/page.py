@@ -1,10 +1,9 @@
-"""report.html: the verdict as one page without outside resources, in light and dark, for a phone and for paper.
+"""report.html: the verdict as one self-contained page, for light and dark screens, phones and paper.
 
     html_report(verdict, Evidence(queries, rows, mined, positives, settings), …) → "<!doctype html>…"
 
-The sentence comes first, then pictures (`figures`) with their numbers, samples of negatives to read and filter,
-settings and a glossary. Text of users and LMs is escaped. The one script filters samples; without it all of them are
-shown.
+The page shows the sentence, then pictures (`figures`) with their numbers, all arms, samples of negatives, a glossary
+and the settings. Text of users and LMs is escaped. The only script filters the samples; without it all are visible.
 """
 
 from __future__ import annotations
@@ -46,24 +45,26 @@ const [q,p,g]=["query","program","gate"].map(n=>document.getElementById("by-"+n)
 for(const a of document.querySelectorAll("article"))a.hidden=!(a.textContent.toLowerCase().includes(q.toLowerCase())
 &&(!p||a.dataset.program===p)&&(!g||a.dataset.gate===g))})"""
 _GLOSSARY = {
-    "arm": "a way to fill the negatives of a training row, with its settings",
+    "arm": "one way to choose the negatives of the training rows, with its settings",
     "base": "the encoder before training",
-    "nDCG@10": "how high relevant passages stand among the first ten, 1 at best",
-    "interval": "95 % of the mean difference when the same queries are drawn again",
-    "p (Holm)": "how often a difference as large would come by chance, corrected for the number of comparisons",
-    "near-miss": (
-        "a passage written to look relevant to a held-out query; boundary is the share ranked below the positive"
-    ),
-    "source probe": "whether a linear model can tell synthetic from mined negatives: .5 is chance, 1 is always",
-    "gate": "a test that a synthetic negative has to pass before it is trained on",
+    "nDCG@10": "how high the relevant passages rank among the first ten, 1 at best",
+    "interval": "the mean difference lies in it for 95 % of samples drawn again from the same queries",
+    "p (Holm)": "how often chance alone gives a difference this large, corrected for the number of comparisons",
+    "near-miss": "a passage written to look relevant to a held-out query, although it does not answer",
+    "boundary": "the share of near-misses that the encoder ranks below the positive of their query",
+    "source probe": "how well a linear model tells synthetic from mined negatives: .5 is chance, 1 is always right",
+    "gate": "a test that a synthetic negative must pass before it is trained on",
 }
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the page shows beside the verdict: texts of queries and positives by id, rows of negatives.jsonl, mined
-    negatives by query id, cosines by group, settings and versions, and how long the stages took. `prompts` are those of
-    a compiled program before and after."""
+    """What the page shows beside the verdict.
+
+    `queries` and `positives` are texts by query_id and doc_id. `rows` are those of negatives.jsonl, `mined` the mined
+    negatives by query_id. `times` is a sentence on the seconds of the stages, `command` the command line. `compiled`
+    holds the data of compiled.json, `prompts` the program's prompts before and after compiling.
+    """
 
     queries: Mapping[str, str]
     rows: Sequence[Mapping[str, Any]] = ()
@@ -78,7 +79,7 @@ class Evidence:
 
 
 def document(title: str, parts: Iterable[str]) -> str:
-    """A whole page of these parts, with the one style."""
+    """A whole HTML page: `parts`, in order, with the style of all pages."""
     head = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width,initial-scale=1'>",
@@ -88,7 +89,7 @@ def document(title: str, parts: Iterable[str]) -> str:
 
 
 def html_report(verdict: Verdict, evidence: Evidence) -> str:
-    """The whole page of one run."""
+    """The whole HTML page of one run."""
     parts = [
         f"<h1>{escape(verdict.collection)}</h1><p class=lead>{escape(verdict.sentence)}</p>",
         f"<p>{escape(generation_line(verdict.generation))}.</p>",
@@ -101,7 +102,7 @@ def html_report(verdict: Verdict, evidence: Evidence) -> str:
 
 
 def _arms(verdict: Verdict) -> list[str]:
-    """Every arm with its figures, and the notes on them."""
+    """A table of all arms with their figures, without empty columns, and the notes on it."""
     columns = (
         "arm", "nDCG@10", "MRR@10", "recall@100", "dev", "vs base", "95 %", "p (Holm)", "won/lost", "seeds", "seeds ±",
         "boundary", "train s", "LM tokens", "$",
@@ -111,7 +112,7 @@ def _arms(verdict: Verdict) -> list[str]:
     counts = verdict.queries
     remarks = [f"Test: {counts.get('test', 0)} queries, dev: {counts.get('dev', 0)}; * best on dev.", *notes(verdict)]
     if verdict.left_out:
-        remarks.append(f"left out, as no synthetic negative was accepted: {', '.join(verdict.left_out)}")
+        remarks.append(f"left out, because no synthetic negative was accepted: {', '.join(verdict.left_out)}")
     return [
         "<h2>Arms</h2>",
         html_table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows]),
@@ -149,7 +150,7 @@ def _figures(verdict: Verdict, evidence: Evidence) -> Iterable[Figure]:
 
 
 def drawn(figure: Figure) -> str:
-    """A figure with its words and its numbers."""
+    """A figure as HTML: title, picture, its words for screen readers, and its numbers in a table to unfold."""
     return (
         f"<figure role=group aria-label='{escape(figure.title)}'><h2>{escape(figure.title)}</h2>"
         f"<div role=img aria-label='{escape(figure.text)}'>{figure.svg}</div>"
@@ -158,7 +159,7 @@ def drawn(figure: Figure) -> str:
 
 
 def html_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table that scrolls by itself where it is wider than the page."""
+    """An HTML table that scrolls sideways if it is wider than the page. All cells are escaped."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -171,7 +172,7 @@ def _cell(value: object) -> str:
 
 
 def _changes(verdict: Verdict, queries: Mapping[str, str]) -> list[str]:
-    """The test queries that gained and lost most from the base to the best arm."""
+    """The test queries that gained and lost most nDCG@10 from the base to the best arm."""
     row = next((row for row in verdict.comparisons if row.gained or row.lost), None)
     if row is None:
         return []
@@ -183,7 +184,7 @@ def _changes(verdict: Verdict, queries: Mapping[str, str]) -> list[str]:
 
 
 def _compilation(evidence: Evidence) -> list[str]:
-    """What a compilation came to, its candidates, and the prompt before and after as a diff."""
+    """The result of a compilation, its candidates, and a diff of the prompt before and after."""
     compiled = evidence.compiled
     if not compiled:
         return []
@@ -210,7 +211,7 @@ def _compilation(evidence: Evidence) -> list[str]:
 
 
 def _samples(evidence: Evidence) -> list[str]:
-    """Up to 60 negatives, accepted and rejected in turn, each beside its query, positive and a mined neighbour."""
+    """Up to 60 negatives, accepted ones first, each beside its query, its positive and a mined negative."""
     accepted = [row for row in evidence.rows if row["accepted"]]
     rejected = [row for row in evidence.rows if not row["accepted"] and row["text"]]
     half = _SAMPLES // 2
@@ -263,6 +264,7 @@ def _settings(evidence: Evidence) -> list[str]:
     ]  # fmt: skip
     return [
         "<h2>How it was made</h2>", f"<p>{escape(evidence.times)}</p><pre>{escape(evidence.command)}</pre>",
-        f"<details><summary>versions</summary>{html_table(('package', 'version'), evidence.versions.items())}</details>",
+        "<details><summary>versions</summary>"
+        f"{html_table(('package', 'version'), evidence.versions.items())}</details>",
         f"<details><summary>settings</summary>{html_table(('setting', 'value'), flat)}</details>",
     ]  # fmt: skip

@@ -1,9 +1,9 @@
-"""The verdict as typed records, and how they become verdict.json and are read back.
+"""The verdict as typed records: written to verdict.json and read back.
 
     Verdict.from_json(read_json(folder.verdict)).comparisons[0]
       → Comparison(a="base", b="mined", delta=.101, interval=(.082, .120), p=.0001, wins=190, losses=71, …)
 
-Every figure is of nDCG@10 on test where nothing else is said. An `Interval` is (low, high), 95 %.
+Unless a field says otherwise, figures are nDCG@10 on test. An `Interval` is (low, high) of a 95 % interval.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Boundary:
-    """An arm at the boundary test: shares and nDCG@10 with the near-misses in the corpus, each with its interval."""
+    """An arm in the boundary test, over `queries` with near-misses.
+
+    `accuracy` is the mean share of near-misses that score below the positive, `ndcg` is nDCG@10 with all near-misses in
+    the corpus.
+    """
 
     queries: int
     near_misses: int
@@ -36,10 +40,12 @@ class Boundary:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """Means of an arm over queries and seeds: metric → value, for each split that has queries.
+    """The figures of one arm.
 
-    `dev_by_seed` and `test_by_seed` hold nDCG@10 by the value of the seed; the base, which is not trained, has none.
-    `calls` and the fields after it are what its synthetic negatives cost; `usd` is None where a price is unknown.
+    `dev`, `confirm` and `test` are metric → mean over queries and seeds; a split without queries is empty.
+    `dev_by_seed` and `test_by_seed` are seed → nDCG@10; the base is not trained and has none. `seconds` is the mean
+    time of a training. `calls` and the fields after it are the cost of its synthetic negatives; `usd` is None if a
+    price is unknown.
     """
 
     dev: Mapping[str, float]
@@ -61,12 +67,13 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arm `b` less arm `a`, paired by query; `wins` and `losses` count the queries where b is better and worse.
+    """Arm `b` minus arm `a`, paired by query.
 
-    `p` and `p_holm` are None, and `significant` is False, where there are too few queries to tell. `detectable` is the
-    smallest difference that a test of this size would find in 4 of 5 cases; None where the queries do not differ at
-    all. `seed_interval` is of the difference over the seeds that both arms have. `boundary` is the difference in
-    accuracy at the boundary with its interval, paired by query. `gained` and `lost` are the queries that changed most.
+    `wins` and `losses` count the queries on which b is better and worse. With too few test queries, `p` and `p_holm`
+    are None and `significant` is False. `detectable` is the smallest difference that a test of this size finds in 4 of
+    5 cases; None if no query differs. `seed_interval` is for the difference over the seeds that both arms have.
+    `boundary_delta` is the difference in accuracy in the boundary test, paired by query. `gained` and `lost` are
+    query_id → difference for the queries that changed most, if `a` and `b` are the base and the best arm.
     """
 
     a: str
@@ -88,7 +95,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class WorthOfLM:
-    """The best arms on dev, with an LM and without one, and the difference between them on test."""
+    """The gain from the LM: on test, the best arm on dev that uses an LM minus the best one that does not.
+
+    `per_1000_calls` and `per_dollar` divide the gain by the cost; None if there was none, or it is unknown.
+    """
 
     with_lm: str
     without_lm: str
@@ -99,7 +109,12 @@ class WorthOfLM:
 
 @dataclass(frozen=True)
 class Generation:
-    """Counts of a set of synthetic negatives. `coverage[attribute][value]` is (wanted, accepted)."""
+    """Counts of a set of synthetic negatives.
+
+    `accepted` of `written` negatives passed all gates, for `covered` of `pairs` pairs; `reasons` counts the rest.
+    `coverage[attribute][value]` is (wanted, accepted). `call_seconds` adds up the seconds of all LM calls. `judged`
+    tells whether a trusted judge took part.
+    """
 
     program: str
     lm: str
@@ -119,8 +134,10 @@ class Generation:
 
 @dataclass(frozen=True)
 class WrittenQueries:
-    """Queries that an LM wrote for a corpus without any: how many of each kind, and how many of the test queries they
-    are."""
+    """Queries that an LM wrote for a corpus without any.
+
+    `kinds` counts the accepted ones by kind. `tested` of them are test queries.
+    """
 
     program: str
     lm: str
@@ -132,7 +149,7 @@ class WrittenQueries:
 
 @dataclass(frozen=True)
 class NearMisses:
-    """The passages of the boundary test."""
+    """The near-misses of the boundary test: `accepted` texts for `covered` held-out queries."""
 
     program: str
     lm: str
@@ -142,8 +159,12 @@ class NearMisses:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All of verdict.json. `best` is the best arm on dev; `left_out` are planned arms that could not be trained.
-    With `folds` the arms were cross-fitted: each test query was tested once, by models that were not trained on it."""
+    """All of verdict.json.
+
+    `best` is the best arm on dev, by `metric`. `left_out` are arms of the plan that could not be trained. `no_boundary`
+    tells why there was no boundary test. With `folds` the arms were cross-fitted: each test query was tested once, by
+    models that were not trained on it.
+    """
 
     collection: str
     fingerprint: str
@@ -164,16 +185,16 @@ class Verdict:
     folds: int = 0
 
     def against(self, a: str, b: str) -> Comparison | None:
-        """The comparison of two arms, whichever of them comes first in it."""
+        """The comparison of two arms, in either order; None if there is none. Check its `a` and `b` for the sign."""
         return next((row for row in self.comparisons if {row.a, row.b} == {a, b}), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data, as in verdict.json."""
+    def to_json(self) -> dict[str, object]:
+        """Return the plain data of verdict.json."""
         return dict(_adapter().dump_python(self, mode="json", by_alias=True))
 
     @classmethod
     def from_json(cls, data: Any) -> Verdict:
-        """Read the data of verdict.json. Raises DataError where it is none of this version."""
+        """Make a verdict from the data of verdict.json. Raises DataError if another version wrote it."""
         try:
             return cls(**vars(_adapter().validate_python(data)))
         except ValidationError as error:
@@ -185,7 +206,7 @@ class Verdict:
 
 
 def generation_of(facts: Mapping[str, Any]) -> Generation:
-    """The counts of a generate stage, as manifest.json holds them, as a record."""
+    """Make a record from the counts of a generate stage in manifest.json."""
     return TypeAdapter(Generation).validate_python(dict(facts))
 
 

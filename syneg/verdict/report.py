@@ -1,11 +1,9 @@
 """The verdict as text for a terminal: two tables, and the notes under them.
 
     print(table(verdict))         arm, seeds, nDCG@10, MRR@10, recall@100, dev, difference to base, p, won, lost
-    print(second_table(verdict))  arm, difference to base with its interval, spread over seeds, boundary, seconds,
-    tokens, dollars
+    print(second_table(verdict))  arm, interval of the difference, spread over seeds, boundary, seconds, tokens, dollars
 
-Tables are 80 columns wide with arms of plain names, at most 100 with longer ones. The page is in `page`, the cards in
-`card`.
+Tables are 80 columns wide, or up to 100 if names of arms are long. The HTML page is in `page`, the cards are in `card`.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from .sentences import boundary_note, lm_sentence
 
 
 def table(verdict: Verdict) -> str:
-    """Metrics of every arm, and how it compares with the base."""
+    """The first table: the metrics of every arm, and its difference to the base. A star marks the best arm on dev."""
     width = _name_width(verdict)
     rows = [
         f"{'arm':<{width}}{'seeds':>5}{'nDCG@10':>9}{'MRR@10':>7}{'recall@100':>11}{'dev nDCG':>9}{'vs base':>9}"
@@ -47,13 +45,16 @@ def table(verdict: Verdict) -> str:
     if all(result.seeds == 1 for result in verdict.arms.values()) and len(verdict.arms) > 1:
         rows.append("one seed: the spread over seeds is not known (--seeds 3)")
     if verdict.left_out:
-        rows.append(f"left out, for want of accepted negatives or of a trusted reader: {', '.join(verdict.left_out)}")
+        rows.append(f"left out, without accepted negatives or a trusted reader: {', '.join(verdict.left_out)}")
     return "\n".join(rows)
 
 
 def second_table(verdict: Verdict) -> str:
-    """The difference to the base with its interval over queries, the spread over seeds, the boundary test and the
-    cost."""
+    """The second table, with the notes below it.
+
+    Columns: the interval of the difference to the base, half the width of the interval over seeds, accuracy in the
+    boundary test, seconds of a training, LM tokens and dollars.
+    """
     width = _name_width(verdict)
     rows = [
         f"{'arm':<{width}}{'vs base, 95 %':>17}{'seeds ±':>9}{'boundary':>19}{'train s':>8}{'LM tokens':>10}{'$':>5}"
@@ -72,11 +73,12 @@ def second_table(verdict: Verdict) -> str:
 
 
 def arm_cells(verdict: Verdict, arm: str) -> tuple[str, ...]:
-    """The figures of an arm as both tables have them, in the columns of the page."""
+    """The figures of an arm from both tables, in the columns of the page (`page`)."""
     result, row = verdict.arms[arm], verdict.against(BASE, arm) if arm != BASE else None
     spread, interval = result.seed_interval, row.interval if row else None
     return (
-        arm + ("*" if arm == verdict.best else ""), *(number(result.test.get(m)) for m in ("ndcg@10", "mrr@10", "recall@100")),
+        arm + ("*" if arm == verdict.best else ""),
+        *(number(result.test.get(metric)) for metric in ("ndcg@10", "mrr@10", "recall@100")),
         number(result.dev.get("ndcg@10")), f"{row.delta:+.4f}" if row else "",
         f"[{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "", _p(row) if row else "",
         f"{row.wins}/{row.losses}" if row else "", str(result.seeds),
@@ -86,13 +88,12 @@ def arm_cells(verdict: Verdict, arm: str) -> tuple[str, ...]:
 
 
 def notes(verdict: Verdict) -> Iterator[str]:
-    """What is to be said of the boundary test, the source probe, the LM's part and the training."""
+    """Notes on the boundary test, the source probe, the gain from the LM, and synthetic negatives in training."""
     near = verdict.near_misses
     if near:
         yield (
             f"boundary: {near.accepted} near-misses for {near.covered} held-out queries, written by {near.program} and "
-            "put "
-            "into the corpus: share ranked below the positive, with its 95 % interval"
+            "put into the corpus: share ranked below the positive, with its 95 % interval"
         )
         if note := boundary_note(verdict):
             yield note
@@ -112,7 +113,7 @@ def notes(verdict: Verdict) -> Iterator[str]:
 
 
 def generation_line(generation: Generation | None) -> str:
-    """Counts, tokens and dollars of generation in one sentence."""
+    """One sentence on the synthetic negatives: how many were accepted, tokens, dollars, reasons of rejections."""
     if generation is None:
         return "no arm of this run uses synthetic negatives"
     money = "price unknown" if generation.usd is None else f"${generation.usd:.4f}"
@@ -129,8 +130,10 @@ def generation_line(generation: Generation | None) -> str:
 
 
 def coverage_table(generation: Generation) -> str:
-    """Attribute values with how many negatives were wanted and accepted, in at most 80 columns; attributes with one
-    value only are left out. "" where there is nothing to say."""
+    """A table of at most 80 columns: how many negatives were wanted and accepted for each value of an attribute.
+
+    Attributes with one value are left out; "" if nothing is left.
+    """
     lines = [f"{'attribute':<12}{'value':<50}{'wanted':>8}{'got':>8}"]
     for key, values in generation.coverage.items():
         if len(values) > 1:
@@ -139,7 +142,7 @@ def coverage_table(generation: Generation) -> str:
 
 
 def short(name: str, width: int) -> str:
-    """A name cut to `width` letters."""
+    """A name of at most `width` letters; a longer one ends in "…"."""
     return name if len(name) <= width else f"{name[: width - 1]}…"
 
 
@@ -148,7 +151,7 @@ def _name_width(verdict: Verdict) -> int:
 
 
 def number(value: float | None) -> str:
-    """A metric with four decimals; "" for none."""
+    """A metric with four decimals; "" for None."""
     return "" if value is None else f"{value:.4f}"
 
 

@@ -1,7 +1,7 @@
-"""The verdict in sentences: who won, by how much, how sure that is, and what cannot be told.
+"""The verdict in sentences: which arm won, by how much, how certain that is, and what the data cannot show.
 
-sentence(verdict) → "Best on dev: hybrid. On test, nDCG@10 0.360 against 0.309 of base: +0.051 [+0.032, +0.070]
-                     (p = 0.0002). Hybrid is not significantly different from mined (+0.002, p = 0.37)."
+sentence(verdict) → "Best on dev: hybrid. On test, nDCG@10 0.360 against 0.309 of base: +0.051 [+0.032, +0.070],
+                     significant (p = 0.0002). Hybrid is not significantly different from mined (+0.002, …)."
 """
 
 from __future__ import annotations
@@ -9,21 +9,20 @@ from __future__ import annotations
 from .records import BASE, Comparison, Interval, Verdict
 
 MIN_DEV = 30
-"""Under this many dev queries the choice of the best arm is called chance."""
+"""With fewer dev queries than this, a sentence calls the choice of the best arm chance."""
 
-_NEAR_MISSES, _POINTS = 400, 0.06  # 400 near-misses are needed to show a difference of 6 points
+_NEAR_MISSES, _POINTS = 400, 0.06  # a difference of 6 points shows from 400 near-misses on
 
 
 def sentence(verdict: Verdict) -> str:
-    """Several plain sentences, the winner first."""
+    """The verdict as several sentences: what the queries are, the winner, other comparisons, the gain from the LM."""
     if not verdict.queries.get("test") or not verdict.arms[BASE].test:
-        return "There are no judged test queries, so nothing can be said of the arms."
+        return "There are no judged test queries, so the arms cannot be compared."
     parts = [*written_note(verdict), _winner(verdict)]
     if verdict.folds:
         parts.append(
             f"Cross-fitted in {verdict.folds} folds: each of the {verdict.queries['test']} queries was tested once, by "
-            "models that "
-            "were not trained on it; the saved model is that of the run's own split."
+            "models that were not trained on it; the saved model is that of the run's own split."
         )
     dev = verdict.queries.get("dev", 0)
     if dev < MIN_DEV:
@@ -35,7 +34,7 @@ def sentence(verdict: Verdict) -> str:
 
 
 def written_note(verdict: Verdict) -> list[str]:
-    """What the test queries are, where an LM wrote queries."""
+    """A sentence that tells which queries are synthetic; [] if no LM wrote any."""
     wrote = verdict.written_queries
     if wrote is None:
         return []
@@ -65,7 +64,7 @@ def _winner(verdict: Verdict) -> str:
 
 
 def certainty(verdict: Verdict, row: Comparison) -> str:
-    """Whether a comparison is more than chance, in words."""
+    """Whether a difference is significant, in words; if not, which difference would have been."""
     if row.p_holm is None:
         least = f"; a difference of {row.detectable:.3f} would show" if row.detectable is not None else ""
         return f"too few queries to tell ({verdict.queries.get('test', 0)}{least})"
@@ -91,7 +90,7 @@ def _other(row: Comparison) -> str:
 
 
 def lm_sentence(verdict: Verdict) -> str:
-    """What the LM-written negatives gained over the best arm without them; "" where no arm has any."""
+    """How much the best arm with LM-written negatives gains over the best one without; "" if no arm uses an LM."""
     worth = verdict.worth
     if worth is None:
         return ""
@@ -103,7 +102,7 @@ def lm_sentence(verdict: Verdict) -> str:
 
 
 def boundary_note(verdict: Verdict) -> str:
-    """Whether the boundary test is large enough, and what its paired differences are; "" without one."""
+    """Whether the boundary test has enough near-misses, and each arm's difference to the base; "" without a test."""
     base = verdict.arms[BASE].boundary
     if base is None:
         return ""
@@ -121,7 +120,7 @@ def boundary_note(verdict: Verdict) -> str:
 
 
 def interval_text(interval: Interval | None, turned: bool = False) -> str:
-    """An interval in brackets after a number, turned round where the difference is read the other way; "" for none."""
+    """An interval in brackets, to follow a number; "" for None. `turned` is for a difference with its sign changed."""
     if interval is None:
         return ""
     low, high = (-interval[1], -interval[0]) if turned else interval
@@ -129,5 +128,5 @@ def interval_text(interval: Interval | None, turned: bool = False) -> str:
 
 
 def p_text(value: float) -> str:
-    """A p-value after its sign."""
+    """A p-value as "p = 0.0312" or "p < .0001"."""
     return "p < .0001" if value < 0.0001 else f"p = {value:.4f}"

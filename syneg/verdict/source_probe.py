@@ -1,12 +1,12 @@
-"""Can a linear model tell which negatives an LM wrote? If it can, the encoder may learn that instead of relevance.
+"""Test whether a linear model can tell which negatives an LM wrote. If so, the encoder may learn that, not relevance.
 
-source_probe(["Shut down one half …", …], ["Return the socket …", …], encoder, seed=0)
-  → {"length": .61, "ngrams": .83, "embedding": .79}      AUC, .5 = cannot be told, 1 = always told
+    source_probe(["Shut down one half …", …], ["Return the socket …", …], encoder, seed=0)
+      → {"length": .61, "ngrams": .83, "embedding": .79}      AUC: .5 is chance, 1 is always right
 
-Three views: the number of words, TF-IDF of words and word pairs, and the embedding under the base encoder. Logistic
-regression (scikit-learn), scored on held-out folds. Each text counts once in its group, and one that is in both groups
-stays in one fold: a repeated text would be recognised by itself, not by who wrote it. The two groups are cut to one
-size by seed. Design: the source shortcut of CausalNeg (arXiv 2606.01304).
+A logistic regression (scikit-learn) sees one of three views: the number of words, TF-IDF of words and word pairs, or
+the embedding under the base encoder. It is scored on held-out folds. Each distinct text counts once in its group, and a
+text of both groups stays in one fold, so that no text is recognised as itself. The larger group is sampled down to the
+size of the smaller one. The design follows the source shortcut of CausalNeg (arXiv 2606.01304).
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _FOLDS = 5
 
 
 def source_probe(synthetic: Sequence[str], mined: Sequence[str], encoder: Encoder, *, seed: int) -> dict[str, float]:
-    """Return AUCs over `min(len)` distinct texts of each group by 5-fold cross-validation; {} for fewer than 10 of
-    each."""
+    """Return view → AUC, by 5-fold cross-validation over equally many distinct texts of each group.
+
+    Returns {} if a group has fewer than 10 distinct texts.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
@@ -42,7 +44,7 @@ def source_probe(synthetic: Sequence[str], mined: Sequence[str], encoder: Encode
     labels = np.repeat([1, 0], n)
     lengths = np.log1p([[word_count(text)] for text in texts])
     by_words = TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
-    # a length is telling when it is unlike the other's, on either side: so its square too
+    # the square lets a linear model separate lengths that are both longer and shorter than the other group's
     views: dict[str, tuple[Any, Any]] = {
         "length": (np.hstack([lengths, lengths**2]), make_pipeline(StandardScaler(), LogisticRegression())),
         "ngrams": (
@@ -64,5 +66,5 @@ def source_probe(synthetic: Sequence[str], mined: Sequence[str], encoder: Encode
 
 
 def _distinct(texts: Sequence[str]) -> list[str]:
-    """One text of those that are the same once normalised."""
+    """The texts without repetitions: of texts with equal normalised forms, the first."""
     return list({normalise(text): text for text in reversed(texts)}.values())[::-1]

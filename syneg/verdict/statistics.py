@@ -1,8 +1,8 @@
 """Intervals and power over queries and seeds, by scipy.
 
-    paired_interval([.1, .0, .3, …])    → (.02, .18)   95 % of the mean difference, queries drawn again
-    detectable([.1, .0, .3, …], .05)    → .06          the smallest difference that this many queries would show
-    seed_interval([.36, .38, .35])      → (.33, .40)   95 % by Student's t
+    paired_interval([.1, .0, .3, …])    → (.02, .18)   95 % interval of the mean difference, by bootstrap over queries
+    detectable([.1, .0, .3, …], .05)    → .06          the smallest difference that as many queries would show
+    seed_interval([.36, .38, .35])      → (.33, .40)   95 % interval of a mean over seeds, by Student's t
 
 Sources: percentile bootstrap (Efron 1979; scipy.stats.bootstrap); power of a paired t-test (Cohen 1988, chapter 2).
 """
@@ -17,16 +17,16 @@ import scipy  # loads scipy.stats when it is first used
 
 from .records import Interval
 
-POWER = 0.8
-_DRAWS = 2000
+POWER = 0.8  # chance to find a difference of the size of `detectable`
+_DRAWS = 2000  # bootstrap samples
 
 
 def paired_interval(differences: Sequence[float], *, seed: int = 0) -> Interval | None:
-    """95 % interval of the mean of one value a query; None for fewer than two queries."""
+    """95 % interval of the mean of `differences` (queries,), by percentile bootstrap; None for under two queries."""
     values = np.asarray(differences, float)
     if len(values) < 2:
         return None
-    if np.ptp(values) == 0:  # every draw has the same mean
+    if np.ptp(values) == 0:  # all values are equal, so every bootstrap sample has the same mean
         return float(values[0]), float(values[0])
     interval = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=_DRAWS, method="percentile", rng=np.random.default_rng(seed), batch=200
@@ -35,17 +35,21 @@ def paired_interval(differences: Sequence[float], *, seed: int = 0) -> Interval 
 
 
 def detectable(differences: Sequence[float], alpha: float) -> float | None:
-    """The smallest mean difference that a two-sided paired t-test at `alpha` finds with power .8, for this many queries
-    that spread as these do. None for fewer than two queries, or where all differences are the same."""
+    """The smallest mean difference that a two-sided paired t-test at `alpha` finds with power .8.
+
+    It assumes as many queries as in `differences`, with the same spread. None for under two queries, or if all
+    differences are equal.
+    """
     n = len(differences)
     if n < 2 or np.ptp(differences) < 1e-12:
         return None
+    # (t for the two-sided test + t for the power) standard errors of the mean
     quantiles = scipy.stats.t.ppf(1 - alpha / 2, n - 1) + scipy.stats.t.ppf(POWER, n - 1)
     return float(quantiles) * float(np.std(differences, ddof=1)) / math.sqrt(n)
 
 
 def seed_interval(values: Sequence[float]) -> Interval | None:
-    """95 % interval of a mean over seeds by Student's t; None for fewer than two values."""
+    """95 % interval of the mean of `values` (seeds,), by Student's t; None for under two values."""
     if len(values) < 2:
         return None
     centre = float(np.mean(values))

@@ -1,9 +1,9 @@
-"""A finished run in MLflow (the extra `mlflow`): settings as parameters, means as metrics, verdict and report as
-artifacts.
+"""Log a finished run to MLflow (the extra `mlflow`).
 
-    syneg-dspy run --set track.mlflow=negatives        into the experiment "negatives", at MLFLOW_TRACKING_URI
+    syneg-dspy run --set track.mlflow=negatives        logs to the experiment "negatives", at MLFLOW_TRACKING_URI
 
-Metrics are called SPLIT/ARM/METRIC, as in "test/hybrid/ndcg_10". Nothing is sent before the verdict is on disk.
+Settings become parameters, means become metrics called SPLIT/ARM/METRIC ("test/hybrid/ndcg_10"), verdict and report
+become artifacts. Nothing is sent before the verdict is on disk.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from .records import Verdict
 
 _ARTIFACTS = ("verdict.json", "report.html", "config.toml", "program.md")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
-_CUT = 500  # characters of a parameter that MLflow takes for sure
+_CUT = 500  # characters: every version of MLflow accepts parameters of this length
 
 
 def track(experiment: str, folder: Path, settings: Mapping[str, object], verdict: Verdict) -> str:
-    """Log one run; returns its id. Raises BackendError without MLflow, or where it does not answer."""
+    """Log one run to the MLflow experiment `experiment`; return the id that MLflow gives it.
+
+    `settings` are by section. Raises BackendError if MLflow is not installed or does not answer.
+    """
     try:
         import mlflow
     except ImportError as error:
@@ -44,7 +47,7 @@ def track(experiment: str, folder: Path, settings: Mapping[str, object], verdict
 
 
 def parameters(settings: Mapping[str, object]) -> dict[str, str]:
-    """section.key → value, as text."""
+    """section.key → value as text, of at most 500 characters."""
     flat: dict[str, str] = {}
     for section, values in settings.items():
         for key, value in values.items() if isinstance(values, dict) else [("", values)]:
@@ -53,8 +56,7 @@ def parameters(settings: Mapping[str, object]) -> dict[str, str]:
 
 
 def metrics(verdict: Verdict) -> dict[str, float]:
-    """Return the means of every arm and split. A letter of an arm's name that MLflow refuses is written as
-    its code: "test/hybrid_x40ratio_x3D0.7/ndcg_10"."""
+    """SPLIT/ARM/METRIC → mean. A letter that MLflow refuses becomes its code: "test/hybrid_x40ratio_x3D0.7/ndcg_10"."""
     splits = {
         (split, arm): values
         for arm, result in verdict.arms.items()

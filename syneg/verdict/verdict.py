@@ -3,12 +3,13 @@
     verdict({"base": ArmRuns([…]), "hybrid": ArmRuns([…], seeds=(0, 1))}, collection, .05, Facts()).sentence
       → "Best on dev: hybrid. On test, nDCG@10 .360 against .309 of base: +.051 [.032, .070], …"
 
-The best arm is chosen on dev. Arms are compared on test, paired by query: Student's t-test by ranx.compare (with
-several seeds by scipy, on each query's mean over the seeds), Holm-corrected over all pairs of arms, and a bootstrap
-interval of the difference. Under MIN_TEST queries there is no p-value, but the smallest difference that such a test
-could show. The spread over seeds is a figure of its own: the 95 % interval of an arm's mean, and of the difference
-between two arms over the seeds that both were trained with. With one seed nothing is known of it, and the verdict says
-so.
+The best arm is chosen on dev. Arms are compared on test, paired by query:
+- Student's t-test by ranx.compare; with several seeds by scipy, on each query's mean over the seeds;
+- p-values Holm-corrected over all pairs of arms;
+- a bootstrap interval of the difference over queries;
+- an interval over the seeds that both arms were trained with, if there are several.
+
+With fewer than MIN_TEST queries there are no p-values, only the smallest difference that such a test could show.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ from .sentences import sentence
 from .statistics import detectable, paired_interval, seed_interval
 
 MIN_TEST = 50
-"""Under this many test queries nothing is called significant."""
+"""With fewer test queries than this, no difference is called significant."""
 
-_SHOWN = 5  # queries most gained and lost
+_SHOWN = 5  # queries that gained most, and that lost most
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the LM-written negatives of an arm cost; `usd` is None where a price is unknown."""
+    """The cost of the LM-written negatives of an arm; `usd` is None if a price is unknown."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -58,10 +59,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class ArmRuns:
-    """One arm: for each of its `seeds`, in this order, a result by split, the values of the boundary test and
-    training.json.
+    """The runs of one arm, with one item for each of its `seeds` in every list.
 
-    The base is not trained: it has one result and no seeds.
+    `results` are by split, `boundary` the values of the boundary test, `training` what is in training.json. `cost` is
+    None for an arm without LM-written negatives. The base is not trained: it has one result and no seeds.
     """
 
     results: Sequence[Mapping[str, SplitResult]]
@@ -74,7 +75,7 @@ class ArmRuns:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is told beside the figures of the arms."""
+    """What the verdict reports besides the figures of the arms; the fields are those of `Verdict`."""
 
     generation: Generation | None = None
     source_probe: Mapping[str, float] = field(default_factory=dict)
@@ -86,7 +87,10 @@ class Facts:
 
 
 def verdict(runs: Mapping[str, ArmRuns], collection: Collection, alpha: float, facts: Facts) -> Verdict:
-    """Compare the arms of `runs`, the base among them. Results of a seed that is named twice count once."""
+    """Compare the arms of `runs`, which include the base. `alpha` is the level of significance.
+
+    Results of a seed that is named twice count once.
+    """
     runs = {arm: _distinct(trained) for arm, trained in runs.items()}
     arms = {arm: _arm(trained) for arm, trained in runs.items()}
     best = max(arms, key=lambda arm: (arms[arm].dev.get(MAIN_METRIC, 0.0), arm == BASE))
@@ -95,13 +99,14 @@ def verdict(runs: Mapping[str, ArmRuns], collection: Collection, alpha: float, f
         queries={split: len(ids) for split, ids in collection.splits.items()}, arms=arms, best=best,
         comparisons=_comparisons(runs, arms, best, collection, alpha), worth=_worth(arms),
         generation=facts.generation, source_probe=facts.source_probe, near_misses=facts.near_misses,
-        no_boundary=facts.no_boundary, left_out=facts.left_out, written_queries=facts.written_queries, folds=facts.folds,
+        no_boundary=facts.no_boundary, left_out=facts.left_out, written_queries=facts.written_queries,
+        folds=facts.folds,
     )  # fmt: skip
     return replace(result, sentence=sentence(result))
 
 
 def _distinct(runs: ArmRuns) -> ArmRuns:
-    """The runs with each seed once."""
+    """The runs without repeated seeds; the first run of a seed stays."""
     if len(set(runs.seeds)) == len(runs.seeds):
         return runs
     places = [runs.seeds.index(seed) for seed in dict.fromkeys(runs.seeds)]
@@ -113,6 +118,8 @@ def _distinct(runs: ArmRuns) -> ArmRuns:
 
 
 def _arm(runs: ArmRuns) -> ArmResult:
+    """The figures of one arm: means over queries and seeds, the boundary test, training and cost."""
+
     def means(split: str) -> dict[str, float]:
         values = [run[split].values for run in runs.results if split in run]
         return {m: float(np.mean([mean(v[m]) for v in values])) for m in METRICS} if values else {}
@@ -143,7 +150,7 @@ def _at_boundary(runs: ArmRuns) -> Boundary | None:
 
 
 def _boundary_means(runs: ArmRuns, metric: str) -> dict[str, float]:
-    """query_id → mean over seeds."""
+    """query_id → value of `metric` in the boundary test, the mean over seeds; {} without a test."""
     if not runs.boundary:
         return {}
     return {q: float(np.mean([run[metric][q] for run in runs.boundary])) for q in sorted(runs.boundary[0][metric])}
@@ -152,12 +159,15 @@ def _boundary_means(runs: ArmRuns, metric: str) -> dict[str, float]:
 def _comparisons(
     runs: Mapping[str, ArmRuns], arms: Mapping[str, ArmResult], best: str, collection: Collection, alpha: float
 ) -> tuple[Comparison, ...]:
+    """Every pair of arms, compared on the test queries."""
     values = {arm: _per_query(trained) for arm, trained in runs.items()}
+    # with few queries no p-value is given: a t-test on them would mislead
     tells = len(values[BASE]) >= MIN_TEST
     p_values = _p_values(runs, values, collection) if tells else {}
     adjusted = holm(p_values)
     rows = []
     for a, b in itertools.combinations(runs, 2):
+        # paired by query: the difference on each query is one observation
         by_query = {q: values[b][q] - values[a][q] for q in values[a]}
         ranked = sorted(by_query, key=lambda q: (by_query[q], q)) if {a, b} == {BASE, best} else []
         edge = _boundary_difference(runs[a], runs[b])
@@ -176,8 +186,7 @@ def _comparisons(
 
 
 def _seed_difference(a: ArmResult, b: ArmResult) -> Interval | None:
-    """The interval of b - a over the seeds that both were trained with. The base is not trained: it is the same for
-    all."""
+    """The interval of b - a over the seeds of both arms. The base is not trained, so its value is the same for each."""
     if not a.test_by_seed or not b.test_by_seed:
         trained, sign = (b, 1) if not a.test_by_seed else (a, -1)
         base = (a if trained is b else b).test.get(MAIN_METRIC, 0.0)
@@ -187,7 +196,7 @@ def _seed_difference(a: ArmResult, b: ArmResult) -> Interval | None:
 
 
 def _boundary_difference(a: ArmRuns, b: ArmRuns) -> list[float]:
-    """Accuracy at the boundary of b less a, one value a query."""
+    """Accuracy in the boundary test of b minus that of a, one value for each query of both."""
     ours, theirs = _boundary_means(b, "accuracy"), _boundary_means(a, "accuracy")
     return [ours[q] - theirs[q] for q in sorted(ours.keys() & theirs.keys())]
 
@@ -201,16 +210,17 @@ def _per_query(runs: ArmRuns) -> dict[str, float]:
 def _p_values(
     runs: Mapping[str, ArmRuns], values: Mapping[str, Mapping[str, float]], collection: Collection
 ) -> dict[tuple[str, str], float]:
+    """(a, b) → p-value of a paired t-test on `values`, not yet corrected."""
     if all(len(arm.results) == 1 for arm in runs.values()):
         rankings = {str(place): arm.results[0]["test"].ranking for place, arm in enumerate(runs.values())}
-        names = dict(zip(rankings, runs, strict=True))  # ranx sees numbers: an arm may be called anything
+        names = dict(zip(rankings, runs, strict=True))  # ranx gets numbers, because an arm may have any name
         compared = compare(collection.qrels, rankings) if len(rankings) > 1 else {}
         return {(names[a], names[b]): p for (a, b), p in compared.items()}
     p_values = {}
     for a, b in itertools.combinations(runs, 2):
         x, y = ([values[arm][q] for q in values[BASE]] for arm in (a, b))
         differences = np.subtract(y, x)
-        if np.ptp(differences) < 1e-12:  # no spread: the t statistic is 0/0 or infinite
+        if np.ptp(differences) < 1e-12:  # without spread the t statistic is 0/0 or infinite
             p_values[a, b] = 1.0 if abs(float(differences[0])) < 1e-12 else 0.0
         else:
             p_values[a, b] = float(scipy.stats.ttest_rel(x, y).pvalue)
@@ -218,7 +228,7 @@ def _p_values(
 
 
 def _worth(arms: Mapping[str, ArmResult]) -> WorthOfLM | None:
-    """The best arms on dev with and without an LM; None where no arm has one."""
+    """Compare the best arm on dev that uses an LM with the best one that does not; None if one of them is missing."""
 
     def best(uses_lm: bool) -> str | None:
         names = [arm for arm in arms if arms[arm].uses_lm == uses_lm]
