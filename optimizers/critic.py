@@ -1,13 +1,15 @@
-"""What one answer is worth, in under a second and in words: the gates, then hardness and validity.
+"""Judge one answer in under a second, with a number and in words: the gates, then hardness and validity.
 
     critic(pair, [HardNegative("We follow 112 giant planets …")])
       → Judgement(value=.71, feedback="accepted. The encoder gives it .55 and the positive .61 (hard). …", drafts=(…,))
 
-The value of what the gates let through is hardness times validity: near to the query (its cosine over that of the
-positive, from the floor of the gates to the positive's own), and not another wording of a positive (cosine to it, from
-.85 down to 0 at 1). Its mean says what to try next, and with less than 100 pairs it chooses together with the objective
-(`search.ordered`; docs/lab_notes.md has how far each can be trusted). A single negative cannot say what a whole set
-does, which is the objective's (`objective`).
+The value of a negative that passes the gates is hardness times validity, scaled to .2 to 1:
+- hardness is 0 at the floor of the gates, and 1 when the negative is as near to the query as the positive;
+- validity is 1 up to a cosine of .85 to the positive, and 0 when the negative is another wording of it.
+
+The mean over answers decides which program to try next. With under 100 pairs it also takes part in the final choice
+(`search.ordered`; docs/lab_notes.md tells how far critic and objective can be trusted). What a whole set of negatives
+does to retrieval is measured by `objective`.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from syneg.programs import fenced
 
 from .target import Worth
 
-_NOTHING, _REJECTED, _LEAST = 0.0, 0.1, 0.2
-_VALID = 0.85  # cosine to a positive from which a text counts as less and less of a negative
-_HARD, _EASY = 0.8, 0.6  # of the positive's cosine to the query
-_DEEPEST = 1000  # rank from which a positive is only said to be below it
-_SHOWN = 160  # characters of a wrong passage
+_NOTHING, _REJECTED, _LEAST = 0.0, 0.1, 0.2  # values: no text, rejected by a gate, the least of an accepted negative
+_VALID = 0.85  # cosine to a positive above which validity falls
+_HARD, _EASY = 0.8, 0.6  # shares of the positive's cosine to the query
+_DEEPEST = 1000  # lower ranks of a positive are reported as "below 1000"
+_SHOWN = 160  # characters of the nearest wrong passage
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,22 @@ class Judgement(Worth):
 
 
 class Critic:
-    """Judges what a program answers for a pair, where `wanted` negatives are asked for; from any thread."""
+    """Judges a program's answer for a pair, of which `wanted` negatives are expected. Safe to call from any thread."""
 
     def __init__(self, gating: Gating, wanted: int = 1) -> None:
         self._gating, self._wanted = gating, wanted
         self._judgements: dict[tuple[object, ...], Judgement] = {}
-        self._standings: dict[str, tuple[int, str]] = {}
+        self._baselines: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, pair: Pair, negatives: Sequence[HardNegative]) -> Judgement:
-        """The judgement of an answer: the mean over the negatives asked for, of which a missing one counts nothing."""
+        """The judgement of an answer: the mean value of its negatives; a missing negative counts 0.
+
+        Raises BackendError when the judge's LM keeps failing.
+        """
         key = pair.query_id, *((n.text, n.parent_doc_id, n.finish_reason) for n in negatives)
         if key not in self._judgements:
-            with self._lock:  # of the encoder; the judge's calls are made side by side
+            with self._lock:  # one thread uses the encoder; the judge's calls run in parallel
                 drafts = self._gating.compared(self._gating.on_text(pair, negatives))
             drafts = self._gating.judged(drafts)
             with self._lock:
@@ -77,7 +82,7 @@ class Critic:
         return Judgement(value, " ".join(feedback), tuple(drafts))
 
     def value(self, draft: Draft) -> float:
-        """What a text is worth: 0 for none, .1 where a gate rejects it, else .2 to 1."""
+        """The value of one draft: 0 without a text, .1 if a gate rejects it, otherwise .2 to 1."""
         if not draft.negative.text:
             return _NOTHING
         return _LEAST + (1 - _LEAST) * self._worth(draft.verdict.figures) if draft.accepted else _REJECTED
@@ -104,17 +109,19 @@ class Critic:
         hard = "hard" if near > _HARD * positive else "fair"
         if near < _EASY * positive:
             hard = "easy: it is on another matter"
-        rank, wrong = self._standing(pair)
+        rank, wrong = self._baseline(pair)
         return (
             f"accepted. The encoder gives it {near:.2f} and the positive {positive:.2f} ({hard}). "
             f"The positive ranks {rank if rank <= _DEEPEST else f'below {_DEEPEST}'} of all passages. "
             f"The nearest wrong passage is: {fenced(wrong)}"
         )
 
-    def _standing(self, pair: Pair) -> tuple[int, str]:
-        """The rank of the pair's best positive among all passages under the untuned encoder (`_DEEPEST` + 1 for any
-        below that), and the start of the first wrong passage."""
-        if pair.query_id not in self._standings:
+    def _baseline(self, pair: Pair) -> tuple[int, str]:
+        """The rank of the pair's best positive under the untuned encoder, and the start of the first wrong passage.
+
+        Ranks below 1000 are given as 1001.
+        """
+        if pair.query_id not in self._baselines:
             collection, encoder = self._gating.collection, self._gating.encoder
             query = encoder.encode([pair.query], "query")  # (1, dim)
             (hits,) = encoder.index(collection.passages).search(query, _DEEPEST)
@@ -123,8 +130,8 @@ class Critic:
             rank = next((i for i, doc_id in enumerate(ranked, 1) if doc_id in relevant), _DEEPEST + 1)
             right = {*collection.no_negative(pair.query_id), pair.query_id}
             wrong = next((doc_id for doc_id in ranked if doc_id not in right), None)
-            self._standings[pair.query_id] = rank, collection.passages[wrong][:_SHOWN] if wrong else ""
-        return self._standings[pair.query_id]
+            self._baselines[pair.query_id] = rank, collection.passages[wrong][:_SHOWN] if wrong else ""
+        return self._baselines[pair.query_id]
 
 
 def _rejection(verdict: GateVerdict) -> str:

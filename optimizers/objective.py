@@ -1,13 +1,14 @@
-"""What a set of negatives is worth: nDCG@10 of the probe trained with them, less that of the probe on mined ones alone.
+"""Score a set of negatives: nDCG@10 of a probe trained with them, minus that of a probe trained on mined ones alone.
 
     objective = Objective(encoder, collection, pairs, mined, config)
     objective.score({"q1": [HardNegative("We follow 112 giant planets …")], …})
       → Score(gain=.012, error=.005, likelihood=.11, likelihood_error=.03, queries={"q7": .37, "q9": 0.0, …})
 
-Held out are the dev queries, train queries that are not among the pairs, and, where these are few, the pairs' own by
-folds; confirm and test are out of reach. Both sides of the difference share rows, folds, batches and seeds, and the
-difference is taken query by query, so that its standard error says what the queries leave open. Scores are kept by the
-content of the set. One at a time: the probe has one copy of the weights, and ranx takes one call at a time.
+The probe is scored on the dev queries and on train queries that are not among the pairs. If these are too few, the
+pairs' own queries are cross-fitted in folds. Queries of confirm and test are never used. Both probes share rows, folds,
+batches and seeds, and the difference is taken query by query, so its standard error covers the choice of queries only.
+Scores are cached by the content of the set. One set is scored at a time: the probe has one copy of the weights, and
+ranx is not thread-safe.
 """
 
 from __future__ import annotations
@@ -32,14 +33,17 @@ from syneg.training.sampling import Supply, mix
 
 from .probe import LIKELIHOOD, Probe
 
-_MUCH_GAIN, _MUCH_LIKELIHOOD = 0.01, 0.1  # of nDCG@10 and of log-likelihood
+_MUCH_GAIN, _MUCH_LIKELIHOOD = 0.01, 0.1  # scales of nDCG@10 and of log-likelihood, from which tanh flattens
 Sets = Mapping[str, Sequence[HardNegative]]
 
 
 @dataclass(frozen=True)
 class Score:
-    """`gain` in nDCG@10 over mined negatives alone, mean over the held-out `queries`, and its standard error;
-    `likelihood` and its error are the same for the log-likelihood."""
+    """The score of one set.
+
+    `gain` is the gain in nDCG@10 over mined negatives alone, the mean over the held-out `queries` (query_id → gain);
+    `error` is its standard error. `likelihood` and `likelihood_error` are the same for the log-likelihood.
+    """
 
     gain: float
     error: float
@@ -49,9 +53,11 @@ class Score:
 
     @property
     def value(self) -> float:
-        """What sets are ranked by, -1 to 1: the mean of both gains, each bounded. Of three collections the likelihood
-        alone orders sets like full training on two and nDCG@10 alone on the third; together they lose little on any
-        (docs/lab_notes.md, "A third collection")."""
+        """The number that ranks sets, from -1 to 1: the mean of both gains, each bounded by tanh.
+
+        Of three collections, the likelihood alone orders sets as full training does on two, and nDCG@10 alone on the
+        third. Together they lose little on any (docs/lab_notes.md, "A third collection").
+        """
         return (math.tanh(self.gain / _MUCH_GAIN) + math.tanh(self.likelihood / _MUCH_LIKELIHOOD)) / 2
 
     @property
@@ -61,9 +67,9 @@ class Score:
 
 
 class Objective:
-    """Scores sets of negatives for `pairs` (train pairs).
+    """Scores sets of negatives for `pairs`, which are train pairs.
 
-    Raises DataError without dev queries, or for pairs of queries that must not be seen here.
+    Raises DataError if there are no dev queries, or if a pair's query belongs to confirm or test.
     """
 
     def __init__(
@@ -90,21 +96,21 @@ class Objective:
         self._kept: dict[str, Score] = {}
 
     def score(self, negatives: Sets) -> Score:
-        """The score of `negatives[query_id]`, the texts that passed the gates; queries without some keep mined ones."""
+        """The score of `negatives[query_id]`, the accepted negatives. Other queries train on mined negatives only."""
         key = fingerprint({q: [n.text for n in written] for q, written in sorted(negatives.items()) if written})
-        with self.lock:  # single flight: who asks for the same set waits for the first
+        with self.lock:  # a second thread with the same set waits, and then finds its score in the cache
             if key not in self._kept:
                 self._kept[key] = self.compared([self.instances(negatives, s) for s in self._seeds])
             return self._kept[key]
 
     def instances(self, negatives: Sets, seed: int) -> list[Instance]:
-        """The rows that the probe trains on."""
+        """The rows that the probe trains on: those of the arm `hybrid`."""
         settings = self._config.mix
         weighed = {q: [(n, settings.weight) for n in written] for q, written in negatives.items()}
         return mix(Supply(self.pairs, self._mined, weighed, use="first"), settings, arm="hybrid", seed=seed)
 
     def compared(self, rows: Sequence[Sequence[Instance]]) -> Score:
-        """The score of instances, one list for each seed of the probe."""
+        """The score of training rows: one list for each seed of the probe."""
         ours = self._values(rows)
         gains = {metric: {q: ours[metric][q] - base for q, base in self._base[metric].items()} for metric in self._base}
         return Score(
@@ -120,7 +126,7 @@ class Objective:
         return range(self._config.seed, self._config.seed + self._config.probe.seeds)
 
     def _values(self, rows: Sequence[Sequence[Instance]]) -> dict[str, dict[str, float]]:
-        """Per metric and query the mean over seeds."""
+        """metric → query_id → value, the mean over seeds."""
         by_seed = [self.probe.values(part, seed=seed) for seed, part in zip(self._seeds, rows, strict=True)]
         return {
             metric: {query_id: float(np.mean([seed[metric][query_id] for seed in by_seed])) for query_id in values}
@@ -129,14 +135,16 @@ class Objective:
 
 
 def mean_and_error(gains: Mapping[str, float]) -> tuple[float, float]:
-    """Of one value a query: the mean and its standard error."""
+    """The mean over queries and its standard error."""
     values = np.array(list(gains.values()))  # (queries,)
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def held_out_queries(collection: Collection, own: Sequence[str], wanted: int, seed: int) -> list[str]:
-    """All dev queries, then train queries that no pair has, up to `wanted`; the pairs' `own`, too, where these are too
-    few."""
+    """The ids of the queries to score on: all dev queries, then train queries of no pair, until there are `wanted`.
+
+    If there are fewer, the pairs' `own` queries join them.
+    """
     held_out = list(collection.splits["dev"])
     rest = sorted({*collection.splits["train"]} - {*own})
     random.Random(seed).shuffle(rest)

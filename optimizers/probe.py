@@ -1,17 +1,20 @@
-"""A stand-in for full training that takes seconds: the last layers of the encoder, on kept output of those below.
+"""The probe: a stand-in for full training that takes seconds. It trains only the last layers of the encoder.
 
     probe = Probe(encoder, held_out, relevant, TrainConfig(), ProbeConfig())
     probe.values(instances, seed=0) → {"ndcg@10": {"q7": .63, "q9": 1.0, …}, "likelihood": {"q7": -1.2, …}}
 
-Real encoder weights move, as in training, with the same loss, mix and batches; the output of the frozen layers is kept
-for every text that was seen, so only the first probe pays for it. Scored (nDCG@10 by ranx) are queries that the rows
-do not have; where rows have some of them, they are divided into folds: each probe trains on all folds but one and is
-scored on that one, too, so that a few hundred queries in all give a figure with a small error. Beside nDCG stands
-the log-likelihood of the relevant passages in a softmax over all passages, at the temperature that fits the probe's
-scores best (temperature scaling, arXiv 1706.04599: else sharper scores alone would win): every query moves it a little,
-where nDCG moves by jumps in a few. With two sets of negatives and one seed everything else is the same: initial
-weights, batches, folds (common random numbers). How well it ranks sets of negatives as full training does is what
-benchmarks/objective_fidelity.py measures; a linear adapter on frozen embeddings does not (docs/lab_notes.md).
+Loss, mix and batches are those of full training, and the weights of the last layers really change. The output of the
+frozen layers is cached for every text, so only the first probe pays for it.
+
+The probe is scored on queries that it was not trained on. If the training rows contain some of them, it is
+cross-fitted: train on all folds but one, score on that one. So a few hundred queries give a small error. There are two
+figures: nDCG@10 (by ranx), which jumps for a few queries, and the log-likelihood of the relevant passages in a softmax
+over all passages, which moves a little for every query. The softmax has the temperature that fits the probe's scores
+best (temperature scaling, arXiv 1706.04599), otherwise sharper scores alone would win.
+
+For two sets of negatives and one seed, initial weights, batches and folds are equal (common random numbers).
+benchmarks/objective_fidelity.py measures how well the probe ranks sets as full training does. A linear adapter on
+frozen embeddings does not rank them so (docs/lab_notes.md).
 """
 
 from __future__ import annotations
@@ -37,17 +40,17 @@ from syneg.training.loss import HybridInfoNCE
 from syneg.training.merging import Embed
 from syneg.training.weights import learning_rate, set_dropout, swift_attention
 
-_CHUNK = 32
-_DEPTH = 10
+_CHUNK = 32  # texts embedded at once
+_DEPTH = 10  # of the ranking that nDCG@10 needs
 _TEMPERATURES = (0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1)
 LIKELIHOOD = "likelihood"
 
 
 class Probe:
-    """Trains and scores the last `config.layers` layers, again and again from the same start.
+    """Trains the last `config.layers` layers and scores them, each time from the same initial weights.
 
-    `held_out` has all queries that can be scored, those of rows perhaps among them; `relevant[query_id]` are the texts
-    known to be relevant. An encoder without layers that can be frozen is trained whole.
+    `held_out` holds all queries to score on; some may also occur in training rows. `relevant[query_id]` are the texts
+    known to be relevant. An encoder without layers to freeze is trained as a whole.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Probe:
         self._encoder, self._held_out, self._relevant = encoder, held_out, relevant
         self._train, self._config = train, config
         most = min(encoder.config.max_tokens or config.max_tokens, config.max_tokens)
-        # a fresh copy: the base stays as it is
+        # a fresh copy: `encoder` stays untuned
         self._model: Any = Encoder.load(encoder.config.model_copy(update={"max_tokens": most})).model
         set_dropout(self._model, 0.0)
         swift_attention(self._model)
@@ -78,7 +81,10 @@ class Probe:
             return lambda model, features: model(features)["sentence_embedding"]
 
     def values(self, instances: Sequence[Instance], *, seed: int) -> dict[str, dict[str, float]]:
-        """`ndcg@10` and `likelihood` of each held-out query: their mean over the probes that did not train on it."""
+        """Train on `instances` and score; return metric (`ndcg@10`, `likelihood`) → query_id → value.
+
+        With folds, the value is the mean over the probes that were not trained on the query.
+        """
         cross = any(row.pair.query_id in self._held_out.queries for row in instances)
         folds = self._config.folds if cross else 1
         trained_on = {row.pair.query_id: fold_of(row.pair.query_id, folds) for row in instances}
@@ -88,7 +94,7 @@ class Probe:
             if not rows:
                 continue
             self.train(rows, seed=seed)
-            # queries of no row are scored by every fold's probe, those of rows by the one that did not see them
+            # every fold's probe scores the queries of no row; a query of a row is scored by the one that left it out
             scored = [q for q in self._held_out.queries if trained_on.get(q, fold) == fold]
             for metric, values in self.score(scored).items():
                 for query_id, value in values.items():
@@ -96,11 +102,11 @@ class Probe:
         return {metric: {q: float(np.mean(v)) for q, v in values.items()} for metric, values in by_fold.items()}
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the weights that are trained."""
+        """A copy of the trainable weights, by name."""
         return {name: weights.detach().clone() for name, weights in self._weights.items()}
 
     def move(self, weights: Mapping[str, Tensor]) -> None:
-        """Set the weights that are trained."""
+        """Set the trainable weights, as `weights` returned them."""
         with torch.no_grad():
             for name, own in self._weights.items():
                 own.copy_(weights[name])
@@ -110,8 +116,8 @@ class Probe:
         return HybridInfoNCE(self._model, rows, self._relevant, plain, embed=self._embed)
 
     def train(self, rows: Sequence[Instance], *, seed: int) -> None:
-        """Set the weights to the start and train them on `rows`."""
-        # the same start, batches and number of steps for each set of negatives: only the texts differ
+        """Reset the weights, and train them on `rows`."""
+        # start, batches and number of steps are equal for every set of negatives: only the texts differ
         self.move(self._start)
         loss = self._loss(rows)
         sampler = PlannedBatches([rows], self._relevant, Plan(self._train.batch_size, seed))
@@ -125,12 +131,12 @@ class Probe:
             for batch in sampler:
                 if done == steps:
                     break
-                # a column of features for the queries, the positives, and each place of a negative: (batch, tokens)
+                # columns of features (batch, tokens): queries, positives, then one for each place of a negative
                 with self._encoder.autocast():
                     value = loss(self._columns([rows[i] for i in batch]), torch.tensor(batch))
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
-                # the first steps of a fresh optimizer are long
+                # AdamW's first steps are large, so limit the gradient
                 torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0)
                 optimizer.step()
                 schedule.step()
@@ -138,7 +144,7 @@ class Probe:
             epoch += 1
 
     def score(self, query_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-        """nDCG@10 and log-likelihood of each query under the weights as they are."""
+        """nDCG@10 and log-likelihood of each query with the current weights: metric → query_id → value."""
         held_out, doc_ids = self._held_out, list(self._held_out.passages)
         place = {doc_id: i for i, doc_id in enumerate(doc_ids)}
         # scores (queries, passages)
@@ -147,10 +153,10 @@ class Probe:
         ranking, relevant = {}, {}
         for query_id, row in zip(query_ids, scores, strict=True):
             judged = held_out.qrels[query_id]
-            # a passage with the query's own id does not count
+            # a passage with the query's own id is the query itself: rank it last
             if query_id in place and query_id not in judged:
                 row[place[query_id]] = row.min()
-            # the ten that nDCG@10 looks at; ties go by the order of the corpus
+            # the first ten, which nDCG@10 needs; ties in the order of the corpus
             top = np.argsort(-row, kind="stable")[:_DEPTH]
             ranking[query_id] = {doc_ids[i]: float(row[i]) for i in top}
             relevant[query_id] = [place[doc_id] for doc_id in held_out.relevant(query_id)]
@@ -160,9 +166,9 @@ class Probe:
         }
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
-        """Embeddings (n, dim) float32 under the weights as they are."""
+        """Embeddings (n, dim), float32, with the current weights; of length 1 if the encoder uses cosines."""
         self._model.eval()
-        # texts of like length together: less padding
+        # texts of similar length share a chunk, to save padding
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         embedded: list[Any] = [None] * len(texts)
         with torch.no_grad(), self._encoder.autocast():
@@ -184,13 +190,15 @@ class Probe:
 
 
 def _likelihoods(scores: np.ndarray, relevant: Sequence[Sequence[int]]) -> list[float]:
-    """For each row of scores (queries, passages) the mean log-probability of its relevant places, at the temperature
-    of `_TEMPERATURES` that gives the highest mean over the rows."""
+    """For each row of `scores` (queries, passages), the mean log-probability of its `relevant` places.
+
+    Of `_TEMPERATURES`, the softmax uses the one that gives the highest mean over all rows.
+    """
     by_temperature = []
-    size = max(1.0, float(scores.max()))  # of dot products; cosines are at most 1
+    size = max(1.0, float(scores.max()))  # brings dot products to the scale of cosines
     for temperature in _TEMPERATURES:
         sharp = scores / (temperature * size)  # (queries, passages)
-        whole = np.logaddexp.reduce(sharp, axis=1)  # (queries,), the softmax's denominator
+        whole = np.logaddexp.reduce(sharp, axis=1)  # (queries,): log of the softmax's denominator
         by_temperature.append(
             [float(np.mean(row[places]) - total) for row, places, total in zip(sharp, relevant, whole, strict=True)]
         )
@@ -198,11 +206,11 @@ def _likelihoods(scores: np.ndarray, relevant: Sequence[Sequence[int]]) -> list[
 
 
 def fold_of(query_id: str, folds: int) -> int:
-    """The fold of a query, by a hash of its id."""
+    """The fold of a query, 0 to `folds` - 1, by a hash of its id."""
     return int(hashlib.sha256(query_id.encode()).hexdigest(), 16) % folds
 
 
 def _rate(step: int, steps: int) -> float:
-    """Linear up over a tenth of the steps, then linear down."""
+    """Factor of the learning rate at `step`: linear up over the first tenth of the steps, then linear down to 0."""
     warmup = max(1, steps // 10)
     return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))

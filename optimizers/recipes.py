@@ -1,9 +1,9 @@
-"""DSPy's optimizers as recipes: each proposes programs by the critic's value of single answers, under one budget.
+"""Recipes: DSPy's optimizers as ways to propose programs, by the value of single answers, under one budget.
 
-    RECIPES["copro"].propose(compiling)     every program that it runs is in compiling.register afterwards
+    RECIPES["copro"].propose(compiling)     afterwards, compiling.register has every program that it ran
 
-The sizes are ours: DSPy's own presets want thousands of calls. What they return is not used; the objective decides
-among all that they tried (`search.choose`). `none` proposes nothing. gepa and search are in modules of their own.
+The sizes are chosen here, because DSPy's own presets need thousands of calls. The program that an optimizer returns is
+ignored: `search.choose` decides among all programs that it tried. The recipes gepa and search have their own modules.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from .search import search
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to propose programs. With fewer than `least` programs tried it makes no sense.
+    """One way to propose programs. It is refused if the budget allows fewer than `least` programs.
 
-    `runs(pairs, proposals)` is about how often it runs a program on a pair, with the choice after it; `reflects` says
-    whether an LM proposes instructions.
+    `runs(pairs, proposals)` estimates how many times it runs a program on a pair, including the final choice.
+    `reflects` tells whether an LM proposes instructions.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Recipe:
     reflects: bool = True
 
 
-_NEVER = 10**6  # errors until an optimizer gives up; unreadable answers score 0 instead
+_NEVER = 10**6  # errors until an optimizer gives up: never, because unreadable answers score 0 instead
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what optimizers print and log away from the user; their results are in the register."""
+    """Inside this context, suppress what optimizers print and log."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -57,10 +57,10 @@ def quiet() -> Iterator[None]:
 
 
 def run_recipe(name: str, compiling: Compiling) -> str:
-    """Run a recipe to its end or to that of the budget; returns why it stopped early, or "".
+    """Run a recipe until it ends or its budget is spent; return why it stopped early, or "".
 
-    Raises what ended a call for good, as optimizers go on after errors: another budget, an endpoint that is down, a
-    reflection LM that never answered.
+    Optimizers continue after errors. So this raises afterwards what should have ended the run: the budget of the whole
+    command, an endpoint that is down, or a reflection LM that never answered.
     """
     target = compiling.target
     engines = [lm.engine for lm in (target.lm, *target.others, compiling.reflection)]
@@ -92,11 +92,11 @@ def _raise_swallowed(compiling: Compiling, before: Sequence[tuple[LedgerEngine, 
 
 
 def none(compiling: Compiling) -> None:
-    """Proposes nothing: the program as its author wrote it."""
+    """Propose nothing: keep the program as its author wrote it."""
 
 
 def copro(compiling: Compiling) -> None:
-    """COPRO: instructions by coordinate ascent, each round shown the scores of the last."""
+    """COPRO: improve instructions step by step; each round sees the scores of the round before."""
     breadth = max(2, compiling.config.proposals // (2 * len(compiling.student.predictors())))
     optimizer = COPRO(
         prompt_model=compiling.reflection.lm, metric=compiling.metric, breadth=breadth, depth=2, init_temperature=1.0
@@ -105,7 +105,10 @@ def copro(compiling: Compiling) -> None:
 
 
 def mipro(compiling: Compiling) -> None:
-    """MIPROv2: instructions and demos together, by Bayesian search (needs optuna, the extra `mipro`)."""
+    """MIPROv2: choose instructions and demos together, by Bayesian search.
+
+    Raises BackendError without optuna (the extra `mipro`).
+    """
     try:
         import optuna  # noqa: F401
     except ImportError as error:
@@ -123,7 +126,7 @@ def mipro(compiling: Compiling) -> None:
 
 
 def simba(compiling: Compiling) -> None:
-    """SIMBA: rules and demos out of the answers to one query that differ most in value."""
+    """SIMBA: derive rules and demos from the answers to a query whose values differ most."""
     size = max(2, min(8, len(compiling.trainset)))
     candidates = max(2, min(4, compiling.config.proposals // 3))
     optimizer = SIMBA(
@@ -137,7 +140,7 @@ def simba(compiling: Compiling) -> None:
 
 
 def bootstrap(compiling: Compiling) -> None:
-    """Bootstrapped demos with random search: the program's own good answers as examples; instructions stay."""
+    """Random search over demos from the program's own good answers; instructions stay as they are."""
     optimizer = BootstrapFewShotWithRandomSearch(
         metric=compiling.metric, max_bootstrapped_demos=3, max_labeled_demos=0, max_rounds=1,
         num_candidate_programs=max(1, compiling.config.proposals - 3), num_threads=compiling.at_once, max_errors=_NEVER,
@@ -149,11 +152,11 @@ def _evaluation(compiling: Compiling) -> dict[str, object]:
     return {"num_threads": compiling.at_once, "display_progress": False}
 
 
-_CHOSEN = 4  # candidates whose answers the choice completes
+_CHOSEN = 4  # candidates that the final choice runs on all pairs
 
 
 def _chosen(pairs: int, tried: float) -> float:
-    """Runs of the choice, where each of the best was tried on `tried` pairs."""
+    """Runs of the final choice, if each of the best candidates was tried on `tried` pairs before."""
     return _CHOSEN * max(0.0, pairs - tried)
 
 
