@@ -69,6 +69,12 @@ def test_a_stage_that_breaks_off_leaves_no_old_key_on_a_new_file(tmp_path: Path)
     assert path.read_text() == "first"
 
 
+def test_facts_are_in_a_first_run_as_a_rerun_reads_them(tmp_path: Path) -> None:
+    first = Manifest(tmp_path)
+    first.note(kinds={"keywords": 2, "a question": 1}, sizes=(1, 2))
+    assert [*first.facts["kinds"]] == [*Manifest(tmp_path).facts["kinds"]] == ["a question", "keywords"]
+
+
 def test_the_source_of_ones_own_program_is_part_of_the_key(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:

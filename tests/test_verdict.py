@@ -16,7 +16,7 @@ from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import METRICS
 from syneg.verdict.card import data_card, model_card
 from syneg.verdict.page import Evidence, html_report
-from syneg.verdict.records import Verdict, generation_of
+from syneg.verdict.records import Generation, Verdict, generation_of
 from syneg.verdict.report import generation_line, second_table, table
 from syneg.verdict.source_probe import source_probe
 from syneg.verdict.statistics import detectable, paired_interval, seed_interval
@@ -115,7 +115,16 @@ def test_names_of_arms_stand_as_they_are() -> None:
     assert found.worth.per_1000_calls == pytest.approx(gain * 2)
     assert found.worth.per_dollar == pytest.approx(gain / 2)
     assert f"Best on dev with an LM: {name}; without one: mined. The LM adds {gain:+.3f} on test" in found.sentence
+    assert f"{' '.join(second_table(found).split())} {found.sentence}".count("The LM adds") == 1  # as a terminal shows them
     assert f"test/hybrid_x40program_x3DMy.Module_x3AMineIt/{'ndcg_10'}" in metrics(found)
+
+
+def test_reasons_stand_in_one_order_however_they_were_read() -> None:
+    reasons = {"copies its parent": 2, "truncated": 2, "repeats the query": 5}
+    turned = dict(reversed(reasons.items()))
+    lines = [generation_line(Generation("p", "lm", 9, 9, 0, 0, order, 0, 0, 0.0)) for order in (reasons, turned)]
+    assert lines[0] == lines[1]
+    assert lines[0].endswith("rejected: repeats the query 5, copies its parent 2, truncated 2")
 
 
 def test_a_set_without_judged_test_queries_says_so() -> None:

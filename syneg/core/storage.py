@@ -50,6 +50,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def as_read(value: Any) -> Any:
+    """What `read_json` gives after `write_json`: tuples are lists, and keys are sorted.
+
+    >>> as_read({"b": (1, 2), "a": None})
+    {'a': None, 'b': [1, 2]}
+    """
+    return json.loads(json.dumps(value, sort_keys=True))
+
+
 def read_json(path: Path) -> Any:
     """Read JSON, or None where there is no such file."""
     try:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from syneg.core.errors import DataError
-from syneg.core.storage import read_json, write_json
+from syneg.core.storage import as_read, read_json, write_json
 
 try:
     import fcntl
@@ -203,8 +203,8 @@ class Manifest:
         write_json(self._path, self.facts)
 
     def note(self, **facts: Any) -> None:
-        """Facts beside the stages, such as counts."""
-        self.facts.update(facts)
+        """Facts beside the stages, such as counts: as they will be read from the file, in the same order."""
+        self.facts.update(as_read(facts))
         write_json(self._path, self.facts)
 
 

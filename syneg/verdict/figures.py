@@ -87,7 +87,7 @@ def bars(title: str, values: Mapping[str, float], unit: str) -> Figure | None:
     """One bar for each value, the longest first; None if there are no values."""
     if not values:
         return None
-    values = dict(sorted(values.items(), key=lambda item: -item[1]))
+    values = dict(sorted(values.items(), key=lambda item: (-item[1], item[0])))
     names, heights = [*values], [*values.values()]
 
     def draw(axes: Any) -> None:

@@ -102,8 +102,9 @@ def notes(verdict: Verdict) -> Iterator[str]:
     if verdict.source_probe:
         views = ", ".join(f"{view} {auc:.2f}" for view, auc in verdict.source_probe.items())
         yield f"source probe, AUC of telling synthetic from mined (.5 = indistinguishable): {views}"
-    if verdict.worth:
-        yield lm_sentence(verdict)
+    worth = lm_sentence(verdict)
+    if worth and worth not in verdict.sentence:  # said once: the sentence stands under the notes
+        yield worth
     for arm, result in verdict.arms.items():
         shares = [training.shares for training in result.training if training.shares]
         if any("synthetic" in third for run in shares for third in run):
@@ -122,7 +123,8 @@ def generation_line(generation: Generation | None) -> str:
     else:
         source = f"by {generation.program} with {generation.lm}"
         spent = f"; {generation.input_tokens} + {generation.output_tokens} tokens, {money}"
-    reasons = ", ".join(f"{reason} {count}" for reason, count in generation.reasons.items())
+    most = sorted(generation.reasons.items(), key=lambda item: (-item[1], item[0]))
+    reasons = ", ".join(f"{reason} {count}" for reason, count in most)
     return (
         f"{generation.accepted} of {generation.written} negatives accepted for {generation.covered} of "
         f"{generation.pairs} pairs {source}{spent}" + (f"; rejected: {reasons}" if reasons else "")
