@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from syneg.cli.completion import PROGRAM_NAMES
+from syneg.cli.main import cli
 from syneg.core.errors import ConfigError
 from syneg.core.presets import PAPER_DATASETS, PAPER_ENCODERS, SOURCES
-from syneg.core.settings import known_keys, load_config
+from syneg.core.settings import known_keys, load_config, to_toml
 from syneg.data.tasks import task_for
 from syneg.programs import PROGRAMS
-from syneg.run.arms import ABLATIONS, arm, arms, split_arms
+from syneg.run.arms import ABLATIONS, arm, arms, named, split_arms
 
 
 def test_an_arm_has_settings_of_its_own() -> None:
@@ -54,6 +58,44 @@ def test_arms_are_split_at_commas_outside_brackets() -> None:
     found = split_arms("mined,hybrid@alphas=[0.5, 1.0]@seeds=[4,7] , bm25,")
     assert found == ("mined", "hybrid@alphas=[0.5, 1.0]@seeds=[4,7]", "bm25")
     assert arm(found[1], load_config()).config.train.alphas == (0.5, 1.0)
+
+
+def test_a_saved_program_of_an_arm_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("a", "b/a"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "my.json").touch()
+    monkeypatch.chdir(tmp_path / "a")
+    texts = ["hybrid@program=my.json@ratio=1", "hybrid@program=../b/a/my.json@ratio=1", "hybrid@program=reflective"]
+    config = load_config(None, [f"train.arms={json.dumps(texts)}"])
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    monkeypatch.chdir(tmp_path)
+    again = load_config(tmp_path / "config.toml")
+    first, second, third = arms(again)
+    assert again.train.arms[0] == f"hybrid@program={tmp_path / 'a' / 'my.json'}@ratio=1"
+    assert first.config.generate.program == str(tmp_path / "a" / "my.json")
+    assert Path(second.config.generate.program).samefile(tmp_path / "b" / "a" / "my.json")
+    assert first.name == "hybrid@program=a/my.json@ratio=1"
+    assert (third.name, third.config.generate.program) == ("hybrid@program=reflective", "reflective")
+    assert len({planned.name for planned in (first, second, third)}) == 3
+    assert [named(planned.name, again) for planned in (first, second, third)] == [first, second, third]
+
+
+@pytest.mark.parametrize(("typed", "offered"), [
+    ("--program=neigh", ["neighbour_topic", "neighbour_rewrite"]),
+    ("--arms=hy", ["hybrid"]), ("--arms=mined,syn", ["mined,synthetic"]),
+    ("--arms=mined,hybrid@ra", ["mined,hybrid@ratio="]), ("--arms=hybrid@alphas=[0.5,1.0]@see", ["hybrid@alphas=[0.5,1.0]@seeds="]),
+    ("--arms=hybrid@program=refl", ["hybrid@program=reflective"]), ("--arms=hybrid@ratio=", []),
+])  # fmt: skip
+def test_the_shell_completes_programs_and_arms(typed: str, offered: list[str]) -> None:
+    flag, _, value = typed.partition("=")
+    found = ShellComplete(cli, {}, "syneg-dspy", "_X").get_completions(["run", flag], value)
+    assert [item.value for item in found] == offered
+
+
+def test_a_program_that_no_name_fits_is_a_file() -> None:
+    (found,) = ShellComplete(cli, {}, "syneg-dspy", "_X").get_completions(["run", "--program"], "runs/x")
+    assert found.type == "file"
+    assert tuple(PROGRAMS) == PROGRAM_NAMES
 
 
 def test_a_seed_cannot_count_twice() -> None:

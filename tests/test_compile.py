@@ -150,6 +150,22 @@ def test_the_budget_is_a_hard_cap(opened: Callable[..., Run]) -> None:
     assert len([r for r in read_rows(run.folder / "ledger" / "calls.jsonl") if r["error"] is None]) <= 40
 
 
+@pytest.mark.parametrize("limits", [{}, {"compile.calls": 30}, {"lm.concurrency": 1, "compile.calls": 30}])
+def test_a_compilation_is_replayed_up_to_where_its_budget_stopped_it(
+    limits: dict[str, Any], opened: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = opened(**{"compile.optimizer": "search", "compile.confirm": "false", **limits})
+    first = run.until("compile")
+    assert bool(first["stopped"]) == bool(limits)
+    run.server.stop()  # type: ignore[attr-defined]
+    monkeypatch.delenv("OPENAI_API_KEY")
+    executor = run.config.executor.model_copy(update={"replay": str(run.folder.ledger)})
+    elsewhere = run.config.model_copy(update={"executor": executor})
+    again = Run(tmp_path / "replayed", elsewhere, Progress(quiet=True)).until("compile")
+    assert [row["instructions"] for row in again["candidates"]] == [row["instructions"] for row in first["candidates"]]
+    assert (again["stopped"], again["won"], again["state"]) == (first["stopped"], first["won"], first["state"])
+
+
 @pytest.mark.parametrize("recipe", ["search", "copro", "gepa"])
 def test_a_dead_endpoint_ends_in_one_line(recipe: str, opened: Callable[..., Run]) -> None:
     run = opened(lambda messages: (500, "no"), **{"compile.optimizer": recipe})

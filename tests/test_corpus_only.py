@@ -161,6 +161,32 @@ def test_human_pairs_are_dev_and_test_and_written_ones_are_trained_on(
     assert run.until("verdict")["sentence"].startswith("The train queries are synthetic, written by write_queries")
 
 
+@pytest.mark.parametrize(("count", "tested", "chosen"), [(3, 3, 0), (4, 2, 2), (12, 10, 2)])
+def test_human_queries_are_tested_with_first_and_never_trained_on(
+    count: int, tested: int, chosen: int, opened: Callable[..., Run], tmp_path: Path
+) -> None:
+    pairs = [
+        {"query": f"how do I {action} one {thing}", "positive": f"to {action} the {thing} it is {action} again and again, slowly"}
+        for thing in THINGS[:3] for action in ACTIONS[:4]
+    ][:count]  # fmt: skip
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    run = opened(**{"queries.examples": str(tmp_path / "mine.jsonl"), "evaluate.folds": 5})
+    sentence = run.until("verdict")["sentence"]
+    collection = run.workspace.collection
+    human = {row["query"] for row in pairs}
+    ours = {split: [collection.queries[q] in human for q in ids] for split, ids in collection.splits.items()}
+    assert (sum(ours["test"]), sum(ours["dev"]), sum(ours["train"])) == (tested, chosen, 0)
+    written = len(ours["test"]) - tested
+    assert all(collection.queries[q] in human or q.startswith("w-") for q in collection.splits["test"])
+    if count < 4:
+        assert sentence.startswith(f"{written} of {written + 3} test queries are synthetic (ids w-…), written by")
+        assert "and 3 yours" in sentence
+    else:
+        assert (written, all(ours["dev"])) == (0, True)
+        assert "the test queries are yours" in sentence
+    assert "Cross-fitted" not in sentence
+
+
 def test_a_few_human_queries_are_examples_only(opened: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("id,query\n1,close socket how\n2,open file how\n")
     run = opened(**{"queries.examples": str(tmp_path / "mine.csv")})

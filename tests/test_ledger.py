@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from conftest import FakeLM, write_negative
 
@@ -21,7 +21,8 @@ from syneg.core.errors import BackendError, DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
-from syneg.llm.ledger import Ledger, Recorded
+from syneg.llm.ledger import Ledger
+from syneg.llm.recorded import Recorded
 from syneg.run.pipeline import Run
 from syneg.run.rates import Rates
 
@@ -181,9 +182,9 @@ def run(folder: Path, values: list[str]) -> Any:
     return Run(folder, load_config(None, values), Progress(quiet=True)).until("generate")
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
 def test_a_run_is_replayed_on_another_machine_with_the_server_down(
-    packed: bool,
+    packed: str,
     tmp_path: Path,
     settings: Callable[..., list[str]],
     fake_lm: Callable[..., FakeLM],
@@ -205,8 +206,9 @@ def test_a_run_is_replayed_on_another_machine_with_the_server_down(
     ledger = tmp_path / "published.jsonl"
     shutil.copy(tmp_path / "one" / "ledger" / "calls.jsonl", ledger)
     if packed:
-        ledger = tmp_path / "published.jsonl.gz"
-        ledger.write_bytes(gzip.compress((tmp_path / "one" / "ledger" / "calls.jsonl").read_bytes()))
+        plain, ledger = ledger.read_bytes(), tmp_path / f"published.jsonl{packed}"
+        with pyarrow.CompressedOutputStream(str(ledger), {".gz": "gzip", ".zst": "zstd"}[packed]) as file:
+            file.write(plain)
     elsewhere = settings("http://127.0.0.1:9/v1", **more, **{"executor.replay": ledger})
     run(tmp_path / "two", elsewhere)
     first, second = (list(read_rows(tmp_path / name / "negatives.jsonl")) for name in ("one", "two"))
@@ -214,11 +216,20 @@ def test_a_run_is_replayed_on_another_machine_with_the_server_down(
     assert first
     assert not list(tmp_path.glob("*.index"))
     with pytest.raises(
-        BackendError, match=r"no answer of 'openai/fake' to this call is recorded \(query .*leave out --replay"
+        BackendError,
+        match=r"no answer to this prompt: \w+ of 'openai/fake' for query '.+', attempt 1, prompt [0-9a-f]{12} .*--replay",
     ):
         run(tmp_path / "three", [*elsewhere, "lm.temperature=0.1"])
     with pytest.raises(DataError, match="no such ledger"):
         run(tmp_path / "four", [*elsewhere, f"executor.replay={tmp_path / 'none'}"])
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_ledger_that_is_not_what_its_name_says_is_refused(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"calls.jsonl{ending}"
+    path.write_text("{}")
+    with pytest.raises(DataError, match=rf"broken \{ending} file"):
+        Recorded(path)
 
 
 def test_a_ledger_holds_the_calls_that_an_older_run_made_for_it(

@@ -165,6 +165,20 @@ def test_a_reader_is_measured_and_its_answers_become_positives(
     assert verdict["worth"]["per_1000_calls"] is not None
 
 
+def test_reading_is_replayed_without_the_lm(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = fake_lm(reads_well)
+    run(tmp_path / "one", settings(server.url, **READS), "read")
+    server.stop()
+    monkeypatch.delenv("OPENAI_API_KEY")
+    ledger = tmp_path / "one" / "ledger" / "calls.jsonl"
+    elsewhere = settings("http://127.0.0.1:9/v1", **READS, **{"executor.replay": ledger})
+    run(tmp_path / "two", elsewhere, "read")
+    first, second = ((tmp_path / name / "readings.jsonl").read_text() for name in ("one", "two"))
+    assert first.replace(server.url, "URL") == second.replace("http://127.0.0.1:9/v1", "URL") != ""
+
+
 def test_rows_of_a_verified_arm(
     tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:

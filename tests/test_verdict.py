@@ -115,7 +115,9 @@ def test_names_of_arms_stand_as_they_are() -> None:
     assert found.worth.per_1000_calls == pytest.approx(gain * 2)
     assert found.worth.per_dollar == pytest.approx(gain / 2)
     assert f"Best on dev with an LM: {name}; without one: mined. The LM adds {gain:+.3f} on test" in found.sentence
-    assert f"{' '.join(second_table(found).split())} {found.sentence}".count("The LM adds") == 1  # as a terminal shows them
+    assert (
+        f"{' '.join(second_table(found).split())} {found.sentence}".count("The LM adds") == 1
+    )  # as a terminal shows them
     assert f"test/hybrid_x40program_x3DMy.Module_x3AMineIt/{'ndcg_10'}" in metrics(found)
 
 

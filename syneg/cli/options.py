@@ -17,6 +17,8 @@ import click
 from syneg.core.config import Config
 from syneg.core.presets import PRESETS
 
+from .completion import COMPLETE
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -140,6 +142,8 @@ def _option(flag: Flag) -> Option:
         settings["type"] = click.Choice(get_args(kind))
     elif kind in (int, float):
         settings["type"] = kind
+    if flag.name in COMPLETE:
+        settings["shell_complete"] = COMPLETE[flag.name]
     return Option([flag.name, flag.parameter], **settings)
 
 

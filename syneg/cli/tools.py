@@ -17,6 +17,8 @@ import click
 
 from syneg.core.assets import ASSETS
 
+from .completion import programs
+
 if TYPE_CHECKING:
     from syneg.core.config import Config
 
@@ -136,7 +138,7 @@ def backends(config_path: Path | None, overrides: tuple[str, ...], **flags: Any)
 
 
 @click.command()
-@click.argument("program")
+@click.argument("program", shell_complete=programs)
 @click.option("--lm", help="litellm model string, or local/NAME: decides layout and schema")
 @click.option("--adapter", help="compact, json, chat or xml  [by LM]")
 @click.option("--task", help="what relevant means: a known task, or your own words")
@@ -173,7 +175,7 @@ def prompts(program: str, adapter: str | None, **flags: Any) -> None:
 @click.option(
     "--attribute", "where", multiple=True, metavar="KEY=VALUE", help="only negatives with this attribute; repeatable"
 )
-@click.option("--program", help="only negatives by this program")
+@click.option("--program", shell_complete=programs, help="only negatives by this program")
 def inspect(folder: Path, accepted: bool | None, gate: str | None, where: tuple[str, ...], program: str | None) -> None:
     """Page through the negatives of a run FOLDER, with query, positive, mined neighbours and gate figures."""
     import shutil

@@ -103,7 +103,7 @@ class ExecutorConfig(Section):
     "Address of a running Ray cluster; auto finds one on this machine; if not given, Ray is started here."
     replay: OwnPath | None = None
     (
-        "Ledger of another run (calls.jsonl or calls.jsonl.gz) to take all answers from. No LM is called; a call that "
+        "Ledger of another run (calls.jsonl, also .gz or .zst) to take all answers from. No LM is called; a call that "
         "it does not hold is an error."
     )
     workers: Count = 0
@@ -117,8 +117,8 @@ class QueriesConfig(Section):
     "Passages to write a query for, one from each cluster of the corpus."
     examples: OwnPath | None = None
     (
-        "File of real queries to imitate (column query). If it has at least ten pairs (query, positive), these are dev "
-        "and test."
+        "File of real queries to imitate (column query). Pairs (query, positive) are tested with first, and never "
+        "trained on."
     )
     program: OwnProgram = "write_queries"
     "Program for the queries: write_queries, module:Class, or a saved program.json."

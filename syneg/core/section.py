@@ -32,7 +32,8 @@ def own_path(name: str) -> str:
         return name
 
 
-def _own_program(name: str) -> str:
+def own_program(name: str) -> str:
+    """`own_path` for a saved program; other programs keep their names."""
     return own_path(name) if name.endswith(".json") else name
 
 
@@ -42,7 +43,7 @@ Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Above = Annotated[float, Field(gt=0)]
 OwnPath = Annotated[str, AfterValidator(own_path)]
-OwnProgram = Annotated[str, AfterValidator(_own_program)]
+OwnProgram = Annotated[str, AfterValidator(own_program)]
 
 
 class Section(BaseModel):

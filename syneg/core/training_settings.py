@@ -9,13 +9,23 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from .section import Above, Count, Fraction, NonNegative, OwnProgram, Positive, Section
+from .section import Above, Count, Fraction, NonNegative, OwnProgram, Positive, Section, own_program
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("a seed stands twice: the same training would count as two")
     return seeds
+
+
+def _own_programs(arms: tuple[str, ...]) -> tuple[str, ...]:
+    """Arms with the saved programs that they name as absolute paths; an @ in a path would end it."""
+
+    def own(part: str) -> str:
+        path = own_program(part.removeprefix("program="))
+        return f"program={path}" if part.startswith("program=") and "@" not in path else part
+
+    return tuple("@".join(map(own, arm.split("@"))) for arm in arms)
 
 
 class MixConfig(Section):
@@ -36,7 +46,7 @@ class TrainConfig(Section):
 
     pairs: Count = 0
     "Train queries used by every arm, each with all its positives; 0 = all."
-    arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("mined", "hybrid")
+    arms: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_own_programs)] = ("mined", "hybrid")
     (
         "Arms: in-batch, bm25, mined, verified, graded, synthetic, dataset-mix or hybrid, each also with settings of "
         "its own."

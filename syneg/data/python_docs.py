@@ -65,9 +65,7 @@ def read_python_docs(root: Path | None = None, packages: Collection[str] = ()) -
     qrels: dict[str, dict[str, int]] = {}
     doc_of_text: dict[str, str] = {}
     query_of_text: dict[str, str] = {}
-    for name, docstring in _docstrings(root):
-        if packages and name.split(".", 1)[0] not in packages:
-            continue
+    for name, docstring in _docstrings(root, packages):
         summary, body = _split(docstring)
         is_pair = len(summary.split()) >= _MIN_QUERY_WORDS and len(body.split()) >= _MIN_BODY_WORDS
         text = body if is_pair else " ".join(docstring.split())
@@ -88,9 +86,11 @@ def _split(docstring: str) -> tuple[str, str]:
     return " ".join(first.split()), " ".join(" ".join(rest).split())
 
 
-def _docstrings(root: Path) -> Iterator[tuple[str, str]]:
+def _docstrings(root: Path, packages: Collection[str]) -> Iterator[tuple[str, str]]:
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
+        if packages and parts[0] not in packages:
+            continue  # before parsing, which takes the time
         if _LEFT_OUT.intersection(parts) or any(_private(part) for part in parts):
             continue
         try:

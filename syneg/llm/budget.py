@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from dspy.lm15 import LM15Error
 
@@ -45,6 +46,17 @@ class Budget:
             self.limits = {name: limit * factor for name, limit in self.limits.items()}
             self.spent = ""
             self._changed.notify_all()
+
+    def end(self, spent: str) -> NoReturn:
+        """Count the budget as spent, as it was in the run that is replayed. Raises BudgetError."""
+        with self._changed:
+            self.spent = spent
+        raise self._error()
+
+    def _error(self) -> BudgetError:
+        return BudgetError(
+            f"the budget is spent ({self.spent})", todo="run the same command again to go on", budget=self
+        )
 
     @contextmanager
     def spend(self, *, tokens: int, usd: float = 0.0) -> Iterator[Callable[[int, float], None]]:
@@ -86,9 +98,7 @@ class Budget:
                         self.spent = f"{name}: {used[name]:.4g} of {limit:g}"
                 if self.spent:
                     self._changed.notify_all()
-                    raise BudgetError(
-                        f"the budget is spent ({self.spent})", todo="run the same command again to go on", budget=self
-                    )
+                    raise self._error()
                 if not any(
                     self.limits[name] and used[name] + self.reserved[name] + asked[name] > self.limits[name]
                     for name in _COUNTED

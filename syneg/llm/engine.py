@@ -31,8 +31,9 @@ from .calls import current_purpose, go_on
 from .capabilities import capabilities_of, key_hint
 from .endpoints import Client
 from .flow import Flow
-from .ledger import Ledger, Recorded
+from .ledger import Ledger
 from .prices import batch_dollars, has_price
+from .recorded import Recorded
 from .requests import plain_request, prompt_text
 from .room import WIDER, WIDER_FOR_THINKING, WIDEST, most_output, room_for
 from .tries import Most, Tries
@@ -149,7 +150,11 @@ class LedgerEngine:
                 self._put_off(terms.pending, known, request, most)
                 raise DeferredError(f"call {key} waits for a batch")
             go_on()
-            return self._tries.row(known, request, most, optional=optional)
+            try:
+                return self._tries.row(known, request, most, optional=optional)
+            except BudgetError as error:
+                self._note_stop(known, error)
+                raise
 
         if terms.recorded is None and terms.pending is None and self.ledger.find(key) is None:
             terms.before()
@@ -183,12 +188,28 @@ class LedgerEngine:
         }
         current_purpose().calls.append(Call(**call, replayed=replayed))
 
+    def _note_stop(self, known: dict[str, Any], error: BudgetError) -> None:
+        """Keep that a budget of a part of the run (`within`) stopped a call. The command's own is granted anew."""
+        for budget in self._tries.budgets:
+            if budget is error.budget and budget is not self._call_by.terms.budget:
+                nothing = {"answer": "", "input_tokens": 0, "output_tokens": 0, "usd": 0.0, "seconds": 0.0}
+                self.ledger.keep(
+                    {**known, **nothing, "finish_reason": "stopped", "error": budget.spent, "stopped": True}
+                )
+
     def _recorded(self, recorded: Recorded, known: dict[str, Any]) -> dict[str, Any]:
-        """What another run's LM answered, as a row of this run. Raises BackendError where it was not asked."""
+        """What another run's LM answered, as a row of this run. Raises BackendError where it was not asked, and
+        BudgetError where its budget stopped it."""
+        budget = self._tries.budgets[-1] if self._tries.budgets else None
+        if budget is not None and (stop := recorded.stop(known)):
+            budget.end(stop["error"])
         row = recorded.find(known)
+        if row is None and budget is not None and budget.spent:
+            budget.end(budget.spent)
         if row is None:
             raise BackendError(
-                f"no answer of {self.config.model!r} to this call is recorded (query {known['query_id']!r})",
+                f"the ledger has no answer to this prompt: {known.get('use') or 'call'} of {self.config.model!r} for "
+                f"query {known['query_id']!r}, attempt {known['attempt'] + 1}, prompt {known['prompt'][:12]}",
                 where=str(recorded.path),
                 todo="give the settings, the data and the version of the run that made it, or leave out --replay",
             )

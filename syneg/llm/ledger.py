@@ -8,7 +8,8 @@ The key is a hash of everything that decides an answer: the model with its endpo
 whole request (messages, schema, sampling) and the attempt. So a run that was killed goes on with the first call that
 is not there, and a changed prompt, model or setting can never get a stale answer. Failed calls are kept too, but never
 replayed (an answer without a text is one), unless the endpoint refused the prompt for its text (`"refused": true`), as
-it would do so again. `thinking` stands beside the answer where there was any. `use` says what a call
+it would do so again. A call that the budget of a compilation stopped has a row, too (`"stopped": true`), so that a
+replay stops there. `thinking` stands beside the answer where there was any. `use` says what a call
 was made for, by which a dry run knows what such calls take. Prompts are kept as hashes: they hold the
 corpus, which is in the collection already.
 
@@ -20,12 +21,8 @@ it does not fit the file it is made anew.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
-import re
-import shutil
 import sqlite3
-import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 from syneg.core.errors import DataError
-from syneg.core.records import fingerprint
 from syneg.core.storage import Log
 
 Row = dict[str, Any]
@@ -43,7 +39,6 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY, done INTEGER, last INTEGER, checksum INTEGER);
 """
 _EACH = 1000  # rows between two commits of the index
-_EXTRA = re.compile(r"\+[0-9a-f]{12}\Z")
 
 
 class Ledger:
@@ -102,35 +97,6 @@ class Ledger:
     def close(self) -> None:
         self._log.close()
         self._index.close()
-
-
-class Recorded:
-    """The ledger of another machine, to answer from: by model, request and attempt, wherever the model was served."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises DataError where there is no such file. `path` may be compressed (.gz)."""
-        if not path.is_file():
-            raise DataError("no such ledger", where=str(path), todo="give the ledger/calls.jsonl of a run")
-        self.path = path
-        self._folder = tempfile.TemporaryDirectory(prefix="syneg-replay-")
-        place = Path(self._folder.name)
-        if path.suffix == ".gz":
-            with gzip.open(path) as packed, (place / "calls.jsonl").open("wb") as file:
-                shutil.copyfileobj(packed, file)
-            path = place / "calls.jsonl"
-        try:
-            self._index = Index(path, place / "calls.jsonl.index", _anywhere)
-        except DataError:
-            self._folder.cleanup()
-            raise
-
-    def find(self, row: Row) -> Row | None:
-        """What was answered to the request of `row` (`model`, `prompt`, `attempt`, `repeat`), else None."""
-        return self._index.find(_anywhere(row))
-
-    def close(self) -> None:
-        self._index.close()
-        self._folder.cleanup()
 
 
 class Index:
@@ -274,13 +240,3 @@ def is_answer(row: Row) -> bool:
 
 def _own_key(row: Row) -> str:
     return str(row["key"]) if is_answer(row) else ""
-
-
-def _anywhere(row: Row) -> str:
-    """The key of a request without where it was sent: the name of the model (of a file, its last part), not its
-    address."""
-    name, _, place = str(row["model"]).partition("@")
-    if name.endswith(".gguf"):
-        name = name.rpartition("/")[2]
-    extra = _EXTRA.search(place)
-    return fingerprint(name, extra[0] if extra else "", row["prompt"], row["attempt"], row.get("repeat", 1))

@@ -25,8 +25,9 @@ from syneg.core.progress import Progress
 from .batch_files import Pending
 from .budget import Budget
 from .engine import Terms
-from .ledger import Ledger, Recorded
+from .ledger import Ledger
 from .lms import Connect, LanguageModel
+from .recorded import Recorded
 
 JUDGE, REFLECT = "judge", "reflect"  # uses of an LM, as the ledger calls them
 GRADES_WORDS = 500  # of an answer that grades 20 passages, with quotes

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syneg.core.config import Config, MixConfig, TrainConfig
 from syneg.core.errors import ConfigError, collected, nearest
@@ -21,6 +21,9 @@ from syneg.training.sampling import ARMS, Filling
 
 _SHARED = ("pairs", "arms", "dev_passages")
 _FIELDS = {"mix": tuple(MixConfig.model_fields), "train": tuple(TrainConfig.model_fields)}
+SETTINGS = {key: section for section, fields in _FIELDS.items() for key in fields if key not in _SHARED}
+SETTINGS["program"] = "generate"
+"""What an arm may set for itself → its section."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,24 @@ def arm(text: str, config: Config) -> Arm:
     kind, *settings = text.split("@")
     if kind not in ARMS:
         raise ConfigError(f"unknown arm {kind!r}", todo=nearest(kind, ARMS))
-    known = {key: section for section, fields in _FIELDS.items() for key in fields if key not in _SHARED}
-    known["program"] = "generate"
     tree = config.model_dump()
     for setting in settings:
         key, sign, value = setting.partition("=")
-        if not sign or key not in known:
-            raise ConfigError(f"arm {text!r}: unknown setting {key!r}", todo=nearest(key, known))
-        tree[known[key]][key] = range(int(value)) if key == "seeds" and value.isdigit() else read_value(value)
+        if not sign or key not in SETTINGS:
+            raise ConfigError(f"arm {text!r}: unknown setting {key!r}", todo=nearest(key, SETTINGS))
+        tree[SETTINGS[key]][key] = range(int(value)) if key == "seeds" and value.isdigit() else read_value(value)
     if ARMS[kind].order and not any(setting.startswith("order=") for setting in settings):
         tree["train"]["order"] = ARMS[kind].order
-    return Arm(text, kind, build_config(tree, where=f"arm {text!r}"))
+    return Arm(_shown(text), kind, build_config(tree, where=f"arm {text!r}"))
+
+
+def _shown(text: str) -> str:
+    """An arm with the path of a saved program cut to its name.
+
+    >>> _shown("hybrid@program=/home/me/runs/a/program.json@ratio=1")
+    'hybrid@program=a/program.json@ratio=1'
+    """
+    return re.sub(r"(?<=@program=)/[^@]*?([^/@]+/[^/@]+\.json)(?=@|$)", r"\1", text)
 
 
 def split_arms(text: str) -> tuple[str, ...]:
@@ -80,15 +90,22 @@ def split_arms(text: str) -> tuple[str, ...]:
 def arms(config: Config) -> list[Arm]:
     """The arms of `train.arms`, and `verified` where these are the default ones and there is a reader that may be
     asked; raises ConfigError with every problem."""
-    planned, problems = [], []
+    planned, problems = list[Arm](), list[str]()
     for text in dict.fromkeys((*config.train.arms, *_implied(config))):
         try:
-            planned.append(arm(text, config))
+            added = arm(text, config)
+            same = any(other.name == added.name for other in planned)  # programs of one name in two places
+            planned.append(replace(added, name=text) if same else added)
         except ConfigError as error:
             problems.append(str(error))
     if problems:
         raise ConfigError(problems[0] if len(problems) == 1 else collected(f"{len(problems)} wrong arms", problems))
     return planned
+
+
+def named(name: str, config: Config) -> Arm:
+    """The arm that a verdict calls by this name."""
+    return next((planned for planned in arms(config) if planned.name == name), None) or arm(name, config)
 
 
 def _implied(config: Config) -> tuple[str, ...]:

@@ -83,7 +83,11 @@ def _files(config: Config) -> Iterator[str]:
     if config.encoder.model.startswith((".", "/", "~")) and not encoder.is_dir():
         todo = "give a model on disk, on the hub, or local/minilm"
         yield f"no such folder {config.encoder.model!r} (encoder.model); {todo}"
+    if config.executor.replay and not Path(config.executor.replay).expanduser().is_file():
+        yield f"no such ledger {config.executor.replay!r} (executor.replay); give the ledger/calls.jsonl of a run"
     model = config.lm.model.removeprefix("local/")
+    if config.executor.replay:
+        return  # no LM is opened
     if config.lm.model.startswith("local/") and model.endswith(".gguf") and not Path(model).expanduser().is_file():
         yield f"no such model file {model!r} (lm.model); check the path after local/"
 
@@ -109,7 +113,8 @@ def _query_program(config: Config) -> Iterator[str]:
 
 
 def _extras(config: Config, *, writes: bool) -> Iterator[str]:
-    local = writes and not config.generate.given and config.lm.model.startswith("local/")
+    asked = writes and not config.generate.given and not config.executor.replay
+    local = asked and config.lm.model.startswith("local/")
     wanted = (
         (local, "xllamacpp", "local", "the embedded LLM"),
         (config.compile.optimizer == "mipro", "optuna", "mipro", "the recipe mipro"),
@@ -122,7 +127,8 @@ def _extras(config: Config, *, writes: bool) -> Iterator[str]:
 
 
 def _disk(config: Config, *, writes: bool) -> Iterator[str]:
-    models = [config.encoder.model, *([config.lm.model] if writes and not config.generate.given else [])]
+    asked = writes and not config.generate.given and not config.executor.replay
+    models = [config.encoder.model, *([config.lm.model] if asked else [])]
     missing = [ASSETS[name.removeprefix("local/")] for name in models if name.removeprefix("local/") in ASSETS]
     size = sum(file.size for asset in missing if not fetched(asset.name) for file in asset.files.values())
     home = cache_home()

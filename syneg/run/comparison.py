@@ -19,7 +19,7 @@ from syneg.core.storage import read_json
 from syneg.verdict.comparison import Side
 from syneg.verdict.records import BASE, Verdict
 
-from .arms import arm as arm_of
+from .arms import named
 from .evidence import times
 from .folder import RunFolder
 
@@ -53,7 +53,7 @@ def _flat(config: Config) -> Mapping[str, Any]:
 def _values(folder: RunFolder, verdict: Verdict, config: Config) -> dict[str, float]:
     """The main metric of each test query by the best arm, mean over its seeds."""
     best = verdict.best
-    names = [BASE] if best == BASE else [arm_of(best, config).file_name(s) for s in verdict.arms[best].test_by_seed]
+    names = [BASE] if best == BASE else [named(best, config).file_name(s) for s in verdict.arms[best].test_by_seed]
     values: dict[str, list[float]] = defaultdict(list)
     for name in names:
         for query_id, value in (

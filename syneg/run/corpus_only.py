@@ -2,9 +2,10 @@
 
     corpus_collection(workspace) → Collection("docs", passages: 960, queries: 131 (train: 79, dev: 20, test: 32))
 
-Without human pairs the written queries are divided into train, dev and test, and the verdict says that its test queries
-are synthetic. With ten human pairs or more (`queries.examples` with a column of positives), dev and test hold human
-queries only, and written ones are trained on.
+Human queries come last: what the user has judged (`queries.examples` with a column of positives) is tested with first,
+then chosen with, and never trained on. With four human pairs or more, dev and test hold human queries only, and written
+ones are trained on. With fewer, written queries are divided into train, dev and test, and the human ones join test. The
+verdict says how many of its test queries are synthetic; their ids begin with "w-".
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from syneg.data.collection import Collection
 from syneg.data.columns import PAIRS, ColumnNames
 from syneg.data.pairs import PairsReader
 from syneg.data.read_log import ReadLog
-from syneg.data.splits import MIN_QUERIES, divide
+from syneg.data.splits import MIN_QUERIES, divide, groups_by_hash
 from syneg.data.tables import read_table
 from syneg.data.tasks import task_for
 from syneg.negatives.queries import WrittenQuery, ask_for_queries, gated, one_per_cluster, written
@@ -33,8 +34,8 @@ from .keys import source_of, stage_key
 if TYPE_CHECKING:
     from .workspace import Workspace
 
-FEWEST_HUMAN = 10
-_HUMAN_SHARES = {"dev": 0.4, "confirm": 0.0, "test": 0.6}
+FEWEST_HUMAN = MIN_QUERIES["dev"] + MIN_QUERIES["test"]
+_TOLD = 50  # test queries from which something can be told
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ def corpus_collection(workspace: Workspace) -> Collection:
         shares["confirm"] = 0.0
     by_human = len(human.queries) >= FEWEST_HUMAN
     if by_human:
-        splits = {**divide(list(human.queries), human.queries, _HUMAN_SHARES, config.seed)}
-        splits["train"] = sorted(queries)
-        queries |= dict(human.queries)
-        qrels |= {query_id: dict(docs) for query_id, docs in human.qrels.items()}
+        splits = {**_human_splits(human.queries, config.seed), "train": sorted(queries)}
     else:
         splits = divide(list(queries), queries, shares, config.seed)
+        splits["test"] = [*human.queries, *splits["test"]]
+    queries |= dict(human.queries)
+    qrels |= {query_id: dict(docs) for query_id, docs in human.qrels.items()}
     short = [split for split, least in MIN_QUERIES.items() if len(splits.get(split, ())) < least]
     if short:
         reasons = Counter(row["reason"] for row in rows if row["reason"])
@@ -86,8 +87,21 @@ def corpus_collection(workspace: Workspace) -> Collection:
     return Collection(
         reader.name, passages, queries, qrels, {split: tuple(splits.get(split, ())) for split in SPLITS},
         tuple(reader.log.problems), (), tuple(reader.log.notes),
-        drawn=frozenset(("dev", "test", "confirm") if not by_human else ()), seed=config.seed,
+        drawn=frozenset(() if human.queries else ("dev", "test", "confirm")), seed=config.seed,
     )  # fmt: skip
+
+
+def _human_splits(queries: Mapping[str, str], seed: int) -> dict[str, list[str]]:
+    """Human queries in test and dev: four of five in test until that tells something, then three of five.
+
+    >>> [len(_human_splits({str(n): str(n) for n in range(count)}, 0)["test"]) for count in (4, 10, 60, 200)]
+    [2, 8, 48, 120]
+    """
+    groups = groups_by_hash(list(queries), queries, seed)
+    total = len(groups)
+    tested = min(max(min(round(0.8 * total), _TOLD), round(0.6 * total)), total - MIN_QUERIES["dev"])
+    cut = {"test": groups[:tested], "dev": groups[tested:]}
+    return {split: sorted(query_id for group in part for query_id in group) for split, part in cut.items()}
 
 
 def _read(workspace: Workspace) -> tuple[PairsReader, _Human]:
@@ -145,17 +159,17 @@ def _note(
 ) -> None:
     """Say and keep what the queries are."""
     kinds = dict(Counter(row["kind"] for row in rows if row["accepted"]))
-    test = "yours" if by_human else "synthetic"
     sizes = ", ".join(f"{split} {len(splits.get(split, ()))}" for split in SPLITS if splits.get(split))
+    tested = sum(query_id not in human.queries for query_id in splits["test"])
     workspace.manifest.note(
         written_queries={
             "program": workspace.config.queries.program, "lm": workspace.roles.writer.identity, "written": len(rows),
-            "accepted": sum(row["accepted"] for row in rows), "kinds": kinds,
-            "tested": 0 if by_human else len(splits["test"]),
+            "accepted": sum(row["accepted"] for row in rows), "kinds": kinds, "tested": tested,
         }
     )  # fmt: skip
-    workspace.progress.say(f"  queries: {sizes}; those of dev and test are {test}")
+    whose = "yours" if by_human else "synthetic"
+    workspace.progress.say(f"  queries: {sizes}; those of dev and test are {whose}")
     if human.queries and not by_human:
         workspace.progress.say(
-            f"  your {len(human.queries)} pairs serve as examples only: {FEWEST_HUMAN} or more would be dev and test"
+            f"  beside your {len(human.queries)} in test: {FEWEST_HUMAN} pairs or more would be all of dev and test"
         )

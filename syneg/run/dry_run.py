@@ -123,7 +123,7 @@ class _Estimator:
             return
         of_folds = left.fold_sets(sets) if self._stage == "verdict" else []
         sets += [*(left.near_misses() if self._reaches("evaluate") else []), *of_folds]
-        yield from (self._writing(each) for each in sets)
+        yield from (self._writing(each) for each in sets if each.left)  # a size costs seconds: prompts are rendered
         if left.judges and not all(each.made for each in sets):
             yield from self._calibrating()
             yield self._judging(self._to_judge(sets))

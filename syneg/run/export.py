@@ -114,9 +114,9 @@ def _arm(folder: RunFolder, arm: str, seed: int | None) -> tuple[str, int, list[
 def _file(folder: RunFolder, arm: str, seed: int) -> Path:
     from syneg.core.settings import load_config
 
-    from .arms import arm as arm_of
+    from .arms import named
 
-    return folder.rows(arm_of(arm, load_config(folder.config)).file_name(seed))
+    return folder.rows(named(arm, load_config(folder.config)).file_name(seed))
 
 
 def _origins(folder: RunFolder) -> Origins:

@@ -69,6 +69,8 @@ class Rates:
         """Read the rows of a ledger once. Rows of a batch took no time of this machine and have none."""
         sums: dict[tuple[str, str], _Sums] = {}
         for row in rows:
+            if row.get("stopped"):
+                continue  # a budget stopped it: nothing was called
             model = str(row["model"]).partition("@")[0]
             sums.setdefault((str(row.get("use", "")), model), _Sums()).add(row)
         return cls(sums)

@@ -113,7 +113,8 @@ class Remaining:
     @cached_property
     def _writer(self) -> LanguageModel | None:
         """The writer's LM, opened; None where its weights would have to be fetched."""
-        return self._workspace.roles.writer if is_here(self._config.lm.model) else None
+        here = self._config.executor.replay or is_here(self._config.lm.model)
+        return self._workspace.roles.writer if here else None
 
     @cached_property
     def is_mined(self) -> bool:

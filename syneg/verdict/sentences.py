@@ -42,6 +42,13 @@ def written_note(verdict: Verdict) -> list[str]:
     by = f"written by {wrote.program} with {wrote.lm.split('@')[0]} ({kinds})"
     if not wrote.tested:
         return [f"The train queries are synthetic, {by}; the test queries are yours."]
+    total = verdict.queries.get("test", 0)
+    if wrote.tested < total:
+        yours = total - wrote.tested
+        return [
+            f"{wrote.tested} of {total} test queries are synthetic (ids w-…), {by}, and {yours} yours: how real queries "
+            "fare cannot be told from them."
+        ]
     return [f"The test queries are synthetic, {by}: how real queries fare cannot be told from them."]
 
 

@@ -1,0 +1,82 @@
+"""The ledger of another machine, to answer from (`--replay`): by model, request and attempt, wherever the model was served.
+
+recorded = Recorded(Path("calls.jsonl.zst"))
+recorded.find({"model": "openai/gpt-4o-mini@default", "prompt": "a94e…", "attempt": 0}) → {"answer": "{…}", …}
+recorded.find({…})                                                                     → None: it was never asked
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+from syneg.core.errors import DataError
+from syneg.core.records import fingerprint
+
+from .ledger import Index, Row
+
+_EXTRA = re.compile(r"\+[0-9a-f]{12}\Z")
+
+
+class Recorded:
+    """The ledger of another machine, to answer from: by model, request and attempt, wherever the model was served."""
+
+    def __init__(self, path: Path) -> None:
+        """`path` may be compressed (.gz, .zst). Raises DataError where there is no such file, or a broken one."""
+        if not path.is_file():
+            raise DataError("no such ledger", where=str(path), todo="give the ledger/calls.jsonl of a run")
+        self.path = path
+        self._stopped, self._lock = set[str](), threading.Lock()
+        self._folder = tempfile.TemporaryDirectory(prefix="syneg-replay-")
+        place = Path(self._folder.name)
+        try:
+            if path.suffix in (".gz", ".zst"):
+                path = _unpacked(path, place / "calls.jsonl")
+            self._index = Index(path, place / "calls.jsonl.index", _anywhere)
+        except DataError:
+            self._folder.cleanup()
+            raise
+
+    def find(self, row: Row) -> Row | None:
+        """What was answered to the request of `row` (`model`, `prompt`, `attempt`, `repeat`), else None."""
+        return self._index.find(_anywhere(row))
+
+    def stop(self, row: Row) -> Row | None:
+        """The row that says that a budget stopped the request of `row`: once, as it may have been answered later."""
+        key = _anywhere({**row, "stopped": True})
+        with self._lock:
+            if key in self._stopped:
+                return None
+            self._stopped.add(key)
+        return self._index.find(key)
+
+    def close(self) -> None:
+        self._index.close()
+        self._folder.cleanup()
+
+
+def _anywhere(row: Row) -> str:
+    """The key of a request without where it was sent: the name of the model (of a file, its last part), not its
+    address."""
+    name, _, place = str(row["model"]).partition("@")
+    if name.endswith(".gguf"):
+        name = name.rpartition("/")[2]
+    extra = _EXTRA.search(place)
+    stopped = ["stopped"] if row.get("stopped") else []
+    return fingerprint(name, extra[0] if extra else "", row["prompt"], row["attempt"], row.get("repeat", 1), *stopped)
+
+
+def _unpacked(path: Path, plain: Path) -> Path:
+    """A compressed file unpacked to `plain`. Raises DataError for a broken one."""
+    import pyarrow
+
+    try:
+        kind = "gzip" if path.suffix == ".gz" else "zstd"
+        with pyarrow.CompressedInputStream(str(path), kind) as packed, plain.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+    except (OSError, EOFError) as error:
+        raise DataError(f"broken {path.suffix} file: {error}", where=str(path), todo="fetch it again") from error
+    return plain
