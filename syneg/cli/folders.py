@@ -35,6 +35,29 @@ def export(folder: Path, to: str, arm: str, seed: int | None, out: Path | None, 
 
 
 @click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--to", "repo_id", required=True, metavar="OWNER/NAME", help="repository on the hub; it is made where there is none"
+)
+@click.option("--what", type=click.Choice(["model", "negatives", "both"]), default="model", show_default=True,
+              help="best/, the data set of negatives, or both (the data set is then OWNER/NAME-negatives)")  # fmt: skip
+@click.option("--public", is_flag=True, help="make a new repository public  [private]")
+def push(folder: Path, repo_id: str, what: str, public: bool) -> None:
+    """Push the best model or the negatives of a run FOLDER to the Hugging Face hub.
+
+    Nothing is ever pushed without this command, and a new repository is private. The token is that of `hf auth login`
+    or HF_TOKEN.
+    """
+    from syneg.run.folder import RunFolder
+    from syneg.run.push import MODEL, NEGATIVES
+    from syneg.run.push import push as send
+
+    parts = (MODEL, NEGATIVES) if what == "both" else (what,)
+    for sent in send(RunFolder(folder), repo_id, parts, public=public):
+        click.echo(f"{sent.what}: {sent.files} files in {sent.url}")
+
+
+@click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("comparison.html"),
               help="page to write  [comparison.html]")  # fmt: skip
@@ -76,4 +99,4 @@ def init(files: tuple[str, ...], out: Path) -> None:
     click.echo(f"\nsettings: {out}; run them with: syneg-dspy run --config {out}")
 
 
-FOLDERS: tuple[click.Command, ...] = (init, export, report)
+FOLDERS: tuple[click.Command, ...] = (init, export, push, report)
