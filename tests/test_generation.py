@@ -438,5 +438,5 @@ def test_shards_share_the_work_and_are_joined_as_given(
     found = run(tmp_path / "all", settings(server.url, **{"generate.given": str(joined)}), "generate")
     assert len(server.requests) == asked
     assert found["accepted"] == sum(row["accepted"] for row in rows) < len(rows)
-    with pytest.raises(ConfigError, match="there are 3 shards only"):
+    with pytest.raises(ConfigError, match="only 3 shards exist"):
         load_config(None, ["generate.shard=4/3"])

@@ -213,7 +213,7 @@ class ReaderConfig(RoleLM):
     """
 
     use: Literal["auto", "on", "off"] = "auto"
-    "auto uses the grades of a trusted reader, and calls an embedded LM only in `syneg-dspy read`; on trusts it untested."
+    "auto uses a trusted reader, and calls an embedded LM only in `syneg-dspy read`; on trusts a reader untested."
     given: OwnPath | None = None
     "JSONL of grades to use instead of calls: (query_id, doc_id, grade), or query_id with lists doc_ids and grades."
     cross_encoder: OwnPath | None = None

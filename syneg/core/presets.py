@@ -37,7 +37,9 @@ _PAPER: dict[str, tuple[Any, str]] = {
     "mix.weight": (1.0, "paper: not weighted"),
     "train.temperature": (0.02, "paper, 4"),
     "train.pairs": (0, "ours: all train pairs"),
-    "train.arms": (("mined", "synthetic", "dataset-mix", "hybrid"), "paper, tables: mined, synthetic only, direct mix, SyNeg"),
+    "train.arms": (
+        ("mined", "synthetic", "dataset-mix", "hybrid"), "paper, tables: mined, synthetic only, direct mix, SyNeg",
+    ),
     "train.seeds": ((0, 1, 2), "ours: the paper gives one figure"),
     "train.epochs": (1.0, "ours"),
     "train.batch_size": (64, "ours"),

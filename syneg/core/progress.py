@@ -1,14 +1,13 @@
-"""Progress on stderr, one line per stage: what is done, how fast, how long it will take.
+"""Show progress on stderr, one line per stage, and log it as events.
 
     mine          5171/5171 passages  13.9 s
-    generate      17/48 pairs  11.2/min  ETA 2:46  $0.03         (redrawn on a terminal, every 20 s in a pipe)
+    generate      17/48 pairs  11.2/min  ETA 2:46  $0.03
 
-With `verbose` every call of an LM has a line, too.
+The line is redrawn on a terminal, and repeated every 20 s in a pipe. `verbose` adds a line for every LM call. Stdout
+stays free for output that machines read. `Progress.kept` also writes an event for each stage and each message:
 
-Machine output goes to stdout and never here. What is said is kept as events, too, where a file is given:
-
-    {"time": "2026-11-21T17:10:02+00:00", "event": "done", "stage": "mine", "seconds": 13.9, "text": "762 negatives for
-    64 queries"}
+    {"time": "2026-11-21T17:10:02+00:00", "event": "done", "stage": "mine", "seconds": 13.9,
+     "text": "762 negatives for 64 queries"}
 """
 
 from __future__ import annotations
@@ -25,14 +24,17 @@ from typing import Any
 from .storage import Log
 
 Tick = Callable[[int, int], None]
-"""Told of progress as (done, total)."""
+"""Called with (done, total) as work proceeds."""
 
 _PIPE_SECONDS = 20.0
 _TERMINAL_SECONDS = 0.2
 
 
 class Stage:
-    """The line of one stage. Calling it with (done, total) redraws it."""
+    """The progress line of one stage. Call it with (done, total); it redraws itself at most every 0.2 s.
+
+    `note` is shown when the stage ends. `dollars` returns the cost so far.
+    """
 
     def __init__(self, name: str, unit: str, quiet: bool, dollars: Callable[[], float] = float) -> None:
         self.name, self.unit, self.quiet, self._dollars = name, unit, quiet, dollars
@@ -46,7 +48,7 @@ class Stage:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if total != self._total:  # another piece of work inside the stage: rates start anew
+        if total != self._total:  # the stage began another piece of work, so the old rate does not apply
             self._first, self._offset = now, done
         self._done, self._total = done, total
         if now - self._drawn >= (_TERMINAL_SECONDS if self._terminal else _PIPE_SECONDS) and done < total:
@@ -54,7 +56,7 @@ class Stage:
             self._drawn = now
 
     def close(self, how: str = "") -> float:
-        """Draw the last line; returns the seconds of the stage."""
+        """Draw the last line with `how` (or `note`). Returns the seconds since the stage began."""
         seconds = time.monotonic() - self._start
         self._draw("  ".join(part for part in (how or self.note, f"{seconds:.1f} s") if part), end="\n")
         return seconds
@@ -79,7 +81,7 @@ class Stage:
 
 
 class Progress:
-    """Opens stages and remembers the seconds of each, for the shares printed at the end."""
+    """Opens stages and adds up the seconds of each, by name."""
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
@@ -89,7 +91,7 @@ class Progress:
 
     @contextmanager
     def kept(self, path: Path) -> Iterator[None]:
-        """While this is open, append what happens to a JSONL file."""
+        """Append every event to a JSONL file while this is open."""
         self._events = Log(path)
         try:
             yield
@@ -104,7 +106,7 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, unit: str = "") -> Iterator[Stage]:
-        """A stage by name; its seconds count even when it fails."""
+        """Open a stage and draw its line. Its seconds count even if it fails."""
         line = Stage(name, unit, self.quiet, lambda: self._dollars)
         how = "stopped"
         self._event("begun", stage=name)
@@ -117,7 +119,7 @@ class Progress:
             self._event(how or "done", stage=name, seconds=round(seconds, 3), text=line.note)
 
     def say(self, text: str) -> None:
-        """A line of its own, such as a warning, wrapped at 80 columns."""
+        """Print a message, such as a warning, wrapped at 80 columns, and log it as an event."""
         self._event("said", text=text)
         self._line(text)
 
@@ -131,7 +133,7 @@ class Progress:
             sys.stderr.flush()
 
     def call(self, row: Mapping[str, Any]) -> None:
-        """Count the dollars of a new row of the ledger, and print the row (only with `verbose`)."""
+        """Add the dollars of a new ledger row, and print the row if `verbose`."""
         self._dollars += row["usd"] or 0.0
         if self.verbose:
             outcome = (
@@ -142,7 +144,10 @@ class Progress:
             )
 
     def shares(self) -> str:
-        """Seconds per stage and their share of the whole, as one line."""
+        """One line with the seconds of all stages, and of each stage that took half a second or more.
+
+        `90 s: mine 14 s (16%), train 76 s (84%)`
+        """
         total = sum(self.seconds.values()) or 1.0
         parts = [
             f"{name} {seconds:.0f} s ({seconds / total:.0%})"

@@ -1,14 +1,14 @@
-"""The frozen records that pass between the stages.
+"""Frozen records that stages hand to each other.
 
-One instance on its way through the pipeline:
+A pair on its way through the pipeline:
 
     Pair(query_id="bisect.insort", query="Insert item x in list a, and keep it sorted.",
          doc_id="bisect.insort_right", positive="If x is already in a, insert it to the right …")
       → MinedNegative(doc_id="heapq.heappush", text="…", source="dense", rank=4, score=.41)
       → HardNegative(text="The list is sorted in place …", program="multi_attribute", attributes={…})
-      → Verdict of the gates: accepted, or a reason with a figure and its threshold
+      → GateVerdict(reason="", …): accepted; else a reason with a figure and its threshold
 
-Field names are the community's: query_id, doc_id, relevance, score, rank (ir_measures, TREC).
+Field names follow ir_measures and TREC: query_id, doc_id, relevance, score, rank.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ SPLITS = ("train", "dev", "confirm", "test")
 
 
 def margin_limit(positive: Number, margin: float) -> Number:
-    """The highest score that a negative may have beside the positive's, for a margin of, say, 95 %.
+    """The highest allowed score of a negative: `margin` (say 0.95) times the score of the positive.
 
-    A positive under zero leaves the same distance: 95 % of -0.2 would be over it.
+    For a positive score under zero the limit lies below it by the same distance; 95 % of -0.2 would lie above it.
 
     >>> round(margin_limit(0.5, 0.95), 3), round(margin_limit(-0.2, 0.95), 3), margin_limit(-0.2, 1.0)
     (0.475, -0.21, -0.2)
@@ -38,7 +38,7 @@ def margin_limit(positive: Number, margin: float) -> Number:
 
 
 def margin_share(score: float, positive: float) -> float:
-    """The smallest margin that `score` keeps beside the positive's: 0.9 for .45 beside .5.
+    """The smallest margin that accepts `score`: 0.9 for a score of .45 and a positive of .5. Inverse of `margin_limit`.
 
     >>> round(margin_share(0.45, 0.5), 3), round(margin_share(-0.22, -0.2), 3), round(margin_share(-0.1, -0.2), 3)
     (0.9, 0.9, 1.5)
@@ -47,7 +47,10 @@ def margin_share(score: float, positive: float) -> float:
 
 
 def fingerprint(*parts: Any) -> str:
-    """SHA-256 (first 16 hex digits) over the canonical JSON of `parts`; dataclasses are taken as dicts."""
+    """SHA-256 (first 16 hex digits) of the canonical JSON of `parts`. A dataclass counts as a dict of its fields.
+
+    Raises TypeError for a value that JSON cannot hold.
+    """
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -60,10 +63,10 @@ def fingerprint(*parts: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A query and the passages that are judged relevant to it, before it has negatives.
+    """A query and its positives: the passages that are judged relevant to it.
 
-    `doc_id` and `positive` are those of the best passage (highest grade, then first by id). `positives` holds the texts
-    of all of them, the best first; it is empty where only the best one is known.
+    `doc_id` and `positive` belong to the best positive (highest grade, then lowest id). `positives` holds the texts of
+    all positives, the best first; it is empty if only the best one is known.
     """
 
     query_id: str
@@ -75,10 +78,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class MinedNegative:
-    """A corpus passage near the query that is not judged relevant.
+    """A passage of the corpus that ranks high for a query and is not judged relevant to it.
 
-    `source` is `dense` or `bm25`, `rank` starts at 1 in that source's list, `score` is the cosine under the base
-    encoder (also for BM25 finds, so that the 95 % rule applies to both).
+    `source` is `dense` or `bm25`. `rank` counts from 1 in the ranking of that source. `score` is the score of the base
+    encoder for both sources, so that one margin applies to both.
     """
 
     doc_id: str
@@ -90,9 +93,9 @@ class MinedNegative:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of an LM: what the ledger keeps of it and a program's result refers to.
+    """One LM call. `key` finds its row in the ledger; `prompt` is a hash of the request.
 
-    `usd` is None when the price is not known, which is not the same as zero.
+    `usd` is None if the price is unknown. `replayed` says that the ledger gave the answer, so that nothing was paid.
     """
 
     key: str
@@ -108,9 +111,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class HardNegative:
-    """A passage that a program wrote for a pair: programs fill the fields up to `parent_doc_id`, generation the rest.
+    """A passage that a program wrote for a pair. The program sets the fields up to `parent_doc_id`, generation the rest.
 
-    `prompt` is the hash of what was sent in the last of its `calls` (keys of the ledger).
+    `parent_doc_id` names the passage that was rewritten. `calls` are keys of the ledger. `prompt` is the hash of the
+    request of the last call.
     """
 
     text: str
@@ -129,14 +133,17 @@ class HardNegative:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> HardNegative:
-        """A row of negatives.jsonl as the record that it was."""
+        """Read a row of negatives.jsonl."""
         return cls(**{key: row[key] for key in cls.__dataclass_fields__ if key in row})
 
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """What the gates say of one negative: the reason is empty when it is accepted; `evidence` is what a judge
-    quotes."""
+    """The decision of the gates on one negative.
+
+    `reason` is "" for an accepted negative; for another one `figure` missed `threshold`. `figures` are all measured
+    values by name. `evidence` is the judge's quotation.
+    """
 
     reason: str
     figure: float | None = None
@@ -151,7 +158,7 @@ class GateVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One try: the negative (an empty text where there is none) and what the gates say of it so far."""
+    """One attempt for a pair: the negative (its text is "" if the attempt failed) and the decision of the gates."""
 
     pair: Pair
     negative: HardNegative
@@ -162,7 +169,7 @@ class Draft:
         return self.verdict.accepted
 
     def row(self) -> JsonObject:
-        """As a line of negatives.jsonl."""
+        """Write as a row of negatives.jsonl."""
         return {
             "query_id": self.pair.query_id, "query": self.pair.query, "doc_id": self.pair.doc_id,
             "accepted": self.accepted, **dataclasses.asdict(self.verdict), **dataclasses.asdict(self.negative),
@@ -170,14 +177,17 @@ class Draft:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], pair: Pair) -> Draft:
-        """A row of negatives.jsonl, written for `pair`, as the record that it was."""
+        """Read a row of negatives.jsonl that was written for `pair`."""
         verdict = {key: row[key] for key in GateVerdict.__dataclass_fields__ if key in row}
         return cls(pair, HardNegative.of(row), GateVerdict(**verdict))
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A training row: the pair, its negatives in order, where each is from and what it weighs (0 = padding)."""
+    """A training row: a pair and its negatives. The four tuples have one entry per negative, in the same order.
+
+    `weights` multiply a negative in the softmax; a weight of 0 marks padding. `doc_ids` are None for written texts.
+    """
 
     pair: Pair
     negatives: tuple[str, ...]
@@ -188,11 +198,11 @@ class Instance:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training came to, as training.json has it.
+    """The record of one training, as training.json holds it.
 
-    `dev` holds (step, nDCG@10) of each evaluation, `losses` (step, mean loss since the one before), `alphas` (share of
-    the tuned weights, nDCG@10) of each that was tried, `shares` the part of the gradient on negatives that each source
-    had in the first, second and last third.
+    `dev` has (step, nDCG@10) of each evaluation. `losses` has (step, mean loss since the last entry). `alphas` has
+    (share of the tuned weights, nDCG@10) of each mixture that was tried. `shares` has, for each third of the training,
+    the share of the gradient on negatives by source.
     """
 
     steps: int
@@ -208,7 +218,7 @@ class Training:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Training:
-        """The data of training.json as the record that it was."""
+        """Read the data of training.json."""
         pairs = {
             name: tuple((place, value) for place, value in row.get(name, ())) for name in ("dev", "losses", "alphas")
         }

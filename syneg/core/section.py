@@ -1,4 +1,4 @@
-"""What all sections of the settings share: a frozen pydantic model, each field described by the text under it.
+"""The base of all sections of the settings: a frozen pydantic model whose fields are described by the text under them.
 
     class MixConfig(Section):
         negatives: Positive = 3
@@ -6,7 +6,7 @@
 
     MixConfig.model_fields["negatives"].description → "Hard negatives in each training row."
 
-The descriptions are the source of `--help` and of docs/settings.md.
+`--help` and docs/settings.md are made from these descriptions.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 
 def own_path(name: str) -> str:
-    """A name of a file or folder that exists, as an absolute path; any other name as it is.
+    """Make the name of an existing file or folder absolute; return any other name unchanged.
 
-    Settings are kept in the run folder, and a later stage may be run from another folder. `local/PATH.gguf` keeps its
-    beginning; other names that begin with `local/` are embedded models.
+    The run folder keeps the settings, and a later stage may run in another working folder. `local/PATH.gguf` keeps its
+    prefix. Other names that begin with `local/` are embedded models and stay as they are.
     """
     if name.startswith("local/"):
         return f"local/{own_path(name.removeprefix('local/'))}" if name.endswith(".gguf") else name
@@ -47,9 +47,9 @@ OwnProgram = Annotated[str, AfterValidator(own_program)]
 
 
 class Section(BaseModel):
-    """One table of the TOML file. Unknown keys are refused; values cannot be changed after they were checked.
+    """One table of the TOML file. It refuses unknown keys, and is frozen once its values are checked.
 
-    A list may be given as text, with commas between its items: `--set mine.sources=dense,bm25`.
+    A list may be written as text with commas: `--set mine.sources=dense,bm25`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
@@ -64,7 +64,7 @@ class Section(BaseModel):
 
 
 def _items(value: Any) -> Any:
-    """The items of a list that was given as text or as its only item; everything else as it is."""
+    """Split text at its commas, and put a lone number into a list; return any other value unchanged."""
     if isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value

@@ -1,12 +1,11 @@
-"""Reading settings: a TOML file, `--set section.key=value` and flags, checked once, written resolved into the run
-folder.
+"""Read settings from a TOML file, `--set section.key=value` and flags; write them into the run folder.
 
     [generate]
     program = "multi_attribute"
     pairs = 48
                         →   Config(generate=GenerateConfig(program="multi_attribute", pairs=48, …), …)
 
-An unknown key is answered with the nearest known one.
+Settings are checked once, all together. The message for an unknown key suggests the nearest known key.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from .storage import JsonObject
 
 
 def known_keys() -> list[str]:
-    """Every setting as `section.key`, for messages and for `--set`."""
+    """All settings as `section.key`, in the order of docs/settings.md; `seed` has no section."""
     keys: list[str] = []
     for name, info in Config.model_fields.items():
         section = info.annotation
@@ -48,8 +47,13 @@ def load_config(
     *,
     fast: bool = False,
 ) -> Config:
-    """Read settings in this order, later ones over earlier ones: `base` (the config.toml of a run folder), `preset`,
-    what `fast` sets, `path` (TOML), `overrides` ("section.key=value") and `flags` (dotted key → value or None).
+    """Merge settings from all sources and check them. A later source overrides an earlier one:
+
+    1. `base`, the config.toml of a run folder
+    2. `preset`, then the settings of `fast`
+    3. `path`, a TOML file
+    4. `overrides`, each "section.key=value"
+    5. `flags`, dotted key → value; None is skipped
 
     Raises ConfigError with every problem at once.
     """
@@ -73,7 +77,7 @@ def load_config(
 
 
 def read_tree(path: Path) -> JsonObject:
-    """A TOML file as a tree of settings, not yet checked. Raises ConfigError for a file that cannot be read."""
+    """Read a TOML file as a tree of unchecked settings. Raises ConfigError for a file that cannot be read."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -83,7 +87,7 @@ def read_tree(path: Path) -> JsonObject:
 
 
 def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
-    """Check a tree of settings; raises ConfigError with every problem."""
+    """Check a tree of settings. `where` names its source in messages. Raises ConfigError with every problem."""
     tree = _renamed(tree)
     problems = [f"unknown key {key!r}; {nearest(key, known_keys())}" for key in _unknown(tree)]
     if problems:
@@ -98,7 +102,7 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
         raise ConfigError(f"collection.dev + confirm + test = {shares:g}", todo="leave something to train on")
     part, parts = map(int, config.generate.shard.split("/"))
     if part > parts:
-        raise ConfigError(f"generate.shard = {config.generate.shard}: there are {parts} shards only")
+        raise ConfigError(f"generate.shard = {config.generate.shard}: only {parts} shards exist")
     if 0 < config.train.patience >= config.train.evals:
         raise ConfigError(
             f"train.patience = {config.train.patience} stops nothing with train.evals = {config.train.evals}",
@@ -110,11 +114,11 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
 
 
 def settings_page() -> str:
-    """Every setting with its default and description, as Markdown: one table for each section."""
+    """The text of docs/settings.md: one Markdown table per section, with default and description of each setting."""
     lines = [
         "# Settings", "",
         (
-            "Give them in a TOML file (`--config my.toml`), or one by one (`--set train.epochs=2`). `syneg-dspy "
+            "Give settings in a TOML file (`--config my.toml`) or one by one (`--set train.epochs=2`). `syneg-dspy "
             "settings` prints this page."
         ), "",
     ]  # fmt: skip
@@ -128,7 +132,7 @@ def settings_page() -> str:
             "",
             " ".join((section.__doc__ or "").split()),
             "",
-            "| setting | default | what |",
+            "| setting | default | meaning |",
             "|---|---|---|",
         ]
         for key, field in section.model_fields.items():
@@ -139,8 +143,10 @@ def settings_page() -> str:
 
 
 def to_toml(config: Config) -> str:
-    """The resolved settings as TOML; None is left out, so that reading it back gives the same config. Secrets are
-    masked."""
+    """Write all settings as TOML, with secrets masked. Reading it back gives the same config.
+
+    TOML has no null, so a setting that is None is left out.
+    """
     lines = [f"seed = {config.seed}"]
     for name, section in config:
         if isinstance(section, BaseModel):
@@ -156,7 +162,7 @@ _DROPPED = ("compile.near",)
 
 
 def _renamed(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A tree with settings of earlier versions under their names of today, and without those that are gone."""
+    """Rename settings of earlier versions, and drop settings that no longer exist."""
     for old, new in (*_RENAMED.items(), *((name, "") for name in _DROPPED)):
         section, _, name = old.partition(".")
         branch = tree.get(section)
@@ -189,7 +195,7 @@ def _put(tree: JsonObject, key: str, value: Any) -> None:
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> JsonObject:
-    """Two trees of settings as one, in which `above` wins."""
+    """Merge two trees of settings; a value in `above` overrides the one in `below`."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -198,7 +204,7 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> JsonObject:
 
 
 def read_value(text: str) -> Any:
-    """Read text as a TOML value (3, 0.5, true, [1, 2]) where it is one; return other text as it is."""
+    """Parse text as a TOML value (3, 0.5, true, [1, 2]); return text that is no TOML value unchanged."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
@@ -206,7 +212,7 @@ def read_value(text: str) -> Any:
 
 
 def typed_value(key: str, text: str) -> Any:
-    """What `--set key=text` gives: a setting that is a text takes it as it stands, spaces at its end too.
+    """The value of `--set key=text`. A setting of type text keeps the text unchanged, with spaces at its end.
 
     >>> typed_value("encoder.query_prompt", "query: "), typed_value("collection.task", "2024-01-01")
     ('query: ', '2024-01-01')
@@ -216,19 +222,19 @@ def typed_value(key: str, text: str) -> Any:
     ['mined']
     """
     value = read_value(text.strip())
-    if isinstance(value, str) and value != text.strip():  # TOML's own quotation marks
+    if isinstance(value, str) and value != text.strip():  # the text stood in TOML's quotation marks
         return value
-    text = text.strip() if key.endswith(" ") else text  # key = value
+    text = text.strip() if key.endswith(" ") else text  # written "key = value", so the first space is not part of it
     return text if _is_text(key.strip()) else value
 
 
 def _is_text(key: str) -> bool:
-    """Whether a setting is a text and nothing else."""
+    """Whether a setting is of type text, and not a list of texts."""
     section, _, name = key.rpartition(".")
     model = Config.model_fields[section].annotation if section in Config.model_fields else Config
     info = getattr(model, "model_fields", {}).get(name)
     if info is not None and get_origin(info.annotation) is tuple:
-        return False  # a list of texts
+        return False
     kinds = {info.annotation, *get_args(info.annotation)} if info is not None else set()
     return str in {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds}
 
@@ -244,5 +250,5 @@ def _toml(value: Any) -> str:
         return (
             f"{{{', '.join(f'{json.dumps(key)} = {_toml(item)}' for key, item in value.items() if item is not None)}}}"
         )
-    # JSON strings are TOML basic strings, but for DEL, which JSON leaves bare.
+    # A JSON string is a TOML basic string, except for DEL: JSON does not escape it.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,10 +1,10 @@
-"""Where things lie on disk, and how they are written so that a crash, a kill or a full disk loses nothing.
+"""Read and write files so that a crash, a kill or a full disk loses nothing.
 
     cache_home()                          → ~/.cache/syneg-dspy   (SYNEG_HOME or XDG_CACHE_HOME change it)
-    write_json(run / "verdict.json", {…}) → the whole file or the old one, never half of one
+    write_json(run / "verdict.json", {…}) → the complete new file, or the old one unchanged
     Log(run / "calls.jsonl").append({…})  → one line, on disk when the call returns
 
-A `Log` whose last line was cut by a crash is mended when it is opened: the cut line is dropped.
+A crash may cut the last line of a `Log`. The next `Log` of the file drops that line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JsonObject = dict[str, Any]
 
 
 def cache_home() -> Path:
-    """The user's folder for models and embeddings."""
+    """The user's cache folder, which holds models and embeddings."""
     named = os.environ.get("SYNEG_HOME")
     if named:
         return Path(named).expanduser()
@@ -32,7 +32,7 @@ def cache_home() -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in one step: to a neighbour first, then renamed over the old one."""
+    """Replace a file in one step: write a draft beside it, then rename the draft."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys, in one step."""
+    """Replace a JSON file in one step, with sorted keys."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
@@ -60,7 +60,7 @@ def as_read(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON, or None where there is no such file."""
+    """Read JSON; None if the file does not exist. Raises DataError for invalid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -70,12 +70,12 @@ def read_json(path: Path) -> Any:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write JSON lines in one step."""
+    """Replace a file of JSON lines in one step."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows))
 
 
 def read_rows(path: Path) -> Iterator[JsonObject]:
-    """Read JSON lines that `write_rows` or `Log` wrote; nothing where there is no such file."""
+    """Read JSON lines; yields nothing if the file does not exist. Raises DataError for invalid JSON."""
     if path.exists():
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -100,8 +100,10 @@ class Log:
         self._mend()
 
     def append(self, row: Mapping[str, object]) -> tuple[int, int]:
-        """Returns where the line begins and how many bytes it has. Raises OSError when the row cannot be kept; rows
-        before it are not touched."""
+        """Write one row. Returns the start and the length of its line, in bytes.
+
+        Raises OSError if the row cannot be written; earlier rows stay.
+        """
         line = json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace") + b"\n"
         with self._joining:
             batch = self._batch

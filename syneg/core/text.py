@@ -1,16 +1,17 @@
-"""What "the same text", "a word" and "a run of words" mean, in every script; the only module that takes texts apart.
+"""Compare texts and split them into words, in every script. No other module does this.
 
-    same("What is C++?") == same("what is  C++?")          identity: masks, guards, duplicates, leaks
-    words("Close x<0, 关闭文件") → ["close", "x", "<", "0", "关", "闭", "文", "件"]
-    word_count("关闭文件")       → 2                        a word of Han or Kana is about two characters
-    terms("关闭文件")            → ["关", "闭", "文", "件", "关闭", "闭文", "文件"]     what BM25 searches by
+    normalise("Close  the FILE.")  → "close the file"       masks, split guard, duplicates
+    words("Close x<0, 关闭文件")   → ["close", "x", "<", "0", "关", "闭", "文", "件"]
+    word_count("关闭文件")         → 2                      two characters of Han or Kana count as a word
+    terms("关闭文件")              → ["关", "闭", "文", "件", "关闭", "闭文", "文件"]     terms of BM25
     cut("Close the socket now", 3) → "Close the socket …"
 
-`normalise` keeps whatever carries meaning: C++ and C#, x<0 and x>0, the vowel signs of Hindi and Thai, emoji.
-`near_key` is harsher, for near-copies only. Scripts are told apart by the Unicode tables of the `regex` package, which
-knows combining marks and needs no dictionary: bigrams of characters find Chinese and Japanese about as well as a
-segmenter does (Nie et al. 2000, IRAL), and a segmenter for each of Chinese, Japanese, Thai, Khmer, Lao and Burmese
-would be six dependencies.
+`normalise` keeps every character that carries meaning: C++ and C# differ, as do x<0 and x>0; the vowel signs of Hindi
+and Thai and emoji stay. `near_key` also drops punctuation, to find near-copies.
+
+The `regex` package tells scripts apart by its Unicode tables. It knows combining marks and needs no dictionary. Pairs
+of characters retrieve Chinese and Japanese about as well as segmented words do (Nie et al. 2000, IRAL). Segmenters for
+Chinese, Japanese, Thai, Khmer, Lao and Burmese would add six dependencies.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from collections.abc import Iterator
 import regex
 
 _NGRAM = 4
-# Scripts written without spaces between words. ー 々 〆 belong to several scripts, hence Script_Extensions.
+# Scripts without spaces between words. Script_Extensions (scx) are used because ー 々 〆 belong to several scripts.
 _DENSE = r"\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{Script=Yi}"
 _LOOSE = "".join(
     rf"\p{{Script={name}}}" for name in ["Thai", "Lao", "Khmer", "Myanmar", "Tai_Tham", "Javanese", "Balinese"]
 )
 _UNSPACED = rf"[[{_DENSE}{_LOOSE}]&&[\p{{L}}\p{{M}}\p{{N}}]]"
-_PER_CHARACTER = {True: 1 / 2, False: 1 / 3}  # words for each character: of Han and Kana, of Thai and its like
+_PER_CHARACTER = {True: 1 / 2, False: 1 / 3}  # words per character: Han and Kana (True), Thai and similar (False)
 _CLUSTER = rf"{_UNSPACED}[\p{{M}}\u200c\u200d]*"
 _LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}\u200c\u200d]--{_UNSPACED}]"
 _NUMBER = rf"\p{{Nd}}+(?:[.,]\p{{Nd}}+)+(?!{_LETTER})"
@@ -49,8 +50,7 @@ _IS_HAN = regex.compile(r"\p{Script=Han}")
 _HAS_UNSPACED = regex.compile(f"[{_DENSE}{_LOOSE}]", _V1)
 _HANGUL = regex.compile(r"\p{Script=Hangul}+", _V1)
 _CARRIES = regex.compile(r"[\p{L}\p{N}\p{S}]", _V1)
-# Latin, Greek and Cyrillic texts take the standard library's path, five times as fast; all else goes by the Unicode
-# tables.
+# Latin, Greek and Cyrillic texts are split by `re`, which is five times as fast as the Unicode tables of `regex`.
 _NEEDS_TABLES = re.compile("[\u0300-\u036f\u0483-\u0489\u0530-\u1dff\u200c\u200d\u2070-\U0010ffff]")
 _EASY_WORD = re.compile(r"\d+(?:[.,]\d+)+(?![^\W_])|[^\W_]+(?:\++|#(?!\w))?|!=+|[<>=+|~$¢£¥¬±×÷]+")
 _ELISION = regex.compile(r"(?<=\p{L})['’]\p{L}(?!\w)", _V1)
@@ -62,8 +62,10 @@ _RAISED = regex.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 
 
 def normalise(text: str) -> str:
-    """The identity of a text: two texts are the same where this is the same. NFKC, case folded, runs of whitespace as
-    one space, characters that nobody sees and the stop at the end of a sentence taken out; everything else stays.
+    """The identity of a text: two texts count as the same if their normalised forms are equal.
+
+    The text is NFKC-normalised and case-folded, and each run of whitespace becomes one space. Invisible characters and
+    the full stop at the end of a sentence are removed. Everything else stays.
 
     >>> normalise("Close  the\\tFILE"), normalise("C++") == normalise("C#"), normalise("10²") == normalise("102")
     ('close the file', False, False)
@@ -77,8 +79,8 @@ def normalise(text: str) -> str:
 
 
 def near_key(text: str) -> str:
-    """A harsher identity, for near-copies only: words and symbols, without punctuation. The text itself where it has no
-    word.
+    """A coarser identity, to find near-copies: words and symbols without punctuation. A text without a word is only
+    normalised.
 
     >>> near_key("Close the *file*!"), near_key("x<0") == near_key("x>0"), near_key("???")
     ('close the file', False, '???')
@@ -87,7 +89,7 @@ def near_key(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Words and symbols in order, normalised; each character of a script without spaces stands by itself.
+    """Normalised words and symbols, in order. In a script without spaces each character is an entry of its own.
 
     >>> words("Is C++ faster? 打开!")
     ['is', 'c++', 'faster', '打', '开']
@@ -97,8 +99,9 @@ def words(text: str) -> list[str]:
 
 
 def word_count(text: str) -> int:
-    """How long a text is, in words. Between spaces everything is one word; two characters of Han or Kana, or three of
-    Thai, Lao, Khmer or Burmese, count as one.
+    """The length of a text in words: pieces between spaces that hold a letter, digit or symbol.
+
+    Two characters of Han or Kana count as a word, and three of Thai, Lao, Khmer or Burmese.
 
     >>> word_count("a well-known word"), word_count("先关闭套接字。"), word_count("—")
     (3, 3, 0)
@@ -109,7 +112,7 @@ def word_count(text: str) -> int:
 
 
 def length_of(text: str) -> str:
-    """The length of a text as a writer is told it: in words, or in characters where the script has no spaces.
+    """The length of a text as a prompt states it: in characters for a script without spaces, else in words.
 
     >>> length_of("close the file"), length_of("关闭文件")
     ('3 words', '4 characters')
@@ -120,7 +123,7 @@ def length_of(text: str) -> str:
 
 
 def cut(text: str, limit: int, mark: str = " …") -> str:
-    """The first `limit` words of a text as it stands, with `mark` behind them where something was left out."""
+    """The first `limit` words of a text, unchanged. `mark` follows them if the text was longer."""
     total, end = 0.0, 0
     for place, weight in _pieces(text):
         total += weight
@@ -131,7 +134,7 @@ def cut(text: str, limit: int, mark: str = " …") -> str:
 
 
 def grams(text: str, size: int = _NGRAM) -> list[tuple[str, ...]]:
-    """All runs of `size` words, in order; in a script without spaces a run has as many characters as `size` words do.
+    """All runs of `size` consecutive words. In a script without spaces a run has as many characters as `size` words.
 
     >>> grams("a b c", 2), grams("关闭文件", 2)
     ([('a', 'b'), ('b', 'c')], [('关', '闭', '文', '件')])
@@ -153,7 +156,7 @@ def grams(text: str, size: int = _NGRAM) -> list[tuple[str, ...]]:
 
 
 def joined(gram: tuple[str, ...]) -> str:
-    """A run of words as it is read: without spaces in scripts that have none.
+    """Join words with spaces, or without them in a script that has none.
 
     >>> joined(("close", "it")), joined(("关", "闭"))
     ('close it', '关闭')
@@ -162,7 +165,7 @@ def joined(gram: tuple[str, ...]) -> str:
 
 
 def copied_share(text: str, other: str) -> float:
-    """Share of the word 4-grams of `text` that stand in `other`; 0 for texts under four words.
+    """The share of the word 4-grams of `text` that `other` contains, 0 to 1; 0 if `text` has under four words.
 
     >>> copied_share("a b c d e", "x A b, c d")
     0.5
@@ -172,7 +175,7 @@ def copied_share(text: str, other: str) -> float:
 
 
 def contains(text: str, part: str) -> bool:
-    """Whether the words of `part` stand in `text` in a row; never for a part without words.
+    """Whether `text` contains the words of `part` in a row; False if `part` has no words.
 
     >>> contains("How to CLOSE a socket?", "close a socket"), contains("closed", "close"), contains("请问怎样关闭文件呢", "关闭文件")
     (True, False, True)
@@ -182,8 +185,11 @@ def contains(text: str, part: str) -> bool:
 
 
 def terms(text: str) -> list[str]:
-    """What a lexical index searches by: words as they are, single characters of Han and pairs of neighbours in scripts
-    without spaces, pairs in Korean, whose particles are written onto the word.
+    """The terms of a text for a lexical index.
+
+    - Words of a script with spaces stay whole, without a single letter behind an apostrophe (cat's → cat).
+    - A script without spaces gives pairs of neighbouring characters; Han gives single characters, too.
+    - A Korean word of three or more syllables gives pairs of syllables, because particles are written onto the word.
 
     >>> terms("The cat's C++ résumé"), terms("打开文件"), terms("파일을")
     (['the', 'cat', 'c++', 'résumé'], ['打', '开', '文', '件', '打开', '开文', '文件'], ['파일', '일을'])
@@ -207,18 +213,17 @@ def terms(text: str) -> list[str]:
 
 
 def is_dense(character: str) -> bool:
-    """Whether a character is of a script where two of them make a word: Han, Kana, Bopomofo, Yi."""
+    """Whether a character belongs to a script of about two characters per word: Han, Kana, Bopomofo, Yi."""
     return not character.isascii() and bool(_IS_DENSE.match(character))
 
 
 def is_letter(character: str) -> bool:
-    """Whether a character is a letter, or a mark that belongs to one, as the vowel signs of Hindi and Thai."""
+    """Whether a character is a letter or a mark on a letter, such as a vowel sign of Hindi or Thai."""
     return character.isalpha() or unicodedata.category(character)[0] == "M"
 
 
 def encodable(text: str) -> str:
-    """Text that can be written as UTF-8: half of a surrogate pair, which JSON's escapes can hold, becomes a question
-    mark.
+    """Make a text writable as UTF-8: half of a surrogate pair (JSON's escapes can hold one) becomes a question mark.
 
     >>> encodable("a \\ud800 b")
     'a ? b'
@@ -227,8 +232,10 @@ def encodable(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """What an LM wrote, on one line and without the marks of prompts that small models repeat: the tags around corpus
-    text, and the dots where a passage shown was cut. An encoder would know LLM texts by them.
+    """Clean an LM's text: one line, without the marks of prompts that small models repeat.
+
+    These marks are the tags around corpus text and the dots at the end of a cut passage. An encoder would learn to
+    recognise written texts by them.
 
     >>> plain_text("<data>Close  it. Then …</data>")
     'Close it. Then'
@@ -237,7 +244,7 @@ def plain_text(text: str) -> str:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, float]]:
-    """For each piece of a text the place where it ends, and how many words it is."""
+    """Yield (end, words) for each piece of a text: its end as an index into the text, and its length in words."""
     for match in _PIECE.finditer(text):
         if match["dense"] or match["loose"]:
             yield match.end(), _PER_CHARACTER[bool(match["dense"])]
