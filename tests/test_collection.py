@@ -48,7 +48,9 @@ def test_python_docs_of_this_interpreter_is_a_real_collection() -> None:
 
 def test_a_set_with_only_test_qrels_is_divided_only_when_told_to(beir: Path) -> None:
     (beir / "qrels" / "train.tsv").rename(beir / "qrels" / "test.tsv")
-    with pytest.raises(DataError, match="test queries only, which are not trained on; .*collection.divide_test=true"):
+    with pytest.raises(
+        DataError, match="has only test queries, and these are not trained on; .*collection.divide_test=true"
+    ):
         load(beir)
     splits = load(beir, divide_test=True).splits
     ids = [q for found in splits.values() for q in found]
@@ -117,7 +119,7 @@ def test_csv_pairs_share_positives_and_queries(tmp_path: Path) -> None:
             '{"query": "", "positive": "b"}\n[1]\n',
             "a.jsonl:1 empty query\n  a.jsonl:2 is not a JSON object",
         ),
-        ("a.csv", "query,positive\na\n", "a.csv:2 has not as many fields"),
+        ("a.csv", "query,positive\na\n", "a.csv:2 has 1 fields, the header 2"),
         ("a.jsonl", "", "has no passage"),
         ("a.txt", "x", "cannot read 'a.txt'"),
         ("a.jsonl", '{"query": "a", "positive": "b"}\n', "leaves"),

@@ -160,7 +160,7 @@ def test_json_arrays_columns_and_parquet_are_tables(tmp_path: Path) -> None:
         ({"query": True, "positive": "x"}, "query is true or false, not a text"),
         ({"query": "a", "positive": float("nan")}, "empty positive"),
         ({"query": None, "positive": "x"}, "empty query"),
-        ({"query": "a", "positive": "NaN"}, "positive is 'NaN', which is how programs write a missing value"),
+        ({"query": "a", "positive": "NaN"}, "positive is 'NaN', which usually marks a missing value"),
         ({"query": "a", "positive": ["x", 3]}, "an entry of positive is a number, not a text"),
         ({"query": "a", "positive": "['x', \"it's y\"]"}, "positive is a list that was written as text"),
         ({"query": "a", "positive": '["x", "y"]'}, "positive is a list that was written as text"),
@@ -225,12 +225,12 @@ def test_two_texts_under_one_id_are_problems(tmp_path: Path) -> None:
     chunks = [{"query": q, "positive": p, "doc_id": f"manual-{i // 6}"} for i, (q, p) in enumerate(ROWS)]
     with pytest.raises(DataError, match=r"33 bad row\(s\) of 40 in a.jsonl") as error:
         load(jsonl(tmp_path / "a.jsonl", chunks))
-    assert "a.jsonl:2 passage id 'manual-0' stands twice with different texts" in str(error.value)
+    assert "a.jsonl:2 passage id 'manual-0' occurs twice with different texts" in str(error.value)
     queries = [{"query": q, "positive": p, "query_id": i // 2} for i, (q, p) in enumerate(ROWS)]
-    with pytest.raises(DataError, match="query id '0' stands twice with different texts"):
+    with pytest.raises(DataError, match="query id '0' occurs twice with different texts"):
         load(jsonl(tmp_path / "b.jsonl", queries))
     corpus = jsonl(tmp_path / "corpus.jsonl", [{"id": "d", "text": "one"}, {"id": "d", "text": "two"}])
-    with pytest.raises(DataError, match="corpus.jsonl:2 passage id 'd' stands twice with different texts"):
+    with pytest.raises(DataError, match="corpus.jsonl:2 passage id 'd' occurs twice with different texts"):
         load(table(tmp_path / "pairs.csv", ROWS), corpus=str(corpus))
 
 
@@ -253,7 +253,7 @@ def test_positives_that_are_pieces_of_passages_stand_for_these_and_are_counted(t
     collection = load(table(tmp_path / "pairs.csv", [*ROWS, ("another", "nowhere to be found")]), corpus=str(corpus))
     assert len(collection.passages) == 41
     assert all(collection.relevant(q) <= set(collection.passages) for q in collection.queries)
-    assert "41 of 41 positives were not in the corpus word for word: 40 are pieces of passages" in collection.notes[0]
+    assert "41 of 41 positives are no passage of the corpus: 40 are contained in passages" in collection.notes[0]
 
 
 def test_passages_around_a_positive_are_never_negatives_of_its_query(tmp_path: Path) -> None:
@@ -293,12 +293,12 @@ def test_negatives_of_triplets_are_kept_beside_the_pairs(tmp_path: Path) -> None
 def test_negatives_that_are_relevant_and_two_grades_of_one_passage_are_said(tmp_path: Path, beir: Path) -> None:
     rows = [{"anchor": q, "positive": p, "negative": p if i < 3 else ROWS[i - 1][1]} for i, (q, p) in enumerate(ROWS)]
     collection = load(jsonl(tmp_path / "triplets.jsonl", rows))
-    assert "3 given negatives are relevant to their own query, and are left out" in collection.notes
+    assert "3 given negatives are judged relevant to their query; they are left out" in collection.notes
     assert len(collection.given_negatives) == 37
     path = beir / "qrels" / "train.tsv"
     path.write_text(path.read_text() + "q5\td5\t3\nq6\td6\t1\n")
     collection = load(beir)
-    note = "1 judged twice with two grades: the higher counts, as for query 'q5' and passage 'd5'"
+    note = "1 pairs of query and passage have two grades, such as query 'q5' and passage 'd5': the higher grade counts"
     assert (collection.qrels["q5"], collection.notes) == ({"d5": 3}, (note,))
 
 
@@ -308,9 +308,7 @@ def test_negatives_that_are_relevant_and_two_grades_of_one_passage_are_said(tmp_
 def test_fractions_are_problems_and_never_zeros(beir: Path) -> None:
     path = beir / "qrels" / "train.tsv"
     path.write_text(path.read_text() + "q0\td5\t0.4\n")
-    with pytest.raises(
-        DataError, match=r"qrels/train.tsv:98 score 0.4 is no whole number; set collection.min_relevance"
-    ):
+    with pytest.raises(DataError, match=r"qrels/train.tsv:98 score 0.4 is a fraction; set collection.min_relevance"):
         load(beir)
     assert load(beir, min_relevance=0.3).relevant("q0") == {"d0", "d5"}
     assert load(beir, min_relevance=0.5).relevant("q0") == {"d0"}
@@ -385,7 +383,7 @@ def test_with_dev_and_test_only_dev_is_divided_and_test_left_alone(beir: Path) -
     collection = load(beir)
     assert set(collection.splits["test"]) == {f"q{i}" for i in range(60, 96)}
     assert not set(collection.splits["train"]) & set(collection.splits["test"])
-    assert "no train split: 45 of 60 dev queries are trained on" in collection.notes
+    assert "no train split: 45 of 60 dev queries become train" in collection.notes
 
 
 def test_a_published_test_set_is_never_trained_on(monkeypatch: pytest.MonkeyPatch, beir: Path) -> None:
@@ -396,7 +394,9 @@ def test_a_published_test_set_is_never_trained_on(monkeypatch: pytest.MonkeyPatc
     config = CollectionConfig(dataset=str(beir), divide_test=True)
     reader = open_reader(config)
     monkeypatch.setattr(reader, "published", True)
-    with pytest.raises(DataError, match="test queries only, which are not trained on; name a set with train queries$"):
+    with pytest.raises(
+        DataError, match="has only test queries, and these are not trained on; give a data set with train queries$"
+    ):
         read_collection(reader, config)
 
 

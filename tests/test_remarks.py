@@ -53,8 +53,8 @@ def test_nothing_is_said_of_a_sound_collection() -> None:
 def test_small_splits_are_said_with_the_smallest_effect_that_they_show() -> None:
     said = remarks(collection(test=9, dev=6))
     assert said == [
-        "test has 9 queries: a difference under about 0.19 nDCG@10 cannot be told.",
-        "dev has 6 queries: which arm is best on dev is largely chance.",
+        "test has 9 queries: it cannot show a difference under about 0.19 nDCG@10.",
+        "dev has 6 queries: the best arm on dev is largely a matter of chance.",
     ]
     assert remarks(collection(test=50, dev=30)) == []
     assert least_effect(100) == pytest.approx(2.8 * 0.2 / 10)
@@ -66,7 +66,7 @@ def test_positives_of_train_in_test_are_counted() -> None:
         q: ({"p-train0": 1} if q.startswith("test") and int(q[4:]) < 20 else docs) for q, docs in data.qrels.items()
     }
     (said,) = remarks(collection(qrels=qrels))
-    assert said.startswith("20 of 60 test queries have a positive that train queries have, too")
+    assert said.startswith("20 of 60 test queries share a positive with train queries")
 
 
 def test_copies_are_counted_whatever_their_punctuation() -> None:
@@ -83,7 +83,7 @@ def test_queries_that_stand_in_their_positive_are_counted() -> None:
     data = collection()
     queries = {q: ("text of number " + q if i < 40 else text) for i, (q, text) in enumerate(data.queries.items())}
     (said,) = remarks(collection(queries=queries))
-    assert said.startswith("40 of 160 queries stand word for word in their positive")
+    assert said.startswith("40 of 160 queries occur word for word in their positive")
 
 
 def test_an_encoder_for_another_language_is_said() -> None:
@@ -106,7 +106,7 @@ def test_queries_in_another_language_than_the_passages_are_said() -> None:
         q: f"wie wird die Pumpe mit dem Ventil wieder in Betrieb genommen und was ist dabei {q}" for q in queries
     }
     assert remarks(collection(passages=passages, queries=queries)) == [
-        "The queries are German and the passages English: the encoder has to know both."
+        "The queries are German and the passages English: the encoder needs both languages."
     ]
 
 
@@ -114,4 +114,4 @@ def test_a_run_begins_with_the_remarks(tmp_path: Path, capsys: pytest.CaptureFix
     config = load_config(None, (), {"collection.dataset": "toy"})
     workspace = Workspace(RunFolder(tmp_path), config, Progress(), collection=collection(test=9))
     _ = workspace.collection
-    assert "  test has 9 queries: a difference under about 0.19 nDCG@10 cannot be told.\n" in capsys.readouterr().err
+    assert "  test has 9 queries: it cannot show a difference under about 0.19 nDCG@10.\n" in capsys.readouterr().err

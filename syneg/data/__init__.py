@@ -1,4 +1,4 @@
-"""What is searched, and what "relevant" means in it.
+"""Read a collection: passages, queries, qrels and splits.
 
     load_collection(CollectionConfig(dataset="pairs.csv")) → Collection(passages, queries, qrels, splits)
 

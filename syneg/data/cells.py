@@ -1,9 +1,9 @@
-"""Single cells of a table as what they stand for: a text, an id, a grade.
+"""Read a single cell of a table as a text, an id or a grade.
 
     id_cell(0) → "0"        id_cell(3.0) → "3"        id_cell(float("nan")) → ""
     text_cell(["a", "b"], "query") raises BadCell("query is a list, not a text")
 
-A missing cell (None, NaN, an empty string) is "". Nothing is turned into a text that the file does not hold.
+A missing cell (None, NaN, an empty string) is "". A value of another type is an error; it is not printed into a text.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 
 from syneg.core.text import encodable, normalise
 
-_MISSING = {"nan", "null", "none", "<na>", "#n/a"}  # as pandas, JSON, Python and spreadsheets write a missing value
+_MISSING = {"nan", "null", "none", "<na>", "#n/a"}  # missing values as pandas, JSON, Python and spreadsheets write them
 _KINDS = {list: "a list", tuple: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
 
 
 class BadCell(ValueError):
-    """A cell does not hold what its column is for; the message says so, without file and line."""
+    """A cell has a value that its column cannot hold. The message names neither file nor line; the caller adds them."""
 
 
 def text_cell(value: Any, column: str) -> str:
-    """The text of a cell, without space around it; raises BadCell for what is no text."""
+    """The stripped text of a cell; "" if it is missing. Raises BadCell for a value that is no text."""
     value = _plain(value)
     if value is None:
         return ""
@@ -32,7 +32,7 @@ def text_cell(value: Any, column: str) -> str:
         raise BadCell(f"{column} is {_KINDS.get(type(value), type(value).__name__)}, not a text")
     text = value.strip()
     if text.casefold() in _MISSING:
-        raise BadCell(f"{column} is {text!r}, which is how programs write a missing value")
+        raise BadCell(f"{column} is {text!r}, which usually marks a missing value")
     if _is_written_list(text):
         raise BadCell(f"{column} is a list that was written as text; save the table as JSONL or Parquet")
     if encodable(text) != text:
@@ -41,8 +41,10 @@ def text_cell(value: Any, column: str) -> str:
 
 
 def texts_cell(value: Any, column: str) -> list[str]:
-    """The texts of a cell that may hold several: a text, a list of texts, or a list of objects with `text` and
-    `title`."""
+    """The texts of a cell: a text, a list of texts, or a list of objects with `text` and perhaps `title`.
+
+    Empty texts are left out. Raises BadCell for a value that is no text.
+    """
     value = _plain(value)
     values = value if isinstance(value, (list, tuple)) else [value]
     texts = []
@@ -58,7 +60,7 @@ def texts_cell(value: Any, column: str) -> list[str]:
 
 
 def id_cell(value: Any, column: str = "id") -> str:
-    """An id as text: whole numbers without a point, no space around it; raises BadCell for lists and the like."""
+    """An id as stripped text; a whole number is written without a point. Raises BadCell for a list or an object."""
     value = _plain(value)
     if value is None:
         return ""
@@ -70,7 +72,7 @@ def id_cell(value: Any, column: str = "id") -> str:
 
 
 def grade_cell(value: Any, column: str) -> float:
-    """A grade of relevance; raises BadCell for what is no finite number."""
+    """A grade of relevance. Raises BadCell for a value that is no finite number."""
     value = _plain(value)
     try:
         grade = float(value.strip() if isinstance(value, str) else value)
@@ -82,7 +84,7 @@ def grade_cell(value: Any, column: str) -> float:
 
 
 def made_id(kind: str, text: str) -> str:
-    """An id out of the text itself, so that it stays the same wherever its row stands.
+    """Make an id from a normalised text, so that it does not depend on the position of its row.
 
     >>> made_id("q", "Close a file") == made_id("q", "close  a FILE")
     True
@@ -91,7 +93,7 @@ def made_id(kind: str, text: str) -> str:
 
 
 def _is_written_list(text: str) -> bool:
-    """Whether a text is how Python or JSON write a list of texts, as pandas does in a CSV.
+    """Whether a text is a printed list of texts, as pandas writes a list into a CSV.
 
     >>> _is_written_list("['first', 'second']"), _is_written_list("[1] Smith 2020, [2] Wu")
     (True, False)
@@ -106,7 +108,7 @@ def _is_written_list(text: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Without what numpy and pandas wrap around a value; None for NaN, NaT and NA."""
+    """Convert a value of numpy or pandas to plain Python; NaN, NaT and NA become None."""
     if type(value).__module__ in ("numpy", "pandas") or type(value).__module__.startswith(("numpy.", "pandas.")):
         value = value.tolist() if hasattr(value, "tolist") else None
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,12 +1,11 @@
-"""A collection in memory: passages, queries, graded qrels and four splits that share no query.
+"""Load a collection into memory: passages, queries, graded qrels, and the splits train, dev, confirm and test.
 
     load_collection(CollectionConfig(dataset="python-docs"), seed=0)
       → Collection(name="python-docs", passages={5171}, queries={2087}, splits={train: 1045, dev: 313, …})
 
-Train, dev, confirm and test never share a query, by id or by normalised text. A split that the set does not have is cut
-out of train, or of everything where no split is named, or of dev where only dev and test are (`syneg.data.splits`).
-Test queries of a set that has splits are never trained on; `collection.divide_test` allows it for a set of your own
-that has nothing else.
+No two splits share a query, by id or by normalised text. A split that the data set lacks is cut out of train; out of
+all queries if the set names no splits; out of dev if it has only dev and test (`syneg.data.splits`). Test queries of a
+data set are never trained on. `collection.divide_test` permits it for your own set if it has test queries only.
 """
 
 from __future__ import annotations
@@ -27,17 +26,20 @@ from .readers import Qrel, Reader, Text
 from .sources import open_reader
 from .splits import MIN_QUERIES, divide, fold_splits, guard, split_name
 
-_ENOUGH_TO_TEST = 50  # queries; with fewer a test tells large effects only, and cross-fitting uses all of them
+_ENOUGH_TO_TEST = 50  # queries; fewer show only large effects, while cross-fitting tests on every query
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Passages and queries by id, `qrels[query_id][doc_id]` as judged (0 for negative grades), query ids per split.
+    """Passages and queries by id, grades `qrels[query_id][doc_id]`, and the query ids of each split.
 
-    A passage is relevant from the grade `min_relevance` on; a lower grade over 0 is a gain in nDCG all the same.
-    `problems` are rows left out, `leaks` queries left out of an earlier split, `notes` what was done with good rows.
-    `given_negatives` are ids of passages that the source names as negatives of a query; `never_mined` are ids that are
-    neither relevant to it nor negatives. `drawn` names the splits that were cut here, with `seed`.
+    - A passage with a grade of at least `min_relevance` is relevant. A lower grade over 0 still gains in nDCG. Negative
+      grades are stored as 0.
+    - `problems` are messages on rows that were left out, `leaks` on queries that were removed from an earlier split,
+      `notes` on repairs of usable rows.
+    - `given_negatives` maps a query to passages that the source names as its negatives.
+    - `never_mined` maps a query to passages that are neither positives nor negatives, such as pieces of a positive.
+    - `drawn` names the splits that were cut here, by `seed`.
     """
 
     name: str
@@ -63,15 +65,15 @@ class Collection:
         return relevant_of(self.qrels[query_id], self.min_relevance)
 
     def no_negative(self, query_id: str) -> set[str]:
-        """Ids of all passages that must not be mined for the query: the relevant ones, and pieces of its positives."""
+        """Ids of all passages that are never mined for the query: the relevant ones, and pieces of its positives."""
         return self.relevant(query_id) | self.never_mined.get(query_id, frozenset())
 
     def relevant_texts(self, query_id: str) -> tuple[str, ...]:
-        """Texts of all passages judged relevant to the query: the highest grade first, ties in the order of ids."""
+        """Texts of all passages judged relevant to the query, by descending grade, then by id."""
         return tuple(self.passages[doc_id] for doc_id in self._ranked(query_id))
 
     def pairs(self, split: str) -> list[Pair]:
-        """One pair for each query of the split, with all its positives, in a fixed order that no seed changes."""
+        """One pair for each query of the split, in a fixed order that does not depend on a seed."""
         pairs = []
         for query_id in self.splits[split]:
             best = self._ranked(query_id)[0]
@@ -84,17 +86,17 @@ class Collection:
 
     @property
     def wants_folds(self) -> bool:
-        """Whether the test split was cut here and is too small to tell an effect, so that folds tell more."""
+        """Whether to test in folds: the test split was cut here and has under 50 queries."""
         return "test" in self.drawn and len(self.splits["test"]) < _ENOUGH_TO_TEST
 
     def folds(self, number: int = 5) -> tuple[Collection, ...]:
-        """The collection with other splits, `number` times: every query that was cut is tested in exactly one of them.
+        """Copies of the collection with other splits. Every query is a test query in exactly one of `number` copies.
 
-        Raises DataError where the test split is the source's own.
+        Raises DataError if the data set has a test split of its own.
         """
         if "test" not in self.drawn:
             raise DataError(
-                f"the test queries of {self.name!r} are its own", todo="test on them; folds are for cut ones"
+                f"{self.name!r} has a test split of its own, so it needs no folds", todo="set evaluate.folds=0"
             )
         cut = [query_id for split in (*self.drawn, "train") for query_id in self.splits[split]]
         held_out = {split: len(self.splits[split]) if split in self.drawn else 0 for split in ("dev", "confirm")}
@@ -106,7 +108,7 @@ class Collection:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that a stage can depend on: texts, qrels, splits, and which passages are no negatives."""
+        """Hash of all that stages depend on: texts, qrels, splits, given negatives and `never_mined`."""
         digest = hashlib.sha256()
         never = {query_id: sorted(doc_ids) for query_id, doc_ids in self.never_mined.items()}
         for part in (self.passages, self.queries, self.qrels, self.splits, self.given_negatives, never):
@@ -117,7 +119,7 @@ class Collection:
 
 
 def relevant_of(grades: Mapping[str, float], lowest: float) -> set[str]:
-    """Ids of the passages whose grade counts as relevant.
+    """Ids of the passages with a grade of at least `lowest`.
 
     >>> sorted(relevant_of({"d1": 2, "d2": 1, "d3": 0}, 1.0))
     ['d1', 'd2']
@@ -126,12 +128,16 @@ def relevant_of(grades: Mapping[str, float], lowest: float) -> set[str]:
 
 
 def load_collection(config: CollectionConfig, seed: int = 0) -> Collection:
-    """Read, check and split; raises DataError with every problem when there are too many, or a split is too small."""
+    """Read, check and split a data set.
+
+    Raises DataError, which lists every problem, for too many bad rows, a query in two splits, or a split that is too
+    small.
+    """
     return read_collection(open_reader(config), config, seed)
 
 
 def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> Collection:
-    """`load_collection` for a source that is open already."""
+    """Read, check and split the data of an open `reader`; raises like `load_collection`."""
     passages = _texts(reader, reader.passages(), "passage")
     if not passages:
         reader.log.check(0.0)
@@ -143,15 +149,15 @@ def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> 
     split_of, leaks = guard(queries, splits_of)
     if leaks and (config.on_leak == "fail" or (config.on_leak == "auto" and not reader.published)):
         raise DataError(
-            collected(f"split guard: {len(leaks)} of the queries of {reader.name!r} stand in two splits", leaks),
-            todo="mend the set, or drop them from the earlier split with --set collection.on_leak=drop",
+            collected(f"split guard: {len(leaks)} of the queries of {reader.name!r} are in two splits", leaks),
+            todo="correct the files, or drop these queries from the earlier split: --set collection.on_leak=drop",
         )
     splits, drawn = _split(reader, split_of, queries, config, seed)
     used = {query_id for ids in splits.values() for query_id in ids}
     given = {query_id: doc_ids for query_id, doc_ids in reader.negatives().items() if query_id in used}
     negatives = {q: tuple(d for d in ids if qrels[q].get(d, 0) < lowest) for q, ids in given.items()}
     if relevant := sum(map(len, given.values())) - sum(map(len, negatives.values())):
-        reader.log.notes.append(f"{relevant} given negatives are relevant to their own query, and are left out")
+        reader.log.notes.append(f"{relevant} given negatives are judged relevant to their query; they are left out")
     return Collection(
         reader.name,
         passages,
@@ -178,14 +184,14 @@ def _texts(reader: Reader, stream: Iterator[Text], what: str) -> dict[str, str]:
         if not text.strip():
             reader.log.problem(f"{where}:{key}", "is empty")
         elif texts.setdefault(key, text) != text:
-            reader.log.problem(f"{where}:{key}", f"{what} id {key!r} stands twice with different texts")
+            reader.log.problem(f"{where}:{key}", f"{what} id {key!r} occurs twice with different texts")
     return texts
 
 
 def _judged(
     reader: Reader, queries: Mapping[str, str], passages: Mapping[str, str], lowest: float | None
 ) -> tuple[dict[str, dict[str, float]], dict[str, set[str]]]:
-    """Grades by query and passage, and the names of each query's splits, of queries that have a relevant passage."""
+    """Return `qrels[query_id][doc_id]` and the split names of each query, for queries with a relevant passage."""
     qrels: dict[str, dict[str, float]] = defaultdict(dict)
     splits_of: dict[str, set[str]] = defaultdict(set)
     last: dict[str, str] = {}
@@ -198,7 +204,7 @@ def _judged(
             unknown = f"query {query_id!r}" if query_id not in queries else f"passage {doc_id!r}"
             reader.log.problem(row.where, f"names the unknown {unknown}")
         elif grade is None:
-            what = f"score {row.relevance:g} is no whole number; set collection.min_relevance to read it"
+            what = f"score {row.relevance:g} is a fraction; set collection.min_relevance to read fractions"
             reader.log.problem(row.where, what)
         else:
             if row.split not in names:
@@ -215,17 +221,19 @@ def _judged(
             splits_of.pop(query_id, None)
     if twice:
         example = "query {!r} and passage {!r}".format(*min(twice))
-        reader.log.notes.append(f"{len(twice)} judged twice with two grades: the higher counts, as for {example}")
+        reader.log.notes.append(
+            f"{len(twice)} pairs of query and passage have two grades, such as {example}: the higher grade counts"
+        )
     return qrels, splits_of
 
 
 def _known(key: str, known: Mapping[str, str]) -> str:
-    """The id as the set has it: tools write 3 as 3.0 in columns with gaps."""
+    """The id as the data set spells it. Tools write 3 as 3.0 in a column with missing values."""
     return whole if key not in known and (whole := key.removesuffix(".0")) in known else key
 
 
 def _grade(row: Qrel, lowest: float | None) -> float | None:
-    """The grade, 0 for a negative one; None for a fraction without a lowest grade that says which are relevant."""
+    """The grade of a row, at least 0. None for a fraction if `lowest` does not say which fractions are relevant."""
     if float(row.relevance).is_integer():
         return max(0, int(row.relevance))
     return None if lowest is None else max(0.0, row.relevance)
@@ -234,13 +242,13 @@ def _grade(row: Qrel, lowest: float | None) -> float | None:
 def _split(
     reader: Reader, split_of: Mapping[str, str], queries: Mapping[str, str], config: CollectionConfig, seed: int
 ) -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
-    """The four splits, and the names of those that were cut here."""
+    """Return the query ids of the four splits, and the names of the splits that were cut here."""
     given = set(split_of.values())
     source = next((name for name in ("train", "", "dev", "test") if name in given), "train")
     if source == "test" and (reader.published or not config.divide_test):
         raise DataError(
-            f"{reader.name!r} has test queries only, which are not trained on",
-            todo="name a set with train queries" + ("" if reader.published else _HOW_TO_DIVIDE),
+            f"{reader.name!r} has only test queries, and these are not trained on",
+            todo="give a data set with train queries" + ("" if reader.published else _HOW_TO_DIVIDE),
         )
     shares = {"dev": config.dev, "confirm": config.confirm, "test": config.test}
     wanted = {split: share for split, share in shares.items() if split not in given or split == source}
@@ -249,15 +257,15 @@ def _split(
     for split, query_ids in divide(pool, queries, wanted, seed).items():
         splits[split] += query_ids
     if source == "dev":
-        reader.log.notes.append(f"no train split: {len(splits['train'])} of {len(pool)} dev queries are trained on")
+        reader.log.notes.append(f"no train split: {len(splits['train'])} of {len(pool)} dev queries become train")
     for split, least in MIN_QUERIES.items():
         if len(splits[split]) < least:
             counts = ", ".join(f"{name} {len(ids)}" for name, ids in splits.items())
             raise DataError(
                 f"{reader.name!r} leaves {len(splits[split])} queries with a relevant passage for {split} ({counts})",
-                todo="give more pairs (8 at least), or set collection.dev, collection.confirm and collection.test",
+                todo="give at least 8 pairs, or set collection.dev, collection.confirm and collection.test",
             )
     return {split: tuple(sorted(ids)) for split, ids in splits.items()}, frozenset(wanted)
 
 
-_HOW_TO_DIVIDE = ", or divide this one with --set collection.divide_test=true"
+_HOW_TO_DIVIDE = ", or divide this one: --set collection.divide_test=true"

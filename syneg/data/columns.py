@@ -1,9 +1,10 @@
-"""Which column of a table holds what: known names, or those that `--columns` gives.
+"""Recognise the columns of a table by known names, or by the names in `--columns`.
 
-    ColumnNames("answer=reply").of(("Question", "reply", "url"))
-      → {"query": ["Question"], "positive": ["reply"]}, and "url" is noted as not used
+    columns = ColumnNames("positive=reply")
+    columns.of(("Question", "reply", "url"), PAIRS)     → {"query": ["Question"], "positive": ["reply"]}
+    columns.unused(("Question", "reply", "url"), PAIRS) → ["url"]
 
-Names are compared without case, and with `-` and spaces as `_`.
+Case does not matter, and `-` and spaces count as `_`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ QRELS = ("query_id", "doc_id", "score")
 
 
 class ColumnNames:
-    """`named` is "role=column,role=column", as the setting collection.columns takes it; raises ConfigError."""
+    """Column names by role. `named` is the setting collection.columns, "role=column,role=column".
+
+    Raises ConfigError for an unknown role or a part without "=".
+    """
 
     def __init__(self, named: str = "") -> None:
         self._named: dict[str, str] = {}
@@ -53,7 +57,7 @@ class ColumnNames:
         self._kept: dict[tuple[Any, ...], dict[str, list[str]]] = {}
 
     def of(self, names: Iterable[Any], roles: Iterable[str]) -> dict[str, list[str]]:
-        """The columns of each role that the names have; several for negatives, at most one for the others."""
+        """The columns of each role found among `names`: perhaps several for negatives, else at most one."""
         key = (tuple(names), tuple(roles))
         if key not in self._kept:
             self._kept[key] = self._resolve([str(name) for name in key[0]], key[1])
@@ -77,7 +81,7 @@ class ColumnNames:
         return columns
 
     def unused(self, names: Iterable[Any], roles: Iterable[str]) -> list[str]:
-        """The columns that stand for none of the roles."""
+        """The columns that have none of the roles."""
         names = [str(name) for name in names]
         used = {name for chosen in self.of(tuple(names), tuple(roles)).values() for name in chosen}
         return [name for name in names if name not in used]
@@ -93,7 +97,7 @@ def _plain(name: str) -> str:
 
 
 def no_column(missing: Iterable[str], names: Iterable[Any], where: str) -> DataError:
-    """The error for a table without columns that it needs."""
+    """The error for a table without the columns `missing`; it lists the table's `names`."""
     missing = list(missing)
     shown = ", ".join(repr(str(name)[:40]) for name in list(names)[:12]) or "none"
     return DataError(

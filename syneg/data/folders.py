@@ -1,10 +1,10 @@
-"""Folders of passages, queries and qrels, as BEIR and TREC have them.
+"""Read a folder with files of passages, queries and qrels, in the layout of BEIR, TREC or MS MARCO.
 
     corpus.jsonl, queries.jsonl, qrels/test.tsv           BEIR
     docs.trec, topics.txt, qrels.txt                      TREC
     collection.tsv, queries.dev.tsv, qrels.dev.small.tsv  MS MARCO: lines "id<TAB>text", and a split in the name
 
-A file is known by the first part of its name, whatever its case; each may also be CSV, JSON or Parquet with named
+The first part of its name, in any case, says what a file holds. Each file may also be CSV, JSON or Parquet with named
 columns.
 """
 
@@ -35,17 +35,20 @@ def _part(path: Path) -> str:
 
 
 def is_passages(path: Path) -> bool:
-    """Whether a file holds passages, by its name."""
+    """Whether the name of a file says that it holds passages."""
     return path.is_file() and _part(path) in _PASSAGES
 
 
 def has_qrels(folder: Path) -> bool:
-    """Whether a folder holds qrels, by their names."""
+    """Whether a folder has a file or a folder named qrels."""
     return any(_part(path) == "qrels" for path in folder.iterdir())
 
 
 def text_rows(rows: Iterable[Row], columns: ColumnNames, roles: tuple[str, ...], log: ReadLog) -> Iterator[Text]:
-    """Yield (id, text) of the rows of a table; `roles` are that of the id and those of the parts of the text."""
+    """Yield (id, text) of each good row. `roles` are the role of the id, then the roles whose cells make the text.
+
+    Bad rows go to `log`.
+    """
     for where, row in rows:
         names = columns.of(row, roles)
         try:
@@ -62,7 +65,7 @@ def text_rows(rows: Iterable[Row], columns: ColumnNames, roles: tuple[str, ...],
 
 
 def judged_rows(rows: Iterable[tuple[str, list[Any]]], split: str, log: ReadLog) -> Iterator[Qrel]:
-    """Yield the qrels of rows (file:line, [query id, document id, grade])."""
+    """Yield a Qrel for each good row (file:line, [query id, document id, grade]). Bad rows go to `log`."""
     for where, cells in rows:
         try:
             query_id, doc_id, grade = id_cell(cells[0]), id_cell(cells[1]), grade_cell(cells[2], "score")
@@ -73,7 +76,7 @@ def judged_rows(rows: Iterable[tuple[str, list[Any]]], split: str, log: ReadLog)
 
 
 class FolderReader:
-    """Reads the files of one folder; raises DataError when one of the three kinds is missing."""
+    """Reads one folder. Raises DataError if passages, queries or qrels are missing."""
 
     published = False
 
@@ -91,12 +94,15 @@ class FolderReader:
             raise DataError(
                 f"not a BEIR folder: {', '.join(missing)} missing",
                 where=str(folder),
-                todo="name them so, or give pairs as train.jsonl, validation.jsonl and test.jsonl",
+                todo="use these names, or give pairs as train.jsonl, validation.jsonl and test.jsonl",
             )
         self._splits = {path: self._split_of(path, bool(inside)) for path in self._qrels}
 
     def _split_of(self, path: Path, in_folder: bool) -> str:
-        """From the name: "dev" for qrels/dev.tsv and qrels.dev.small.tsv, "" for a lone qrels.robust04.txt."""
+        """The split in a file name: "dev" for qrels/dev.tsv and qrels.dev.small.tsv, "" for a lone qrels.robust04.txt.
+
+        Raises DataError for a name that is no split, if there are several files of qrels.
+        """
         name = re.sub(r"\.(gz|csv|tsv|txt|jsonl?|parquet|trec)", "", path.name, flags=re.IGNORECASE)
         name = re.sub(r"^qrels[._\-]*", "", name, flags=re.IGNORECASE)
         if len(self._qrels) == 1 and not in_folder and name.split(".")[0].casefold() not in SPLIT_NAMES:
@@ -142,7 +148,9 @@ class FolderReader:
 
     def _named(self, path: Path) -> Iterator[tuple[str, list[Any]]]:
         if not kind_of(path):
-            raise DataError("not qrels of 4 columns", where=self._label(path), todo="query id, 0, document id, grade")
+            raise DataError(
+                "the qrels do not have 4 columns", where=self._label(path), todo="write query id, 0, document id, grade"
+            )
         for where, row in read_table(path, self.log, self._encoding, self._label(path)):
             names = self._columns.of(row, QRELS)
             if missing := [role for role in QRELS if role not in names]:

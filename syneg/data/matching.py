@@ -1,11 +1,11 @@
-"""Finds the passages of a corpus that a text is: the same text, the text without its title, or a piece of it.
+"""Find the passages of a corpus that equal a text, contain it, or are contained in it.
 
-    index = PassageIndex({"d1": "Sockets Close the socket first, then …"}, bodies={"d1": "Close the socket first, then
-    …"}) index.same("close the socket first, then …")                 → "d1" index.containing(["close the socket
-    first"])                 → {"close the socket first": ["d1"]} index.inside(["… Close the socket first, then … and so
-    on"]) → passages that are pieces of a text
+    index = PassageIndex({"d1": "Sockets Close the socket first"}, bodies={"d1": "Close the socket first"})
+    index.same("close the socket first")            → "d1"      (equal without its title)
+    index.containing(["the socket first"])          → {"the socket first": ["d1"]}
+    index.inside(["Now: sockets close the socket first, then exit"]) → {"Now: sockets …": ["d1"]}
 
-The same text is one that `normalise` makes equal; pieces are compared as `near_key` leaves them, words only.
+Two texts are equal if `normalise` makes them equal. Containment is decided on the words alone (`near_key`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from syneg.core.text import near_key, normalise
 
-_DIRECT = (
-    20_000_000  # comparisons (text, passage) up to which all are made; above, only those with a long word in common
-)
-_SHORTEST = 20  # characters: what is shorter stands in passages by chance
+# Up to this number of (text, passage) comparisons all are made; above it, only those that share a long word.
+_DIRECT = 20_000_000
+_SHORTEST = 20  # characters; passages contain shorter texts by chance
 
 
 class PassageIndex:
-    """`bodies` are the texts of passages without their titles, where they have one."""
+    """`passages` are texts by id. `bodies` are the same texts without the title, for passages that have one."""
 
     def __init__(self, passages: Mapping[str, str], bodies: Mapping[str, str] | None = None) -> None:
         self._texts = {doc_id: near_key(text) for doc_id, text in passages.items()}
@@ -33,16 +32,19 @@ class PassageIndex:
             self._ids.setdefault(normalise(text), doc_id)
 
     def same(self, text: str) -> str | None:
-        """The first passage that is the text, with or without its title."""
+        """The id of the first passage that equals the text, with or without its title; None if there is none."""
         return self._ids.get(normalise(text))
 
     def add(self, doc_id: str, text: str) -> None:
-        """Know another passage by its whole text."""
+        """Add a passage without a title."""
         self._texts[doc_id] = near_key(text)
         self._ids.setdefault(normalise(text), doc_id)
 
     def containing(self, texts: Sequence[str]) -> dict[str, list[str]]:
-        """For each text the ids of the passages that it is a piece of, in the order of the corpus."""
+        """For each text the ids of the longer passages that contain it, in the order of the corpus.
+
+        Texts under 20 characters and texts without a match are left out.
+        """
         pieces = {text: plain for text in texts if len(plain := near_key(text)) >= _SHORTEST}
         matches: dict[str, list[str]] = defaultdict(list)
         by_word: dict[str, list[str]] = defaultdict(list)
@@ -60,7 +62,7 @@ class PassageIndex:
         return dict(matches)
 
     def inside(self, texts: Sequence[str]) -> dict[str, list[str]]:
-        """For each text the ids of the passages that are pieces of it."""
+        """For each text the ids of the shorter passages that it contains; texts without a match are left out."""
         wholes = {text: near_key(text) for text in texts}
         matches: dict[str, list[str]] = defaultdict(list)
         by_word: dict[str, list[str]] = defaultdict(list)
@@ -78,6 +80,6 @@ class PassageIndex:
 
     @staticmethod
     def _key(plain: str) -> str:
-        """The longest word, which few other texts have; not the outer ones, which may be cut."""
+        """The longest word, because few texts share it. The first and last word are not used: they may be cut."""
         words = plain.split()
         return max(words[1:-1] or words, key=len)

@@ -1,9 +1,9 @@
-"""Data in memory as a collection: rows as dicts, a pandas DataFrame, or a `datasets.Dataset`.
+"""Make a collection from data in memory: a list of dicts, a pandas DataFrame, or a `datasets.Dataset`.
 
     collection_of([{"query": "close a socket", "positive": "Call close() …"}, …])      → Collection("rows-5f0c9a12", …)
     collection_of(frame, corpus=[{"_id": "d1", "text": "…"}, …])
 
-Columns are recognised by name as in files (`ColumnNames`), and a bad row is told by its number.
+Columns are recognised by name as in files (`ColumnNames`). A message on a bad row gives its number, counted from 1.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError
 from syneg.core.records import fingerprint
+from syneg.core.storage import JsonObject
 
 from .collection import Collection, read_collection
 from .columns import ColumnNames
@@ -24,7 +25,7 @@ from .tables import Row, read_table, rows_of
 
 
 class Frame(Protocol):
-    """What is used of a pandas DataFrame."""
+    """The part of a pandas DataFrame that is used here."""
 
     columns: Any
 
@@ -38,9 +39,9 @@ Rows = Iterable[Mapping[str, Any]] | Frame
 def collection_of(
     rows: Rows, corpus: Rows | str | Path | None = None, config: CollectionConfig | None = None, seed: int = 0
 ) -> Collection:
-    """Read, check and split rows of pairs, with a corpus in memory or in a file, or without one.
+    """Read, check and split rows of pairs. `corpus` is rows of passages, the path of such a file, or None.
 
-    Raises DataError with every problem, as for files.
+    Raises DataError with every problem, like `load_collection`.
     """
     config, log = config or CollectionConfig(), ReadLog()
     pairs = dicts(rows)
@@ -54,8 +55,8 @@ def collection_of(
     return read_collection(reader, config, seed)
 
 
-def dicts(rows: Rows) -> list[dict[str, Any]]:
-    """Rows as dicts. Raises DataError for what holds no rows."""
+def dicts(rows: Rows) -> list[JsonObject]:
+    """Convert rows to a list of dicts. Raises DataError for a value that holds no rows."""
     if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
         return [{str(key): value for key, value in row.items()} for row in rows.to_dict(orient="records")]
     if isinstance(rows, Mapping) or not isinstance(rows, Iterable):

@@ -1,13 +1,15 @@
-"""Your own pairs: a table with a query and one or several positives a row, with a corpus or without.
+"""Read a table of your own pairs, with one query and one or several positives per row, with or without a corpus.
 
     question;answer;negative                          (pairs.csv)
     how do I close a socket;Call close() …;Call open() …
       → query "q-8d0e…", passages "p-51f2…" (relevant) and "p-c0aa…" (its given negative)
 
-Rows with the same query (id, or text where no id is given) are one query with several positives. A positive is found in
-the corpus by its id, its text, or its text without the title. A positive that is a piece of up to three passages stands
-for these; one that is nowhere in the corpus is added to it. Passages that hold a positive, or are a piece of one, are
-never mined as negatives of its query. Ids that a row does not give are made from the text.
+- Rows with the same query id (or the same text, without ids) become one query with several positives.
+- A positive is looked up in the corpus by its id, its text, or its text without the title.
+- If one to three passages contain the positive, they become relevant in its place.
+- A positive that is nowhere in the corpus is added to it.
+- Passages that contain a positive, or that it contains, are never mined as negatives of its query.
+- A missing id is made from the text.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syneg.core.storage import JsonObject
 from syneg.core.text import normalise
 
 from .cells import BadCell, grade_cell, id_cell, made_id, text_cell, texts_cell
@@ -27,12 +30,12 @@ from .read_log import ReadLog
 from .readers import Qrel, Text
 from .tables import Row, read_table
 
-_MOST_HOLDERS = 3  # a text in more passages than this is a common phrase, and stands for none of them
+_MOST_HOLDERS = 3  # a text inside more passages than this is a common phrase, so none of them becomes relevant
 
 
 @dataclass
 class _Pair:
-    """One row that can be used."""
+    """One usable row. `doc_id` is "" if the row has several positives or names none."""
 
     where: str
     query_id: str
@@ -45,13 +48,13 @@ class _Pair:
 
 @dataclass
 class _Corpus:
-    """Passages by id, and their texts without titles where they have some."""
+    """Passages by id; `bodies` are the texts without the title, for passages with a title."""
 
     passages: dict[str, str] = field(default_factory=dict)
     bodies: dict[str, str] = field(default_factory=dict)
 
     def read(self, rows: Iterable[Row], columns: ColumnNames, log: ReadLog, *, need_ids: bool = False) -> None:
-        """Take rows with a text, and an id and a title where they have them."""
+        """Add passages from rows. A row needs a text; its id and title are optional. Bad rows go to `log`."""
         for where, row in rows:
             names = columns.of(row, CORPUS)
             try:
@@ -66,13 +69,13 @@ class _Corpus:
                 continue
             doc_id = doc_id or made_id("p", text)
             if self.passages.setdefault(doc_id, text) != text:
-                log.problem(where, f"passage id {doc_id!r} stands twice with different texts")
+                log.problem(where, f"passage id {doc_id!r} occurs twice with different texts")
             elif parts.get("title") and parts.get("text"):
                 self.bodies[doc_id] = parts["text"]
 
 
 class PairsReader:
-    """Reads rows of pairs, and rows of a corpus where there is one."""
+    """Reads rows of pairs and, unless `corpus` is None, rows of a corpus."""
 
     published = False
 
@@ -93,7 +96,7 @@ class PairsReader:
 
     @classmethod
     def from_files(cls, path: Path, corpus: Path | None, columns: ColumnNames, encoding: str) -> PairsReader:
-        """Read a file of pairs, and a file of passages."""
+        """Read a file of pairs and, unless `corpus` is None, a file of passages."""
         log = ReadLog()
         passages = None if corpus is None else read_table(corpus, log, encoding)
         return cls(path.name.split(".")[0], read_table(path, log, encoding), passages, columns, log)
@@ -117,7 +120,7 @@ class PairsReader:
 
     def _good_rows(self, rows: Iterable[Row], columns: ColumnNames) -> Iterator[_Pair]:
         seen = False
-        first: tuple[str, dict[str, Any], set[str]] | None = None
+        first: tuple[str, JsonObject, set[str]] | None = None
         for where, row in rows:
             names = columns.of(row, PAIRS)
             missing = {"query", "positive"} - names.keys()
@@ -138,7 +141,7 @@ class PairsReader:
             where, row, missing = first
             raise no_column(sorted(missing, reverse=True), row, where)
 
-    def _pair(self, where: str, row: dict[str, Any], names: Mapping[str, list[str]]) -> _Pair:
+    def _pair(self, where: str, row: JsonObject, names: Mapping[str, list[str]]) -> _Pair:
         def cell(role: str) -> Any:
             return row[names[role][0]] if role in names else None
 
@@ -161,12 +164,12 @@ class PairsReader:
     def _query_id(self, query: str, given: str) -> str:
         query_id = given or self._query_ids.setdefault(normalise(query), made_id("q", query))
         if normalise(self._queries.setdefault(query_id, query)) != normalise(query):
-            raise BadCell(f"query id {query_id!r} stands twice with different texts")
+            raise BadCell(f"query id {query_id!r} occurs twice with different texts")
         self._query_ids.setdefault(normalise(query), query_id)
         return query_id
 
     def _known(self, doc_id: str) -> str:
-        """The id as the corpus has it: pandas writes 3 as 3.0 in a column with gaps."""
+        """The id as the corpus spells it. pandas writes 3 as 3.0 in a column with missing values."""
         whole = doc_id.removesuffix(".0")
         return whole if doc_id not in self._corpus.passages and whole in self._corpus.passages else doc_id
 
@@ -194,7 +197,7 @@ class PairsReader:
             self._say(absent, holders, len({text for pair in pairs for text in pair.positives}))
 
     def _doc_ids(self, pair: _Pair, text: str, index: PassageIndex, holders: list[str], pieces: list[str]) -> list[str]:
-        """The passages that a positive stands for; adds it to the corpus where there is none."""
+        """Ids of the passages that become relevant for a positive; add the positive to the corpus if there is none."""
         doc_id = pair.doc_id
         if doc_id and doc_id in self._corpus.passages:
             same = normalise(text) in (
@@ -203,7 +206,7 @@ class PairsReader:
             )
             if same or doc_id in holders or doc_id in pieces:
                 return [doc_id]
-            self.log.problem(pair.where, f"passage id {doc_id!r} stands twice with different texts")
+            self.log.problem(pair.where, f"passage id {doc_id!r} occurs twice with different texts")
             return []
         same_id = index.same(text)
         if same_id is not None and (not doc_id or self._has_corpus):
@@ -218,6 +221,6 @@ class PairsReader:
     def _say(self, absent: list[str], holders: Mapping[str, list[str]], positives: int) -> None:
         taken = sum(0 < len(holders.get(text, ())) <= _MOST_HOLDERS for text in absent)
         self.log.notes.append(
-            f"{len(absent)} of {positives} positives were not in the corpus word for word: {taken} are pieces of "
-            f"passages, which stand for them; {len(absent) - taken} were added to the corpus"
+            f"{len(absent)} of {positives} positives are no passage of the corpus: {taken} are contained in passages, "
+            f"which are relevant instead; {len(absent) - taken} were added to the corpus"
         )

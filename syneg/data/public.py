@@ -1,7 +1,8 @@
-"""Collections that others published: `python-docs`, every id of ir_datasets that has docs, queries and qrels, and data
-sets of the Hugging Face hub (`split_tables`).
+"""Open a published collection: `python-docs`, an id of ir_datasets, or a data set of the Hugging Face hub.
 
-open_public("beir/scifact", ColumnNames())   →   splits train and test, out of beir/scifact/train and beir/scifact/test
+    open_public("beir/scifact", ColumnNames()) → IrDatasets: train from beir/scifact/train, test from beir/scifact/test
+
+An id of ir_datasets needs docs, queries and qrels. `split_tables` reads data sets of the hub.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _NO_NEGATIVES: Mapping[str, Any] = {}
 
 
 def open_public(dataset: str, columns: ColumnNames) -> Reader:
-    """The reader for a name that is no path; raises DataError for a name that nobody knows."""
+    """Choose the reader for a name that is no path. Raises DataError for an unknown name."""
     if dataset in PythonDocs.names:
         return PythonDocs(dataset)
     import ir_datasets
@@ -41,7 +42,7 @@ def _hint(name: str, known: list[str]) -> str:
 
 
 class PythonDocs:
-    """The embedded collection and its small slice, see `python_docs`."""
+    """Reads `python-docs` or `python-docs-small` (see the module `python_docs`)."""
 
     names = ("python-docs", "python-docs-small")
     published = True
@@ -70,14 +71,17 @@ class PythonDocs:
 
 
 class IrDatasets:
-    """An id of ir_datasets; its subsets `id/train`, `id/dev`, `id/test` (or by other names) become splits."""
+    """Reads an id of ir_datasets. Its subsets `id/train`, `id/dev`, `id/test` and similar become splits.
+
+    Raises DataError for an unknown id, or one without docs, queries or qrels.
+    """
 
     published = True
 
     def __init__(self, name: str) -> None:
         import ir_datasets
 
-        logging.getLogger("ir_datasets").disabled = True  # it writes progress to stderr; failures come as exceptions
+        logging.getLogger("ir_datasets").disabled = True  # it only logs progress; failures are exceptions
         self.name, self.log = name, ReadLog()
         known = {key for key, _ in ir_datasets.registry._registered.items()}
         try:
@@ -99,7 +103,7 @@ class IrDatasets:
             if not (self._docs.has_queries() and self._docs.has_qrels()):
                 raise DataError(f"dataset {name!r} has no queries with qrels", todo="name a subset that has both")
             last = name.rsplit("/", 1)[-1]
-            # BEIR's sets without subsets (ArguAna, SCIDOCS, …) hold test queries only
+            # BEIR's sets without subsets (ArguAna, SCIDOCS, …) have only test queries
             split = last if last in SPLIT_NAMES else "test" if name.startswith("beir/") else ""
             self._parts = [(split, self._docs)]
 
@@ -111,7 +115,7 @@ class IrDatasets:
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
             raise DataError(
                 f"cannot load {what} of {self.name!r}: {error}",
-                todo="check the network, or set IR_DATASETS_HOME to a folder that already holds the set",
+                todo="check the network, or set IR_DATASETS_HOME to a folder with a copy of the set",
             ) from error
 
     def passages(self) -> Iterator[Text]:

@@ -1,13 +1,14 @@
-"""`python-docs`: a retrieval collection out of the docstrings of the interpreter that runs; `python-docs-small` is a
-slice.
+"""Make the collections `python-docs` and `python-docs-small` from the docstrings of Python's standard library.
 
     def insort(a, x): '''Insert item x in list a, and keep it sorted assuming a is sorted.
 
     If x is already in a, insert it to the right of the rightmost x. …'''
 
-becomes the query "Insert item x in list a, and keep it sorted assuming a is sorted." with the passage "If x is already
-in a, …" judged relevant. A docstring without such a pair is a distractor passage. Modules are parsed (`ast`), never
-imported. Private names, tests and exact repeats are left out. One Python version always gives the same collection.
+    → query "Insert item x in list a, and keep it sorted assuming a is sorted."
+      relevant passage "If x is already in a, insert it to the right of the rightmost x. …"
+
+A docstring without a summary and a body becomes a passage without a query. Modules are parsed with `ast`, never
+imported. Private names, tests and exact repeats are left out. The collection depends on the Python version only.
 """
 
 from __future__ import annotations
@@ -22,42 +23,24 @@ from pathlib import Path
 from syneg.core.text import normalise
 
 _LEFT_OUT = {
-    "site-packages",
-    "dist-packages",
-    "test",
-    "tests",
-    "idle_test",
-    "lib2to3",
-    "idlelib",
-    "turtledemo",
-    "ensurepip",
-}
+    "site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "idlelib", "turtledemo", "ensurepip",
+}  # fmt: skip
 _MIN_QUERY_WORDS, _MIN_BODY_WORDS, _MIN_DISTRACTOR_WORDS = 3, 8, 4
 
 SMALL = (
-    "asyncio",
-    "email",
-    "ftplib",
-    "http",
-    "imaplib",
-    "poplib",
-    "smtplib",
-    "socket",
-    "socketserver",
-    "ssl",
-    "urllib",
+    "asyncio", "email", "ftplib", "http", "imaplib", "poplib", "smtplib", "socket", "socketserver", "ssl", "urllib",
     "xmlrpc",
-)
-"""Packages of `python-docs-small`: networking, about 900 passages and 440 queries."""
+)  # fmt: skip
+"""Modules of `python-docs-small`: networking, about 900 passages and 440 queries."""
 
-Found = tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]
+Docs = tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]
 
 
-def read_python_docs(root: Path | None = None, packages: Collection[str] = ()) -> Found:
+def read_python_docs(root: Path | None = None, packages: Collection[str] = ()) -> Docs:
     """Return passages (doc_id → text), queries (query_id → text) and qrels (query_id → {doc_id: 1}).
 
-    `root` is a folder of Python files; by default the running interpreter's standard library. With `packages` only
-    these top-level modules are read. Ids are dotted names.
+    `root` is a folder of Python files; None is the standard library of the running interpreter. `packages` limits the
+    reading to these top-level modules. Ids are dotted names.
     """
     root = root or Path(sysconfig.get_paths()["stdlib"])
     passages: dict[str, str] = {}
@@ -81,7 +64,7 @@ def read_python_docs(root: Path | None = None, packages: Collection[str] = ()) -
 
 
 def _split(docstring: str) -> tuple[str, str]:
-    """Summary paragraph and body, each on one line; the body is empty when there is no second paragraph."""
+    """Split a docstring into its first paragraph and the rest, each joined to one line; the rest may be ""."""
     first, *rest = re.split(r"\n\s*\n", docstring.strip(), maxsplit=1)
     return " ".join(first.split()), " ".join(" ".join(rest).split())
 
@@ -98,7 +81,7 @@ def _docstrings(root: Path, packages: Collection[str]) -> Iterator[tuple[str, st
                 warnings.simplefilter("ignore")  # invalid escapes in other people's docstrings
                 tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):
-            continue  # templates and broken files hold no docstrings
+            continue  # a template or a broken file
         yield from _walk(tree, ".".join(part for part in parts if part != "__init__"))
 
 

@@ -1,11 +1,11 @@
-"""What a reader met: rows by file, what is wrong with some of them, and what the user should know about the rest.
+"""Count the rows of each file that is read, and collect problems with them.
 
     log = ReadLog()
     log.row("pairs.csv"); log.problem("pairs.csv:7", "empty query")
-    log.check(share=.01)          raises DataError, as 1 of 1 row is more than 1 %
+    log.check(share=.01)          raises DataError: 1 bad row(s) of 1 in pairs.csv
 
-A row that cannot be used is never dropped without a problem, and a problem always counts against its own file, so that
-a large corpus does not hide a broken file of qrels.
+Every row that is left out has a problem here. Shares are counted per file, so that a large corpus cannot hide a broken
+file of qrels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from syneg.core.errors import DataError, collected
 
 @dataclass
 class ReadLog:
-    """`problems` are lines "file:line what is wrong"; `notes` are lines about what was done with good rows."""
+    """`problems` are messages "file:line what is wrong". `notes` are messages on repairs and decisions."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -30,17 +30,17 @@ class ReadLog:
         self._rows[file] += 1
 
     def has_rows(self, file: str) -> bool:
-        """Whether a row of the file was counted."""
+        """Whether a row of this file was counted before."""
         return file in self._rows
 
     def problem(self, where: str, what: str) -> None:
-        """Note that the row at `where` (file:line) is left out, and why."""
+        """Record that the row at `where` (file:line) is left out, and why."""
         line = f"{where} {what}"
         self.problems.append(line)
         self._bad.setdefault(where.rpartition(":")[0] or where, {}).setdefault(where, line)
 
     def check(self, share: float) -> None:
-        """Raise DataError when more than `share` of the rows of one file are bad."""
+        """Raise DataError if a file has a larger share of bad rows than `share` (0 to 1)."""
         over = {file: bad for file, bad in self._bad.items() if len(bad) > share * self._rows[file]}
         if not over:
             return
@@ -48,5 +48,5 @@ class ReadLog:
         lines = [line for bad in over.values() for line in bad.values()]
         raise DataError(
             collected(counts, lines),
-            todo=f"mend them, or leave out more than {share:.0%} of a file with --set collection.max_bad_rows=0.1",
+            todo=f"correct them, or allow more bad rows than {share:.0%}: --set collection.max_bad_rows=0.1",
         )

@@ -1,12 +1,12 @@
-"""Readers: where a collection comes from. All give the same three streams and log what they had to leave out.
+"""The interface of a reader: three streams from one source, and a log of the rows that it left out.
 
-    PairsReader of pairs.csv and docs.jsonl
+    PairsReader.from_files(pairs.csv, docs.jsonl, …)
       passages()  ("12", "Aspirin Aspirin is …"), …
       queries()   ("3", "what is aspirin"), …
       qrels()     Qrel("test", "3", "12", 1.0, "pairs.csv:2"), …
 
-A reader never raises for one bad row: it notes "file:line what is wrong" and goes on; the collection decides whether
-there were too many. `split` is the name in the source, "" where it has none.
+A reader does not raise for a bad row. It logs "file:line what is wrong" and goes on; the collection raises if there are
+too many. `split` is the name in the source, or "".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Text = tuple[str, str]
 
 
 class Qrel(NamedTuple):
-    """One line of qrels: a relevance of 0 and below is a passage judged not relevant. `where` is file:line."""
+    """One judgement. A relevance of 0 or less means "judged not relevant". `where` is file:line."""
 
     split: str
     query_id: str
@@ -30,8 +30,10 @@ class Qrel(NamedTuple):
 
 
 class Reader(Protocol):
-    """What a collection needs of its source. `published` sets cannot be mended, and their test queries are not trained
-    on."""
+    """A source of a collection.
+
+    `published` marks a data set of others: users cannot correct it, and its test queries are never trained on.
+    """
 
     name: str
     published: bool
@@ -47,7 +49,7 @@ class Reader(Protocol):
         """Yield the qrels of all splits."""
 
     def negatives(self) -> Mapping[str, tuple[str, ...]]:
-        """For each query the ids of the passages that the source names as its negatives."""
+        """For each query the ids of the passages that the source names as its negatives; queries may be missing."""
 
     def never_mined(self) -> Mapping[str, frozenset[str]]:
-        """For each query the ids of passages that are neither relevant nor negatives: pieces of its positives."""
+        """For each query the ids of passages that are neither positives nor negatives, such as pieces of a positive."""

@@ -1,9 +1,9 @@
-"""What a user should know of a collection before money and time go into it, in sentences.
+"""Warn about a collection before money and time go into it, in whole sentences.
 
-    remarks(collection) → ["test has 9 queries: a difference under about 0.19 nDCG@10 cannot be told.",
-                           "31 of 960 passages repeat another one, such as 'd7'; a copy of a relevant one is a miss."]
+    remarks(collection) → ["test has 9 queries: it cannot show a difference under about 0.19 nDCG@10.",
+                           "31 of 960 passages repeat another one, such as 'd7'; …"]
 
-Rows that were left out and queries in two splits are said elsewhere (`ReadLog`, the split guard).
+`ReadLog` reports rows that were left out, and the split guard reports queries in two splits.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .collection import Collection
 from .language import language_of
 
 TELLING_TEST, TELLING_DEV = 50, 30
-"""Queries under which a test says little, and the choice of the best arm is called chance."""
+"""Fewest queries for a meaningful test, and for choosing the best arm on dev by more than chance."""
 
-_SPREAD = 0.2  # standard deviation of nDCG@10 differences a query: .13 to .25 in the runs of docs/results.md
-_POWER = 1.96 + 0.84  # level .05, found in 4 of 5 cases
-_MUCH = 0.1
-_WHOLE_CORPUS = 200_000  # passages up to which copies are looked for
+_SPREAD = 0.2  # standard deviation over queries of nDCG@10 differences: .13 to .25 in the runs of docs/results.md
+_POWER = 1.96 + 0.84  # two-sided level .05, power 80 %
+_MUCH = 0.1  # share of queries from which a remark is made
+_WHOLE_CORPUS = 200_000  # passages; larger corpora are not searched for copies
 
 
 def least_effect(queries: int) -> float:
-    """The smallest difference of nDCG@10 that a test of this many queries finds in 4 of 5 cases, about.
+    """About the smallest difference in nDCG@10 that a paired test on this number of queries detects in 4 of 5 cases.
 
     >>> [round(least_effect(count), 2) for count in (9, 50, 300)]
     [0.19, 0.08, 0.03]
@@ -49,9 +49,9 @@ def _sizes(collection: Collection) -> Iterator[str]:
     sizes = {split: len(ids) for split, ids in collection.splits.items()}
     if 0 < sizes["test"] < TELLING_TEST:
         least = least_effect(sizes["test"])
-        yield f"test has {sizes['test']} queries: a difference under about {least:.2f} nDCG@10 cannot be told."
+        yield f"test has {sizes['test']} queries: it cannot show a difference under about {least:.2f} nDCG@10."
     if 0 < sizes["dev"] < TELLING_DEV:
-        yield f"dev has {sizes['dev']} queries: which arm is best on dev is largely chance."
+        yield f"dev has {sizes['dev']} queries: the best arm on dev is largely a matter of chance."
 
 
 def _shared_positives(collection: Collection) -> Iterator[str]:
@@ -60,8 +60,8 @@ def _shared_positives(collection: Collection) -> Iterator[str]:
     shared = [query_id for query_id in tested if collection.relevant(query_id) & trained]
     if trained and len(shared) > _MUCH * len(tested):
         yield (
-            f"{len(shared)} of {len(tested)} test queries have a positive that train queries have, too: "
-            "what is learnt of these passages looks like skill."
+            f"{len(shared)} of {len(tested)} test queries share a positive with train queries: "
+            "their scores may come from knowing these passages."
         )
 
 
@@ -73,8 +73,8 @@ def _copies(collection: Collection) -> Iterator[str]:
         ]
         if copies:
             yield (
-                f"{len(copies)} of {len(collection.passages)} passages repeat another one, such as {copies[0]!r}; "
-                "a copy of a relevant one counts as a miss."
+                f"{len(copies)} of {len(collection.passages)} passages repeat another one, such as {copies[0]!r}: "
+                "metrics count an unjudged copy of a relevant passage as wrong."
             )
     texts = {near_key(text) for text in collection.queries.values()}
     if repeated := len(collection.queries) - len(texts):
@@ -82,24 +82,24 @@ def _copies(collection: Collection) -> Iterator[str]:
 
 
 def _easy(collection: Collection) -> Iterator[str]:
-    """Queries that are a piece of their own positive are found without any training."""
+    """A query that its own positive contains is answered without any training."""
     inside = sum(
         any(near_key(query) in near_key(text) for text in collection.relevant_texts(query_id))
         for query_id, query in collection.queries.items()
     )
     if inside > _MUCH * len(collection.queries):
         count = f"{inside} of {len(collection.queries)}"
-        yield f"{count} queries stand word for word in their positive: any encoder finds these."
+        yield f"{count} queries occur word for word in their positive: any encoder finds these."
 
 
 def _languages(collection: Collection) -> Iterator[str]:
     passages, queries = language_of(collection.passages.values()), language_of(collection.queries.values())
     if passages and queries and passages != queries:
-        yield f"The queries are {queries} and the passages {passages}: the encoder has to know both."
+        yield f"The queries are {queries} and the passages {passages}: the encoder needs both languages."
 
 
 def encoder_remark(collection: Collection, model: str) -> str:
-    """Whether an encoder was made for another language than the passages'; "" where nothing speaks for it."""
+    """Warn if the encoder's name says English and the passages are in another language; "" if not."""
     language, name = language_of(collection.passages.values()), model.casefold()
     english = any(part in f"{name}-" for part in ("local/minilm", "-en-", "all-minilm", "all-mpnet", "msmarco"))
     if language in ("", "English") or not english or "multilingual" in name:

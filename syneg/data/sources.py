@@ -1,7 +1,7 @@
-"""Which reader reads a dataset: told by what its name is.
+"""Choose the reader for a data set by its name.
 
-open_reader(CollectionConfig(dataset="pairs.csv"))       → PairsReader
-open_reader(CollectionConfig(dataset="beir/scifact"))    → IrDatasets
+open_reader(CollectionConfig(dataset="pairs.csv"))                                 → PairsReader
+open_reader(CollectionConfig(dataset="beir/scifact"))                              → IrDatasets
 open_reader(CollectionConfig(dataset="sentence-transformers/natural-questions"))   → HubPairs
 """
 
@@ -22,13 +22,18 @@ from .tables import names_a_file
 
 
 def open_reader(config: CollectionConfig) -> Reader:
-    """Choose a reader by what `config.dataset` is: a folder, a file, a known name, or an id of a public collection."""
+    """Open `config.dataset`: a folder, a file, or the name of a published collection.
+
+    Raises DataError for a missing path, an unknown name, or a corpus without a file of pairs.
+    """
     dataset, columns = config.dataset, ColumnNames(config.columns)
     path = Path(dataset).expanduser()
     if config.corpus is not None and not path.is_file() and not (path.is_dir() and split_files(path)):
         if names_a_file(dataset) and not path.exists():
             raise _absent(dataset)
-        raise DataError(f"collection.corpus goes with a file of pairs, not with {dataset!r}", todo="leave it out")
+        raise DataError(
+            f"collection.corpus needs a file of pairs, and {dataset!r} is none", todo="leave out collection.corpus"
+        )
     if path.is_dir():
         return _folder(path, config, columns)
     if path.is_file():

@@ -1,11 +1,11 @@
-"""Pairs that come as one table for each split: a folder of your own, or a data set of the Hugging Face hub.
+"""Read pairs from one table per split: a folder of your own, or a data set of the Hugging Face hub.
 
     my-set/train.jsonl, my-set/validation.jsonl, my-set/test.jsonl      (or data/train-00000-of-00001.parquet)
-    sentence-transformers/natural-questions                              load_dataset(id), `id:subset` for one subset
-      → pairs.PairsReader over all rows, each with the split that its file or table is named after
+    sentence-transformers/natural-questions                             load_dataset(id); `id:subset` for one subset
+      → PairsReader over all rows; the name of a file or table gives the split of its rows
 
-A data set of the hub with the subsets `corpus` and `queries`, as MTEB has them, is read as these and qrels. Code of a
-data set is never run: `datasets` reads tables only.
+If a data set of the hub has the subsets `corpus` and `queries`, as those of MTEB do, it is read as passages, queries
+and qrels. `datasets` reads tables only, so no code of a data set is run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NO_NEGATIVES: Mapping[str, Any] = {}
 
 
 def split_files(folder: Path) -> dict[Path, str]:
-    """The tables of a folder, or of its folder `data`, that are named after a split; {} where there are none."""
+    """Tables in a folder, or in its subfolder `data`, whose name begins with a split: path → split. {} for none."""
     for inside in (folder, folder / "data"):
         tables = [path for path in sorted(inside.iterdir()) if kind_of(path)] if inside.is_dir() else []
         named = {path: split_name(_stem(path)) for path in tables if _first_word(path) in SPLIT_NAMES}
@@ -48,7 +48,7 @@ def _first_word(path: Path) -> str:
 
 
 def open_split_folder(folder: Path, corpus: Path | None, columns: ColumnNames, encoding: str) -> PairsReader:
-    """Read a folder for which `split_files` finds some, with its own corpus.jsonl (or the like) or that of `corpus`."""
+    """Read a folder with `split_files`. `corpus` is a file of passages; None takes the folder's own, if it has one."""
     log, named = ReadLog(), split_files(folder)
     if corpus is None:
         corpus = next((path for path in sorted(folder.iterdir()) if kind_of(path) and is_passages(path)), None)
@@ -72,18 +72,18 @@ def _with_split(rows: Iterator[Row], split: str) -> Iterator[Row]:
 
 
 def may_be_on_hub(name: str) -> bool:
-    """Whether a name has the form of an id of the hub, `owner/name` or `owner/name:subset`."""
+    """Whether a name looks like an id of the hub, `owner/name` or `owner/name:subset`. Asks no network."""
     return _HUB_ID.fullmatch(name) is not None
 
 
 class HubPairs(PairsReader):
-    """Pairs of a data set of the hub."""
+    """Reads pairs from a data set of the hub."""
 
     published = True
 
 
 class HubCollection:
-    """Passages, queries and qrels in subsets of a data set of the hub."""
+    """Reads passages, queries and qrels from subsets of a data set of the hub."""
 
     published = True
 
@@ -120,7 +120,7 @@ class HubCollection:
 
 
 def open_hub(name: str, columns: ColumnNames) -> HubPairs | HubCollection:
-    """Read `owner/name` or `owner/name:subset` with `datasets.load_dataset`; raises DataError where it cannot be."""
+    """Read `owner/name` or `owner/name:subset` with `datasets.load_dataset`. Raises DataError if that fails."""
     dataset, _, subset = name.partition(":")
     subsets = () if subset else _subsets(dataset)
     if {"corpus", "queries"} <= {*subsets}:
@@ -154,7 +154,7 @@ def _subsets(dataset: str) -> tuple[str, ...]:
 
 
 def _load(dataset: str, subset: str | None) -> Mapping[str, Any]:
-    """The tables of a data set by split."""
+    """Load the tables of a data set, keyed by split."""
     from datasets import load_dataset
 
     try:
@@ -166,5 +166,5 @@ def _load(dataset: str, subset: str | None) -> Mapping[str, Any]:
 def _cannot_load(name: str, error: Exception) -> DataError:
     return DataError(
         f"cannot load {name!r} from the Hugging Face hub: {one_line(error)[:200]}",
-        todo="check the name and the network; `owner/name:subset` names a subset; sets that are code are not run",
+        todo="check the name and the network; name a subset with `owner/name:subset`; data sets with code are refused",
     )

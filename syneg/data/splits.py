@@ -1,12 +1,12 @@
-"""Which query is for training, choosing, confirming and testing: names of splits, the guard, cuts, folds.
+"""Assign queries to the splits train, dev, confirm and test, and cut folds.
 
     split_name("Validation ")                    → "dev"
-    guard(queries, {"q1": {"train", "test"}})    → ({"q1": "test"}, ["query 'q1' of train stands in test too"])
+    guard(queries, {"q1": {"train", "test"}})    → ({"q1": "test"}, ["query 'q1' of train is also in test"])
     divide(["q1", …"q20"], texts, shares)        → {"train": 12 ids, "dev": 3, "confirm": 0, "test": 5}
 
-Queries are cut by the order of a hash of seed and text, in groups of equal texts: shares are exact, and a new query
-moves at most one other across each border. Test is cut first, then dev, then confirm, so that a share of confirm
-changes only train.
+Queries with equal texts form a group. Groups are sorted by a hash of seed and text, then cut at the shares. So shares
+are exact, and adding a query moves at most one other query across each border. Test is cut first, then dev, then
+confirm, so that changing the share of confirm changes only train.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _CUT_ORDER = ("test", "dev", "confirm")
 
 
 def split_name(name: str, where: str = "") -> str:
-    """The split that a name stands for ("" for none): case, spaces and endings such as in `dev_small` do not matter.
+    """The split that a name means, "" for an empty name. Case, spaces and endings such as in `dev_small` do not matter.
 
-    Raises DataError for a name that is not known: its queries may be those of a test set.
+    Raises DataError for an unknown name, because its queries may be test queries.
     """
     words = re.split(r"[\s_.\-]+", name.strip().casefold())
     if words == [""]:
@@ -48,9 +48,10 @@ def split_name(name: str, where: str = "") -> str:
 
 
 def guard(queries: Mapping[str, str], splits_of: Mapping[str, set[str]]) -> tuple[dict[str, str], list[str]]:
-    """Give each query one split: of two splits that share a query (by id or normalised text), the later keeps it.
+    """Give each query one split. If two splits share a query, by id or normalised text, the later split keeps it.
 
-    Returns the split of each query and a line for each query that stood in an earlier split, too.
+    The order is train, dev, confirm, test. Returns the split of each query, and a message for each query that was
+    removed from an earlier split.
     """
     latest: dict[str, str] = {}
     for query_id, splits in splits_of.items():
@@ -60,14 +61,14 @@ def guard(queries: Mapping[str, str], splits_of: Mapping[str, set[str]]) -> tupl
     for query_id, splits in splits_of.items():
         split = latest[normalise(queries[query_id])]
         if splits != {split}:
-            leaks.append(f"query {query_id!r} of {' and '.join(sorted(splits - {split}))} stands in {split} too")
+            leaks.append(f"query {query_id!r} of {' and '.join(sorted(splits - {split}))} is also in {split}")
         if split in splits:
             split_of[query_id] = split
     return split_of, leaks
 
 
 def groups_by_hash(query_ids: Iterable[str], queries: Mapping[str, str], seed: int) -> list[list[str]]:
-    """Queries of equal text together, in the order of a hash of seed and text."""
+    """Group queries of equal normalised text, and sort the groups by a hash of seed and text."""
     groups: dict[str, list[str]] = {}
     for query_id in sorted(query_ids):
         groups.setdefault(normalise(queries[query_id]), []).append(query_id)
@@ -77,7 +78,7 @@ def groups_by_hash(query_ids: Iterable[str], queries: Mapping[str, str], seed: i
 
 
 def sizes(total: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """How many of `total` groups each split gets, train the rest; a split with a share gets at least MIN_QUERIES.
+    """Number of groups for each split, out of `total`. A split with a share gets at least MIN_QUERIES; train the rest.
 
     >>> sizes(20, {"dev": .15, "confirm": 0, "test": .25})
     {'test': 5, 'dev': 3, 'confirm': 0, 'train': 12}
@@ -92,7 +93,7 @@ def sizes(total: int, shares: Mapping[str, float]) -> dict[str, int]:
 def divide(
     query_ids: Iterable[str], queries: Mapping[str, str], shares: Mapping[str, float], seed: int
 ) -> dict[str, list[str]]:
-    """Cut queries into the splits that have a share, and train."""
+    """Cut queries into train and the splits that have a share (0 to 1)."""
     groups = groups_by_hash(query_ids, queries, seed)
     return _cut(groups, sizes(len(groups), shares))
 
@@ -110,9 +111,9 @@ def _cut(groups: list[list[str]], counts: Mapping[str, int]) -> dict[str, list[s
 def fold_splits(
     query_ids: Iterable[str], queries: Mapping[str, str], held_out: Mapping[str, int], number: int, seed: int
 ) -> list[dict[str, tuple[str, ...]]]:
-    """Splits for cross-fitting: every query is tested in exactly one of `number` folds.
+    """Splits of `number` folds for cross-fitting. Every query is a test query in exactly one fold.
 
-    `held_out` says how many groups dev and confirm get in each fold; they come from the queries after the fold's test.
+    `held_out` is the number of groups for dev and confirm in each fold. They are the groups after the fold's test part.
     """
     groups = groups_by_hash(query_ids, queries, seed)
     borders = [round(fold * len(groups) / number) for fold in range(number + 1)]

@@ -1,11 +1,12 @@
-"""Rows of a table, whatever its form: CSV, TSV, JSONL, JSON or Parquet, the text ones also with .gz.
+"""Read the rows of a CSV, TSV, JSONL, JSON or Parquet file. All but Parquet may be compressed (.gz).
 
     pairs.csv   query;positive            →   ("pairs.csv:2", {"query": "close a file", "positive": "Call close() …"})
                 close a file;Call close() …
 
-The separator of CSV is the one that divides its first line into most columns. A mark at the start of the file (BOM)
-tells UTF-8, UTF-16 and UTF-32 apart; other encodings are named by `collection.encoding`, never guessed. A bad row is a
-problem in the log; what ends a file early (an open quotation mark, a broken Parquet file) is a DataError.
+The separator of a CSV is the one that divides its first line into most columns. A byte order mark at the start of a
+file selects UTF-8, UTF-16 or UTF-32. Any other encoding must be named in `collection.encoding`; it is never guessed. A
+bad row becomes a problem in the log. An error that would end the file early, such as an open quotation mark or a broken
+Parquet file, raises DataError.
 """
 
 from __future__ import annotations
@@ -20,28 +21,23 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from syneg.core.errors import DataError
+from syneg.core.storage import JsonObject
 
 from .read_log import ReadLog
 
-Row = tuple[str, dict[str, Any]]
+Row = tuple[str, JsonObject]
 KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _OTHER_KINDS = {".tab": ".tsv", ".ndjson": ".jsonl"}
-_OTHER_FILES = (
-    ".gz",
-    ".txt",
-    ".trec",
-    ".zip",
-    ".xlsx",
-)  # files that a name may mean, though no table is read from most
+_OTHER_FILES = (".gz", ".txt", ".trec", ".zip", ".xlsx")  # endings that mark a name as a file, though not as a table
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-_LONGEST_CELL = 2**31 - 1  # of csv, which stops at 131,072 characters if not told otherwise
+_LONGEST_CELL = 2**31 - 1  # characters; csv's own limit is 131,072
 
 
 def kind_of(path: Path) -> str:
-    """One of KINDS by the file's name, "" for other files: `.CSV`, `.jsonl.gz` and `.ndjson` are known, too."""
+    """One of KINDS by the name of a file, "" for another file. `.CSV`, `.jsonl.gz` and `.ndjson` are known."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     last = suffixes[-2] if zipped and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
@@ -50,7 +46,7 @@ def kind_of(path: Path) -> str:
 
 
 def names_a_file(dataset: str) -> bool:
-    """Whether a dataset is meant to be a file or folder, by its name alone: it may not be there.
+    """Whether a name looks like a path, and not like an id of a published collection. The file may be missing.
 
     >>> names_a_file("pairs.NDJSON.gz"), names_a_file("./scifact"), names_a_file("beir/scifact")
     (True, True, False)
@@ -60,9 +56,9 @@ def names_a_file(dataset: str) -> bool:
 
 
 def read_table(path: Path, log: ReadLog, encoding: str = "auto", name: str = "") -> Iterator[Row]:
-    """Yield (file:line, row) of each good row and note the others in the log; raises DataError as told above.
+    """Yield (file:line, row) for each good row; log the others. `name` replaces the file name in messages.
 
-    `name` is what messages call the file, its own name if not given.
+    Raises DataError for an unknown kind, a wrong encoding, or an error that would end the file early.
     """
     name = name or path.name
     kind = kind_of(path)
@@ -83,8 +79,10 @@ def read_table(path: Path, log: ReadLog, encoding: str = "auto", name: str = "")
 
 @contextmanager
 def open_text(path: Path, encoding: str = "auto") -> Iterator[TextIO]:
-    """The file as text, unpacked where it ends with .gz; line ends are kept. Raises DataError for what cannot be
-    read."""
+    """Open a file as text, decompressed if it ends with .gz, with its line ends unchanged.
+
+    Raises DataError if it cannot be read or decoded.
+    """
     try:
         with _open_binary(path) as binary:
             head = binary.read(4096)
@@ -119,7 +117,7 @@ def _open_binary(path: Path) -> Any:
 
 
 def _wrong_encoding(path: Path, encoding: str) -> DataError:
-    """Names the first line that cannot be read, and the encoding that the file seems to have."""
+    """The error for a file that cannot be decoded. It names the first bad line, and an encoding that may fit."""
     import charset_normalizer
 
     wanted = "utf-8" if encoding == "auto" else encoding
@@ -144,20 +142,16 @@ def _decodes(text: bytes, encoding: str) -> bool:
     return True
 
 
-# CSV and TSV
-
-
 def _csv(name: str, file: TextIO, log: ReadLog, again: Callable[[], AbstractContextManager[TextIO]]) -> Iterator[Row]:
     csv.field_size_limit(_LONGEST_CELL)
     with again() as first:
         head = next((line for line in first if line.strip()), "")
     separator = "\t" if "\t" in head and ".tsv" in name.lower() else max(",;\t|", key=head.count)
-    rules: dict[str, Any] = {"delimiter": separator, "strict": True}
+    quoted = True
     if separator == "\t":
         with again() as raw, again() as whole:
-            if not _has_quoting(raw, whole):
-                rules["quoting"] = csv.QUOTE_NONE
-    reader = csv.reader(file, **rules)
+            quoted = _has_quoting(raw, whole)
+    reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
     header: list[str] | None = None
     while True:
         start = reader.line_num + 1
@@ -185,17 +179,16 @@ def _csv(name: str, file: TextIO, log: ReadLog, again: Callable[[], AbstractCont
             continue
         log.row(name)
         if len(fields) != len(header):
-            log.problem(where, f"has not as many fields as the header ({len(fields)}, not {len(header)})")
+            log.problem(where, f"has {len(fields)} fields, the header {len(header)}")
         else:
             yield where, dict(zip(header, fields, strict=True))
 
 
 def _has_quoting(raw: Iterable[str], whole: Iterable[str]) -> bool:
-    """Whether a TSV follows CSV's rules for quotation marks, as pandas writes it. Search logs and BEIR know no such
-    rules.
+    """Whether a TSV uses CSV's rules for quotation marks, as pandas does. Search logs and BEIR do not use them.
 
-    It does when every field stands in marks (those of the header aside), or only those that need them, or when its
-    lines fit together only so.
+    It uses them in three cases: all fields outside the header are in quotation marks; only fields that need them are;
+    or only with these rules do all lines have the same number of fields.
     """
     widths: set[int] = set()
     quotes, all_quoted, only_needed = False, True, True
@@ -219,11 +212,8 @@ def _has_quoting(raw: Iterable[str], whole: Iterable[str]) -> bool:
         return False
 
 
-# JSON and Parquet
-
-
 def _is_jsonl(path: Path, encoding: str) -> bool:
-    """Whether a .json file holds an object a line."""
+    """Whether a .json file holds one object per line."""
     with open_text(path, encoding) as file:
         first = next((line for line in file if line.strip()), "").strip()
     if not first.startswith("{"):
@@ -245,7 +235,7 @@ def _jsonl(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
             continue
         where = f"{name}:{number}"
         if not log.has_rows(name) and line.strip() == "[":
-            raise DataError("a JSON array, not an object a line", where=where, todo="name the file .json")
+            raise DataError("a JSON array, not one object per line", where=where, todo="name the file .json")
         log.row(name)
         try:
             row = json.loads(line)
@@ -277,7 +267,10 @@ def _json(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
 
 
 def rows_of(data: Any, name: str, log: ReadLog) -> Iterator[Row]:
-    """Rows of data in memory: a list of dicts, or any iterable of them; `where` counts from 1."""
+    """Yield (name:number, row) for each dict of an iterable, counted from 1; log the items that are no dicts.
+
+    Raises DataError if `data` is no iterable.
+    """
     if not isinstance(data, Iterable):
         raise DataError("not a list of rows", where=name, todo="write a list of objects, or JSONL")
     for number, row in enumerate(data, 1):

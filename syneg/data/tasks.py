@@ -1,11 +1,12 @@
-"""What relevant means in a collection, and the attributes that its negatives are sampled from.
+"""Define "relevant" for a collection, and the attributes to draw for its negatives.
 
-    task_for("beir/scifact") → Task("claim verification: …", domains=("cell and molecular biology", …), …)
+    task_for(config)      (its dataset is beir/scifact)
+      → Task("A passage is relevant when its findings support or refute the claim; …", domains=("oncology", …), …)
 
-The definition is an input of every prompt, because it decides what a negative is: for claims a refuting passage is
-relevant, for arguments the counter-argument. The attribute lists of SciFact follow the paper (section 3.2); the others,
-and the kinds of near-miss, are ours. `collection.task` and `generate.domains`, `.difficulties`, `.lengths`, `.kinds`
-replace them.
+The definition is part of every prompt, because it decides what a negative is: a passage that refutes a claim is
+relevant to it, and so is a counter-argument to an argument. The attribute lists for SciFact follow the paper (section
+3.2). The other lists, and the kinds of near-miss, are ours. `collection.task` and `generate.domains`, `.difficulties`,
+`.lengths` and `.kinds` replace them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Task:
-    """`definition` is sent to the LM; the rest is sampled."""
+    """The LM gets `definition`, and for each negative one value drawn from each of the other fields."""
 
     definition: str
     domains: tuple[str, ...] = _GENERAL
@@ -70,11 +71,11 @@ _TASK_OF = (
 
 
 def task_for(config: Config) -> Task:
-    """The task of a run: the one named or worded in `collection.task`, else that of the collection's kind."""
+    """The task of a run: `collection.task` (a known name or a definition), else a task by the name of the data set."""
     wanted = config.collection.task
     if wanted is None:
         path = Path(config.collection.dataset)
-        name = (path.name if path.is_absolute() else str(path)).lower()  # folders above it say nothing of the task
+        name = (path.name if path.is_absolute() else str(path)).lower()  # parent folders do not name the task
         wanted = next((task for part, task in _TASK_OF if part in name), "question answering")
     task = TASKS.get(wanted) or Task(wanted)
     given = {key: getattr(config.generate, key) for key in ("domains", "difficulties", "lengths", "kinds")}

@@ -1,11 +1,11 @@
-"""The files of TREC: documents in SGML, topics, and qrels of four columns.
+"""Read the files of TREC: documents in SGML, topics, and qrels of four columns.
 
     <DOC><DOCNO> FT-1 </DOCNO><TEXT>Sockets are …</TEXT></DOC>     →  ("docs.trec:1", "FT-1", "Sockets are …")
     <top><num> Number: 401 <title> closing sockets </top>          →  ("topics.txt:1", "401", "closing sockets")
     401 0 FT-1 2                                                   →  ("qrels.txt:1", ["401", "FT-1", "2"])
 
-Topics may also be XML (`<topic number="1"><title>…`), documents and topics also lines "id<TAB>text". Of a topic the
-title is taken, else its query, question or description.
+Topics may also be XML (`<topic number="1"><title>…`). Documents and topics may also be lines "id<TAB>text". The text of
+a topic is its title; if it has none, its query, question or description.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ _FIELD = r"<{name}\b[^>]*>\s*(?:{label}\s*:)?\s*([^<]+)"
 
 
 def read_items(path: Path, log: ReadLog, encoding: str, *, topics: bool) -> Iterator[Item]:
-    """Yield (file:line, id, text) of documents or topics; rows without an id are noted, an open tag raises
-    DataError."""
+    """Yield (file:line, id, text) of documents or topics. Entries without an id go to `log`.
+
+    Raises DataError if the file ends inside an entry.
+    """
     with open_text(path, encoding) as file:
         first = next((line for line in file if line.strip()), "")
     if not first.lstrip().startswith("<"):
@@ -96,7 +98,7 @@ def _topic(head: str, block: str) -> tuple[str, str]:
 
 
 def read_judgements(path: Path, log: ReadLog, encoding: str, name: str) -> Iterator[tuple[str, list[str]]] | None:
-    """Yield (file:line, [query id, document id, grade]) of a file without a header; None where it has one."""
+    """Yield (file:line, [query id, document id, grade]); None for a file with a header."""
     with open_text(path, encoding) as file:
         first = next((line.split() for line in file if line.strip()), [])
     if len(first) not in (3, 4) or not re.fullmatch(r"-?\d+(\.\d+)?", first[-1]):

@@ -3,7 +3,7 @@
     suggestion(["pairs.csv", "docs.jsonl"])
       → # Seen: 960 passages (English, median 62 words, 1 in 20 over 180), 40 queries.
         # Splits: train 24, dev 6, test 10.
-        # test has 10 queries: a difference under about 0.18 nDCG@10 cannot be told.
+        # test has 10 queries: it cannot show a difference under about 0.18 nDCG@10.
         [collection]
         dataset = "pairs.csv"
         corpus = "docs.jsonl"
