@@ -21,7 +21,8 @@ from syneg.core.storage import read_rows
 from syneg.core.text import normalise
 from syneg.data.collection import load_collection
 from syneg.negatives.gates import UNPARSEABLE
-from syneg.run.pipeline import Batch, Run
+from syneg.run.parts import Batch
+from syneg.run.pipeline import Run
 
 Settings = Callable[..., list[str]]
 

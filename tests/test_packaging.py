@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -51,6 +52,27 @@ def upward(path: Path, package: str) -> set[str]:
     own = package.split(".")[1]
     ours = {name for name in names if name.startswith("syneg.")}
     return bare | {name for name in ours if name.split(".")[1] not in MAY[own] | {own}}
+
+
+def edges() -> dict[str, set[str]]:
+    """Module → the modules of ours that it imports, also inside functions and under TYPE_CHECKING."""
+    names = {f"{package}.{path.stem}".removesuffix(".__init__"): (path, package) for path, package in MODULES}
+    graph: dict[str, set[str]] = {}
+    for name, (path, package) in names.items():
+        wanted = imports(path, package)
+        # `from .folder import RunFolder` imports the module, and not the package that holds it
+        deepest = {n for n in wanted if not any(other.startswith(f"{n}.") and other in names for other in wanted)}
+        graph[name] = {n for n in deepest & names.keys() if n != name}
+    return graph
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = edges()
+    assert len(graph) > 150 and "syneg.core.errors" in graph["syneg.core.settings"]
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
 
 
 @pytest.mark.parametrize(("path", "package"), MODULES, ids=lambda value: getattr(value, "stem", value))

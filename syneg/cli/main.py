@@ -104,7 +104,8 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
     from syneg.core.progress import Progress
     from syneg.run.checks import check_keys
     from syneg.run.folder import RunFolder
-    from syneg.run.pipeline import Batch, Run
+    from syneg.run.parts import Batch
+    from syneg.run.pipeline import Run
 
     folder, config = _settings(flags)
     if not flags["dry_run"] and not flags.get("batch") and not RunFolder(folder).ledger.exists():

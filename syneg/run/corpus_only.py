@@ -14,9 +14,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from syneg.core.config import Config
 from syneg.core.errors import DataError
+from syneg.core.progress import Progress
 from syneg.core.records import SPLITS, fingerprint
 from syneg.core.storage import read_rows, write_rows
 from syneg.data.collection import Collection
@@ -26,16 +28,33 @@ from syneg.data.read_log import ReadLog
 from syneg.data.splits import MIN_QUERIES, divide, groups_by_hash
 from syneg.data.tables import read_table
 from syneg.data.tasks import task_for
+from syneg.llm.roles import Roles
 from syneg.negatives.queries import WrittenQuery, ask_for_queries, gated, one_per_cluster, written
 from syneg.programs import load_query_program
+from syneg.retrieval.encoder import Encoder
 
+from .folder import Manifest, RunFolder
 from .keys import source_of, stage_key
-
-if TYPE_CHECKING:
-    from .workspace import Workspace
 
 FEWEST_HUMAN = MIN_QUERIES["dev"] + MIN_QUERIES["test"]
 _TOLD = 50  # test queries from which something can be told
+
+
+class Workplace(Protocol):
+    """What of a `Workspace` there is before there are queries."""
+
+    config: Config
+    folder: RunFolder
+    progress: Progress
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def bare_encoder(self) -> Encoder: ...
+
+    @property
+    def roles(self) -> Roles: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +66,7 @@ class _Human:
     qrels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-def corpus_collection(workspace: Workspace) -> Collection:
+def corpus_collection(workspace: Workplace) -> Collection:
     """Read the corpus, write queries for it where that is not done, and divide them.
 
     Raises DataError where too few queries pass the gates.
@@ -104,7 +123,7 @@ def _human_splits(queries: Mapping[str, str], seed: int) -> dict[str, list[str]]
     return {split: sorted(query_id for group in part for query_id in group) for split, part in cut.items()}
 
 
-def _read(workspace: Workspace) -> tuple[PairsReader, _Human]:
+def _read(workspace: Workplace) -> tuple[PairsReader, _Human]:
     config = workspace.config
     corpus, examples = Path(config.collection.corpus or "").expanduser(), config.queries.examples
     columns, encoding, log = ColumnNames(config.collection.columns), config.collection.encoding, ReadLog()
@@ -127,7 +146,7 @@ def _read(workspace: Workspace) -> tuple[PairsReader, _Human]:
     return reader, _Human(texts, {query_id: queries[query_id] for query_id in judged}, judged)
 
 
-def _rows(workspace: Workspace, passages: dict[str, str], human: _Human) -> list[dict[str, Any]]:
+def _rows(workspace: Workplace, passages: dict[str, str], human: _Human) -> list[dict[str, Any]]:
     """The lines of queries.jsonl, made where they are not."""
     config, path = workspace.config, workspace.folder.queries
     encoder, writer = workspace.bare_encoder, workspace.roles.writer
@@ -155,7 +174,7 @@ def _row(query: WrittenQuery) -> dict[str, Any]:
 
 
 def _note(
-    workspace: Workspace, rows: list[dict[str, Any]], splits: Mapping[str, Any], human: _Human, *, by_human: bool
+    workspace: Workplace, rows: list[dict[str, Any]], splits: Mapping[str, Any], human: _Human, *, by_human: bool
 ) -> None:
     """Say and keep what the queries are."""
     kinds = dict(Counter(row["kind"] for row in rows if row["accepted"]))

@@ -270,7 +270,10 @@ class Experiment:
         runs = {BASE: self._runs(None), **{arm.name: self._runs(arm) for arm in self.arms}}
         collection = workspace.collection
         crossed = cross_fit(
-            workspace, self._sets, self.arms, lambda fold, sets: Experiment(fold, sets, self._readings, self.arms)
+            workspace,
+            self._sets,
+            self.arms,
+            lambda fold, sets: Experiment(fold, sets, self._readings, self.arms).results,
         )
         if crossed is not None:
             runs = {name: replace(evaluated, results=crossed.results[name]) for name, evaluated in runs.items()}

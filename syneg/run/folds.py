@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +28,6 @@ from .folder import RunFolder
 from .keys import stage_key
 from .negative_sets import NegativeSet, NegativeSets
 from .workspace import Workspace
-
-if TYPE_CHECKING:
-    from .experiment import Experiment
 
 Results = Mapping[str, Sequence[Mapping[str, SplitResult]]]
 
@@ -62,7 +59,7 @@ def cross_fit(
     workspace: Workspace,
     sets: NegativeSets | SharedSets,
     arms: Sequence[Arm],
-    build: Callable[[Workspace, SharedSets], Experiment],
+    results_of: Callable[[Workspace, SharedSets], Results],
 ) -> Crossed | None:
     """Train and test every arm in `evaluate.folds` folds; None where the test split is large enough, or is the source's
     own, or where a compiled program or a reader has seen the queries."""
@@ -87,7 +84,7 @@ def cross_fit(
 
     def work() -> None:
         results = [
-            _fold(workspace, fold, place, mined, lambda within: build(within, shared))
+            _fold(workspace, fold, place, mined, lambda within: results_of(within, shared))
             for place, fold in enumerate(folds)
         ]
         write_json(
@@ -135,11 +132,11 @@ def _ids(folds: Sequence[Collection], split: str) -> tuple[str, ...]:
 
 def _fold(
     workspace: Workspace, fold: Collection, place: int, mined: dict[str, list[MinedNegative]],
-    build: Callable[[Workspace], Experiment],
+    results_of: Callable[[Workspace], Results],
 ) -> Results:  # fmt: skip
     """The results of one fold, in a folder of its own, so that a run that was killed goes on."""
     folder = RunFolder(workspace.folder / "folds" / str(place + 1))
-    return build(workspace.with_splits_of(fold, folder, mined)).results
+    return results_of(workspace.with_splits_of(fold, folder, mined))
 
 
 def _joined(results: Sequence[Mapping[str, SplitResult]]) -> dict[str, dict[str, Any]]:

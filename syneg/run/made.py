@@ -17,12 +17,12 @@ from syneg.core.storage import read_json, write_json, write_text
 
 # Modules that load dspy or torch are imported where they are used: `--help` imports this module, too.
 if TYPE_CHECKING:
-    from .pipeline import Run
+    from .parts import Parts
 
 Result = dict[str, Any]
 
 
-def queries(run: Run) -> Result:
+def queries(run: Parts) -> Result:
     """Counts of the written queries."""
     if not run.config.writes_queries:
         raise ConfigError("there are queries already", todo="give --corpus without --dataset")
@@ -33,14 +33,14 @@ def queries(run: Run) -> Result:
     }  # fmt: skip
 
 
-def mined(run: Run) -> Result:
+def mined(run: Parts) -> Result:
     """Counts of the mined negatives, and where they are."""
     sources = Counter(n.source for negatives in run.workspace.mined.values() for n in negatives)
     skipped, path = run.workspace.manifest.facts["mine"]["skipped"], run.folder.mined
     return {"queries": len(run.workspace.mined), "negatives": dict(sources), "skipped": skipped, "file": str(path)}
 
 
-def calibrated(run: Run) -> Result:
+def calibrated(run: Parts) -> Result:
     """How well the judge agrees with the labels."""
     from .judge import calibration
 
@@ -48,7 +48,7 @@ def calibrated(run: Run) -> Result:
     return {**asdict(measured), "table": measured.table()}
 
 
-def compiled(run: Run) -> Result:
+def compiled(run: Parts) -> Result:
     """What the compilation tried and kept."""
     from syneg.optimizers import RECIPES
 
@@ -63,17 +63,17 @@ def compiled(run: Run) -> Result:
     return dict(read_json(run.folder.compiled(target.prefix)))
 
 
-def generated(run: Run) -> Result:
+def generated(run: Parts) -> Result:
     """Counts of the negatives by the run's program."""
     return _by_batch(run, lambda: asdict(run.negatives.of(run.config.generate.program).facts))
 
 
-def read(run: Run) -> Result:
+def read(run: Parts) -> Result:
     """Counts of the grades."""
     return _by_batch(run, run.readings.result)
 
 
-def _by_batch(run: Run, work: Callable[[], Result]) -> Result:
+def _by_batch(run: Parts, work: Callable[[], Result]) -> Result:
     """The result of `work`, or the requests that it waits for where calls go by files."""
     if run.batch is None or run.pending is None:
         return work()
@@ -89,7 +89,7 @@ def _by_batch(run: Run, work: Callable[[], Result]) -> Result:
         return {**taken, **asdict(run.pending.export(path)), "file": str(path), "spent": spent}
 
 
-def trained(run: Run) -> Result:
+def trained(run: Parts) -> Result:
     """One record for each training."""
     _ = run.experiment.generation
     return {
@@ -99,7 +99,7 @@ def trained(run: Run) -> Result:
     }
 
 
-def evaluated(run: Run) -> Result:
+def evaluated(run: Parts) -> Result:
     """Means of every metric, by arm, seed and split."""
     from syneg.retrieval.metrics import mean
 
@@ -109,7 +109,7 @@ def evaluated(run: Run) -> Result:
     }
 
 
-def verdict(run: Run) -> Result:
+def verdict(run: Parts) -> Result:
     """The data of verdict.json; the report, the data card and the log are written beside it."""
     from syneg.core.records import fingerprint
     from syneg.verdict.card import data_card

@@ -13,66 +13,25 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import ConfigError
-from syneg.core.progress import Progress
 from syneg.core.storage import write_text
 
 from . import made, show
 from .folder import RunFolder, RunLock, version
 from .made import Result
+from .parts import Parts
 
 # Modules that load dspy or torch are imported where they are used: `--help` reads this table, too.
 if TYPE_CHECKING:
-    import dspy
-
-    from syneg.core.config import Config
-    from syneg.data.collection import Collection
-
-    from .experiment import Experiment
     from .figures import Estimate
-    from .negative_sets import NegativeSets
-    from .readings import Readings
 
 _PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """LM calls by files instead of by calling: answers are read from `answers`, and new requests written to
-    `requests`."""
-
-    answers: tuple[Path, ...] = ()
-    requests: Path | None = None
-
-
-class Run:
-    """One run folder: the path of stages over a workspace. Asking for a later stage makes the earlier ones first."""
-
-    def __init__(
-        self,
-        folder: Path,
-        config: Config,
-        progress: Progress,
-        batch: Batch | None = None,
-        collection: Collection | None = None,
-    ) -> None:
-        """A `collection` in memory takes the place of the one that the settings name."""
-        from syneg.llm.batch_files import Pending
-
-        from .workspace import Workspace
-
-        self.folder, self.batch = RunFolder(Path(folder)), batch
-        self.pending = Pending(self.folder.path, config.lm.retries) if batch else None
-        self.workspace = Workspace(self.folder, config, progress, self.pending, collection)
-
-    @property
-    def config(self) -> Config:
-        """The settings of the run."""
-        return self.workspace.config
+class Run(Parts):
+    """One run folder: the path of stages over its parts. Asking for a later stage makes the earlier ones first."""
 
     def until(self, stage: str) -> Result:
         """Run the stages up to and including `stage` (a key of STAGES); return its result as plain data.
@@ -129,45 +88,6 @@ class Run:
             finally:
                 self.workspace.close()
 
-    def load_program(self, name: str, prefix: str = "") -> dspy.Module:
-        """Load `name`, compiled if it is the run's own program; save its state and prompts as {prefix}program.json and
-        .md."""
-        from syneg.llm.capabilities import adapter_for
-        from syneg.programs import load_program
-
-        from .compile import compiled
-        from .compile_writer import WriterPlan
-        from .compiled import save_program
-
-        program = load_program(name)
-        if not self.config.compile.improves("writer") or prefix:
-            save_program(self.folder, prefix, program, name, adapter_for(self.config.lm))
-            return program
-        best = compiled(self.workspace, WriterPlan(self.workspace, name, program))
-        save_program(self.folder, prefix, best, name, adapter_for(self.config.lm), before=program)
-        return best
-
-    @cached_property
-    def negatives(self) -> NegativeSets:
-        """The synthetic negatives of the run."""
-        from .negative_sets import NegativeSets
-
-        return NegativeSets(self.workspace, self.load_program, self.readings.candidates)
-
-    @cached_property
-    def experiment(self) -> Experiment:
-        """The arms of the run."""
-        from .experiment import Experiment
-
-        return Experiment(self.workspace, self.negatives, self.readings)
-
-    @cached_property
-    def readings(self) -> Readings:
-        """The grades of the run's reader."""
-        from .readings import Readings
-
-        return Readings(self.workspace)
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -182,7 +102,7 @@ class Stage:
     command: str
     help: str
     sections: tuple[str, ...]
-    make: Callable[[Run], Result]
+    make: Callable[[Parts], Result]
     show: Callable[[RunFolder, Mapping[str, Any]], str]
     asks: bool = False
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 # Modules that load dspy or torch are imported where they are used: `--help` imports this module, too.
 if TYPE_CHECKING:
-    from .pipeline import Run
+    from .parts import Parts
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class TargetRow:
 
     name: str
     prefix: str
-    compile: Callable[[Run], object]
+    compile: Callable[[Parts], object]
 
 
-def _writer(run: Run) -> None:
+def _writer(run: Parts) -> None:
     run.load_program(run.negatives.default_program)
 
 

@@ -13,23 +13,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from syneg.core.config import MineConfig
+from syneg.core.config import Config, MineConfig
+from syneg.core.progress import Progress
+from syneg.core.records import Pair
 from syneg.core.storage import read_json, write_json
+from syneg.data.collection import Collection
+from syneg.retrieval.encoder import Encoder
 
+from .folder import Manifest, RunFolder
 from .keys import stage_key
-
-if TYPE_CHECKING:
-    from .workspace import Workspace
 
 _RULE = 0.95  # NV-Retriever; where nothing else is chosen
 _PAIRS = 200  # that the probe trains on
 _CHOICE = "choose margin"
 _NONE = 1e9  # as a margin: no passage is over it
 PerQuery = Mapping[str, Mapping[str, float]]
+
+
+class Unmined(Protocol):
+    """What of a `Workspace` there is before anything is mined."""
+
+    config: Config
+    folder: RunFolder
+    progress: Progress
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def collection(self) -> Collection: ...
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    @property
+    def pairs_to_mine(self) -> list[Pair]: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +100,7 @@ class Choice:
         ]
 
 
-def mining_of(workspace: Workspace) -> MineConfig:
+def mining_of(workspace: Unmined) -> MineConfig:
     """The settings of mining with a margin that is a number."""
     config = workspace.config.mine
     if config.margin != "auto":
@@ -87,7 +109,7 @@ def mining_of(workspace: Workspace) -> MineConfig:
     return next(window for window in WINDOWS if window.name == name).of(config)
 
 
-def chosen(workspace: Workspace) -> Choice:
+def chosen(workspace: Unmined) -> Choice:
     """The choice for a collection, an encoder and its train queries; kept in window.json."""
     path = workspace.folder.window
 
@@ -108,14 +130,14 @@ def chosen(workspace: Workspace) -> Choice:
     return Choice(**{**kept, "gains": {name: (gain, error) for name, (gain, error) in kept["gains"].items()}})
 
 
-def is_chosen(workspace: Workspace) -> bool:
+def is_chosen(workspace: Unmined) -> bool:
     """Whether the margin is a number, or was chosen for these settings."""
     if workspace.config.mine.margin != "auto":
         return True
     return workspace.manifest.key(_CHOICE) == _key(workspace) and workspace.folder.window.exists()
 
 
-def _key(workspace: Workspace) -> str:
+def _key(workspace: Unmined) -> str:
     config, encoder = workspace.config, workspace.encoder
     query_ids = [pair.query_id for pair in workspace.pairs_to_mine[:_PAIRS]]
     return stage_key(
@@ -124,7 +146,7 @@ def _key(workspace: Workspace) -> str:
     )  # fmt: skip
 
 
-def _measured(workspace: Workspace) -> Any:
+def _measured(workspace: Unmined) -> Any:
     """Window → per metric the value of each held-out query."""
     from syneg.negatives.mining import mine
     from syneg.optimizers.objective import Objective
