@@ -1,11 +1,12 @@
-"""Optimizers compile a program against downstream retrieval.
+"""Compile a program: improve its instructions and demos against retrieval.
 
-    Objective(…).score(negatives) → Score(gain=.012, error=.005, …)      what a set of negatives does to nDCG@10
-    run_recipe("gepa", Compiling(…)); choose(…) → [Candidate(…), …]      programs proposed, and the best of them
+    Objective(…).score(negatives) → Score(gain=.012, error=.005, …)      effect of a set of negatives on nDCG@10
+    run_recipe("gepa", compiling)                                        proposes programs, and tries them
+    choose(compiling) → [Candidate(…), …]                                the best of them, best first
 
-A target is a program to improve, with its examples and its metric. A recipe proposes programs; the target says of
-single answers what they are worth, and scores all answers of a program together. What won is confirmed on queries that
-no proposal has seen (`syneg.run.compile`).
+A target is a program to improve, with its examples and its metric. A recipe proposes programs. The target judges single
+answers, and scores all answers of a program together. The winner is confirmed on queries that no proposal has seen
+(`syneg.run.compile`).
 """
 
 from .compiling import Candidate, Compiling

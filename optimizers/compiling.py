@@ -1,13 +1,13 @@
-"""What every recipe works with: the program, examples, metrics, LMs, and a register of all that was tried.
+"""One compilation: the program, examples, metrics and LMs for a recipe, and a register of every program that it tried.
 
     compiling = Compiling(target, config, reflection, budget, say)
-    recipe(compiling)                          proposes; whatever it runs is registered, with its scores
-    compiling.ranked() → [Candidate(program, scores={"q1": .71, …}), …]
+    recipe(compiling)                          proposes programs; each one that it runs is registered with its answers
+    compiling.ranked() → [Candidate(key, program, 3, answers={"q1": Worth(.71, …), …}), …]
 
-A recipe may be any optimizer of DSPy: it gets `student`, `trainset`, and `metric` or `feedback_metric`, and what it
-returns does not matter. The register sees each program that runs, by its instructions and demos, so that a recipe that
-is stopped by the budget, or that keeps its candidates to itself, loses nothing. All LM calls go through the ledger: the
-same command after a kill is answered from there up to the point where it stopped.
+A recipe may be any optimizer of DSPy. It gets `student`, `trainset`, and `metric` or `feedback_metric`; its return
+value is ignored. The register records each program that runs, by its instructions and demos. So nothing is lost if the
+budget stops a recipe, or if a recipe does not return its candidates. All LM calls go through the ledger: after a kill,
+the same command gets its answers from there, up to the point where it stopped.
 """
 
 from __future__ import annotations
@@ -56,21 +56,24 @@ class Candidate:
         return sum(judged.value for judged in self.answers.values()) / len(self.answers) if self.answers else 0.0
 
     def shared(self, other: Candidate) -> list[str]:
-        """The examples that both have answered."""
+        """The ids of the examples that both have answered."""
         return [example_id for example_id in self.answers if example_id in other.answers]
 
     def leads(self, other: Candidate) -> list[float]:
-        """The difference in value on each example that both have answered, as some examples are easier than others."""
+        """This program's value minus the other's, on each example that both have answered.
+
+        Differences are needed because some examples are easier than others.
+        """
         return [self.answers[example].value - other.answers[example].value for example in self.shared(other)]
 
     def lead(self, other: Candidate) -> float:
-        """The mean of these differences."""
+        """The mean of `leads`; 0 if the two share no example."""
         leads = self.leads(other)
         return sum(leads) / len(leads) if leads else 0.0
 
 
 class Register:
-    """All candidates by content. Copies of programs share it."""
+    """All candidates, by the content of their programs. Copies of a tracked program share one register."""
 
     def __init__(self) -> None:
         self.candidates: dict[str, Candidate] = {}
@@ -78,14 +81,16 @@ class Register:
         self._lock = threading.Lock()
 
     def knows(self, program: dspy.Module) -> bool:
-        """Whether a program with this content was noted before; it gets its fence back first, as `note` does."""
+        """Whether a program with this content was noted before. First restores its fence, as `note` does."""
         if self._fences is not None:
             keep_fence(program, self._fences)
         return content_of(program) in self.candidates
 
     def note(self, program: dspy.Module) -> Candidate:
-        """The candidate of a program; the first one noted says which prompts fence corpus text, and all others have
-        to."""
+        """The candidate of a program, which is registered if it is new.
+
+        Prompts that fence corpus text in the first program must do so in all others: a lost fence is restored.
+        """
         with self._lock:
             if self._fences is None:
                 self._fences = fences_of(program)
@@ -93,7 +98,7 @@ class Register:
             key = content_of(program)
             if key not in self.candidates:
                 own = copy.deepcopy(program)
-                own.set_lm(None)  # SIMBA sets LMs of its own
+                own.set_lm(None)  # SIMBA attaches an LM to its programs
                 self.candidates[key] = Candidate(key, own, len(self.candidates))
             return self.candidates[key]
 
@@ -102,7 +107,7 @@ class Register:
 
 
 class Tracked(dspy.Module):
-    """A program whose runs are registered. An answer that cannot be read is worth nothing, and is no error."""
+    """A program whose runs are registered. An answer that cannot be read has value 0; it is not an error."""
 
     def __init__(self, program: dspy.Module, register: Register, target: Target) -> None:
         super().__init__()
@@ -110,8 +115,10 @@ class Tracked(dspy.Module):
         self._register, self._target = register, target
 
     def forward(self, example_id: str, **ask: Any) -> dspy.Prediction:
-        """What the target takes as an answer, and under `candidate` the key of the program. Raises BackendError where
-        no call was answered."""
+        """The target's answer to the inputs `ask`, with the key of the program as `candidate`.
+
+        Raises BackendError if no LM call was answered.
+        """
         candidate = self._register.note(self.program)
         lm = self.program.predictors()[0].lm or dspy.settings.lm
         with purpose(example_id, int(lm.kwargs.get("rollout_id") or 0)) as current:
@@ -129,7 +136,7 @@ class Tracked(dspy.Module):
 
 
 def content_of(program: dspy.Module) -> str:
-    """A hash of what an optimizer may change: instructions (line breaks aside), fields' words and demos."""
+    """A hash of what an optimizer may change: instructions (whatever their line breaks), descriptions and demos."""
     steps = []
     for name, predictor in program.named_predictors():
         words = {field: info.json_schema_extra or {} for field, info in predictor.signature.fields.items()}
@@ -166,7 +173,7 @@ class Compiling:
 
     @property
     def enough(self) -> bool:
-        """Whether the score alone orders programs on so many examples."""
+        """Whether there are enough examples for the score alone to order programs (`Target.enough`)."""
         return len(self.ids) >= self.target.enough
 
     def tracked(self, program: dspy.Module) -> Tracked:
@@ -175,19 +182,21 @@ class Compiling:
 
     @property
     def at_once(self) -> int:
-        """Calls side by side. One for an embedded LM: each of its slots would have to read each new instruction (8
-        pairs of SciFact with a new instruction take 82 s one by one and 100 s by four)."""
+        """Number of parallel calls: 1 for an embedded LM, because each of its slots would read each new instruction.
+
+        Eight pairs of SciFact with a new instruction take 82 s one by one, and 100 s four at a time.
+        """
         config = self.target.lm.engine.config
         return 1 if config.model.startswith("local/") else config.concurrency
 
     def context(self) -> Any:
-        """The LM of the program and its adapter, as DSPy wants them."""
+        """A DSPy context with the program's LM and adapter."""
         return dspy.context(lm=self.lm, adapter=self.target.lm.adapter)
 
     # metrics, in the forms that DSPy's optimizers want
 
     def judge(self, example_id: str, prediction: dspy.Prediction) -> Worth:
-        """What an answer is worth; it is noted as the candidate's."""
+        """The worth of an answer, which is recorded with its candidate."""
         judgement = self.target.judge(example_id, prediction)
         candidate = self.register.candidates[prediction.candidate]
         with self._lock:
@@ -199,7 +208,7 @@ class Compiling:
         return judgement
 
     def metric(self, example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float:
-        """A value from 0 to 1; for bootstrapping, whether the answer is good enough for a demo."""
+        """The value of an answer, 0 to 1. During bootstrapping (`trace` is set), whether it may become a demo."""
         value = self.judge(example.example_id, prediction).value
         return value if trace is None else value >= self.target.threshold
 
@@ -218,7 +227,7 @@ class Compiling:
     # running
 
     def run(self, program: dspy.Module, example_ids: Sequence[str]) -> dict[str, Attempt]:
-        """example_id → the attempt of a program, tracked or not, in threads."""
+        """Run a program, tracked or not, on examples in threads; return example_id → attempt."""
         tracked = self.tracked(program)
         examples = {example.example_id: example for example in self.trainset}
 
@@ -233,24 +242,28 @@ class Compiling:
         return {example_id: attempts[place] for place, example_id in enumerate(example_ids)}
 
     def score(self, candidate: Candidate, example_ids: Sequence[str]) -> Scored:
-        """The score of what a candidate answers to these examples; with a spent budget, of what it has answered."""
+        """The score of a candidate's answers to these examples; if the budget is spent, of the answers that exist."""
         try:
             self.run(candidate.program, [example for example in example_ids if example not in candidate.answers])
         except BudgetError as error:
-            if error.budget is not self.budget:  # that of the whole command ends it
+            if error.budget is not self.budget:  # the budget of the whole command ends the command
                 raise
         answers = {example: candidate.answers[example] for example in example_ids if example in candidate.answers}
         return self.target.score(answers)
 
     def ranked(self) -> list[Candidate]:
-        """All candidates that copy nothing from the corpus, by their lead over the first program, the greatest first;
-        those that share few pairs with it after the rest."""
+        """All candidates that copy nothing from the examples, the greatest lead over the first program first.
+
+        Candidates that share too few examples with the first program come last.
+        """
         usable = [c for c in self.register.candidates.values() if c.answers and not self.copied(c)]
         return sorted(usable, key=lambda c: (len(c.shared(self.first)) < self._least, -c.lead(self.first), c.number))
 
     def copied(self, candidate: Candidate) -> str:
-        """The phrase of the examples that an instruction of the candidate repeats, or ""; the program's own words may
-        stay."""
+        """A phrase of the examples that the candidate's instructions quote, or "".
+
+        Words of the first program's instructions do not count.
+        """
         if candidate.key not in self._copied:
             own = [p.signature.instructions for p in self.first.program.predictors()]
             new = [p.signature.instructions for p in candidate.program.predictors()]

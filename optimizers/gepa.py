@@ -1,10 +1,10 @@
-"""GEPA (arXiv 2507.19457) with an adapter of ours: reflection on the target's words, and the score of whole batches.
+"""The recipe `gepa` (arXiv 2507.19457), with an adapter that reflects on the target's words and scores whole batches.
 
-    gepa(compiling)
+    gepa(compiling)     every program that GEPA tries is in compiling.register afterwards
 
-A minibatch is judged answer by answer. A batch that is large enough for the probe of the writer, as the whole set can
-be, is scored as a set, too: half of each score is then the gain that the batch causes together, so that the Pareto
-front holds what helps downstream. Its objectives are the mean value and the gain.
+Minibatches are judged answer by answer. A batch of `Target.sets_from` examples or more is also scored as a set: half of
+each answer's score is then the score of the set. So the Pareto front, over value and set score, keeps programs that
+help retrieval.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gepa.api import optimize
 from gepa.core.adapter import EvaluationBatch
 
 from syneg.core.errors import BudgetError
+from syneg.core.storage import JsonObject
 from syneg.programs import fenced, shortened
 
 from .compiling import Compiling
@@ -26,7 +27,7 @@ _SHOWN = 300  # characters of each field; embedded LLMs have room for 2,048 toke
 
 
 class Adapter:
-    """What GEPA asks for; a candidate is instruction by predictor."""
+    """The adapter that GEPA requires. A candidate is a mapping predictor name → instruction."""
 
     propose_new_texts = None
 
@@ -34,7 +35,7 @@ class Adapter:
         self._compiling = compiling
 
     def program(self, candidate: Mapping[str, str]) -> dspy.Module:
-        """The first program with the candidate's instructions."""
+        """A copy of the first program with the candidate's instructions."""
         program = copy.deepcopy(self._compiling.first.program)
         for name, predictor in program.named_predictors():
             if name in candidate:
@@ -44,7 +45,7 @@ class Adapter:
     def evaluate(
         self, batch: list[str], candidate: dict[str, str], capture_traces: bool = False
     ) -> EvaluationBatch[Any, str]:
-        """Run a candidate on query ids."""
+        """Run a candidate on the examples with the ids in `batch`; score each answer, and the set if it is large."""
         compiling = self._compiling
         program = self.program(candidate)
         attempts = compiling.run(program, batch)
@@ -58,17 +59,18 @@ class Adapter:
             values = [(value + share) / 2 for value in values]
             objectives = [{**values_of_one, "objective": share} for values_of_one in objectives]
         return EvaluationBatch(
-            outputs=[judgements[example_id].feedback for example_id in batch], scores=values, objective_scores=objectives,
+            outputs=[judgements[example_id].feedback for example_id in batch], scores=values,
+            objective_scores=objectives,
             trajectories=[attempts[example_id] for example_id in batch] if capture_traces else None,
         )  # fmt: skip
 
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: EvaluationBatch[Any, str], components_to_update: list[str]
-    ) -> dict[str, list[dict[str, Any]]]:
-        """For each predictor: what it was given, what it said, and what that is worth."""
-        # traces hold copies, so predictors are matched by their fields
+    ) -> dict[str, list[JsonObject]]:
+        """predictor name → one row for each example: inputs, outputs, and the worth of the answer in words."""
+        # traces hold copies of predictors, so they are recognised by their output fields
         fields = {n: set(p.signature.output_fields) for n, p in self._compiling.first.program.named_predictors()}
-        examples: dict[str, list[dict[str, Any]]] = {name: [] for name in components_to_update}
+        examples: dict[str, list[JsonObject]] = {name: [] for name in components_to_update}
         for attempt in eval_batch.trajectories or []:
             for name in components_to_update:
                 for predictor, inputs, outputs in attempt.trace:
@@ -109,7 +111,7 @@ def gepa(compiling: Compiling) -> None:
 
 
 def _after(compiling: Compiling) -> Any:
-    """Stops GEPA when it has proposed enough, or the budget is spent."""
+    """A callback that stops GEPA after `compile.proposals` proposals; raises BudgetError if the budget is spent."""
 
     def stop(state: Any) -> bool:
         if compiling.budget.spent:

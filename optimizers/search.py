@@ -1,11 +1,11 @@
-"""Our recipe, and the choice among candidates: successive halving on the downstream objective.
+"""The recipe `search`, and the final choice among candidates: successive halving on the target's score.
 
-    search(compiling)   instructions proposed from judged answers, each tried on the same few pairs
-    choose(compiling)   the best by the critic → the objective on half of the pairs → on all → [Candidate, …]
-    ordered(candidates, first, enough=False)   by objective and critic together
+    search(compiling)   proposes instructions from judged answers, and tries each on the same few examples
+    choose(compiling)   the best by mean value → scored on half of the examples → on all → [Candidate, …], best first
+    ordered(candidates, first, enough=False)   orders by score and mean value together
 
-The reflection LM sees the program's instruction, answers with what the critic said of them, and what was tried before
-with its score. It never sees dev, confirm or test queries.
+The reflection LM sees the program's instruction, answers with the critic's words, and the instructions tried before
+with their values. It never sees dev, confirm or test queries.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from syneg.retrieval.metrics import MAIN_METRIC
 
 from .compiling import Attempt, Candidate, Compiling
 
-_SHOWN, _TRIED, _WORDS = 4, 4, 60
+_SHOWN, _TRIED, _WORDS = 4, 4, 60  # answers shown, instructions shown, words of each instruction
 _SHORT = 700  # characters of an answer for an embedded LM, which has room for 2,048 tokens in all
-_KEEP = 4
-_CHANCE = 0.05
+_KEEP = 4  # candidates in the last round of the choice
+_CHANCE = 0.05  # level of the test in `writes_less`
 
 
 class ProposeInstruction(dspy.Signature):
@@ -47,8 +47,10 @@ class ProposeInstruction(dspy.Signature):
 
 
 def search(compiling: Compiling) -> None:
-    """Propose `compile.proposals` programs, the best so far as parent, each tried on the same third of the
-    examples."""
+    """Propose `compile.proposals` programs and try each on the same third of the examples.
+
+    The parent of a proposal is the best program so far; for every third proposal it is the first program.
+    """
     ids, ideas = compiling.ids, compiling.target.ideas
     draw = random.Random(compiling.seed)
     few = sorted(draw.sample(ids, max(2, len(ids) // 3)))
@@ -64,7 +66,7 @@ def search(compiling: Compiling) -> None:
             continue
         predictor = _predictor(program, name)
         predictor.signature = predictor.signature.with_instructions(new)
-        if compiling.register.knows(program):  # small models like to say the old instruction again
+        if compiling.register.knows(program):  # small models often repeat the old instruction
             continue
         candidate = compiling.register.note(program)
         if not compiling.copied(candidate):
@@ -72,8 +74,10 @@ def search(compiling: Compiling) -> None:
 
 
 def propose(compiling: Compiling, parent: Candidate, name: str, attempts: Mapping[str, Attempt], idea: str) -> str:
-    """A new instruction for the predictor `name` of `parent`, or "" where the LM gave none, or did not come to an
-    end."""
+    """Ask the reflection LM for a new instruction for the predictor `name` of `parent`.
+
+    Returns "" if its answer cannot be read or was cut off.
+    """
     answers = [compiling.target.shown(example, attempt.judgement) for example, attempt in attempts.items()]
     if compiling.reflection.engine.config.model.startswith("local/"):
         answers = [shortened(answer, _SHORT) for answer in answers]
@@ -90,7 +94,7 @@ def propose(compiling: Compiling, parent: Candidate, name: str, attempts: Mappin
         except (DSPyError, ValueError) as error:
             reraise_fatal(error)
             return ""
-    if any(call.finish_reason == "length" for call in current.calls):  # half an instruction
+    if any(call.finish_reason == "length" for call in current.calls):  # the instruction was cut off
         return ""
     return str(proposal.better_instruction).strip()
 
@@ -100,11 +104,11 @@ def _predictor(program: dspy.Module, name: str) -> dspy.Predict:
 
 
 def choose(compiling: Compiling) -> list[Candidate]:
-    """The best candidates, the first program among them, best first (`ordered`).
+    """The best candidates and the first program, best first (`ordered`).
 
-    Needs no new LM calls if all answers exist. Ranked last are candidates with answers for fewer than half of the
-    examples, and those of whose answers fewer are usable than of the first program's: too few negatives barely move
-    the weights, and that is not a merit.
+    Needs no new LM calls if all answers exist. A candidate is ranked last if it answered fewer than half of the
+    examples, or if fewer of its answers are usable than of the first program's: so few negatives barely move the
+    weights, and that is not a merit.
     """
     ids, enough = sorted(compiling.ids), compiling.enough
     ranked = compiling.ranked()[: 2 * _KEEP if enough else _KEEP]
@@ -129,9 +133,11 @@ def choose(compiling: Compiling) -> list[Candidate]:
 
 
 def _score_alike(compiling: Compiling, candidates: Sequence[Candidate], ids: Sequence[str]) -> None:
-    """Score candidates by the objective on the same pairs: those of `ids` that all of them have answered, where a spent
-    budget leaves some unanswered. Candidates with answers for fewer than half of `ids` come last in any case, and limit
-    nobody."""
+    """Score all candidates on the same examples: those of `ids` that each of them has answered.
+
+    A spent budget may leave examples unanswered. Candidates that answered fewer than half of `ids` are ranked last
+    anyway, so they do not reduce the examples of the others.
+    """
     for candidate in candidates:
         candidate.score = compiling.score(candidate, ids)
     compared = [c for c in candidates if 2 * sum(example in c.answers for example in ids) >= len(ids)]
@@ -142,8 +148,10 @@ def _score_alike(compiling: Compiling, candidates: Sequence[Candidate], ids: Seq
 
 
 def writes_less(candidate: Candidate, first: Candidate) -> bool:
-    """Whether none of a candidate's answers is usable, or fewer than of the first program's by more than chance
-    (Fisher's exact test, one-sided, p < .05)."""
+    """Whether a candidate has no usable answer, or a significantly smaller share of them than the first program.
+
+    The test is Fisher's exact test, one-sided, p < .05.
+    """
     if candidate is first:
         return False
     (accepted, rejected), own = _accepted(candidate), _accepted(first)
@@ -157,9 +165,11 @@ def _accepted(candidate: Candidate) -> tuple[int, int]:
 
 
 def ordered(candidates: Sequence[Candidate], first: Candidate, *, enough: bool) -> list[Candidate]:
-    """Best first: by the score; without `enough` examples for it, by the sum of two ranks, that of the score and that
-    of the lead over the first program, which goes first where sums are equal. On few pairs neither alone orders sets of
-    negatives on all collections."""
+    """The candidates, best first. With `enough` examples the score alone orders them.
+
+    Otherwise the sum of two ranks does: by score, and by lead over the first program. Ties go to the greater lead. With
+    few examples, neither of the two alone orders sets of negatives well on all collections.
+    """
 
     def rank(value: float, values: Sequence[float]) -> int:
         return sum(other > value for other in values)

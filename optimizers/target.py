@@ -1,12 +1,12 @@
-"""What a compilation improves: a program, the examples it is tried on, and what its answers are worth.
+"""Targets: what a compilation improves. A target is a program, its examples, and the worth of its answers.
 
-    target = ReaderTarget(…)                       one class for each target: writer, reader, …
+    target = ReaderTarget(…)                       each target has its own class: writer, reader, …
     target.asks["q1"]                              → {"query": "close a socket", "passages": […], "task": "…"}
     target.judge("q1", prediction)                 → Worth(value=.63, feedback="Passage … should have had 3.")
     target.score({"q1": Worth(…), …})              → Score(gain=.041, error=.012)
 
-Recipes, register, guards, budget, resuming and report know a target by this protocol alone. How a run makes a target
-and confirms what won is a row of `syneg.run.targets`.
+Recipes, register, guards, budget and report use only this protocol. A row of `syneg.run.targets` says how a run makes a
+target and confirms the winner.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from syneg.llm.lms import LanguageModel
 
 @dataclass(frozen=True)
 class Worth:
-    """What one answer is worth: `value` from 0 (it cannot be read) to 1, and `feedback` in words."""
+    """The worth of one answer: `value` from 0 (it cannot be read) to 1, and `feedback` in words."""
 
     value: float
     feedback: str
@@ -40,7 +40,7 @@ class Worth:
 
 
 class Scored(Protocol):
-    """The score of a program's answers together. `gain` is that of the target's main metric over its baseline."""
+    """The score of all answers of a program. `gain` is in the target's main metric, over `Target.baseline`."""
 
     @property
     def gain(self) -> float: ...
@@ -56,7 +56,7 @@ class Scored(Protocol):
 
     @property
     def value(self) -> float:
-        """What programs are ranked by."""
+        """The number that ranks programs."""
         ...
 
     @property
@@ -81,7 +81,7 @@ class Score:
 
 
 class Target(Protocol):
-    """One program to improve. Each attribute and method is asked from several threads."""
+    """One program to improve. All attributes and methods are used from several threads."""
 
     name: str
     "As `compile.target` names it."
@@ -90,15 +90,15 @@ class Target(Protocol):
     ideas: Sequence[str]
     "What a proposal may try, in turn."
     baseline: str
-    'What the gain of `score` is over: "mined alone".'
+    'What `score` compares with: "mined alone".'
     program: dspy.Module
     "The program as its author wrote it."
     lm: LanguageModel
     "The LM that runs the program."
     others: Sequence[LanguageModel]
-    "Further LMs that judging an answer asks, such as a trusted judge."
+    "Other LMs that judging an answer calls, such as a trusted judge."
     answers: int
-    "Answers in one call, which the room for it goes by."
+    "Answers that one call gives; its max_tokens grows with them."
     asks: Mapping[str, Mapping[str, Any]]
     "Example id → the inputs of the program."
     texts: Sequence[str]
@@ -108,25 +108,28 @@ class Target(Protocol):
     enough: int
     "With fewer examples than this, the mean value of the answers chooses together with the score."
     sets_from: int
-    "Size of a batch from which GEPA scores it as a set, too; 0 is never."
+    "GEPA also scores a batch as a set if it has at least as many examples; 0 means never."
 
     def answer(self, program: dspy.Module, ask: Mapping[str, Any], current: CallPurpose) -> dspy.Prediction:
-        """Run a program once under DSPy's context. What cannot be read is a prediction whose `failed` says why, never
-        an error; "" says that it can. Raises what ends a run."""
+        """Run a program once, in DSPy's current context.
+
+        An answer that cannot be read is not an error: `failed` of the prediction tells why, and is "" otherwise. Raises
+        errors that end the run.
+        """
         ...
 
     def judge(self, example_id: str, prediction: dspy.Prediction) -> Worth:
-        """What one answer is worth."""
+        """The worth of one answer."""
         ...
 
     def shown(self, example_id: str, worth: Worth) -> str:
-        """What was asked and answered, for an LM that improves the instruction; "" where there is nothing to show."""
+        """Inputs and answer as text, for an LM that improves the instruction; "" if there is nothing to show."""
         ...
 
     def score(self, worths: Mapping[str, Any]) -> Scored:
-        """The score of judged answers together, by example id."""
+        """The score of all answers together, from example id → worth."""
         ...
 
     def demos(self) -> Sequence[Mapping[str, Sequence[dspy.Example]]]:
-        """Sets of demos made from labels, by predictor; none of their queries is among the examples."""
+        """Sets of demos made from labels: predictor name → demos. None of their queries is among the examples."""
         ...

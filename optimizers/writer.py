@@ -1,8 +1,8 @@
 """The target `writer`: a program that writes hard negatives.
 
 target = WriterTarget(assignment, critic, objective, writer, judge=None)
-target.judge("q1", prediction).value    .71, as the critic says
-target.score(judgements)                what training on the accepted negatives does to held-out queries
+target.judge("q1", prediction)      → Judgement(value=.71, feedback="accepted. …", …)    by the critic
+target.score(judgements)            → Score(gain=.012, …)    by training a probe on the accepted negatives
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from .critic import Critic, Judgement
 from .objective import Objective, Score
 from .target import Worth
 
-ENOUGH = 100  # pairs with which the objective was seen to order sets as full training does (docs/lab_notes.md)
-_THRESHOLD = 0.5
-
+ENOUGH = 100  # from so many pairs on, the objective orders sets as full training does (docs/lab_notes.md)
+_THRESHOLD = 0.5  # the value of a demo for `compile.threshold = "auto"`
 
 IDEAS = (
     "answer what the critic complains of most",
@@ -38,7 +37,7 @@ IDEAS = (
 
 
 class WriterTarget:
-    """The program of `assignment`, for its pairs."""
+    """The program of `assignment`, tried on its pairs."""
 
     name = "writer"
     does = "writes hard negatives for a search engine: passages that look relevant to a query and are not"
@@ -56,7 +55,7 @@ class WriterTarget:
         judge: LanguageModel | None = None,
     ) -> None:
         """`judge` is the LM that the critic asks; None where no judge is trusted."""
-        assert assignment.program is not None, "nothing is compiled where negatives are given"
+        assert assignment.program is not None, "negatives from a file have no program to compile"
         self.critic, self.objective = critic, objective
         self.program, self.lm = assignment.program, writer
         self.others: Sequence[LanguageModel] = [judge] if judge else []
@@ -70,12 +69,12 @@ class WriterTarget:
         self.texts: Sequence[str] = [text for pair in assignment.pairs for text in (pair.query, pair.positive)]
 
     def answer(self, program: dspy.Module, ask: Mapping[str, Any], current: CallPurpose) -> dspy.Prediction:
-        """`negatives`, of which one that cannot be read has no text."""
+        """A prediction with `negatives`; a negative that cannot be read has no text."""
         negatives = answers_of(program, ask, current, self.lm.identity)
         return dspy.Prediction(negatives=negatives, failed="" if negatives[0].text else negatives[0].reasoning)
 
     def judge(self, example_id: str, prediction: dspy.Prediction) -> Judgement:
-        """As the critic says."""
+        """The critic's judgement."""
         return self.critic(self._pairs[example_id], prediction.negatives)
 
     def shown(self, example_id: str, worth: Worth) -> str:
@@ -85,14 +84,14 @@ class WriterTarget:
         return f"query {fenced(self._pairs[example_id].query)}, written {fenced(written)}: {worth.feedback}"
 
     def score(self, worths: Mapping[str, Judgement]) -> Score:
-        """What the accepted negatives together do to held-out queries."""
+        """The effect of all accepted negatives together on held-out queries."""
         return self.objective.score(accepted(worths))
 
     def demos(self) -> Sequence[Mapping[str, Sequence[dspy.Example]]]:
-        """None: no label says what a good negative is."""
+        """No demos: no label tells what a good negative is."""
         return []
 
 
 def accepted(judgements: Mapping[str, Judgement]) -> dict[str, list[HardNegative]]:
-    """The negatives that passed the gates, by query."""
+    """query_id → the negatives that passed the gates."""
     return {query_id: judged.accepted for query_id, judged in judgements.items() if judged.accepted}

@@ -3,9 +3,9 @@
     load_program("multi_attribute")   load_program("mine:Mine")   load_program("runs/python-docs/program.json")
     state_of(program, "multi_attribute", "json") → {"write": {…}, "manifest": {"class": "multi_attribute", …}}
 
-What a program promises is in docs/programs.md: `forward` takes `INPUTS` and returns `HardNegative`s; it raises nothing
-but what the LM call raises, and holds no index, corpus or lock, as optimizers copy it. Not its business: gates, retries
-over attempts, the ledger, money.
+docs/programs.md describes the contract of a program. Its `forward` takes the keywords in `INPUTS` and returns
+HardNegatives. It raises only what an LM call raises. It holds no index, corpus or lock, because optimizers copy it.
+Gates, retries, the ledger and budgets are outside a program.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import dspy
 
 from syneg.core.errors import ConfigError
 from syneg.core.records import MinedNegative, fingerprint
+from syneg.core.storage import JsonObject
 
 PROGRAMS: dict[str, type[dspy.Module]] = {}
-QUERY_PROGRAMS: dict[str, type[dspy.Module]] = {}  # they write queries, not negatives
+QUERY_PROGRAMS: dict[str, type[dspy.Module]] = {}  # programs that write queries, not negatives
 
 
 class ProgramInputs(TypedDict):
-    """The keyword arguments of a program's `forward`: one pair, and what is wanted for it.
+    """The keyword arguments of a program's `forward`: one pair, and the negatives wanted for it.
 
     `task` says what relevant means. `attributes` has one mapping for each negative wanted. `candidates` are mined
     passages that the program may rewrite, the best first.
@@ -46,20 +47,20 @@ QUERY_INPUTS = ("passage", "task", "kind", "examples")
 
 
 def name_of(program: dspy.Module) -> str:
-    """The name of a program in the registry, or else that of its class."""
+    """The name of a program in the registry, or else the name of its class."""
     return next((name for name, known in PROGRAMS.items() if type(program) is known), type(program).__name__)
 
 
 def load_program(name: str) -> dspy.Module:
-    """Build the program called `name`: from the registry, as `module:Class`, or from a saved `.json`.
+    """Build the program `name`: a name of the registry, `module:Class`, or the path of a saved `.json`.
 
-    Raises ConfigError when it is not found, does not keep the contract, or was saved for other signatures.
+    Raises ConfigError if it is not found, breaks the contract, or was saved with other signatures.
     """
     return _load(name, PROGRAMS, INPUTS)
 
 
 def load_query_program(name: str) -> dspy.Module:
-    """`load_program` for a program that writes queries."""
+    """Build a program that writes queries, named in the same ways as for `load_program`."""
     return _load(name, QUERY_PROGRAMS, QUERY_INPUTS)
 
 
@@ -92,14 +93,14 @@ def _load(name: str, known: Mapping[str, type[dspy.Module]], inputs: Sequence[st
         )
     try:
         program: dspy.Module = program_class()
-        program.set_lm(None)  # the LM is that of the run
+        program.set_lm(None)  # the run's LM is used, so that its settings, ledger and budget apply
         return program
     except TypeError as error:
         raise ConfigError(f"cannot build {name!r} without arguments: {error}") from error
 
 
 def signatures_of(program: dspy.Module) -> dict[str, str]:
-    """Predictor name → fingerprint of its fields (names, in or out, types); instructions may be optimized freely."""
+    """predictor name → fingerprint of its fields: names, in or out, and types. Instructions are not part of it."""
     return {
         name: fingerprint([
             [field, "in" if field in predictor.signature.input_fields else "out", str(info.annotation)]
@@ -109,10 +110,13 @@ def signatures_of(program: dspy.Module) -> dict[str, str]:
     }  # fmt: skip
 
 
-def state_of(program: dspy.Module, name: str, adapter: str) -> dict[str, Any]:
-    """What program.json holds: DSPy's own state (plain `program.load` reads it) and a manifest."""
+def state_of(program: dspy.Module, name: str, adapter: str) -> JsonObject:
+    """The content of program.json: DSPy's own state, which plain `program.load` reads, and a manifest.
+
+    The manifest holds class, adapter, signatures and versions.
+    """
     state = json.loads(json.dumps(program.dump_state(json_mode=True)))
-    manifest: dict[str, Any] = {
+    manifest: JsonObject = {
         "class": name if name in {*PROGRAMS, *QUERY_PROGRAMS} or ":" in name else getattr(program, "saved_as", name),
         "adapter": adapter,
         "signatures": signatures_of(program),
@@ -151,7 +155,7 @@ def _load_state(path: Path, known: Mapping[str, type[dspy.Module]], inputs: Sequ
                 for key, value in saved.items()
                 if key not in ("manifest", "metadata")
             }
-        )  # an LM of its own would go past the run's settings, ledger and budget
+        )  # a saved LM would bypass the run's settings, ledger and budget
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"the state of {name!r} cannot be read: {error}", where=str(path)) from error
     program.saved_as = str(name)
@@ -159,7 +163,7 @@ def _load_state(path: Path, known: Mapping[str, type[dspy.Module]], inputs: Sequ
 
 
 def program_markdown(program: dspy.Module, name: str) -> str:
-    """All prompts of a program as text: instructions, fields and demos of each predictor."""
+    """All prompts of a program as Markdown: instructions, fields and demos of each predictor."""
     lines = [f"# {name}", ""]
     for predictor_name, predictor in program.named_predictors():
         signature = predictor.signature

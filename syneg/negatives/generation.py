@@ -113,8 +113,8 @@ def answers_of(
     """Run a program once, in DSPy's current context; return at least one negative, with its calls and costs.
 
     `current` is the purpose in force, `lm` the identity of the LM. A failed attempt gives one negative without text,
-    whose `reasoning` tells why. Raises ConfigError for a program that returns anything but HardNegatives, and every error
-    that ends the run, such as a spent budget.
+    whose `reasoning` tells why. Raises ConfigError for a program that returns anything but HardNegatives, and all
+    errors that end the run, such as a spent budget.
     """
     assert program is not None, "no program writes if the negatives come from a file"
     return _with_costs(_try(program, ask), current, lm)

@@ -4,7 +4,7 @@
       run           arm             nDCG@10 interval vs base    dev  boundary LM calls      $
       runs/a        hybrid*           0.360 [+0.03, +0.07]   0.381      0.74      96   0.02
       …
-      Same collection: the best arm of runs/b less that of runs/a: +0.012 [-0.004, +0.029] nDCG@10 over 520 test queries.
+      Same collection: hybrid of runs/b less mined of runs/a: +0.012 [-0.004, +0.029] nDCG@10 over 520 test queries.
 
 Runs over the same collection (the same passages, queries, qrels and splits, by its fingerprint) are compared query by
 query. For any other run, a sentence says that its figures cannot be compared.

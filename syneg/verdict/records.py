@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from syneg.core.errors import DataError
 from syneg.core.records import Training
+from syneg.core.storage import JsonObject
 
 BASE = "base"
 Interval = tuple[float, float]
@@ -188,7 +189,7 @@ class Verdict:
         """The comparison of two arms, in either order; None if there is none. Check its `a` and `b` for the sign."""
         return next((row for row in self.comparisons if {row.a, row.b} == {a, b}), None)
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> JsonObject:
         """Return the plain data of verdict.json."""
         return dict(_adapter().dump_python(self, mode="json", by_alias=True))
 
