@@ -1,10 +1,10 @@
-"""Programs that write hard negatives: DSPy modules, all with one contract, so that any of them feeds the same gates.
+"""Programs that write hard negatives: DSPy modules with one contract, so that their texts go through the same gates.
 
     MultiAttribute()(query="how do I close a socket", positive="Call close() …")
       → dspy.Prediction(negatives=[HardNegative(text=…, program="multi_attribute", attributes={…}, reasoning=…)])
 
-`task`, `attributes` (one for each negative wanted) and `candidates` (mined passages) say more where there is more to
-say. `PROGRAMS` is the registry; a program of your own is named `module:Class` (docs/programs.md).
+`task`, `attributes` (one for each negative wanted) and `candidates` (mined passages) are optional inputs. `PROGRAMS` is
+the registry. Name your own program as `module:Class` (docs/programs.md).
 """
 
 from .ablations import NoAttributes, NoReflection

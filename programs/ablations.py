@@ -1,7 +1,7 @@
-"""`multi_attribute` with one thing left out, for the rows "no attributes" and "no reflection" of SyNeg's ablation.
+"""`multi_attribute` without attributes, or without reflection: two rows of SyNeg's ablation.
 
-query "close a socket", positive "Close the socket. …"
-  → HardNegative(text="Shut down one or both halves …", program="no_reflection", attributes={"domain": …})
+    query "close a socket", positive "Close the socket. …"
+      → HardNegative(text="Shut down one or both halves …", program="no_reflection", attributes={"domain": …})
 
 Demos, wording and layout are those of `multi_attribute`, so that nothing else differs.
 """
@@ -59,7 +59,7 @@ class WriteWithoutReflection(dspy.Signature):
 
 
 def _demos(signature: type[dspy.Signature]) -> list[dspy.Example]:
-    """The demos of multi_attribute, the first negative of each, with the fields that `signature` has."""
+    """The demos of multi_attribute with their first negative, reduced to the fields of `signature`."""
     demos = []
     for demo in MultiAttribute().write.demos:
         flat = {**demo, **demo["negatives"][0], "wanted": demo["wanted"][0]}
@@ -68,7 +68,7 @@ def _demos(signature: type[dspy.Signature]) -> list[dspy.Example]:
 
 
 class NoAttributes(dspy.Module):
-    """One call, one negative; attributes and candidates are not used."""
+    """One call, one negative. Ignores attributes and candidates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class NoAttributes(dspy.Module):
 
 
 class NoReflection(dspy.Module):
-    """One call, one negative, with the first of the attributes; candidates are not used."""
+    """One call, one negative, with the first of the attributes. Ignores candidates."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,13 +1,14 @@
-"""The attribute space of SyNeg (section 3.2): which expert writes, for whom, how long, and (ours) which near-miss.
+"""The attribute space of SyNeg (section 3.2): the writer's field, the readers, the length, and the kind of near-miss.
 
     space = AttributeSpace(domains=("immunology", "oncology"), difficulties=("for researchers",), lengths=("as long",),
                            kinds=("another aspect",))
     space.sample(seed=0, place=7) → {"domain": "oncology", "difficulty": …, "length": …, "kind": "another aspect"}
 
-Sampling is balanced: in each round of as many places as there are combinations, each comes once, in an order that the
-seed shuffles anew. Siblings, the negatives of one pair, share all but the kind, and take the kinds in turn.
+The kind is not in the paper. Sampling is balanced: a round uses each combination once, in a new order from the seed,
+before the next round begins. The negatives of one pair (siblings) share all attributes but the kind, and take the kinds
+in turn.
 
-SyNeg lists the domains by hand for each data set; an LM can name them from a sample of the corpus:
+SyNeg lists domains by hand for each data set. Here an LM can name them from a sample of the corpus:
 
     propose_domains(["Close the socket …", …], task="…") → ("network programming", "text processing", "file formats")
 """
@@ -34,12 +35,12 @@ ATTRIBUTES = (
         "kind": "another aspect of the same subject",
     },
 )
-"""What a program that is called by itself goes by: one negative, for question answering."""
+"""The defaults of a program that is called without attributes: one negative, for question answering."""
 
 
 @dataclass(frozen=True)
 class AttributeSpace:
-    """Values of each attribute; the combinations are their product."""
+    """The values of each attribute. Every combination of them can be sampled."""
 
     domains: tuple[str, ...]
     difficulties: tuple[str, ...]
@@ -47,7 +48,7 @@ class AttributeSpace:
     kinds: tuple[str, ...]
 
     def sample(self, *, seed: int, place: int, sibling: int = 0) -> dict[str, str]:
-        """The attributes for the `place`-th pair of a run and its `sibling`-th negative (both 0-based)."""
+        """The attributes of negative number `sibling` for pair number `place` of a run; both count from 0."""
         product = list(itertools.product(self.domains, self.difficulties, self.lengths, self.kinds))
         turn, step = divmod(place, len(product))
         random.Random(f"{seed}:{turn}").shuffle(product)
@@ -68,9 +69,9 @@ class ProposeDomains(dspy.Signature):
 
 
 def propose_domains(passages: Sequence[str], *, task: str, words: int = 30) -> tuple[str, ...]:
-    """One call over the first `words` words of each passage; at most nine domains, without repeats.
+    """Let the LM name the domains of a corpus, in one call over the first `words` words of each passage.
 
-    Raises ValueError when the LM names fewer than two.
+    Returns two to nine distinct domains. Raises ValueError if the LM names fewer than two.
     """
     shown = [fenced(cut(text, words, mark="")) for text in passages]
     named = dspy.Predict(ProposeDomains)(passages=shown, task=task).domains

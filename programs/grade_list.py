@@ -1,12 +1,12 @@
-"""Grade up to 20 candidates of a query in one call: which of them answer, which do in part, which are only near.
+"""Grade up to 20 passages for a query in one call.
 
     GradeList()(task="…", query="close a socket", passages=["Close the socket. …", "Shut down one half …", "A lock …"])
       → Prediction(grades=[3, 1, 0], spans=["Close the socket", "", ""])
 
-3 answers the query, 2 answers it in part, 1 is on the same matter and does not answer, 0 is another matter. Passages
-are shown in an order drawn from the query and their texts, without ids or scores, so that no rank can be guessed;
-grades come back in the order in which the passages were given. A 3 whose quoted words do not stand in the passage
-counts as 2: it is neither a negative nor a positive. Calibrating the grades on a collection is not done here.
+3 answers the query, 2 answers it in part, 1 is on the same matter but does not answer, 0 is on another matter. The LM
+sees the passages in a random order, seeded by query and texts, without ids or scores, so that it cannot guess ranks.
+The grades are returned in the order of the input. A 3 whose quoted words are not in the passage becomes a 2, which is
+used neither as a positive nor as a negative. `syneg.negatives.reader_agreement` compares the grades with qrels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 
 import dspy
 from pydantic import BaseModel, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema
 
 from syneg.core.text import cut
 
@@ -57,30 +56,30 @@ def for_passages(signature: type[dspy.Signature], count: int) -> type[dspy.Signa
     """
 
     class Grades(list[Grade]):
-        """DSPy drops the limits of an annotated list: they stand in the schema of a type of its own."""
+        """A list of exactly `count` grades. It is a class, because DSPy drops the limits of an annotated list."""
 
         @classmethod
-        def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
             return handler.generate_schema(Annotated[list[Grade], Field(min_length=count, max_length=count)])
 
     return signature.with_updated_fields("grades", Grades, desc=f"{count} entries, one for each passage")
 
 
 class GradeList(dspy.Module):
-    """One call, a grade for each passage."""
+    """One call, one grade for each passage."""
 
     def __init__(self) -> None:
         super().__init__()
         self.grade = dspy.Predict(GradePassages)
 
     def forward(self, *, query: str, passages: Sequence[str], task: str) -> dspy.Prediction:
-        """Returns `grades` (0 to 3) and `spans` ("" where nothing is quoted), in the order of `passages`.
+        """Returns `grades` (0 to 3) and `spans` (quoted words, "" without a quote), in the order of `passages`.
 
-        Raises ValueError for more than 20 passages, and where an answer grades one twice. An answer of another length
-        cannot be parsed.
+        Raises ValueError for more than 20 passages, or if the answer grades a passage twice. An answer with too many or
+        too few grades fails in the adapter.
         """
         if len(passages) > MOST:
-            raise ValueError(f"{len(passages)} passages, {MOST} are the most that are graded at once")
+            raise ValueError(f"{len(passages)} passages; at most {MOST} can be graded at once")
         if not passages:
             return dspy.Prediction(grades=[], spans=[])
         order = list(range(len(passages)))

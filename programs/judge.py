@@ -1,10 +1,10 @@
-"""The judge: does a passage answer? It quotes the words that do, or says that there are none.
+"""The judge: decide whether a passage answers a query, and quote the words that do.
 
     Judge()(task="…", query="close a socket", passage="Shut down one half …") → Prediction(relevant=False, span="")
 
-A quote that does not stand in the passage is no evidence, and the answer then counts as "not relevant"; calibration on
-labelled passages of the collection (`syneg.negatives.calibration`) says whether that can be trusted. Demos come in
-pairs, one passage that answers and one that nearly does, out of fields that no collection here is about.
+If the quoted words are not in the passage, the answer counts as "not relevant". Calibration on labelled passages
+(`syneg.negatives.calibration`) tells whether an LM can be trusted with this. The demos come in pairs: one passage that
+answers and one that nearly does, from fields that no collection here is about.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class Judge(dspy.Module):
         self.judge.demos = [dspy.Example(**demo) for demo in _DEMOS]
 
     def forward(self, *, task: str, query: str, passage: str) -> dspy.Prediction:
-        """Returns `relevant` (bool) and `span` ("" where there is none, or where it is not in the passage)."""
+        """Returns `relevant` (bool) and `span` (the quoted words; "" if there are none, or not in the passage)."""
         judged = self.judge(task=task, query=fenced(query), passage=fenced(passage))
         span = judged.span if quoted(judged.span, passage) else ""
         return dspy.Prediction(relevant=judged.relevant == "yes" and bool(span), span=span)
 
 
 def quoted(span: str, passage: str) -> bool:
-    """Whether `span` is a quote: nine tenths of its words stand in the passage, in runs of three.
+    """Whether `span` quotes the passage: nine tenths of its runs of three words occur in the passage.
 
     >>> quoted("take it OUT after six", "Take it out, after six minutes."), quoted("NONE", "none is left")
     (True, False)

@@ -1,13 +1,13 @@
-"""SyNeg as published (arXiv 2412.17250, section 3.2): persona, attributes, and self-reflection inside the one call.
+"""SyNeg as published (arXiv 2412.17250, section 3.2): persona, attributes and self-reflection in one call.
 
-    query "close a socket", positive "Close the socket. …", attributes [{"domain": "networking", "kind": "another aspect
-    …", …}]
+    query "close a socket", positive "Close the socket. …", attributes [{"domain": "networking", "kind": …, …}]
       → HardNegative(text="Shut down one or both halves of the connection …", program="multi_attribute",
                      attributes={"domain": "networking", …}, reasoning="The positive tells what closing does, …")
 
-Ours beside the published: the kind of near-miss as an attribute; several negatives in one call, each with attributes of
-its own, as a typed list; and three demos out of fields that no collection here is about. Without demos a model of 1.5 B
-mostly describes the task instead of doing it; demos of the query's own field would lend it their phrases.
+Three things are not in the paper: the kind of near-miss is an attribute; one call writes several negatives, each with
+its own attributes, as a typed list; and there are three demos, from fields that no collection here is about. Without
+demos a model of 1.5 B mostly describes the task instead of doing it. With demos of the query's own field it would copy
+their phrases.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ _DEMOS = (
 
 
 class MultiAttribute(dspy.Module):
-    """One call, as many negatives as there are attributes, with in-call reflection."""
+    """One call, with one negative for each of the attributes, and reflection inside the call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,10 +145,10 @@ class MultiAttribute(dspy.Module):
         attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
-        """Returns `negatives`, at most one for each of `attributes`; candidates are not used.
+        """Returns `negatives`, at most one for each of `attributes`. Ignores candidates.
 
-        Attributes are domain, difficulty, length and kind; the persona's domain is the first one's. Lengths are told as
-        that of this positive.
+        Attributes are domain, difficulty, length and kind. The persona has the first domain, because one call has one
+        persona. The prompt gives the length in words of this positive.
         """
         written = self.write(
             task=task,

@@ -1,12 +1,12 @@
-"""For small models: name a topic beside the query's, then write on it in the style of a mined passage.
+"""For small models: name a topic next to the query's, then write on it in the style of a mined passage.
 
     query "close a socket", positive "Close the socket. …", candidates [MinedNegative("d9", "Shut down one half …", …)]
       → topic "shutting down one direction of a connection"
       → HardNegative(text="Stop sending on the socket; …", program="neighbour_rewrite", parent_doc_id="d9", …)
 
-The small form of `requirement_break`: a model of 1.5 B cannot hold a list of requirements while it rewrites, but it
-follows one topic and one sample of style. The sample is a mined passage, so that the corpus style survives and the text
-of the positive is nowhere in the writing call.
+This is `requirement_break` for small models: a model of 1.5 B cannot follow a list of requirements while it rewrites,
+but it can follow one topic and one sample of style. The sample is a mined passage. So the text has the style of the
+corpus, and the writing call never sees the positive.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _STYLED = (
 
 
 class NeighbourRewrite(dspy.Module):
-    """Two calls, one negative, with a mined passage as parent; without candidates the positive lends its style."""
+    """Two calls, one negative, with a mined passage as its parent. Without candidates, the positive is the sample."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class NeighbourRewrite(dspy.Module):
         attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
-        """Returns `negatives`, a list of one; the first candidate is the parent."""
+        """Returns `negatives`, a list of one, whose parent is the first candidate. Ignores attributes."""
         parent = candidates[0] if candidates else None
         topic = self.name(task=task, query=fenced(query), positive=fenced(positive)).topic
         written = self.write(

@@ -1,13 +1,12 @@
-"""For small models, in two narrow steps: name a topic beside the query's, then write on that topic, the positive
-unseen.
+"""For small models: name a topic next to the query's, then write on that topic without seeing the positive.
 
     query "close a socket", positive "Close the socket. …"
       → topic "shutting down one direction of a connection"
       → HardNegative(text="Shut down one or both halves of the connection …", program="neighbour_topic",
                      attributes={"topic": "shutting down …", "domain": …, "difficulty": …, "length": …})
 
-A model of 1.5 B that sees the positive while it writes copies it (on SciFact every second text, docs/lab_notes.md); one
-that sees the topic only cannot. The price is a weaker hold on the corpus style, which domain and readers carry here.
+A model of 1.5 B that sees the positive while it writes copies it (every second text on SciFact, docs/lab_notes.md). If
+it sees only the topic, it cannot. The price is that the style of the corpus is known only from domain and readers.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ _WRITTEN = (
 
 
 def named_demos() -> list[dspy.Example]:
-    """Demos of NameNeighbour, out of fields that no collection here is about."""
+    """Demos of NameNeighbour, from fields that no collection here is about."""
     return [dspy.Example(**demo) for demo in _NAMED]
 
 
@@ -128,7 +127,7 @@ class NeighbourTopic(dspy.Module):
         attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
-        """Returns `negatives`, a list of one; candidates are not used. The length is that of the positive in words."""
+        """Returns `negatives`, a list of one, about as long as the positive. Ignores candidates."""
         topic = self.name(task=task, query=fenced(query), positive=fenced(positive)).topic
         wanted = attributes[0]
         written = self.write(

@@ -1,13 +1,13 @@
-"""Plan, write, reflect, revise: the self-reflection of SyNeg (section 3.2) as calls of its own, with an end.
+"""Plan, write, reflect, revise: the self-reflection of SyNeg (section 3.2) in separate calls, of a limited number.
 
     query "close a socket", positive "Close the socket. …"
       → plan: domain "network programming", topic "shutting down one direction of a connection"
       → draft → reflection: answers "no", on_topic "yes", fits "no", critique "twice as long as wanted" → revised text
       → HardNegative(text="Shut down …", program="reflective", attributes={"topic": …, "revisions": "1"}, …)
 
-The draft is written without sight of the positive, by the writing step of `neighbour_topic`. What can be counted is not
-asked: copying and length are measured here and told to the reviser. At most `tries` revisions; the last one is not
-reflected on again, because the gates, not the writer, decide.
+The writing step is that of `neighbour_topic`, which does not see the positive. Copying and length are measured, not
+asked of the LM, and reported to the reviser. There are at most `tries` revisions. The last one is not reflected on
+again, because the gates decide, not the writer.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ _REVISED = (
 
 
 class Reflective(dspy.Module):
-    """Three calls for one negative, and up to `2 * tries - 1` more when the reflection finds fault."""
+    """Three calls for one negative, and up to `2 * tries - 1` more if the reflection finds faults."""
 
     def __init__(self, tries: int = 1) -> None:
         super().__init__()
@@ -159,8 +159,7 @@ class Reflective(dspy.Module):
         attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
-        """Returns `negatives`, a list of one; candidates are not used. `attributes["revisions"]` counts the
-        revisions."""
+        """Returns `negatives`, a list of one. `attributes["revisions"]` counts the revisions. Ignores candidates."""
         asked = attributes[0]
         plan = self.plan(task=task, query=fenced(query), positive=fenced(positive), kind=asked["kind"])
         wanted = f"{plan.topic}; {asked['difficulty']}; about {length_of(positive)}"
@@ -187,7 +186,7 @@ class Reflective(dspy.Module):
 
 
 def _faults(reflection: dspy.Prediction, text: str, positive: str) -> list[str]:
-    """What is wrong with a draft, in words for the reviser; what can be counted is counted."""
+    """The faults of a draft, in words for the reviser: those that the LM found, and measured copying and length."""
     words, written = word_count(positive), word_count(text)
     faults = []
     if quoted(reflection.span, text):

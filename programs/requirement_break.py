@@ -5,9 +5,10 @@
       → HardNegative(text="…", program="requirement_break", parent_doc_id="d9", reasoning="it tells how it is closed",
                      attributes={"how": "action shift", …})
 
-Two calls. The first states the information need as requirements that can be checked one by one; the second picks one
-and rewrites the mined passage so that this one fails and the others hold. Rewriting keeps the corpus style, which cuts
-the source shortcut (docs/lab_notes.md). Without a candidate the positive is edited counterfactually.
+The first call states the information need as requirements that can be checked one by one. The second picks one, and
+rewrites the mined passage so that this requirement fails and the others hold. Rewriting keeps the style of the corpus,
+so the encoder cannot recognise the text as written by an LM (docs/lab_notes.md). Without a candidate, the positive is
+rewritten.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ _BROKEN = (
 
 
 class RequirementBreak(dspy.Module):
-    """Two calls, one negative, whose parent is the first candidate (the positive when there is none)."""
+    """Two calls, one negative, rewritten from the first candidate, or from the positive if there is none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,10 +133,10 @@ class RequirementBreak(dspy.Module):
         attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
-        """Returns `negatives`, a list of one; attributes are not used; the length is that of the positive in words.
+        """Returns `negatives`, a list of one, about as long as the positive. Ignores attributes.
 
-        Raises ValueError when the LM states fewer than three requirements, of which breaking one would say nothing; of
-        more than eight the first eight are used.
+        Raises ValueError if the LM states fewer than three requirements: breaking one of so few leaves too little of
+        the need. Of more than eight, the first eight are used.
         """
         parent = candidates[0] if candidates else None
         stated = self.state(task=task, query=fenced(query), positive=fenced(positive))

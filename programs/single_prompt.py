@@ -1,4 +1,4 @@
-"""The plain baseline: one short prompt, no attributes, no reflection (the "plain prompt" row of SyNeg's ablation).
+"""The plain baseline: one short prompt, no attributes, no reflection (the row "plain prompt" of SyNeg's ablation).
 
 query "close a socket", positive "Close the socket. All future operations …"
   → HardNegative(text="Shut down one or both halves of the connection …", program="single_prompt")
@@ -43,6 +43,6 @@ class SinglePrompt(dspy.Module):
         attributes: Sequence[Mapping[str, str]] = ATTRIBUTES,
         candidates: Sequence[MinedNegative] = (),
     ) -> dspy.Prediction:
-        """Returns `negatives`, a list of one; attributes and candidates are not used."""
+        """Returns `negatives`, a list of one. Ignores attributes and candidates."""
         written = self.write(task=task, query=fenced(query), positive=fenced(positive))
         return dspy.Prediction(negatives=[HardNegative(text=written.hard_negative, program="single_prompt")])

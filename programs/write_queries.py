@@ -1,11 +1,11 @@
-"""Write search queries for a passage, for a corpus that has none (after InPars, arXiv 2202.05144, and GPL, arXiv
-2112.07577).
+"""Write a search query for a passage, for a corpus without queries.
 
     WriteQueries()(passage="Call close() on the socket. …", kind="a question", examples=["how do I bind a port"])
       → dspy.Prediction(queries=["how do I shut down a socket"])
 
-A few real queries as `examples` say how users ask; without them `kind` says it. It is a DSPy module like the programs
-that write negatives: compile it with any optimizer of DSPy, save it, and name the file in `queries.program`.
+`examples` are a few real queries, which show how users ask; without them, `kind` describes the query. This is a DSPy
+module like the programs that write negatives: compile it with any optimizer of DSPy, save it, and name the file in
+`queries.program`. Sources: InPars (arXiv 2202.05144) and GPL (arXiv 2112.07577).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class WriteQueries(dspy.Module):
     def forward(
         self, *, passage: str, task: str = TASK, kind: str = "a question", examples: Sequence[str] = ()
     ) -> dspy.Prediction:
-        """Returns `queries`, a list of one text."""
+        """Returns `queries`, a list with one query on one line."""
         written = self.write(
             task=task, examples=[fenced(text) for text in examples], kind=kind, passage=fenced(passage)
         )

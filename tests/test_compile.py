@@ -181,7 +181,7 @@ def test_nothing_to_compile(opened: Callable[..., Run]) -> None:
 
 
 def test_a_budget_that_finds_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"10 calls allow gepa to try 1 programs; 3 are the least"):
+    with pytest.raises(ConfigError, match=r"10 calls allow gepa to try 1 programs; it needs at least 3"):
         check_floor("gepa", calls=10, per_program=8, least=3)
 
 

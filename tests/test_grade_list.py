@@ -79,6 +79,6 @@ def test_a_list_graded_in_part_is_no_answer(fake_lm: Callable[..., FakeLM]) -> N
     twice = [{"passage": 1, "span": "NONE", "grade": 0}] * 4
     with pytest.raises(ValueError, match="not each of 4 once"):
         graded(fake_lm(lambda messages: (200, json.dumps({"grades": twice}))), "compact", TEXTS)
-    with pytest.raises(ValueError, match="20 are the most"):
+    with pytest.raises(ValueError, match="at most 20 can be graded"):
         graded(server, "compact", ["text"] * 21)
     assert graded(server, "compact", []).grades == []
