@@ -13,7 +13,6 @@ ranx is not thread-safe.
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -58,12 +57,18 @@ class Score:
         Of three collections, the likelihood alone orders sets as full training does on two, and nDCG@10 alone on the
         third. Together they lose little on any (docs/lab_notes.md, "A third collection").
         """
-        return (math.tanh(self.gain / _MUCH_GAIN) + math.tanh(self.likelihood / _MUCH_LIKELIHOOD)) / 2
+        gains = {MAIN_METRIC: np.array([self.gain]), LIKELIHOOD: np.array([self.likelihood])}
+        return float(worth(gains)[0])
 
     @property
     def figures(self) -> Mapping[str, tuple[float, float]]:
         """The log-likelihood with its error."""
         return {"log-likelihood": (self.likelihood, self.likelihood_error)}
+
+
+def worth(gains: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What mean gains (draws,) in nDCG@10 and log-likelihood are worth together, -1 to 1 (`Score.value`)."""
+    return np.asarray((np.tanh(gains[MAIN_METRIC] / _MUCH_GAIN) + np.tanh(gains[LIKELIHOOD] / _MUCH_LIKELIHOOD)) / 2)
 
 
 class Objective:

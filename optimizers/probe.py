@@ -19,7 +19,6 @@ frozen embeddings does not rank them so (docs/lab_notes.md).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +38,8 @@ from syneg.training.frozen import FrozenLayers
 from syneg.training.loss import HybridInfoNCE
 from syneg.training.merging import Embed
 from syneg.training.weights import learning_rate, set_dropout, swift_attention
+
+from .racing import fold_of
 
 _CHUNK = 32  # texts embedded at once
 _DEPTH = 10  # of the ranking that nDCG@10 needs
@@ -111,15 +112,15 @@ class Probe:
             for name, own in self._weights.items():
                 own.copy_(weights[name])
 
-    def _loss(self, rows: Sequence[Instance]) -> HybridInfoNCE:
-        plain = self._train.model_copy(update={"guide": 0.0, "distil": 0.0, "cached_chunk": 0})
+    def _loss(self, rows: Sequence[Instance], train: TrainConfig) -> HybridInfoNCE:
+        plain = train.model_copy(update={"guide": 0.0, "distil": 0.0, "cached_chunk": 0})
         return HybridInfoNCE(self._model, rows, self._relevant, plain, embed=self._embed)
 
-    def train(self, rows: Sequence[Instance], *, seed: int) -> None:
-        """Reset the weights, and train them on `rows`."""
+    def train(self, rows: Sequence[Instance], *, seed: int, loss_of: TrainConfig | None = None) -> None:
+        """Reset the weights, and train them on `rows`, with the loss of `loss_of` if it is given."""
         # start, batches and number of steps are equal for every set of negatives: only the texts differ
         self.move(self._start)
-        loss = self._loss(rows)
+        loss = self._loss(rows, loss_of or self._train)
         sampler = PlannedBatches([rows], self._relevant, Plan(self._train.batch_size, seed))
         steps = max(self._config.steps, round(sampler.steps * self._config.epochs))
         optimizer = torch.optim.AdamW(self._weights.values(), lr=self._rate, weight_decay=0.0)
@@ -203,11 +204,6 @@ def _likelihoods(scores: np.ndarray, relevant: Sequence[Sequence[int]]) -> list[
             [float(np.mean(row[places]) - total) for row, places, total in zip(sharp, relevant, whole, strict=True)]
         )
     return max(by_temperature, key=lambda values: float(np.mean(values)))
-
-
-def fold_of(query_id: str, folds: int) -> int:
-    """The fold of a query, 0 to `folds` - 1, by a hash of its id."""
-    return int(hashlib.sha256(query_id.encode()).hexdigest(), 16) % folds
 
 
 def _rate(step: int, steps: int) -> float:

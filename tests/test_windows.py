@@ -10,7 +10,7 @@ import pytest
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
-from syneg.optimizers.probe import fold_of
+from syneg.optimizers.racing import fold_of
 from syneg.run import windows
 from syneg.run.pipeline import Run
 from syneg.run.windows import WINDOWS, choose

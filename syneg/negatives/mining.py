@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -60,46 +60,74 @@ def mine(
     progress: Tick | None = None,
 ) -> Mined:
     """Mine up to `mine.per_query` negatives for each pair. Deterministic: no step is random."""
-    queries = encoder.encode([pair.query for pair in pairs], "query")  # (pairs, dim)
-    # the window counts ranks of the raw list, relevant passages included
-    lists: dict[str, Hits] = {}
-    if "dense" in config.sources:
-        lists["dense"] = encoder.index(collection.passages, progress).search(queries, config.last_rank)
-    if "bm25" in config.sources:
-        lists["bm25"] = LexicalIndex(collection.passages).search([pair.query for pair in pairs], config.last_rank)
-    mined = Mined({}, notes=_silent_sources(lists))
-    near = [
-        dict.fromkeys([pair.doc_id, *(doc_id for hits in lists.values() for doc_id, _ in hits[i])])
-        for i, pair in enumerate(pairs)
-    ]
-    key_of = keys_of(collection)
-    for i, (pair, cosine) in enumerate(zip(pairs, _scored(near, queries, collection, encoder), strict=True)):
-        limit = margin_limit(cosine[pair.doc_id], _RULE if config.margin == "auto" else config.margin)
-        judged = Judged(collection, pair.query_id, key_of)
-        ranked = {
-            source: [
-                MinedNegative(
-                    doc_id,
-                    collection.passages[doc_id],
-                    source,
-                    rank,
-                    cosine[doc_id],
-                )
-                for rank, (doc_id, _) in enumerate(hits[i], 1)
-                if rank >= config.first_rank
-            ]
-            for source, hits in lists.items()
-        }
-        chosen = _choose(ranked, judged, limit, config.per_query, mined.skipped)
-        mined.short += len(chosen) < config.per_query
-        mined.negatives[pair.query_id] = chosen
-    if empty := sum(not chosen for chosen in mined.negatives.values()):
-        reasons = ", ".join(f"{reason} {count}" for reason, count in mined.skipped.most_common())
-        mined.notes.append(
-            f"{empty} of {len(pairs)} queries got no mined negative (left out: {reasons or 'nothing'}); raise "
-            "mine.last_rank or mine.margin"
-        )
-    return mined
+    return Rankings.near(collection, pairs, encoder, config, progress).take(config)
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """The passages near each pair's query, `lists[source][place of the pair]`, from which negatives are taken by one
+    rule; `cosines` are the scores of each pair's passages under the encoder, by id, which can be gone through once. After
+    `kept` several rules can take from the same rankings."""
+
+    collection: Collection
+    pairs: Sequence[Pair]
+    lists: Mapping[str, Hits]
+    cosines: Iterable[Mapping[str, float]]
+    key_of: Callable[[str], str]
+
+    @classmethod
+    def near(
+        cls,
+        collection: Collection,
+        pairs: Sequence[Pair],
+        encoder: Encoder,
+        config: MineConfig,
+        progress: Tick | None = None,
+    ) -> Rankings:
+        """Search `config.sources` to `config.last_rank`."""
+        queries = encoder.encode([pair.query for pair in pairs], "query")  # (pairs, dim)
+        # the window counts ranks of the raw list, relevant passages included
+        lists: dict[str, Hits] = {}
+        if "dense" in config.sources:
+            lists["dense"] = encoder.index(collection.passages, progress).search(queries, config.last_rank)
+        if "bm25" in config.sources:
+            lists["bm25"] = LexicalIndex(collection.passages).search([pair.query for pair in pairs], config.last_rank)
+        near = [
+            dict.fromkeys([pair.doc_id, *(doc_id for hits in lists.values() for doc_id, _ in hits[i])])
+            for i, pair in enumerate(pairs)
+        ]
+        return cls(collection, pairs, lists, _scored(near, queries, collection, encoder), keys_of(collection))
+
+    def kept(self) -> Rankings:
+        """The same with all scores in memory."""
+        return replace(self, cosines=list(self.cosines))
+
+    def take(self, config: MineConfig) -> Mined:
+        """The negatives by the window, margin and sources of `config`, which must have been searched."""
+        lists: dict[str, Hits] = {s: hits for s, hits in self.lists.items() if s in config.sources}
+        mined, passages = Mined({}, notes=_silent_sources(lists)), self.collection.passages
+        margin = _RULE if config.margin == "auto" else config.margin
+        for i, (pair, cosine) in enumerate(zip(self.pairs, self.cosines, strict=True)):
+            ranked: dict[str, list[MinedNegative]] = {
+                source: [
+                    MinedNegative(doc_id, passages[doc_id], source, rank, cosine[doc_id])
+                    for rank, (doc_id, _) in enumerate(hits[i][: config.last_rank], 1)
+                    if rank >= config.first_rank
+                ]
+                for source, hits in lists.items()
+            }
+            judged = Judged(self.collection, pair.query_id, self.key_of)
+            limit = margin_limit(cosine[pair.doc_id], margin)
+            chosen = _choose(ranked, judged, limit, config.per_query, mined.skipped)
+            mined.short += len(chosen) < config.per_query
+            mined.negatives[pair.query_id] = chosen
+        if empty := sum(not chosen for chosen in mined.negatives.values()):
+            reasons = ", ".join(f"{reason} {count}" for reason, count in mined.skipped.most_common())
+            mined.notes.append(
+                f"{empty} of {len(self.pairs)} queries got no mined negative (left out: {reasons or 'nothing'}); raise "
+                "mine.last_rank or mine.margin"
+            )
+        return mined
 
 
 def _silent_sources(lists: Mapping[str, Hits]) -> list[str]:

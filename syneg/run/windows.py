@@ -1,57 +1,38 @@
 """`mine.margin = auto`: which passages are mined is chosen by what training on them does to dev queries.
 
-    chosen(workspace) → Choice(window=Window("no margin", margin=None, first_rank=1), rows=[…])
+    chosen(workspace) → Choice(window="no margin", sources=("dense", "bm25"), why="no margin is better in 99 % …")
 
-On one collection the 95 % rule costs 3 points of nDCG@10, on another mining without it costs 2: unjudged answers stand
-on top there (docs/lab_notes.md). The probe (`syneg.optimizers.probe`) trains on each window of WINDOWS and is scored on
-held-out queries, by nDCG@10 and log-likelihood as all sets are. The choice is cross-fitted: chosen on one half of the
-queries, it has to gain on the other, and the other way round; otherwise the 95 % rule stays. Some minutes on two cores,
-so it is no default.
+On one collection the 95 % rule costs 3 points of nDCG@10. On another, mining without it costs 2, since unjudged answers
+stand on top there (docs/lab_notes.md). A race (`syneg.optimizers.racing`) of WINDOWS on held-out queries decides, then
+one of the sources. The 95 % rule stays where the race is not sure, and where there are too few pairs or queries for a
+race. What was measured and why is printed, and kept in window.json.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from syneg.core.config import Config, MineConfig
-from syneg.core.progress import Progress
-from syneg.core.records import Pair
+from syneg.core.config import MineConfig
+from syneg.core.progress import Tick
 from syneg.core.storage import read_json, write_json
-from syneg.data.collection import Collection
-from syneg.retrieval.encoder import Encoder
 
-from .folder import Manifest, RunFolder
 from .keys import stage_key
 
+# Modules that load torch are imported where they are used.
+if TYPE_CHECKING:
+    from syneg.optimizers.racing import Race
+    from syneg.optimizers.sampler import Sampler, SamplerTrials
+
+    from .workspace import Workspace
+
+LEAST_PAIRS, LEAST_QUERIES = 64, 100
 _RULE = 0.95  # NV-Retriever; where nothing else is chosen
-_PAIRS = 200  # that the probe trains on
 _CHOICE = "choose margin"
 _NONE = 1e9  # as a margin: no passage is over it
-PerQuery = Mapping[str, Mapping[str, float]]
-
-
-class Unmined(Protocol):
-    """What of a `Workspace` there is before anything is mined."""
-
-    config: Config
-    folder: RunFolder
-    progress: Progress
-
-    @property
-    def manifest(self) -> Manifest: ...
-
-    @property
-    def collection(self) -> Collection: ...
-
-    @property
-    def encoder(self) -> Encoder: ...
-
-    @property
-    def pairs_to_mine(self) -> list[Pair]: ...
+_VERSION = 2  # of how a window is chosen
+Source = Literal["dense", "bm25"]
 
 
 @dataclass(frozen=True)
@@ -62,10 +43,12 @@ class Window:
     margin: float | None
     first_rank: int = 1
 
-    def of(self, config: MineConfig) -> MineConfig:
-        """The settings of mining with this window, inside the ranks that are set."""
+    def of(self, config: MineConfig, sources: Sequence[Source] = ()) -> MineConfig:
+        """The settings of mining with this window, inside the ranks that are set, from `sources` where these are
+        given."""
         first = min(max(self.first_rank, config.first_rank), config.last_rank)
-        return config.model_copy(update={"margin": self.margin or _NONE, "first_rank": first})
+        changed = {"margin": self.margin or _NONE, "first_rank": first, "sources": tuple(sources) or config.sources}
+        return config.model_copy(update=changed)
 
 
 WINDOWS = (
@@ -74,117 +57,122 @@ WINDOWS = (
     Window("no margin", None),
     Window("no margin, from rank 11", None, first_rank=11),
 )
+_BY_NAME = {window.name: window for window in WINDOWS}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The window that is mined. `gains[name]` are gain and error in nDCG@10 over the 95 % rule; `cross` is what windows
-    chosen on one half of the queries gained on the other."""
+    """The window that is mined, its sources (none are those of the settings), and the reason. `measured` are the lines
+    of the race, one a candidate."""
 
     window: str
-    gains: dict[str, tuple[float, float]]
-    cross: float
-    queries: int
+    sources: tuple[Source, ...]
+    why: str
+    measured: tuple[str, ...] = ()
+
+    def of(self, config: MineConfig) -> MineConfig:
+        """The settings of mining with what was chosen."""
+        return _BY_NAME[self.window].of(config, self.sources)
 
     def lines(self) -> list[str]:
-        """What was measured and why this one was chosen."""
-        told = [f"{name}: nDCG@10 {gain:+.4f} ± {error:.4f}" for name, (gain, error) in self.gains.items()]
-        why = (
-            "it gains in both directions"
-            if self.window != WINDOWS[0].name
-            else "nothing gains on queries it was not chosen on"
-        )
-        return [
-            f"mined by {self.window}: {why} ({self.cross:+.4f} cross-fitted over {self.queries} held-out queries)",
-            f"over the 95 % rule: {'; '.join(told)}",
-        ]
+        """What was chosen and why, then what was measured."""
+        sources = f" from {self.sources[0]} alone" if len(self.sources) == 1 else ""
+        return [f"mined by {self.window}{sources}: {self.why}", *self.measured]
 
 
-def mining_of(workspace: Unmined) -> MineConfig:
+def mining_of(workspace: Workspace) -> MineConfig:
     """The settings of mining with a margin that is a number."""
-    config = workspace.config.mine
-    if config.margin != "auto":
-        return config
-    name = chosen(workspace).window
-    return next(window for window in WINDOWS if window.name == name).of(config)
+    return chosen(workspace).of(workspace.config.mine) if _is_open(workspace) else workspace.config.mine
 
 
-def chosen(workspace: Unmined) -> Choice:
+def chosen(workspace: Workspace) -> Choice:
     """The choice for a collection, an encoder and its train queries; kept in window.json."""
     path = workspace.folder.window
 
     def work() -> None:
-        with workspace.progress.stage(_CHOICE, "windows") as line:
-            measured: dict[str, PerQuery] = {}
-            for window, values in _measured(workspace):
-                measured[window] = values
-                line(len(measured), len(WINDOWS))
-            choice = choose(measured)
-            line.note = choice.window
+        if too_small := _too_small(workspace):
+            choice = Choice(WINDOWS[0].name, (), too_small)
+        else:
+            with workspace.progress.stage(_CHOICE, "probes") as line:
+                choice = choose(trials_of(workspace), workspace.config.mine, line)
+                line.note = choice.window
         for row in choice.lines():
             workspace.progress.say(f"  {row}")
         write_json(path, asdict(choice))
 
     workspace.manifest.make(_CHOICE, _key(workspace), path, work)
-    kept: dict[str, Any] = read_json(path)
-    return Choice(**{**kept, "gains": {name: (gain, error) for name, (gain, error) in kept["gains"].items()}})
+    kept = read_json(path)
+    return Choice(kept["window"], tuple(kept["sources"]), kept["why"], tuple(kept["measured"]))
 
 
-def is_chosen(workspace: Unmined) -> bool:
+def is_chosen(workspace: Workspace) -> bool:
     """Whether the margin is a number, or was chosen for these settings."""
-    if workspace.config.mine.margin != "auto":
+    if not _is_open(workspace):
         return True
     return workspace.manifest.key(_CHOICE) == _key(workspace) and workspace.folder.window.exists()
 
 
-def _key(workspace: Unmined) -> str:
+def _is_open(workspace: Workspace) -> bool:
+    config = workspace.config
+    return config.mine.margin == "auto" or config.compile.target == "sampler"
+
+
+def needs_race(workspace: Workspace) -> bool:
+    """Whether mining waits for a race that was not run yet."""
+    return not is_chosen(workspace) and not _too_small(workspace)
+
+
+def _too_small(workspace: Workspace) -> str:
+    """Why no race can tell; "" where one can."""
+    collection = workspace.collection
+    pairs = len(workspace.pairs_to_mine)
+    held_out = len(collection.splits["dev"]) + len(collection.splits["train"])
+    if not collection.splits["dev"]:
+        return "there are no dev queries to choose on"
+    if pairs < LEAST_PAIRS or held_out < LEAST_QUERIES:
+        return (
+            f"{pairs} train pairs and {held_out} train and dev queries are too few to choose (from {LEAST_PAIRS} and "
+            f"{LEAST_QUERIES} on)"
+        )
+    return ""
+
+
+def _key(workspace: Workspace) -> str:
     config, encoder = workspace.config, workspace.encoder
-    query_ids = [pair.query_id for pair in workspace.pairs_to_mine[:_PAIRS]]
+    query_ids = [pair.query_id for pair in workspace.pairs_to_mine]
     return stage_key(
         "mine", config, workspace.collection.fingerprint, encoder.fingerprint, encoder.prompts, query_ids,
         config.probe.model_dump(), config.mix.model_dump(), config.train.temperature, [asdict(w) for w in WINDOWS],
+        _VERSION,
     )  # fmt: skip
 
 
-def _measured(workspace: Unmined) -> Any:
-    """Window → per metric the value of each held-out query."""
-    from syneg.negatives.mining import mine
-    from syneg.optimizers.objective import Objective
-    from syneg.training.sampling import Supply, mix
+def trials_of(workspace: Workspace) -> SamplerTrials:
+    """Probes for the pairs of a run."""
+    from syneg.optimizers.sampler import SamplerTrials
 
-    config, pairs = workspace.config, workspace.pairs_to_mine[:_PAIRS]
-    objective = Objective(workspace.encoder, workspace.collection, pairs, {}, config)
-    for window in WINDOWS:
-        mined = mine(workspace.collection, pairs, workspace.encoder, window.of(config.mine)).negatives
-        rows = mix(Supply(pairs, mined, use="first"), config.mix, arm="mined", seed=config.seed)
-        yield window.name, objective.probe.values(rows, seed=config.seed)
+    return SamplerTrials(workspace.encoder, workspace.collection, workspace.pairs_to_mine, workspace.config)
 
 
-def choose(measured: Mapping[str, PerQuery]) -> Choice:
-    """`found[window][metric][query_id]`, the first window being the rule that stays where nothing beats it."""
-    from syneg.optimizers.objective import Score, mean_and_error
-    from syneg.optimizers.probe import LIKELIHOOD, fold_of
-    from syneg.retrieval.metrics import MAIN_METRIC
+def choose(trials: SamplerTrials, config: MineConfig, progress: Tick | None = None) -> Choice:
+    """Race the windows, then the sources of the one that won."""
+    first = trials.race([_sampler(window.name, window.of(config)) for window in WINDOWS], progress)
+    window, measured = _BY_NAME[first.winner], _lines(first, "nDCG@10 of held-out queries over the 95 % rule")
+    if len(config.sources) < 2:
+        return Choice(window.name, (), first.why, measured)
+    alone: tuple[tuple[Source, ...], ...] = tuple((source,) for source in config.sources)
+    names = {window.name: (), **{f"{sources[0]} alone": sources for sources in alone}}
+    second = trials.race([_sampler(name, window.of(config, sources)) for name, sources in names.items()], progress)
+    measured += _lines(second, "over both sources")
+    return Choice(window.name, names[second.winner], f"{first.why}; sources: {second.why}", measured)
 
-    rule, *others = measured
-    queries = sorted(measured[rule][MAIN_METRIC])
 
-    def gains(window: str, metric: str, among: Sequence[str]) -> dict[str, float]:
-        return {q: measured[window][metric][q] - measured[rule][metric][q] for q in among}
+def _sampler(name: str, config: MineConfig) -> Sampler:
+    from syneg.optimizers.sampler import Sampler
 
-    def value(window: str, among: Sequence[str]) -> float:
-        if window == rule:
-            return 0.0
-        of_ndcg, of_likelihood = (gains(window, metric, among) for metric in (MAIN_METRIC, LIKELIHOOD))
-        return Score(*mean_and_error(of_ndcg), *mean_and_error(of_likelihood)).value
+    return Sampler(name, {f"mine.{key}": getattr(config, key) for key in ("margin", "first_rank", "sources")})
 
-    halves = [[q for q in queries if fold_of(q, 2) == half] for half in (0, 1)]
-    cross: list[float] = []
-    if min(map(len, halves)) > 1:
-        for here, there in (halves, halves[::-1]):
-            best = max(measured, key=lambda window: value(window, here))
-            cross += gains(best, MAIN_METRIC, there).values()
-    gained = float(np.mean(cross)) if cross else 0.0
-    best = max(measured, key=lambda window: value(window, queries))
-    told = {window: mean_and_error(gains(window, MAIN_METRIC, queries)) for window in others}
-    return Choice(best if gained > 0 else rule, told, gained, len(queries))
+
+def _lines(raced: Race, what: str) -> tuple[str, ...]:
+    rivals = "; ".join(str(row) for row in raced.standings[1:])
+    return (f"{what}, {raced.queries} queries: {rivals}",)

@@ -1,0 +1,111 @@
+"""What a choice of negatives is worth: the probe is trained on the rows that it fills, and scored on held-out queries.
+
+    trials = SamplerTrials(encoder, collection, pairs, config)
+    trials.race([Sampler("95 % rule", {"mine.margin": .95}), Sampler("no margin", {"mine.margin": 1e9})])
+      → Race(winner="no margin", cross=.011, …)
+
+A sampler is a set of settings of [mine], [mix] and [train]. The pairs are dealt into `BLOCKS` blocks; in a block each
+sampler that is still in the race trains one probe. The probe is a short form of that of `syneg.optimizers.objective`:
+the last layer alone, at a larger rate. All samplers share the output of the layers below it, most of which stand in
+their texts. Queries of other blocks are held-out queries for a block, so that nothing is trained in folds. How this
+short form compares with full training is in docs/lab_notes.md ("The sampler race").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from syneg.core.config import Config
+from syneg.core.errors import DataError
+from syneg.core.records import HardNegative, Pair, fingerprint
+from syneg.data.collection import Collection
+from syneg.negatives.mining import Mined, Rankings
+from syneg.retrieval.dev_set import dev_set
+from syneg.retrieval.encoder import Encoder
+from syneg.training.sampling import Supply, mix
+
+from .objective import held_out_queries, worth
+from .probe import Probe
+from .racing import Race, race
+
+BLOCKS = 2
+PAIRS = 96  # of a block
+_LAYERS, _RATE = 1, 5e-4  # of the short probe
+Settings = Mapping[str, object]  # "mine.margin" → .95
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A name for people, and the settings that make it; the others are those of the run."""
+
+    name: str
+    settings: Settings
+    arm: str = "mined"
+
+    def of(self, config: Config) -> Config:
+        """The settings of a run with those of this sampler."""
+        by_section: dict[str, dict[str, object]] = {}
+        for key, value in self.settings.items():
+            section, _, name = key.partition(".")
+            by_section.setdefault(section, {})[name] = value
+        changed = {name: getattr(config, name).model_copy(update=values) for name, values in by_section.items()}
+        return config.model_copy(update=changed)
+
+
+class SamplerTrials:
+    """Trains and scores probes for samplers, on train pairs and held-out queries of a collection.
+
+    `written[query_id]` are synthetic negatives for arms that take some. Raises DataError without dev queries.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        collection: Collection,
+        pairs: Sequence[Pair],
+        config: Config,
+        written: Mapping[str, Sequence[HardNegative]] | None = None,
+    ) -> None:
+        if not collection.splits["dev"]:
+            raise DataError("no dev queries to choose on", todo="give the collection a dev split")
+        self._config, self._written = config, written or {}
+        used = list(pairs)[: BLOCKS * PAIRS]
+        self.blocks = [used[place::BLOCKS] for place in range(BLOCKS)]
+        own = [pair.query_id for pair in used]
+        held_out = held_out_queries(collection, own, config.probe.queries, config.seed)
+        self._held_out = dev_set(encoder, collection, config.probe.passages, config.seed, held_out)
+        relevant = {query_id: collection.relevant_texts(query_id) for query_id in {*held_out, *own}}
+        short = config.probe.model_copy(update={"layers": _LAYERS, "learning_rate": _RATE})
+        self._probe = Probe(encoder, self._held_out, relevant, config.train, short)
+        self._rankings = Rankings.near(collection, used, encoder, config.mine).kept()
+        self._mined: dict[str, Mined] = {}
+        self._values: dict[tuple[str, int], dict[str, dict[str, float]]] = {}
+
+    def race(self, samplers: Sequence[Sampler], progress: Callable[[int, int], None] | None = None) -> Race:
+        """Race samplers; the first one stays where nothing is told."""
+        by_name = {sampler.name: sampler for sampler in samplers}
+        return race(
+            list(by_name), BLOCKS, lambda name, block: self.values(by_name[name], block), worth, progress
+        )  # fmt: skip
+
+    def values(self, sampler: Sampler, block: int) -> dict[str, dict[str, float]]:
+        """nDCG@10 and log-likelihood of each held-out query after training on the pairs of a block. The same settings
+        are trained once."""
+        key = fingerprint(sampler.arm, sampler.of(self._config).model_dump(mode="json"))
+        if (key, block) not in self._values:
+            self._values[key, block] = self._trained(sampler, block)
+        return self._values[key, block]
+
+    def _trained(self, sampler: Sampler, block: int) -> dict[str, dict[str, float]]:
+        config, pairs = sampler.of(self._config), self.blocks[block]
+        key = config.mine.model_dump_json()
+        if key not in self._mined:
+            self._mined[key] = self._rankings.take(config.mine)
+        written = {q: [(text, config.mix.weight) for text in texts] for q, texts in self._written.items()}
+        supply = Supply(pairs, self._mined[key].negatives, written, use="first")
+        seed = config.seed + block
+        rows = mix(supply, config.mix, arm=sampler.arm, seed=seed)
+        self._probe.train(rows, seed=seed, loss_of=config.train)
+        own = {pair.query_id for pair in pairs}
+        return self._probe.score([query_id for query_id in self._held_out.queries if query_id not in own])
