@@ -65,6 +65,10 @@ class Race:
     queries: int
     measurements: int
 
+    def line(self, what: str) -> str:
+        """All rivals of the first candidate; `what` says what their gains are."""
+        return f"{what}, {self.queries} queries: {'; '.join(str(row) for row in self.standings[1:])}"
+
     @property
     def why(self) -> str:
         """Why the winner was chosen, in words."""

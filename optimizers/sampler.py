@@ -14,16 +14,16 @@ short form compares with full training is in docs/lab_notes.md ("The sampler rac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from syneg.core.config import Config
 from syneg.core.errors import DataError
-from syneg.core.records import HardNegative, Pair, fingerprint
+from syneg.core.records import HardNegative, MinedNegative, Pair, fingerprint
 from syneg.data.collection import Collection
 from syneg.negatives.mining import Mined, Rankings
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
-from syneg.training.sampling import Supply, mix
+from syneg.training.sampling import ARMS, Supply, mix
 
 from .objective import held_out_queries, worth
 from .probe import Probe
@@ -37,7 +37,8 @@ Settings = Mapping[str, object]  # "mine.margin" → .95
 
 @dataclass(frozen=True)
 class Sampler:
-    """A name for people, and the settings that make it; the others are those of the run."""
+    """A name for people, and the settings that differ from those of the run. `arm` (one of sampling.ARMS) says what
+    fills the places of a row."""
 
     name: str
     settings: Settings
@@ -53,10 +54,20 @@ class Sampler:
         return config.model_copy(update=changed)
 
 
+@dataclass(frozen=True)
+class Material:
+    """What arms take beside mined negatives, by query id: synthetic negatives; and for arms that go by a reader's
+    grades its negatives and its new positives (`extra[query_id][doc_id]` is a text)."""
+
+    written: Mapping[str, Sequence[HardNegative]] = field(default_factory=dict)
+    graded: Mapping[str, Sequence[MinedNegative]] = field(default_factory=dict)
+    extra: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
 class SamplerTrials:
     """Trains and scores probes for samplers, on train pairs and held-out queries of a collection.
 
-    `written[query_id]` are synthetic negatives for arms that take some. Raises DataError without dev queries.
+    Raises DataError without dev queries.
     """
 
     def __init__(
@@ -65,11 +76,11 @@ class SamplerTrials:
         collection: Collection,
         pairs: Sequence[Pair],
         config: Config,
-        written: Mapping[str, Sequence[HardNegative]] | None = None,
+        material: Material | None = None,
     ) -> None:
         if not collection.splits["dev"]:
             raise DataError("no dev queries to choose on", todo="give the collection a dev split")
-        self._config, self._written = config, written or {}
+        self._config, self._material = config, material or Material()
         used = list(pairs)[: BLOCKS * PAIRS]
         self.blocks = [used[place::BLOCKS] for place in range(BLOCKS)]
         own = [pair.query_id for pair in used]
@@ -99,11 +110,13 @@ class SamplerTrials:
 
     def _trained(self, sampler: Sampler, block: int) -> dict[str, dict[str, float]]:
         config, pairs = sampler.of(self._config), self.blocks[block]
-        key = config.mine.model_dump_json()
+        key, material = config.mine.model_dump_json(), self._material
         if key not in self._mined:
             self._mined[key] = self._rankings.take(config.mine)
-        written = {q: [(text, config.mix.weight) for text in texts] for q, texts in self._written.items()}
+        written = {q: [(text, config.mix.weight) for text in texts] for q, texts in material.written.items()}
         supply = Supply(pairs, self._mined[key].negatives, written, use="first")
+        if ARMS[sampler.arm].read:
+            supply = replace(supply, mined={**supply.mined, **material.graded}, extra=material.extra, use="draw")
         seed = config.seed + block
         rows = mix(supply, config.mix, arm=sampler.arm, seed=seed)
         self._probe.train(rows, seed=seed, loss_of=config.train)

@@ -1,52 +1,76 @@
-"""`mine.margin = auto`: chosen on dev, and only what gains on queries that it was not chosen on."""
+"""`mine.margin = auto`: chosen by a race on held-out queries, and the 95 % rule where no race can tell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from syneg.core.progress import Progress
+from syneg.core.config import MineConfig
+from syneg.core.progress import Progress, Tick
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
-from syneg.optimizers.racing import fold_of
+from syneg.optimizers.racing import Race, race
+from syneg.optimizers.sampler import Sampler, SamplerTrials
 from syneg.run import windows
 from syneg.run.pipeline import Run
-from syneg.run.windows import WINDOWS, choose
+from syneg.run.windows import WINDOWS, Choice, choose
 
-QUERIES = [f"q{i}" for i in range(40)]
-PerQuery = dict[str, dict[str, float]]
-
-
-def values(gain: Callable[[str], float]) -> PerQuery:
-    """A window that gains so much a query over one of .5."""
-    return {
-        "ndcg@10": {q: 0.5 + gain(q) for q in QUERIES},
-        "likelihood": dict.fromkeys(QUERIES, -1.0),
-        "boundary": {},
-    }
+QUERIES = [f"q{i}" for i in range(200)]
 
 
-def test_a_window_that_gains_everywhere_is_chosen() -> None:
-    found = {"rule": values(lambda q: 0), "worse": values(lambda q: -0.05), "better": values(lambda q: 0.04)}
-    choice = choose(found)
-    assert (choice.window, choice.queries) == ("better", 40)
-    assert choice.cross == pytest.approx(0.04)
-    assert choice.gains["worse"] == (pytest.approx(-0.05), pytest.approx(0, abs=1e-9))
+class Planted:
+    """Trials in which a margin and a source gain so much."""
+
+    def __init__(self, gain: Callable[[MineConfig], float]) -> None:
+        self.gain, self.raced = gain, list[list[str]]()
+
+    def race(self, samplers: Sequence[Sampler], progress: Tick | None = None) -> Race:
+        by_name = {sampler.name: sampler for sampler in samplers}
+        self.raced.append(list(by_name))
+
+        def measure(name: str, block: int) -> dict[str, dict[str, float]]:
+            config = MineConfig().model_copy(update={k[5:]: v for k, v in by_name[name].settings.items()})
+            draw = random.Random(f"{name}:{block}")
+            return {"ndcg@10": {q: self.gain(config) + draw.gauss(0, 0.1) for q in QUERIES}}
+
+        return race(list(by_name), 2, measure)
 
 
-def test_what_gains_on_one_half_only_is_not_chosen() -> None:
-    lucky = values(lambda q: 0.08 if fold_of(q, 2) else -0.04)
-    choice = choose({"rule": values(lambda q: 0), "lucky": lucky})
-    assert choice.window == "rule"
-    assert choice.cross < 0
-    assert choice.gains["lucky"][0] > 0  # over all queries it looks better
+def chosen_by(gain: Callable[[MineConfig], float]) -> tuple[Choice, Planted]:
+    planted = Planted(gain)
+    return choose(cast("SamplerTrials", planted), MineConfig()), planted
 
 
-def test_the_chosen_window_is_mined_and_said(
+def test_no_margin_is_chosen_where_it_gains() -> None:
+    choice, planted = chosen_by(lambda config: 0.05 if config.margin == 1e9 and config.first_rank == 1 else 0.0)
+    assert (choice.window, choice.sources) == ("no margin", ())
+    assert "no margin is better in 100.0% of the draws" in choice.why
+    assert planted.raced[1] == ["no margin", "dense alone", "bm25 alone"]
+    assert choice.of(MineConfig()).margin == pytest.approx(1e9)
+
+
+def test_the_rule_stays_where_the_race_is_not_sure() -> None:
+    choice, _ = chosen_by(lambda config: 0.001 if config.margin == 1e9 else 0.0)
+    assert choice.window == "95 % rule"
+    assert choice.of(MineConfig()).margin == pytest.approx(0.95)
+
+
+def test_a_source_that_gains_alone_is_chosen_with_the_window() -> None:
+    choice, _ = chosen_by(lambda config: 0.05 * (config.margin == 0.9) + 0.05 * (config.sources == ("dense",)))
+    assert (choice.window, choice.sources) == ("90 % rule", ("dense",))
+    assert "90 % rule from dense alone" in choice.lines()[0]
+    assert choice.of(MineConfig()).sources == ("dense",)
+
+
+def test_the_race_decides_what_is_mined_and_says_so(
     tmp_path: Path, settings: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(windows, "LEAST_PAIRS", 4)
+    monkeypatch.setattr(windows, "LEAST_QUERIES", 4)
     overrides = settings("http://127.0.0.1:9", **{"mine.margin": "auto", "probe.steps": 2, "mine.per_query": 20})
 
     def mined(*more: str) -> tuple[Run, list[dict[str, object]]]:
@@ -56,13 +80,24 @@ def test_the_chosen_window_is_mined_and_said(
 
     run, _ = mined()
     kept = read_json(run.folder.window)
-    assert set(kept["gains"]) == {window.name for window in WINDOWS[1:]}
     assert kept["window"] in {window.name for window in WINDOWS}
     said = " ".join(row.get("text", "") for row in read_rows(run.folder.events))
-    assert f"mined by {kept['window']}" in said
-    monkeypatch.setattr(windows, "choose", lambda found: windows.Choice("no margin, from rank 11", {}, 0.1, 9))
+    assert f"mined by {kept['window']}" in said and "over the 95 % rule" in said
+    monkeypatch.setattr(windows, "choose", lambda *_: Choice("no margin, from rank 11", (), "planted"))
     run, rows = mined("seed=1")
     assert min(int(str(row["rank"])) for row in rows) == 11
     assert run.workspace.mining.margin == pytest.approx(1e9)
     near = run.workspace.mine_for(run.negatives.held_out()[:3]).negatives
     assert min(negative.rank for negatives in near.values() for negative in negatives) == 11
+
+
+def test_too_few_pairs_keep_the_rule_and_train_nothing(
+    tmp_path: Path, settings: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "choose", lambda *_: pytest.fail("no race"))
+    overrides = settings("http://127.0.0.1:9", **{"mine.margin": "auto", "train.pairs": 10, "generate.pairs": 10})
+    run = Run(tmp_path / "run", load_config(None, overrides), Progress(quiet=True))
+    run.until("mine")
+    assert run.workspace.mining.margin == pytest.approx(0.95)
+    said = " ".join(row.get("text", "") for row in read_rows(run.folder.events))
+    assert "mined by 95 % rule: 10 train pairs" in said and "too few to choose" in said

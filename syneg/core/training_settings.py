@@ -104,8 +104,11 @@ class CompileConfig(Section):
     """Compiling the program (`syneg.run.compile`). `calls`, `tokens`, `usd` and `minutes` limit proposing and
     choosing."""
 
-    target: Literal["writer"] = "writer"
-    "What is improved: the program that writes negatives (writer)."
+    target: Literal["writer", "sampler"] = "writer"
+    (
+        "What is improved: the program that writes negatives (writer), or how negatives are chosen and mixed (sampler, "
+        "which needs no optimizer)."
+    )
     optimizer: Literal["none", "search", "gepa", "mipro", "simba", "copro", "bootstrap"] = "none"
     "Recipe that proposes programs."
     pairs: Annotated[int, Field(ge=4)] = 16

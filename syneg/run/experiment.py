@@ -50,9 +50,12 @@ class Experiment:
         negatives: NegativeSets | SharedSets,
         readings: Readings,
         planned: Sequence[Arm] | None = None,
+        settle: Callable[[Arm], Arm] | None = None,
     ) -> None:
-        """`planned` are the arms of the settings, if not given."""
+        """`planned` are the arms of the settings, if not given. `settle` gives a planned arm the settings that were
+        compiled."""
         self._workspace, self._sets, self._readings = workspace, negatives, readings
+        self._settle = settle or (lambda arm: arm)
         self.planned = list(planned or arms(workspace.config))
         self._trials = Trials(workspace, readings)
 
@@ -65,10 +68,13 @@ class Experiment:
         """
         usable = []
         for arm in self.planned:
-            if reason := self._missing(arm):
+            settled = arm if (reason := self._missing(arm)) else self._settle(arm)
+            if not reason and arm.wants_synthetic and not settled.wants_synthetic:
+                reason = "by the compiled sampler written negatives do not enter"
+            if reason:
                 self._workspace.progress.say(f"  {arm.name} is left out: {reason}")
             else:
-                usable.append(arm)
+                usable.append(settled)
         if not usable:
             raise DataError(
                 self._missing(self.planned[0]), where=str(self._workspace.folder.negatives()),
@@ -88,7 +94,8 @@ class Experiment:
     @property
     def left_out(self) -> list[str]:
         """Names of the planned arms that could not be trained."""
-        return [arm.name for arm in self.planned if arm not in self.arms]
+        trained = {arm.name for arm in self.arms}
+        return [arm.name for arm in self.planned if arm.name not in trained]
 
     def _written(self, arm: Arm) -> NegativeSet:
         return self._sets.of(arm.config.generate.program)

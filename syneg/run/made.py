@@ -54,7 +54,7 @@ def compiled(run: Parts) -> Result:
 
     from .targets import TARGETS
 
-    if run.config.compile.optimizer == "none":
+    if run.config.compile.optimizer == "none" and run.config.compile.target != "sampler":
         raise ConfigError(
             "no optimizer is named", todo=f"give --optimizer: {', '.join(name for name in RECIPES if name != 'none')}"
         )

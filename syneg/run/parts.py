@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .experiment import Experiment
     from .negative_sets import NegativeSets
     from .readings import Readings
+    from .sampler import SamplerChoice
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,14 @@ class Parts:
         """The arms of the run."""
         from .experiment import Experiment
 
-        return Experiment(self.workspace, self.negatives, self.readings)
+        return Experiment(self.workspace, self.negatives, self.readings, settle=self.sampler.settled)
+
+    @cached_property
+    def sampler(self) -> SamplerChoice:
+        """How negatives are chosen and mixed, where that is compiled."""
+        from .sampler import SamplerChoice
+
+        return SamplerChoice(self.workspace, self.negatives, self.readings)
 
     @cached_property
     def readings(self) -> Readings:

@@ -32,5 +32,9 @@ def _writer(run: Parts) -> None:
     run.load_program(run.negatives.default_program)
 
 
-_ROWS = (TargetRow("writer", "", _writer),)
+def _sampler(run: Parts) -> None:
+    _ = run.sampler.settings
+
+
+_ROWS = (TargetRow("writer", "", _writer), TargetRow("sampler", "sampler-", _sampler))
 TARGETS = {row.name: row for row in _ROWS}

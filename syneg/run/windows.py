@@ -12,20 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from syneg.core.config import MineConfig
-from syneg.core.progress import Tick
+from syneg.core.config import Config, MineConfig
+from syneg.core.progress import Progress, Tick
+from syneg.core.records import Pair
 from syneg.core.storage import read_json, write_json
+from syneg.data.collection import Collection
+from syneg.retrieval.encoder import Encoder
 
+from .folder import Manifest, RunFolder
 from .keys import stage_key
 
 # Modules that load torch are imported where they are used.
 if TYPE_CHECKING:
-    from syneg.optimizers.racing import Race
-    from syneg.optimizers.sampler import Sampler, SamplerTrials
-
-    from .workspace import Workspace
+    from syneg.optimizers.sampler import Material, Sampler, SamplerTrials
 
 LEAST_PAIRS, LEAST_QUERIES = 64, 100
 _RULE = 0.95  # NV-Retriever; where nothing else is chosen
@@ -33,6 +34,26 @@ _CHOICE = "choose margin"
 _NONE = 1e9  # as a margin: no passage is over it
 _VERSION = 2  # of how a window is chosen
 Source = Literal["dense", "bm25"]
+
+
+class Unmined(Protocol):
+    """What of a `Workspace` there is before anything is mined."""
+
+    config: Config
+    folder: RunFolder
+    progress: Progress
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def collection(self) -> Collection: ...
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    @property
+    def pairs_to_mine(self) -> list[Pair]: ...
 
 
 @dataclass(frozen=True)
@@ -80,18 +101,18 @@ class Choice:
         return [f"mined by {self.window}{sources}: {self.why}", *self.measured]
 
 
-def mining_of(workspace: Workspace) -> MineConfig:
+def mining_of(workspace: Unmined) -> MineConfig:
     """The settings of mining with a margin that is a number."""
     return chosen(workspace).of(workspace.config.mine) if _is_open(workspace) else workspace.config.mine
 
 
-def chosen(workspace: Workspace) -> Choice:
+def chosen(workspace: Unmined) -> Choice:
     """The choice for a collection, an encoder and its train queries; kept in window.json."""
     path = workspace.folder.window
 
     def work() -> None:
-        if too_small := _too_small(workspace):
-            choice = Choice(WINDOWS[0].name, (), too_small)
+        if small := too_small(workspace):
+            choice = Choice(WINDOWS[0].name, (), small)
         else:
             with workspace.progress.stage(_CHOICE, "probes") as line:
                 choice = choose(trials_of(workspace), workspace.config.mine, line)
@@ -105,24 +126,24 @@ def chosen(workspace: Workspace) -> Choice:
     return Choice(kept["window"], tuple(kept["sources"]), kept["why"], tuple(kept["measured"]))
 
 
-def is_chosen(workspace: Workspace) -> bool:
+def is_chosen(workspace: Unmined) -> bool:
     """Whether the margin is a number, or was chosen for these settings."""
     if not _is_open(workspace):
         return True
     return workspace.manifest.key(_CHOICE) == _key(workspace) and workspace.folder.window.exists()
 
 
-def _is_open(workspace: Workspace) -> bool:
+def _is_open(workspace: Unmined) -> bool:
     config = workspace.config
     return config.mine.margin == "auto" or config.compile.target == "sampler"
 
 
-def needs_race(workspace: Workspace) -> bool:
+def needs_race(workspace: Unmined) -> bool:
     """Whether mining waits for a race that was not run yet."""
-    return not is_chosen(workspace) and not _too_small(workspace)
+    return not is_chosen(workspace) and not too_small(workspace)
 
 
-def _too_small(workspace: Workspace) -> str:
+def too_small(workspace: Unmined) -> str:
     """Why no race can tell; "" where one can."""
     collection = workspace.collection
     pairs = len(workspace.pairs_to_mine)
@@ -137,7 +158,7 @@ def _too_small(workspace: Workspace) -> str:
     return ""
 
 
-def _key(workspace: Workspace) -> str:
+def _key(workspace: Unmined) -> str:
     config, encoder = workspace.config, workspace.encoder
     query_ids = [pair.query_id for pair in workspace.pairs_to_mine]
     return stage_key(
@@ -147,23 +168,24 @@ def _key(workspace: Workspace) -> str:
     )  # fmt: skip
 
 
-def trials_of(workspace: Workspace) -> SamplerTrials:
+def trials_of(workspace: Unmined, material: Material | None = None) -> SamplerTrials:
     """Probes for the pairs of a run."""
     from syneg.optimizers.sampler import SamplerTrials
 
-    return SamplerTrials(workspace.encoder, workspace.collection, workspace.pairs_to_mine, workspace.config)
+    return SamplerTrials(workspace.encoder, workspace.collection, workspace.pairs_to_mine, workspace.config, material)
 
 
 def choose(trials: SamplerTrials, config: MineConfig, progress: Tick | None = None) -> Choice:
     """Race the windows, then the sources of the one that won."""
     first = trials.race([_sampler(window.name, window.of(config)) for window in WINDOWS], progress)
-    window, measured = _BY_NAME[first.winner], _lines(first, "nDCG@10 of held-out queries over the 95 % rule")
+    window = _BY_NAME[first.winner]
+    measured: tuple[str, ...] = (first.line("nDCG@10 over the 95 % rule"),)
     if len(config.sources) < 2:
         return Choice(window.name, (), first.why, measured)
     alone: tuple[tuple[Source, ...], ...] = tuple((source,) for source in config.sources)
     names = {window.name: (), **{f"{sources[0]} alone": sources for sources in alone}}
     second = trials.race([_sampler(name, window.of(config, sources)) for name, sources in names.items()], progress)
-    measured += _lines(second, "over both sources")
+    measured += (second.line("over both sources"),)
     return Choice(window.name, names[second.winner], f"{first.why}; sources: {second.why}", measured)
 
 
@@ -171,8 +193,3 @@ def _sampler(name: str, config: MineConfig) -> Sampler:
     from syneg.optimizers.sampler import Sampler
 
     return Sampler(name, {f"mine.{key}": getattr(config, key) for key in ("margin", "first_rank", "sources")})
-
-
-def _lines(raced: Race, what: str) -> tuple[str, ...]:
-    rivals = "; ".join(str(row) for row in raced.standings[1:])
-    return (f"{what}, {raced.queries} queries: {rivals}",)

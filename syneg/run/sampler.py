@@ -1,0 +1,199 @@
+"""`compile --target sampler`: how negatives are mined and mixed is chosen by races on held-out queries.
+
+    choice = SamplerChoice(workspace, negatives, readings)
+    choice.settings        → {"mine.margin": 1e9, …, "mix.negatives": 1, "mix.ratio": 0.0}
+    choice.settled(arm)    → the arm with these settings, where it names none of its own
+
+One race follows the other, each from what the races before have chosen (`syneg.optimizers.racing`): margin, rank window
+and sources (`syneg.run.windows`), places of a row, and, where there are written negatives, whether and how they enter:
+ratio, weight and order. Where a trusted reader has graded passages, a last race says whether its grades help. A setting
+changes only where the race is sure. sampler-compiled.json and sampler-program.md hold what was chosen and measured. A
+run with `compile.target = sampler` takes the settings from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from syneg.core.config import Config
+from syneg.core.records import HardNegative, fingerprint
+from syneg.core.storage import read_json, write_json, write_text
+
+from .arms import Arm, arm, arms
+from .compiled import CandidateRow, Outcome
+from .keys import stage_key
+from .negative_sets import NegativeSets
+from .readings import Readings
+from .windows import chosen, too_small, trials_of
+from .workspace import Workspace
+
+# Modules that load torch are imported where they are used.
+if TYPE_CHECKING:
+    from syneg.optimizers.racing import Race
+    from syneg.optimizers.sampler import Material, Sampler
+
+
+PREFIX = "sampler-"
+_STAGE = "compile sampler"
+_VERSION = 1  # of how settings are chosen
+_PLACES = (1, 5)  # beside those of the settings
+_WINDOW = ("margin", "first_rank", "sources")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One race: what it decides, and its samplers, the first of which stays where nothing is told."""
+
+    about: str
+    samplers: Sequence[Sampler]
+
+
+class SamplerChoice:
+    """The sampler of one run."""
+
+    def __init__(self, workspace: Workspace, negatives: NegativeSets, readings: Readings) -> None:
+        self._workspace, self._negatives, self._readings = workspace, negatives, readings
+        self._path = workspace.folder.compiled(PREFIX)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What was chosen, by dotted key; made if it is not on disk."""
+        workspace = self._workspace
+        workspace.manifest.make(_STAGE, self._key, self._path, self._make)
+        return dict(Outcome.from_json(read_json(self._path)).state)
+
+    @cached_property
+    def _written(self) -> dict[str, list[HardNegative]]:
+        """Accepted negatives of the run's program, where an arm takes some."""
+        if not any(each.wants_synthetic for each in arms(self._workspace.config)):
+            return {}
+        accepted = self._negatives.of(self._workspace.config.generate.program).accepted
+        return {query_id: [draft.negative for draft in drafts] for query_id, drafts in accepted.items()}
+
+    @cached_property
+    def _material(self) -> Material:
+        from syneg.optimizers.sampler import Material
+
+        if not any(each.reads for each in arms(self._workspace.config)) or self._readings.reader.refusal():
+            return Material(self._written)
+        fed = self._readings.fed
+        return Material(self._written, fed.mined, fed.extra)
+
+    @property
+    def _key(self) -> str:
+        workspace, material = self._workspace, self._material
+        return stage_key(
+            "compile", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
+            workspace.encoder.prompts, [pair.query_id for pair in workspace.pairs_to_mine],
+            workspace.mining.model_dump(), fingerprint(material.written, material.graded, material.extra), _VERSION,
+        )  # fmt: skip
+
+    def _steps(self, config: Config) -> Iterator[Step]:
+        """The races after that of the window, for the settings as they were set."""
+        from syneg.optimizers.sampler import Sampler
+
+        places = config.mix.negatives
+        yield Step("places of a row", [
+            Sampler(f"{count} places", {"mix.negatives": count}) for count in dict.fromkeys((places, *_PLACES))
+        ])  # fmt: skip
+        if self._material.written:
+            yield Step("written negatives", [
+                Sampler("as set", {}, "hybrid"), Sampler("none", {"mix.ratio": 0.0}, "hybrid"),
+                Sampler("weight 0.3", {"mix.weight": 0.3}, "hybrid"), Sampler("ratio 1", {"mix.ratio": 1.0}, "hybrid"),
+                Sampler("listwise order", {"train.order": "listwise"}, "hybrid"),
+            ])  # fmt: skip
+        if self._material.graded:
+            yield Step("grades of the reader", [
+                Sampler("mined", {}), Sampler("verified", {}, "verified"),
+                Sampler("graded", {"train.order": "graded"}, "graded"),
+            ])  # fmt: skip
+
+    def _make(self) -> None:
+        workspace, window = self._workspace, chosen(self._workspace)
+        chosen_mining = workspace.mining.model_dump()
+        settings: dict[str, object] = {f"mine.{key}": chosen_mining[key] for key in _WINDOW}
+        rows: list[CandidateRow] = []
+        lines, probes = list(window.lines()), 0
+        if not too_small(workspace):
+            with workspace.progress.stage("compile", "probes") as line:
+                trials = trials_of(workspace, self._material)
+                for step in self._steps(workspace.config):
+                    samplers = [_over(settings, sampler) for sampler in step.samplers]
+                    raced = trials.race(samplers, line)
+                    won = next(sampler for sampler in samplers if sampler.name == raced.winner)
+                    if step.about != "grades of the reader" and raced.winner != raced.standings[0].name:
+                        settings = dict(won.settings)
+                    lines += [f"{step.about}: {raced.winner}; {raced.why}", raced.line("over the first")]
+                    rows += _rows(step.about, raced, samplers, len(rows))
+                    probes += raced.measurements
+                line.note = f"{probes} probes"
+        for text in lines[len(window.lines()) :]:
+            workspace.progress.say(f"  {text}")
+        outcome = Outcome(
+            program="sampler", optimizer="racing", state=settings, won=_differs(workspace.config, settings),
+            confirmed=None, stopped="", used={"probes": probes}, candidates=tuple(rows), target="sampler",
+            baseline="the first of its race",
+        )  # fmt: skip
+        write_json(self._path, outcome.to_json())
+        write_json(workspace.folder.program(PREFIX), {"settings": settings})
+        write_text(workspace.folder.prompts(PREFIX), _page(settings, lines, rows))
+
+    def settled(self, planned: Arm) -> Arm:
+        """An arm with what was chosen, where its name sets nothing else; the arm as it is with another target."""
+        config = self._workspace.config
+        if config.compile.target != "sampler":
+            return planned
+        by_section: dict[str, dict[str, object]] = {}
+        for key, value in self.settings.items():
+            section, _, name = key.partition(".")
+            by_section.setdefault(section, {})[name] = value
+        del by_section["mine"]  # which the workspace has
+        changed = {name: getattr(config, name).model_copy(update=values) for name, values in by_section.items()}
+        return arm(planned.name, config.model_copy(update=changed))
+
+
+def _over(settings: dict[str, object], sampler: Sampler) -> Sampler:
+    """A sampler with what was chosen before."""
+    from syneg.optimizers.sampler import Sampler
+
+    return Sampler(sampler.name, {**settings, **sampler.settings}, sampler.arm)
+
+
+def _differs(config: Config, settings: dict[str, object]) -> bool:
+    """Whether something else was chosen than what is set; the 95 % rule is what `auto` stands for."""
+    set_now = {f"mix.{key}": value for key, value in config.mix} | {
+        f"train.{key}": value for key, value in config.train
+    }
+    set_now |= {f"mine.{key}": value for key, value in config.mine}
+    if set_now["mine.margin"] == "auto":
+        set_now["mine.margin"] = 0.95
+    return any(set_now[key] != value for key, value in settings.items())
+
+
+def _rows(about: str, raced: Race, samplers: Sequence[Sampler], number: int) -> list[CandidateRow]:
+    by_name = {sampler.name: sampler for sampler in samplers}
+    return [
+        CandidateRow(
+            number + place, round(row.worth, 4), row.blocks, round(row.gain, 5), round(row.error, 5), "",
+            {about: f"{row.name}: {dict(by_name[row.name].settings)}"}, {about: 0}, dict(row.others),
+        )
+        for place, row in enumerate(raced.standings)
+    ]  # fmt: skip
+
+
+def _page(settings: dict[str, object], lines: Sequence[str], rows: Sequence[CandidateRow]) -> str:
+    """What was chosen and measured, as Markdown."""
+    chosen_rows = [f"| `{key}` | `{value}` |" for key, value in settings.items()]
+    page = ["# The sampler that the races chose", "", "| setting | value |", "|---|---|", *chosen_rows, ""]
+    page += [*(f"- {line}" for line in lines), "", "## Candidates", ""]
+    page += ["| race | candidate | worth | blocks | nDCG@10 over the first | log-likelihood |", "|---" * 6 + "|"]
+    for row in rows:
+        (about, name), (likelihood, error) = next(iter(row.instructions.items())), next(iter(row.figures.values()))
+        page.append(
+            f"| {about} | {name.partition(':')[0]} | {row.critic:+.3f} | {row.pairs} | {row.gain:+.4f} ± {row.error:.4f} | "
+            f"{likelihood:+.3f} ± {error:.3f} |"
+        )
+    return "\n".join(page) + "\n"
