@@ -12,9 +12,8 @@ from click.testing import CliRunner
 from syneg.cli.main import cli
 from syneg.core.errors import DataError
 from syneg.core.storage import write_json
-from syneg.programs import load_program
 from syneg.run.comparison import side, sides
-from syneg.run.evidence import prompts, times
+from syneg.run.evidence import times
 from syneg.run.folder import RunFolder
 from syneg.verdict.comparison import changed_settings, comparison_page, comparison_table
 from syneg.verdict.page import Evidence, html_report
@@ -115,29 +114,6 @@ def test_a_rerun_keeps_the_times_of_the_first_run(tmp_path: Path) -> None:
     )
     path.write_text(events(*first, *goes_on, *again))
     assert times(path) == "Begun t0; 40 s: collection 2 s (5%), mine 8 s (20%), train 30 s (75%)"
-
-
-def test_the_report_shows_how_a_compiled_prompt_changed(tmp_path: Path) -> None:
-    program = load_program("single_prompt")
-    name, predictor = program.named_predictors()[0]
-    predictor.signature = predictor.signature.with_instructions("Write a near miss.\nKeep <the> style.")
-    compiled = {"program": "single_prompt", "optimizer": "search", "state": program.dump_state(json_mode=True), "won": True,
-                "confirmed": {"delta": 0.02, "error": 0.01, "queries": 40},
-                "candidates": [{"number": 0, "critic": 0.5, "gain": None, "boundary": None, "copies": False}]}  # fmt: skip
-    before, after = prompts(compiled)
-    assert "Write a near miss." in after and "Write a near miss." not in before
-    assert f"## {name}" in before
-    verdict = side(finished(tmp_path / "a", shift=0.05), "x").verdict
-    page = html_report(verdict, Evidence({}, compiled=compiled, prompts=(before, after)))
-    assert "<ins>+Write a near miss.</ins>" in page
-    assert "Keep &lt;the&gt; style." in page
-    assert "<del>-" in page
-    assert "its program replaced the author&#x27;s: +0.0200 ± 0.0100 nDCG@10 on 40 confirm queries" in page
-    kept = html_report(
-        verdict, Evidence({}, compiled={**compiled, "won": False, "confirmed": {}}, prompts=(before, before))
-    )
-    assert "the author&#x27;s program was kept" in kept
-    assert "before and after" not in kept
 
 
 def test_the_page_has_a_table_of_arms_without_empty_columns(tmp_path: Path) -> None:

@@ -27,18 +27,7 @@ def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evid
         mined=workspace.mined, settings=workspace.config.model_dump(),
         versions=workspace.manifest.facts.get("versions", {}), times=times(folder.events),
         command=f"syneg-dspy run --run {folder}", compiled=compiled,
-        prompts=prompts(compiled) if compiled else ("", ""),
     )  # fmt: skip
-
-
-def prompts(compiled: Mapping[str, Any]) -> tuple[str, str]:
-    """The prompts of a compiled program before and after, as Markdown."""
-    from syneg.programs import load_program, program_markdown
-
-    program, name = load_program(compiled["program"]), compiled["program"]
-    before = program_markdown(program, name)
-    program.load_state(compiled["state"])
-    return before, program_markdown(program, name)
 
 
 def times(events: Path) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .figures import Figure, effects
-from .page import document, drawn, html_table
+from .markup import document, drawn, html_table
 from .records import BASE, Verdict
 from .report import number, short
 from .sentences import interval_text

@@ -166,6 +166,30 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], unit:
     return Figure(title, text, _svg(draw, 6), ("training", "step", unit), rows)
 
 
+def intervals(title: str, points: Sequence[tuple[int, float, float]], unit: str) -> Figure | None:
+    """Values by number, from (number, value, half of the interval), with the best so far as a line; None under two."""
+    if len(points) < 2:
+        return None
+    numbers, values, halves = zip(*points, strict=True)
+    best = np.maximum.accumulate(values)
+
+    def draw(axes: Any) -> None:
+        axes.step(numbers, best, where="post", color=_GREY, linewidth=1, label="best so far")
+        axes.errorbar(numbers, values, yerr=halves if any(halves) else None, fmt="o", color=_BLUE, capsize=3)
+        axes.locator_params(axis="x", nbins=min(8, len(points)), integer=True)
+        axes.legend(frameon=False)
+        axes.set_title(unit, loc="left", fontsize=11)  # a long label would not fit beside the axis
+        axes.set_xlabel("number of the text; 0 is the author's own")
+
+    rows = [
+        (str(n), f"{value:+.4f}", *((f"{value - half:+.4f}", f"{value + half:+.4f}") if half else ("", "")))
+        for n, value, half in points
+    ]
+    top = int(np.argmax(values))
+    text = f"{len(points)} texts; the highest is no. {numbers[top]} with {values[top]:.4f}, no. 0 has {values[0]:.4f}"
+    return Figure(title, text, _svg(draw, 6), ("number", unit, "low", "high"), rows)
+
+
 def _svg(draw: Callable[[Any], None], rows: int) -> str:
     """Let `draw` fill one pair of axes, as high as `rows` bars need; return the SVG element."""
     import matplotlib

@@ -8,38 +8,19 @@ and the settings. Text of users and LMs is escaped. The only script filters the 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 from . import figures
+from .compilation import compilation
 from .figures import Figure
+from .markup import document, drawn, html_table
 from .records import Verdict
 from .report import arm_cells, generation_line, notes
 
 _SAMPLES = 60
-_STYLE = """:root{color-scheme:light dark;--back:#fff;--fore:#1a1a1a;--soft:#f4f4f2;--line:#bbb;--mild:#555}
-@media(prefers-color-scheme:dark){:root{--back:#16181c;--fore:#e6e6e6;--soft:#23262b;--line:#4a4d52;--mild:#aaa}}
-@media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}
-figure,article{break-inside:avoid}body{font-size:11px}svg{max-height:15rem;max-width:28rem}}
-*{box-sizing:border-box}
-body{overflow-wrap:anywhere;font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;
-color:var(--fore);background:var(--back)}
-pre,.wide{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:13px;max-width:100%}
-@media(max-width:600px){pre{font-size:9px}}@media print{pre{font-size:9px;white-space:pre-wrap}}
-table{border-collapse:collapse;font-size:13px}
-td,th{border-bottom:1px solid var(--line);padding:.2rem .4rem;text-align:left;overflow-wrap:break-word;
-max-width:30rem}th{white-space:nowrap}
-figure{margin:1rem 0}svg{width:100%;height:auto;max-width:42rem;max-height:34rem}
-td.n{text-align:right;white-space:nowrap}label{display:inline-block;margin-right:.6rem}
-article{border-top:1px solid var(--line);padding:.6rem 0}
-.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}
-.sides p{margin:0;overflow-wrap:anywhere}
-small,figcaption{color:var(--mild)}.lead{font-size:1.25rem}.no{color:#c03a1c}
-@media(prefers-color-scheme:dark){.no{color:#ff9a7c}}
-ins{color:#1f8a3b;text-decoration:none}del{color:#c0392b}input,select{font:inherit;max-width:100%;margin:.2rem}"""
 _SCRIPT = """for(const e of document.querySelectorAll(".filters *"))e.addEventListener("input",()=>{
 const [q,p,g]=["query","program","gate"].map(n=>document.getElementById("by-"+n).value);
 for(const a of document.querySelectorAll("article"))a.hidden=!(a.textContent.toLowerCase().includes(q.toLowerCase())
@@ -63,7 +44,7 @@ class Evidence:
 
     `queries` and `positives` are texts by query_id and doc_id. `rows` are those of negatives.jsonl, `mined` the mined
     negatives by query_id. `times` is a sentence on the seconds of the stages, `command` the command line. `compiled`
-    holds the data of compiled.json, `prompts` the program's prompts before and after compiling.
+    holds the data of compiled.json.
     """
 
     queries: Mapping[str, str]
@@ -75,17 +56,6 @@ class Evidence:
     times: str = ""
     command: str = ""
     compiled: Mapping[str, Any] | None = None
-    prompts: tuple[str, str] = ("", "")
-
-
-def document(title: str, parts: Iterable[str]) -> str:
-    """A whole HTML page: `parts`, in order, with the style of all pages."""
-    head = [
-        "<!doctype html><html lang=en><head><meta charset=utf-8>",
-        "<meta name=viewport content='width=device-width,initial-scale=1'>",
-        f"<title>{escape(title)}: syneg-dspy</title><style>{_STYLE}</style></head><body>",
-    ]
-    return "\n".join((*head, *parts, "</body></html>"))
 
 
 def html_report(verdict: Verdict, evidence: Evidence) -> str:
@@ -95,7 +65,7 @@ def html_report(verdict: Verdict, evidence: Evidence) -> str:
         f"<p>{escape(generation_line(verdict.generation))}.</p>",
         *map(drawn, _figures(verdict, evidence)),
         *_arms(verdict),
-        *_changes(verdict, evidence.queries), *_compilation(evidence), *_samples(evidence), *_glossary(),
+        *_changes(verdict, evidence.queries), *compilation(evidence.compiled), *_samples(evidence), *_glossary(),
         *_settings(evidence), f"<script>{_SCRIPT}</script>",
     ]  # fmt: skip
     return document(verdict.collection, parts)
@@ -149,28 +119,6 @@ def _figures(verdict: Verdict, evidence: Evidence) -> Iterable[Figure]:
     return [figure for figure in drawn if figure is not None]
 
 
-def drawn(figure: Figure) -> str:
-    """A figure as HTML: title, picture, its words for screen readers, and its numbers in a table to unfold."""
-    return (
-        f"<figure role=group aria-label='{escape(figure.title)}'><h2>{escape(figure.title)}</h2>"
-        f"<div role=img aria-label='{escape(figure.text)}'>{figure.svg}</div>"
-        f"<details><summary>as a table</summary>{html_table(figure.columns, figure.rows)}</details></figure>"
-    )
-
-
-def html_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """An HTML table that scrolls sideways if it is wider than the page. All cells are escaped."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _cell(value: object) -> str:
-    text = str(value)
-    number = text[:1] in "+-[.0123456789" and len(text) < 24
-    return f"<td{' class=n' if number and text else ''}>{escape(text)}</td>"
-
-
 def _changes(verdict: Verdict, queries: Mapping[str, str]) -> list[str]:
     """The test queries that gained and lost most nDCG@10 from the base to the best arm."""
     row = next((row for row in verdict.comparisons if row.gained or row.lost), None)
@@ -180,33 +128,6 @@ def _changes(verdict: Verdict, queries: Mapping[str, str]) -> list[str]:
     for name, changes in (("gained", row.gained), ("lost", row.lost)):
         items = [f"<li>{delta:+.2f} {escape(queries.get(q, q))}</li>" for q, delta in changes.items()]
         parts.append(f"<p>{name} most, nDCG@10</p><ul>{''.join(items) or '<li>none</li>'}</ul>")
-    return parts
-
-
-def _compilation(evidence: Evidence) -> list[str]:
-    """The result of a compilation, its candidates, and a diff of the prompt before and after."""
-    compiled = evidence.compiled
-    if not compiled:
-        return []
-    outcome = "its program replaced the author's" if compiled.get("won") else "the author's program was kept"
-    confirmed = compiled.get("confirmed") or {}
-    if confirmed:
-        outcome += (
-            f": {confirmed['delta']:+.4f} ± {confirmed['error']:.4f} nDCG@10 on {confirmed['queries']} confirm queries"
-        )
-    parts = ["<h2>Compilation</h2>", f"<p>By {escape(str(compiled.get('optimizer', '')))}; {escape(outcome)}.</p>"]
-    candidates = compiled.get("candidates", ())
-    if candidates:
-        keys = ("number", "critic", "gain", "boundary", "copies")
-        cells = [["" if row.get(key) is None else str(row[key]) for key in keys] for row in candidates]
-        parts.append(html_table(keys, cells))
-    before, after = evidence.prompts
-    if before != after:
-        lines = []
-        for line in difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm=""):
-            tag = {"+": "ins", "-": "del"}.get(line[:1], "")
-            lines.append(f"<{tag}>{escape(line)}</{tag}>" if tag else escape(line))
-        parts.append(f"<h3>The prompt, before and after</h3><pre>{chr(10).join(lines)}</pre>")
     return parts
 
 

@@ -1,0 +1,67 @@
+"""HTML of the pages: the document with its one style, tables, and figures with their words and numbers.
+
+document("pairs", ["<h1>pairs</h1>", html_table(("arm", "nDCG@10"), [("mined", "0.41")])]) → "<!doctype html>…"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from .figures import Figure
+
+_STYLE = """:root{color-scheme:light dark;--back:#fff;--fore:#1a1a1a;--soft:#f4f4f2;--line:#bbb;--mild:#555}
+@media(prefers-color-scheme:dark){:root{--back:#16181c;--fore:#e6e6e6;--soft:#23262b;--line:#4a4d52;--mild:#aaa}}
+@media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}
+figure,article{break-inside:avoid}body{font-size:11px}svg{max-height:15rem;max-width:28rem}}
+*{box-sizing:border-box}
+body{overflow-wrap:anywhere;font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;
+color:var(--fore);background:var(--back)}
+pre,.wide{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:13px;max-width:100%}
+@media(max-width:600px){pre{font-size:9px}}@media print{pre{font-size:9px;white-space:pre-wrap}}
+table{border-collapse:collapse;font-size:13px}
+td,th{border-bottom:1px solid var(--line);padding:.2rem .4rem;text-align:left;overflow-wrap:break-word;
+max-width:30rem}th{white-space:nowrap}
+figure{margin:1rem 0}svg{width:100%;height:auto;max-width:42rem;max-height:34rem}
+td.n{text-align:right;white-space:nowrap}label{display:inline-block;margin-right:.6rem}
+article{border-top:1px solid var(--line);padding:.6rem 0}
+.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}
+.sides p{margin:0;overflow-wrap:anywhere}
+small,figcaption{color:var(--mild)}.lead{font-size:1.25rem}.no{color:#c03a1c}
+@media(prefers-color-scheme:dark){.no{color:#ff9a7c}}
+ins{color:#1f7a36;text-decoration:underline}del{color:#b03024}
+@media(prefers-color-scheme:dark){ins{color:#7fd694}del{color:#ff9a7c}}
+blockquote{margin:.4rem 0;padding:.2rem .8rem;border-left:3px solid var(--line)}
+input,select{font:inherit;max-width:100%;margin:.2rem}"""
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A whole HTML page: `parts`, in order, with the style of all pages."""
+    head = [
+        "<!doctype html><html lang=en><head><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width,initial-scale=1'>",
+        f"<title>{escape(title)}: syneg-dspy</title><style>{_STYLE}</style></head><body>",
+    ]
+    return "\n".join((*head, *parts, "</body></html>"))
+
+
+def drawn(figure: Figure, level: int = 2) -> str:
+    """A figure as HTML: title, picture, its words for screen readers, and its numbers in a table to unfold."""
+    return (
+        f"<figure role=group aria-label='{escape(figure.title)}'><h{level}>{escape(figure.title)}</h{level}>"
+        f"<div role=img aria-label='{escape(figure.text)}'>{figure.svg}</div>"
+        f"<details><summary>as a table</summary>{html_table(figure.columns, figure.rows)}</details></figure>"
+    )
+
+
+def html_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """An HTML table that scrolls sideways if it is wider than the page. All cells are escaped."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    number = text[:1] in "+-[.0123456789" and len(text) < 24
+    return f"<td{' class=n' if number and text else ''}>{escape(text)}</td>"
