@@ -32,7 +32,9 @@ small,figcaption{color:var(--mild)}.lead{font-size:1.25rem}.no{color:#c03a1c}
 ins{color:#1f7a36;text-decoration:underline}del{color:#b03024}
 @media(prefers-color-scheme:dark){ins{color:#7fd694}del{color:#ff9a7c}}
 blockquote{margin:.4rem 0;padding:.2rem .8rem;border-left:3px solid var(--line)}
-input,select{font:inherit;max-width:100%;margin:.2rem}"""
+input,select{font:inherit;max-width:100%;margin:.2rem}
+@media print{.wide{overflow:visible;padding:0}table{font-size:9px}th{white-space:normal}tr{break-inside:avoid}
+h2,h3{break-after:avoid}article:nth-of-type(n+21){display:none}p.lead{font-size:1.1rem}}"""
 
 
 def document(title: str, parts: Iterable[str]) -> str:
