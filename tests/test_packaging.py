@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,13 @@ MAY["cli"] = {*MAY}
 
 def imports(path: Path, package: str) -> set[str]:
     """Full names of everything that a file imports, also inside functions and under TYPE_CHECKING."""
+    return imports_of(ast.walk(ast.parse(path.read_text())), package)
+
+
+def imports_of(nodes: Iterable[ast.AST], package: str) -> set[str]:
+    """Full names of what these nodes import."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -54,16 +60,73 @@ def upward(path: Path, package: str) -> set[str]:
     return bare | {name for name in ours if name.split(".")[1] not in MAY[own] | {own}}
 
 
+NAMES = {f"{package}.{path.stem}".removesuffix(".__init__"): (path, package) for path, package in MODULES}
+
+
 def edges() -> dict[str, set[str]]:
     """Module → the modules of ours that it imports, also inside functions and under TYPE_CHECKING."""
-    names = {f"{package}.{path.stem}".removesuffix(".__init__"): (path, package) for path, package in MODULES}
     graph: dict[str, set[str]] = {}
-    for name, (path, package) in names.items():
+    for name, (path, package) in NAMES.items():
         wanted = imports(path, package)
         # `from .folder import RunFolder` imports the module, and not the package that holds it
-        deepest = {n for n in wanted if not any(other.startswith(f"{n}.") and other in names for other in wanted)}
-        graph[name] = {n for n in deepest & names.keys() if n != name}
+        deepest = {n for n in wanted if not any(other.startswith(f"{n}.") and other in NAMES for other in wanted)}
+        graph[name] = {n for n in deepest & NAMES.keys() if n != name}
     return graph
+
+
+# libraries that take long to load, or that not every installation has
+HEAVY = {
+    "accelerate", "bm25s", "charset_normalizer", "datasets", "dspy", "faiss", "gepa", "httpx", "huggingface_hub",
+    "ir_datasets", "litellm", "matplotlib", "mlflow", "numpy", "openai", "optuna", "pandas", "peft", "pyarrow", "pydantic",
+    "ranx", "ray", "scipy", "sentence_transformers", "sklearn", "torch", "transformers", "xllamacpp",
+}  # fmt: skip
+
+
+def imported(node: ast.Import | ast.ImportFrom, package: str) -> set[str]:
+    """The modules of ours and the top names of libraries that one line imports."""
+    names = imports_of([node], package)
+    ours = {name for name in names if name in NAMES and not any(n.startswith(f"{name}.") and n in NAMES for n in names)}
+    return ours or {name if name in NAMES else name.split(".")[0] for name in names}
+
+
+def at_top_and_inside(path: Path, package: str) -> tuple[set[str], list[tuple[int, set[str]]]]:
+    """What a module imports when it is loaded, and line by line what its functions import."""
+    top: set[str] = {package} if package in NAMES else set()
+    inside: list[tuple[int, set[str]]] = []
+
+    def walk(node: ast.AST, within: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                inside.append((child.lineno, imported(child, package))) if within else top.update(
+                    imported(child, package)
+                )
+            elif not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)):
+                walk(child, within or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
+
+    walk(ast.parse(path.read_text()), False)
+    return top, inside
+
+
+def test_an_import_inside_a_function_spares_a_heavy_library() -> None:
+    tops = {name: at_top_and_inside(*place)[0] for name, place in NAMES.items()}
+
+    def heavy(name: str, seen: set[str]) -> set[str]:
+        """The heavy libraries that loading a module loads."""
+        if name in seen:
+            return set()
+        seen.add(name)
+        if name not in NAMES:
+            return {name} & HEAVY
+        return set().union(*(heavy(other, seen) for other in tops[name]))
+
+    needless = [
+        f"{path.relative_to(ROOT)}:{line}: {other}"
+        for name, (path, package) in NAMES.items()
+        for line, others in at_top_and_inside(path, package)[1]
+        for other in others
+        if not heavy(other, set()) - heavy(name, set())
+    ]
+    assert not needless, "import these at the top of the file"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+import syneg
+
 _PATH = ("mine", "read", "generate", "compile_program", "train", "evaluate")
 
 
@@ -20,7 +22,6 @@ def api_page() -> str:
 
 
 def _lines() -> Iterator[str]:
-    import syneg
     from syneg import programs
     from syneg.run.api import run
 

@@ -19,10 +19,12 @@ from pathlib import Path
 
 from syneg.core.assets import ASSETS
 from syneg.core.config import Config
+from syneg.core.fetch import fetched
 from syneg.core.storage import cache_home
 from syneg.llm.addresses import origin_of
 from syneg.llm.api_keys import missing_key
 from syneg.llm.local_server import cores
+from syneg.retrieval.embedding_cache import spaces
 
 _PACKAGES = ("dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx", "click")
 _STOLEN = ("1.82.7", "1.82.8")  # releases of litellm that an attacker uploaded (March 2026)
@@ -133,10 +135,8 @@ def _storage() -> Iterator[Finding]:
         level = "bad" if not writable else "slow" if free < _FREE_GB else "ok"
         more = "; cannot be written to" if not writable else f"; under {_FREE_GB:g} GB" if free < _FREE_GB else ""
         yield Finding(level, name, f"{path}, {free:.0f} GB free{more}")
-    from syneg.core.fetch import fetched
 
     here = [asset.name for asset in ASSETS.values() if fetched(asset.name)]
-    from syneg.retrieval.embedding_cache import spaces
 
     kept = spaces()
     size = sum(space.size for space in kept) / 1e9

@@ -9,6 +9,12 @@ from pathlib import Path
 
 import click
 
+from syneg.core.errors import ConfigError
+from syneg.core.storage import write_text
+from syneg.run.folder import RunFolder
+from syneg.run.push import MODEL, NEGATIVES
+from syneg.run.push import push as send
+
 _FORMATS = ("sentence-transformers", "flagembedding", "tevatron", "pylate", "beir", "hf-dataset")
 
 
@@ -26,7 +32,6 @@ def export(folder: Path, to: str, arm: str, seed: int | None, out: Path | None, 
     prompts: give the encoder's own to your trainer.
     """
     from syneg.run.export import export as write
-    from syneg.run.folder import RunFolder
 
     done = write(RunFolder(folder), to, out, arm, seed, parquet)
     for note in done.notes:
@@ -48,10 +53,6 @@ def push(folder: Path, repo_id: str, what: str, public: bool) -> None:
     Nothing is ever pushed without this command, and a new repository is private. The token is that of `hf auth login`
     or HF_TOKEN.
     """
-    from syneg.run.folder import RunFolder
-    from syneg.run.push import MODEL, NEGATIVES
-    from syneg.run.push import push as send
-
     parts = (MODEL, NEGATIVES) if what == "both" else (what,)
     for sent in send(RunFolder(folder), repo_id, parts, public=public):
         click.echo(f"{sent.what}: {sent.files} files in {sent.url}")
@@ -66,7 +67,6 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
 
     Runs over the same collection are compared query by query.
     """
-    from syneg.core.storage import write_text
     from syneg.run.comparison import sides
     from syneg.verdict.comparison import comparison_page, comparison_table
 
@@ -86,8 +86,6 @@ def init(files: tuple[str, ...], out: Path) -> None:
     FILES are a file of pairs, a file of passages or both, passages with a few queries, a folder, or an id of a public
     collection. The settings are commented TOML, for `syneg-dspy run --config`.
     """
-    from syneg.core.errors import ConfigError
-    from syneg.core.storage import write_text
     from syneg.run.suggest import suggestion
 
     if out.exists():

@@ -10,9 +10,11 @@ go on with the same command.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shlex
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syneg.core.errors import ConfigError, SynegError
-from syneg.run.folder import default_folder
-from syneg.run.pipeline import STAGES, Stage
+from syneg.core.progress import Progress
+from syneg.run.folder import RunFolder, default_folder
+from syneg.run.parts import Batch
+from syneg.run.pipeline import STAGES, Run, Stage
 
 from .folders import FOLDERS
 from .tools import TOOLS
@@ -101,11 +105,7 @@ def _ablate(name: str, **flags: Any) -> None:
 
 
 def _run_stage(stage: Stage, **flags: Any) -> None:
-    from syneg.core.progress import Progress
     from syneg.run.checks import check_keys
-    from syneg.run.folder import RunFolder
-    from syneg.run.parts import Batch
-    from syneg.run.pipeline import Run
 
     folder, config = _settings(flags)
     if not flags["dry_run"] and not flags.get("batch") and not RunFolder(folder).ledger.exists():
@@ -119,8 +119,6 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
     run = Run(folder, config, progress, None if flags["dry_run"] else by_files)
     result = run.estimate(stage.name) if flags["dry_run"] else run.until(stage.name)
     if flags["as_json"]:
-        import json
-
         click.echo(json.dumps(result, ensure_ascii=False, sort_keys=True))
         return
     click.echo(result["table"] if flags["dry_run"] else stage.show(run.folder, result))
@@ -178,8 +176,6 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     debug = "--debug" in sys.argv
     if not debug:
-        import warnings
-
         warnings.simplefilter("ignore")
     try:
         cli(standalone_mode=False)

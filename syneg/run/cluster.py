@@ -27,6 +27,8 @@ import numpy as np
 
 from syneg.core.config import EncoderConfig, ExecutorConfig, LMConfig
 from syneg.core.errors import BackendError, one_line
+from syneg.core.fetch import gguf_of
+from syneg.llm.endpoints import Endpoint
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.prompts import Role
 
@@ -178,9 +180,6 @@ class _LMWorker:
     """On a node: an endpoint of its own."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        from syneg.core.fetch import gguf_of
-        from syneg.llm.endpoints import Endpoint
-
         config = LMConfig(**settings)
         self._endpoint = Endpoint(config, gguf_of(config.model) if config.model.startswith("local/") else None)
 

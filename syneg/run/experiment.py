@@ -23,7 +23,9 @@ from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import PerQuery, write_trec
 from syneg.training.sampling import Weighed
+from syneg.verdict.boundary import Scores, boundary_scores, boundary_values
 from syneg.verdict.records import BASE, Generation, NearMisses, Verdict, WrittenQueries, generation_of
+from syneg.verdict.source_probe import source_probe
 from syneg.verdict.verdict import ArmRuns, Cost, Facts, verdict
 
 from .arms import Arm, arms
@@ -229,8 +231,6 @@ class Experiment:
         return evaluated
 
     def _at_boundary(self, name: str, weights: str, model: Path | None, result: dict[str, SplitResult]) -> PerQuery:
-        from syneg.verdict.boundary import Scores, boundary_scores, boundary_values
-
         workspace = self._workspace
         assert self.near_misses is not None
         near = {q: [draft.negative.text for draft in drafts] for q, drafts in self.near_misses.accepted.items()}
@@ -253,8 +253,6 @@ class Experiment:
 
     def probe(self) -> dict[str, float]:
         """AUC of telling the run's synthetic negatives from mined ones of the same queries; {} for too few."""
-        from syneg.verdict.source_probe import source_probe
-
         accepted = [draft for draft in self.negatives if draft.accepted]
         texts = [draft.negative.text for draft in accepted]
         mined = [

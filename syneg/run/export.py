@@ -22,9 +22,11 @@ from typing import Any
 
 from syneg.core.errors import ConfigError, DataError, nearest
 from syneg.core.records import Instance, Pair
+from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows, write_rows, write_text
 from syneg.verdict.records import BASE, Verdict
 
+from .arms import named
 from .folder import RunFolder
 from .formats import FORMATS, Origins, hub_card, lines_of
 
@@ -112,10 +114,6 @@ def _arm(folder: RunFolder, arm: str, seed: int | None) -> tuple[str, int, list[
 
 
 def _file(folder: RunFolder, arm: str, seed: int) -> Path:
-    from syneg.core.settings import load_config
-
-    from .arms import named
-
     return folder.rows(named(arm, load_config(folder.config)).file_name(seed))
 
 

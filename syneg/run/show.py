@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .folder import RunFolder
+from .targets import TARGETS
 
 Result = Mapping[str, Any]
 
@@ -83,8 +84,6 @@ def calibrated(folder: RunFolder, result: Result) -> str:
 
 def compiled(folder: RunFolder, result: Result) -> str:
     """The outcome of a compilation with the prompts as a diff."""
-    from .targets import TARGETS
-
     prefix = TARGETS[result["target"]].prefix
     outcome = folder.prompts(prefix).read_text(encoding="utf-8").split("## Candidates")[0]
     return f"{outcome}\nprogram: {folder.program(prefix)}; all candidates: {folder.prompts(prefix)}"

@@ -17,6 +17,7 @@ from functools import cached_property
 
 from syneg.core.config import Config, MineConfig
 from syneg.core.errors import DataError
+from syneg.core.fetch import fetch_with_progress
 from syneg.core.progress import Progress, Tick
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_rows, write_rows
@@ -89,8 +90,6 @@ class Workspace:
     @cached_property
     def bare_encoder(self) -> Encoder:
         """The encoder, before there is a collection."""
-        from syneg.core.fetch import fetch_with_progress
-
         fetch_with_progress(self.config.encoder.model, self.progress)
         with self.progress.stage("encoder") as line:
             encoder = Encoder.load(self.config.encoder, embedders=self.cluster, index=self.config.mine.index)
