@@ -13,7 +13,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import BudgetError, ConfigError, DeferredError
+from syneg.core.records import fingerprint
 from syneg.core.storage import read_json, write_json, write_text
+
+from .targets import TARGETS
 
 # Modules that load dspy or torch are imported where they are used: `--help` imports this module, too.
 if TYPE_CHECKING:
@@ -51,8 +54,6 @@ def calibrated(run: Parts) -> Result:
 def compiled(run: Parts) -> Result:
     """What the compilation tried and kept."""
     from syneg.optimizers import RECIPES
-
-    from .targets import TARGETS
 
     if run.config.compile.optimizer == "none" and run.config.compile.target != "sampler":
         raise ConfigError(
@@ -111,7 +112,6 @@ def evaluated(run: Parts) -> Result:
 
 def verdict(run: Parts) -> Result:
     """The data of verdict.json; the report, the data card and the log are written beside it."""
-    from syneg.core.records import fingerprint
     from syneg.verdict.card import data_card
     from syneg.verdict.page import html_report
     from syneg.verdict.tracking import track

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from syneg.core.config import Config
 from syneg.core.records import HardNegative, fingerprint
 from syneg.core.storage import read_json, write_json, write_text
+from syneg.optimizers.sampler import Material, Sampler
 
 from .arms import Arm, arm, arms
 from .compiled import CandidateRow, Outcome
@@ -75,8 +76,6 @@ class SamplerChoice:
 
     @cached_property
     def _material(self) -> Material:
-        from syneg.optimizers.sampler import Material
-
         if not any(each.reads for each in arms(self._workspace.config)) or self._readings.reader.refusal():
             return Material(self._written)
         fed = self._readings.fed
@@ -93,8 +92,6 @@ class SamplerChoice:
 
     def _steps(self, config: Config) -> Iterator[Step]:
         """The races after that of the window, for the settings as they were set."""
-        from syneg.optimizers.sampler import Sampler
-
         places = config.mix.negatives
         yield Step("places of a row", [
             Sampler(f"{count} places", {"mix.negatives": count}) for count in dict.fromkeys((places, *_PLACES))
@@ -157,8 +154,6 @@ class SamplerChoice:
 
 def _over(settings: dict[str, object], sampler: Sampler) -> Sampler:
     """A sampler with what was chosen before."""
-    from syneg.optimizers.sampler import Sampler
-
     return Sampler(sampler.name, {**settings, **sampler.settings}, sampler.arm)
 
 
