@@ -87,7 +87,7 @@ def gated(run: Run, rows: Sequence[Row]) -> list[Row]:
         flags = {"generate.given": str(run.folder.path / "given.jsonl"), "generate.program": name}
         one = Run(run.folder.path / f"gated-{name}", changed(run.config, flags), Progress(), collection=None)
         one.workspace.pairs = run.workspace.pairs
-        one.until("gates")
+        one.until("generate")
         of_run = read_rows(one.workspace.folder.negatives())
         kept += [{**row, "program": name} for row in of_run if row["accepted"]]
     return [{key: row[key] for key in ("query_id", "text", "program")} for row in kept]

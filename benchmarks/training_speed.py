@@ -2,10 +2,15 @@
 steps.
 
     python benchmarks/training_speed.py --dataset beir/scifact --steps 12
+    python benchmarks/training_speed.py --batch 16,64,256,1024 --steps 4
+    python benchmarks/training_speed.py --device cuda --batch 16,64,256,1024
 
-Each kind of training is run in turn, several rounds, on this machine in this process; the ratio is what counts. The
-loss printed is that of the stock loss on the first rows after the training, without dropout, so that speed bought with
-learning less would show. The first step of a run is not timed.
+Each kind of training is run in turn, several rounds, on this machine in this process; the ratio is what counts. From
+`--cached-from` rows a batch on, both sides use a gradient cache: stock CachedMultipleNegativesRankingLoss, ours
+`train.cached_chunk`. `loss_share` is the part of a step in which the loss is computed from embeddings, without its
+backward pass. The loss printed is that of the stock loss on the first rows after the training, without dropout, so that
+speed bought with learning less would show. The first step of a run is not timed. Rows beyond those of the collection
+are copies with a number at the end of each text.
 """
 
 from __future__ import annotations
@@ -14,18 +19,25 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, for both
 
+import dataclasses
+import functools
 import shutil
-import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
 from transformers import PrinterCallback, TrainerCallback
+from turns import Figures, save, table
 
 from syneg.core.config import Config
 from syneg.core.presets import FAST
@@ -38,10 +50,13 @@ from syneg.run.arms import arm
 from syneg.run.pipeline import Run
 from syneg.training.frozen import LayerCache
 from syneg.training.job import Job
+from syneg.training.loss import HybridInfoNCE
 from syneg.training.trainer import train
 from syneg.training.weights import learning_rate
 
 COLUMNS = ("anchor", "positive", "negative_1", "negative_2", "negative_3")
+CHUNK = 32  # texts embedded at once under a gradient cache
+Trained = tuple[list[float], SentenceTransformer]
 
 
 class Clock(TrainerCallback):
@@ -51,22 +66,57 @@ class Clock(TrainerCallback):
         self.times: list[float] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.times.append(time.perf_counter())
+        self.times.append(now())
 
 
-def stock(rows: list[Instance], config: Config, folder: Path, steps: int) -> tuple[list[float], SentenceTransformer]:
+def now() -> float:
+    """Seconds; a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@contextmanager
+def timed(kind: type, name: str) -> Iterator[list[float]]:
+    """While this is open, the seconds of each call of a method are appended to what is yielded."""
+    method, seconds = getattr(kind, name), list[float]()
+
+    @functools.wraps(method)
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        start = now()
+        try:
+            return method(*args, **kwargs)
+        finally:
+            seconds.append(now() - start)
+
+    setattr(kind, name, measured)
+    try:
+        yield seconds
+    finally:
+        setattr(kind, name, method)
+
+
+def stock(rows: list[Instance], config: Config, steps: int, folder: Path) -> Trained:
     from datasets import Dataset
 
-    model = Encoder.load(config.encoder).model
+    encoder = Encoder.load(config.encoder)
+    model, device = encoder.model, encoder.model.device.type
     texts = [(row.pair.query, row.pair.positive, *row.negatives) for row in rows]
+    scale, chunk = 1 / config.train.temperature, config.train.cached_chunk
+    loss = (
+        CachedMultipleNegativesRankingLoss(model, scale=scale, mini_batch_size=chunk)
+        if chunk
+        else MultipleNegativesRankingLoss(model, scale=scale)
+    )
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder), max_steps=steps, warmup_steps=round(steps * config.train.warmup), per_device_train_batch_size=config.train.batch_size, bf16=True, use_cpu=True,
+        output_dir=str(folder), max_steps=steps, warmup_steps=round(steps * config.train.warmup),
+        per_device_train_batch_size=config.train.batch_size, bf16=encoder.precision == "bf16", use_cpu=device == "cpu",
         learning_rate=learning_rate(config.train, model), save_strategy="no", logging_strategy="no", report_to="none",
-        disable_tqdm=True, seed=0, dataloader_pin_memory=False,
+        disable_tqdm=True, seed=0, dataloader_pin_memory=device == "cuda",
     )  # fmt: skip
     clock = Clock()
     trainer = SentenceTransformerTrainer(
-        model=model, args=arguments, loss=MultipleNegativesRankingLoss(model, scale=1 / config.train.temperature), callbacks=[clock],
+        model=model, args=arguments, loss=loss, callbacks=[clock],
         train_dataset=Dataset.from_dict({name: [row[i] for row in texts] for i, name in enumerate(COLUMNS)}),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
@@ -75,25 +125,21 @@ def stock(rows: list[Instance], config: Config, folder: Path, steps: int) -> tup
 
 
 def ours(
-    rows: list[Instance], config: Config, folder: Path, steps: int, run: Run, dev: DevSet, states: LayerCache | None
-) -> tuple[list[float], SentenceTransformer]:
+    rows: list[Instance], config: Config, steps: int, encoder: Encoder, states: LayerCache | None, folder: Path
+) -> Trained:
     times: list[float] = []
     settings = config.train.model_copy(update={"epochs": steps * config.train.batch_size / len(rows), "evals": 1})
+    query, passage = rows[0].pair.query, rows[0].pair.positive
+    dev = DevSet({"q": query}, {"d": passage}, {"q": {"d": 1}})  # its score is not what is measured here
     job = Job(config.encoder, [rows], {}, dev, settings, 0)
-    train(
-        job,
-        folder,
-        encoder=run.workspace.encoder,
-        states=states,
-        progress=lambda done, total: times.append(time.perf_counter()),
-    )
+    train(job, folder, encoder=encoder, states=states, progress=lambda done, total: times.append(now()))
     return times, Encoder.load(config.encoder, folder).model
 
 
 def loss_of(model: SentenceTransformer, rows: list[Instance], temperature: float) -> float:
     model.eval()
     columns = zip(*[(row.pair.query, row.pair.positive, *row.negatives) for row in rows[:64]], strict=True)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16):
         anchor, *texts = (model.encode(list(column), convert_to_tensor=True).float() for column in columns)
     return (
         MultipleNegativesRankingLoss(model, scale=1 / temperature)
@@ -102,54 +148,96 @@ def loss_of(model: SentenceTransformer, rows: list[Instance], temperature: float
     )
 
 
+def measure(kind: Callable[[Path], Trained], rows: list[Instance], temperature: float) -> Figures:
+    """Seconds of a step, the loss's share of it, and the loss after all steps."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        with (
+            timed(HybridInfoNCE, "from_embeddings") as own,
+            timed(MultipleNegativesRankingLoss, "compute_loss_from_embeddings") as plain,
+            timed(CachedMultipleNegativesRankingLoss, "calculate_loss") as cached,
+        ):
+            times, model = kind(folder)
+        steps, whole = len(times) - 1, times[-1] - times[0]
+        losses = (own or plain or cached)[-steps:]
+        return {
+            "s_a_step": whole / steps, "steps_a_s": steps / whole, "loss_share": sum(losses) / whole,
+            "loss_after": loss_of(model, rows, temperature),
+        }  # fmt: skip
+    finally:
+        shutil.rmtree(folder)
+
+
+def enough(rows: list[Instance], count: int) -> list[Instance]:
+    """So many rows: copies with a number at the end of each text beyond those that there are."""
+
+    def copy(row: Instance, number: int) -> Instance:
+        pair, end = row.pair, f" {number}"
+        own = dataclasses.replace(
+            pair, query_id=f"{pair.query_id}#{number}", query=pair.query + end, positive=pair.positive + end
+        )
+        return dataclasses.replace(row, pair=own, negatives=tuple(text + end for text in row.negatives))
+
+    turns = -(-count // len(rows))
+    return [row if turn == 0 else copy(row, turn) for turn in range(turns) for row in rows][:count]
+
+
+def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
+    return [int(size) for size in text.split(",") if size]
+
+
 @click.command()
-@click.option("--dataset", default="beir/scifact")
-@click.option("--steps", default=12)
-@click.option("--rounds", default=2)
+@click.option("--dataset", default="beir/scifact", show_default=True)
+@click.option(
+    "--batch", "sizes", default="16", show_default=True, callback=_sizes, help="rows a batch, several by commas"
+)
+@click.option("--cached-from", default=128, show_default=True, help="rows a batch from which a gradient cache is used")
+@click.option("--steps", default=12, show_default=True)
+@click.option("--rounds", default=2, show_default=True)
+@click.option("--device", default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/speed"))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
-@click.option("--quick", is_flag=True, help="the smallest collection, two steps, one round")
-def main(dataset: str, steps: int, rounds: int, out: Path, overrides: tuple[str, ...], quick: bool) -> None:
+@click.option(
+    "--quick", is_flag=True, help="the smallest collection, two steps, one round, batches of 8 and 16 (cached)"
+)
+@click.option("--json", "path", type=click.Path(path_type=Path))
+def main(  # one parameter for each flag
+    dataset: str, sizes: list[int], cached_from: int, steps: int, rounds: int, device: str, out: Path,
+    overrides: tuple[str, ...], quick: bool, path: Path | None,
+) -> None:  # fmt: skip
     if quick:
-        dataset, steps, rounds = "python-docs-small", 2, 1
-        overrides = ("train.pairs=64", "train.batch_size=16", "encoder.max_tokens=64", *overrides)
-    config = load_config(
-        None, overrides, {"collection.dataset": dataset, "boundary.queries": 0, "train.arms": ("mined",)}
-    )
-    fast = load_config(None, overrides, {"collection.dataset": dataset, **FAST})
+        dataset, steps, rounds, sizes, cached_from = "python-docs-small", 2, 1, [8, 16], 16
+        overrides = ("train.pairs=64", "encoder.max_tokens=64", *overrides)
+    flags: dict[str, Any] = {"collection.dataset": dataset, "encoder.device": device, "boundary.queries": 0}
+    config = load_config(None, overrides, {**flags, "train.arms": ("mined",)})
     run = Run(out, config, Progress())
     run.until("mine")
-    rows = [row for row in run.experiment.job(arm("mined", config), 0).epochs[0] if all(row.weights)]
-    rows = rows[
-        : (min(len(rows), steps * config.train.batch_size) // config.train.batch_size) * config.train.batch_size
-    ]
-    query, passage = rows[0].pair.query, rows[0].pair.positive
-    dev = DevSet({"q": query}, {"d": passage}, {"q": {"d": 1}})  # its score is not what is measured here
-    states = LayerCache()
-    kinds = {
-        "stock": lambda folder: stock(rows, config, folder, steps),
-        "ours": lambda folder: ours(rows, config, folder, steps, run, dev, None),
-        "ours, --fast": lambda folder: ours(rows, fast, folder, steps, run, dev, states),
-    }
-    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    losses: dict[str, float] = {"untrained": loss_of(run.workspace.encoder.model, rows, config.train.temperature)}
-    for _ in range(rounds):
-        for kind, train_it in kinds.items():
-            folder = Path(tempfile.mkdtemp())
-            try:
-                times, model = train_it(folder)
-                seconds[kind].append((times[-1] - times[0]) / (len(times) - 1))
-                losses[kind] = loss_of(model, rows, config.train.temperature)
-            finally:
-                shutil.rmtree(folder)
-    best = {kind: statistics.median(found) for kind, found in seconds.items()}
-    click.echo(
-        f"{dataset}, {len(rows)} rows, batches of {config.train.batch_size} x {len(COLUMNS)} texts, {steps} steps, {rounds} rounds"
-    )
-    click.echo("| training | s a step | steps a second against stock | loss after |\n|---|---|---|---|")
-    click.echo(f"| none | | | {losses['untrained']:.4f} |")
-    for kind, value in best.items():
-        click.echo(f"| {kind} | {value:.2f} | {best['stock'] / value:.2f} | {losses[kind]:.4f} |")
+    found = [row for row in run.experiment.job(arm("mined", config), 0).epochs[0] if all(row.weights)]
+    everything: dict[str, list[Figures]] = {}
+    for size in sizes:
+        cached = size >= cached_from
+        changed = {"train.batch_size": size, "train.cached_chunk": CHUNK if cached else 0}
+        own = load_config(None, overrides, {**flags, "train.arms": ("mined",), **changed})
+        fast = load_config(None, overrides, {**flags, **FAST, **changed})
+        rows, states, encoder = enough(found, steps * size), LayerCache(), run.workspace.encoder
+        kinds: dict[str, Callable[[Path], Trained]] = {
+            "stock": functools.partial(stock, rows, own, steps),
+            "ours": functools.partial(ours, rows, own, steps, encoder, None),
+        }
+        if not cached:
+            kinds["ours, --fast"] = functools.partial(ours, rows, fast, steps, encoder, states)
+        measured: dict[str, list[Figures]] = {kind: [] for kind in kinds}
+        for turn in range(rounds):
+            for name in list(kinds)[:: 1 if turn % 2 == 0 else -1]:
+                measured[name].append(measure(kinds[name], rows, own.train.temperature))
+        cache = ", gradient cache" if cached else ""
+        click.echo(
+            f"{dataset}, batches of {size} x {len(COLUMNS)} texts{cache}, {steps} steps, {rounds} rounds, {encoder.model.device}"
+        )
+        click.echo(table(measured, "stock"))
+        click.echo(f"loss of the untrained encoder {loss_of(encoder.model, rows, own.train.temperature):.4f}")
+        everything |= {f"{name} at {size}": turns for name, turns in measured.items()}
+    save(path, "training_speed", {"dataset": dataset, "steps": steps, "device": device}, everything)
 
 
 if __name__ == "__main__":
