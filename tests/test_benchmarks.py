@@ -12,6 +12,8 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
+from syneg.core.records import Instance, Pair
+
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SHARED = ("made", "turns")
 
@@ -44,6 +46,42 @@ def test_growth_is_fitted_over_sizes_that_take_long_enough(load) -> None:  # typ
 def test_ratios_are_taken_within_a_turn(load) -> None:  # type: ignore[no-untyped-def]
     rows = {"theirs": [{"s": 1.0}, {"s": 10.0}], "ours": [{"s": 2.0}, {"s": 5.0}]}
     assert "1.25 [0.50, 2.00]" in load("turns").table(rows, "theirs")
+
+
+def test_gpu_runs_scripts_with_options_that_they_know_and_skips_in_a_line_without_a_card(
+    load,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    gpu = load("gpu")
+    result = CliRunner().invoke(gpu.main, [])
+    assert (result.exit_code, result.output) == (0, "no CUDA device: nothing is measured\n")
+    for name in gpu.PARTS:
+        _, script, *arguments = gpu.command(name, True, tmp_path)
+        if script != "-m":
+            main = load(Path(script).stem).main
+            asked = main.make_context(name, arguments).params
+            assert asked["quick"], name
+            assert "cuda" in str(asked), name
+
+
+def test_rows_beyond_those_of_a_collection_are_copies_of_their_own(load) -> None:  # type: ignore[no-untyped-def]
+    pair = Pair("q", "close a socket", "d", "Close the socket.")
+    rows = load("training_speed").enough([Instance(pair, ("Open it.",), ("dense",), (1.0,), (None,))], 3)
+    assert [row.pair.query_id for row in rows] == ["q", "q#1", "q#2"]
+    assert len({row.negatives for row in rows}) == 3
+
+
+def test_quality_counts_differences_by_query(load) -> None:  # type: ignore[no-untyped-def]
+    found = {"base": [{"a": 0.0, "b": 0.5}], "st-95": [{"a": 0.2, "b": 0.4}, {"a": 0.4, "b": 0.4}]}
+    base, stock = load("quality").compared(found, "base")
+    assert base["difference"] == 0
+    assert stock["ndcg"] == pytest.approx(0.35)
+    assert stock["difference"] == pytest.approx(0.1)
+    assert stock["seeds"] == pytest.approx([0.3, 0.4])
 
 
 def test_sparse_labels_hides_all_positives_but_one(
