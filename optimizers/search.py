@@ -28,6 +28,7 @@ from .compiling import Attempt, Candidate, Compiling
 _SHOWN, _TRIED, _WORDS = 4, 4, 60  # answers shown, instructions shown, words of each instruction
 _SHORT = 700  # characters of an answer for an embedded LM, which has room for 2,048 tokens in all
 _KEEP = 4  # candidates in the last round of the choice
+_DEMOS = 2  # of this many proposals the last has demos made from labels, while the target has some
 _CHANCE = 0.05  # level of the test in `writes_less`
 
 
@@ -55,17 +56,22 @@ def search(compiling: Compiling) -> None:
     draw = random.Random(compiling.seed)
     few = sorted(draw.sample(ids, max(2, len(ids) // 3)))
     compiling.run(compiling.first.program, few)
+    demos = list(compiling.target.demos())
     for number in range(compiling.config.proposals):
         parent = compiling.ranked()[0] if number % 3 else compiling.first
         program = copy.deepcopy(parent.program)
         names = [name for name, _ in program.named_predictors()]
         name = names[number % len(names)]
-        shown = compiling.run(parent.program, draw.sample(few, min(len(few), _SHOWN)))
-        new = propose(compiling, parent, name, shown, ideas[number % len(ideas)])
-        if not new:
-            continue
-        predictor = _predictor(program, name)
-        predictor.signature = predictor.signature.with_instructions(new)
+        if number % _DEMOS == _DEMOS - 1 and demos:
+            for step, shown_demos in demos.pop(0).items():
+                _predictor(program, step).demos = list(shown_demos)
+        else:
+            shown = compiling.run(parent.program, draw.sample(few, min(len(few), _SHOWN)))
+            new = propose(compiling, parent, name, shown, ideas[number % len(ideas)])
+            if not new:
+                continue
+            predictor = _predictor(program, name)
+            predictor.signature = predictor.signature.with_instructions(new)
         if compiling.register.knows(program):  # small models often repeat the old instruction
             continue
         candidate = compiling.register.note(program)

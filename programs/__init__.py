@@ -10,7 +10,7 @@ the registry. Name your own program as `module:Class` (docs/programs.md).
 from .ablations import NoAttributes, NoReflection
 from .attributes import AttributeSpace, propose_domains
 from .fence import fenced, shortened, unmarked
-from .grade_list import GradeList
+from .grade_list import GradeList, labelled_demo
 from .judge import Judge
 from .multi_attribute import MultiAttribute
 from .neighbour_rewrite import NeighbourRewrite
@@ -19,9 +19,11 @@ from .reflective import Reflective
 from .registry import (
     PROGRAMS,
     QUERY_PROGRAMS,
+    READER_PROGRAMS,
     ProgramInputs,
     load_program,
     load_query_program,
+    load_reader_program,
     name_of,
     program_markdown,
     state_of,
@@ -41,10 +43,12 @@ PROGRAMS.update(
     no_reflection=NoReflection,
 )
 QUERY_PROGRAMS.update(write_queries=WriteQueries)
+READER_PROGRAMS.update(grade_list=GradeList)
 
 __all__ = [
     "PROGRAMS",
     "QUERY_PROGRAMS",
+    "READER_PROGRAMS",
     "AttributeSpace",
     "GradeList",
     "Judge",
@@ -59,8 +63,10 @@ __all__ = [
     "SinglePrompt",
     "WriteQueries",
     "fenced",
+    "labelled_demo",
     "load_program",
     "load_query_program",
+    "load_reader_program",
     "name_of",
     "program_markdown",
     "propose_domains",

@@ -12,6 +12,7 @@ used neither as a positive nor as a negative. `syneg.negatives.reader_agreement`
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -95,3 +96,29 @@ class GradeList(dspy.Module):
             spans[place] = answer.span if answer.grade >= 2 and quoted(answer.span, passages[place]) else ""
             grades[place] = 2 if answer.grade == 3 and not spans[place] else answer.grade
         return dspy.Prediction(grades=grades, spans=spans)
+
+
+def labelled_demo(task: str, query: str, passages: Sequence[tuple[str, int]]) -> dspy.Example:
+    """A demo of `GradePassages` out of labels: (text, grade) in the order in which they are shown. The words quoted for
+    a 2 or 3 are the sentence that shares most words with the query.
+
+    >>> demo = labelled_demo("", "close a socket", [("A lock. It waits.", 0), ("A socket. Call close on the socket.", 3)])
+    >>> demo.passages[0], demo.grades[1]["span"]
+    ('1. <data>A lock. It waits.</data>', 'Call close on the socket.')
+    """
+    wanted = set(re.findall(r"\w+", query.lower()))
+
+    def shared(sentence: str) -> tuple[int, int]:
+        return len(wanted & set(re.findall(r"\w+", sentence.lower()))), len(sentence)
+
+    def span(text: str) -> str:
+        return max(re.split(r"(?<=[.!?。])\s+", text), key=shared)
+
+    return dspy.Example(
+        task=task, query=fenced(query),
+        passages=[f"{number}. {fenced(text)}" for number, (text, _) in enumerate(passages, 1)],
+        grades=[
+            {"passage": number, "span": span(text) if grade >= 2 else "NONE", "grade": grade}
+            for number, (text, grade) in enumerate(passages, 1)
+        ],
+    )  # fmt: skip

@@ -26,6 +26,7 @@ from syneg.core.storage import JsonObject
 
 PROGRAMS: dict[str, type[dspy.Module]] = {}
 QUERY_PROGRAMS: dict[str, type[dspy.Module]] = {}  # programs that write queries, not negatives
+READER_PROGRAMS: dict[str, type[dspy.Module]] = {}  # programs that grade passages
 
 
 class ProgramInputs(TypedDict):
@@ -44,6 +45,7 @@ class ProgramInputs(TypedDict):
 
 INPUTS = tuple(ProgramInputs.__annotations__)
 QUERY_INPUTS = ("passage", "task", "kind", "examples")
+READER_INPUTS = ("query", "passages", "task")
 
 
 def name_of(program: dspy.Module) -> str:
@@ -62,6 +64,11 @@ def load_program(name: str) -> dspy.Module:
 def load_query_program(name: str) -> dspy.Module:
     """Build a program that writes queries, named in the same ways as for `load_program`."""
     return _load(name, QUERY_PROGRAMS, QUERY_INPUTS)
+
+
+def load_reader_program(name: str) -> dspy.Module:
+    """`load_program` for a program that grades passages."""
+    return _load(name, READER_PROGRAMS, READER_INPUTS)
 
 
 def _load(name: str, known: Mapping[str, type[dspy.Module]], inputs: Sequence[str]) -> dspy.Module:
@@ -116,8 +123,9 @@ def state_of(program: dspy.Module, name: str, adapter: str) -> JsonObject:
     The manifest holds class, adapter, signatures and versions.
     """
     state = json.loads(json.dumps(program.dump_state(json_mode=True)))
+    known = {*PROGRAMS, *QUERY_PROGRAMS, *READER_PROGRAMS}
     manifest: JsonObject = {
-        "class": name if name in {*PROGRAMS, *QUERY_PROGRAMS} or ":" in name else getattr(program, "saved_as", name),
+        "class": name if name in known or ":" in name else getattr(program, "saved_as", name),
         "adapter": adapter,
         "signatures": signatures_of(program),
         "versions": {package: importlib.metadata.version(package) for package in ("syneg-dspy", "dspy")},

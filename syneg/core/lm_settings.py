@@ -214,6 +214,8 @@ class ReaderConfig(RoleLM):
 
     use: Literal["auto", "on", "off"] = "auto"
     "auto uses a trusted reader, and calls an embedded LM only in `syneg-dspy read`; on trusts a reader untested."
+    program: OwnProgram = "grade_list"
+    "Program that grades: grade_list, module:Class, or a saved reader-program.json."
     given: OwnPath | None = None
     "JSONL of grades to use instead of calls: (query_id, doc_id, grade), or query_id with lists doc_ids and grades."
     cross_encoder: OwnPath | None = None

@@ -104,10 +104,10 @@ class CompileConfig(Section):
     """Compiling the program (`syneg.run.compile`). `calls`, `tokens`, `usd` and `minutes` limit proposing and
     choosing."""
 
-    target: Literal["writer", "sampler"] = "writer"
+    target: Literal["writer", "reader", "sampler"] = "writer"
     (
-        "What is improved: the program that writes negatives (writer), or how negatives are chosen and mixed (sampler, "
-        "which needs no optimizer)."
+        "What is improved: the program that writes negatives (writer), the one that grades passages (reader), or how "
+        "negatives are chosen and mixed (sampler, which needs no optimizer)."
     )
     optimizer: Literal["none", "search", "gepa", "mipro", "simba", "copro", "bootstrap"] = "none"
     "Recipe that proposes programs."
@@ -126,9 +126,14 @@ class CompileConfig(Section):
     threshold: Fraction | Literal["auto"] = "auto"
     "Value of an answer from which it may become a demo; auto is .5 for a writer and .9 for a reader."
     confirm: bool = True
-    "Let full training decide between the program that won and the first one."
+    "Let queries that no proposal has seen decide between the program that won and the first one; for a writer by full training."
     confirm_seeds: Positive = 2
     "Seeds of that training."
+    confirm_queries: Count | Literal["auto"] = "auto"
+    (
+        "Labelled queries that decide between two readers: train, dev and confirm, beside those of the proposals; 0 = "
+        "all; auto is 300, or 60 with an embedded LM."
+    )
 
     def improves(self, target: str) -> bool:
         """Whether the program of `target` is compiled."""

@@ -100,6 +100,19 @@ def by_grade(asked: ToRead, grades: Mapping[str, int]) -> list[str]:
     return sorted(asked.doc_ids, key=lambda doc_id: -grades[doc_id])
 
 
+def ndcg_of_lists(
+    lists: Sequence[ToRead], orders: Mapping[str, Sequence[str]], qrels: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """nDCG@10 of each list by the labels of its own passages, so that the best order of them is worth 1; 0 for lists
+    without an order."""
+    labels = {
+        asked.query_id: {d: grade for d, grade in qrels[asked.query_id].items() if d in asked.positives}
+        for asked in lists
+    }
+    values = _ndcg({q: order for q, order in orders.items() if q in labels}, labels) if orders else {}
+    return {query_id: values.get(query_id, 0.0) for query_id in labels}
+
+
 def _ndcg(orders: Mapping[str, Sequence[str]], qrels: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     ranking = {q: {doc_id: -float(rank) for rank, doc_id in enumerate(order)} for q, order in orders.items()}
     return evaluate(qrels, ranking, [MAIN_METRIC])[MAIN_METRIC]

@@ -157,12 +157,13 @@ def read_by_lm(
     definition: str,
     passages: Mapping[str, str],
     progress: Tick | None = None,
+    program: dspy.Module | None = None,
 ) -> Answers:
-    """Grade each list in one call, in threads, with a second attempt if needed.
+    """Grade each list in one call, in threads, with a second attempt if needed; by `program`, or GradeList.
 
     Raises BackendError when the LM keeps failing.
     """
-    program = GradeList()
+    program = program or GradeList()
 
     def work(place: int) -> tuple[list[Reading] | None, list[Call]]:
         asked, calls = lists[place], list[Call]()

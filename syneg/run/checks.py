@@ -40,7 +40,7 @@ def check(config: Config, *, writes: bool) -> None:
         problems += _query_program(config)
     if config.reader.given and config.reader.cross_encoder:
         problems.append("reader.given and reader.cross_encoder are two readers; leave out one")
-    if config.generate.given and config.compile.optimizer != "none":
+    if config.generate.given and config.compile.improves("writer"):
         problems.append("there is nothing to compile: the negatives are given; leave out --given or --optimizer")
     if problems:
         kind = DataError if problems == missing else ConfigError
@@ -58,6 +58,8 @@ def check_keys(config: Config, *, asks: bool) -> None:
     if config.executor.replay or not (asks or config.writes_queries or any(arm.wants_synthetic for arm in planned)):
         return
     lms = {} if config.generate.given else {"lm": config.lm}
+    if config.compile.improves("reader"):
+        lms["reader"] = config.reader.beside(config.lm)
     if config.judge.use == "on":
         lms["judge"] = config.judge.beside(config.lm)
     if config.compile.optimizer != "none":

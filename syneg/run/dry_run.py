@@ -86,6 +86,9 @@ class _Estimator:
         """Measuring the reader on dev queries, and one call for each train query where it is trusted."""
         reader, left, lm = self._config.reader, self._left, reader_settings(self._config)
         wanted = self._stage == "read" or (self._reaches("generate") and any(arm.reads for arm in left.arms))
+        compiles = self._config.compile.improves("reader") and (wanted or self._stage == "compile")
+        if compiles and not self._config.executor.replay and not left.is_reader_compiled:
+            yield from self._compiling_reader()
         if not wanted or reader.given or reader.cross_encoder or reader.use == "off" or self._config.executor.replay:
             return
         count = passages_in_a_list(reader, lm.model)
@@ -104,6 +107,8 @@ class _Estimator:
         config, left = self._config, self._left
         if self._stage == "calibrate":
             yield from self._calibrating()
+            return
+        if self._stage == "compile" and config.compile.target == "reader":
             return
         if config.generate.given:
             if config.judge.use == "on" and self._reaches("generate"):
@@ -178,6 +183,22 @@ class _Estimator:
         if config.confirm:
             each = Figure(first.pairs * size.steps, 2.0 * first.pairs * size.steps)
             yield self._part(CONFIRM, lm, each.times(1.0, first.config.generate.attempts), size)
+
+    def _compiling_reader(self) -> Iterator[Part]:
+        """Proposing and choosing on lists, and both programs on those that decide."""
+        config, lm = self._config.compile, reader_settings(self._config)
+        count = passages_in_a_list(self._config.reader, lm.model)
+        size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
+        wanted = RECIPES[config.optimizer].runs(min(config.pairs, self._left.queries("train")), config.proposals)
+        most = float(config.calls) or 4 * wanted
+        likely = max(0.0, min(wanted, most) - self._rates.calls(COMPILE, lm.model))
+        yield self._part(COMPILE, lm, Figure(likely, most), size, words=GRADES_WORDS)
+        if RECIPES[config.optimizer].reflects:
+            proposals = Figure(config.proposals, 2.0 * config.proposals)
+            yield self._part(REFLECT, reflection_settings(self._config), proposals, Size(1, *_REFLECTION))
+        if config.confirm:
+            lists = 2.0 * self._left.deciding_queries
+            yield self._part(CONFIRM, lm, Figure(lists, 2 * lists), size, words=GRADES_WORDS)
 
     def _calibrating(self) -> Iterator[Part]:
         if self._left.calibration is None:

@@ -39,6 +39,7 @@ NOT_HANDED: dict[str, tuple[str, ...]] = {
     "read": ("mine", "queries", "generate", "gates", "judge", *_COMPILING, *_AFTER_WRITING),
     "calibrate": ("mine", "queries", "generate", "gates", "reader", *_COMPILING, *_AFTER_WRITING),
     "compile": ("queries", "reader", *_AFTER_TRAINING),
+    "compile reader": ("mine", "queries", "generate", "gates", "judge", "probe", *_AFTER_WRITING),
     "generate": ("queries", "reader", *_COMPILING, *_AFTER_WRITING),
     "folds": ("boundary",),
     "evaluate": ("collection", *_LMS, "mine", "mix", "train", "boundary"),
@@ -49,7 +50,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "train": ("arms", "seeds", "pairs"),
     "generate": ("program", "pairs", "shard", "given"),
     "collection": ("dataset", "corpus"),
-    "reader": ("use", "given", "cross_encoder", "pairs", "sample"),
+    "reader": ("use", "program", "given", "cross_encoder", "pairs", "sample"),
     "queries": ("program", "examples"),
     "compile": ("target",),
 }

@@ -21,21 +21,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import dspy
+
 from syneg.core.errors import DataError
 from syneg.core.progress import Tick
 from syneg.core.records import Call, Pair
 from syneg.core.storage import read_json, sha256_of, write_json
 from syneg.data.tasks import task_for
+from syneg.llm.capabilities import adapter_for
 from syneg.llm.roles import reader_settings
 from syneg.negatives.cross_reading import CrossReader, Thresholds
 from syneg.negatives.given_readings import given_readings, lists_of
 from syneg.negatives.reader_agreement import Agreement, agreement
 from syneg.negatives.reading import Answers, Reading, ToRead, lists_to_read, ordered, passages_in_a_list, read_by_lm
-from syneg.programs import GradeList
+from syneg.programs import load_reader_program
 from syneg.verdict.records import Interval
 from syneg.verdict.statistics import paired_interval
 from syneg.verdict.verdict import Cost
 
+from .compile import compiled, is_compiled
+from .compile_reader import PREFIX, ReaderPlan
+from .compiled import save_program
 from .keys import stage_key
 from .workspace import Workspace
 
@@ -103,6 +109,27 @@ class Reader:
         self._workspace = workspace
         self._config = workspace.config.reader
 
+    @cached_property
+    def plan(self) -> ReaderPlan:
+        """How the program that grades is compiled."""
+        name = self._config.program
+        return ReaderPlan(self._workspace, name, load_reader_program(name), self.lists)
+
+    @cached_property
+    def program(self) -> dspy.Module:
+        """The program that grades; compiled where the settings say so."""
+        workspace, plan = self._workspace, self.plan
+        if not workspace.config.compile.improves("reader"):
+            return plan.program
+        best, adapter = compiled(workspace, plan), adapter_for(reader_settings(workspace.config))
+        save_program(workspace.folder, PREFIX, best, plan.name, adapter, before=plan.program)
+        return best
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether `program` is there without asking an LM."""
+        return not self._workspace.config.compile.improves("reader") or is_compiled(self._workspace, self.plan)
+
     @property
     def uses_lm(self) -> bool:
         """Whether the grades are an LM's: those of a file count as such."""
@@ -165,6 +192,8 @@ class Reader:
     @property
     def is_measured(self) -> bool:
         """Whether the reader was measured with these settings."""
+        if not self.is_compiled:
+            return False
         made = self._workspace.folder.reader.exists()
         return made and self._workspace.manifest.key(MEASURE) == self._measure_key
 
@@ -189,7 +218,7 @@ class Reader:
         if thresholds is not None:
             return self._cross.read(lists, passages, thresholds, progress)
         definition = task_for(workspace.config).definition
-        return read_by_lm(lists, workspace.roles.reader_lm, definition, passages, progress)
+        return read_by_lm(lists, workspace.roles.reader_lm, definition, passages, progress, self.program)
 
     def lists(self, pairs: Sequence[Pair]) -> list[ToRead]:
         """The passages to read for the queries of `pairs`."""
@@ -242,8 +271,10 @@ class Reader:
     def key(self, *inputs: Any) -> str:
         """The key of a result that the reader made."""
         workspace = self._workspace
+        asks = not self._config.given and not self._config.cross_encoder
+        program = self.program if asks else self.plan.program
         return stage_key("read", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
-                         self.identity, GradeList().dump_state(), *inputs)  # fmt: skip
+                         self.identity, program.dump_state(), *inputs)  # fmt: skip
 
 
 def cost_of(calls: Sequence[Call]) -> Cost:

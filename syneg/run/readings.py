@@ -86,6 +86,8 @@ class Readings:
     @property
     def is_made(self) -> bool:
         """Whether the grades of an LM are on disk for these settings."""
+        if not self.reader.is_compiled:
+            return False
         return self._workspace.manifest.key("read") == self._key and self._workspace.folder.readings.exists()
 
     @property

@@ -193,6 +193,16 @@ class Remaining:
         done = self._rates.calls(READING, reader_settings(self._config).model)
         return 0 if made else max(0, self._readings.queries - done)
 
+    @property
+    def is_reader_compiled(self) -> bool:
+        """Whether the compiled reader that the settings ask for is there."""
+        return self._reader_is_here and self._readings.reader.is_compiled
+
+    @property
+    def deciding_queries(self) -> int:
+        """Queries that decide between two readers."""
+        return self._readings.reader.plan.queries
+
     # sets of negatives
 
     def set_of(self, program: str) -> SetLeft:

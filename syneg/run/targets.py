@@ -32,9 +32,17 @@ def _writer(run: Parts) -> None:
     run.load_program(run.negatives.default_program)
 
 
+def _reader(run: Parts) -> None:
+    _ = run.readings.reader.program
+
+
 def _sampler(run: Parts) -> None:
     _ = run.sampler.settings
 
 
-_ROWS = (TargetRow("writer", "", _writer), TargetRow("sampler", "sampler-", _sampler))
+_ROWS = (
+    TargetRow("writer", "", _writer),
+    TargetRow("reader", "reader-", _reader),
+    TargetRow("sampler", "sampler-", _sampler),
+)
 TARGETS = {row.name: row for row in _ROWS}

@@ -1,0 +1,212 @@
+"""The target `reader`: a program that grades the passages of a query.
+
+    target = ReaderTarget(GradeList(), lists, shown, collection, definition, reader_lm)
+    target.judge("q1", prediction)
+      → ListWorth(value=.63, feedback="Passage <data>…</data> is relevant and was graded 1; it should have had 3. …")
+    target.score(worths) → Score(gain=.041, error=.012, figures={"recall of hidden positives": (.88, .03), …})
+
+The value of an answer is nDCG@10 (ranx) of the reader's order of a list, by grade, then as the encoder has it; passages
+that nobody judged count as not relevant. A list that cannot be read is worth 0: no order was given. The gain is over
+the encoder's own order of the same lists. Nothing is trained, so a hundred lists are a hundred calls.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+import numpy as np
+
+from syneg.core.errors import ConfigError, one_line
+from syneg.core.text import cut
+from syneg.data.collection import Collection
+from syneg.llm.calls import CallPurpose, reraise_fatal
+from syneg.llm.lms import LanguageModel
+from syneg.negatives.reader_agreement import by_grade, ndcg_of_lists
+from syneg.negatives.reading import ANSWERS, IN_PART, ToRead
+from syneg.programs import GradeList, fenced, labelled_demo
+
+from .target import Score, Worth
+
+_THRESHOLD = 0.9
+_WRONG = 3  # passages that the feedback names
+_DEMO_WORDS = 40  # of a passage; two demos of three passages fit the room of an embedded LM
+IDEAS = (
+    "answer what the critic complains of most",
+    "say what the task means by relevant, so that passages that only share words with the query are told apart",
+    "say in steps how to read one passage: what is asked, what it says, whether that settles it",
+    "say what tells a 3 from a 2, and a 1 from a 0",
+    "use all four grades, so that the best passages stand over the good ones",
+    "half as long, only what matters",
+)
+
+
+@dataclass(frozen=True)
+class ListWorth(Worth):
+    """What one graded list is worth. Of its `positives` `recalled` got 2 or 3; of its other passages, `others`,
+    `false` did."""
+
+    order: float = 0.0
+    encoder_order: float = 0.0
+    positives: int = 0
+    recalled: int = 0
+    others: int = 0
+    false: int = 0
+    readable: bool = False
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """One list, readable or not."""
+        return (1, 0) if self.readable else (0, 1)
+
+
+class ReaderTarget:
+    """A program that grades, on labelled lists. `shown` are other lists, which demos are made of."""
+
+    name = "reader"
+    does = (
+        "grades the passages of a list for a query, from 3 (answers it) to 0 (another matter), so that in the order of "
+        "its grades the relevant passages stand first"
+    )
+    ideas: Sequence[str] = IDEAS
+    baseline = "the encoder's order"
+    answers = 1
+    enough = 0
+    sets_from = 0
+    others: Sequence[LanguageModel] = ()
+
+    def __init__(
+        self,
+        program: dspy.Module,
+        lists: Sequence[ToRead],
+        shown: Sequence[ToRead],
+        collection: Collection,
+        definition: str,
+        lm: LanguageModel,
+    ) -> None:
+        self.program, self.lm, self.threshold = program, lm, _THRESHOLD
+        self._collection, self._definition = collection, definition
+        self._shown = list(shown)
+        self._lists = {asked.query_id: asked for asked in lists}
+        self.asks: Mapping[str, Mapping[str, Any]] = {asked.query_id: self.ask(asked) for asked in lists}
+        read = [*lists, *shown]
+        passages = dict.fromkeys(doc_id for asked in read for doc_id in asked.doc_ids)
+        self.texts: Sequence[str] = [*(asked.query for asked in read), *(collection.passages[d] for d in passages)]
+
+    def ask(self, asked: ToRead) -> dict[str, Any]:
+        """The inputs of the program for a list."""
+        texts = [self._collection.passages[doc_id] for doc_id in asked.doc_ids]
+        return {"query": asked.query, "passages": texts, "task": self._definition}
+
+    def answer(self, program: dspy.Module, ask: Mapping[str, Any], current: CallPurpose) -> dspy.Prediction:
+        """`grades` and `spans` of a list. Raises ConfigError for a program of one's own that returns something else."""
+        try:
+            prediction = program(**ask)
+        except Exception as error:  # noqa: BLE001 a program may be the user's own code
+            reraise_fatal(error)
+            return dspy.Prediction(grades=[], spans=[], failed=one_line(error))
+        grades, spans = getattr(prediction, "grades", None), getattr(prediction, "spans", None)
+        sizes = {len(part) if isinstance(part, list) else -1 for part in (grades, spans)}
+        if sizes != {len(ask["passages"])}:
+            raise ConfigError(
+                f"the program {type(program).__name__} returned {' '.join(repr(prediction).split())[:120]}",
+                todo="return dspy.Prediction(grades=[3, 0, …], spans=['…', '', …]), one of each for each passage",
+            )
+        return dspy.Prediction(grades=grades, spans=spans, failed="")
+
+    def judge(self, example_id: str, prediction: dspy.Prediction) -> ListWorth:
+        """nDCG@10 of the order, and in words which passages it put wrong."""
+        asked = self._lists[example_id]
+        encoder_order = self._ndcg(asked, asked.doc_ids)
+        positives, others = len(asked.positives), len(asked.doc_ids) - len(asked.positives)
+        if prediction.failed:
+            return ListWorth(
+                0.0, f"the grades could not be read: {fenced(prediction.failed)}", 0.0, encoder_order,
+                positives=positives, others=others,
+            )  # fmt: skip
+        grades = dict(zip(asked.doc_ids, prediction.grades, strict=True))
+        spans = dict(zip(asked.doc_ids, prediction.spans, strict=True))
+        order = self._ndcg(asked, by_grade(asked, grades))
+        high = {doc_id for doc_id, grade in grades.items() if grade >= IN_PART}
+        feedback = f"nDCG@10 of the order {order:.2f}, of the search engine's own order {encoder_order:.2f}. "
+        feedback += " ".join(self._wrong(asked, grades, spans)[:_WRONG]) or (
+            "Every relevant passage has the grade that it should have, and none stands above it."
+        )
+        return ListWorth(
+            order, feedback, order, encoder_order, positives, len(high & asked.positives), others,
+            len(high - asked.positives), readable=True,
+        )  # fmt: skip
+
+    def _ndcg(self, asked: ToRead, order: Sequence[str]) -> float:
+        return ndcg_of_lists([asked], {asked.query_id: order}, self._collection.qrels)[asked.query_id]
+
+    def _wrong(self, asked: ToRead, grades: Mapping[str, int], spans: Mapping[str, str]) -> list[str]:
+        """A sentence for each passage that was put wrong: relevant ones graded too low, then others above them."""
+        labels = self._collection.qrels[asked.query_id]
+        best = max((labels[doc_id] for doc_id in asked.positives), default=0)
+        due = {doc_id: ANSWERS if labels[doc_id] == best else IN_PART for doc_id in asked.positives}
+        passages, sentences = self._collection.passages, []
+        for doc_id in sorted(asked.positives, key=lambda d: grades[d] - due[d]):
+            if grades[doc_id] < due[doc_id]:
+                sentences.append(
+                    f"Passage {fenced(passages[doc_id])} is relevant and was graded {grades[doc_id]}; it should have "
+                    f"had {due[doc_id]}."
+                )
+        least = min((grades[doc_id] for doc_id in asked.positives), default=ANSWERS)
+        others = [d for d in asked.doc_ids if d not in asked.positives and grades[d] >= max(least, IN_PART)]
+        for doc_id in sorted(others, key=lambda d: (d not in asked.checks, -grades[d])):
+            known = "is known not to be relevant" if doc_id in asked.checks else "is not among the relevant passages"
+            words = f" for the words {fenced(spans[doc_id])}" if spans[doc_id] else ""
+            sentences.append(
+                f"Passage {fenced(passages[doc_id])} {known} and was graded {grades[doc_id]}{words}, not lower than a "
+                "relevant one; it should have had 1 or 0."
+            )
+        return sentences
+
+    def shown(self, example_id: str, worth: Worth) -> str:
+        """The query and what was wrong."""
+        return f"query {fenced(self._lists[example_id].query)}: {worth.feedback}"
+
+    def score(self, worths: Mapping[str, ListWorth]) -> Score:
+        """The mean gain over the encoder's order; recall of hidden positives, other passages graded 2 or 3, and lists
+        that could be read."""
+        gains = {query_id: worth.order - worth.encoder_order for query_id, worth in worths.items()}
+        rows = list(worths.values())
+        return Score(
+            *_mean(list(gains.values())), queries=gains,
+            figures={
+                "recall of hidden positives": _mean([w.recalled / w.positives for w in rows if w.positives]),
+                "others graded 2 or 3": _mean([w.false / w.others for w in rows if w.others]),
+                "lists read": _mean([float(w.readable) for w in rows]),
+            },
+        )  # fmt: skip
+
+    def demos(self) -> Sequence[Mapping[str, Sequence[dspy.Example]]]:
+        """One and two short lists with the grades that their labels give; none for a program of one's own."""
+        if not isinstance(self.program, GradeList):
+            return []
+        made = [demo for asked in self._shown if (demo := self._demo(asked)) is not None]
+        return [{"grade": made[:count]} for count in (1, 2) if len(made) >= count]
+
+    def _demo(self, asked: ToRead) -> dspy.Example | None:
+        """A relevant passage, one of the last of the list and a known negative, as far as there are some."""
+        passages = self._collection.passages
+        last = [d for d in asked.doc_ids if d not in asked.positives and d not in asked.checks][-1:]
+        rows = [(d, ANSWERS) for d in sorted(asked.positives)[:1]]
+        rows += [(d, 1) for d in last] + [(d, 0) for d in sorted(asked.checks)[:1]]
+        if len(rows) < 2 or rows[0][1] != ANSWERS:
+            return None
+        random.Random(asked.query_id).shuffle(rows)
+        shown = [(cut(passages[doc_id], _DEMO_WORDS), grade) for doc_id, grade in rows]
+        return labelled_demo(self._definition, asked.query, shown)
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and its standard error, 0 for a single value."""
+    if not values:
+        return 0.0, 0.0
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    return float(np.mean(values)), error

@@ -1,0 +1,133 @@
+"""How a run compiles its reader: examples are lists of train queries, and the other labelled queries decide.
+
+    plan = ReaderPlan(workspace, "grade_list", GradeList(), reader.lists)
+    compiled(workspace, plan)               → the program that grades in this run
+    plan.confirm(best, first)               → Confirmed(delta=.031, interval=(.012, .052), queries=300, …)
+
+Nothing is trained on the grades, so every labelled query beside the examples can decide: those of dev and confirm, then
+the rest of train; never test. The candidate replaces the program where nDCG@10 (ranx) of its order is higher and the
+95 % interval of the paired difference lies over 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import dspy
+
+from syneg.core.errors import ConfigError, DataError
+from syneg.core.records import Pair
+from syneg.data.tasks import task_for
+from syneg.llm.roles import reader_settings
+from syneg.negatives.reader_agreement import by_grade, ndcg_of_lists
+from syneg.negatives.reading import ToRead, read_by_lm
+from syneg.optimizers import Candidate, ReaderTarget
+from syneg.retrieval.metrics import MAIN_METRIC, mean
+
+from .compile import CONFIRM
+from .compiled import Confirmed
+from .keys import source_of, stage_key
+from .workspace import Workspace
+
+PREFIX = "reader-"  # of its files in the run folder
+_SHOWN = 4  # lists that demos are made of, beside the examples
+_LEAST_CONFIRM = 2
+_QUERIES, _EMBEDDED_QUERIES = 300, 60  # that decide
+Lists = Callable[[Sequence[Pair]], list[ToRead]]
+
+
+class ReaderPlan:
+    """The plan for the program `name`; `lists` are the passages that the reader gets for queries."""
+
+    stage = "compile reader"
+
+    def __init__(self, workspace: Workspace, name: str, program: dspy.Module, lists: Lists) -> None:
+        self._workspace, self.name, self.program, self._lists = workspace, name, program, lists
+        self.path = workspace.folder.compiled(PREFIX)
+        self._definition = task_for(workspace.config).definition
+
+    def check(self) -> None:
+        """Raise ConfigError where no LM reads, DataError where there are too few labelled queries."""
+        config = self._workspace.config
+        if config.reader.given or config.reader.cross_encoder:
+            key = "reader.given" if config.reader.given else "reader.cross_encoder"
+            raise ConfigError(f"there is no program to compile: {key} reads", todo="leave it out, or --target reader")
+        if config.compile.confirm and len(self._deciding) < _LEAST_CONFIRM:
+            raise DataError(
+                f"{len(self._deciding)} labelled queries are left to decide whether the compiled reader is better",
+                todo="lower compile.pairs, or let the score decide alone with --set compile.confirm=false",
+            )
+
+    @property
+    def key(self) -> str:
+        """A hash of settings, data, encoder, LMs and program."""
+        workspace = self._workspace
+        roles, encoder = workspace.roles, workspace.encoder
+        return stage_key(
+            self.stage, workspace.config, workspace.collection.fingerprint, encoder.fingerprint, encoder.prompts,
+            roles.reader_lm.identity, roles.reflection.identity, self.program.dump_state(), source_of(self.name),
+        )  # fmt: skip
+
+    @property
+    def _pairs(self) -> list[Pair]:
+        return self._workspace.train_split[: self._workspace.config.compile.pairs]
+
+    @property
+    def _shown(self) -> list[Pair]:
+        used = len(self._pairs)
+        return self._workspace.train_split[used : used + _SHOWN]
+
+    @cached_property
+    def _deciding(self) -> list[Pair]:
+        """The queries that decide: dev and confirm, then train, without those that any proposal has seen."""
+        workspace = self._workspace
+        wanted = workspace.config.compile.confirm_queries
+        if wanted == "auto":
+            embedded = reader_settings(workspace.config).model.startswith("local/")
+            wanted = _EMBEDDED_QUERIES if embedded else _QUERIES
+        rest = workspace.train_split[len(self._pairs) + len(self._shown) :]
+        labelled = [*workspace.collection.pairs("dev"), *workspace.collection.pairs("confirm"), *rest]
+        return labelled[: wanted or None]
+
+    @property
+    def queries(self) -> int:
+        """How many queries decide."""
+        return len(self._deciding)
+
+    def target(self) -> ReaderTarget:
+        """The program under the nDCG@10 of its order."""
+        workspace = self._workspace
+        return ReaderTarget(
+            self.program, self._lists(self._pairs), self._lists(self._shown), workspace.collection, self._definition,
+            workspace.roles.reader_lm,
+        )  # fmt: skip
+
+    def confirm(self, best: Candidate, first: Candidate) -> Confirmed | None:
+        """nDCG@10 of each program's order on the deciding queries; a list that cannot be read counts 0."""
+        workspace = self._workspace
+        lists, qrels = self._lists(self._deciding), workspace.collection.qrels
+        orders = []
+        for label, candidate in (("compiled", best), ("first", first)):
+            with workspace.progress.stage(f"confirm {label}", "lists") as line, workspace.roles.used_for(CONFIRM):
+                answers = read_by_lm(
+                    lists, workspace.roles.reader_lm, self._definition, workspace.collection.passages, line,
+                    candidate.program,
+                )  # fmt: skip
+                grades = answers.by_query()
+                read = {
+                    asked.query_id: by_grade(asked, grades[asked.query_id])
+                    for asked in lists
+                    if asked.query_id in grades
+                }
+                values = ndcg_of_lists(lists, read, qrels)
+                line.note = f"{MAIN_METRIC} {mean(values):.4f}, {answers.unreadable} of {len(lists)} lists unread"
+            orders.append(values)
+        own = mean(ndcg_of_lists(lists, {asked.query_id: list(asked.doc_ids) for asked in lists}, qrels))
+        how = f"order of the passages of labelled queries that no proposal has seen (the encoder's own {own:.4f})"
+        confirmed = Confirmed.of(best.number, orders[0], orders[1], how, strict=True)
+        workspace.progress.say(
+            f"  confirm: {MAIN_METRIC} {confirmed.mean[0]:.4f} with the compiled reader, {confirmed.mean[1]:.4f} with "
+            f"the first, {own:.4f} in the encoder's order ({confirmed})"
+        )
+        return confirmed
