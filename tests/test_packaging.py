@@ -155,6 +155,29 @@ def test_an_upward_import_is_found_wherever_it_hides(tmp_path: Path) -> None:
     assert upward(path, "syneg.core") == {"syneg.run", "syneg.run.Run", "programs"}
 
 
+def test_the_diagram_of_packages_draws_every_import_that_is_allowed() -> None:
+    arrows: dict[str, set[str]] = {}
+    for package, target in re.findall(
+        r"^  (\w+) --> (\w+)$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+    ):
+        arrows.setdefault(package, set()).add(target)
+
+    def below(package: str) -> set[str]:
+        return {name for target in arrows.get(package, ()) for name in (target, *below(target))}
+
+    for package, allowed in MAY.items():
+        assert allowed - {package, "cli"} <= below(package), package
+
+
+def test_every_recipe_can_be_set_and_every_setting_is_a_recipe() -> None:
+    from typing import get_args
+
+    from syneg.core.training_settings import CompileConfig
+    from syneg.optimizers import RECIPES
+
+    assert get_args(CompileConfig.model_fields["optimizer"].annotation) == tuple(RECIPES)
+
+
 def test_only_the_cli_prints() -> None:
     for path, _ in MODULES:
         calls = [
