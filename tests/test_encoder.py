@@ -277,7 +277,7 @@ def test_dot_products_are_scores_everywhere(tmp_path: Path, beir: Path) -> None:
 
 def test_what_the_model_does_not_say_of_itself_is_noted(tmp_path: Path) -> None:
     plain = write_bert(tmp_path / "plain-bert")
-    assert any("mean is taken; set encoder.pooling" in note for note in load(plain).notes)
+    assert any("mean is assumed; set encoder.pooling" in note for note in load(plain).notes)
     assert load(plain, pooling="cls").notes == []
     coco = load(write_bert(tmp_path / "cocodr-base-msmarco"))
     assert (coco.similarity, coco.notes) == ("dot", [])
@@ -314,7 +314,7 @@ def test_bin_weights_are_read_without_running_what_a_pickle_holds(
     encoder.save(tmp_path / "saved")
     assert (tmp_path / "saved" / "model.safetensors").exists()
     torch.save({**weights, "x": Evil()}, folder / "pytorch_model.bin")
-    with pytest.raises(BackendError, match="pickle that holds more than tensors"):
+    with pytest.raises(BackendError, match="pickle with more than tensors"):
         load(folder)
     assert "opened" not in capsys.readouterr().out
 

@@ -1,6 +1,6 @@
-"""Embed, search and score.
+"""Embed texts, search a corpus, and score rankings.
 
     Encoder.load(config).encode(["close a socket"], "query") → array of shape (1, dimension)
 
-Nothing here knows an LM.
+Nothing here calls an LM.
 """

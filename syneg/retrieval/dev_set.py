@@ -50,7 +50,7 @@ def dev_set(
     queries = {query_id: collection.queries[query_id] for query_id in query_ids}
     doc_ids = list(collection.passages)
     nearest = encoder.index(collection.passages).search(encoder.encode(list(queries.values()), "query"), _NEIGHBOURS)
-    # every passage with a gain: nDCG's best ranking holds them all
+    # take every passage with a grade over 0, because the ideal ranking of nDCG contains them all
     gains = {query_id: [d for d, grade in collection.qrels[query_id].items() if grade > 0] for query_id in queries}
     chosen = {doc_id: None for doc_ids in gains.values() for doc_id in sorted(doc_ids)}
     by_rank = [hits[rank][0] for rank in range(_NEIGHBOURS) for hits in nearest if rank < len(hits)]

@@ -1,11 +1,11 @@
-"""The embedding cache as a whole: what it holds, and how it stays small.
+"""List and prune the embedding cache.
 
     spaces() → [Space(folder=…/3fa0…, model="local/minilm", role="passage", size=8_123_904, used=1764151200.0, …)]
-    prune(20 * 10**9) → the spaces that were removed, those used longest ago first
+    prune(20 * 10**9) → the removed spaces
 
-A space holds the embeddings of one encoder for one role. One that a running process uses is never removed: the process
-holds a shared lock on it. Spaces of trained models that nobody uses go first: their rankings are kept in the run
-folder, and nothing asks for their embeddings again.
+A space holds the embeddings of one encoder for one role. A process that uses a space holds a shared lock on it, and a
+locked space is never removed. Spaces of trained models are removed first, because the run folder keeps their rankings
+and no stage embeds with them again. Then follow the spaces with the oldest use.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ try:
 except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
 
-LOCK = ".lock"  # of a space: held while it is open, its time is that of the last use
+LOCK = ".lock"  # a file in each space; it is locked while the space is open, and its time is the last use
 _ABOUT = "about.json"
 
 
 @dataclass(frozen=True)
 class Space:
-    """One folder of embeddings: `size` in bytes, `used` in seconds since 1970; `trained` models come out of a run."""
+    """One folder of embeddings. `size` is in bytes, `used` in seconds since 1970. `trained` marks a model that a run
+    trained."""
 
     folder: Path
     model: str
@@ -43,20 +44,20 @@ def cache_folder() -> Path:
 
 
 def describe(folder: Path, model: str, role: str, *, trained: bool) -> None:
-    """Write down what a space holds."""
+    """Record the model and role of a space, unless it has such a record."""
     if not (folder / _ABOUT).exists():
         write_json(folder / _ABOUT, {"model": model, "role": role, "trained": trained})
 
 
 def spaces() -> list[Space]:
-    """All spaces, the least needed first."""
+    """All spaces in the order in which `prune` removes them."""
     folder = cache_folder()
     held = [_space(path) for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
     return sorted(held, key=lambda space: (not space.trained, space.used))
 
 
 def prune(limit: float) -> list[Space]:
-    """Remove spaces that are not in use until the cache holds at most `limit` bytes; returns those removed."""
+    """Remove unlocked spaces until the cache holds at most `limit` bytes. Returns the removed spaces."""
     held = spaces()
     size = sum(space.size for space in held)
     removed = []
@@ -70,7 +71,7 @@ def prune(limit: float) -> list[Space]:
 
 
 def remove(folder: Path) -> bool:
-    """Remove a space, unless a process uses it."""
+    """Remove a space unless a process uses it. Returns whether it is gone."""
     lock = folder / LOCK
     try:
         with lock.open("a") as file:
@@ -87,7 +88,7 @@ def _space(folder: Path) -> Space:
     for path in folder.iterdir():
         try:
             facts = path.stat()
-        except FileNotFoundError:  # a draft of another process
+        except FileNotFoundError:  # another process has just renamed its draft
             continue
         size += facts.st_size
         if path.name == LOCK or not used:

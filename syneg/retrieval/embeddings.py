@@ -1,12 +1,14 @@
-"""Embeddings on disk, by content: the same text under the same weights, prompt, length and precision is encoded once.
+"""Keep embeddings on disk by the content of their text, so that each text is embedded once.
 
-    store = EmbeddingStore(cache_home() / "embeddings" / space)     space = hash of weights, prompt, length, precision
-    store.missing(texts) → [3, 17]    store.add([texts[3], texts[17]], array)    store.take(texts) → (n, dim) float32
+    store = EmbeddingStore(cache_home() / "embeddings" / space)     space: a hash of weights, prompt, length, precision
+    store.missing(texts) → [3, 17]
+    store.add([texts[3], texts[17]], array)
+    store.take(texts) → (n, dim) float32
 
-A shard is a pair of files, `HASH.npy` (n x dim) and `HASH.keys` (n keys of 16 bytes), each written under a name of its
-own and then renamed; a shard whose keys are missing is ignored, so a crash costs at most one shard. Several processes
-may use one folder: each finds the shards of the others at its next `missing`. While a store is open it holds a shared
-lock on the folder, which keeps it from being pruned (`embedding_cache`). Nothing is pickled.
+A shard is two files: `HASH.npy` with n vectors and `HASH.keys` with n keys of 16 bytes. Each is written as a draft and
+renamed. A shard without keys is ignored, so a crash loses at most one shard. Several processes may share a folder; each
+finds new shards of the others at its next `missing`. An open store holds a shared lock on its folder, which protects it
+from pruning (`embedding_cache`). Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -25,21 +27,21 @@ from .embedding_cache import LOCK
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock; a space that is in use can then be pruned, and is made again
+except ImportError:  # Windows has no flock: there a space in use may be pruned, and its texts are embedded again
     fcntl = None  # type: ignore[assignment]
 
 _KEY_BYTES = 16
 _KEY = np.dtype([("high", ">u8"), ("low", ">u8")])
-_ROW_BITS = 20  # rows of a shard, at most
-_RECENT = 100_000  # keys in a dictionary before they are sorted in: 180 bytes each there, 24 in the arrays
+_ROW_BITS = 20  # a shard has at most 2**20 rows
+_RECENT = 100_000  # keys to hold in a dictionary (180 bytes each) before they move to sorted arrays (24 bytes each)
 
 
 class MissingEmbeddings(KeyError):
-    """A text that was stored is not there any more: another process removed the folder."""
+    """A stored embedding is gone, because another process removed the folder."""
 
 
 class EmbeddingStore:
-    """One folder of shards; vectors are kept as `kind` and given back as float32."""
+    """One folder of shards. Vectors are stored as `kind` and returned as float32."""
 
     def __init__(self, folder: Path, kind: type[np.floating[Any]] = np.float16) -> None:
         self.folder, self._kind = folder, kind
@@ -49,13 +51,13 @@ class EmbeddingStore:
     def _reset(self) -> None:
         self._shards: list[Path] = []
         self._known: set[str] = set()
-        self._recent: dict[bytes, int] = {}  # key → shard and row in one number
+        self._recent: dict[bytes, int] = {}  # key → place, which is shard << _ROW_BITS | row
         self._keys = np.zeros(0, _KEY)  # sorted
         self._places = np.zeros(0, np.int64)
         self._seen_at = -1
 
     def missing(self, texts: Sequence[str]) -> list[int]:
-        """Positions of texts that are not stored; of repeats only the first."""
+        """Positions of texts that are not stored; for repeated texts only the first position."""
         self._refresh()
         keys = _keys(texts)
         seen: set[bytes] = set()
@@ -68,7 +70,7 @@ class EmbeddingStore:
         return places
 
     def add(self, texts: Sequence[str], vectors: np.ndarray) -> int:
-        """Store `vectors` (n, dim) of n texts as one shard; returns its size in bytes."""
+        """Store `vectors` (n, dim) of n texts as one shard. Returns its size in bytes."""
         keys = _keys(texts).tobytes()
         name = hashlib.sha256(keys).hexdigest()[:24]
         rows = np.ascontiguousarray(vectors, self._kind)
@@ -79,13 +81,13 @@ class EmbeddingStore:
         return rows.nbytes + len(keys)
 
     def take(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors (n, dim) float32 of texts that are all stored; raises MissingEmbeddings otherwise."""
+        """Vectors (n, dim) float32 of n texts. Raises MissingEmbeddings if one of them is not stored."""
         if not texts:
             return np.zeros((0, 0), np.float32)
         places = self._find(_keys(texts))
         if (places < 0).any():
             raise MissingEmbeddings(texts[int(np.argmin(places))])
-        order = np.argsort(places, kind="stable")  # shard after shard: each is opened once, and none stays open
+        order = np.argsort(places, kind="stable")  # by shard, so that each shard is opened once and then closed
         shards, rows = places[order] >> _ROW_BITS, places[order] & ((1 << _ROW_BITS) - 1)
         out: np.ndarray | None = None
         for part in np.split(np.arange(len(order)), np.flatnonzero(np.diff(shards)) + 1):
@@ -101,13 +103,13 @@ class EmbeddingStore:
         return out
 
     def close(self) -> None:
-        """Give up the lock on the folder."""
+        """Release the lock on the folder."""
         if self._release is not None:
             self._release()
             self._release = None
 
     def _hold(self) -> None:
-        """Make the folder, and hold it against pruning; the time of the lock file is that of the last use."""
+        """Make the folder, lock it against pruning, and set the time of the lock file to now."""
         lock = self.folder / LOCK
         if self._release is not None and lock.exists():
             return
@@ -129,7 +131,7 @@ class EmbeddingStore:
             draft.unlink(missing_ok=True)
 
     def _refresh(self) -> None:
-        """Take up shards that other processes have written since."""
+        """Find the shards that other processes have written meanwhile."""
         try:
             changed = self.folder.stat().st_mtime_ns
         except FileNotFoundError:
@@ -169,7 +171,7 @@ class EmbeddingStore:
         self._recent = {}
 
     def _find(self, keys: np.ndarray) -> np.ndarray:
-        """Shard and row of each key (n,) int64; -1 where it is not stored."""
+        """The place of each key, (n,) int64; -1 for a key that is not stored."""
         places = np.full(len(keys), -1, np.int64)
         if len(self._keys):
             spots = np.minimum(np.searchsorted(self._keys["high"], keys["high"]), len(self._keys) - 1)
@@ -182,7 +184,7 @@ class EmbeddingStore:
 
 
 def _keys(texts: Sequence[str]) -> np.ndarray:
-    """The keys (n,) of texts, by their content."""
+    """The key of each text, (n,): the first 16 bytes of its SHA-256."""
     digests = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_KEY_BYTES] for text in texts)
     return np.frombuffer(b"".join(digests), _KEY)
 

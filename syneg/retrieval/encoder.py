@@ -1,12 +1,12 @@
-"""A sentence-transformers encoder with its prompts, a precision that suits the machine, and cached embeddings.
+"""Wrap a sentence-transformers model with its prompts, the precision of the machine, and cached embeddings.
 
     encoder = Encoder.load(EncoderConfig(model="local/minilm"))
     encoder.encode(["close a socket"], "query") → (1, 384) float32
 
-Rows have length 1 for a cosine encoder, and the model's own length for a dot-product one: the inner product of two rows
-is the score that the model was made for, everywhere. Queries and passages take the model's own routes (`encode_query`
-and `encode_document`), with the prompts of `prompts`. The wrapped model carries these prompts, so that what is saved
-from it scores as it did here.
+The inner product of two rows is always the score that the model was trained for: rows of a cosine encoder have length
+1, rows of a dot-product encoder keep their length. Queries go through `encode_query` and passages through
+`encode_document`, with the prompts of the module `prompts`. These prompts are written into the model, so that a saved
+model scores as it did here.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _SAMPLE = 2000  # texts that are tokenised to see how many are too long
 
 
 class Embedders(Protocol):
-    """Workers that embed chunks of texts elsewhere (`syneg.run.cluster.Cluster`)."""
+    """Embeds chunks of texts on other machines (implemented by `syneg.run.cluster.Cluster`)."""
 
     def embedded(
         self, chunks: Iterable[list[str]], role: Role, encoder: Encoder
     ) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Each chunk with its embeddings (n, dim) float32, in the order in which they are done."""
+        """Yield each chunk with its embeddings (n, dim) float32, in any order."""
         ...
 
 
@@ -62,9 +62,10 @@ class _Kept:
 
 
 class Encoder:
-    """Wraps one model; `fingerprint` identifies weights, prompts and everything else that decides an embedding.
+    """One model with its settings.
 
-    `notes` are lines for the user: what had to be assumed of the model.
+    `fingerprint` identifies everything that decides an embedding: weights, prompts, length, precision, similarity.
+    `notes` are messages for the user on assumptions about the model.
     """
 
     def __init__(
@@ -99,10 +100,8 @@ class Encoder:
     ) -> Encoder:
         """Load `config.model`, or the model trained from it at `path`, with the same settings.
 
-        `embedders` take the forward passes of large inputs in place of this process. `index` is the kind of index that
-        corpora are searched by (`DenseIndex`).
-
-        Raises BackendError when the model cannot be found or read.
+        `embedders` run the forward passes of more than 512 texts; None runs all of them here. `index` is the factory
+        string for the index of a corpus (`DenseIndex`). Raises BackendError if the model cannot be found or read.
         """
         source = str(path) if path else config.model
         if source.startswith("local/"):
@@ -114,9 +113,9 @@ class Encoder:
         return cls(load_model(config, source), config, embedders, index=index, trained=path is not None)
 
     def encode(self, texts: Sequence[str], role: Role, progress: Tick | None = None) -> np.ndarray:
-        """Embeddings (n, dim) float32, from the cache where it has them.
+        """Embeddings (n, dim) float32 of n texts. Texts that the cache lacks are embedded and added to it.
 
-        Raises BackendError when the cache loses what is written to it.
+        `progress` counts the new texts. Raises BackendError if embeddings vanish from the cache three times.
         """
         store = self._store(role)
         for _ in range(_TRIES):
@@ -128,16 +127,16 @@ class Encoder:
             return unit(vectors) if self.similarity == "cosine" and len(texts) else vectors
         raise BackendError(
             "embeddings vanish from the cache while they are used", where=str(store.folder),
-            todo="see what else removes files there, or set SYNEG_HOME to a folder of this run's own",
+            todo="find out which program removes files there, or set SYNEG_HOME to another folder",
         )  # fmt: skip
 
     @property
     def kept_as(self) -> type[np.floating[Any]]:
-        """Number format of kept embeddings: float16 moves a cosine by .0005 at most, but a dot product by its size."""
+        """Number format of cached embeddings. float16 changes a cosine by .0005 at most, a dot product by more."""
         return np.float16 if self.similarity == "cosine" else np.float32
 
     def forget(self) -> None:
-        """Remove the cached embeddings of a trained model; those of other models stay."""
+        """Close the cache. Remove this model's embeddings from it if a run trained the model."""
         stores, self._stores = self._stores, {}
         for store in stores.values():
             store.close()
@@ -145,23 +144,22 @@ class Encoder:
                 remove(store.folder)
 
     def index(self, passages: Mapping[str, str], progress: Tick | None = None) -> DenseIndex:
-        """The index of a corpus, made once for all stages that search it. A corpus must not change its texts
-        meanwhile."""
+        """The index of a corpus, built once for all stages that search it. `passages` must not change afterwards."""
         kept = self._index
         if kept is None or kept.passages is not passages or kept.size != len(passages):
-            self._index = None  # two at once would not fit where one does
+            self._index = None  # free the memory of the old index before the new one is built
             made = DenseIndex.of(passages, self, self._factory, progress)
             self._index = kept = _Kept(passages, len(passages), made)
         return kept.index
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """bfloat16 where `precision` says so, else nothing."""
+        """A context for forward passes: bfloat16 if `precision` is bf16, else no change."""
         import torch
 
         return torch.autocast(self.model.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     def forward(self, texts: list[str], role: Role, model: SentenceTransformer | None = None) -> np.ndarray:
-        """Embeddings (n, dim) float32 without the cache, by this encoder or by `model`, a trained copy of it."""
+        """Embeddings (n, dim) float32 without the cache. `model` may be a trained copy; None is the wrapped model."""
         model = self.model if model is None else model
         encode = model.encode_query if role == "query" else model.encode_document
         with self.autocast():
@@ -172,7 +170,7 @@ class Encoder:
         return np.asarray(vectors, dtype=np.float32)
 
     def features(self, texts: Sequence[str], role: Role, model: SentenceTransformer | None = None) -> dict[str, Any]:
-        """The model's input for `texts`, on its device, as `forward` makes it."""
+        """Tokenised input of the model for `texts`, on its device, with the same prompts as `forward`."""
         from sentence_transformers.util import batch_to_device
 
         model = self.model if model is None else model
@@ -181,7 +179,10 @@ class Encoder:
         return dict(batch_to_device(features, model.device))
 
     def longer_than_limit(self, texts: Sequence[str]) -> tuple[int, bool]:
-        """How many passages have more tokens than the model reads, and whether that is exact or from a sample."""
+        """Return how many passages have more tokens than the model reads, and whether that count is exact.
+
+        Of many long passages about 2,000 are tokenised, and the count is an estimate.
+        """
         limit, tokenizer = length_limit(self.model), getattr(self.model[0], "tokenizer", None)
         if limit is None or not callable(tokenizer):
             return 0, True
@@ -208,11 +209,11 @@ class Encoder:
         )
 
     def save(self, folder: Path) -> None:
-        """Save the model: `SentenceTransformer(folder).encode_query` and `encode_document` score as it does here."""
+        """Save the model: `encode_query` and `encode_document` of `SentenceTransformer(folder)` score as here."""
         self.model.save(str(folder), create_model_card=False)
 
     def _fill(self, store: EmbeddingStore, texts: Sequence[str], role: Role, progress: Tick | None) -> None:
-        """Embed and store the texts that the cache lacks, the longest first."""
+        """Embed the texts that the cache lacks, the longest first, and prune the cache after 256 MB of new ones."""
         missing = sorted(store.missing(texts), key=lambda place: -len(texts[place]))
         done = added = 0
 
@@ -220,7 +221,7 @@ class Encoder:
             nonlocal done
             for start in range(0, len(missing), _CHUNK):
                 chunk = [texts[place] for place in missing[start : start + _CHUNK]]
-                lacking = [chunk[i] for i in store.missing(chunk)]  # another process may have been here meanwhile
+                lacking = [chunk[i] for i in store.missing(chunk)]  # another process may have embedded some meanwhile
                 done += len(chunk) - len(lacking)
                 if lacking:
                     yield lacking
@@ -238,8 +239,8 @@ class Encoder:
             prune(self.config.cache_gb * 1e9)
 
     def _forwarded(self, chunks: Iterable[list[str]], role: Role, count: int) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Chunks with their embeddings, as they come; `count` is the number of all texts."""
-        # a smaller batch is done here before a worker has even loaded the model
+        """Yield chunks with their embeddings, in any order. `count` is the number of all texts."""
+        # fewer texts are embedded here sooner than a worker has loaded the model
         if self._embedders is not None and count > _CHUNK:
             yield from self._embedders.embedded(chunks, role, self)
         else:
@@ -273,7 +274,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def precision_for(wanted: str, device: str) -> str:
-    """`auto` is bf16 where the hardware computes in it, fp32 elsewhere (emulated bf16 is slower)."""
+    """Resolve "auto": bf16 if the hardware computes in it, else fp32, because emulated bf16 is slower."""
     if wanted != "auto":
         return wanted
     import torch

@@ -1,10 +1,10 @@
-"""A model over the whole corpus: exact search, then ranx, on dev, confirm and test.
+"""Evaluate a model on the whole corpus: search exactly, then score dev, confirm and test with ranx.
 
     evaluate_model(encoder, collection, depth=100)
       → {"test": SplitResult(ranking={"q1": {"d3": .81, …}}, values={"ndcg@10": {"q1": 1.0}, …}), "dev": …}
 
-As in BEIR, a passage with the id of the query does not count as found, unless it is judged for that query (in
-`python-docs` a function's name is the id of both).
+As in BEIR, a passage with the id of the query is removed from its ranking, unless it is judged for that query. (In
+`python-docs` the name of a function is the id of both.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EVALUATED = ("dev", "confirm", "test")
 
 @dataclass(frozen=True)
 class SplitResult:
-    """`ranking[query_id][doc_id]` and `values[metric][query_id]` of one split."""
+    """Result of one split: scores `ranking[query_id][doc_id]` and metrics `values[metric][query_id]`."""
 
     ranking: dict[str, dict[str, float]]
     values: PerQuery
@@ -37,7 +37,7 @@ def evaluate_model(
     progress: Tick | None = None,
     splits: Sequence[str] = EVALUATED,
 ) -> dict[str, SplitResult]:
-    """Search all `splits` with `encoder`; a split without queries is left out."""
+    """Search with `encoder`, keep `depth` passages per query, and score `splits`. Empty splits are left out."""
     query_ids = [query_id for split in splits for query_id in collection.splits[split]]
     queries = encoder.encode([collection.queries[query_id] for query_id in query_ids], "query")
     hits = search_corpus(queries, collection.passages, encoder, depth + 1, progress)

@@ -1,11 +1,11 @@
-"""Two retrievers over one corpus: dense search (faiss) and BM25 (bm25s, Lù 2024, arXiv 2407.03618).
+"""Search a corpus by embeddings (faiss) and by BM25 (bm25s, Lù 2024, arXiv 2407.03618).
 
     DenseIndex.of(passages, encoder).search(query_embeddings, 100) → [[("d7", .61), ("d3", .58), …], …]
     LexicalIndex(passages).search(["close a socket"], 50)          → [[("d3", 9.4), …]]
 
-Dense search is exact unless a factory string says otherwise. The index is filled block by block from the embedding
-store, so that the embeddings of a corpus are in memory once: as float32 in a small one, as float16 (as they are stored)
-from `EXACT` passages on. BM25 leaves out passages that share no word with the query.
+Dense search is exact unless the factory string names an approximate index. The index is filled block by block from the
+embedding store, so that memory holds the embeddings once: as float32 below `EXACT` passages, as float16 from there on.
+BM25 returns only passages that share a term with the query.
 """
 
 from __future__ import annotations
@@ -25,77 +25,31 @@ from syneg.core.text import terms
 from .prompts import Role
 
 EXACT = 200_000
-_BLOCK = 65_536  # passages; also the sample that an index is trained on
-_PROBED = 16  # a query looks into one in so many cells of an IVF index
-_SMALL_LETTER = re.compile(r"(?<![^\W_])[a-z](?![^\W_+#])")  # one that stands alone
+_BLOCK = 65_536  # passages embedded at a time; an index is trained on the first block
+_PROBED = 16  # a query searches one of 16 cells of an IVF index
+_SMALL_LETTER = re.compile(r"(?<![^\W_])[a-z](?![^\W_+#])")  # a word of one small letter
 Hits = list[list[tuple[str, float]]]
 
-# Fox's and van Rijsbergen's lists agree on these; kept short so that no topic word is lost.
-_STOP = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "but",
-        "by",
-        "for",
-        "from",
-        "has",
-        "have",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "such",
-        "that",
-        "the",
-        "their",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "were",
-        "will",
-        "with",
-        "which",
-        "what",
-        "who",
-        "how",
-        "when",
-        "where",
-        "why",
-        "do",
-        "does",
-        "can",
-    ]
-)
+# Words in both Fox's and van Rijsbergen's stop lists. The list is short, so that no topic word is lost.
+_STOP = frozenset([
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "from", "has", "have", "if", "in", "into", "is",
+    "it", "its", "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they",
+    "this", "to", "was", "were", "will", "with", "which", "what", "who", "how", "when", "where", "why", "do",
+    "does", "can",
+])  # fmt: skip
 
 
 class Encodes(Protocol):
-    """What an index needs of an encoder."""
+    """Embeds texts; the part of an `Encoder` that an index needs."""
 
     def encode(self, texts: Sequence[str], role: Role, progress: Tick | None = None) -> np.ndarray: ...
 
 
 class DenseIndex:
-    """Inner products of embeddings: cosines, or dot products where that is the encoder's similarity. `factory` is one
-    of faiss's, as "IVF1024,SQfp16"; `auto` is "Flat", and "SQfp16" from `EXACT` passages on.
+    """Searches by the inner product of embeddings: the cosine, or the dot product of a dot-product encoder.
 
-    Raises ConfigError for a factory string that faiss does not know.
+    `blocks` are embeddings (n, dim) in the order of `doc_ids`. `factory` is a string of faiss such as "IVF1024,SQfp16";
+    "auto" is "Flat", or "SQfp16" from `EXACT` passages on. Raises ConfigError for a string that faiss does not know.
     """
 
     def __init__(
@@ -115,14 +69,11 @@ class DenseIndex:
     def of(
         cls, passages: Mapping[str, str], encoder: Encodes, factory: str = "auto", progress: Tick | None = None
     ) -> DenseIndex:
-        """The index of a corpus; every block is encoded, or read from the store, when its turn comes.
-
-        `Encoder.index` gives the one that stages share.
-        """
+        """Build the index of a corpus, one block of embeddings at a time. `Encoder.index` shares one between stages."""
         return cls(list(passages), _blocks(passages, encoder, progress), factory)
 
     def search(self, vectors: np.ndarray, depth: int) -> Hits:
-        """The `depth` best passages of each query, best first, as (doc_id, score)."""
+        """The `depth` best passages for each query vector (n, dim), as (doc_id, score) by descending score."""
         if not len(vectors):
             return []
         scores, places = self._index.search(
@@ -137,9 +88,9 @@ class DenseIndex:
 def search_corpus(
     queries: np.ndarray, passages: Mapping[str, str], encoder: Encodes, depth: int, progress: Tick | None = None
 ) -> Hits:
-    """The `depth` best passages of each query (n, dim), exactly, in one pass over the corpus that keeps no index.
+    """The `depth` best passages for each query vector (n, dim), found exactly in one pass over the corpus.
 
-    Memory is one block of passages and the hits so far, however large the corpus is.
+    No index is built. Memory holds one block of embeddings and the best hits so far, for any size of corpus.
     """
     import faiss
 
@@ -163,7 +114,7 @@ def search_corpus(
 
 
 def _blocks(passages: Mapping[str, str], encoder: Encodes, progress: Tick | None) -> Iterator[np.ndarray]:
-    """The embeddings of a corpus, (up to _BLOCK, dim) float32 at a time, in its order."""
+    """Yield the embeddings of a corpus in its order, in arrays of up to (_BLOCK, dim) float32."""
     texts = iter(passages.values())
     for start in range(0, len(passages), _BLOCK):
 
@@ -175,20 +126,22 @@ def _blocks(passages: Mapping[str, str], encoder: Encodes, progress: Tick | None
 
 
 def _index(factory: str, sample: np.ndarray) -> Any:
-    """An empty index, trained on `sample` where its kind has to be."""
+    """An empty faiss index, trained on `sample` (n, dim) if its kind needs training."""
     import faiss
 
     try:
         index: Any = faiss.index_factory(sample.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise ConfigError(
-            f"mine.index {factory!r}: faiss knows no such index", todo="Flat, SQfp16, IVF1024,SQfp16 or HNSW32 are some"
+            f"mine.index {factory!r}: faiss knows no such index",
+            todo="use a faiss factory string, such as Flat, SQfp16, IVF1024,SQfp16 or HNSW32",
         ) from error
     try:
         index.train(sample)
     except RuntimeError as error:
         raise ConfigError(
-            f"mine.index {factory!r} cannot be trained on {len(sample)} passages", todo="use a smaller one, or Flat"
+            f"mine.index {factory!r} cannot be trained on {len(sample)} passages",
+            todo="use an index with fewer cells, or Flat",
         ) from error
     if hasattr(index, "nprobe"):
         index.nprobe = max(1, index.nlist // _PROBED)
@@ -198,8 +151,8 @@ def _index(factory: str, sample: np.ndarray) -> Any:
 class LexicalIndex:
     """BM25 over the terms of `syneg.core.text`: words, and pairs of characters in scripts without spaces.
 
-    Of single Latin letters a passage keeps capitals only, as in "vitamin D" and "R": small ones are signs of formulas,
-    and make a passage count as longer than it reads (docs/lab_notes.md, "BM25 and single letters").
+    Single small letters of a passage are dropped, and single capitals kept, as in "vitamin D" and "R". Small ones
+    mostly come from formulas and make a passage count as too long (docs/lab_notes.md, "BM25 and single letters").
     """
 
     def __init__(self, passages: dict[str, str]) -> None:
@@ -208,17 +161,20 @@ class LexicalIndex:
         self.doc_ids = list(passages)
         self._index = bm25s.BM25()
         words: dict[str, int] = {}
-        # numbers in place of words: one object for each word of the language, not for each of the corpus
+        # numbers replace words: memory holds each different word once, not each occurrence
         ids = [[words.setdefault(word, len(words)) for word in _passage_terms(text)] for text in passages.values()]
         if not words:  # bm25s needs one word in the corpus
             words, ids[0] = {"\0": 0}, [0]
         self._index.index((ids, words), show_progress=False)
 
     def search(self, queries: Sequence[str], depth: int) -> Hits:
-        """The `depth` best passages of each query, best first, as (doc_id, BM25); only those with a shared word."""
+        """The `depth` best passages for each query, as (doc_id, BM25) by descending score, then by id.
+
+        Passages that share no term with the query are left out.
+        """
         if not queries:
             return []
-        # an empty query would be refused; no passage holds this word
+        # bm25s refuses an empty query, and no passage contains this word
         words = [_terms(query) or ["\0"] for query in queries]
         places, scores = self._index.retrieve(words, k=min(depth, len(self.doc_ids)), show_progress=False, n_threads=1)
         return [
@@ -235,7 +191,7 @@ def _terms(text: str) -> list[str]:
 
 
 def _passage_terms(text: str) -> list[str]:
-    """The terms that a passage is found by.
+    """The terms of a passage, without stop words and single small letters.
 
     >>> _passage_terms("The force f on a wing: see R and C++")
     ['force', 'wing', 'see', 'r', 'c++']

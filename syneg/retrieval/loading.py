@@ -1,12 +1,13 @@
-"""Load a sentence-transformers model from the disk or the hub, without running code of its repository.
+"""Load a sentence-transformers model from disk or the hub, without running code from its repository.
 
     load_model(EncoderConfig(model="intfloat/e5-base-v2"), "intfloat/e5-base-v2")
       → Loaded(model=SentenceTransformer(…), names=["e5-base-v2"], notes=[])
 
-Weights are safetensors. Where there are only `.bin` files, torch reads them with `weights_only=True`, which refuses
-pickled code; saving the model writes safetensors. Weights are computed in float32 whatever they are stored in, since
-training in bfloat16 weights loses small steps. A checkpoint without sentence-transformers modules gets the pooling of
-`_PLAIN` where its card names one; any other pooling is made up by sentence-transformers, and a note says so.
+- Weights come from safetensors. If the model has only `.bin` files, torch reads them with `weights_only=True`, which
+  refuses pickled code. Saving the model writes safetensors.
+- Weights are loaded as float32, because training with bfloat16 weights loses small steps.
+- A checkpoint without sentence-transformers modules gets the pooling in `_PLAIN`. If it is not listed there,
+  sentence-transformers assumes a pooling, and a note tells the user.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _FAILURES = (ValueError, KeyError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)
-_LONGEST = 1_000_000  # tokens; tokenizers without a limit say 1e30
-# Checkpoints that are published without modules.json: pooling and similarity of their papers or model cards.
+_LONGEST = 1_000_000  # tokens; a tokenizer without a limit reports 1e30
+# (name, pooling, similarity) of checkpoints without modules.json, from their papers or model cards
 _PLAIN: tuple[tuple[str, str, str], ...] = (
     (r"cocodr|coco-dr|co-condenser|cocondenser|retromae|dragon|tas-b|simlm|ance", "cls", "dot"),
     (r"contriever", "mean", "dot"),
@@ -39,7 +40,7 @@ _PLAIN: tuple[tuple[str, str, str], ...] = (
 
 @dataclass
 class Loaded:
-    """A model with the names it is known by, and notes for the user (one line each)."""
+    """A model, the names that it is known by, and notes for the user (one line each)."""
 
     model: SentenceTransformer
     names: list[str]
@@ -49,8 +50,8 @@ class Loaded:
 def load_model(config: EncoderConfig, source: str) -> Loaded:
     """Load the model at `source`, a folder or hub id, with the settings of `config`.
 
-    Raises BackendError when it cannot be found or read, or has code of its own; ConfigError for a pooling that it
-    cannot have.
+    Raises BackendError if it cannot be found or read, or needs code from its repository. Raises ConfigError for a
+    pooling setting if the model does not pool tokens.
     """
     import transformers
     from sentence_transformers.util import load_file_path
@@ -67,8 +68,8 @@ def load_model(config: EncoderConfig, source: str) -> Loaded:
         _set_pooling(model, pooling)
     elif plain and (mode := _pooling_of(model)):
         loaded.notes.append(
-            f"{source} says nothing of its pooling: {mode} is taken; set encoder.pooling (cls, mean, lasttoken) if "
-            "its card says otherwise"
+            f"{source} does not name its pooling: {mode} is assumed; set encoder.pooling (cls, mean, lasttoken) if "
+            "its model card says otherwise"
         )
     _set_similarity(loaded, config, similarity)
     _set_length(model, config.max_tokens)
@@ -108,12 +109,12 @@ def _failure(source: str, error: Exception) -> BackendError:
     if re.search(r"trust_remote_code|custom code|remote code", text):
         return BackendError(
             f"the encoder {source!r} needs code from its repository, which is not run",
-            todo="read that code; if you trust it, give --trust-remote-code",
+            todo="read that code; if you trust it, add --trust-remote-code",
         )
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
         return BackendError(
-            f"the weights of {source!r} are a pickle that holds more than tensors, which is not opened",
-            todo="load it where you trust it and save it: SentenceTransformer(NAME).save(FOLDER) writes safetensors",
+            f"the weights of {source!r} are a pickle with more than tensors in it, which is not opened",
+            todo="if you trust it, convert it to safetensors: SentenceTransformer(NAME).save(FOLDER)",
         )
     return BackendError(
         f"cannot load the encoder {source!r}: {one_line(error)[:200]}",
@@ -142,7 +143,9 @@ def _pooling_of(model: SentenceTransformer) -> str:
 def _set_pooling(model: SentenceTransformer, mode: str) -> None:
     poolings = _poolings(model)
     if not poolings:
-        raise ConfigError(f"encoder.pooling = {mode!r}: this encoder does not pool tokens", todo="leave it out")
+        raise ConfigError(
+            f"encoder.pooling = {mode!r}: this encoder does not pool tokens", todo="leave out encoder.pooling"
+        )
     for pooling in poolings:
         pooling.pooling_mode = mode
         pooling.pooling_output_dimension = pooling.embedding_dimension
@@ -151,26 +154,26 @@ def _set_pooling(model: SentenceTransformer, mode: str) -> None:
 def _set_similarity(loaded: Loaded, config: EncoderConfig, of_name: str | None) -> None:
     wanted: Any = config.similarity if config.similarity != "auto" else of_name or loaded.model.similarity_fn_name
     if wanted not in ("cosine", "dot"):
-        loaded.notes.append(f"similarity {wanted!r} is not supported: the encoder is used, and saved, with cosine")
+        loaded.notes.append(f"similarity {wanted!r} is not supported: the encoder is used and saved with cosine")
         wanted = "cosine"
     loaded.model.similarity_fn_name = wanted
 
 
 def _set_length(model: SentenceTransformer, most: int) -> None:
-    """Cut texts after `most` tokens (0: the model's own limit, which is never raised)."""
-    limit = model.max_seq_length  # static embeddings have none and take none
+    """Let the model cut texts after `most` tokens. 0 keeps its own limit, which is never raised."""
+    limit = model.max_seq_length  # None for static embeddings, which cannot be given one
     if most and isinstance(limit, int):
         model.max_seq_length = min(most, limit)
 
 
 def length_limit(model: SentenceTransformer) -> int | None:
-    """The most tokens that the model reads of a text; None without a limit."""
+    """The number of tokens after which the model cuts a text; None without a limit."""
     limit = model.max_seq_length
     return limit if isinstance(limit, int) and limit < _LONGEST else None
 
 
 def _set_padding(loaded: Loaded) -> None:
-    """Give every tokenizer of the model a padding token: GPT-like ones have none, and cannot make a batch then."""
+    """Give every tokenizer a padding token. GPT-like tokenizers have none, and cannot batch texts without one."""
     for module in loaded.model.modules():
         tokenizer: Any = getattr(module, "tokenizer", None)
         if not hasattr(tokenizer, "pad_token") or tokenizer.pad_token is not None:
@@ -178,11 +181,11 @@ def _set_padding(loaded: Loaded) -> None:
         stand_in = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
         if stand_in is None:
             raise BackendError(
-                f"the tokenizer of {loaded.names[0]!r} has no padding token, and none that could stand in for it",
-                todo="add one to its tokenizer: tokenizer.add_special_tokens({'pad_token': '[PAD]'})",
+                f"the tokenizer of {loaded.names[0]!r} has no padding token and no other special token to pad with",
+                todo="add a padding token: tokenizer.add_special_tokens({'pad_token': '[PAD]'})",
             )
         tokenizer.pad_token = stand_in
         inner: Any = getattr(module, "auto_model", None)
         if inner is not None and getattr(inner.config, "pad_token_id", None) is None:
             inner.config.pad_token_id = tokenizer.pad_token_id
-        loaded.notes.append(f"the tokenizer has no padding token: {stand_in!r} is used for it")
+        loaded.notes.append(f"the tokenizer has no padding token: {stand_in!r} is used instead")

@@ -1,9 +1,9 @@
-"""ranx, and nothing else of the package touches it: nDCG@10, MRR@10 and recall@100 per query, and paired tests.
+"""Compute nDCG@10, MRR@10 and recall@100 per query, and paired tests, with ranx. No other module imports ranx.
 
     evaluate({"q1": {"d3": 1}}, {"q1": {"d3": .9, "d1": .4}}) → {"ndcg@10": {"q1": 1.0}, "mrr@10": {"q1": 1.0}, …}
 
-ranx computes in numba with a threading layer that aborts the whole process when two Python threads call it, so there is
-one call at a time, under a lock. Ties are broken by doc_id before ranx sees a run, since it goes by insertion order.
+A lock allows one call of ranx at a time: its numba code aborts the process if two Python threads call it. ranx breaks
+ties by insertion order, so they are broken by doc_id before ranx gets a ranking.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from syneg.core.storage import write_text
 METRICS = ("ndcg@10", "mrr@10", "recall@100")
 MAIN_METRIC = METRICS[0]
 
-_STEPS = 1000  # ranx takes whole grades; nDCG is the same for all grades times a number
+_STEPS = 1000  # factor for fractional grades: ranx takes whole grades, and scaling all grades leaves nDCG unchanged
 Ranking = Mapping[str, Mapping[str, float]]
 Qrels = Mapping[str, Mapping[str, float]]
 PerQuery = dict[str, dict[str, float]]
 
-_NOTHING = "\0"  # stands in an empty ranking, which ranx cannot read; nobody judges it
+_NOTHING = "\0"  # an unjudged doc_id for an empty ranking, because ranx cannot read an empty one
 _lock = threading.Lock()
 
 
 def evaluate(qrels: Qrels, ranking: Ranking, metrics: Sequence[str] = METRICS, min_relevance: float = 1.0) -> PerQuery:
-    """Per-query values, metric → query_id → value, over the queries of `ranking`.
+    """Values `[metric][query_id]`, 0 to 1, for the queries of `ranking`.
 
-    nDCG takes every grade over 0 as it was judged; for the other metrics a passage is relevant from `min_relevance`
-    on. A query for which nothing was found, or to which nothing is relevant, counts 0.
+    nDCG uses every grade over 0 as judged. For the other metrics a passage is relevant if its grade is at least
+    `min_relevance`. A query with an empty ranking, or without a relevant passage, counts 0.
     """
     values: PerQuery = {}
     for metric in metrics:
@@ -54,13 +54,13 @@ def _evaluated(judged: Mapping[str, Mapping[str, int]], ranking: Ranking, metric
         with _lock:
             known, (run,) = _for_ranx(judged, [ranking], scorable)
             scores = ranx.evaluate(known, run, [metric], return_mean=False)
-        # in the order of the queries of the run, which is that of `scorable`
+        # ranx returns the values in the order of the run's queries, which is the order of `scorable`
         values.update(zip(scorable, (float(v) for v in np.atleast_1d(scores)), strict=True))
     return values
 
 
 def _judged(qrels: Qrels, query_id: str, lowest: float) -> dict[str, int]:
-    """The whole grades of a query for ranx: those over 0 and from `lowest` on; with `lowest` they are all 1.
+    """Whole grades of a query for ranx: the grades over 0 that reach `lowest`. If `lowest` is over 0 they all become 1.
 
     >>> _judged({"q": {"a": 2, "b": 1, "c": 0}}, "q", 0), _judged({"q": {"a": 2, "b": 1, "c": 0}}, "q", 2)
     ({'a': 2, 'b': 1}, {'a': 1})
@@ -78,7 +78,7 @@ def _for_ranx(
     queries: Sequence[str],
     names: Sequence[str] = ("run",),
 ) -> tuple[Any, list[Any]]:
-    """Qrels and Runs under ids of one width: numba compiles ranx anew (10 s) for every length of the longest id."""
+    """Make ranx's Qrels and Runs with ids of 9 digits. numba compiles ranx again (10 s) for every new id length."""
     import ranx
 
     docs = sorted(
@@ -102,9 +102,9 @@ def _for_ranx(
 def without_own(
     hits: Mapping[str, Sequence[tuple[str, float]]], qrels: Qrels, depth: int
 ) -> dict[str, dict[str, float]]:
-    """The first `depth` hits of each query, less a passage that has the query's own id and is not judged for it.
+    """The first `depth` hits of each query, without an unjudged passage that has the query's own id.
 
-    As in BEIR: in ArguAna the query stands in the corpus under its own id. Give `depth` + 1 hits of each query.
+    BEIR does the same: in ArguAna each query is also a passage with the same id. Pass `depth` + 1 hits per query.
     """
     return {
         query_id: dict([(d, score) for d, score in ranked if d != query_id or d in qrels[query_id]][:depth])
@@ -113,14 +113,15 @@ def without_own(
 
 
 def mean(values: Mapping[str, float]) -> float:
-    """Mean over queries; 0 for none."""
+    """Mean of values over queries; 0 for no queries."""
     return float(np.mean(list(values.values()))) if values else 0.0
 
 
 def compare(qrels: Qrels, runs: Mapping[str, Ranking], metric: str = MAIN_METRIC) -> dict[tuple[str, str], float]:
-    """Two-sided paired Student's t-test over queries by `ranx.compare`: (arm, arm) → p-value, uncorrected.
+    """Two-sided paired Student's t-test over queries (`ranx.compare`): (arm, arm) → p-value without correction.
 
-    `metric` is one that takes grades as judged (nDCG).
+    Only queries that all `runs` share are compared. `metric` must use grades as judged (nDCG). With under two such
+    queries every p-value is 1.
     """
     import ranx
 
@@ -129,18 +130,18 @@ def compare(qrels: Qrels, runs: Mapping[str, Ranking], metric: str = MAIN_METRIC
     judged = {query_id: grades for query_id in shared if (grades := _judged(qrels, query_id, 0.0))}
     queries = sorted(judged)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    if len(queries) < 2:  # no test is possible
+    if len(queries) < 2:  # a t-test needs two
         return dict.fromkeys(pairs, 1.0)
     with _lock:
         known, compared = _for_ranx(judged, list(runs.values()), queries, names)
         report: Any = ranx.compare(qrels=known, runs=compared, metrics=[metric], stat_test="student", max_p=0.05)
     rows = report.to_dict()
-    # nan: no query differs
+    # ranx returns nan if two runs are equal on every query
     return {(a, b): float(np.nan_to_num(rows[a]["comparisons"][b][metric], nan=1.0)) for a, b in pairs}
 
 
 def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
-    """Holm's step-down correction for several comparisons (Holm 1979): adjusted p-values.
+    """Adjust p-values for several comparisons by Holm's step-down method (Holm 1979).
 
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'c': 0.06, 'b': 0.06}
@@ -154,21 +155,21 @@ def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
 
 
 def tie_broken(scores: Mapping[str, float]) -> dict[str, float]:
-    """Order by score, then doc_id, and make equal scores differ in that order, so that every reader agrees."""
+    """Sort by descending score, then doc_id, and lower tied scores slightly, so that every tool ranks alike."""
     result: dict[str, float] = {}
     last = np.float32(np.inf)
     for doc_id, score in sorted(scores.items(), key=lambda item: (-item[1], item[0])):
-        # in float32, which is what trec_eval reads scores as
+        # trec_eval reads scores as float32, so they have to differ as float32
         last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))
         result[doc_id] = float(last)
     return result
 
 
 def write_trec(path: Path, ranking: Ranking, tag: str) -> None:
-    """A TREC run file: query_id Q0 doc_id rank score tag.
+    """Write a TREC run file with lines "query_id Q0 doc_id rank score tag".
 
-    Its columns end at white space, so white space inside an id is written as %20 and the like; `urllib.parse.unquote`
-    gives the id back.
+    White space separates its columns, so white space inside an id is percent-encoded. `urllib.parse.unquote` restores
+    the id.
     """
     lines = []
     for query_id in sorted(ranking):
@@ -178,7 +179,7 @@ def write_trec(path: Path, ranking: Ranking, tag: str) -> None:
 
 
 def _word(key: str) -> str:
-    """An id without white space; different ids stay different.
+    """Percent-encode white space in an id; different ids stay different.
 
     >>> _word("doc a"), _word("doc%20a"), _word("100%")
     ('doc%20a', 'doc%2520a', '100%')

@@ -1,12 +1,16 @@
-"""The text that an encoder expects before a query and before a passage.
+"""Find the prompts of an encoder: the text that it expects before a query and before a passage.
 
     prompts_of(EncoderConfig(model="intfloat/e5-base-v2"), model, ["e5-base-v2"])
       → Prompts(query="query: ", passage="passage: ", source="the family e5")
 
-The settings decide first (an empty setting means: no prompt), then the model (`model.prompts`, then its default
-prompt), then the family that its name belongs to, as the model card of the family says. Without any of these there is
-no prompt. A prompt can only stand before the text: bge-en-icl's closing `<response>` and few-shot examples are not
-covered.
+The first of these that names a prompt decides:
+
+1. the settings (an empty text means no prompt);
+2. the model: `model.prompts`, then its default prompt;
+3. the family that the model's name belongs to, with the prompts of the family's model card.
+
+Otherwise there is no prompt. A prompt is text before the input only: the closing `<response>` of bge-en-icl and
+few-shot examples are not supported.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from syneg.core.config import EncoderConfig
 Role = Literal["query", "passage"]
 ROLES: tuple[Role, Role] = ("query", "passage")
 
-# names that model cards use in `prompts`; the first is the one that encode_query and encode_document read
+# keys that models use in `prompts`; encode_query and encode_document read the first
 PROMPT_KEYS: dict[Role, tuple[str, ...]] = {
     "query": ("query", "search_query", "retrieval.query", "s2p_query", "web_search_query", "Retrieval-query"),
     "passage": ("document", "passage", "corpus", "search_document", "retrieval.passage", "Retrieval-document"),
@@ -34,7 +38,7 @@ _WEB = "Given a web search query, retrieve relevant passages that answer the que
 _INSTRUCT = {"query": f"Instruct: {_WEB}\nQuery: "}
 _BGE = {"query": "Represent this sentence for searching relevant passages: "}
 _NOMIC = {"query": "search_query: ", "passage": "search_document: "}
-# Patterns of model names, in lower case with "-" for "_"; the first that matches counts. Prompts: the model cards.
+# Pattern of a model name (lower case, "-" for "_") → the prompts of its model card. The first match counts.
 _FAMILIES: tuple[tuple[str, dict[str, str]], ...] = (
     (r"\be5\b.*instruct|e5-mistral", _INSTRUCT),
     (r"\be5\b", {"query": "query: ", "passage": "passage: "}),
@@ -80,7 +84,7 @@ _FAMILIES: tuple[tuple[str, dict[str, str]], ...] = (
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompt of each role ("" for none); `source` says in words where they come from."""
+    """The prompt of each role, "" for none. `source` names their origin for the user."""
 
     query: str
     passage: str
@@ -91,7 +95,7 @@ class Prompts:
 
 
 def prompts_of(config: EncoderConfig, model: Any, names: Sequence[str]) -> Prompts:
-    """The prompts of `model` (a SentenceTransformer), which is known by `names`."""
+    """The prompts of `model` (a SentenceTransformer). `names` are compared with the known families."""
     default = (model.prompts or {}).get(model.default_prompt_name or "")
     return resolve_prompts(config, model.prompts, names, default=(model.default_prompt_name, default))
 
@@ -102,11 +106,11 @@ def resolve_prompts(
     names: Sequence[str],
     default: tuple[str | None, str | None] = (None, None),
 ) -> Prompts:
-    """The prompts by settings, else by the model's `own` ones, else by the first family that one of `names` belongs to.
+    """Choose prompts from the settings, from the model's `own` prompts, or from the family of one of `names`.
 
-    `default` is the name and the text of the model's default prompt. It counts for both roles, unless it is the prompt
-    of one of them. A model that brings any prompt of its own, or an empty one under a name that is not added to every
-    model, is taken at its word: its family is not looked up.
+    `default` is the name and the text of the model's default prompt; it applies to both roles unless the model has a
+    prompt for one of them. The family is looked up only if the model has no prompt at all. An empty prompt counts as
+    one, except under the two keys that sentence-transformers adds to every model.
     """
     brought = {key: text or "" for key, text in (own or {}).items()}
     says = any(brought.values()) or bool(brought.keys() - _ALWAYS_THERE)
@@ -126,9 +130,9 @@ def resolve_prompts(
 
 
 def write_prompts(model: Any, prompts: Prompts) -> None:
-    """Set `model.prompts` so that encode_query and encode_document use `prompts`, also after saving and loading.
+    """Set `model.prompts`, so that encode_query and encode_document use `prompts`, also after saving and loading.
 
-    Writing "passage" beside "document" marks empty prompts as intended, see `resolve_prompts`.
+    The extra key "passage" marks empty prompts as intended (see `resolve_prompts`).
     """
     names = {key for keys in PROMPT_KEYS.values() for key in keys} & model.prompts.keys() | {
         "query",
@@ -141,7 +145,7 @@ def write_prompts(model: Any, prompts: Prompts) -> None:
 
 
 def known_names(source: str, folder: Path | None = None) -> list[str]:
-    """The names that a model may be known by, from its path or hub id and from the config.json in `folder`.
+    """Names of a model, from its path or hub id and from the config.json in `folder`, to look up its family.
 
     >>> known_names("/hub/models--intfloat--e5-small-v2/snapshots/ffb93f3b/")
     ['ffb93f3b', 'e5-small-v2']
