@@ -78,11 +78,11 @@ def test_the_text_is_read_whatever_stands_beside_it(
 LOST: dict[str, tuple[dict[str, Any], str, str]] = {
     "all thought": ({"content": "", "reasoning_content": "Hm, hm."}, "length", r"all 512 tokens.*raise lm\.max_tokens"),
     "an open tag": ({"content": "<think>Hm, hm."}, "length", r"all 512 tokens.*raise lm\.max_tokens"),
-    "thought only": ({"content": None, "reasoning_content": "Hm."}, "stop", "it thought, but gave no answer"),
-    "a refusal": ({"content": None, "refusal": "I cannot do that."}, "stop", "it refused: I cannot do that"),
+    "thought only": ({"content": None, "reasoning_content": "Hm."}, "stop", "the answer has thinking and no text"),
+    "a refusal": ({"content": None, "refusal": "I cannot do that."}, "stop", "the LM refused: I cannot do that"),
     "a tool call": (
         {"content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
-        "tool_calls", "it called the tool look",
+        "tool_calls", "the LM called the tool look",
     ),
     "filtered": ({"content": ""}, "content_filter", "content filter"),
     "nothing": ({"content": ""}, "stop", "the answer is empty"),

@@ -55,7 +55,7 @@ def test_a_batch_goes_out_and_comes_back(
     assert "n" not in first["body"]
     answered(out, back)
     said = generate(settings, tmp_path / "run", ["--batch", "import", str(back)])
-    assert "6 answers taken, 0 requests without one" in said.output
+    assert "6 answers taken, 0 requests still without an answer" in said.output
     rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
     assert [row["accepted"] for row in rows] == [True] * 6
     # the same answers, called for: the same negatives
@@ -119,7 +119,7 @@ def test_what_is_wrong_with_results_is_said(settings: Callable[..., list[str]], 
     said = generate(
         settings, tmp_path / "run", ["--batch", "import", str(back), "--batch", "export", str(again)], **more
     ).output
-    assert "1 answers taken, 5 requests without one" in said
+    assert "1 answers taken, 5 requests still without an answer" in said
     for part in ("1 unknown", "1 twice", "2 failed", "expired", f"5 requests written to {again}"):
         assert part in said
     write_rows(back, [{**good, "custom_id": "zzz"}])
@@ -145,7 +145,7 @@ def test_blank_lines_are_nothing_and_a_refused_line_is_a_failed_attempt(
     assert "1 failed" in said
     assert first["custom_id"] not in {row["custom_id"] for row in read_rows(out)}  # it would be refused again
     said = generate(settings, tmp_path / "run", ["--batch", "import", str(back)]).output
-    assert "5 answers taken, 0 requests without one" in said
+    assert "5 answers taken, 0 requests still without an answer" in said
     rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
     assert sorted(row["reason"] for row in rows) == ["", "", "", "", "", "refused by the endpoint"]
 
@@ -156,8 +156,8 @@ def test_blank_lines_are_nothing_and_a_refused_line_is_a_failed_attempt(
         ({"content": "the lock", "reasoning_content": "A lock?"}, "the lock", None),
         ({"content": "<think>A lock?</think>the lock"}, "the lock", None),
         ({"content": [{"type": "text", "text": "the "}, {"type": "text", "text": "lock"}]}, "the lock", None),
-        ({"content": None, "reasoning_content": "A lock?"}, "", "it thought, but gave no answer"),
-        ({"content": "", "refusal": "I cannot."}, "", "it refused: I cannot."),
+        ({"content": None, "reasoning_content": "A lock?"}, "", "the answer has thinking and no text"),
+        ({"content": "", "refusal": "I cannot."}, "", "the LM refused: I cannot."),
         ({"content": ""}, "", "the answer is empty"),
     ],
 )
@@ -205,7 +205,7 @@ def test_several_files_are_taken_at_once(settings: Callable[..., list[str]], tmp
         write_rows(path, [result(line, write_negative(line["body"]["messages"])[1], status) for line in own])
     way = [part for path in parts for part in ("--batch", "import", str(path))]
     said = generate(settings, tmp_path / "run", way).output
-    assert "5 answers taken, 0 requests without one" in said
+    assert "5 answers taken, 0 requests still without an answer" in said
     assert "1 failed" in said
     with pytest.raises(DataError, match="no such file"):
         generate(settings, tmp_path / "run", [*way, "--batch", "import", str(tmp_path / "none.jsonl")])

@@ -194,7 +194,7 @@ def test_a_reflection_that_was_cut_is_no_answer(
     for message, finish, why in (
         ({"content": '{"answer": "Write about'}, "length", "cut after 400 tokens; raise reflection.max_tokens"),
         ({"content": '{"answer": "a"}\n```\nWrite'}, "stop", "inside a code fence"),
-        ({"content": "<think>Perhaps"}, "stop", "it thought, but gave no answer"),
+        ({"content": "<think>Perhaps"}, "stop", "the answer has thinking and no text"),
     ):
         server = fake_lm(lambda messages, message=message, finish=finish: (200, message, finish))
         with pytest.raises(dspy.utils.exceptions.DSPyError, match=why):
@@ -272,12 +272,12 @@ def test_further_parameters_reach_the_native_client(fake_lm: Callable[..., FakeL
     server = fake_lm(lambda messages: (200, BLUE))
     ask(LMConfig(model="openai/own", api_base=server.url, engine="native", extra={"top_p": 0.9, "min_p": 0.1}))
     assert (server.requests[-1]["top_p"], server.requests[-1]["min_p"]) == (0.9, 0.1)
-    with pytest.raises(ConfigError, match=r"lm\.extra\.extra_headers; leave lm\.engine at litellm"):
+    with pytest.raises(ConfigError, match=r"lm\.extra\.extra_headers; set lm\.engine=litellm"):
         ask(LMConfig(model="openai/own", api_base=server.url, engine="native", extra={"extra_headers": {"a": "b"}}))
 
 
 def test_settings_that_have_a_name_of_their_own_are_not_taken_twice(ask: Callable[..., str]) -> None:
-    with pytest.raises(ConfigError, match=r"lm\.extra\.temperature is not taken; set lm\.temperature"):
+    with pytest.raises(ConfigError, match=r"lm\.extra\.temperature has a setting of its own; set lm\.temperature"):
         ask(LMConfig(model="openai/own", extra={"temperature": 0}))
     with pytest.raises(ConfigError, match=r"names \$NOT_THERE, which is not set"):
         ask(LMConfig(model="openai/own", api_base="http://$NOT_THERE/v1"))
@@ -366,7 +366,9 @@ def test_a_secret_in_an_address_reaches_no_file(fake_lm: Callable[..., FakeLM], 
     assert "sk-hidden" not in kept
     (tmp_path / "config.toml").write_text(to_toml(config))
     again = load_config(tmp_path / "config.toml")
-    with pytest.raises(ConfigError, match=r"the secret in lm\.api_base is not kept on disk; give lm\.api_base again"):
+    with pytest.raises(
+        ConfigError, match=r"the secret in lm\.api_base was masked when it was saved; give lm\.api_base again"
+    ):
         probe(again.lm, tmp_path)
 
 

@@ -318,5 +318,5 @@ def test_a_budget_stops_the_command_with_code_3_and_the_next_goes_on(
 def test_dollars_cannot_be_limited_where_the_price_is_not_known(
     fake_lm: Callable[..., FakeLM], settings: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="price of 'openai/fake' is not known"):
+    with pytest.raises(ConfigError, match="price of 'openai/fake' is unknown"):
         opened(fake_lm(), settings, tmp_path, **{"budget.usd": 1.0}).until("generate")

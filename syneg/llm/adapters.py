@@ -1,12 +1,12 @@
-"""A DSPy adapter for small local models: the same signature and demos in a third of the tokens, instruction last.
+"""A DSPy adapter for small local models. It writes a signature and its demos in half the tokens, the request last.
 
     system     the instructions of the signature, nothing else
     user       query: <data>close a socket</data>⏎positive: <data>…</data>⏎Reply with JSON. topic: …; hard_negative: …
     assistant  {"topic": "…", "hard_negative": "…"}
 
-A model of 1.5 B on a CPU reads 70 tokens/s: DSPy's JSONAdapter spends 1,240 tokens on a call with three demos, this one
-about 600 (`syneg-dspy prompts`-like counts in docs/lab_notes.md). Small models follow what they read last, so the
-request is repeated in every turn. Parsing and the JSON schema are the JSONAdapter's.
+A model with 1.5 B parameters reads 70 tokens/s on a CPU. A call with three demos takes 1,240 tokens through DSPy's
+JSONAdapter, and about 600 through this adapter (docs/lab_notes.md). Small models follow what they read last, so every
+turn repeats the request. Parsing and the JSON schema come from the JSONAdapter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dspy.adapters.utils import format_field_value, serialize_for_json
 
 
 class CompactAdapter(dspy.JSONAdapter):
-    """JSONAdapter with a short layout."""
+    """DSPy's JSONAdapter with a shorter layout."""
 
     def format_system_message(self, signature: type[dspy.Signature]) -> str:
         return textwrap.dedent(signature.instructions).strip()

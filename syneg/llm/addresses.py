@@ -1,11 +1,11 @@
-"""Where the calls of an LM go: its settings with the address that litellm would take from the environment, written out.
+"""Resolve the address of an LM: write out the address that litellm would take from the environment.
 
     OPENAI_BASE_URL=http://host:8000/v1
     connected(LMConfig(model="openai/qwen3")).api_base → "http://host:8000/v1"
     identity_of(LMConfig(model="openai/qwen3"))        → "openai/qwen3@http://host:8000/v1"
 
-The address is part of every key, so an answer of one server is never taken for another's. Secrets are not: `$NAME` in
-an address or in `extra` is replaced here, and nothing of it is written down.
+The address is part of every ledger key, so that two servers never share an answer. Secrets are not part of a key. A
+`$NAME` in an address or in `extra` is replaced here, and the replaced value is never written to disk.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ SET_ELSEWHERE = {
 
 
 def provider_of(model: str) -> str:
-    """The provider as litellm calls it. Raises ConfigError for a model string without a known one."""
+    """The provider of a model string, by its name in litellm. Raises ConfigError for an unknown provider."""
     if model.startswith("local/"):
         return "local"
     import litellm
 
-    litellm.suppress_debug_info = True  # it prints to stdout
+    litellm.suppress_debug_info = True  # the debug info would go to stdout
     try:
         return str(litellm.get_llm_provider(model)[1])
     except litellm.exceptions.BadRequestError as error:
@@ -53,19 +53,20 @@ def provider_of(model: str) -> str:
 
 
 def connected(config: LMConfig, section: str = "lm") -> LMConfig:
-    """The settings as calls need them: the address written out, `$NAME` replaced. They hold secrets; never write them
-    down.
+    """Settings for a client: the address is written out, and every `$NAME` replaced.
 
-    Raises ConfigError for an unknown provider, a variable that is not set, and a parameter that has a setting of its
-    own.
+    The result holds secrets, so never write it to disk. `section` names the settings in messages. Raises ConfigError
+    for an unknown provider, for a variable that is not set, and for a parameter in `extra` that has its own setting.
     """
     twice = next((name for name in config.extra if name in SET_ELSEWHERE), None)
     if twice is not None:
-        raise ConfigError(f"{section}.extra.{twice} is not taken", todo=f"set {section}.{SET_ELSEWHERE[twice]}")
+        raise ConfigError(
+            f"{section}.extra.{twice} has a setting of its own", todo=f"set {section}.{SET_ELSEWHERE[twice]} instead"
+        )
     litellms = next((name for name in _LITELLM_ONLY if name in config.extra and config.engine == "native"), None)
     if litellms is not None:
         raise ConfigError(
-            f"DSPy's native client does not take {section}.extra.{litellms}", todo=f"leave {section}.engine at litellm"
+            f"DSPy's native client does not support {section}.extra.{litellms}", todo=f"set {section}.engine=litellm"
         )
     address = _resolved(config.api_base, f"{section}.api_base") or _from_environment(config.model)
     extra = {name: _resolved(value, f"{section}.extra.{name}") for name, value in config.extra.items()}
@@ -73,7 +74,7 @@ def connected(config: LMConfig, section: str = "lm") -> LMConfig:
 
 
 def origin_of(lm: LMConfig) -> str:
-    """The address of an LM and where it comes from, in words, with secrets masked; loads nothing heavy.
+    """The address of an LM and its source, for the user, with secrets masked. Does not load litellm.
 
     >>> origin_of(LMConfig(model="openai/qwen3", api_base="http://me:pw@host:8000/v1"))
     'http://***@host:8000/v1 (api_base)'
@@ -90,14 +91,17 @@ def origin_of(lm: LMConfig) -> str:
 
 
 def identity_of(connected_config: LMConfig, weights: str = "") -> str:
-    """Model, address (or the hash of `weights`), and a hash of the further parameters that decide an answer."""
+    """The identity of an LM in ledger keys: `MODEL@ADDRESS+HASH`.
+
+    `weights` (a hash) replaces the address of an embedded LM. HASH covers `extra` without its secrets.
+    """
     place = weights or masked_address(connected_config.api_base or "default")
     known = _without_secrets(connected_config.extra)
     return f"{connected_config.model}@{place}" + (f"+{fingerprint(known)[:12]}" if known else "")
 
 
 def is_own_server(connected_config: LMConfig) -> bool:
-    """Whether calls go to a server of one's own that speaks OpenAI's protocol."""
+    """Whether calls go to the user's own server with OpenAI's protocol, and not to a hosted service."""
     if not connected_config.api_base or provider_of(connected_config.model) not in _OPENAI_LIKE:
         return False
     host = urlsplit(connected_config.api_base).hostname or ""
@@ -105,7 +109,7 @@ def is_own_server(connected_config: LMConfig) -> bool:
 
 
 def missing_keys(model: str) -> list[str]:
-    """The environment variables that litellm wants for a model and does not find."""
+    """The environment variables that litellm needs for a model and that are not set."""
     import litellm
 
     return list(litellm.validate_environment(model).get("missing_keys") or [])
@@ -125,7 +129,7 @@ def _from_environment(model: str) -> str:
 
 
 def _resolved(value: Any, where: str) -> Any:
-    """A setting with every $NAME in it replaced from the environment."""
+    """Replace every $NAME in a setting from the environment. Raises ConfigError for a variable that is not set."""
     if isinstance(value, Mapping):
         return {key: _resolved(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -134,7 +138,7 @@ def _resolved(value: Any, where: str) -> Any:
         return value
     if MASK in value:
         raise ConfigError(
-            f"the secret in {where} is not kept on disk", todo=f"give {where} again, or write it as $NAME"
+            f"the secret in {where} was masked when it was saved", todo=f"give {where} again, or write it as $NAME"
         )
     names = [braced or bare for braced, bare in REFERENCE.findall(value)]
     missing = [name for name in names if name not in os.environ]

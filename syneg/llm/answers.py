@@ -1,12 +1,13 @@
-"""What an endpoint answered: the text, the thinking apart from it, and why there is no text where there is none.
+"""Read an answer: separate the text from the thinking, and explain an answer without a text.
 
     {"content": '{"hard_negative": "…"}', "reasoning_content": "The user wants …"}
         → Answer(text='{"hard_negative": "…"}', thinking="The user wants …", finish_reason="stop")
     {"content": None, "reasoning_content": "The user wants …"}, cut at 320 tokens
-        → Answer(text="", …), of which `fault` says "all 320 tokens went into thinking; raise lm.max_tokens"
+        → Answer(text="", …) with the fault "all 320 tokens went into thinking; raise lm.max_tokens"
 
-Thinking comes in a field of its own (`reasoning_content`, `reasoning`), as parts of a list, or inside the text between
-tags, of which chat templates often write the opening one into the prompt, so that only the closing one is there.
+Endpoints send thinking in three ways: in its own field (`reasoning_content`, `reasoning`), as parts of a list, or
+between tags inside the text. Some chat templates put the opening tag into the prompt, so that the text has only the
+closing tag.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from dspy.lm15 import ProviderError, Response, TextPart, ThinkingPart, ToolCallPart
 
-_NAMES = "think|thinking"  # no more: <reasoning> is a field of programs in the XML layout
+_NAMES = "think|thinking"  # not "reasoning": in the XML layout <reasoning> is a field of the programs
 _OPEN = rf"(?:<(?:{_NAMES})>|\[(?:{_NAMES})\]|◁(?:{_NAMES})▷)"
 _CLOSE = rf"(?:</(?:{_NAMES})>|\[/(?:{_NAMES})\]|◁/(?:{_NAMES})▷)"
 _BLOCK = re.compile(rf"{_OPEN}(.*?){_CLOSE}", re.IGNORECASE | re.DOTALL)
@@ -31,12 +32,12 @@ CUT = "length"
 
 
 class NoAnswerError(ProviderError):
-    """The endpoint answered, but without a text that can be used."""
+    """The endpoint answered without a usable text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer. `other` says what came in place of a text: a refusal, a call of a tool."""
+    """One answer. `other` describes what came instead of a text, such as a refusal or a tool call."""
 
     text: str
     thinking: str = ""
@@ -44,10 +45,10 @@ class Answer:
     other: str = ""
 
     def fault(self, section: str, max_tokens: int, *, whole: bool) -> str:
-        """Why the answer cannot be used, with the setting that helps; "" where it can.
+        """The reason why the answer is unusable, with the setting that helps; "" for a usable answer.
 
-        `section` is the LM's section in the settings, `max_tokens` what the request allowed. With `whole` a text that
-        was cut, or that ends inside a code fence, cannot be used either.
+        `section` is the LM's section in the settings. `max_tokens` is the limit of the request. With `whole` a text is
+        also unusable if it was cut or ends inside a code fence.
         """
         room = f"raise {section}.max_tokens"
         if not self.text.strip():
@@ -56,10 +57,10 @@ class Answer:
             if self.finish_reason == CUT:
                 return f"the answer was cut before its first word; {room}"
             if self.finish_reason == "content_filter":
-                return "the content filter of the endpoint took the answer away"
+                return "the content filter of the endpoint removed the answer"
             if self.other:
                 return self.other
-            return "it thought, but gave no answer" if self.thinking else "the answer is empty"
+            return "the answer has thinking and no text" if self.thinking else "the answer is empty"
         if whole and self.finish_reason == CUT:
             return f"the answer was cut after {max_tokens} tokens; {room}"
         if whole and len(_FENCE.findall(self.text)) % 2:
@@ -68,7 +69,7 @@ class Answer:
 
 
 def answer_of(response: Response) -> Answer:
-    """Read a response of any engine."""
+    """Read the response of either client, litellm's or DSPy's own."""
     parts = response.message.parts
     text = "".join(part.text for part in parts if isinstance(part, TextPart))
     thinking = [part.text for part in parts if isinstance(part, ThinkingPart) and part.text]
@@ -82,14 +83,14 @@ def answer_of(response: Response) -> Answer:
         text = _closing_object(thinking[-1])
     names = {part.name for part in parts if isinstance(part, ToolCallPart)}
     refusal = message.get("refusal") or (message.get("provider_specific_fields") or {}).get("refusal")
-    other = f"it refused: {' '.join(str(refusal).split())[:200]}" if refusal else ""
+    other = f"the LM refused: {' '.join(str(refusal).split())[:200]}" if refusal else ""
     if names:
-        other = f"it called the tool {', '.join(sorted(names))}, which nobody offered"
+        other = f"the LM called the tool {', '.join(sorted(names))}, which the request does not offer"
     return Answer(text, "\n".join(thinking), finish, other)
 
 
 def separated(text: str) -> tuple[str, list[str]]:
-    """A text without the thinking in it, and the thinking.
+    """Split a text into the answer and the pieces of thinking.
 
     >>> separated("<think>A lock?</think>\\nThe lock.")
     ('The lock.', ['A lock?'])
@@ -112,7 +113,7 @@ def separated(text: str) -> tuple[str, list[str]]:
 
 
 def _message(body: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The message as the endpoint sent it; {} where the provider's form is another."""
+    """The message of a chat completion as the endpoint sent it; {} for a body of another form."""
     try:
         message = (body or {})["choices"][0]["message"]
     except (LookupError, TypeError):
@@ -121,7 +122,7 @@ def _message(body: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _listed(content: list[Any]) -> tuple[str, list[str]]:
-    """Text and thinking of a content that is a list of typed parts, as servers shape them."""
+    """Text and thinking of a content that is a list of typed parts. Servers differ in the names of the fields."""
     texts: list[str] = []
     thinking: list[str] = []
     for item in content:
@@ -140,8 +141,8 @@ def _words(part: Any) -> str:
 
 
 def _closing_object(thinking: str) -> str:
-    """The JSON object with which thinking ends, or "": servers that misplace the end of thinking put the answer into
-    it."""
+    """The JSON object at the end of a piece of thinking, or "". Some servers close the thinking too late, so that it
+    contains the answer."""
     tail = re.sub(r"\s*```\s*\Z", "", thinking).rstrip()
     starts = [match.start() for match in re.finditer(r"\{", tail)] if tail.endswith("}") else []
     for start in starts[:200]:

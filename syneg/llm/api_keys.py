@@ -1,8 +1,8 @@
-"""Keys that hosted LMs want, known without loading litellm, so that a missing one is said before anything else.
+"""Check the API key of a hosted LM without loading litellm, so that a missing key is reported at once.
 
     missing_key(LMConfig(model="openai/gpt-4o-mini")) → "OPENAI_API_KEY"; "" if the key is set
 
-Only providers that take nothing but a key are listed; what others miss is said by litellm with the first call.
+Only providers that need nothing but a key are listed. For the others litellm reports what is missing at the first call.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _ADDRESSES = ("_BASE_URL", "_API_BASE")
 
 
 def missing_key(lm: LMConfig) -> str:
-    """The variable to set for an LM; "" if none is missing, or if nobody knows what the provider needs.
+    """The environment variable that an LM needs and that is not set; "" if there is none or the provider is not listed.
 
-    A server of one's own, by `api_base` or by the environment, may need none.
+    An address in `api_base` or in the environment means the user's own server, which may need no key.
     """
     provider = lm.model.partition("/")[0]
     own = lm.api_base or any(os.environ.get(f"{provider.upper()}{ending}") for ending in _ADDRESSES)

@@ -1,12 +1,12 @@
-"""Generation without calling: requests go out as a file, answers come back as a file (OpenAI's Batch format).
+"""Generate without calls: export the requests as a file, import the answers from a file (OpenAI's Batch format).
 
     syneg-dspy generate --batch export requests.jsonl     each line {"custom_id": "5f0c…", "url": …, "body": {…}}
     syneg-dspy generate --batch import results.jsonl      each line {"custom_id": "5f0c…", "response": {…}}
 
-While requests are deferred, an LM call that the ledger cannot answer is written down and the pair left for later; so a
-program of several steps, a retry or a judge comes level by level: after an import the next requests are exported, until
-there are none. `custom_id` is the key in the ledger, so an answer can only meet the request that it is for. Any model
-can be used by hand this way.
+During an export an LM call that the ledger cannot answer becomes a line of the file, and its pair is left for later. A
+program with several steps, a second attempt and a judge therefore take several rounds: each import is followed by an
+export of the next requests, until there are none. `custom_id` is the key in the ledger, so an answer always reaches its
+own request. Even a model without an API can be used this way, by hand.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from .ledger import Ledger, is_answer
 from .prices import batch_dollars, has_batch_price
 
 _URL = "/v1/chat/completions"
-_OF_THE_FILE = ("priced_as", "failures")  # what batch.jsonl holds beside the ledger's row
-_AGAIN = (408, 429)  # statuses that say nothing of the prompt
+_OF_THE_FILE = ("priced_as", "failures")  # fields of batch.jsonl that a ledger row does not have
+_AGAIN = (408, 429)  # statuses of a passing failure, which does not depend on the prompt
 Row = dict[str, Any]
 
 
 def wire_line(key: str, model: str, request: Request) -> Row:
-    """A request as a line of a batch file."""
+    """Write a request as a line of a batch file."""
     body = {name: value for name, value in request_kwargs(request, "chat").items() if name != "n"}
     return {"custom_id": key, "method": "POST", "url": _URL, "body": {"model": model.split("/", 1)[-1], **body}}
 
 
 class Pending:
-    """Requests that wait for an answer; what the ledger must know of each stands in the run folder's batch.jsonl.
+    """Requests that wait for an answer. The run folder's batch.jsonl keeps the fields that their ledger rows need.
 
-    An answer that failed for the moment (5xx, expired) is asked for again, up to `retries` times.
+    A request with a passing failure (5xx, expired) is exported again, up to `retries` times.
     """
 
     def __init__(self, folder: Path, retries: int = 4) -> None:
@@ -55,7 +55,7 @@ class Pending:
         self._models = set[str]()
 
     def add(self, known: Row, model: str, request: Request, usd: float | None = None) -> None:
-        """Defer a request, which costs `usd` at most; `known` is its ledger row as far as it is known."""
+        """Defer a request. `known` is its ledger row without an outcome; `usd` is its highest cost."""
         before = self._known.get(known["key"], {})
         failures = {"failures": before["failures"]} if "failures" in before else {}
         self._known[known["key"]] = {**known, "priced_as": model, **failures}
@@ -70,7 +70,7 @@ class Pending:
         return len(self._lines)
 
     def export(self, path: Path) -> Exported:
-        """Write the requests of this pass."""
+        """Write the deferred requests to `path`."""
         self._keep()
         write_rows(path, list(self._lines.values()))
         usd = None if None in self._usd.values() else sum(price or 0.0 for price in self._usd.values())
@@ -80,9 +80,11 @@ class Pending:
         write_rows(self._path, list(self._known.values()))
 
     def load(self, paths: Sequence[Path], ledger: Ledger) -> Imported:
-        """Put files of results or of errors into the ledger. Raises DataError where none has a line for a request of
-        this run. A request that was refused (a status of 4xx but 408 and 429), or that failed more often than it is
-        tried again, has failed for good; others are asked again."""
+        """Read files of results or errors into the ledger. Raises DataError if no line is for a request of this run.
+
+        A request has failed for good if it was refused (4xx, except 408 and 429) or failed more than `retries` times.
+        Other failed requests are exported again.
+        """
         missing = [str(path) for path in paths if not path.is_file()]
         if missing:
             raise DataError(f"no such file {missing[0]!r}", todo="give the results of the batch, as JSONL")
@@ -121,8 +123,10 @@ class Pending:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file of requests: how many, what they cost at most (None where a price is not known), and the models for which
-    litellm's table has no batch prices, so that the full price is counted."""
+    """The number of exported requests and their highest cost in dollars (None if a price is unknown).
+
+    `full_price` names models without batch prices in litellm's table; their full price is counted.
+    """
 
     requests: int
     usd: float | None
@@ -131,7 +135,7 @@ class Exported:
 
 @dataclass
 class Imported:
-    """What a file of answers held."""
+    """The outcome of an import: counts of "answered" and "failed", messages on lines, keys without an answer."""
 
     counts: Counter[str] = field(default_factory=Counter)
     unknown: list[str] = field(default_factory=list)
@@ -140,15 +144,15 @@ class Imported:
     missing: list[str] = field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
-        """For a terminal."""
-        yield f"{self.counts['answered']} answers taken, {len(self.missing)} requests without one so far"
+        """Yield the outcome as lines for the user."""
+        yield f"{self.counts['answered']} answers taken, {len(self.missing)} requests still without an answer"
         for title, problems in (("unknown", self.unknown), ("twice", self.twice), ("failed", self.errors)):
             if problems:
                 yield collected(f"{len(problems)} {title}", problems, limit=3)
 
 
 def _lines(path: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
-    """Numbered lines of a file; blank ones are nothing, and those that are no JSON are `problems`."""
+    """Yield (number, JSON value) of the lines of a file. Blank lines are skipped; invalid ones go to `problems`."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, text in enumerate(file, 1):
             if text.strip():
@@ -191,7 +195,7 @@ def _answered(line: Mapping[str, Any], known: Row, model: str) -> Row:
 
 
 def _answer(body: Mapping[str, Any]) -> Answer:
-    """The answer in the body of a chat completion, read as that of a call."""
+    """Read the answer in the body of a chat completion, in the same way as the answer of a call."""
     choice = body["choices"][0]
     message, content = choice["message"], choice["message"].get("content")
     plain = {**message, "content": content if isinstance(content, str) else ""}

@@ -1,16 +1,17 @@
-"""Hard limits on what LM calls may use: calls, tokens, dollars, minutes; asked before each call, so that none is
-overshot.
+"""Hard limits on LM calls: number, tokens, dollars, minutes. They are checked before each call, so none is exceeded.
 
     budget = Budget(calls=400, minutes=30)
     with budget.spend(tokens=900) as settle: …; settle(input_tokens + output_tokens, usd)
     budget.spent → "" or "calls: 400 of 400"
 
-A call reserves the most that it may use, and gives back what it did not use. A call that does not fit beside the
-reservations of others waits until these are settled. The budget counts as spent only when the call would not fit
-beside what has been used for certain. A call that breaks off without an answer counts with its whole reservation, as it
-may be billed; one that the endpoint refused counts as a call without tokens. Minutes are those of the clock since the
-budget was made. A limit of 0 is none. A call whose price is not known counts no dollars, so a run with a limit in
-dollars refuses models without a price (`LedgerEngine.price_known`).
+- A call first reserves the most that it may use. Afterwards it returns the part that it did not use.
+- A call that fits beside finished calls, but not beside open reservations, waits for these.
+- A call that does not fit beside finished calls exhausts the budget.
+- A call that fails without an answer counts with its whole reservation, because it may be billed. A call that the
+  endpoint refused counts as one call without tokens.
+- Minutes are wall-clock time since the budget was made. A limit of 0 means no limit.
+- A call with an unknown price counts no dollars. A run with a limit in dollars therefore refuses models without a price
+  (`LedgerEngine.price_known`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _COUNTED = ("calls", "tokens", "usd")
 
 
 class Budget:
-    """Safe for threads. `used` is what settled calls took, `reserved` what calls under way may still take."""
+    """Limits and counts; safe for threads. `used` counts finished calls, `reserved` the most that open calls may use.
+
+    `spent` is "", or names the limit that was reached.
+    """
 
     def __init__(self, *, calls: float = 0, tokens: float = 0, usd: float = 0.0, minutes: float = 0.0) -> None:
         self.limits = {"calls": float(calls), "tokens": float(tokens), "usd": usd, "minutes": minutes}
@@ -40,8 +44,8 @@ class Budget:
         self.spent = ""
 
     def scale(self, factor: float) -> None:
-        """Multiply the limits, to keep a part back for what comes later. A budget that was spent may have room
-        again."""
+        """Multiply every limit by `factor`, to hold part of the budget back for later. An exhausted budget may have
+        room again."""
         with self._changed:
             self.limits = {name: limit * factor for name, limit in self.limits.items()}
             self.spent = ""
@@ -60,10 +64,10 @@ class Budget:
 
     @contextmanager
     def spend(self, *, tokens: int, usd: float = 0.0) -> Iterator[Callable[[int, float], None]]:
-        """Reserve one call of at most so many tokens and dollars. Call the result with what the call took.
+        """Reserve one call of at most `tokens` and `usd`. Call the yielded function with the tokens and dollars used.
 
-        Waits while only reservations of other calls stand in the way. Raises BudgetError when the call would pass a
-        limit; every later call is then refused, too.
+        Waits while the call fits only without the reservations of other calls. Raises BudgetError if it does not fit
+        at all; every later call is then refused, too.
         """
         asked = {"calls": 1.0, "tokens": float(tokens), "usd": usd}
         self._reserve(asked)
@@ -74,11 +78,11 @@ class Budget:
 
         try:
             yield settle
-        except BudgetError:  # of another budget: nothing was called
+        except BudgetError:  # another budget refused the call, so it was not made
             took = dict.fromkeys(_COUNTED, 0.0)
             raise
         except LM15Error as error:
-            if getattr(error, "status", None):  # the endpoint refused: a call, but no tokens
+            if getattr(error, "status", None):  # the endpoint refused the call, so it used no tokens
                 settle(0, 0.0)
             raise
         finally:

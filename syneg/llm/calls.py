@@ -1,9 +1,9 @@
-"""What an LM call is for, which of its errors are the answer's own, and calls side by side.
+"""Attribute LM calls to a query, sort their errors, and make calls in parallel.
 
-with purpose("bisect.insort", attempt=1) as current: program(...)
-current.calls → [Call(key="5f0c…", model="openai/gpt-4o-mini@default", finish_reason="stop", output_tokens=88, …)]
+    with purpose("bisect.insort", attempt=1) as current: program(...)
+    current.calls → [Call(key="5f0c…", model="openai/gpt-4o-mini@default", finish_reason="stop", output_tokens=88, …)]
 
-When one of the calls side by side ends the run, those under way are waited for and kept, and no other is begun.
+If one of the parallel calls ends the run, the open calls are finished and kept, and no further call is started.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError,
 
 @dataclass
 class CallPurpose:
-    """What the calls made right now are for; `calls` collects them."""
+    """The query and attempt that the current calls belong to; `calls` collects these calls."""
 
     query_id: str
     attempt: int = 0
@@ -42,7 +42,7 @@ _purpose: ContextVar[CallPurpose | None] = ContextVar("syneg_call_purpose", defa
 
 @contextmanager
 def purpose(query_id: str, attempt: int = 0) -> Iterator[CallPurpose]:
-    """Attribute the LM calls of this thread to a query and an attempt."""
+    """Attribute the LM calls of this thread to a query and an attempt (from 0) while this is open."""
     current = CallPurpose(query_id, attempt)
     token = _purpose.set(current)
     try:
@@ -52,14 +52,15 @@ def purpose(query_id: str, attempt: int = 0) -> Iterator[CallPurpose]:
 
 
 def current_purpose() -> CallPurpose:
-    """The purpose set in this thread; an anonymous one where none was set."""
+    """The purpose set in this thread; one without a query if none was set."""
     return _purpose.get() or CallPurpose("")
 
 
 def reraise_fatal(error: BaseException) -> None:
-    """Raise what ends a run out of an error or its causes: an error of ours, or a disk that cannot be written to.
+    """Raise the error that ends the run, if `error` or one of its causes does: a SynegError, or a full or read-only
+    disk.
 
-    DSPy wraps whatever an engine raises. A refused prompt does not end a run.
+    DSPy wraps every error of an engine, so the causes are searched. A RefusedError does not end a run.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -71,8 +72,8 @@ def reraise_fatal(error: BaseException) -> None:
 
 
 def check_answered(error: BaseException, *, answered: bool) -> None:
-    """Return when one of PROGRAM_ERRORS says only that an answer was no good; raise BackendError where the LM
-    failed."""
+    """Return if an error of PROGRAM_ERRORS means a bad answer. Raise BackendError if the LM did not answer, and any
+    error that ends the run."""
     reraise_fatal(error)
     if not answered:
         raise BackendError(
@@ -84,14 +85,14 @@ _ending: ContextVar[threading.Event | None] = ContextVar("syneg_ending", default
 
 
 def go_on() -> None:
-    """Raise StoppedError in a thread of `in_threads` whose run is ending: no call is to be begun."""
+    """Raise StoppedError if this thread belongs to an ending run (`in_threads`), so that no new call starts."""
     ending = _ending.get()
     if ending is not None and ending.is_set():
         raise StoppedError("the run is ending")
 
 
 def pause(seconds: float) -> None:
-    """Wait. Raises StoppedError as soon as the run is ending."""
+    """Sleep. Raises StoppedError as soon as the run is ending."""
     ending = _ending.get()
     if ending is None:
         time.sleep(seconds)
@@ -100,10 +101,10 @@ def pause(seconds: float) -> None:
 
 
 def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[tuple[int, T]]:
-    """Yield (place, result) as they come; never more than twice `threads` jobs are under way.
+    """Run work(0) … work(total - 1) in threads. Yield (place, result) in the order in which they finish.
 
-    The first error ends all: calls under way are waited for, as they are paid for, and no other is begun. A job whose
-    call waits for a batch is left out, and its DeferredError is raised when all others are done.
+    At most twice `threads` jobs are queued. The first error ends the run: open calls are finished, because they are
+    paid for, and no further call starts. A DeferredError is different: it is raised after all other jobs are done.
     """
     ending = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What an LM takes: the layout of prompts, a JSON schema or not, the parameters of a call, a key.
+"""Look up what an LM supports: the adapter to use, JSON schemas, parameters, and the key that it needs.
 
 adapter_for(LMConfig(model="openai/gpt-4o-mini")) → "json"
 capabilities_of(LMConfig(model="openai/gpt-4o-mini")) → (True, frozenset({"temperature", "response_format", …}))
@@ -22,13 +22,16 @@ ADAPTERS = {
 
 
 def adapter_for(config: LMConfig) -> str:
-    """`auto` is the compact layout for embedded models, which read slowly, and DSPy's JSONAdapter for all others."""
+    """Resolve the adapter "auto": "compact" for embedded models, because they read slowly, else "json"."""
     return config.adapter if config.adapter != "auto" else "compact" if config.model.startswith("local/") else "json"
 
 
 def capabilities_of(connected_config: LMConfig) -> tuple[bool, frozenset[str]]:
-    """Whether the backend takes a JSON schema, and the parameters it takes; what a server of one's own takes shows
-    itself with the first call. Raises ConfigError for no known provider."""
+    """Return whether the backend accepts a JSON schema, and the names of the parameters that it accepts.
+
+    The user's own server is assumed to accept all; the first calls show what it refuses (`fallbacks`). Raises
+    ConfigError for an unknown provider.
+    """
     model = connected_config.model
     if model.startswith("local/"):
         return enforces_schema(model), frozenset({"response_format", "temperature", "max_tokens"})
@@ -42,7 +45,7 @@ def capabilities_of(connected_config: LMConfig) -> tuple[bool, frozenset[str]]:
 
 
 def enforces_schema(model: str) -> bool:
-    """Whether the model is known to keep to a JSON schema."""
+    """Whether the model always follows a JSON schema, by litellm's table."""
     if model.startswith("local/"):
         return True
     import litellm
@@ -51,6 +54,6 @@ def enforces_schema(model: str) -> bool:
 
 
 def key_hint(model: str) -> str:
-    """The name of the environment variable that litellm wants for a model and does not find, or ""."""
+    """A hint such as "set OPENAI_API_KEY" for the missing variables of a model; "" if none is missing."""
     missing = missing_keys(model)
     return f"set {' and '.join(missing)}" if missing else ""

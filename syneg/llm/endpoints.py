@@ -1,10 +1,10 @@
-"""What answers a request: litellm, DSPy's native client, or the embedded server behind litellm. Connected on first use.
+"""Send requests through litellm, DSPy's native client, or litellm to the embedded server. Connects on first use.
 
     endpoint = Endpoint(LMConfig(model="openai/gpt-4o-mini"), gguf=None)
     endpoint.complete(Request(…)) → Response(…)
 
-No ledger, no budget, no retries: those are in front of it (`lms`, `flow`), in one place, wherever the endpoint is
-(`cluster` puts endpoints on other machines).
+An endpoint has no ledger, budget or retries. The engine and the flow have them, in one place, even for an endpoint on
+another machine (`syneg.run.cluster`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .local_server import LocalServer
 from .room import is_reasoning_model
 from .unlogged import no_logging, no_logging_thread
 
-_NO_KEY = "none"  # for a server of one's own that asks for no key, where the client insists on one
+_NO_KEY = "none"  # key for a server that needs none, because the client insists on one
 _OPENAI_PARAMETERS = {
     "frequency_penalty", "logit_bias", "logprobs", "parallel_tool_calls", "presence_penalty", "reasoning_effort",
     "seed", "service_tier", "stop", "thinking", "top_logprobs", "top_p", "user", "verbosity",
@@ -39,7 +39,7 @@ _OPENAI_PARAMETERS = {
 
 
 class Client(Protocol):
-    """Answers one request, or raises an LM15Error."""
+    """Answers one request or raises an LM15Error."""
 
     def complete(self, request: Request) -> Response: ...
 
@@ -47,8 +47,11 @@ class Client(Protocol):
 
 
 class Endpoint:
-    """The client of one LM. Safe for threads. `gguf` are the weights of an embedded LM, whose server writes to
-    `log`."""
+    """The connection to one LM; safe for threads.
+
+    `gguf` is the file of an embedded LM, and `log` the log of its server. `say` gets a line for each thing that the
+    endpoint refuses.
+    """
 
     def __init__(
         self,
@@ -66,10 +69,12 @@ class Endpoint:
         self.fallbacks = Fallbacks(config.model, say)
 
     def complete(self, request: Request) -> Response:
-        """One try. Raises LM15Error, or BackendError where the embedded server does not start."""
+        """Send a request once. Raises LM15Error, or BackendError if the embedded server does not start."""
         client = self.connected()
         if self._server is not None and not self._warm:
-            with self._first:  # the first call alone fills one slot; then all slots get what prompts have in common
+            with (
+                self._first
+            ):  # the first call fills one slot alone; all slots then copy the common start of the prompts
                 if not self._warm:
                     response = self._complete(client, request)
                     self._server.share_prefix()
@@ -78,7 +83,7 @@ class Endpoint:
         return self._complete(client, request)
 
     def connected(self) -> Client:
-        """The client, with the embedded server up; one that died is started again."""
+        """The client. Starts the embedded server, and starts it again if it died."""
         with self._lock:
             if self._server is not None and not self._server.alive:
                 self._server.stop()
@@ -88,7 +93,7 @@ class Endpoint:
             return self._client
 
     def close(self) -> None:
-        """End the embedded server, if there is one."""
+        """Stop the embedded server, if there is one."""
         if self._server is not None:
             self._server.stop()
 
@@ -103,7 +108,7 @@ class Endpoint:
         return self.fallbacks.complete(request, send)
 
     def _by_native_client(self, request: Request) -> Response:
-        """For a server whose answers litellm cannot read; whatever litellm calls it, it speaks OpenAI's protocol."""
+        """Call a server whose answers litellm cannot read. DSPy's client addresses it by OpenAI's protocol."""
         model = f"openai/{self._config.model.partition('/')[2]}"
         with self._lock:
             if self._native is None:
@@ -124,8 +129,7 @@ class Endpoint:
 
 
 class LiteLLMClient(LiteLLMEngine):
-    """One try through litellm, with the further parameters of the settings. An embedded server is reached past any
-    proxy."""
+    """Calls litellm with the parameters in `lm.extra`. Calls to an embedded server bypass every proxy."""
 
     def __init__(self, config: LMConfig, *, embedded: bool = False) -> None:
         address = _given(api_base=config.api_base)
@@ -133,7 +137,7 @@ class LiteLLMClient(LiteLLMEngine):
         super().__init__(wire_model=wire_model, timeout=config.timeout_s, **address)
         self._extra: dict[str, Any] = dict(config.extra)
         asked = sorted(_OPENAI_PARAMETERS & {*self._extra})
-        if asked:  # litellm refuses those that it does not know a model to take
+        if asked:  # litellm refuses a parameter that its table does not list for the model
             self._extra["allowed_openai_params"] = asked
         if embedded:
             self._extra |= {"api_key": _NO_KEY, "client": _past_proxies(config)}
@@ -150,20 +154,20 @@ class LiteLLMClient(LiteLLMEngine):
         return response
 
     def _response(self, raw: Any, request: Request) -> Response:
-        if raw is None:  # what litellm gives after it put blank messages between the roles, in vain
+        if raw is None:  # litellm returns None if its blank messages between the roles did not help
             raise InvalidRequestError("the endpoint says that roles must alternate user/assistant")
         return super()._response(raw, request)
 
 
 def native_client(config: LMConfig) -> Client:
-    """DSPy's own client, without litellm. Raises ConfigError for a provider that it does not know."""
+    """Connect DSPy's own client, without litellm. Raises ConfigError for a provider that it does not know."""
     timeouts = timeouts_for(config.timeout_s)
     try:
         provider = LM15Engine().resolve(config.model).provider
     except (LM15Error, ValueError) as error:
         raise ConfigError(
             f"DSPy's native client does not know {config.model!r}: {str(error).splitlines()[0]}",
-            todo="leave lm.engine at litellm",
+            todo="set lm.engine=litellm",
         ) from error
     own = {provider: config.api_base} if config.api_base else {}
     key = config.extra.get("api_key") or (_NO_KEY if config.api_base and missing_keys(config.model) else "")
@@ -173,7 +177,7 @@ def native_client(config: LMConfig) -> Client:
 
 
 class NativeClient:
-    """One try through DSPy's own client, with the further parameters of the settings."""
+    """Calls DSPy's own client with the parameters in `lm.extra`."""
 
     def __init__(self, engine: LM15Engine, extra: dict[str, Any]) -> None:
         self._engine, self._extra = engine, extra
@@ -189,7 +193,7 @@ class NativeClient:
 
 
 def _with_plain_limit(request: Request) -> Request:
-    """The request with its limit as `max_tokens`: most servers of one's own know no `max_completion_tokens`."""
+    """Rename the token limit to `max_tokens`: most self-hosted servers do not know `max_completion_tokens`."""
     config = request.config
     if config.max_tokens is None:
         return request
@@ -198,7 +202,7 @@ def _with_plain_limit(request: Request) -> Request:
 
 
 def _past_proxies(config: LMConfig) -> Any:
-    """An OpenAI client that takes no proxy from the environment."""
+    """An OpenAI client that ignores proxies in the environment."""
     import httpx
     import openai
 

@@ -1,8 +1,8 @@
-"""A DSPy engine that answers each request from the ledger, or through a client: one place decides what is sent, kept,
+"""A DSPy engine that answers each request from the ledger or else by a call. It alone decides what is sent, kept,
 priced and replayed.
 
     engine = LedgerEngine(config, ledger, Calling(client, None, None, True, Terms()))
-    engine.complete(Request(…)) → Response(…)      its row is in the ledger before this returns or raises
+    engine.complete(Request(…)) → Response(…)      the row is in the ledger before this returns or raises
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dspy.lm15 import InvalidRequestError, LM15Error, Request, Response, response_from_openai_chat
 
@@ -26,6 +26,7 @@ from syneg.core.storage import sha256_of
 
 from .addresses import connected, identity_of
 from .answers import CUT, NoAnswerError, answer_of
+from .batch_files import Pending
 from .budget import Budget
 from .calls import current_purpose, go_on
 from .capabilities import capabilities_of, key_hint
@@ -39,19 +40,21 @@ from .room import WIDER, WIDER_FOR_THINKING, WIDEST, most_output, room_for
 from .tries import Most, Tries
 from .usage import usage_of
 
-if TYPE_CHECKING:
-    from .batch_files import Pending
-
 
 @dataclass(frozen=True)
 class Terms:
-    """On which terms an LM is asked: for texts of about `words` words, within `budget`, put off into `pending`, where
-    it is given, and answered from what was `recorded` alone, where that is given.
+    """How a run uses one LM.
 
-    Where it `repeats`, the same request asked again is another call, else it is answered from the ledger. Where its
-    texts must be `whole`, one that was cut is no answer. `section` are its settings; `say` gets one line for what its
-    endpoint refuses; `before` is called before each call that the ledger does not answer. `use` says in the ledger what
-    its calls are for, in place of what the ledger says of all.
+    - `section`: its section in the settings, for messages.
+    - `words`: about the length of the texts that it writes; sets the token limit.
+    - `repeats`: asking the same request again makes a new call, instead of an answer from the ledger.
+    - `whole`: a text that was cut is no answer.
+    - `pending`: if given, calls are deferred to this batch file.
+    - `budget`: limits of all its calls.
+    - `recorded`: if given, all answers come from this ledger, and no call is made.
+    - `say`: gets a line for each thing that the endpoint refuses.
+    - `before`: called before each call that the ledger does not answer.
+    - `use`: the purpose of its calls in the ledger; "" takes `Ledger.use`.
     """
 
     section: str = "lm"
@@ -68,9 +71,9 @@ class Terms:
 
 @dataclass(frozen=True)
 class Calling:
-    """How the calls of one LM are made: by which client, and with whose flow (None = its own).
+    """The parts that make the calls of one LM: its client, its flow (None makes a new one) and its terms.
 
-    `gguf` are the weights of an embedded LM; `owned` says whether closing the LM closes the client.
+    `gguf` is the file of an embedded LM. `owned` says whether closing the LM closes the client.
     """
 
     client: Client
@@ -81,7 +84,7 @@ class Calling:
 
 
 class LedgerEngine:
-    """A DSPy engine: one request, one answer, from the ledger or through litellm."""
+    """A DSPy engine: `complete` answers one request, from the ledger or by a call."""
 
     def __init__(self, config: LMConfig, ledger: Ledger, call: Calling) -> None:
         self.config, self.ledger, self._call_by = config, ledger, call
@@ -89,8 +92,7 @@ class LedgerEngine:
         self._tries = Tries(self.flow, ledger, self._call, config.model)
         if call.terms.budget:
             self._tries.budgets.append(call.terms.budget)
-        # for callers of libraries that swallow errors: the errors that end a run, and the numbers of answered and of
-        # failed calls
+        # Some optimizers swallow errors. Their callers read here which errors end the run, and how many calls failed.
         self.ended: list[SynegError] = []
         self.answers, self.failures, self.last_failure = 0, 0, ""
         self._asked = Counter[str]()
@@ -101,15 +103,15 @@ class LedgerEngine:
         self.identity: str = identity_of(where, _sha_of(config.model, call.gguf)[:16] if call.gguf else "")
 
     def complete(self, request: Request) -> Response:
-        """Answer a request; what happened is in the ledger before this returns or raises.
+        """Answer a request. The row is in the ledger before this returns or raises.
 
-        What was cut is asked for once more with more room. Raises NoAnswerError where there is no text that can be
-        used.
+        A cut answer is asked for once more with a higher token limit. Raises NoAnswerError for an answer without a
+        usable text, RefusedError for a refused prompt, LM15Error for a failed call, and errors that end the run.
         """
         row = self._answered(request)
         if row["finish_reason"] == CUT:
             wider = self._wider(request, bool(row.get("thinking")))
-            with contextlib.suppress(InvalidRequestError):  # more than the endpoint allows
+            with contextlib.suppress(InvalidRequestError):  # the higher limit may exceed the endpoint's
                 row = self._answered(wider, optional=True) if wider else row
         if row["error"] is not None:
             self.failures, self.last_failure = self.failures + 1, row["error"]
@@ -128,8 +130,8 @@ class LedgerEngine:
         )
 
     def _answered(self, request: Request, *, optional: bool = False) -> dict[str, Any]:
-        """The ledger row of a request: the one that is there, or that of a call made now. An `optional` request may be
-        refused with InvalidRequestError."""
+        """The ledger row of a request, made by a call now if it does not exist. A refused `optional` request raises
+        InvalidRequestError and does not count against the endpoint."""
         purpose = current_purpose()
         asked = plain_request(request)
         repetition = self._repetition(asked)
@@ -171,7 +173,7 @@ class LedgerEngine:
         return row
 
     def _put_off(self, pending: Pending, known: dict[str, Any], request: Request, most: Most) -> None:
-        """Defer a request within the budgets, by what it may use at most. Raises BudgetError."""
+        """Defer a request. Raises BudgetError if its highest use does not fit into a budget."""
         if known["key"] in pending:
             return
         usd = batch_dollars(self.config.model, most.input_tokens, most.output_tokens)
@@ -181,7 +183,7 @@ class LedgerEngine:
         pending.add(known, self.config.model, request, usd)
 
     def _attribute(self, row: dict[str, Any], *, replayed: bool) -> None:
-        """Count a call for what it was made for."""
+        """Add the call to its purpose."""
         call = {
             name: row[name]
             for name in ("key", "model", "prompt", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
@@ -198,8 +200,8 @@ class LedgerEngine:
                 )
 
     def _recorded(self, recorded: Recorded, known: dict[str, Any]) -> dict[str, Any]:
-        """What another run's LM answered, as a row of this run. Raises BackendError where it was not asked, and
-        BudgetError where its budget stopped it."""
+        """Copy the row that another run has for this request. Raises BackendError if it has none, and BudgetError if a
+        budget stopped the call there."""
         budget = self._tries.budgets[-1] if self._tries.budgets else None
         if budget is not None and (stop := recorded.stop(known)):
             budget.end(stop["error"])
@@ -221,14 +223,14 @@ class LedgerEngine:
         return int(request.config.max_tokens or room_for(self.config, self._call_by.terms.words))
 
     def _wider(self, request: Request, thought: bool) -> Request | None:
-        """The request with more room; None where the model writes no more."""
+        """The request with a higher token limit; None if the model cannot write more."""
         room = self._room(request)
         most = most_output(self.config.model)
         wider = min(room * (WIDER_FOR_THINKING if thought else WIDER), most or WIDEST)
         return replace(request, config=replace(request.config, max_tokens=wider)) if wider > room else None
 
     def _repetition(self, asked: dict[str, Any]) -> list[int]:
-        """Which time this is asked, for an LM whose every answer is to be new; [] the first time, and for others."""
+        """[n] for the n-th time of a request (n > 1) to an LM that `repeats`; [] otherwise."""
         if not self._call_by.terms.repeats:
             return []
         with self._lock:
@@ -238,14 +240,14 @@ class LedgerEngine:
 
     @property
     def price_known(self) -> bool:
-        """Whether dollars can be counted."""
+        """Whether the dollars of a call are known: an embedded LM, a replay, or a model in litellm's price table."""
         return (
             self._call_by.gguf is not None or self._call_by.terms.recorded is not None or has_price(self.config.model)
         )
 
     @contextlib.contextmanager
     def within(self, budget: Budget) -> Iterator[None]:
-        """While this is open, every call has to fit into `budget`, too."""
+        """Limit every call by `budget` as well, while this is open."""
         self._tries.budgets.append(budget)
         try:
             yield
@@ -254,7 +256,7 @@ class LedgerEngine:
 
     @contextlib.contextmanager
     def uncalled(self) -> Iterator[None]:
-        """While this is open, only the ledger answers; every other request raises BudgetError."""
+        """Answer from the ledger only, while this is open; any other request raises BudgetError."""
         self._calls_allowed = False
         try:
             yield
@@ -285,7 +287,7 @@ class LedgerEngine:
             self.endpoint.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LedgerEngine:
-        return self  # DSPy copies LMs; the ledger and the server are shared
+        return self  # DSPy copies LMs, and copies must share the ledger and the server
 
 
 def _sha_of(model: str, gguf: Path) -> str:

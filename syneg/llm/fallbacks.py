@@ -1,10 +1,9 @@
-"""What an endpoint refuses to take, found out once: a refused request is sent again without it, and so is every later
-one.
+"""Learn which parts of a request an endpoint refuses, and send this and later requests without them.
 
-    HTTP 400 "System role not supported"  → the instructions go into the first message of the user
-    HTTP 400 "Unknown parameter: response_format" → JSON is asked for in words only
+    HTTP 400 "System role not supported"          → the instructions move into the first user message
+    HTTP 400 "Unknown parameter: response_format" → the prompt alone asks for JSON
 
-The key of a call is made from the request as it was before, so what an endpoint takes never changes a key.
+The ledger key is made from the original request, so it does not depend on what the endpoint refuses.
 """
 
 from __future__ import annotations
@@ -49,18 +48,18 @@ _UNKNOWN = re.compile(
 _TOO_MUCH = re.compile(r"too (large|high|long|big)|at most|exceed|maximum|less than or equal")
 _LIST = re.compile(r"invalid response object.*valid string", re.DOTALL)
 SAID = {
-    "system": "takes no system message: the instructions go into the first message of the user",
-    "schema": "takes no JSON schema: any JSON is asked for instead",
-    "format": "takes no response_format: JSON is asked for in words only",
-    "token name": "does not know one name for the most tokens of an answer: the other one is sent",
-    "tokens": "takes no limit on the tokens of an answer: none is sent",
+    "system": "takes no system message: the instructions move into the first user message",
+    "schema": "takes no JSON schema: requests ask for any JSON object instead",
+    "format": "takes no response_format: the prompt alone asks for JSON",
+    "token name": "knows another name of the token limit: it is sent as max_tokens or max_completion_tokens",
+    "tokens": "takes no token limit: none is sent",
     "temperature": "takes no temperature: none is sent",
-    "litellm": "answers in a form that litellm cannot read: DSPy's native client makes the calls",
+    "litellm": "sends answers that litellm cannot read: DSPy's native client makes the calls",
 }
 
 
 class Fallbacks:
-    """What one endpoint refuses. Safe for threads; `say` gets one line for each thing, once."""
+    """The parts of a request that one endpoint refuses; safe for threads. `say` gets one line for each part, once."""
 
     def __init__(self, model: str, say: Callable[[str], None] = lambda line: None) -> None:
         self._model, self._say = model, say
@@ -68,7 +67,7 @@ class Fallbacks:
         self.refused: frozenset[str] = frozenset()
 
     def complete(self, request: Request, send: Callable[[Request, frozenset[str]], Response]) -> Response:
-        """Send a request without what the endpoint refuses. Raises LM15Error as `send` does."""
+        """Call `send` with the request, without the parts that the endpoint refuses. Raises LM15Error like `send`."""
         without = self.refused
         while True:
             try:
@@ -91,7 +90,7 @@ class Fallbacks:
 
 
 def refusal(error: LM15Error, request: Request, without: frozenset[str]) -> str:
-    """What a refused request can be sent without, as the message of the error says; "" where it names nothing."""
+    """The part of a request that an error message objects to, a key of SAID; "" if it names none."""
     message = str(getattr(error, "message", error)).lower()
     config = request.config
     if isinstance(error, _OTHER_CAUSES):
@@ -117,7 +116,7 @@ def refusal(error: LM15Error, request: Request, without: frozenset[str]) -> str:
 
 
 def adapted(request: Request, without: frozenset[str]) -> Request:
-    """The request without what an endpoint refuses, but for the name of the token limit, which the client chooses."""
+    """The request without the refused parts. The client, not this function, changes the name of the token limit."""
     config = request.config
     if "temperature" in without:
         config = replace(config, temperature=None)
@@ -132,7 +131,7 @@ def adapted(request: Request, without: frozenset[str]) -> Request:
 
 
 def _folded(request: Request) -> Request:
-    """The request with its system text at the head of the first message."""
+    """Move the system text to the start of the first user message."""
     system = request.system if isinstance(request.system, str) else _text(request.system or ())
     first, *rest = request.messages
     if first.role == "user":

@@ -1,23 +1,21 @@
-"""How calls to one endpoint flow: limits on rate, retries that wait as they are told, and an end when it is down.
+"""Pace the calls to one endpoint: rate limits, retries with the waits that it asks for, and a stop when it is down.
 
     flow = Flow(LMConfig(model="openai/gpt-4o-mini", max_rpm=600))
     row = flow.call(lambda: kept(request), most_tokens=900, used=lambda row: row["input_tokens"] + row["output_tokens"])
 
-- `max_rpm` and `max_tpm` are kept by spacing: a call starts when those before it have had their share of a minute, so
-  an endpoint never sees a burst. A call takes its share of tokens by what it may use at most (`most_tokens`) and gives
-  back what it did not use.
-- Refusals for rate (429), faults of the server (5xx), timeouts and dropped connections are tried again, up to `retries`
-  times: after what Retry-After says, or after exponential backoff with full jitter (tenacity; AWS Architecture Blog,
-  "Exponential Backoff and Jitter"). A wait that the endpoint asks for holds for all calls.
-- A refusal for rate halves the calls that may be under way, once for all calls that were under way together. Every
-  success gives a little back (additive increase, multiplicative decrease, as in TCP).
-- When `breaker` calls in a row have failed for good the endpoint counts as down. It does so at once where it refuses
-the
-  key, the bill or the model. Then every later call is refused and the run stops, with everything kept.
-- A prompt that is refused for its text says nothing about the endpoint and is not counted (`refusals`).
+- `max_rpm` and `max_tpm` space the calls evenly over a minute, so that an endpoint never sees a burst. A call first
+  takes its share for the most tokens that it may use (`most_tokens`), then returns the part that it did not use.
+- Rate refusals (429), server faults (5xx), timeouts and dropped connections are tried again, up to `retries` times. The
+  wait is the endpoint's Retry-After, which holds for all calls, or else exponential backoff with full jitter (tenacity;
+  AWS Architecture Blog, "Exponential Backoff and Jitter").
+- A rate refusal halves the number of parallel calls, once for all calls that were open together. Each success raises it
+  a little (additive increase, multiplicative decrease, as in TCP).
+- The endpoint counts as down after `breaker` failed calls in a row, or at once if it refuses the key, the bill or the
+  model. Every later call is then refused, and the run stops with everything kept.
+- A prompt that is refused for its text does not count as a failure of the endpoint (`refusals`).
 
-Spacing, width and breaker are our own 60 lines: aiolimiter is for asyncio only, and pyrate-limiter lets a burst pass
-and then blocks, where an endpoint counts in seconds; neither learns a width from refusals.
+Spacing, parallel calls and the breaker are 60 lines of our own. aiolimiter needs asyncio; pyrate-limiter lets a burst
+through and then blocks; neither adapts the number of parallel calls.
 """
 
 from __future__ import annotations
@@ -51,12 +49,12 @@ from .retry_after import seconds_asked_for
 T = TypeVar("T")
 _AGAIN = (RateLimitError, ServerError, LMTimeout, TransportError)
 _NEVER = (AuthError, BillingError, UnsupportedModelError, NotConfiguredError)
-_LONGEST = 60.0  # seconds between two tries, unless the endpoint asks for more
-_PATIENCE = 600.0  # an endpoint that asks for more than this is down for us
+_LONGEST = 60.0  # seconds; the longest backoff, unless the endpoint asks for more
+_PATIENCE = 600.0  # seconds; an endpoint that asks for a longer wait counts as down
 
 
 class Flow:
-    """Safe for threads; one for each endpoint. `hint` says what to do about an endpoint that is down."""
+    """Paces the calls to one endpoint; safe for threads. `hint` returns the advice for an endpoint that is down."""
 
     def __init__(
         self,
@@ -76,12 +74,15 @@ class Flow:
 
     @property
     def width(self) -> int:
-        """How many calls may be under way now."""
+        """The number of calls that may be open at the same time now."""
         return max(1, int(self._width))
 
     def call(self, work: Callable[[], T], *, most_tokens: int, used: Callable[[T], int] | None = None) -> T:
-        """What `work` returns, of which `used` are the tokens. Raises what its last try raised, or BackendError where
-        the endpoint is down."""
+        """Return the result of `work`, called once or several times.
+
+        `used` returns the tokens of a result. Raises the error of the last try, or BackendError if the endpoint is
+        down.
+        """
         retrying = Retrying(
             retry=retry_if_exception_type(_AGAIN),
             stop=stop_after_attempt(self._config.retries + 1),
@@ -96,7 +97,7 @@ class Flow:
             raise
 
     def fail(self, error: LM15Error, why: str) -> BackendError:
-        """Count the endpoint as down from now on. Returns the error to raise."""
+        """Mark the endpoint as down. Returns the error to raise."""
         with self._state:
             self._down = f"the LM {self._config.model!r} {why}, last: {one_line(error)}"
             self._state.notify_all()
@@ -112,13 +113,13 @@ class Flow:
 
     @contextmanager
     def _place(self, most_tokens: int) -> Iterator[None]:
-        """A place among the calls under way; how the call goes decides how many places there are."""
+        """Hold a place among the open calls. The outcome of the call changes the number of places."""
         halvings = self._begin(most_tokens)
         try:
             yield
         except RateLimitError:
             with self._state:
-                if halvings == self._halvings:  # else a call that was under way beside this one has halved the width
+                if halvings == self._halvings:  # else a call that was open at the same time has halved the width
                     self._halvings += 1
                     self._width = max(1.0, self._width / 2)
             raise
@@ -132,8 +133,7 @@ class Flow:
                 self._state.notify_all()
 
     def _begin(self, most_tokens: int) -> int:
-        """Wait for a place, and for the turn that the rate allows. Returns how often the width has been halved so
-        far."""
+        """Wait for a place and for the start that the rate limits allow. Returns the number of halvings so far."""
         with self._state:
             while not self._down and self._under_way >= self.width:
                 self._state.wait()
@@ -171,12 +171,12 @@ class Flow:
             return float(self._backoff(state))
         if asked > _PATIENCE and isinstance(error, LM15Error):
             raise self.fail(error, f"asks to be left alone for {asked / 60:.0f} minutes") from error
-        with self._state:  # the endpoint means all calls
+        with self._state:  # the wait applies to all calls
             self._not_before = max(self._not_before, self._clock() + asked)
         return asked
 
     def _failed(self, error: LM15Error) -> None:
-        """Count a call that failed for good. Raises BackendError where the endpoint counts as down from now on."""
+        """Count a call whose last try failed. Raises BackendError if the endpoint now counts as down."""
         if is_refusal(error):
             return
         if isinstance(error, _NEVER):

@@ -1,21 +1,22 @@
-"""The ledger: every call of an LM, kept as it happens, and answered from when the same call comes again.
+"""The ledger keeps every LM call as it happens, and answers the same request when it comes again.
 
     {"key": "5f0c…", "query_id": "bisect.insort", "attempt": 0, "model": "local/qwen2.5-coder-1.5b@cc324af0…",
      "prompt": "a94e…", "answer": "{\\"hard_negative\\": …}", "finish_reason": "stop", "input_tokens": 412,
      "output_tokens": 88, "usd": 0.0, "seconds": 3.2, "error": null, "use": "write neighbour_rewrite"}
 
 The key is a hash of everything that decides an answer: the model with its endpoint (or the hash of its weights), the
-whole request (messages, schema, sampling) and the attempt. So a run that was killed goes on with the first call that
-is not there, and a changed prompt, model or setting can never get a stale answer. Failed calls are kept too, but never
-replayed (an answer without a text is one), unless the endpoint refused the prompt for its text (`"refused": true`), as
-it would do so again. A call that the budget of a compilation stopped has a row, too (`"stopped": true`), so that a
-replay stops there. `thinking` stands beside the answer where there was any. `use` says what a call
-was made for, by which a dry run knows what such calls take. Prompts are kept as hashes: they hold the
-corpus, which is in the collection already.
+whole request (messages, schema, sampling) and the attempt. So a killed run resumes at the first missing call, and a
+changed prompt, model or setting never gets a stale answer.
 
-Memory stays constant however many calls there are: an index of keys stands in sqlite beside the file
-(`calls.jsonl.index`), which may be deleted at any time. What it does not hold yet, after a crash, is read again; where
-it does not fit the file it is made anew.
+- A failed call has a row, but is made again. A call without a text in its answer is a failed call.
+- A refused prompt (`"refused": true`) is not sent again, because the endpoint would refuse it again.
+- A call that the budget of a compilation stopped (`"stopped": true`) has a row, so that a replay stops there, too.
+- `thinking` holds the thinking before an answer. `use` names the purpose of a call; a dry run takes the usual cost of
+  such calls from it.
+- A prompt is kept as a hash, because its text comes from the collection.
+
+An index of keys in sqlite (`calls.jsonl.index`) keeps memory constant. It may be deleted at any time. Rows that it
+lacks after a crash are read again, and an index that does not fit the file is built again.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ _EACH = 1000  # rows between two commits of the index
 
 
 class Ledger:
-    """The calls of one run folder; `told` hears of each new one. `use` is what calls are for now. Appending is safe for
-    threads; one process holds the run folder."""
+    """The calls of one run folder. `told` is called with each new row. `use` is the purpose of the current calls.
+
+    Safe for threads. Only one process may use a run folder at a time.
+    """
 
     def __init__(self, path: Path, told: Callable[[Row], None] | None = None) -> None:
         self._told = told
@@ -58,13 +61,15 @@ class Ledger:
         self.use = ""
 
     def find(self, key: str) -> Row | None:
-        """The row of a call that was answered before, else None. One that was refused, or cut before its text, has an
-        `error`."""
+        """The row of a call with an answer, else None. The row has an `error` if the prompt was refused, or the answer
+        was cut before its text."""
         return self._index.find(key)
 
     def once(self, key: str, make: Callable[[], Row]) -> tuple[Row, bool]:
-        """The row of a call, and whether it was there. Where it was not, `make` makes and keeps it; threads that ask
-        for the same call at once wait for one of them. Raises what `make` raises, in each of these threads."""
+        """Return the row of a call, and whether it existed before. `make` makes and keeps a missing row.
+
+        Threads that ask for the same missing call wait for one `make`, and each raises its error.
+        """
         with self._lock:
             row, mine = self.find(key), False
             if row is not None:
@@ -88,7 +93,7 @@ class Ledger:
                 del self._under_way[key]
 
     def keep(self, row: Row) -> None:
-        """Append a row; it is on disk when this returns. Raises OSError on a full disk."""
+        """Append a row. It is on disk when this returns. Raises OSError on a full disk."""
         start, length = self._log.append(row)
         if self._told:
             self._told(row)
@@ -100,16 +105,17 @@ class Ledger:
 
 
 class Index:
-    """Key → row of a JSONL file that only grows. `key_of` gives the key of a row, or "" for one that is not found.
+    """Finds rows of a growing JSONL file by key; safe for threads.
 
-    `place` is the file of the index; where none can be written it stands in memory. Safe for threads.
+    `key_of` returns the key of a row, or "" for a row that `find` must not return. `place` is the file of the index; if
+    it cannot be written, the index is in memory.
     """
 
     def __init__(self, path: Path, place: Path, key_of: Callable[[Row], str]) -> None:
         self._path, self._place, self._key_of = path, place, key_of
         self._lock = threading.Lock()
         self._file = path.open("rb")
-        self._waiting: dict[str, tuple[int, int]] = {}  # noted, and not in the database yet
+        self._waiting: dict[str, tuple[int, int]] = {}  # rows that are not in the database yet
         self._last = (0, 0)
         self._database = self._opened()
         try:
@@ -122,13 +128,13 @@ class Index:
     def find(self, key: str) -> Row | None:
         with self._lock:
             row = self._at(key)
-            if row is not None and self._key_of(row) != key:  # the file was changed by hand
+            if row is not None and self._key_of(row) != key:  # a user has edited the file
                 self._anew()
                 row = self._at(key)
             return row
 
     def add(self, row: Row, start: int, length: int) -> None:
-        """Note a row that was appended to the file."""
+        """Index a row that was appended to the file at byte `start`."""
         with self._lock:
             self._note(self._key_of(row), start, length)
 
@@ -139,7 +145,7 @@ class Index:
             self._file.close()
 
     def _opened(self) -> sqlite3.Connection:
-        """The index where it fits the file, else an empty one."""
+        """Open the index if it fits the file, else make an empty one."""
         try:
             database = self._connected(str(self._place))
         except sqlite3.DatabaseError:
@@ -151,7 +157,7 @@ class Index:
         return database
 
     def _emptied(self) -> sqlite3.Connection:
-        """A new index; in memory where none can be written beside the file."""
+        """Make an empty index, in memory if `place` cannot be written."""
         try:
             self._place.unlink(missing_ok=True)
             return self._connected(str(self._place))
@@ -176,7 +182,7 @@ class Index:
         self._read_on()
 
     def _read_on(self) -> None:
-        """Index what the file holds behind what was indexed."""
+        """Index the rows after the last indexed row."""
         state = self._database.execute("SELECT done FROM state").fetchone()
         for row, start, length in self._rows(state[0] if state else 0):
             self._note(self._key_of(row), start, length)
@@ -184,7 +190,7 @@ class Index:
 
     def _rows(self, start: int) -> Iterator[tuple[Row, int, int]]:
         while True:
-            self._file.seek(start)  # a commit reads elsewhere
+            self._file.seek(start)  # a commit between two rows moves the position
             line = self._file.readline()
             if not line:
                 return
@@ -217,13 +223,14 @@ class Index:
         return row if isinstance(row, dict) else {"key": "", "error": "changed by hand"}
 
     def _commit(self) -> None:
-        """Put what waits into the database, as the index of the file up to the last line that was noted."""
+        """Move waiting rows into the database, and record the end of the last indexed line."""
         start, length = self._last
         if not length:
             return
         rows = [(key, *place) for key, place in self._waiting.items()]
         state = (1, start + length, start, self._checksum(start, start + length))
-        with contextlib.suppress(sqlite3.OperationalError), self._database:  # of another process: read again next time
+        # another process may hold the database; the rows are then indexed again next time
+        with contextlib.suppress(sqlite3.OperationalError), self._database:
             self._database.executemany("INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", rows)
             self._database.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", state)
             self._waiting.clear()
@@ -234,7 +241,7 @@ class Index:
 
 
 def is_answer(row: Row) -> bool:
-    """Whether the same request is not sent again: what was cut would be cut again, and what was refused be refused."""
+    """Whether a row answers its request for good. A cut answer would be cut again, a refused prompt refused again."""
     return row["error"] is None or row.get("finish_reason") == "length" or bool(row.get("refused"))
 
 

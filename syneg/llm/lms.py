@@ -1,11 +1,11 @@
-"""The one place that builds LMs: litellm under DSPy, with every call kept in the ledger and replayed from it.
+"""Build LMs: litellm under DSPy, with every call kept in the ledger. No other module builds an LM.
 
     writer = LanguageModel.open(LMConfig(model="openai/gpt-4o-mini"), ledger)
     with dspy.context(lm=writer.lm, adapter=writer.adapter): program(...)
 
-DSPy 3.4 would bypass litellm; here it gets an engine of ours (`complete(Request) -> Response`) that calls litellm, so
-what is sent, kept, priced and replayed is decided in one function. DSPy's own cache stays off: its key ignores the
-endpoint, and it replays unparseable answers. `local/NAME` and `local/PATH.gguf` start the embedded server on first use.
+By default DSPy 3.4 calls providers without litellm. Here it gets an engine of ours that calls litellm
+(`LedgerEngine`). DSPy's own cache stays off, because its key ignores the endpoint and it replays answers that cannot be
+parsed. `local/NAME` and `local/PATH.gguf` start the embedded server on first use.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ for _name in ("LiteLLM", "dspy.clients.lm", "dspy.utils.parallelizer", "httpx"):
 _REPAIR_TEMPERATURE = 0.7
 _USUAL = Terms()
 Connect = Callable[[LMConfig], tuple[Client, LMConfig]]
-"""Makes the client of an LM, and says with which settings it is to be asked."""
+"""Makes the client of an LM; returns it with the settings to use."""
 
 
 class _Forgetful(dspy.LM):
-    """DSPy would keep the last 10,000 prompts and answers in memory, for each LM and once more for all."""
+    """An LM without DSPy's history, which keeps 10,000 prompts and answers in memory per LM and again for all LMs."""
 
     def update_history(self, entry: Any) -> None:
-        """Keep nothing: calls are in the ledger."""
+        """Do nothing; the ledger has the calls."""
 
 
 class LanguageModel:
-    """An LM with its adapter. `identity` names the model and its endpoint, or the hash of its weights."""
+    """An LM with its adapter. `identity` names the model and its endpoint (or the hash of its weights)."""
 
     def __init__(self, lm: dspy.LM, adapter: dspy.Adapter, engine: LedgerEngine, words: int) -> None:
         self.lm, self.adapter, self.engine, self._words = lm, adapter, engine, words
@@ -66,16 +66,16 @@ class LanguageModel:
         connect: Connect | None = None,
         terms: Terms = _USUAL,
     ) -> LanguageModel:
-        """Build the LM of `config`. Nothing is called and no server started yet.
+        """Build the LM of `config`. This makes no call and starts no server.
 
-        `server_of` shares its embedded server; `connect` makes the client elsewhere (on the workers of a cluster).
-
-        Raises ConfigError for a model string or sampling that cannot be used, BackendError for missing weights.
+        `log` is the log file of an embedded server. `server_of` is an LM whose endpoint to share. `connect` makes the
+        client on other machines. Raises ConfigError for a model or sampling that cannot be used, and BackendError for
+        missing weights.
         """
         embedded = config.model.startswith("local/") and terms.recorded is None
         gguf = gguf_of(config.model) if embedded else None
         shared = server_of.engine if server_of else None
-        if shared is not None:  # one endpoint, other settings: these are in each request
+        if shared is not None:  # the settings may differ, because each request carries them
             client: Client = shared.endpoint
         elif connect is not None and terms.recorded is None:
             client, config = connect(connected(config, terms.section))
@@ -95,8 +95,11 @@ class LanguageModel:
         return cls(lm, ADAPTERS[adapter_for(config)](), engine, terms.words)
 
     def lm_for(self, attempt: int, negatives: int) -> dspy.LM:
-        """The LM for the `attempt`-th try of a call that writes so many negatives: room for them all, and no second try
-        at temperature 0, which would only say the same again."""
+        """The LM for one attempt (from 0) at a number of negatives.
+
+        The token limit grows with the number. A second attempt never runs at temperature 0, because it would return the
+        same answer.
+        """
         config, settings = self.engine.config, dict[str, Any]()
         reasons = is_reasoning_model(config.model)
         if negatives > 1:
@@ -106,11 +109,11 @@ class LanguageModel:
         return self.lm.copy(**settings) if settings else self.lm
 
     def rows_of(self, keys: Iterable[str]) -> list[dict[str, Any]]:
-        """The ledger rows of answered calls."""
+        """The ledger rows of these keys; keys without an answer are left out."""
         return [row for key in keys if (row := self.engine.ledger.find(key)) is not None]
 
     def adopt(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Put rows of calls made for another run into the ledger, so that it holds all that this run goes by."""
+        """Copy rows of calls from another run into the ledger, so that it is complete for a replay."""
         for row in rows:
             if self.engine.ledger.find(row["key"]) is None:
                 self.engine.ledger.keep(row)

@@ -1,11 +1,11 @@
-"""The embedded LLM: a child process that serves a GGUF file on loopback with the OpenAI protocol (llama.cpp).
+"""Run the embedded LLM: a child process serves a GGUF file on loopback with OpenAI's protocol (llama.cpp).
 
     with LocalServer(Path("qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"), slots=4) as server:
         server.url → "http://127.0.0.1:43817"
 
-A process of its own, because torch and llama.cpp want opposite OpenMP settings: with spinning threads torch crawls on
-shared cores, with `OMP_WAIT_POLICY=PASSIVE` the LLM loses 40 % of its speed. The child reads its standard input and
-ends when that closes, so it dies with its parent, however the parent dies. JSON schemas are enforced while decoding.
+It is a separate process because torch and llama.cpp need opposite OpenMP settings: spinning threads slow torch 10-100
+times on shared cores, and `OMP_WAIT_POLICY=PASSIVE` costs the LLM 40 % of its speed. The child ends when its standard
+input closes, so it always ends with its parent. llama.cpp enforces JSON schemas while decoding.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from syneg.core.errors import BackendError
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LocalServer:
-    """Starts the child on construction; raises BackendError when it does not come up."""
+    """Starts the child when constructed. `slots` calls run in parallel, each with `context` tokens.
+
+    Raises BackendError if the child does not start.
+    """
 
     def __init__(self, gguf: Path, *, slots: int, context: int = 2048, log: Path | None = None) -> None:
         if importlib.util.find_spec("xllamacpp") is None:
@@ -78,9 +81,9 @@ class LocalServer:
         return self._child.poll() is None
 
     def share_prefix(self) -> None:
-        """Copy the longest prompt that a slot holds to all others, so that each need not read the common part itself.
+        """Copy the state of the fullest slot to all others, so that they need not read the common start of the prompts.
 
-        Prompts of one program begin alike (instructions and demos); reading that takes a 1.5 B model 10 s a slot.
+        The prompts of a program share instructions and demos. A 1.5 B model takes 10 s per slot to read them.
         """
         saved = {slot: self._slot(slot, "save", f"{slot}.bin").get("n_saved", 0) for slot in range(self._slots)}
         fullest = max(saved, key=lambda slot: saved[slot])
@@ -100,7 +103,7 @@ class LocalServer:
                 reply: dict[str, Any] = json.load(answer)
                 return reply
         except OSError:
-            return {}  # only speed is lost
+            return {}  # without the copy the calls are only slower
 
     def stop(self) -> None:
         """End the child; safe to call twice."""
@@ -127,18 +130,18 @@ def _serve() -> None:
     parser.add_argument("--states", default="")
     args = parser.parse_args()
     answers = os.dup(1)
-    os.dup2(2, 1)  # whatever the library prints goes to the log, never between the lines for the parent
+    os.dup2(2, 1)  # prints of the library go to the log, so that the parent reads only our line
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = args.gguf
-    params.n_ctx = args.context * args.slots  # the total over the slots
+    params.n_ctx = args.context * args.slots  # llama.cpp divides the context among the slots
     params.n_parallel = args.slots
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = cores()
     params.verbosity = 0
     params.slot_save_path = args.states
     params.endpoint_slots = True
-    params.cache_ram_mib = 256  # prompts of other steps, kept outside the slots; the default is 8 GiB
+    params.cache_ram_mib = 256  # cache for prompts of a program's other steps; the default is 8 GiB
     params.sampling.min_p = 0.05
     params.sampling.top_k = 40
     params.sampling.penalty_repeat = 1.05

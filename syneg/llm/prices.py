@@ -1,4 +1,4 @@
-"""What calls cost, by litellm's table. A price that is not known is None, never zero.
+"""Price calls by litellm's table. An unknown price is None, never zero.
 
 dollars("openai/gpt-4o-mini", 1000, 200) → 0.00027      price_per_million("local/smollm2-135m") → "free"
 """
@@ -9,13 +9,13 @@ from functools import lru_cache
 
 
 def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """Dollars by litellm's table; None where the model has no price there."""
+    """Dollars by litellm's table; None if the table has no price for the model."""
     return _price(model, input_tokens, output_tokens) if has_price(model) else None
 
 
 @lru_cache(maxsize=64)
 def has_price(model: str) -> bool:
-    """Whether litellm's table has the model; looked up once, as a look takes as long as a tenth of a call."""
+    """Whether litellm's table has a price for the model. Cached, because a look-up takes a tenth of a call's overhead."""
     return _price(model, 1000, 1000) is not None
 
 
@@ -33,12 +33,12 @@ def _price(model: str, input_tokens: int, output_tokens: int) -> float | None:
     ):
         return None
     if not prompt + completion and not litellm.model_cost.get(model):
-        return None  # a server of one's own, which litellm calls free
+        return None  # litellm gives 0 for the user's own server
     return float(prompt + completion)
 
 
 def dollars(model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """What a call costs by litellm's table; 0 for embedded models, None where the price is not known."""
+    """Cost of a call in dollars; 0 for an embedded model, None if the price is unknown."""
     if model.startswith("local/"):
         return 0.0
     if not input_tokens + output_tokens:
@@ -47,12 +47,12 @@ def dollars(model: str, input_tokens: int, output_tokens: int) -> float | None:
 
 
 def has_batch_price(model: str) -> bool:
-    """Whether litellm's table has prices of the model for batch files."""
+    """Whether litellm's table has batch prices for the model."""
     return bool(_batch_prices(model))
 
 
 def batch_dollars(model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """What a call of a batch file costs: by the batch prices of litellm's table, else as `dollars`."""
+    """Cost in dollars of a call in a batch file: by batch prices if the table has them, else like `dollars`."""
     prices = _batch_prices(model)
     return (
         prices[0] * input_tokens + prices[1] * output_tokens if prices else dollars(model, input_tokens, output_tokens)
@@ -61,7 +61,7 @@ def batch_dollars(model: str, input_tokens: int, output_tokens: int) -> float | 
 
 @lru_cache(maxsize=64)
 def _batch_prices(model: str) -> tuple[float, float] | None:
-    """Dollars of a token read and of one written, in a batch file."""
+    """Dollars per input token and per output token in a batch file; None if unknown."""
     if model.startswith("local/"):
         return None
     import litellm
@@ -72,7 +72,7 @@ def _batch_prices(model: str) -> tuple[float, float] | None:
 
 
 def price_per_million(model: str) -> str:
-    """Dollars for a million tokens, in words: "$0.15 in, $0.60 out", "free", or "unknown"."""
+    """Price per million tokens for the user: "$0.15 in, $0.60 out", "free", or "unknown"."""
     if model.startswith("local/"):
         return "free"
     into, out = price(model, 1_000_000, 0), price(model, 0, 1_000_000)

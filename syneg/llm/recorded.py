@@ -1,4 +1,4 @@
-"""The ledger of another machine, to answer from (`--replay`): by model, request and attempt, wherever the model was served.
+"""Answer from the ledger of another machine (`--replay`), by model, request and attempt, but not by address.
 
 recorded = Recorded(Path("calls.jsonl.zst"))
 recorded.find({"model": "openai/gpt-4o-mini@default", "prompt": "a94e…", "attempt": 0}) → {"answer": "{…}", …}
@@ -22,10 +22,10 @@ _EXTRA = re.compile(r"\+[0-9a-f]{12}\Z")
 
 
 class Recorded:
-    """The ledger of another machine, to answer from: by model, request and attempt, wherever the model was served."""
+    """A ledger to answer from. A request is found by model, prompt and attempt, wherever the model was served."""
 
     def __init__(self, path: Path) -> None:
-        """`path` may be compressed (.gz, .zst). Raises DataError where there is no such file, or a broken one."""
+        """`path` may be compressed (.gz, .zst). Raises DataError for a missing or a broken file."""
         if not path.is_file():
             raise DataError("no such ledger", where=str(path), todo="give the ledger/calls.jsonl of a run")
         self.path = path
@@ -41,11 +41,14 @@ class Recorded:
             raise
 
     def find(self, row: Row) -> Row | None:
-        """What was answered to the request of `row` (`model`, `prompt`, `attempt`, `repeat`), else None."""
+        """The recorded row for the request of `row` (`model`, `prompt`, `attempt`, `repeat`), else None."""
         return self._index.find(_anywhere(row))
 
     def stop(self, row: Row) -> Row | None:
-        """The row that says that a budget stopped the request of `row`: once, as it may have been answered later."""
+        """The recorded row of a budget that stopped the request of `row`, else None.
+
+        Returned once per request, because a later call of the recorded run may have answered it.
+        """
         key = _anywhere({**row, "stopped": True})
         with self._lock:
             if key in self._stopped:
@@ -59,8 +62,7 @@ class Recorded:
 
 
 def _anywhere(row: Row) -> str:
-    """The key of a request without where it was sent: the name of the model (of a file, its last part), not its
-    address."""
+    """The key of a request without the address: it has the model's name only, and the file name of a GGUF path."""
     name, _, place = str(row["model"]).partition("@")
     if name.endswith(".gguf"):
         name = name.rpartition("/")[2]
@@ -70,7 +72,7 @@ def _anywhere(row: Row) -> str:
 
 
 def _unpacked(path: Path, plain: Path) -> Path:
-    """A compressed file unpacked to `plain`. Raises DataError for a broken one."""
+    """Decompress a file to `plain`. Raises DataError for a broken file."""
     import pyarrow
 
     try:

@@ -1,13 +1,15 @@
-"""Telling an endpoint that refuses one prompt from one that refuses all.
+"""Decide whether an endpoint refuses one prompt or every request.
 
     refusals = Refusals()
-    refusals.works(request)                 an answer came: the form of such requests is all right
-    refusals.of_text(request, ask)          True: the text is refused (content filter, too long, firewall)
+    refusals.works(request)                     after an answer: requests of this form are accepted
+    refusals.of_text(request, error, ask)       True: only the text is refused (content filter, too long, firewall)
 
-A refusal is HTTP 400, 413, 422 or 403. It can mean the text (one pair has no negative, the run goes on) or the form of
-the request: model, key, sampling, schema (no request can pass, the run stops). The form is the system text and the
-settings, without the messages. Where a request of the same form was answered before, a refusal means the text. Where
-none was, a request of the same form with a harmless message is asked once, and its fate decides.
+HTTP 400, 403, 413 and 422 are refusals. A refusal of the text costs one pair its negative, and the run goes on. A
+refusal of the form (model, key, sampling, schema) would meet every request, so the run stops. The form of a request is
+its system text and its settings, without the messages.
+
+If a request of the same form was answered before, the refusal is about the text. Otherwise one request of the same
+form with a harmless message is sent: if it is answered, the refusal is about the text.
 """
 
 from __future__ import annotations
@@ -33,29 +35,31 @@ _FORBIDDEN = 403
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether an endpoint refused the request, and not its key, bill or model."""
+    """Whether an error refuses the request itself, and not the key, the bill or the model."""
     if isinstance(error, AuthError):
         return getattr(error, "status", None) == _FORBIDDEN
     return isinstance(error, InvalidRequestError) and not isinstance(error, UnsupportedModelError)
 
 
 class Refusals:
-    """What is known of the forms of requests. Safe for threads."""
+    """The forms of requests that the endpoint has answered; safe for threads."""
 
     def __init__(self) -> None:
         self._works: set[str] = set()
         self._lock = threading.Lock()
 
     def works(self, request: Request) -> None:
-        """Note that a request was answered."""
+        """Record that a request was answered."""
         self._works.add(_form(request))
 
     def of_text(self, request: Request, error: LM15Error, ask: Callable[[Request], object]) -> bool:
-        """Whether `error` is about the text of `request`. May `ask` a harmless request of the same form; what that
-        raises passes, unless it is a refusal, too."""
+        """Whether `error` is about the text of `request`. May call `ask` with a harmless request of the same form.
+
+        Raises the errors of `ask`, except refusals.
+        """
         if isinstance(error, ContextLengthError) or _form(request) in self._works:
             return True
-        with self._lock:  # calls that are refused side by side ask once
+        with self._lock:  # calls that are refused at the same time send one harmless request
             if _form(request) in self._works:
                 return True
             try:

@@ -1,4 +1,4 @@
-"""A request as plain data and as text: what keys are made of, what tokens are counted in, what is printed.
+"""Turn a request into plain data, for ledger keys and `syneg-dspy prompts`, and into text, to count tokens.
 
 plain_request(request) → {"system": "Write …", "messages": [["user", "…"]], "config": {"max_tokens": 760, …}}
 """
@@ -12,13 +12,13 @@ from dspy.lm15 import Request
 
 
 def prompt_text(request: Request) -> str:
-    """What an LM reads of a request."""
+    """All text of a request that the LM reads: the system text and the messages."""
     plain = plain_request(request)
     return "\n".join([str(plain["system"] or ""), *(str(text or "") for _, text in plain["messages"])])
 
 
 def plain_request(request: Request) -> dict[str, Any]:
-    """What is sent, as plain data: system text, messages as (role, text), and the settings that are set."""
+    """The request as plain data: system text, messages as [role, text], and all settings that are not None."""
     system = (
         request.system
         if isinstance(request.system, str) or request.system is None

@@ -1,9 +1,9 @@
-"""How long an endpoint asks to be left alone, whichever client raised the error.
+"""Find the wait that an endpoint asks for in an error of any client.
 
     seconds_asked_for(RateLimitError("…"))  → 20.0      (Retry-After: 20, or an HTTP date 20 seconds ahead), or None
 
-litellm copies no headers into the errors that it raises, but the response of the HTTP client is one of their causes.
-A date is read against the clock of the server that sent it (its Date header), as the two machines may differ.
+Errors of litellm have no headers, but one of their causes holds the HTTP response. An HTTP date is compared with the
+server's own Date header, because the clocks of two machines may differ.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 
 
 def seconds_asked_for(error: BaseException) -> float | None:
-    """Seconds that the endpoint asks for in an error or one of its causes; None where it asks for none."""
+    """The wait in seconds that an error or one of its causes asks for; None if there is none."""
     known = getattr(error, "retry_after", None)
     if known is not None:
         return float(known)
@@ -32,7 +32,7 @@ def seconds_asked_for(error: BaseException) -> float | None:
 
 
 def seconds_in(headers: Mapping[str, str]) -> float | None:
-    """What headers with lower-case names say: `retry-after-ms`, or `retry-after` in seconds or as an HTTP date."""
+    """The wait in seconds in headers with lower-case names: `retry-after-ms`, or `retry-after` (seconds or a date)."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers[name]) * unit

@@ -1,9 +1,9 @@
-"""The LMs of a run by role: the writer, the judge, the reader, and the LM that reflects.
+"""The LMs of a run by role: writer, judge, reader and reflection LM.
 
     roles = Roles(run_folder, config, progress)
     roles.writer.identity   → "openai/gpt-4o-mini@default"
 
-LMs are opened when first needed; `close` ends them, so that training has the memory of the embedded server.
+An LM is opened when it is first used. `close` ends them all, so that training gets the memory of the embedded server.
 """
 
 from __future__ import annotations
@@ -29,35 +29,33 @@ from .ledger import Ledger
 from .lms import Connect, LanguageModel
 from .recorded import Recorded
 
-JUDGE, REFLECT = "judge", "reflect"  # uses of an LM, as the ledger calls them
-GRADES_WORDS = 500  # of an answer that grades 20 passages, with quotes
-_INSTRUCTION_WORDS = 700  # of a program's instructions, with the reasons that a reflection LM gives
+JUDGE, REFLECT = "judge", "reflect"  # values of `use` in the ledger
+GRADES_WORDS = 500  # words of an answer that grades 20 passages and quotes them
+_INSTRUCTION_WORDS = 700  # words of an answer with a program's new instructions and the reasons for them
 
 
 def judge_settings(config: Config) -> LMConfig:
-    """The settings of the judge's LM. It answers at temperature 0, or at 1 where the writer does: reasoning models
-    accept only
-    1."""
+    """Settings of the judge's LM. Its temperature is 0, or 1 if the writer's is: reasoning models accept only 1."""
     return config.judge.beside(config.lm, temperature=float(config.lm.temperature == 1))
 
 
 def reader_settings(config: Config) -> LMConfig:
-    """The settings of the reader's LM; its temperature is that of the judge's."""
+    """Settings of the reader's LM, with the temperature of the judge."""
     return config.reader.beside(config.lm, temperature=float(config.lm.temperature == 1), max_tokens=0)
 
 
 def reflection_settings(config: Config) -> LMConfig:
-    """The settings of the LM that proposes instructions."""
+    """Settings of the reflection LM, which proposes instructions at temperature 1."""
     return config.reflection.beside(config.lm, temperature=1.0, max_tokens=0)
 
 
 def endpoint_of(lm: LMConfig) -> tuple[object, ...]:
-    """What two LMs must have in common to share an endpoint."""
+    """The settings in which two LMs must agree to share an endpoint."""
     return lm.model, lm.api_base, lm.engine, sorted(lm.extra.items(), key=str)
 
 
 class Roles:
-    """Opens, measures and closes the LMs of one run folder."""
+    """Opens and closes the LMs of one run folder, with one ledger and one budget."""
 
     def __init__(
         self,
@@ -68,8 +66,8 @@ class Roles:
         pending: Pending | None = None,
         announce: Callable[[], None] = lambda: None,
     ) -> None:
-        """`announce` is called before each call that the ledger does not answer. `connect` makes the client of an LM
-        elsewhere than here; calls are put off into `pending`, where it is given."""
+        """`connect` makes the clients on other machines. `pending` defers all calls to a batch file. `announce` is
+        called before each call that the ledger does not answer."""
         self._folder, self.config, self._progress = folder, config, progress
         self._connect, self._pending = connect, pending
         self._opened: dict[str, LanguageModel] = {}
@@ -77,9 +75,9 @@ class Roles:
         self._recorded: Recorded | None = None
         self._use = ""
         self._announce = announce
-        self._announcing = threading.RLock()  # an estimate asks the ledger by way of these LMs
+        self._announcing = threading.RLock()  # reentrant, because the announced estimate asks these LMs, too
         self.budget = Budget(**config.budget.model_dump())
-        # DSPy's own cache would unpickle what lies in a folder of the user's; the ledger does its work
+        # DSPy's cache would unpickle files in the user's folder; the ledger takes its place
         dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False, restrict_pickle=True)
 
     def _before_call(self) -> None:
@@ -88,7 +86,7 @@ class Roles:
 
     @property
     def ledger(self) -> Ledger:
-        """Every call of the run folder."""
+        """The ledger of the run folder, opened on first use."""
         if self._ledger is None:
             self._ledger = Ledger(self._folder / "ledger" / "calls.jsonl", self._progress.call)
             self._ledger.use = self._use
@@ -96,8 +94,7 @@ class Roles:
 
     @contextmanager
     def used_for(self, name: str) -> Iterator[None]:
-        """While this is open, every new row of the ledger says that it is for this use, in whatever thread it is
-        made."""
+        """Write `name` as the use of every new ledger row, in all threads, while this is open."""
         before = self._use
         self._label(name)
         try:
@@ -112,7 +109,7 @@ class Roles:
 
     @property
     def recorded(self) -> Recorded | None:
-        """The ledger of another run that answers in place of the LMs; None where they are called."""
+        """The ledger that `--replay` names, which answers in place of the LMs; None if LMs are called."""
         if self._recorded is None and self.config.executor.replay:
             self._recorded = Recorded(Path(self.config.executor.replay))
         return self._recorded
@@ -124,18 +121,18 @@ class Roles:
 
     @property
     def judge_lm(self) -> LanguageModel:
-        """The judge's LM: the writer's, or one of its own."""
+        """The judge's LM; it shares the writer's endpoint if their addresses are equal."""
         return self._role("judge", lambda: judge_settings(self.config), replace(self._terms("judge"), use=JUDGE))
 
     @property
     def reader_lm(self) -> LanguageModel:
-        """The reader's LM: the writer's, or one of its own."""
+        """The reader's LM; it shares the writer's endpoint if their addresses are equal."""
         terms = replace(self._terms("reader"), words=GRADES_WORDS)
         return self._role("reader", lambda: reader_settings(self.config), terms)
 
     @property
     def reflection(self) -> LanguageModel:
-        """The LM that proposes instructions. The same question asked twice gets two answers."""
+        """The LM that proposes instructions. It answers the same request anew each time."""
         terms = replace(self._terms("reflection"), words=_INSTRUCTION_WORDS, repeats=True, whole=True, use=REFLECT)
         return self._role("reflection", lambda: reflection_settings(self.config), terms)
 
@@ -152,8 +149,8 @@ class Roles:
         return self._opened[name]
 
     def _open(self, lm: LMConfig, log: Path, terms: Terms) -> LanguageModel:
-        """An LM of the run; one at the writer's endpoint shares it. Raises ConfigError where dollars are limited and
-        the price is not known."""
+        """Open an LM. It shares the writer's endpoint if their addresses are equal. Raises ConfigError if dollars are
+        limited and its price is unknown."""
         if self.recorded is None:
             fetch_with_progress(lm.model, self._progress)
         shared = self.writer if lm is not self.config.lm and endpoint_of(lm) == endpoint_of(self.config.lm) else None
@@ -161,22 +158,22 @@ class Roles:
         if self.config.budget.usd and not opened.engine.price_known:
             opened.close()
             raise ConfigError(
-                f"the price of {lm.model!r} is not known, so --budget-usd cannot be kept",
-                todo="limit calls or tokens: --budget-calls, --budget-tokens",
+                f"the price of {lm.model!r} is unknown, so --budget-usd cannot limit it",
+                todo="limit calls or tokens instead: --budget-calls, --budget-tokens",
             )
         return opened
 
     @contextmanager
     def limited(self, budget: Budget, lms: Iterable[LanguageModel]) -> Iterator[None]:
-        """While this is open, every call of `lms` has to fit into `budget`, too."""
+        """Limit every call of `lms` by `budget` as well, while this is open."""
         with contextlib.ExitStack() as stack:
             for lm in lms:
                 stack.enter_context(lm.engine.within(budget))
             yield
 
     def close(self) -> None:
-        """End the LMs and the ledger; they are opened again when asked for again."""
-        for name in ("judge", "reader", "reflection", "llm"):  # the writer last: others may share its server
+        """Close the LMs and the ledger. They open again on next use."""
+        for name in ("judge", "reader", "reflection", "llm"):  # the writer last, because others may share its server
             if opened := self._opened.pop(name, None):
                 opened.close()
         if self._ledger is not None:

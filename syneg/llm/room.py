@@ -1,6 +1,6 @@
-"""How many tokens an answer may have: from the length asked for, unless the settings say it.
+"""Set the token limit of an answer by the length asked for, unless the settings give a limit.
 
-room_for(LMConfig(), words=200) → 760      room_for(LMConfig(model="openai/gpt-5-mini"), words=200) → 16000
+room_for(LMConfig(), words=200) → 560      room_for(LMConfig(model="openai/gpt-5-mini"), words=200) → 16000
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ from functools import lru_cache
 
 from syneg.core.config import LMConfig
 
-_PER_WORD = 3  # English has 1.3 tokens a word, other languages up to 3
-_BESIDE = 160  # reasoning fields, names of fields, quotes
-_EMBEDDED_PER_WORD = 2  # the embedded models are English; one in a loop costs its whole room
-_LEAST_OF_OPENAI = 16_000  # what DSPy asks for OpenAI's reasoning models
-_THINKING = 4_000
-WIDER, WIDER_FOR_THINKING = 2, 8  # times the room, where an answer was cut
-WIDEST = 32_000  # where litellm does not know the model
+_PER_WORD = 3  # tokens per word: 1.3 in English, up to 3 in other languages
+_BESIDE = 160  # tokens for reasoning fields, field names and quotes
+_EMBEDDED_PER_WORD = 2  # embedded models write English; an answer that loops runs up to the limit
+_LEAST_OF_OPENAI = 16_000  # DSPy's minimum for OpenAI's reasoning models
+_THINKING = 4_000  # tokens for thinking before an answer
+WIDER, WIDER_FOR_THINKING = 2, 8  # factors of the limit after a cut answer, without and with thinking
+WIDEST = 32_000  # highest limit if litellm does not know the model's own
 _REASONING = re.compile(
     r"^(?:o\d(?:-(?:mini|nano|pro|preview))?(?:-\d{4}-\d{2}-\d{2})?|gpt-5(?:\.\d+)*(?!-chat)(?:-.*)?)$"
 )
 
 
 def is_reasoning_model(model: str) -> bool:
-    """Whether a model is one of OpenAI's that reason: they take temperature 1 only, and count thinking as answer.
+    """Whether a model is a reasoning model of OpenAI. These accept only temperature 1, and their token limit includes
+    the thinking.
 
     >>> names = ("openai/gpt-5-mini", "azure/o3", "openai/gpt-5-chat-latest", "openai/gpt-4o")
     >>> [is_reasoning_model(name) for name in names]
@@ -33,7 +34,10 @@ def is_reasoning_model(model: str) -> bool:
 
 
 def room_for(config: LMConfig, words: int, answers: int = 1) -> int:
-    """Tokens for so many texts of `words` words each; `config.max_tokens` is that of one text, where it is given."""
+    """Token limit for `answers` texts of about `words` words each.
+
+    `config.max_tokens`, if set, is the limit for one text. The result never exceeds the model's own limit.
+    """
     per_word = _EMBEDDED_PER_WORD if config.model.startswith("local/") else _PER_WORD
     room = answers * (config.max_tokens or per_word * words + _BESIDE)
     if is_reasoning_model(config.model):
@@ -45,7 +49,7 @@ def room_for(config: LMConfig, words: int, answers: int = 1) -> int:
 
 @lru_cache(maxsize=64)
 def thinks(model: str) -> bool:
-    """Whether litellm knows that a model thinks before it answers."""
+    """Whether a model thinks before it answers, by litellm's table."""
     if model.startswith("local/"):
         return False
     import litellm
@@ -55,7 +59,7 @@ def thinks(model: str) -> bool:
 
 @lru_cache(maxsize=64)
 def most_output(model: str) -> int:
-    """The most tokens that a model writes, by litellm's table; 0 where it is not there."""
+    """The most tokens that a model writes, by litellm's table; 0 if it is not in the table."""
     if model.startswith("local/"):
         return 0
     import litellm

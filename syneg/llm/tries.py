@@ -1,10 +1,10 @@
-"""Calls that are paid for: each within the budgets, through the flow, and in the ledger whatever becomes of it.
+"""Make paid calls: each within the budgets, paced by the flow, and in the ledger even if it fails.
 
     tries = Tries(flow, ledger, ask, "openai/gpt-4o-mini")
     tries.row(known, request, Most(prompt, output_tokens=320))
       → {"key": "5f0c…", "answer": "…", "input_tokens": 412, "output_tokens": 88, "usd": .0001, …}
 
-A prompt that the endpoint refuses for its text gives a row, too: `"refused": True`, with the endpoint's words as error.
+A prompt that is refused for its text gives a row with `"refused": True`, and the endpoint's message as its error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Most:
-    """What a call may use at most: its prompt, as text, and the tokens that it may write."""
+    """The most that a call may use: the text of its prompt, and its token limit."""
 
     prompt: str
     output_tokens: int
@@ -46,7 +46,7 @@ class Most:
 
 
 class Tries:
-    """Makes the calls of one LM. `ask` answers a request with `answer`, `finish_reason` and the tokens used."""
+    """Makes the calls of one LM. `ask` sends a request; it returns the fields of the row that the answer decides."""
 
     def __init__(self, flow: Flow, ledger: Ledger, ask: Callable[[Request], Row], model: str) -> None:
         self.budgets: list[Budget] = []
@@ -54,10 +54,10 @@ class Tries:
         self._refusals = Refusals()
 
     def row(self, known: Row, request: Request, most: Most, *, optional: bool = False) -> Row:
-        """The ledger row of a call, `known` as far as it is known before.
+        """Make a call and return its ledger row. `known` has the fields of the row that are known before the call.
 
-        Raises LM15Error after the last try, BudgetError, or BackendError where the endpoint is down or refuses every
-        request of this form. An `optional` request that is refused raises the refusal and says nothing of the endpoint.
+        Raises LM15Error after the last try, BudgetError, or BackendError if the endpoint is down or refuses every
+        request of this form. A refused `optional` request raises the refusal and does not count against the endpoint.
         """
         try:
             row = self._flow.call(lambda: self._kept(known, request, most), most_tokens=most.tokens, used=_tokens)
@@ -83,7 +83,7 @@ class Tries:
         return row
 
     def _kept(self, known: Row, request: Request, most: Most) -> Row:
-        """One try, which is in the ledger before this returns or raises."""
+        """Try once. The row is in the ledger before this returns or raises."""
         start = time.monotonic()
         try:
             row = {**known, "error": None, **self._within_budget(request, most)}

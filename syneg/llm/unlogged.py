@@ -1,11 +1,10 @@
-"""Calls of litellm without its own pricing and logging, which take a third of their time: the ledger keeps every call,
-with its price.
+"""Call litellm without its own pricing and logging, which take a third of the overhead. The ledger does both.
 
     with no_logging_thread():
         litellm.completion(**arguments, **no_logging(arguments))
 
-litellm takes the object that prices and logs a call as an argument, and starts no logging thread for a call that it
-calls internal. Callbacks that a user set are served: litellm's own object and thread are used then.
+litellm accepts the object that prices and logs a call as an argument, and starts no logging thread for a call that is
+marked internal. If the user has set callbacks of litellm, its own object and thread are used, and the callbacks run.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _CALLBACKS = ("callbacks", "input_callback", "success_callback", "failure_callba
 
 
 def no_logging(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Further arguments for `litellm.completion`; {} where callbacks are set, or this litellm has another form."""
+    """Further arguments for `litellm.completion`; {} if callbacks are set, or if this litellm lacks such an object."""
     kind = _silent()
     if kind is None or _called_back():
         return {}
@@ -38,7 +37,7 @@ def no_logging(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def no_logging_thread() -> Iterator[None]:
-    """While this is open, litellm hands no answer of this thread to its logging threads, unless callbacks are set."""
+    """Keep litellm from starting logging threads for calls of this thread, unless callbacks are set."""
     internal = _internal()
     if internal is None or _called_back():
         yield
@@ -58,7 +57,7 @@ def _called_back() -> bool:
 
 @lru_cache(maxsize=1)
 def _silent() -> type[Any] | None:
-    """litellm's class with nothing to do after an answer; None where this version has no such class."""
+    """A subclass of litellm's logger that does nothing after an answer; None if this version has no such class."""
     try:
         from litellm.litellm_core_utils.litellm_logging import Logging
     except ImportError:
@@ -68,7 +67,7 @@ def _silent() -> type[Any] | None:
         def response_cost_calculator(self, *_: Any, **__: Any) -> None:
             return None
 
-        _response_cost_calculator = response_cost_calculator  # its name in older versions
+        _response_cost_calculator = response_cost_calculator  # the method's name in older versions
 
         def success_handler(self, *_: Any, **__: Any) -> None:
             return None
@@ -81,7 +80,7 @@ def _silent() -> type[Any] | None:
 
 @lru_cache(maxsize=1)
 def _internal() -> ContextVar[bool] | None:
-    """What litellm asks before it hands an answer to a thread; None where this version has no such variable."""
+    """The variable that marks a call as internal; None if this version of litellm has none."""
     try:
         from litellm._internal_context import is_internal_call
     except ImportError:
