@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import THINGS, FakeLM, Fault
+from conftest import ACTIONS, THINGS, FakeLM, Fault
 
 from syneg.core.errors import BudgetError
 from syneg.core.progress import Progress
@@ -190,6 +190,30 @@ def test_an_empty_shard_and_a_run_of_mined_negatives_ask_nothing(
     assert "no LM would be called" in mined["table"]
     assert [part["name"] for part in mined["parts"]] == ["mine", "train 1 models", "evaluate 1 models", "in all"]
     assert all(part["minutes"]["likely"] > 0 for part in mined["parts"])
+
+
+def test_calls_of_an_embedded_lm_share_the_cores(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    minutes = []
+    for concurrency in (1, 4):
+        own = {"lm.model": "local/qwen2.5-coder-1.5b", "lm.concurrency": concurrency, "evaluate.folds": 5}
+        values = [line for line in settings("", **own) if "api_base" not in line]
+        parts = opened(values, tmp_path / str(concurrency)).estimate("generate")["parts"]
+        (writing,) = (part for part in parts if part["name"].startswith("write "))
+        minutes.append(writing["minutes"]["likely"])
+    assert minutes[0] / minutes[1] == pytest.approx(1.3)
+
+
+def test_what_is_written_for_folds_has_a_name_of_its_own(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    rows = [
+        f"{action} a {thing},to {action} the {thing} it is {action} again" for thing in THINGS for action in ACTIONS
+    ]
+    (tmp_path / "pairs.csv").write_text("query,positive\n" + "\n".join(rows[:40]) + "\n")
+    own = {"collection.dataset": tmp_path / "pairs.csv", "evaluate.folds": 5, "lm.adapter": "json"}
+    names = [
+        part["name"] for part in opened(settings("http://127.0.0.1:9/v1", **own), tmp_path / "run").estimate()["parts"]
+    ]
+    assert {"write single_prompt", "write single_prompt, folds"} <= set(names)
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from syneg.optimizers import RECIPES
 from .compile import COMPILE, CONFIRM
 from .figures import NOTHING, Estimate, Figure, Part
 from .machine_time import MachineTime
-from .negative_sets import STRONG_PROGRAM
+from .negative_sets import FOLDS, STRONG_PROGRAM
 from .prompt_sizes import Size, Sizes, expected_attempts
 from .rates import Rate, Rates
 from .reader import MEASURE
@@ -40,6 +40,9 @@ _ORDER = ("queries", "mine", "read", "calibrate", "compile", "generate", "train"
 # what holds until something is measured, named in the notes of an estimate
 _PASSING, _EMBEDDED_PASSING, _LEAST_PASSING = 0.85, 0.6, 0.3  # share of negatives that pass the gates on text
 _SPEED, _EMBEDDED_SPEED = 60.0, 12.0  # tokens a second of one call
+# two cores: prompts of one program begin alike, so that few of their tokens are read; four calls side by side write 1.3
+# times as fast as one (docs/lab_notes.md)
+_EMBEDDED_READ, _EMBEDDED_GAIN = 1000.0, 1.3
 _EMBEDDED_LENGTH = 0.6  # of the length asked for: a small LLM writes less (.53 and .55 in two runs on python-docs)
 _THOUGHTS = 800  # tokens that a reasoning model thinks for one answer
 _GRADE = 25  # tokens of the grade of one passage, with its quote
@@ -151,7 +154,8 @@ class _Estimator:
         elif planned.left:
             self._assumed[f"{self._passing(planned):.0%} of what {planned.name} writes passes the gates on text"] = None
         calls = Figure(planned.left, planned.left).times(likely, most)
-        return self._part(planned.use, planned.config.lm, calls, size, answers=generate.per_pair)
+        part = self._part(planned.use, planned.config.lm, calls, size, answers=generate.per_pair)
+        return replace(part, name=f"{part.name}, folds") if planned.stem.startswith(FOLDS) else part
 
     def _passing(self, planned: SetLeft) -> float:
         """The share of written negatives that pass the gates on text, as far as anything tells it."""
@@ -228,18 +232,29 @@ class _Estimator:
             for read, written in ((tokens_in.likely, tokens_out.likely), (tokens_in.most, tokens_out.most))
         ]
         priced = None if usd[0] is None or usd[1] is None else Figure(usd[0], usd[1])
-        return Part(use, lm.model, calls, tokens_in, tokens_out, priced, self._minutes(lm, calls, writes, rate))
+        return Part(
+            use, lm.model, calls, tokens_in, tokens_out, priced, self._minutes(lm, calls, (reads, writes), rate)
+        )
 
-    def _minutes(self, lm: LMConfig, calls: Figure, writes: float, rate: Rate | None) -> Figure:
-        """Minutes of so many calls side by side, no faster than the limits of rate."""
-        seconds = rate.seconds if rate is not None else 0.0
+    def _minutes(self, lm: LMConfig, calls: Figure, tokens: tuple[float, float], rate: Rate | None) -> Figure:
+        """Minutes of so many calls side by side, no faster than the limits of rate. `tokens` are those that a call
+        reads and writes."""
+        seconds, (reads, writes) = rate.seconds if rate is not None else 0.0, tokens
         if not seconds:
             each = self._rates.seconds_per_token(lm.model)
-            if each is None and calls.likely:
-                speed = _EMBEDDED_SPEED if lm.model.startswith("local/") else _SPEED
-                each = 1 / speed
-                self._assumed[f"{lm.model} writes {speed:.0f} tokens a second"] = None
             seconds = writes * (each or 0.0)
+            if each is None and calls.likely:
+                seconds = self._assumed_seconds(lm, reads, writes)
         side_by_side = calls.times(seconds / lm.concurrency / 60)
         spaced = calls.times(1 / lm.max_rpm) if lm.max_rpm else NOTHING
         return Figure(max(side_by_side.likely, spaced.likely), max(side_by_side.most, spaced.most))
+
+    def _assumed_seconds(self, lm: LMConfig, reads: float, writes: float) -> float:
+        """Seconds of a call beside others, before any was timed. Calls of an embedded LM share the cores."""
+        embedded = lm.model.startswith("local/")
+        speed = _EMBEDDED_SPEED if embedded else _SPEED
+        self._assumed[f"{lm.model} writes {speed:.0f} tokens a second"] = None
+        if not embedded:
+            return writes / speed
+        alone = writes / speed + reads / _EMBEDDED_READ
+        return alone * max(1.0, lm.concurrency / _EMBEDDED_GAIN)

@@ -42,6 +42,7 @@ from .workspace import Workspace
 # The defaults were chosen from the tables in docs/lab_notes.md. `_OTHER` names the program of the near-misses of each.
 STRONG_PROGRAM, SMALL_PROGRAM = "multi_attribute", "neighbour_rewrite"
 NEGATIVES, NEAR_MISSES = "negatives", "near-misses"
+FOLDS = f"{NEGATIVES}-folds"  # how the names of the sets for cross-fitting begin
 _OTHER = {"multi_attribute": "requirement_break", "neighbour_rewrite": "neighbour_topic"}
 
 
@@ -266,7 +267,7 @@ class NegativeSets:
 
 def fold_stem(program: str) -> str:
     """The name of the file of the set for the pairs of all folds, without its ending."""
-    return f"{NEGATIVES}-folds-{_slug(program)}"
+    return f"{FOLDS}-{_slug(program)}"
 
 
 def use_of(program: str) -> str:
