@@ -99,7 +99,7 @@ def test_a_program_that_no_name_fits_is_a_file() -> None:
 
 
 def test_a_seed_cannot_count_twice() -> None:
-    with pytest.raises(ConfigError, match="a seed stands twice"):
+    with pytest.raises(ConfigError, match="a seed occurs twice"):
         load_config(None, ["train.seeds=[0, 1, 0]"])
 
 

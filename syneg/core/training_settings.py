@@ -1,6 +1,6 @@
 """Settings of training, compiling, evaluation and the verdict.
 
-TrainConfig().arms → ("mined", "hybrid")
+    TrainConfig().arms → ("mined", "hybrid")
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .section import Above, Count, Fraction, NonNegative, OwnProgram, Positive, 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
-        raise ValueError("a seed stands twice: the same training would count as two")
+        raise ValueError("a seed occurs twice: the same training would count as two")
     return seeds
 
 
@@ -29,85 +29,85 @@ def _own_programs(arms: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class MixConfig(Section):
-    """How mined and synthetic negatives share a training row."""
+    """Mixing mined and synthetic negatives in a training row."""
 
     negatives: Positive = 3
     "Hard negatives in each training row."
     ratio: NonNegative = 0.5
-    "Synthetic to retrieved negatives inside a row (SyNeg draws 1 + 2 = 0.5, and finds 0.7 best)."
+    "Synthetic negatives per mined negative in a row. SyNeg uses 0.5 (1 synthetic, 2 mined) and finds 0.7 best."
     weight: Above = 1.0
-    "Weight of a synthetic negative in the softmax; a retrieved one has 1."
+    "Weight of a synthetic negative in the softmax; a mined one has 1."
     confidence: bool = False
-    "Weigh a synthetic negative less as its score approaches the positive's: such texts are more often relevant."
+    "Lower the weight of a synthetic negative as its score nears the positive's, because it is more often relevant."
 
 
 class TrainConfig(Section):
-    """Fine-tuning the encoder, the same way for every arm."""
+    """Fine-tuning the encoder. Every arm is trained with the same settings."""
 
     pairs: Count = 0
-    "Train queries used by every arm, each with all its positives; 0 = all."
+    "Train queries for every arm, each with all its positives; 0 = all."
     arms: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_own_programs)] = ("mined", "hybrid")
     (
-        "Arms: in-batch, bm25, mined, verified, graded, synthetic, dataset-mix or hybrid, each also with settings of "
-        "its own."
+        "Arms: in-batch, bm25, mined, verified, graded, synthetic, dataset-mix or hybrid. An arm may have its own "
+        "settings, as in hybrid@ratio=0.7."
     )
     seeds: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
-    "Seeds that each arm is trained with."
+    "Seeds to train each arm with."
     positives: Literal["draw", "rows", "first"] = "draw"
-    "A query with several positives: one drawn each epoch (draw), a row for each (rows), or the highest graded (first)."
+    "For a query with several positives: draw one each epoch (draw), a row for each (rows), or the best only (first)."
     epochs: Above = 2.0
-    "Passes over the training rows; each draws the negatives of a row anew where more are mined than it has places."
+    "Passes over the training rows. Each pass draws the negatives of a row again if more are mined than fit."
     batch_size: Positive = 16
-    "Rows of a batch."
+    "Rows per batch."
     learning_rate: Above | Literal["auto"] = "auto"
-    "Peak learning rate; auto goes by the size of the encoder (syneg.training.weights)."
+    "Peak learning rate; auto chooses by the size of the encoder (syneg.training.weights)."
     warmup: Fraction = 0.1
     "Share of the steps in which the learning rate rises."
     temperature: Above = 0.05
     "Temperature of the softmax (InfoNCE) over cosines."
     scale: Above = 1.0
-    "Factor of the scores of an encoder of dot-product similarity, in place of the temperature."
+    "Factor for the scores of a dot-product encoder, in place of the temperature."
     dropout: Fraction = 0.0
-    "Dropout of the encoder in training."
+    "Dropout of the encoder during training."
     evals: Positive = 2
-    "Evaluations on dev in one training; the best of them is kept."
+    "Evaluations on dev per training; the best model of them is kept."
     patience: Count = 0
-    "Evaluations without gain after which a training stops early; 0 = never. Needs more evals than this."
+    "Stop a training after this number of evaluations without gain; 0 = never. Must be less than evals."
     dev_passages: Positive = 1000
-    "Passages of the corpus that dev evaluations rank."
+    "Passages to rank in an evaluation on dev."
     guide: NonNegative = 0.0
-    "Mask in-batch texts that the base encoder puts over this share of the positive's score; 0 = off."
+    "Mask an in-batch text if the base encoder scores it over this share of the positive's score; 0 = off."
     regulariser: NonNegative = 0.0
-    "Weight of the term that keeps synthetic negatives from taking more than their share of the softmax; 0 = off."
+    "Weight of a loss term that limits synthetic negatives to their share of the softmax; 0 = off."
     order: Literal["softmax", "pairwise", "listwise", "graded"] = "softmax"
     (
-        "Synthetic negatives as wrong as any passage (softmax), or under the positive and above other rows (listwise, "
-        "graded)."
+        "softmax treats a synthetic negative like any other passage; listwise and graded place it under the positive "
+        "and above other rows."
     )
     order_weight: Above = 0.1
-    "Weight of the term that keeps that order."
+    "Weight of the loss term for that order."
     distil: NonNegative = 0.0
-    "Weight of the term that keeps the ranking of a row near the base encoder's; 0 = off."
+    "Weight of a loss term that keeps the ranking of a row close to the base encoder's; 0 = off."
     curriculum: bool = False
-    "Train from easy rows to hard ones."
+    "Train on easy rows first, then on hard ones."
     alphas: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
-    "Shares of the tuned weights to try on dev, mixed with those of the base; 1 alone keeps them as trained."
+    "Shares of the tuned weights to try on dev in a mix with the base weights; 1 alone keeps the tuned weights."
     frozen_layers: Count | Literal["half"] = 0
-    "Lower layers that are not trained, with their output cached: a number, or half."
+    "Lower layers that are not trained and whose output is cached: a number, or half."
     cached_chunk: Count = 0
-    "Texts embedded at once under a gradient cache, for batches that do not fit; 0 = off."
+    "Texts embedded at a time under a gradient cache, for batches that do not fit into memory; 0 = off."
     processes: Count = 1
-    "Training processes on this machine, or GPUs; 0 = only write the jobs down, to be launched by hand."
+    "Training processes on this machine, one per GPU; 0 = only write the jobs, for you to launch."
 
 
 class CompileConfig(Section):
-    """Compiling the program (`syneg.run.compile`). `calls`, `tokens`, `usd` and `minutes` limit proposing and
-    choosing."""
+    """Compiling a program (`syneg.run.compile`). `calls`, `tokens`, `usd` and `minutes` limit the search, not the
+    confirmation."""
 
     target: Literal["writer", "reader", "sampler"] = "writer"
     (
-        "What is improved: the program that writes negatives (writer), the one that grades passages (reader), or how "
-        "negatives are chosen and mixed (sampler, which needs no optimizer)."
+        "writer improves the program that writes negatives, reader the one that grades passages, and sampler the "
+        "choice and mix of negatives (without an optimizer)."
     )
     optimizer: Literal["none", "search", "gepa", "mipro", "simba", "copro", "bootstrap"] = "none"
     "Recipe that proposes programs."
@@ -124,14 +124,14 @@ class CompileConfig(Section):
     minutes: NonNegative = 12.0
     "Most minutes; 0 = no limit."
     threshold: Fraction | Literal["auto"] = "auto"
-    "Value of an answer from which it may become a demo; auto is .5 for a writer and .9 for a reader."
+    "Lowest value of an answer that may become a demo; auto is .5 for a writer and .9 for a reader."
     confirm: bool = True
-    "Let queries that no proposal has seen decide between the program that won and the first one; for a writer by full training."
+    "Compare the winner with the original program on queries that no proposal has seen; for a writer by full training."
     confirm_seeds: Positive = 2
     "Seeds of that training."
     confirm_queries: Count | Literal["auto"] = "auto"
     (
-        "Labelled queries that decide between two readers: train, dev and confirm, beside those of the proposals; 0 = "
+        "Labelled queries to compare two readers on, from train, dev and confirm, without those of the proposals; 0 = "
         "all; auto is 300, or 60 with an embedded LM."
     )
 
@@ -141,53 +141,50 @@ class CompileConfig(Section):
 
 
 class ProbeConfig(Section):
-    """The stand-in for full training (`syneg.optimizers.probe`)."""
+    """The probe: a short training that takes the place of full training during a search (`syneg.optimizers.probe`)."""
 
     layers: Positive = 3
-    "Upper layers that are trained."
+    "Upper layers to train."
     max_tokens: Positive = 128
-    "Tokens of a text."
+    "Most tokens of a text."
     queries: Positive = 400
-    (
-        "Held-out queries: dev, then train queries beside the pairs, then, where these are too few, the pairs' own in "
-        "folds."
-    )
+    "Held-out queries: from dev, then other train queries; if these are too few, the pairs' own queries in folds."
     passages: Positive = 1000
-    "Passages that are ranked."
+    "Passages to rank."
     folds: Annotated[int, Field(ge=2)] = 2
     "Folds of the pairs' own queries."
     seeds: Positive = 1
-    "Seeds of a probe."
+    "Seeds per probe."
     epochs: Above = 2.0
     "Passes over the rows."
     steps: Positive = 16
     "Fewest steps."
     learning_rate: Above | Literal["auto"] = "auto"
-    "Learning rate; auto is that of training with frozen layers."
+    "Learning rate; auto is the rate of training with frozen layers."
 
 
 class BoundaryConfig(Section):
-    """The boundary test: near-misses for held-out queries, put into the corpus."""
+    """The boundary test: it adds written near-misses for held-out queries to the corpus."""
 
     queries: Count | Literal["auto"] = "auto"
-    "Held-out queries that get near-misses; auto is as many as train queries are written for, 16 to 400; 0 = off."
+    "Held-out queries with near-misses; auto is the number of train queries that get negatives, 16 to 400; 0 = off."
     program: OwnProgram = "auto"
-    "Program that writes them; auto is one that no arm trains on."
+    "Program that writes the near-misses; auto is one that no arm trains on."
 
 
 class EvaluateConfig(Section):
-    """Evaluation and its test of significance."""
+    """Evaluation and its significance test."""
 
     depth: Annotated[int, Field(ge=100)] = 100
-    "Passages kept of each ranking; recall@100 looks at 100."
+    "Passages to keep of each ranking; recall@100 needs 100."
     folds: Count = 5
-    "Folds in which every query is tested once, where a test split cut here would have under 50 queries; 0 = off."
+    "Folds for cross-fitting if a test split cut here would have under 50 queries; each query is tested once; 0 = off."
     alpha: Fraction = 0.05
-    "Level of significance after Holm's correction over the comparisons of the verdict."
+    "Significance level after Holm's correction for the number of comparisons."
 
 
 class TrackConfig(Section):
-    """Trackers that a finished run is logged to (`syneg.verdict.tracking`)."""
+    """Logging a finished run to a tracker (`syneg.verdict.tracking`)."""
 
     mlflow: str | None = None
-    "MLflow experiment."
+    "Name of the MLflow experiment."
