@@ -53,6 +53,9 @@ from syneg.run.folder import RunLock
 from syneg.run.pipeline import Run
 
 PLACES = 3
+QUICK = (
+    "encoder.max_tokens=32", "probe.queries=40", "probe.passages=200", "probe.steps=2", "probe.epochs=0.2", "train.epochs=0.2"
+)  # fmt: skip
 FEW, DRAWS = 16, 20  # pairs that the critic's mean is over, and how often they are drawn
 
 
@@ -131,6 +134,7 @@ def interval(x: list[float], y: list[float], draws: int = 2000) -> tuple[float, 
     type=click.Path(path_type=Path),
     help="run folder with the full training to compare with  [that of --run]",
 )
+@click.option("--quick", is_flag=True, help="a small collection, 16 pairs, one seed, a few steps")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=Path("runs/fidelity"), show_default=True)
 def main(
@@ -141,9 +145,12 @@ def main(
     fast: bool,
     only: str | None,
     against: Path | None,
+    quick: bool,
     overrides: tuple[str, ...],
     folder: Path,
 ) -> None:
+    if quick:
+        dataset, pairs, seeds, fast, overrides = "python-docs-small", 16, 1, True, (*QUICK, *overrides)
     flags: dict[str, Any] = {
         "collection.dataset": dataset, "train.pairs": 0, "generate.pairs": 0, "generate.per_pair": PLACES,
         "generate.given": str(folder / "sets.jsonl"), "boundary.queries": 0, "judge.use": "off", "mix.negatives": PLACES,

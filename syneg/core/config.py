@@ -127,7 +127,7 @@ class MineConfig(Section):
     margin: Above | Literal["auto"] = 0.95
     (
         "Highest score of a negative, as a share of the positive's score (NV-Retriever: 95 %); 10 switches it off; "
-        "auto tries several values on dev and takes some minutes."
+        "auto chooses by a race of several on dev."
     )
     index: str = "auto"
     (

@@ -25,6 +25,7 @@ from syneg.verdict.records import BASE
 from .arms import Arm
 from .figures import Figure, Part
 from .remaining import Planned, Remaining
+from .windows import needs_race
 
 _PROBED = 32  # passages
 _BACKWARD = 3.0  # a step forward and back, in forward passes
@@ -32,6 +33,7 @@ _START = 4.0  # seconds to load and save a model
 _SEARCH = 2e-8  # seconds for a query and a passage, with the metrics
 _DOUBT = 1.6  # at most, as a factor
 _SCORED = 5  # candidates that compiling scores by probes
+_RACED, _BLOCK, _LAYER = 9, 96 * 5, 0.2  # probes of a race, texts of a block, share of one layer
 
 
 class MachineTime:
@@ -51,6 +53,8 @@ class MachineTime:
                 "yet"
             )
         yield self._part("mine", 0.0 if self._left.is_mined else self._embedding(self._passages + self._left.pairs))
+        if self._left.encoder_is_here and needs_race(self._workspace):
+            yield self._part("choose the margin", self._racing())
         if stage in ("queries", "mine", "read", "calibrate"):
             return
         if self._config.compile.improves("writer") and not self._left.is_compiled:
@@ -158,6 +162,12 @@ class MachineTime:
         frozen = 0.5 if config.frozen_layers else 1.0
         texts = steps * config.batch_size * (2 + negatives)
         return _START + self._each * (_BACKWARD * frozen * texts + config.evals * dev)
+
+    def _racing(self) -> float | None:
+        """Probes of the race that chooses what is mined: one layer is trained on kept output of those below."""
+        probe = self._config.probe
+        scored = probe.passages + probe.queries
+        return self._embedding(round(scored + _RACED * (_LAYER * scored + _BACKWARD * _LAYER * probe.epochs * _BLOCK)))
 
     def _compiling(self) -> float | None:
         """Probes of the candidates, and the trainings that confirm the best."""

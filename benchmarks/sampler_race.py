@@ -1,0 +1,99 @@
+"""Does `mine.margin=auto` choose the margin that full training would choose, and what does the choice cost?
+
+    python benchmarks/sampler_race.py --dataset beir/scifact --out runs/race-scifact
+    python benchmarks/sampler_race.py --dataset path/to/cranfield --one-positive --out runs/race-cranfield
+
+The race chooses among the windows of `syneg.run.windows` on train and dev queries. Then the arm `mined` is trained in
+full with each window, for every seed, and tested. With `--one-positive` training, mining and the race know one judged
+positive a query, drawn by seed, and the test knows all, as in sparse_labels.py. `--only race` leaves the training out.
+
+Printed: what was chosen and why, seconds of wall and of CPU; nDCG@10 on test of each window, and by how much the choice
+falls short of the best fixed window. race.json in --out holds the same. Set OMP_NUM_THREADS=1 for the seconds of one
+core.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+from sparse_labels import whole_collection, with_one_positive
+
+from syneg.core.config import Config
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import write_json
+from syneg.data.collection import Collection
+from syneg.retrieval.metrics import MAIN_METRIC
+from syneg.run.pipeline import Run
+from syneg.run.windows import WINDOWS, chosen
+
+
+def raced(config: Config, collection: Collection, out: Path) -> tuple[Run, dict[str, object]]:
+    """The run in which the margin was chosen, and what is to be said of the choice."""
+    run = Run(out / "race", config, Progress(), collection=collection)
+    run.workspace.encoder.index(collection.passages)  # what every mining needs is no part of the race
+    wall, cpu = time.monotonic(), time.process_time()
+    choice = chosen(run.workspace)
+    seconds = {"wall": round(time.monotonic() - wall, 1), "cpu": round(time.process_time() - cpu, 1)}
+    return run, {**asdict(choice), "seconds": seconds}
+
+
+def trained(config: Config, collection: Collection, out: Path) -> dict[str, list[float]]:
+    """Test nDCG@10 of the arm `mined` by window, one value a seed."""
+    by_window = {}
+    for number, window in enumerate(WINDOWS):
+        fixed = config.model_copy(update={"mine": window.of(config.mine)})
+        run = Run(out / f"window-{number}", fixed, Progress(), collection=collection)
+        results = run.experiment.results["mined"]
+        by_window[window.name] = [
+            float(np.mean(list(seed["test"].values[MAIN_METRIC].values()))) for seed in results
+        ]  # fmt: skip
+        run.workspace.close()
+    return by_window
+
+
+@click.command()
+@click.option("--dataset", default="python-docs", show_default=True)
+@click.option("--one-positive", is_flag=True, help="train and dev queries keep one judged positive")
+@click.option("--seeds", default=2, show_default=True, help="of full training")
+@click.option("--only", type=click.Choice(["race"]), help="leave the full training out")
+@click.option("--quick", is_flag=True, help="a small collection, one seed, a few steps")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/race"), show_default=True)
+def main(
+    dataset: str, one_positive: bool, seeds: int, only: str | None, quick: bool, overrides: tuple[str, ...], out: Path
+) -> None:
+    settings = {
+        "collection.dataset": "python-docs-small" if quick else dataset, "collection.confirm": 0.0,
+        "collection.divide_test": Path(dataset).is_dir(), "mine.margin": "auto", "train.arms": ("mined",),
+        "train.seeds": tuple(range(1 if quick else seeds)), "train.pairs": 0, "boundary.queries": 0, "evaluate.folds": 0,
+        "encoder.max_tokens": 32 if quick else 128,
+        **({"probe.steps": 2, "probe.epochs": 0.2, "probe.passages": 200, "train.epochs": 0.2} if quick else {}),
+    }  # fmt: skip
+    config = load_config(None, overrides, settings, fast=True)
+    collection = whole_collection(config, out)
+    if one_positive:
+        collection = with_one_positive(collection, config.seed)
+    run, choice = raced(config, collection, out)
+    print(f"{collection.name}: {choice['why']}; seconds {choice['seconds']}")
+    run.workspace.close()
+    by_window = {} if only == "race" else trained(config, collection, out)
+    write_json(out / "race.json", {"choice": choice, "full": by_window})
+    means = {name: float(np.mean(values)) for name, values in by_window.items()}
+    for name, mean in means.items():
+        print(f"{name:26s} {mean:.4f}  {' '.join(f'{value:.4f}' for value in by_window[name])}")
+    if means:
+        short = max(means.values()) - means[str(choice["window"])]
+        print(f"chosen: {choice['window']}, {short:.4f} under the best fixed window")
+
+
+if __name__ == "__main__":
+    main()
