@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from syneg.core.config import TrainConfig
 from syneg.core.records import Instance, Pair
-from syneg.training.loss import BaseView, HybridInfoNCE, fair_share
+from syneg.training.loss import BaseView, HybridInfoNCE
 from syneg.training.merging import embed_by_length
 from syneg.training.numbers import RowNumbers
+from syneg.training.regulariser import fair_share
 
 
 def hybrid(

@@ -1,24 +1,22 @@
-"""InfoNCE over the positive, the row's negatives and everything else in the batch (van den Oord et al., 2018).
+"""InfoNCE over the positive, the row's negatives and all other texts of the batch (van den Oord et al., 2018).
 
     rows 0 and 1 in a batch, 2 negatives each: query 0 is scored against 6 texts, [p0 p1 n00 n10 n01 n11], target p0
 
-Texts that are known to be relevant to a query are masked for it, wherever in the batch they stand, by normalised text;
-so is padding. A weight w multiplies a negative's share of the softmax: log w is added to its score. With weights of 1,
-no mask and no option this is sentence-transformers' MultipleNegativesRankingLoss with scale = 1 / temperature. An
-encoder of dot-product similarity is scored by dot products times `train.scale`. Options:
+Padding is masked, and so is every text that is known to be relevant to the query, compared by normalised text. A weight
+w multiplies a negative's share of the softmax: log w is added to its score. With weights of 1 and without masks and
+options, this is sentence-transformers' MultipleNegativesRankingLoss with scale = 1 / temperature. If the encoder uses
+dot products, scores are dot products times `train.scale`. Options:
 
-- guide: texts of other rows that the untuned encoder puts over a share of the positive's score are masked (the 95 %
-rule
+- guide: mask texts of other rows that the untuned encoder scores over a share of the positive's score (the 95 % rule
   inside the batch; compare GISTEmbed, arXiv 2402.16829);
-- regulariser: synthetic negatives together should take the share of the softmax that their number gives them, evenly,
-so
-  that the encoder cannot win by knowing who wrote a text (after CausalNeg, arXiv 2606.01304);
-- order: written near-misses leave the softmax, and a term says where they and graded passages belong (`order`);
-- distillation: the untuned encoder's softmax over the same texts is to be kept (listwise, as in arXiv 2010.11386).
+- regulariser: pull the synthetic negatives towards the share of the softmax that their number gives them, evenly, so
+  that recognising who wrote a text does not pay (after CausalNeg, arXiv 2606.01304);
+- order: take written near-misses out of the softmax, and rank them and graded passages by a term (`order`);
+- distillation: stay near the untuned encoder's softmax over the same texts (listwise, as in arXiv 2010.11386).
 
-Over several processes all texts of all processes are candidates, as with sentence-transformers'
-`gather_across_devices`; each process brings the same number of rows. A step asks the device once: for the row numbers
-of the batch.
+With several processes, all texts of all processes are candidates, as with sentence-transformers'
+`gather_across_devices`; each process brings the same number of rows. A step reads from the device only once: the row
+numbers of the batch.
 """
 
 from __future__ import annotations
@@ -38,12 +36,13 @@ from syneg.core.records import Instance, margin_limit
 from .merging import Embed, embed_by_length
 from .numbers import RowNumbers
 from .order import Standing, order_term
+from .regulariser import fair_share
 from .sampling import READ, RELATED, SYNTHETIC
 
 
 @dataclass(frozen=True)
 class BaseView:
-    """Embeddings of the untuned encoder: `queries` (rows, dim), `texts[text]` (dim,)."""
+    """Embeddings by the untuned encoder: `queries` (rows, dim), and `texts[text]` (dim,)."""
 
     queries: np.ndarray
     texts: Mapping[str, np.ndarray]
@@ -51,10 +50,12 @@ class BaseView:
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of this process, and the candidates of all: `columns` texts of each row, by process, column and row.
+    """The rows of this process, and the candidates of all processes.
 
-    `numbers` (candidates,) are text numbers, `places` (rows,) the candidate that is a row's own positive, `owners`
-    (candidates,) the row that a candidate is from, `own` (rows,) this process's rows counted the same way.
+    Candidates are `columns` texts of each row, sorted by process, column and row. `everyone` (all rows,) are the row
+    numbers of all processes. `numbers` (candidates,) are numbers of texts (`RowNumbers`), `places` (rows,) the place of
+    each row's positive among the candidates, `owners` (candidates,) the row that a candidate comes from, and `own`
+    (rows,) the places of this process's rows among all rows.
     """
 
     rows: list[int]
@@ -67,10 +68,11 @@ class Batch:
 
 
 class HybridInfoNCE(CachedLossMixin, nn.Module):
-    """`relevant[query_id]` are the texts of all passages known to be relevant; labels are row numbers of `instances`.
+    """The loss as a module for sentence-transformers' trainer; labels are row numbers of `instances`.
 
-    `base` is needed where `config` has a guide or distillation. The similarity is that of `model`
-    (`similarity_fn_name`, cosine where it has none).
+    `relevant[query_id]` are the texts of all passages known to be relevant. `base` is required if `config` has a guide
+    or distillation. `embed` replaces the call of the model. The similarity is the model's `similarity_fn_name`; a model
+    without one uses cosines.
     """
 
     _log_weights: Tensor
@@ -110,11 +112,14 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         self._keep("_base_queries", base.queries if base is not None else vectors)
 
     def _keep(self, name: str, values: np.ndarray) -> None:
-        """A buffer that goes to the device with the loss and into no checkpoint."""
+        """Register a buffer that moves to the device with the loss, but is not saved in checkpoints."""
         self.register_buffer(name, torch.from_numpy(values), persistent=False)
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Mean loss over the batch; features are anchor, positive, negative_1 … negative_n, `labels` (batch,)."""
+        """The mean loss over the batch, a scalar.
+
+        `sentence_features` are those of anchor, positive, negative_1 … negative_n; `labels` (batch,) are row numbers.
+        """
         columns = list(sentence_features)
         if self.uses_gradient_cache and torch.is_grad_enabled():
             return self.forward_cached(columns, labels)
@@ -124,7 +129,7 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
     ) -> Tensor:
-        """For sentence-transformers' gradient cache: the loss from embeddings of chunks, for each column."""
+        """The loss from embeddings: a list of chunks (chunk, dim) for each column. The gradient cache calls it."""
         assert labels is not None
         queries, *texts = (torch.cat(column) for column in reps)
         loss = self.from_embeddings(queries, texts, labels)
@@ -135,24 +140,25 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
 
     def from_embeddings(self, queries: Tensor, texts: Sequence[Tensor], labels: Tensor) -> Tensor:
         """The loss of `queries` (batch, dim) against `texts`, 1 + n tensors (batch, dim)."""
-        # bfloat16 scores differ from the true ones by up to .004, which a temperature of .05 makes .08
+        # float32: a bfloat16 score is off by up to .004, and a temperature of .05 turns that into .08
         with torch.autocast(queries.device.type, enabled=False):
             candidates = torch.cat(list(texts)).float()
             if torch.distributed.is_initialized():
                 candidates = all_gather_with_grad(candidates)
             batch = self._batch(labels, len(texts), queries.device)
+            # (batch, candidates): scores, then log weights, with -inf for masked texts
             scores = self._scores(queries.float(), candidates)
             bias = self._bias(batch)
             logits = scores + bias
             if self.config.order != "softmax":
-                # a written near-miss leaves the softmax: the term of the order says where it belongs
+                # written near-misses leave the softmax; the term added below ranks them
                 own = self._own(batch)
                 written, related, other = (
                     self._from(source, own, batch, bias) for source in (SYNTHETIC, RELATED, READ)
                 )
                 kept = logits.gather(1, own[:, 1:]).masked_fill(written, -torch.inf)
                 logits = logits.scatter(1, own[:, 1:], kept)
-            # (batch, candidates): what each candidate takes of its query's softmax
+            # (batch, candidates): log of each candidate's share of its query's softmax
             log_shares = logits.log_softmax(1)
             target = log_shares.gather(1, batch.places.unsqueeze(1))
             self._note_mass(log_shares.detach(), target.detach(), batch)
@@ -174,7 +180,7 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         return [float(loss) for loss in self._losses]
 
     def shares(self) -> list[dict[str, float]]:
-        """For each step so far the share of the gradient on negatives that each source has."""
+        """For each step so far, source → its share of the gradient on negatives."""
         return [
             {name: value for name, value in zip(names, (mass / mass.sum().clamp_min(1e-12)).tolist(), strict=True)
              if name != "padding"}
@@ -182,11 +188,11 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         ]  # fmt: skip
 
     def _batch(self, labels: Tensor, columns: int, device: torch.device) -> Batch:
-        """The batch of this process's `labels`, with the rows of all processes."""
+        """The batch for this process's `labels` (rows,), with the rows of all processes."""
         mine = labels.view(-1)
         everyone = (all_gather(mine) if torch.distributed.is_initialized() else mine).to(device)
         size, first = len(mine), get_rank() * len(mine) if torch.distributed.is_initialized() else 0
-        by_process = everyone.tolist()
+        by_process = everyone.tolist()  # the only wait for the device in a step
         rows = by_process[first : first + size]
         processes = len(by_process) // size
         numbers = self.numbers.texts[by_process, :columns].reshape(processes, size, columns).transpose(0, 2, 1)
@@ -196,29 +202,29 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         return Batch(rows, everyone, columns, numbers.reshape(-1), places, owners.reshape(-1), own)
 
     def _own(self, batch: Batch) -> Tensor:
-        """(rows, 1 + n): each row's own candidates, its positive first."""
+        """(rows, 1 + n): the places of each row's own candidates, its positive first."""
         size = len(batch.rows)
         return batch.places.unsqueeze(1) + torch.arange(batch.columns, device=batch.places.device) * size
 
     def _from(self, source: str, own: Tensor, batch: Batch, bias: Tensor) -> Tensor:
-        """(rows, n): which of a row's negatives are from a source and unmasked."""
+        """(rows, n): True for the negatives of a row that come from `source` and are not masked."""
         places = own[:, 1:]
         return (self._sources_of(batch) == self._code(source))[places] & torch.isfinite(bias.gather(1, places))
 
     def _by_candidate(self, values: Tensor, batch: Batch) -> Tensor:
-        """`values` (all rows, 1 + n) of the instances as one value for each candidate, in their order."""
+        """One value (candidates,) for each candidate, from `values` (instances, 1 + n)."""
         size = len(batch.rows)
         chosen = values[batch.everyone, : batch.columns].view(-1, size, batch.columns)
         return chosen.transpose(1, 2).reshape(-1)
 
     def _scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """(batch, candidates): cosines over the temperature, or dot products times the scale."""
+        """(batch, candidates): cosines divided by the temperature, or dot products times the scale."""
         if self.cosine:
             queries, candidates = nn.functional.normalize(queries, dim=-1), nn.functional.normalize(candidates, dim=-1)
         return queries @ candidates.T * self.scale
 
     def _base_scores(self, batch: Batch) -> Tensor:
-        """(batch, candidates): scores of the untuned encoder, without temperature or scale."""
+        """(batch, candidates): scores by the untuned encoder, without temperature or scale."""
         queries = self._base_queries[torch.as_tensor(batch.rows, device=self._base_queries.device)]
         texts = self._base_texts[torch.as_tensor(batch.numbers, device=self._base_texts.device)]
         return (queries @ texts.T).to(batch.places.device)
@@ -227,13 +233,14 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         """(batch, candidates): log weight of each candidate, -inf where it is masked for the row's query."""
         device = batch.places.device
         bias = self._by_candidate(self._log_weights.to(device), batch).repeat(len(batch.rows), 1)
-        # known positives of a query, wherever they stand; the row's own is the target and stays
+        # mask all texts known to be relevant to the query, but keep the row's own positive: it is the target
         known = self.numbers.known_places(batch.rows, batch.numbers)
         i, j = (torch.from_numpy(places).to(device, non_blocking=True) for places in known)
         target = bias.gather(1, batch.places.unsqueeze(1))
         bias[i, j] = -torch.inf
         bias.scatter_(1, batch.places.unsqueeze(1), target)
         if self.config.guide:
+            # mask texts of other rows that the untuned encoder takes for relevant
             scores = self._base_scores(batch)
             limit = margin_limit(scores.gather(1, batch.places.unsqueeze(1)), self.config.guide)
             foreign = batch.owners.unsqueeze(0) != batch.own.unsqueeze(1)
@@ -241,17 +248,18 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         return bias
 
     def _distilled(self, log_shares: Tensor, bias: Tensor, batch: Batch) -> Tensor:
-        """Cross entropy of the base's softmax over the candidates against ours, less its own entropy (KL
-        divergence)."""
+        """KL divergence of our softmax from the untuned encoder's over the unmasked candidates, the mean over rows."""
         kept = torch.isfinite(bias)
         target = (self._base_scores(batch) * self.scale).masked_fill(~kept, -torch.inf).softmax(1)
         ours = log_shares.masked_fill(~kept, 0.0)
         return (target * (target.clamp_min(1e-12).log() - ours)).sum(1).mean()
 
     def _note_mass(self, log_shares: Tensor, own: Tensor, batch: Batch) -> None:
-        """The gradient on the score of a negative is its share of the softmax; foreign positives count as
-        `in-batch`."""
-        # shares of the softmax over all, not over the negatives only: a query that is learnt gives little gradient
+        """Record the gradient on negatives by source: on a score it equals the share of the softmax.
+
+        Positives of other rows count as `in-batch`.
+        """
+        # shares over all candidates, the positive included: a query that is learnt already gives little gradient
         mass = log_shares.exp().sum(0).index_add(0, batch.places, -own.exp().view(-1))
         by_source = torch.zeros(len(self.numbers.source_names), device=mass.device)
         self._mass.append(by_source.index_add(0, self._sources_of(batch), mass.clamp_min(0)))
@@ -260,34 +268,10 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         return self._by_candidate(self._sources.to(batch.places.device), batch)
 
     def _code(self, source: str) -> int:
-        """The number of a source; -1 where no row has it."""
+        """The number of a source; -1 if no row has it."""
         names = self.numbers.source_names
         return names.index(source) if source in names else -1
 
     def get_config_dict(self) -> dict[str, float]:
-        """What sentence-transformers writes into a model card."""
+        """The settings that sentence-transformers writes into a model card."""
         return {"scale": self.scale}
-
-
-def fair_share(negatives: Tensor, bias: Tensor, synthetic: Tensor) -> Tensor:
-    """How far the synthetic negatives are from a fair and even part of the softmax over negatives; 0 at best.
-
-    `negatives` (batch, candidates): scores with -inf for positives and masked texts; `bias` their log weights;
-    `synthetic` (candidates,) bool. Divergence of the binary (synthetic, other) from the one by weight, plus what the
-    entropy among the synthetic ones lacks of its maximum; rows without one of either kind count 0.
-    """
-    there = torch.isfinite(negatives)
-    weight = torch.where(there, bias, torch.full_like(bias, -torch.inf)).exp()
-    ours = there & synthetic
-    fair = (weight * ours).sum(1) / weight.sum(1).clamp_min(1e-12)
-    usable = (fair > 0) & (fair < 1)
-    # a row that is left out gets harmless numbers: choosing rows would ask the device how many there are
-    p = negatives.masked_fill(~usable.unsqueeze(1), 0.0).softmax(1)
-    fair = torch.where(usable, fair, torch.full_like(fair, 0.5))
-    mass = (p * ours).sum(1).clamp(1e-6, 1 - 1e-6)
-    divergence = fair * (fair / mass).log() + (1 - fair) * ((1 - fair) / (1 - mass)).log()
-    within = p * ours / mass.unsqueeze(1)
-    entropy = -(within * within.clamp_min(1e-12).log()).sum(1)
-    most = ours.sum(1).float().log()
-    lacking = torch.where(most > 0, 1 - entropy / most.clamp_min(1e-12), torch.zeros_like(entropy))
-    return torch.where(usable, divergence + lacking, 0.0).sum() / usable.sum().clamp_min(1)
