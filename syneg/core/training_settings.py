@@ -1,6 +1,6 @@
 """Settings of training, compiling, evaluation and the verdict.
 
-    TrainConfig().arms → ("mined", "hybrid")
+TrainConfig().arms → ("mined", "hybrid")
 """
 
 from __future__ import annotations
