@@ -1,9 +1,9 @@
-"""What BM25 takes as a word, measured: nDCG@10 of several ways on collections without training.
+"""nDCG@10 of BM25 with several definitions of a word. Nothing is trained.
 
     python benchmarks/bm25_terms.py --dataset beir/scifact --dataset vaswani --dataset path/to/cranfield
       → beir/scifact | every term | .6688 | +.0030 ± .0037 | 86 queries changed
 
-Differences are to words of two letters and more, with a 95 % interval over queries. All judged queries are used.
+Differences are to words of at least two letters, with a 95 % interval over queries. All judged queries are used.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Tokens a second of the embedded LLM: through the whole stack, and of the bare runtime given the same requests.
+"""Tokens a second of the embedded LLM: through the whole stack, and by the bare runtime with the same requests.
 
     python benchmarks/embedded_lm.py --pairs 12 --slots 1 --slots 4
 
-The bare runtime is the llama.cpp server as xllamacpp brings it, asked over plain HTTP. The requests are those that
-`single_prompt` makes for pairs of python-docs, at temperature 0, so that both ways write the same. Each turn starts a
-server of its own; the order changes from turn to turn. Importing litellm (5 s, once in a run) is outside the clock.
+The bare runtime is the llama.cpp server of xllamacpp, called over plain HTTP. The requests are those of `single_prompt`
+for pairs of python-docs, at temperature 0, so that both ways write the same text. Each turn starts a new server, and
+the order of the ways changes from turn to turn. The import of litellm (5 s, once in a run) is not timed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from syneg.programs import load_program
 
 
 class Asking:
-    """Generation for some pairs of python-docs, one attempt each."""
+    """Generates for some pairs of python-docs, with one attempt each."""
 
     def __init__(self, model: str, pairs: int) -> None:
         self.collection = load_collection(CollectionConfig(), seed=0)
@@ -69,7 +69,7 @@ class Asking:
             pass
 
     def requests(self, folder: Path) -> list[dict[str, Any]]:
-        """What is sent, as bodies for the server."""
+        """The requests of the stack, as bodies for the bare server."""
         ledger = Ledger(folder / "none.jsonl")
         pending = Pending(folder)
         writer = LanguageModel.open(self.config(1), ledger, terms=Terms(pending=pending))
@@ -84,7 +84,7 @@ class Asking:
 
 
 def bare(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path) -> tuple[int, float]:
-    """Tokens written, and seconds."""
+    """Send the requests to the bare server; return the tokens written and the seconds."""
     gguf = fetch(asking.model) / next(iter(asset_named(asking.model).files))
     with LocalServer(gguf, slots=slots) as server:
 
@@ -101,7 +101,7 @@ def bare(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path)
 
 
 def stack(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path) -> tuple[int, float]:
-    """The same through DSPy, litellm, flow and ledger."""
+    """Generate through DSPy, litellm, flow and ledger; return the tokens written and the seconds."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         ledger = Ledger(Path(own) / "calls.jsonl")
         writer = LanguageModel.open(asking.config(slots), ledger)

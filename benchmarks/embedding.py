@@ -3,9 +3,9 @@
     python benchmarks/embedding.py --dataset beir/scifact --texts 2000
     python benchmarks/embedding.py --device cuda --texts 100000
 
-Plain is float32 as sentence-transformers does it, `plain bf16` the same model loaded in bfloat16; ours is what a run does
-(`encoder.precision=auto`). `cosine` is the lowest cosine of an embedding with that of plain float32, and tokens are
-counted by the model's tokenizer. The models are loaded and warm before the clock starts.
+Plain is float32 as sentence-transformers does it, `plain bf16` the same model loaded in bfloat16; ours is what a run
+does (`encoder.precision=auto`). `cosine` is the lowest cosine of an embedding with that of plain float32, and tokens
+are counted by the model's tokenizer. The models are loaded and warm before the clock starts.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""GEPA by our adapter, and by `dspy.GEPA` with the critic as its metric: which way finds the better program?
+"""Does GEPA find a better program with this package's adapter, or as `dspy.GEPA` with the critic as its metric?
 
     python benchmarks/gepa_ways.py --dataset python-docs --program single_prompt --seeds 3 --run runs/gepa-ways
 
-Both ways have the same pairs, proposals and calls of the metric. The best program of each way by the critic's mean, and
-the first one, then write for as many pairs that neither way saw. Printed is the critic's mean over those, for each
-seed, and the differences of the ways with the standard error over all pairs. All answers are in the ledgers under
---run, so a second call prints at once.
+Both ways have the same pairs, proposals and number of metric calls. Then the best program of each way by the critic's
+mean, and the first program, write for as many pairs that neither way has seen. The script prints the critic's mean over
+these for each seed, and the difference between the ways with its standard error over all pairs. All answers are in the
+ledgers under --run, so a second call prints at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from syneg.run.pipeline import Run
 
 
 def plain(compiling: Compiling) -> None:
-    """`dspy.GEPA` with the sizes of our recipe."""
+    """Run `dspy.GEPA` with the sizes of the recipe `gepa`."""
     half = max(1, len(compiling.trainset) // 2)
     train, held_out = compiling.trainset[:half], compiling.trainset[half:]
     size = min(3, half)
@@ -57,7 +57,7 @@ def compiling_for(run: Run, name: str, program: dspy.Module, pairs: list[Pair]) 
 
 
 def one_seed(run: Run, name: str, pairs: int) -> dict[str, list[float]]:
-    """way → the critic's value of each answer on fresh pairs; "first" is the program as its author wrote it."""
+    """way → the critic's value of each answer for unseen pairs; "first" is the program as its author wrote it."""
     program = PROGRAMS[name]()
     best: dict[str, Any] = {}
     for way, recipe in WAYS.items():

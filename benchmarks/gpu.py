@@ -1,11 +1,11 @@
-"""All that a card has to show, by one command: embedding, mining, training, quality and a whole run on it.
+"""Run all benchmarks for a GPU by one command: embedding, mining, training, quality and a whole run.
 
-    python benchmarks/gpu.py --out gpu            prints every table, and writes one JSON file for each; some ten minutes
+    python benchmarks/gpu.py --out gpu            prints every table, and writes one JSON file for each
     python benchmarks/gpu.py --only training      one of them
 
-Without a CUDA device it says so in one line and ends with status 0. Each part is a script of this folder with
-`--device cuda`, in a process of its own; the sides that are compared use the same card. A part that fails does not stop
-the others; the status is then 1.
+Without a CUDA device it says so in one line and ends with status 0. Each part is a script of this folder with `--device
+cuda`, in a process of its own; the sides that are compared use the same card. A part that fails does not stop the
+others; the status is then 1.
 """
 
 from __future__ import annotations

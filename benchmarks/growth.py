@@ -1,12 +1,12 @@
-"""How the seconds and the memory of each stage grow with the corpus and with the pairs, as fitted exponents.
+"""Measure how seconds and memory of each stage grow with the corpus and with the pairs, as fitted exponents.
 
     python benchmarks/growth.py --passages 1000,10000,100000 --pairs 100,1000,10000
     python benchmarks/growth.py --quick
 
-`syneg-dspy generate` runs on made collections (made.py), as a user runs it: the encoder is a table of word vectors and
-the LM a server that answers at once, so the seconds are those of the code around them. An exponent of 1 is linear. The
-fit is a line through log size and log seconds, over sizes at which a stage takes a tenth of a second or more; with one
-such size there is none. Start-up (imports, loading the encoder) is part of no stage.
+The script runs `syneg-dspy generate` on generated collections (made.py). The encoder is a table of word vectors and the
+LM a server that answers at once, so the seconds are those of the code around them. An exponent of 1 is linear. The fit
+is a line through log size and log seconds, over the sizes for which a stage takes a tenth of a second or more; it needs
+two of them. Start-up (imports, loading the encoder) is part of no stage.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def stages(folder: Path, url: str, encoder: str, passages: int, pairs: int) -> F
 
 
 def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float | None:
-    """Slope of log seconds over log size; None where fewer than two sizes take LEAST_S."""
+    """Slope of log seconds over log size; None if fewer than two sizes take LEAST_S seconds."""
     told = [(size, taken) for size, taken in zip(sizes, seconds, strict=True) if taken >= LEAST_S]
     return float(np.polyfit(*np.log(np.array(told).T), 1)[0]) if len(told) > 1 else None
 

@@ -3,9 +3,10 @@
     python benchmarks/ledger.py --rows 100000,1000000
     python benchmarks/ledger.py --quick
 
-Rows are made in bulk, as a run would have left them: keys of 16 hex digits, answers of 60 words. Each size has a process
-of its own, so that memory is its own. `first_open_s` reads the whole file once and makes the index; `open_s` finds it
-there. `rss_mb` is the peak over all of it, `grown_mb` the part above what the process had before it opened the ledger.
+Rows are made in bulk, as a run would have left them: keys of 16 hex digits, answers of 60 words. Each size has a
+process of its own, so that memory is its own. `first_open_s` reads the whole file once and makes the index; `open_s`
+finds it there. `rss_mb` is the peak over all of it, `grown_mb` the part above what the process had before it opened the
+ledger.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def lines(rows: int) -> Iterator[str]:
 
 
 def measure(folder: str, rows: int, seed: int = 0) -> Figures:
-    """What a ledger of so many rows takes."""
+    """Seconds and memory of a ledger with `rows` rows."""
     path = Path(folder) / f"{rows}.jsonl"
     if not path.exists():
         with path.open("w", encoding="utf-8") as file:

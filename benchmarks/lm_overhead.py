@@ -1,13 +1,13 @@
-"""Generation by five ways over one loopback server: the same program, prompts and number of calls under way.
+"""Calls a second of five ways to generate, with the same server on this machine, program, prompts and parallel calls.
 
     python benchmarks/lm_overhead.py --calls 640 --workers 32 --latency 0.1
     python benchmarks/lm_overhead.py --ray 2                              also over litellm in two Ray workers
 
-The ways are a plain litellm loop in threads (the rendered prompts, no parsing), DSPy's program in threads, dspy.Parallel,
-and the whole stack of a run (DSPy, ledger synced to disk, budget, flow) over litellm (the default) and over DSPy's native
-client (lm.engine=native). A plain DSPy loop, one call after the other, is measured over fewer calls. Printed are calls a
-second, their share of what the latency allows (workers / latency), the milliseconds of a core that a call takes in this
-process, and the ratio to the litellm loop within a turn.
+The ways are a plain litellm loop in threads (the rendered prompts, no parsing), DSPy's program in threads,
+dspy.Parallel, and the whole stack of a run (DSPy, ledger synced to disk, budget, flow) over litellm (the default) and
+over DSPy's native client (lm.engine=native). A plain DSPy loop, one call after the other, is measured over fewer calls.
+Printed are calls a second, their share of what the latency allows (workers / latency), the milliseconds of a core that
+a call takes in this process, and the ratio to the litellm loop within a turn.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ BASE, LOOP = "litellm", "DSPy loop, one by one"
 
 
 class Pairs:
-    """New pairs each time, so that no ledger answers."""
+    """New pairs each time, so that the ledger has no answers for them."""
 
     def __init__(self) -> None:
         self._texts = list(corpus(1000).values())
         self._numbers = itertools.count()
 
     def take(self, count: int) -> list[dict[str, Any]]:
-        """So many inputs of a program."""
+        """Inputs of a program for the next `count` pairs."""
         texts, numbers = self._texts, itertools.islice(self._numbers, count)
         return [{"query": f"n{n} {texts[n % 1000][:60]}", "positive": texts[(n + 1) % 1000]} for n in numbers]
 

@@ -1,11 +1,11 @@
-"""Made inputs of any size: a corpus, a BEIR folder of it, an encoder of word vectors, an LM that answers at once.
+"""Generate inputs of any size: a corpus, a BEIR folder, an encoder of word vectors, and an LM that answers at once.
 
-    corpus(2, words=3) → {"d0": "w0 w3 w1", "d1": "w2 w0 w0"}         words of Zipf's frequencies over a vocabulary of 50,000
+    corpus(2, words=3) → {"d0": "w0 w3 w1", "d1": "w2 w0 w0"}     words with Zipf's frequencies, vocabulary of 50,000
     beir(folder, passages=1000, pairs=100)                            corpus.jsonl, queries.jsonl, qrels/train.tsv
     static_encoder(folder, dim=384) → "folder"                        a table of word vectors, from a seed
-    with answering(latency=0.1) as url: …                             an OpenAI-compatible server in a process of its own
+    with answering(latency=0.1) as url: …                             an OpenAI-compatible server in a new process
 
-The encoder and the LM cost next to nothing, so that what is measured is the code around them.
+The encoder and the LM take almost no time, so that benchmarks measure the code around them.
 """
 
 from __future__ import annotations

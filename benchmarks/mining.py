@@ -3,11 +3,10 @@
     python benchmarks/mining.py --dataset beir/scifact --turns 3
     python benchmarks/mining.py --quick
 
-Both sides take dense neighbours of ranks 1 to `mine.last_rank`, leave out what scores over 95 % of the positive, and
-keep up to 12. `cold_s` embeds everything, `warm_s` finds its embeddings on disk (the cache folder of each side); the
-model is loaded before the clock starts. Beside the seconds stand what a user would otherwise find out later: queries
-that lost their row, passages among the negatives that are judged relevant (by id, and by text once case and punctuation
-are gone), and how much of one side's negatives the other has.
+Both sides take dense neighbours of ranks 1 to `mine.last_rank`, leave out passages that score over 95 % of the
+positive's score, and keep up to 12. `cold_s` includes all embedding; `warm_s` finds the embeddings on disk, in each
+side's own cache. The model is loaded before the clock starts. The script also counts queries that lost their row,
+negatives that are judged relevant (by id, and by text without case and punctuation), and the overlap of both sides.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def inputs(sets: Sequence[str], pairs: int) -> tuple[Config, Collection, list[Pa
 
 
 def facts(collection: Collection, pairs: Sequence[Pair], negatives: dict[str, list[str]]) -> Figures:
-    """Counts about negatives by query: full rows, rows lost, judged passages kept."""
+    """Counts of the negatives of all queries: full rows, lost rows, negatives that are judged relevant."""
     ids = {text: doc_id for doc_id, text in collection.passages.items()}
     by_id = by_text = 0
     for pair in pairs:

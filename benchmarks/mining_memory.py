@@ -1,10 +1,10 @@
-"""Peak memory and seconds of mining over a large corpus, in a process of its own.
+"""Peak memory and seconds of mining over a large corpus, in a new process.
 
     python benchmarks/mining_memory.py --passages 1000000 --dim 384 --words 40
 
-The corpus is made: passages of words of Zipf's frequencies over a vocabulary of 50,000. The encoder is a static one (a
-table of word vectors, from a seed), because what is measured is what the corpus costs beside the encoder: texts,
-embeddings on disk, index, BM25, hits. A transformer adds its weights and the seconds of its forward passes.
+The corpus is generated: its words have Zipf's frequencies over a vocabulary of 50,000. The encoder is a static one (a
+table of random word vectors), so that the script measures the rest: texts, embeddings on disk, index, BM25, hits. A
+transformer adds its weights and the seconds of its forward passes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from made import corpus, static_encoder
 
 
 def peak() -> float:
-    """GB, of this process so far."""
+    """Peak memory of this process so far, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

@@ -2,19 +2,24 @@
 
     python benchmarks/objective_fidelity.py --dataset beir/scifact --also negatives.jsonl --run runs/fidelity
 
-Sets are made from the collection: random passages, the first of BM25 and of the encoder with and without the margin
-of the positive, and false negatives (parts of the positive, in another order, under the names false_1 and false_3).
-`--also` adds files of written negatives, a set for each program in them, or `NAME=FILE` for all of a file as one set;
-pairs without any are then left out. Full training is an arm of the run folder for each set and seed; what is there is
-not made again, so the command can be stopped and goes on, and `--only probe`, `--only full` or `--only critic` does a
-part. With fewer `--pairs`, `--against` the folder of a full training with more, it tells what probe and critic know
-from a few pairs. The gates are off: the objective itself has to tell.
+Sets come from the collection: random passages, the first passages by BM25 and by the encoder with and without the
+margin, and false negatives (sentences of the positive in another order, called false_1 and false_3). `--also` adds
+files of written negatives: one set for each program in them, or with `NAME=FILE` the whole file as one set. Pairs
+without any of these are then left out.
 
-Printed: both scores of each set; tau of the probe with full training on the queries that the probe is scored on (does
-it stand in for full training?), and on confirm and test (does it carry over to other queries?), with bootstrap
-intervals over sets; beside these, what limits them: tau of full training between these two groups of queries, and
-between its own seeds; and tau of the critic's mean, over all pairs and over few (with all gates, as in compiling, and
-without that on the margin: full training had none). Last, which set both put last, and what they cost.
+Full training is one arm of the run folder for each set and seed. Existing results are used, so the command continues
+after a stop; `--only probe`, `--only full` or `--only critic` runs one part. With fewer `--pairs`, and `--against` the
+folder of a full training with more, it measures how well probe and critic order sets from a few pairs. The gates are
+off, because the objective itself has to tell bad sets.
+
+The script prints:
+- both scores of each set;
+- tau of probe and full training on the queries that the probe is scored on (does it replace full training?) and on
+  confirm and test (does it hold for other queries?), with bootstrap intervals over sets;
+- the limits of these: tau of full training between the two groups of queries, and between its own seeds;
+- tau of the critic's mean, over all pairs and over few, with all gates as in compiling, and without the margin, which
+  full training did not have either;
+- the set that each ranks last, and the seconds of both.
 """
 
 from __future__ import annotations
@@ -88,7 +93,7 @@ def made_sets(run: Run) -> list[dict[str, str]]:
 
 
 def false_texts(pair: Pair) -> list[str]:
-    """Texts that still answer: the positive's sentences in other orders, which no comparison of texts knows."""
+    """Texts that still answer: the sentences of the positive in another order, which comparing texts does not find."""
     sentences = [s for s in pair.positive.replace("? ", ". ").split(". ") if s.strip()]
     if len(sentences) < 2:
         sentences = [" ".join(part) for part in np.array_split(pair.positive.split(), 2)]
@@ -185,7 +190,7 @@ def main(
 
 
 def judged(run: Run, rows: list[dict[str, str]]) -> None:
-    """Into critic.json: with or without the gate on the margin → set → query → the critic's mean value of its texts."""
+    """Write critic.json: with or without the margin → set → query → the critic's mean value of its texts."""
     pairs = {pair.query_id: pair for pair in run.workspace.pairs}
     answers = [(pairs[row["query_id"]], HardNegative(row["text"], row["program"])) for row in rows]
     means: dict[str, dict[str, dict[str, float]]] = {}
@@ -203,7 +208,7 @@ def judged(run: Run, rows: list[dict[str, str]]) -> None:
 
 
 def probed(run: Run, experiment: Experiment, names: list[str]) -> None:
-    """Into probe.json: gain, error and seconds of each set, the second time with all its texts seen before."""
+    """Write probe.json: gain, error and seconds of each set; the second time all texts are cached."""
     objective = Objective(
         run.workspace.encoder, run.workspace.collection, run.workspace.pairs, run.workspace.mined, run.config
     )
@@ -225,7 +230,7 @@ def probed(run: Run, experiment: Experiment, names: list[str]) -> None:
 
 
 def trained(run: Run, experiment: Experiment, names: list[str], seeds: int) -> None:
-    """Into full.json: nDCG@10 of each set and seed, and seconds; a seed of all sets before the next seed.
+    """Write full.json: nDCG@10 and seconds of each set and seed; all sets are trained before the next seed.
 
     "held" is that on the queries that the probe is scored on.
     """
@@ -250,7 +255,7 @@ def trained(run: Run, experiment: Experiment, names: list[str], seeds: int) -> N
 
 
 def report(run: Run, names: list[str], against: Path) -> None:
-    """The table and the figures, of what there is."""
+    """Print the table and the figures, of all results that exist."""
     probe, critic = (read_json(run.folder / f"{part}.json") or {} for part in ("probe", "critic"))
     full = {name: list(rows.values()) for name, rows in (read_json(against / "full.json") or {}).items() if rows}
     probe = {
@@ -295,7 +300,7 @@ def report(run: Run, names: list[str], against: Path) -> None:
 
 
 def table(names: list[str], probe: Any, critic: Any, full: Any, means: dict[str, list[float]]) -> None:
-    """A line for each set, best by full training first."""
+    """One line for each set, the best by full training first."""
     judges = " ".join(f"{label:>9s}" for label in critic)
     print(
         f"\n{'set':22s} {'nDCG@10':>8s} {'error':>6s} {'likelihood':>10s} {'s':>5s} {judges} {'full: same':>10s} {'other':>6s} {'s':>6s}"
@@ -317,7 +322,7 @@ def overall(values: dict[str, float]) -> float:
 
 
 def taus(what: str, x: list[float], means: dict[str, list[float]]) -> None:
-    """Print tau of a score of each set with full training, on both groups of queries; nothing if some have none."""
+    """Print tau of a score with full training, on both groups of queries; print nothing if a set has no score."""
     for group, y in means.items():
         if len(x) == len(y):
             low, high = interval(x, y)
@@ -326,7 +331,7 @@ def taus(what: str, x: list[float], means: dict[str, list[float]]) -> None:
 
 
 def few_pairs(critic: dict[str, dict[str, float]], names: list[str], y: list[float]) -> float:
-    """Mean tau over draws of `FEW` queries; a set that has none of them counts 0."""
+    """Mean tau over random draws of `FEW` queries; a set without texts for them counts 0."""
     queries, draw, found = sorted({q for name in names for q in critic[name]}), random.Random(0), []
     for _ in range(DRAWS):
         drawn = draw.sample(queries, min(FEW, len(queries)))

@@ -1,10 +1,10 @@
-"""Programs side by side on one collection: cost, yield, reasons, closeness, and whether their texts can be told.
+"""Compare programs on one collection: cost, accepted share, reasons of rejections, nearness, and the source probe.
 
     python benchmarks/programs.py --dataset beir/scifact --pairs 100 --out runs/programs-scifact
 
-Each program gets a run folder of its own under --out; what is there is used, so that a second call prints the table at
-once. No judge, one attempt. The source probe holds accepted negatives against mined ones of the same queries, these cut
-to the length that the programs were asked for.
+Each program has its own run folder under --out. Existing results are used, so a second call prints the table at once.
+There is no judge and only one attempt. The source probe compares accepted negatives with mined ones of the same
+queries, cut to the length that the programs were asked for.
 """
 
 from __future__ import annotations

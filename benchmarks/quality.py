@@ -1,4 +1,4 @@
-"""Which negatives train the better encoder: those that a user would take from sentence-transformers, or written ones?
+"""Which negatives train the better encoder: the mined ones of sentence-transformers, or written ones?
 
     python benchmarks/quality.py --given written.jsonl --given single_prompt=plain.jsonl --seeds 3
     python benchmarks/quality.py --quick
@@ -10,10 +10,10 @@ Every set has the same encoder, train pairs, steps and seeds, three negatives a 
     mined         this tool's mining (dense and BM25, judged passages and their copies left out)
     PROGRAM       written negatives of a program, gated as in a run, beside mined ones (arm hybrid)
 
-Written negatives come from files: rows with `query_id`, `hard_negative` (or `text`) and `program`; NAME=FILE takes all of
-a file as one set. single_prompt is a plain generator, multi_attribute is SyNeg as published. Only pairs with a row of
-every file are trained on. Without files only the mined sets are compared. Printed are nDCG@10 on test over seeds, and
-the paired difference to `--base` with its 95 % interval over queries. What is in `--run` is not made again.
+Written negatives come from files: rows with `query_id`, `hard_negative` (or `text`) and `program`; NAME=FILE takes all
+of a file as one set. single_prompt is a plain generator, multi_attribute is SyNeg as published. Only pairs with a row
+of every file are trained on. Without files only the mined sets are compared. Printed are nDCG@10 on test over seeds,
+and the paired difference to `--base` with its 95 % interval over queries. What is in `--run` is not made again.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def written(given: Sequence[str]) -> list[Row]:
 
 
 def stock(run: Run, pairs: Sequence[Pair], name: str, **settings: Any) -> list[Row]:
-    """What `mine_hard_negatives` finds for the pairs."""
+    """The negatives of `mine_hard_negatives` for the pairs."""
     from datasets import Dataset, disable_progress_bars
     from sentence_transformers.util import mine_hard_negatives
 
@@ -78,7 +78,7 @@ def stock(run: Run, pairs: Sequence[Pair], name: str, **settings: Any) -> list[R
 
 
 def gated(run: Run, rows: Sequence[Row]) -> list[Row]:
-    """The written rows that the gates of a run accept."""
+    """The written rows that pass the gates of a run."""
     if not rows:
         return []
     write_rows(run.folder.path / "given.jsonl", list(rows))
@@ -103,7 +103,7 @@ def changed(config: Config, flags: dict[str, Any]) -> Config:
 
 
 def ungated(config: Config) -> dict[str, Any]:
-    """Gates off: what was accepted stays, and a peer's negatives are taken as they are."""
+    """Settings without gates: accepted negatives stay, and those of other tools are used as they are."""
     return {f"gates.{key}": 1.0 if key == "script" else 0 for key in config.gates.model_dump()}
 
 

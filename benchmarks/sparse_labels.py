@@ -1,16 +1,16 @@
-"""One known positive a query, as most users have it: what does reading for the others gain?
+"""Most users know one positive for each query. What does it gain to let a reader find the others?
 
     python benchmarks/sparse_labels.py --dataset path/to/cranfield --oracle --seeds 5 --out runs/sparse-cranfield
     python benchmarks/sparse_labels.py --dataset vaswani --set reader.model=openai/gpt-4o-mini --out runs/sparse-vaswani
 
-Of each train and dev query all judged positives but one are hidden: training, mining and the reader's measure know one.
-Evaluation knows all. Arms: untuned (base), in-batch, mined, and verified, which has the reader's extra positives. Where
-a collection has no test split of its own, each query is tested once (5 folds); the paired t-test is over queries, each
-the mean over the seeds, Holm-corrected over the comparisons with `verified`.
+All judged positives but one are hidden for each train and dev query. Training, mining and the reader's test know one;
+evaluation knows all. Arms: untuned (base), in-batch, mined, and verified, which has the reader's extra positives. If a
+collection has no test split, each query is tested once, in 5 folds. The paired t-test is over queries, on each query's
+mean over the seeds, Holm-corrected over the comparisons with `verified`.
 
 `--oracle` reads with the hidden judgements: 3 for a relevant passage, 1 for any other, 0 for the known negative. It is
-an upper bound and a check of the machinery, not a result. Without it the reader is that of the settings (`--set
-reader.…`). What is in --out is used, so that a second call prints the table at once.
+an upper bound and a check of the code, not a result. Without it the reader is that of the settings (`--set reader.…`).
+Existing results in --out are used, so a second call prints the table at once.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def whole_collection(config: Config, out: Path) -> Collection:
 
 
 def folds_of(collection: Collection, number: int) -> tuple[Collection, ...]:
-    """Every query is tested once, or the test split of the collection's own."""
+    """The folds: every query is tested once; or only the collection's own test split."""
     return collection.folds(number) if "test" in collection.drawn else (collection,)
 
 
 def with_one_positive(collection: Collection, seed: int) -> Collection:
-    """Train and dev queries keep one judged positive, drawn by seed, and what is judged not relevant."""
+    """Leave train and dev queries one judged positive, drawn by seed, and all passages judged not relevant."""
     qrels = dict(collection.qrels)
     for query_id in (*collection.splits["train"], *collection.splits["dev"]):
         kept = random.Random(f"{seed}:kept:{query_id}").choice(sorted(collection.relevant(query_id)))
@@ -77,7 +77,7 @@ def with_one_positive(collection: Collection, seed: int) -> Collection:
 
 
 def oracle(run: Run, whole: Collection) -> Iterator[Reading]:
-    """Grades by the hidden judgements."""
+    """Grades from the hidden judgements."""
     sparse, encoder = run.workspace.collection, run.workspace.encoder
     pairs = [*run.workspace.pairs, *sparse.pairs("dev")]
     for asked in lists_to_read(sparse, encoder, pairs, _ORACLE_COUNT, run.config.seed):
@@ -141,7 +141,7 @@ def table(values: Values) -> str:
 
 
 def pooled(parts: list[Values]) -> Values:
-    """The values of all folds; arms that a fold left out are left out."""
+    """The values of all folds together, for the arms that every fold has."""
     arms = [arm for arm in parts[0] if all(arm in part for part in parts)]
     return {arm: {q: v for part in parts for q, v in part[arm].items()} for arm in arms}
 

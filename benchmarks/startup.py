@@ -1,9 +1,9 @@
-"""Seconds until the commands that everybody types first have answered, each in a new process.
+"""Seconds that the first commands of a user take, each in a new process.
 
     python benchmarks/startup.py --turns 5
 
-`python -c pass` is the least that any of them can take; `import sentence_transformers` is what a script of one's own
-waits for.
+`python -c pass` is the least that any of them can take. `import sentence_transformers` is what a user's own script
+would wait for.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ steps.
     python benchmarks/training_speed.py --batch 16,64,256,1024 --steps 4
     python benchmarks/training_speed.py --device cuda --batch 16,64,256,1024
 
-Each kind of training is run in turn, several rounds, on this machine in this process; the ratio is what counts. From
-`--cached-from` rows a batch on, both sides use a gradient cache: stock CachedMultipleNegativesRankingLoss, ours
-`train.cached_chunk`. `loss_share` is the part of a step in which the loss is computed from embeddings, without its
-backward pass. The loss printed is that of the stock loss on the first rows after the training, without dropout, so that
-speed bought with learning less would show. The first step of a run is not timed. Rows beyond those of the collection
-are copies with a number at the end of each text.
+All kinds of training take turns, for several rounds, in this process; look at the ratios. From batches of
+`--cached-from` rows on, both sides use a gradient cache: stock has CachedMultipleNegativesRankingLoss, ours has
+`train.cached_chunk`. `loss_share` is the part of a step that computes the loss from embeddings, without its backward
+pass. The printed loss is the stock loss on the first rows after training, without dropout: it would show if the faster
+side learnt less. The first step is not timed. If the collection has too few rows, they are repeated with a number at
+the end of each text.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Trained = tuple[list[float], SentenceTransformer]
 
 
 class Clock(TrainerCallback):
-    """When each step ended."""
+    """Records the time at the end of each step."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -70,7 +70,7 @@ class Clock(TrainerCallback):
 
 
 def now() -> float:
-    """Seconds; a GPU has done what it was given."""
+    """The time in seconds, after a GPU has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -78,7 +78,7 @@ def now() -> float:
 
 @contextmanager
 def timed(kind: type, name: str) -> Iterator[list[float]]:
-    """While this is open, the seconds of each call of a method are appended to what is yielded."""
+    """Inside this context, append the seconds of each call of a method to the list that it yields."""
     method, seconds = getattr(kind, name), list[float]()
 
     @functools.wraps(method)
@@ -169,7 +169,7 @@ def measure(kind: Callable[[Path], Trained], rows: list[Instance], temperature: 
 
 
 def enough(rows: list[Instance], count: int) -> list[Instance]:
-    """So many rows: copies with a number at the end of each text beyond those that there are."""
+    """Exactly `count` rows: the existing ones, then copies with a number at the end of each text."""
 
     def copy(row: Instance, number: int) -> Instance:
         pair, end = row.pair, f" {number}"

@@ -1,11 +1,11 @@
-"""What every benchmark does alike: sides in turn, each in a process of its own, ratios with their spread, JSON.
+"""Shared by all benchmarks: run sides in turn, each in a new process; print ratios with their spread; write JSON.
 
     measured = in_turn({"ours": ours, "theirs": theirs}, turns=3)     ours() → {"cold_s": 9.1, "rss_mb": 812}
     print(table(measured, "theirs"))                                  cold_s   ours 9.1   theirs 8.3   1.10 [1.08, 1.12]
 
-A ratio is taken within a turn, and its median, smallest and largest are shown: the machine may be slow in one turn and
-fast in the next, both sides alike. A process of its own gives each side its own peak memory and an interpreter that the
-other has not warmed.
+A ratio is taken within a turn, because the machine may be slow in one turn and fast in the next for both sides. The
+table shows its median, smallest and largest value. A new process gives each side its own peak memory, and an
+interpreter that the other side has not warmed up.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _child(work: Side, end: Connection) -> None:
 def in_turn(sides: Mapping[str, Side], turns: int) -> dict[str, list[Figures]]:
     """Run each side once a turn, in turns, each time in a new process; name → its figures of every turn.
 
-    A side has to be picklable (a function of a module, or a partial of one). Raises RuntimeError when one fails.
+    A side must be picklable: a function of a module, or a partial of one. Raises RuntimeError if a side fails.
     """
     spawn = multiprocessing.get_context("spawn")
     measured: dict[str, list[Figures]] = {name: [] for name in sides}
@@ -59,7 +59,7 @@ def in_turn(sides: Mapping[str, Side], turns: int) -> dict[str, list[Figures]]:
 
 
 def table(measured: Mapping[str, Sequence[Figures]], base: str) -> str:
-    """One line a figure: the median of each side, and the ratio of every other side to `base`, median [least, most]."""
+    """One line for each figure: each side's median, and the ratio of every other side to `base`, median [least, most]."""
     others = [name for name in measured if name != base]
     numbers = [key for key, value in measured[base][0].items() if isinstance(value, int | float)]
     lines = [f"{'':24}" + "".join(f"{name:>22}" for name in (base, *others)) + "   ratio to " + base]
@@ -80,7 +80,7 @@ def table(measured: Mapping[str, Sequence[Figures]], base: str) -> str:
 
 
 def machine() -> Figures:
-    """Where a benchmark ran: cores, processor, versions."""
+    """The machine of a benchmark: cores, processor, versions."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -94,7 +94,7 @@ def machine() -> Figures:
 
 
 def save(path: Path | None, name: str, settings: Figures, measured: Mapping[str, Sequence[Figures]]) -> None:
-    """Write figures, settings and machine as JSON, where a path is given."""
+    """Write figures, settings and machine as JSON, if a path is given."""
     if path:
         report = {"benchmark": name, "settings": settings, "machine": machine(), "measured": measured}
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

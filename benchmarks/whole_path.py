@@ -1,10 +1,10 @@
-"""Seconds of every stage of `syneg-dspy run` as a visitor types it, and its peak memory.
+"""Seconds of every stage of a plain `syneg-dspy run`, and its peak memory.
 
     python benchmarks/whole_path.py --turns 3
     python benchmarks/whole_path.py -- --dataset beir/scifact --preset quick          arguments of `run`
 
-Each turn has a new run folder and an empty cache of embeddings; the weights of the embedded models are there already.
-Memory is that of the largest process: the embedded LLM has one of its own.
+Each turn has a new run folder and an empty cache of embeddings. The weights of the embedded models are fetched before.
+Memory is that of the largest process; the embedded LLM has its own process.
 """
 
 from __future__ import annotations
