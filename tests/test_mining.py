@@ -10,9 +10,11 @@ from conftest import ACTIONS, THINGS
 
 from syneg.core.config import CollectionConfig, EncoderConfig, MineConfig
 from syneg.core.progress import Progress
+from syneg.core.records import Pair
 from syneg.core.settings import load_config
 from syneg.core.text import near_key
 from syneg.data.collection import Collection, load_collection
+from syneg.negatives.grounding import ground
 from syneg.negatives.mining import mine
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
@@ -224,3 +226,27 @@ def test_bm25_knows_single_letters_by_capitals_in_passages_and_in_any_case_in_qu
     assert index.search(["f"], 3) == [[]]
     # six signs of a formula do not make a passage a long one
     assert index.search(["list"], 1)[0][0][0] == "x"
+
+
+def test_written_texts_find_real_passages(beir: Path, encoder_path: str) -> None:
+    collection = load_collection(CollectionConfig(dataset=str(beir)))
+    encoder = Encoder.load(EncoderConfig(model=encoder_path, precision="fp32"))
+    pairs = collection.pairs("train")[:4]
+    _, thing = pairs[0].query.split(" a ")
+    others = [d for d, text in collection.passages.items() if f"the {thing} " in text and d != pairs[0].doc_id]
+    texts = {pairs[0].query_id: [f"the {thing} it is {thing}", pairs[0].positive], pairs[1].query_id: []}
+    config = MineConfig(margin=10, per_query=20)
+    (found,) = ground(collection, encoder, pairs, texts, {}, config).values()
+    assert {n.source for n in found} == {"grounded"} and pairs[0].doc_id not in {n.doc_id for n in found}
+    assert len({n.doc_id for n in found[:14]} & set(others)) >= 5  # of 7 passages on the same thing
+    first = found[0].doc_id
+    limit = found[0].score / encoder_score(encoder, pairs[0]) - 0.01
+    (under,) = ground(collection, encoder, pairs, texts, {}, MineConfig(margin=limit, per_query=20)).values()
+    assert first not in {n.doc_id for n in under}
+    graded = {pairs[0].query_id: {first: 1, found[1].doc_id: 2}}
+    (read,) = ground(collection, encoder, pairs, texts, graded, MineConfig(margin=limit, per_query=20)).values()
+    assert first in {n.doc_id for n in read} and found[1].doc_id not in {n.doc_id for n in read}
+
+
+def encoder_score(encoder: Encoder, pair: Pair) -> float:
+    return float(encoder.encode([pair.positive], "passage")[0] @ encoder.encode([pair.query], "query")[0])

@@ -105,3 +105,29 @@ def test_a_passage_that_was_graded_takes_part_and_stays_in_the_softmax() -> None
         lse = math.log(sum(map(math.exp, rest)))
         by_hand.append(math.log(1 + math.exp(row[2 + own] - row[own])) + math.log(1 + math.exp(lse - row[2 + own])))
     assert loss("listwise", 1.0) - loss("softmax", 1.0) == pytest.approx(sum(by_hand) / 2, abs=1e-5)
+
+
+def test_a_teachers_scores_are_learnt_on_a_rows_own_candidates() -> None:
+    rows = [
+        Instance(Pair(f"q{i}", "q", "d", f"p{i}"), (f"m{i}", f"d{i}"), ("dense",) * 2, (1.0,) * 2, (None,) * 2)
+        for i in range(3)
+    ]
+    # row 1 has one score, row 2 none: neither takes part
+    taught = {"q0": {"p0": 3.0, "M0": 1.5, "d0": 0.0, "elsewhere": 2.0}, "q1": {"p1": 3.0}}
+    torch.manual_seed(0)
+    query, *texts = (torch.randn(3, 5, requires_grad=True) for _ in range(4))
+    config = TrainConfig(temperature=0.5, distil=2.0, teacher="reader")
+
+    def loss(teacher: dict[str, dict[str, float]] | None, settings: TrainConfig) -> torch.Tensor:
+        relevant = {"q0": ["m0"]}  # masked in the softmax, and taught all the same
+        module = HybridInfoNCE(torch.nn.Module(), rows, relevant, settings, teacher)
+        return module.from_embeddings(query, texts, torch.arange(3))
+
+    unit = [torch.nn.functional.normalize(t.detach(), dim=1) for t in (query, *texts)]
+    own = torch.stack([(unit[0][0] * text[0]).sum() for text in unit[1:]]) / 0.5
+    target = torch.tensor([3.0, 1.5, 0.0]).div(0.3).softmax(0)
+    by_hand = torch.nn.functional.kl_div(own.log_softmax(0), target, reduction="sum")
+    whole, plain = loss(taught, config), loss(None, TrainConfig(temperature=0.5))
+    assert (whole - plain).item() == pytest.approx(2 * float(by_hand), abs=1e-5)
+    gradients = torch.autograd.grad(whole, [query, *texts])
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)

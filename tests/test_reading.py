@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from click.testing import CliRunner
-from conftest import FakeLM
+from conftest import FakeLM, write_negative
 from test_batch import answered
 
 import syneg
@@ -25,6 +26,7 @@ from syneg.negatives.given_readings import given_readings
 from syneg.negatives.reader_agreement import Agreement, agreement
 from syneg.negatives.reading import ToRead, lists_to_read
 from syneg.retrieval.encoder import Encoder
+from syneg.run.arms import arm
 from syneg.run.pipeline import Run
 from syneg.run.reader import Measured
 from syneg.verdict.verdict import Cost
@@ -389,3 +391,110 @@ def test_the_rule_of_trust(kappa: float, order: float, interval: tuple[float, fl
     assert measured.table().splitlines()[-1].startswith("trusted" if trusted else "NOT trusted")
     assert max(map(len, measured.table().splitlines())) <= 80
     assert Measured.from_json(json.loads(json.dumps(measured.to_json()))) == measured
+
+
+def test_a_strong_lm_reads_the_lists_in_doubt(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    def in_haste(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        """All to 3 for half of the things, else as it should be."""
+        query = re.findall(r"<data>(.*?)</data>", messages[-1]["content"])[0]
+        return all_three(messages) if query.split(" a ")[1] < "lock" else reads_well(messages)
+
+    cheap, strong, folder = fake_lm(in_haste), fake_lm(reads_well), tmp_path / "run"
+    more = {**READS, "reader.strong": "openai/strong", "reader.strong_api_base": strong.url}
+    planned = Run(folder, load_config(None, settings(cheap.url, **more)), Progress(quiet=True)).estimate("read")
+    parts = {part["name"]: part for part in planned["parts"]}
+    lists = sum(parts[name]["calls"]["likely"] for name in ("measure reader", "read"))
+    assert parts["read in doubt"]["lm"] == "openai/strong"
+    assert parts["read in doubt"]["calls"] == {"likely": pytest.approx(0.3 * lists), "most": 2 * lists}
+    found = run(folder, settings(cheap.url, **more), "read")
+    assert found["trusted"] and f"read again, in doubt    {found['in_doubt']:>6}   (no 2 or 3" in found["table"]
+    rows = list(read_rows(folder / "ledger" / "calls.jsonl"))
+    uses = {use: {row["model"].split("@")[0] for row in rows if row["use"] == use} for use in {r["use"] for r in rows}}
+    assert uses["read in doubt"] == {"openai/strong"} and uses["read"] != uses["read in doubt"]
+    assert 0.2 * len(cheap.requests) < len(strong.requests) < 0.8 * len(cheap.requests)
+    assert found["read"]["calls"] == len(cheap.requests) + len(strong.requests)
+    answered = {row["query_id"]: row["lm"] for row in read_rows(folder / "readings.jsonl")}
+    assert {lm.split("@")[0] for lm in answered.values()} == {"openai/strong", "openai/fake"}
+    after = Run(folder, load_config(None, settings(cheap.url, **more)), Progress(quiet=True)).estimate("read")
+    assert not [part for part in after["parts"] if part["name"].startswith("read")]
+    with pytest.raises(ConfigError, match="reads nothing where grades are given"):
+        run(folder, settings(cheap.url, **{**more, "reader.given": str(folder / "readings.jsonl")}), "read")
+
+
+def test_a_teacher_is_used_where_its_order_beats_the_encoders(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    collection = load_collection(Config(collection={"dataset": str(sparse)}).collection, 0)
+
+    def scored(sign: float) -> str:
+        path = tmp_path / f"scores{sign}.jsonl"
+        write_rows(path, [
+            {"query_id": q, "doc_id": d, "score": sign * grade(query, text)}
+            for q, query in collection.queries.items() for d, text in collection.passages.items()
+            if grade(query, text) == 3 or crc32(f"{q} {d}".encode()) % 9 == 0
+        ])  # fmt: skip
+        return str(path)
+
+    server, folder = fake_lm(reads_well), tmp_path / "run"
+    arms = [f"mined@distil=1@teacher={scored(sign)}" for sign in (1.0, -1.0)]
+    arms += ["verified@distil=1@teacher=reader", "mined"]
+    found = run(folder, settings(server.url, **{**READS, "train.arms": json.dumps(arms), "train.evals": 1}), "verdict")
+    assert found["left_out"] == [arms[1]]
+    assert "the teacher's order of dev passages is no better" in (folder / "events.jsonl").read_text()
+    assert found["arms"][arms[2]]["uses_lm"] and not found["arms"][arms[0]]["uses_lm"]
+    with pytest.raises(ConfigError, match="teaches nothing with train.distil = 0"):
+        load_config(None, ["train.teacher=reader"])
+    with pytest.raises(DataError, match="base, reader, cross-encoder or a file"):
+        run(
+            tmp_path / "other",
+            settings(server.url, **{**READS, "train.arms": '["mined@distil=1@teacher=nobody"]'}),
+            "verdict",
+        )
+    with pytest.raises(ConfigError, match="set reader.cross_encoder"):
+        run(
+            tmp_path / "other",
+            settings(server.url, **{**READS, "train.arms": '["mined@distil=1@teacher=cross-encoder"]'}),
+            "verdict",
+        )
+
+
+def test_a_cross_encoder_teaches_mined_passages(
+    tmp_path: Path, sparse: Path, settings: Settings, cross_encoder: str
+) -> None:
+    more = {
+        **READS,
+        "reader.cross_encoder": cross_encoder,
+        "train.arms": '["mined@distil=1@teacher=cross-encoder", "mined"]',
+    }
+    found = run(tmp_path / "run", settings("http://127.0.0.1:9", **more), "verdict")
+    kept = read_json(tmp_path / "run" / "teacher.json")
+    ours, theirs, low, _ = kept["order"]
+    assert (found["left_out"] == []) == (ours > theirs and low >= 0)
+    values = [value for own in kept["scores"].values() for value in own.values()]
+    assert len(values) > 200 and -2 < min(values) < 0.2 and 2.8 < max(values) < 5
+
+
+def test_arms_at_equal_calls(tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
+    def both(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        return reads_well(messages) if "passages" in messages[0]["content"] else write_negative(messages)
+
+    server, folder = fake_lm(both), tmp_path / "run"
+    arms = ["mined", "verified@calls=equal", "hybrid@calls=equal"]
+    more = {**READS, "train.arms": json.dumps(arms), "train.evals": 1, "generate.pairs": 12}
+    found = run(folder, settings(server.url, **more), "verdict")
+    wrote, read = (found["arms"][arm]["calls"] for arm in (arms[2], arms[1]))
+    assert wrote == read == len(list(read_rows(folder / "negatives.jsonl"))) < len(queries_read(folder))
+    assert f"At equal LM calls ({read} and {wrote}): " in found["sentence"]
+    rows = list(read_rows(folder / "rows" / "verified@calls=equal-0.jsonl"))
+    with_grades = {row["query_id"] for row in rows if {"read", "related"} & set(row["sources"])}
+    written_for = {row["query_id"] for row in read_rows(folder / "negatives.jsonl")}
+    assert with_grades <= written_for and len(written_for) == wrote
+    for wrong in ("mined@calls=3", "hybrid@calls=none", "hybrid@calls=0"):
+        with pytest.raises(ConfigError, match="calls"):
+            arm(wrong, load_config())
+
+
+def queries_read(folder: Path) -> set[str]:
+    return {row["query_id"] for row in read_rows(folder / "readings.jsonl")}

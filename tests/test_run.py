@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -395,3 +396,24 @@ def test_an_ablation_is_the_same_path_with_other_arms(
     assert set(json.loads(done.stdout)["arms"]) == {"base", "mined", "synthetic", "dataset-mix", "hybrid"}
     wrong = cli("ablate", "ratoi", cwd=tmp_path)
     assert (wrong.returncode, "did you mean 'ratio'" in wrong.stderr) == (2, True)
+
+
+def test_a_grounded_arm_trains_on_real_passages_near_written_texts(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    more = {
+        "train.arms": '["mined", "grounded"]',
+        "train.evals": 1,
+        "mix.negatives": 2,
+        "mix.ratio": 1.0,
+        "mine.margin": 10,
+    }
+    found = run(tmp_path / "run", settings(fake_lm().url, **more))
+    rows = {arm: list(read_rows(tmp_path / "run" / "rows" / f"{arm}-0.jsonl")) for arm in ("mined", "grounded")}
+    sources = Counter(source for row in rows["grounded"] for source in row["sources"])
+    assert sources["grounded"] > 0 and not sources["synthetic"]
+    corpus = {row["_id"]: row["text"] for row in read_rows(Path(tmp_path / "beir" / "corpus.jsonl"))}
+    for row in rows["grounded"]:
+        assert len(set(row["doc_ids"])) == len(row["doc_ids"])
+        assert all(corpus[doc_id] == text for doc_id, text in zip(row["doc_ids"], row["negatives"], strict=True))
+    assert found["arms"]["grounded"]["calls"] > 0 and found["worth"]["with_lm"] == "grounded"

@@ -155,3 +155,18 @@ def test_a_passage_found_relevant_is_a_positive_and_no_negative() -> None:
     assert {(row.pair.doc_id, row.pair.positive) for rows in epochs for row in rows} == {("d1", "only"), ("m1", "q1 mined 1")}  # fmt: skip
     for (row,) in epochs:
         assert set(row.negatives) == {"q1 mined 0", "q1 mined 2", ""}
+
+
+def test_taught_negatives_are_drawn_across_the_scores() -> None:
+    negatives = [MinedNegative(f"d{i}", f"text {i}", "dense", i, 0.0) for i in range(12)]
+    taught = {"q0": {f"d{i}": float(i) for i in range(11)}}  # d11 has no score: it counts as lowest
+    pair = Pair("q0", "query", "p", "positive")
+    supply = Supply([pair], {"q0": negatives}, taught=taught)
+    epochs = epochs_of(supply, MixConfig(negatives=3), arm="mined", seed=0, count=4)
+    parts = [{"d10", "d9", "d8", "d7"}, {"d6", "d5", "d4", "d3"}, {"d2", "d1", "d0", "d11"}]
+    drawn = [row.doc_ids for (row,) in epochs]
+    for ids in drawn:
+        assert [doc_id in part for doc_id, part in zip(ids, parts, strict=True)] == [True] * 3
+    assert {doc_id for ids in drawn for doc_id in ids} == {n.doc_id for n in negatives}
+    plain = epochs_of(Supply([pair], {"q0": negatives}), MixConfig(negatives=3), arm="mined", seed=0, count=4)
+    assert [row.doc_ids for (row,) in plain] != drawn

@@ -25,7 +25,7 @@ from syneg.training.frozen import FrozenLayers, frozen_count
 from syneg.training.job import Job, check_trainable, write_job
 from syneg.training.merging import embed_by_length
 from syneg.training.trainer import train
-from syneg.training.weights import learning_rate, set_dropout
+from syneg.training.weights import interpolate, learning_rate, set_dropout
 
 WORDS = [f"w{i}" for i in range(60)]
 
@@ -290,3 +290,20 @@ def test_the_likelihood_does_not_reward_sharp_scores() -> None:
     for row, places in zip(scores, relevant, strict=True):
         row[places] += 0.1
     assert np.mean(_likelihoods(scores, relevant)) > plain + 0.3
+
+
+def test_weights_are_mixed_as_is_best_on_dev_and_known_scores_are_not_asked_again(encoder_path: str) -> None:
+    base, tuned = (SentenceTransformer(encoder_path, device="cpu") for _ in range(2))
+    with torch.no_grad():
+        for weights in tuned.parameters():
+            weights += 1.0
+    start = next(base.parameters()).detach().clone()
+    asked: list[float] = []
+
+    def dev(model: SentenceTransformer) -> dict[str, float]:
+        asked.append(round(float((next(model.parameters()).detach() - start).mean()), 3))
+        return {"dev_ndcg@10": 1 - abs(asked[-1] - 0.6)}
+
+    assert interpolate(tuned, base, dev, (1.0, 0.5), 0.2) == [(0.5, pytest.approx(0.9)), (1.0, 0.2)]  # type: ignore[arg-type]
+    assert asked == [0.5]
+    assert torch.allclose(next(tuned.parameters()).detach(), start + 0.5, atol=1e-5)

@@ -237,3 +237,25 @@ def test_cards_have_yaml_that_names_only_files_that_exist() -> None:
     assert "LM:" not in card
     assert "tokens" not in generation_line(found.generation)
     assert yaml.safe_load(model_card(found, config).split("---")[1])["library_name"] == "sentence-transformers"
+
+
+def by_hand(dev: Sequence[float], data: Collection) -> ArmRuns:
+    """An arm with one value for each dev query."""
+    values = dict(zip(data.splits["dev"], dev, strict=True))
+    known = result(data, 0)["test"]
+    return ArmRuns([{"dev": SplitResult({}, dict.fromkeys(METRICS, values)), "test": known}], (0,))
+
+
+def test_the_best_arm_on_dev_is_cross_fitted() -> None:
+    data = collection(dev=40)
+    base = by_hand([0.5] * 40, data)
+    steady = by_hand([0.52] * 40, data)
+    # ten arms, each far better on two queries and worse on the rest: which of them is best is chance
+    up = {f"a{i}": by_hand([0.95 if q // 2 == i else 0.48 for q in range(40)], data) for i in range(10)}
+    found = told({"base": base, **up}, data)
+    assert found.choice is not None and found.choice.gain is not None
+    assert (found.best, found.choice.top) == ("base", "a0") and found.choice.gain < 0
+    assert "a0 has a higher nDCG@10 on dev, but the arm that is best on four fifths" in found.sentence
+    found = told({"base": base, **up, "steady": steady}, data)
+    assert (found.best, found.choice and found.choice.gain) == ("steady", pytest.approx(0.02))
+    assert Verdict.from_json(found.to_json()).choice == found.choice

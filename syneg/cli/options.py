@@ -67,6 +67,7 @@ FLAGS = (
     Flag("--judge-lm", "judge.model"),
     Flag("--reader", "reader.use"),
     Flag("--reader-lm", "reader.model"),
+    Flag("--strong-reader-lm", "reader.strong"),
     Flag("--optimizer", "compile.optimizer"),
     Flag("--target", "compile.target"),
     Flag("--compile-budget", "compile.calls"),

@@ -220,6 +220,10 @@ class ReaderConfig(RoleLM):
     "JSONL of grades to use instead of calls: (query_id, doc_id, grade), or query_id with lists doc_ids and grades."
     cross_encoder: OwnPath | None = None
     "sentence-transformers CrossEncoder to use in place of an LM."
+    strong: OwnPath | None = None
+    "litellm model string of a second LM, for lists in doubt (the rule is printed); none if not given."
+    strong_api_base: str | None = None
+    "Address of its server."
     pairs: Count = 400
     "Train queries to grade passages for, one call each; 0 = all train queries of the run."
     candidates: Annotated[int, Field(ge=2, le=20)] = 20

@@ -45,6 +45,7 @@ _PAPER: dict[str, tuple[Any, str]] = {
     "train.batch_size": (64, "ours"),
     "train.cached_chunk": (16, "ours: fits a GPU of 24 GB"),
     "train.learning_rate": (1e-5, "ours"),
+    "train.alphas": ((1.0,), "paper: weights as trained"),
     "mine.sources": (("dense",), "paper, tables: mined by the backbone"),
     "mine.margin": (0.95, "ours: the paper has no rule against false negatives"),
     "gates.margin": (0.95, "ours, where no judge is trusted"),
@@ -65,6 +66,7 @@ FAST: JsonObject = {
     "train.evals": 1,
     "train.patience": 0,
     "train.dev_passages": 500,
+    "train.alphas": (0.5, 1.0),
 }
 _OTHERS: dict[str, JsonObject] = {
     # What `syneg-dspy run` does without a collection: every stage with the embedded models, in minutes on two cores.

@@ -108,6 +108,12 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
             f"train.patience = {config.train.patience} stops nothing with train.evals = {config.train.evals}",
             todo="set more evals",
         )
+    if config.train.teacher != "base" and not config.train.distil:
+        raise ConfigError(
+            f"train.teacher = {config.train.teacher} teaches nothing with train.distil = 0", todo="set train.distil=1"
+        )
+    if config.train.teacher != "base" and config.train.guide:
+        raise ConfigError("train.guide goes by the untuned encoder, and so must train.teacher", todo="leave out one")
     if config.mine.first_rank > config.mine.last_rank:
         raise ConfigError(f"mine.first_rank {config.mine.first_rank} is after mine.last_rank {config.mine.last_rank}")
     return config

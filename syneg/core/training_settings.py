@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from .section import Above, Count, Fraction, NonNegative, OwnProgram, Positive, Section, own_program
+from .section import Above, Count, Fraction, NonNegative, OwnPath, OwnProgram, Positive, Section, own_program
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -48,8 +48,8 @@ class TrainConfig(Section):
     "Train queries for every arm, each with all its positives; 0 = all."
     arms: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_own_programs)] = ("mined", "hybrid")
     (
-        "Arms: in-batch, bm25, mined, verified, graded, synthetic, dataset-mix or hybrid. An arm may have its own "
-        "settings, as in hybrid@ratio=0.7."
+        "Arms: in-batch, bm25, mined, verified, graded, grounded, synthetic, dataset-mix or hybrid. An arm may have its "
+        "own settings, as in hybrid@ratio=0.7."
     )
     seeds: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
     "Seeds to train each arm with."
@@ -87,10 +87,15 @@ class TrainConfig(Section):
     order_weight: Above = 0.1
     "Weight of the loss term for that order."
     distil: NonNegative = 0.0
-    "Weight of a loss term that keeps the ranking of a row close to the base encoder's; 0 = off."
+    "Weight of a loss term that keeps the ranking of a row close to the teacher's; 0 = off."
+    teacher: OwnPath = "base"
+    (
+        "Teacher of that ranking: base (the untuned encoder), reader (its grades), cross-encoder "
+        "(reader.cross_encoder), or a JSONL of query_id, doc_id, score. Its order has to beat the encoder's on dev."
+    )
     curriculum: bool = False
     "Train on easy rows first, then on hard ones."
-    alphas: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
+    alphas: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.5, 0.75, 1.0)
     "Shares of the tuned weights to try on dev in a mix with the base weights; 1 alone keeps the tuned weights."
     frozen_layers: Count | Literal["half"] = 0
     "Lower layers that are not trained and whose output is cached: a number, or half."

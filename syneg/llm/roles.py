@@ -29,7 +29,7 @@ from .ledger import Ledger
 from .lms import Connect, LanguageModel
 from .recorded import Recorded
 
-JUDGE, REFLECT = "judge", "reflect"  # values of `use` in the ledger
+JUDGE, REFLECT, DOUBT = "judge", "reflect", "read in doubt"  # values of `use` in the ledger
 GRADES_WORDS = 500  # words of an answer that grades 20 passages and quotes them
 _INSTRUCTION_WORDS = 700  # words of an answer with a program's new instructions and the reasons for them
 
@@ -42,6 +42,18 @@ def judge_settings(config: Config) -> LMConfig:
 def reader_settings(config: Config) -> LMConfig:
     """Settings of the reader's LM, with the temperature of the judge."""
     return config.reader.beside(config.lm, temperature=float(config.lm.temperature == 1), max_tokens=0)
+
+
+def strong_reader_settings(config: Config) -> LMConfig:
+    """The settings of the LM for lists in doubt: those of the reader's with a model and an address of its own.
+
+    Limits of rate and further parameters are the reader's only where the provider is the same.
+    """
+    cheap, model = reader_settings(config), config.reader.strong
+    reader = config.reader.model_copy(update={"model": model, "api_base": config.reader.strong_api_base})
+    if model is not None and model.partition("/")[0] != cheap.model.partition("/")[0]:
+        reader = reader.model_copy(update={"max_rpm": None, "max_tpm": None, "extra": None})
+    return reader_settings(config.model_copy(update={"reader": reader}))
 
 
 def reflection_settings(config: Config) -> LMConfig:
@@ -131,6 +143,12 @@ class Roles:
         return self._role("reader", lambda: reader_settings(self.config), terms)
 
     @property
+    def strong_reader_lm(self) -> LanguageModel:
+        """The LM that reads lists in doubt."""
+        terms = replace(self._terms("reader"), words=GRADES_WORDS, use=DOUBT)
+        return self._role("strong-reader", lambda: strong_reader_settings(self.config), terms)
+
+    @property
     def reflection(self) -> LanguageModel:
         """The LM that proposes instructions. It answers the same request anew each time."""
         terms = replace(self._terms("reflection"), words=_INSTRUCTION_WORDS, repeats=True, whole=True, use=REFLECT)
@@ -173,7 +191,13 @@ class Roles:
 
     def close(self) -> None:
         """Close the LMs and the ledger. They open again on next use."""
-        for name in ("judge", "reader", "reflection", "llm"):  # the writer last, because others may share its server
+        for name in (
+            "judge",
+            "reader",
+            "strong-reader",
+            "reflection",
+            "llm",
+        ):  # the writer last: others may share its server
             if opened := self._opened.pop(name, None):
                 opened.close()
         if self._ledger is not None:

@@ -35,7 +35,7 @@ _GROUP = 1024  # queries whose passages are looked up together
 _KEYS = 20_000  # passages whose keys are kept: 20 MB for passages of 1,000 characters
 _PART_WORDS = 4  # a shorter passage is contained in many others by chance
 _SILENT = 0.5  # share of queries without a hit from which a source is reported
-_RULE = 0.95  # the margin for `auto`, if none was chosen (`syneg.run.windows`)
+RULE = 0.95  # the margin for `auto`, if none was chosen (`syneg.run.windows`)
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Rankings:
         """The negatives by the window, margin and sources of `config`, which must have been searched."""
         lists: dict[str, Hits] = {s: hits for s, hits in self.lists.items() if s in config.sources}
         mined, passages = Mined({}, notes=_silent_sources(lists)), self.collection.passages
-        margin = _RULE if config.margin == "auto" else config.margin
+        margin = RULE if config.margin == "auto" else config.margin
         for i, (pair, cosine) in enumerate(zip(self.pairs, self.cosines, strict=True)):
             ranked: dict[str, list[MinedNegative]] = {
                 source: [

@@ -13,6 +13,7 @@ Two things are measured:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from syneg.retrieval.metrics import MAIN_METRIC, evaluate, mean
 from .reading import ANSWERS, IN_PART, ToRead
 
 Grades = Mapping[str, Mapping[str, int]]
+Scores = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,28 @@ def agreement(lists: Sequence[ToRead], grades: Grades, qrels: Mapping[str, Mappi
     kappa = float(cohen_kappa_score(labels, marks)) if both else 0.0
     return Agreement(
         len(graded), len(lists) - len(graded), counts["positives"], counts["answers"], counts["in_part"],
-        counts["checks"], counts["false"], kappa,
-        _ndcg({asked.query_id: by_grade(asked, grades[asked.query_id]) for asked in graded}, qrels),
-        _ndcg({asked.query_id: list(asked.doc_ids) for asked in graded}, qrels),
+        counts["checks"], counts["false"], kappa, *order_gains(graded, grades, qrels),
     )  # fmt: skip
 
 
-def by_grade(asked: ToRead, grades: Mapping[str, int]) -> list[str]:
+def order_gains(
+    lists: Sequence[ToRead], scores: Scores, qrels: Mapping[str, Mapping[str, float]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """nDCG@10 by query of the order of each list by `scores`, and of the encoder's order. Passages without a score come
+    last."""
+    ours = {asked.query_id: by_grade(asked, scores[asked.query_id]) for asked in lists}
+    theirs = {asked.query_id: list(asked.doc_ids) for asked in lists}
+    return _ndcg(ours, qrels), _ndcg(theirs, qrels)
+
+
+def by_grade(asked: ToRead, grades: Mapping[str, float]) -> list[str]:
     """The passages by grade, the highest first; passages of equal grade stay in the encoder's order.
 
     >>> asked = ToRead("q", "query", ("a", "b", "c"), frozenset(), frozenset())
     >>> by_grade(asked, {"a": 0, "b": 1, "c": 1})
     ['b', 'c', 'a']
     """
-    return sorted(asked.doc_ids, key=lambda doc_id: -grades[doc_id])
+    return sorted(asked.doc_ids, key=lambda doc_id: -grades.get(doc_id, -math.inf))
 
 
 def ndcg_of_lists(

@@ -66,11 +66,13 @@ class ToRead:
 
 @dataclass
 class Answers:
-    """The grades of all lists. `unreadable` counts the lists without a usable answer; `calls` are the LM calls made."""
+    """The grades of all lists. `unreadable` counts the lists without a usable answer; `calls` are the LM calls made.
+    `in_doubt` counts the lists that a second LM read."""
 
     readings: list[Reading] = field(default_factory=list)
     unreadable: int = 0
     calls: list[Call] = field(default_factory=list)
+    in_doubt: int = 0
 
     def by_query(self) -> dict[str, dict[str, int]]:
         """query_id → doc_id → grade."""
@@ -85,9 +87,10 @@ def grades_of(readings: Sequence[Reading]) -> dict[str, dict[str, int]]:
     return grades
 
 
-def passages_in_a_list(config: ReaderConfig, model: str) -> int:
-    """How many passages a reader called `model` grades at once: at most five for an embedded LM."""
-    return min(config.candidates, _EMBEDDED) if model.startswith("local/") else config.candidates
+def passages_in_a_list(config: ReaderConfig, models: Sequence[str]) -> int:
+    """How many passages the LMs called `models` grade at once: at most five if one of them is embedded."""
+    embedded = any(model.startswith("local/") for model in models)
+    return min(config.candidates, _EMBEDDED) if embedded else config.candidates
 
 
 def lists_to_read(

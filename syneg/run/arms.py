@@ -4,7 +4,8 @@
 
 `kind` is one of sampling.ARMS. After it come settings of [mix] and [train] by their bare names, and `program`, so that
 any program and ratio can stand beside the others: all arms share what is the same between them. `seeds=3` are the first
-three.
+three. `calls=100` lets an arm use what its first 100 LM calls wrote or graded; `calls=equal` as many as all arms have
+that say so.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from syneg.core.records import fingerprint
 from syneg.core.settings import build_config, read_value
 from syneg.training.sampling import ARMS, Filling
 
+BASE_TEACHER, READER, CROSS = "base", "reader", "cross-encoder"  # `train.teacher`, beside files
+EQUAL = 0  # as many LM calls as each arm of this kind has
 _SHARED = ("pairs", "arms", "dev_passages")
 _FIELDS = {"mix": tuple(MixConfig.model_fields), "train": tuple(TrainConfig.model_fields)}
 SETTINGS = {key: section for section, fields in _FIELDS.items() for key in fields if key not in _SHARED}
@@ -28,11 +31,13 @@ SETTINGS["program"] = "generate"
 
 @dataclass(frozen=True)
 class Arm:
-    """`config` is that of the run with the arm's own settings."""
+    """`config` is that of the run with the arm's own settings. `calls` limits the LM calls that it profits from: EQUAL is
+    as many as every arm of EQUAL has."""
 
     name: str
     kind: str
     config: Config
+    calls: int | None = None
 
     @property
     def filling(self) -> Filling:
@@ -41,11 +46,16 @@ class Arm:
     @property
     def reads(self) -> bool:
         """Whether the arm goes by the grades of a reader."""
-        return self.filling.read
+        return self.filling.read or self.teacher == READER
+
+    @property
+    def teacher(self) -> str:
+        """Who teaches the arm an order; "" for nobody."""
+        return self.config.train.teacher if self.config.train.distil else ""
 
     @property
     def wants_synthetic(self) -> bool:
-        return self.filling.synthetic and self.config.mix.ratio > 0
+        return (self.filling.synthetic or self.filling.grounded) and self.config.mix.ratio > 0
 
     def file_name(self, seed: int) -> str:
         """A name for files: that of the arm in safe letters, and the seed. No two arms share one."""
@@ -58,15 +68,21 @@ def arm(text: str, config: Config) -> Arm:
     kind, *settings = text.split("@")
     if kind not in ARMS:
         raise ConfigError(f"unknown arm {kind!r}", todo=nearest(kind, ARMS))
-    tree = config.model_dump()
+    tree, calls = config.model_dump(), None
     for setting in settings:
         key, sign, value = setting.partition("=")
+        if key == "calls":
+            calls = _calls(text, value)
+            continue
         if not sign or key not in SETTINGS:
             raise ConfigError(f"arm {text!r}: unknown setting {key!r}", todo=nearest(key, SETTINGS))
         tree[SETTINGS[key]][key] = range(int(value)) if key == "seeds" and value.isdigit() else read_value(value)
     if ARMS[kind].order and not any(setting.startswith("order=") for setting in settings):
         tree["train"]["order"] = ARMS[kind].order
-    return Arm(_shown(text), kind, build_config(tree, where=f"arm {text!r}"))
+    made = Arm(_shown(text), kind, build_config(tree, where=f"arm {text!r}"), calls)
+    if calls is not None and not (made.reads or made.wants_synthetic):
+        raise ConfigError(f"arm {text!r} has no LM calls", todo="leave out calls")
+    return made
 
 
 def _shown(text: str) -> str:
@@ -76,6 +92,14 @@ def _shown(text: str) -> str:
     'hybrid@program=a/program.json@ratio=1'
     """
     return re.sub(r"(?<=@program=)/[^@]*?([^/@]+/[^/@]+\.json)(?=@|$)", r"\1", text)
+
+
+def _calls(text: str, value: str) -> int:
+    if value == "equal":
+        return EQUAL
+    if not value.isdecimal() or int(value) < 1:
+        raise ConfigError(f"arm {text!r}: calls={value}", todo="give a number of LM calls, or equal")
+    return int(value)
 
 
 def split_arms(text: str) -> tuple[str, ...]:
@@ -132,5 +156,6 @@ ABLATIONS: dict[str, Sequence[str]] = {
                                                             "no_attributes", "reflective", "neighbour_rewrite"))),
     "loss": ("mined", "hybrid", "hybrid@regulariser=0.1", "hybrid@distil=0.5", "hybrid@guide=0.95", "hybrid@weight=0.3",
              "hybrid@confidence=true", "hybrid@curriculum=true", "hybrid@order=listwise"),
+    "calls": ("mined", "verified@calls=equal", "hybrid@calls=equal"),
     "mix": ("mined", "synthetic", "dataset-mix", "hybrid"),
 }  # fmt: skip

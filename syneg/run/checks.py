@@ -40,6 +40,8 @@ def check(config: Config, *, writes: bool) -> None:
         problems += _query_program(config)
     if config.reader.given and config.reader.cross_encoder:
         problems.append("reader.given and reader.cross_encoder are two readers; leave out one")
+    if config.reader.given and config.reader.strong:
+        problems.append("reader.strong reads nothing where grades are given; leave out one")
     if config.generate.given and config.compile.improves("writer"):
         problems.append("there is nothing to compile: the negatives are given; leave out --given or --optimizer")
     if problems:

@@ -19,7 +19,16 @@ from pathlib import Path
 from syneg.core.config import LMConfig
 from syneg.core.storage import read_rows
 from syneg.llm.prices import dollars
-from syneg.llm.roles import GRADES_WORDS, JUDGE, REFLECT, judge_settings, reader_settings, reflection_settings
+from syneg.llm.roles import (
+    DOUBT,
+    GRADES_WORDS,
+    JUDGE,
+    REFLECT,
+    judge_settings,
+    reader_settings,
+    reflection_settings,
+    strong_reader_settings,
+)
 from syneg.llm.room import is_reasoning_model, room_for, thinks
 from syneg.negatives.reading import passages_in_a_list
 from syneg.negatives.strength import TESTS
@@ -43,6 +52,7 @@ _SPEED, _EMBEDDED_SPEED = 60.0, 12.0  # tokens a second of one call
 # two cores: prompts of one program begin alike, so that few of their tokens are read; four calls side by side write 1.3
 # times as fast as one (docs/lab_notes.md)
 _EMBEDDED_READ, _EMBEDDED_GAIN = 1000.0, 1.3
+_DOUBTED = 0.3  # share of the lists that a second LM reads
 _EMBEDDED_LENGTH = 0.6  # of the length asked for: a small LLM writes less (.53 and .55 in two runs on python-docs)
 _THOUGHTS = 800  # tokens that a reasoning model thinks for one answer
 _GRADE = 25  # tokens of the grade of one passage, with its quote
@@ -92,18 +102,36 @@ class _Estimator:
         compiles = self._config.compile.improves("reader") and (wanted or self._stage == "compile")
         if compiles and not self._config.executor.replay and not left.is_reader_compiled:
             yield from self._compiling_reader()
-        if not wanted or reader.given or reader.cross_encoder or reader.use == "off" or self._config.executor.replay:
+        asks = not reader.cross_encoder or reader.strong
+        if not wanted or reader.given or not asks or reader.use == "off" or self._config.executor.replay:
             return
-        count = passages_in_a_list(reader, lm.model)
+        strong = strong_reader_settings(self._config) if reader.strong else None
+        models = [each.model for each in (None if reader.cross_encoder else lm, strong) if each]
+        count = passages_in_a_list(reader, models)
         size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
+        lists = queries = 0
         if left.measured_reader is None and (reader.use == "auto" or self._stage == "read"):
-            if self._stage != "read" and lm.model.startswith("local/"):
+            if self._stage != "read" and lm.model.startswith("local/") and not reader.cross_encoder:
                 return  # it is not asked before it was measured
             lists = min(reader.sample, left.queries("dev"))
-            yield self._part(MEASURE, lm, Figure(lists, 2.0 * lists), size, words=GRADES_WORDS)
         if reader.use == "on" or left.measured_reader is None or left.measured_reader.trusted:
             queries = left.queries_to_read
-            yield self._part(READING, lm, Figure(queries, 2.0 * queries), size, words=GRADES_WORDS)
+        for use, number in ((MEASURE, lists), (READING, queries)):
+            if number and not reader.cross_encoder:
+                yield self._part(use, lm, Figure(number, 2.0 * number), size, words=GRADES_WORDS)
+        if strong:
+            yield self._part(DOUBT, strong, self._in_doubt(lists + queries, strong), size, words=GRADES_WORDS)
+
+    def _in_doubt(self, lists: int, strong: LMConfig) -> Figure:
+        """Calls of the LM for lists in doubt, where so many lists are left."""
+        measured = self._left.measured_reader
+        if measured is not None and measured.in_doubt is not None:
+            share = measured.in_doubt / max(1, measured.agreement.lists)
+        else:
+            share = _DOUBTED
+            if lists:
+                self._assumed[f"{share:.0%} of the lists are in doubt and read by {strong.model}"] = None
+        return Figure(share * lists, 2.0 * lists)
 
     def _asked(self) -> Iterator[Part]:
         """The uses of LMs, in the order of the path."""
@@ -191,7 +219,7 @@ class _Estimator:
     def _compiling_reader(self) -> Iterator[Part]:
         """Proposing and choosing on lists, and both programs on those that decide."""
         config, lm = self._config.compile, reader_settings(self._config)
-        count = passages_in_a_list(self._config.reader, lm.model)
+        count = passages_in_a_list(self._config.reader, [lm.model])
         size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
         wanted = RECIPES[config.optimizer].runs(min(config.pairs, self._left.queries("train")), config.proposals)
         most = float(config.calls) or 4 * wanted

@@ -10,6 +10,7 @@ trained each, but they share embeddings, the output of frozen layers, mined and 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syneg.core.errors import DataError
-from syneg.core.records import Draft, Training, fingerprint
+from syneg.core.records import Draft, HardNegative, Training, fingerprint
 from syneg.core.storage import read_json, write_json, write_rows
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
@@ -28,13 +29,14 @@ from syneg.verdict.records import BASE, Generation, NearMisses, Verdict, Written
 from syneg.verdict.source_probe import source_probe
 from syneg.verdict.verdict import ArmRuns, Cost, Facts, verdict
 
-from .arms import Arm, arms
+from .arms import EQUAL, Arm, arms
 from .best import save_best
+from .costs import part_of, sum_of
+from .equal_calls import calls_of, within
 from .export import trained_rows
 from .folds import SharedSets, cross_fit
 from .keys import stage_key
 from .negative_sets import NegativeSet, NegativeSets
-from .reader import sum_of
 from .readings import Readings
 from .trial import Trials, weighed
 from .workspace import Workspace
@@ -88,7 +90,11 @@ class Experiment:
         """What an arm lacks; "" for nothing."""
         if arm.reads and (refusal := self._readings.reader.refusal()):
             return refusal
+        if arm.teacher and (refusal := self._trials.teachers.refusal(arm.teacher)):
+            return refusal
         if not arm.wants_synthetic or self._written(arm).accepted:
+            return ""
+        if arm.filling.grounded and any(draft.negative.text for draft in self._written(arm).drafts):
             return ""
         counts = ", ".join(f"{reason} {n}" for reason, n in self._written(arm).facts.reasons.items())
         return f"the gates accepted no synthetic negative ({counts})"
@@ -126,14 +132,19 @@ class Experiment:
 
     def job(self, arm: Arm, seed: int) -> Job:
         """The training of an arm."""
+        allowed = self._allowed(arm)
         synthetic: dict[str, list[Weighed]] = {}
         if arm.wants_synthetic:
-            shares = {
-                query_id: [(draft.negative, draft.verdict.figures.get("margin", 0.0)) for draft in drafts]
-                for query_id, drafts in self._written(arm).accepted.items()
-            }
+            shares: dict[str, list[tuple[HardNegative, float]]] = {}
+            for draft in self._written(arm).drafts:
+                if allowed is not None and draft.pair.query_id not in allowed:
+                    continue
+                # a text that the gates rejected still says where to search
+                if draft.accepted or (arm.filling.grounded and draft.negative.text):
+                    share = draft.verdict.figures.get("margin", 0.0)
+                    shares.setdefault(draft.pair.query_id, []).append((draft.negative, share))
             synthetic = weighed(shares, arm.config.mix)
-        return self._trials.job(arm.kind, arm.config, synthetic, seed)
+        return self._trials.job(arm.kind, arm.config, synthetic, seed, allowed)
 
     def trained(self, arm: Arm, seed: int) -> tuple[Path, Training]:
         """The folder of a trained model and what its training.json says."""
@@ -300,8 +311,23 @@ class Experiment:
 
     def _cost(self, arm: Arm) -> Cost | None:
         """What an arm's LM calls cost, for writing and for reading; None for an arm without an LM."""
-        costs = [self._readings.cost] if arm.reads and self._readings.reader.uses_lm else []
+        reads = arm.reads or (arm.filling.grounded and self._readings.are_used)
+        costs = [self._readings.cost] if reads and self._readings.reader.uses_lm else []
         if arm.wants_synthetic:
             facts = self._written(arm).facts
             costs.append(Cost(facts.calls, facts.input_tokens, facts.output_tokens, facts.usd))
-        return sum_of(costs) if costs else None
+        if not costs:
+            return None
+        allowed, whole = self._allowed(arm), sum_of(costs)
+        return whole if allowed is None else part_of(whole, sum(self._calls(arm)[q] for q in allowed))
+
+    def _calls(self, arm: Arm) -> Counter[str]:
+        """The LM calls that an arm profits from, by train query."""
+        return calls_of(arm, self._written(arm).drafts if arm.wants_synthetic else (), self._readings)
+
+    def _allowed(self, arm: Arm) -> frozenset[str] | None:
+        """The train queries whose LM calls fit into `arm.calls`; None where nothing limits them."""
+        if arm.calls is None:
+            return None
+        equals = (self._calls(other) for other in self.arms if other.calls == EQUAL)
+        return within(arm.calls, self._calls(arm), equals, self._workspace.pairs)

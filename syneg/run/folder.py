@@ -95,6 +95,11 @@ class RunFolder:
         """The grades of passages near the train queries."""
         return self.path / "readings.jsonl"
 
+    @property
+    def teacher(self) -> Path:
+        """Scores of a cross-encoder that teaches, and how its order did on dev."""
+        return self.path / "teacher.json"
+
     def compiled(self, prefix: str = "") -> Path:
         """What a compilation found; `prefix` is that of its target (`syneg.run.targets`)."""
         return self.path / f"{prefix}compiled.json"

@@ -161,7 +161,8 @@ class MachineTime:
         dev = min(config.dev_passages, self._passages) + len(self._workspace.collection.splits["dev"])
         frozen = 0.5 if config.frozen_layers else 1.0
         texts = steps * config.batch_size * (2 + negatives)
-        return _START + self._each * (_BACKWARD * frozen * texts + config.evals * dev)
+        scored = config.evals + sum(alpha != 1.0 for alpha in config.alphas)
+        return _START + self._each * (_BACKWARD * frozen * texts + scored * dev)
 
     def _racing(self) -> float | None:
         """Probes of the race that chooses what is mined: one layer is trained on kept output of those below."""

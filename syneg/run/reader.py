@@ -25,11 +25,12 @@ import dspy
 
 from syneg.core.errors import DataError
 from syneg.core.progress import Tick
-from syneg.core.records import Call, Pair
+from syneg.core.records import Pair
 from syneg.core.storage import read_json, sha256_of, write_json
 from syneg.data.tasks import task_for
 from syneg.llm.capabilities import adapter_for
-from syneg.llm.roles import reader_settings
+from syneg.llm.roles import reader_settings, strong_reader_settings
+from syneg.negatives.cascade import RULE, in_doubt, replaced
 from syneg.negatives.cross_reading import CrossReader, Thresholds
 from syneg.negatives.given_readings import given_readings, lists_of
 from syneg.negatives.reader_agreement import Agreement, agreement
@@ -42,6 +43,7 @@ from syneg.verdict.verdict import Cost
 from .compile import compiled, is_compiled
 from .compile_reader import PREFIX, ReaderPlan
 from .compiled import save_program
+from .costs import cost_of
 from .keys import stage_key
 from .workspace import Workspace
 
@@ -51,7 +53,10 @@ MEASURE = "measure reader"  # the stage, and the use of an LM as the ledger call
 
 @dataclass(frozen=True)
 class Measured:
-    """How a reader did on queries of `split`, and what that took. `interval` is of the gain in nDCG@10, 95 %."""
+    """How a reader did on queries of `split`, and what that took. `interval` is of the gain in nDCG@10, 95 %.
+
+    `in_doubt` are the lists that the strong LM read again; None without one.
+    """
 
     lm: str
     split: str
@@ -60,6 +65,7 @@ class Measured:
     min_kappa: float
     cost: Cost
     thresholds: Thresholds | None = None
+    in_doubt: int | None = None
 
     @property
     def trusted(self) -> bool:
@@ -86,6 +92,8 @@ class Measured:
         if self.thresholds:
             limits = self.thresholds
             lines.append(f"scores for 3, 2, 1      {limits.answers:.3f}, {limits.in_part:.3f}, {limits.near:.3f}")
+        if self.in_doubt is not None:
+            lines.append(f"read again, in doubt    {self.in_doubt:>6}   ({RULE})")
         rule = "kappa as wanted, a better order, its interval not under 0"
         lines.append(f"{'trusted' if self.trusted else 'NOT trusted'} ({rule})")
         return "\n".join(lines)
@@ -99,6 +107,7 @@ class Measured:
         return cls(
             data["lm"], data["split"], Agreement(**data["agreement"]), (interval[0], interval[1]) if interval else None,
             data["min_kappa"], Cost(**data["cost"]), Thresholds(**limits) if limits else None,
+            data.get("in_doubt"),
         )  # fmt: skip
 
 
@@ -133,7 +142,7 @@ class Reader:
     @property
     def uses_lm(self) -> bool:
         """Whether the grades are an LM's: those of a file count as such."""
-        return not self._config.cross_encoder
+        return not self._config.cross_encoder or self._config.strong is not None
 
     @property
     def _embedded(self) -> bool:
@@ -160,6 +169,14 @@ class Reader:
             f"{ours:.3f} against {theirs:.3f}"
         )
 
+    @property
+    def order(self) -> list[float] | None:
+        """nDCG@10 of the reader's and of the encoder's order on dev, and the ends of the interval of the gain; None where
+        it is to be gone by untested."""
+        if self._config.use == "on":
+            return None
+        return [*self.measured.agreement.ndcg, *(self.measured.interval or (-1.0, 1.0))]
+
     @cached_property
     def measured(self) -> Measured:
         """The reader on dev queries; kept in reader.json."""
@@ -170,10 +187,11 @@ class Reader:
             thresholds = self._fitted() if self._config.cross_encoder else None
             with workspace.progress.stage(MEASURE, "lists") as line, workspace.roles.used_for(MEASURE):
                 answers = self.answers(lists, thresholds, line)
+                again = answers.in_doubt if self._config.strong else None
                 agreed = agreement(lists, answers.by_query(), workspace.collection.qrels)
                 measured = Measured(
                     self.identity, split, agreed, paired_interval(agreed.gains), self._config.min_kappa,
-                    cost_of(answers.calls), thresholds,
+                    cost_of(answers.calls), thresholds, again,
                 )  # fmt: skip
                 line.note = f"reader {self.identity.split('@')[0]}: {'trusted' if measured.trusted else 'not trusted'}"
             for row in measured.table().splitlines():
@@ -215,16 +233,22 @@ class Reader:
         if self._config.given:
             wanted = {asked.query_id for asked in lists}
             return Answers([reading for reading in self.given if reading.query_id in wanted])
-        if thresholds is not None:
-            return self._cross.read(lists, passages, thresholds, progress)
         definition = task_for(workspace.config).definition
-        return read_by_lm(lists, workspace.roles.reader_lm, definition, passages, progress, self.program)
+        if thresholds is not None:
+            answers = self._cross.read(lists, passages, thresholds, progress)
+        else:
+            answers = read_by_lm(lists, workspace.roles.reader_lm, definition, passages, progress, self.program)
+        if not self._config.strong:
+            return answers
+        again = in_doubt(lists, answers)
+        return replaced(answers, read_by_lm(again, workspace.roles.strong_reader_lm, definition, passages), len(again))
 
     def lists(self, pairs: Sequence[Pair]) -> list[ToRead]:
         """The passages to read for the queries of `pairs`."""
         workspace = self._workspace
-        model = "" if self._config.cross_encoder else reader_settings(workspace.config).model
-        count = passages_in_a_list(self._config, model)
+        models = [] if self._config.cross_encoder else [reader_settings(workspace.config).model]
+        models += [strong_reader_settings(workspace.config).model] if self._config.strong else []
+        count = passages_in_a_list(self._config, models)
         return lists_to_read(workspace.collection, workspace.encoder, pairs, count, workspace.config.seed)
 
     def _ordered(self, lists: Sequence[ToRead]) -> list[ToRead]:
@@ -266,7 +290,9 @@ class Reader:
         """The LM, cross-encoder or file, with a hash of what decides its grades."""
         if self._config.given:
             return f"given@{sha256_of(Path(self._config.given).expanduser())[:12]}"
-        return self._cross.identity if self._config.cross_encoder else self._workspace.roles.reader_lm.identity
+        roles = self._workspace.roles
+        cheap = self._cross.identity if self._config.cross_encoder else roles.reader_lm.identity
+        return f"{cheap}, in doubt {roles.strong_reader_lm.identity}" if self._config.strong else cheap
 
     def key(self, *inputs: Any) -> str:
         """The key of a result that the reader made."""
@@ -275,19 +301,3 @@ class Reader:
         program = self.program if asks else self.plan.program
         return stage_key("read", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
                          self.identity, program.dump_state(), *inputs)  # fmt: skip
-
-
-def cost_of(calls: Sequence[Call]) -> Cost:
-    """The cost of calls of an LM; dollars are None where the price of one is not known."""
-    usd = None if any(call.usd is None for call in calls) else sum(call.usd or 0.0 for call in calls)
-    reads, writes = sum(call.input_tokens for call in calls), sum(call.output_tokens for call in calls)
-    return Cost(len({call.key for call in calls}), reads, writes, usd)
-
-
-def sum_of(costs: Sequence[Cost]) -> Cost:
-    """Costs together; dollars are None where one of them is not known."""
-    usd = None if any(cost.usd is None for cost in costs) else sum(cost.usd or 0.0 for cost in costs)
-    calls, reads, writes = (
-        sum(getattr(cost, name) for cost in costs) for name in ("calls", "input_tokens", "output_tokens")
-    )
-    return Cost(calls, reads, writes, usd)

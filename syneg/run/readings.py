@@ -11,22 +11,24 @@ masks it in the batch; and takes 3 as one more positive (docs/training.md, "Read
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from syneg.core.errors import ConfigError, UnusableError
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_rows, write_rows
+from syneg.llm.roles import DOUBT
 from syneg.negatives.cross_reading import Thresholds
 from syneg.negatives.mining import Judged, keys_of, scores_of
 from syneg.negatives.reading import ANSWERS, IN_PART, NEAR, Answers, Reading, grades_of
-from syneg.training.sampling import READ, RELATED
+from syneg.training.sampling import PARTIAL, READ, RELATED
 from syneg.verdict.verdict import Cost
 
 from .arms import arms
-from .reader import Reader, cost_of, sum_of
+from .costs import cost_of, sum_of
+from .reader import Reader
 from .workspace import Workspace
 
 READING = "read"  # the use of an LM, as the ledger calls it
@@ -35,11 +37,12 @@ READING = "read"  # the use of an LM, as the ledger calls it
 @dataclass(frozen=True)
 class Fed:
     """What training gets, by query id: `mined` negatives, the hardest first; `extra` positives by doc_id; `masked`
-    texts that are no negative in the batch either."""
+    texts that are no negative in the batch either; `partial` passages graded 2, which only a teacher's order takes."""
 
     mined: Mapping[str, Sequence[MinedNegative]]
     extra: Mapping[str, Mapping[str, str]]
     masked: Mapping[str, Sequence[str]]
+    partial: Mapping[str, Sequence[MinedNegative]] = field(default_factory=dict)
 
 
 class Readings:
@@ -68,6 +71,7 @@ class Readings:
                 counts = Counter(reading.grade for reading in answers.readings)
                 told = ", ".join(f"{grade}: {counts[grade]}" for grade in sorted(counts, reverse=True))
                 line.note = f"{counts.total()} grades for {len(answers.by_query())} queries ({told})"
+                line.note += f"; {answers.in_doubt} lists in doubt read again" if self._config.strong else ""
                 line.note += f"; {answers.unreadable} lists without a readable answer" if answers.unreadable else ""
             write_rows(path, [asdict(reading) for reading in answers.readings])
             workspace.manifest.note(read={"cost": asdict(cost_of(answers.calls)), "unreadable": answers.unreadable})
@@ -100,12 +104,33 @@ class Readings:
         """query_id → doc_id → grade."""
         return grades_of(self.readings)
 
+    @cached_property
+    def calls(self) -> dict[str, int]:
+        """query_id → LM calls that its list took; given grades count as one."""
+        rows = read_rows(self._workspace.folder.ledger)
+        asked = Counter(
+            str(row["query_id"]).removeprefix("read:") for row in rows if row.get("use") in (READING, DOUBT)
+        )
+        return {query_id: max(1, asked[query_id]) for query_id in self.grades}
+
     @property
     def cost(self) -> Cost:
         """What measuring and reading took."""
         _ = self.readings
         own = Cost(**self._workspace.manifest.facts["read"]["cost"])
         return sum_of([own] if self._config.given else [self.reader.measured.cost, own])
+
+    def fed_of(self, query_ids: Container[str] | None) -> Fed:
+        """What training gets of the grades of some queries, or of all; the others keep their mined negatives."""
+        if query_ids is None:
+            return self.fed
+        fed, mined = self.fed, self._workspace.mined
+        return Fed(
+            {q: own if q in query_ids else mined.get(q, ()) for q, own in fed.mined.items()},
+            {q: own for q, own in fed.extra.items() if q in query_ids},
+            {q: own for q, own in fed.masked.items() if q in query_ids},
+            {q: own for q, own in fed.partial.items() if q in query_ids},
+        )
 
     @cached_property
     def fed(self) -> Fed:
@@ -119,6 +144,7 @@ class Readings:
         extra: dict[str, dict[str, str]] = {}
         key_of = keys_of(collection)
         masked: dict[str, list[str]] = {}
+        partial: dict[str, list[MinedNegative]] = {}
         for pair, own, shown, (scores, _) in zip(
             read, ids, texts, scores_of(workspace.encoder, read, texts), strict=True
         ):
@@ -132,18 +158,26 @@ class Readings:
             mined[pair.query_id] = [*verified, *unread][:most]
             relevant = {d: collection.passages[d] for d, grade in grades.items() if grade >= IN_PART}
             masked[pair.query_id] = list(relevant.values())
+            partial[pair.query_id] = [
+                MinedNegative(d, text, PARTIAL, 0, 0.0)
+                for d, text in relevant.items() if grades[d] == IN_PART and not judged.excludes(d)
+            ]  # fmt: skip
             extra[pair.query_id] = {
                 d: text for d, text in relevant.items()
                 if grades[d] == ANSWERS and d not in collection.qrels[pair.query_id] and not judged.is_known(d)
             }  # fmt: skip
-        return Fed(mined, extra, masked)
+        return Fed(mined, extra, masked, partial)
+
+    @cached_property
+    def are_used(self) -> bool:
+        """Whether an arm goes by a reader that may be gone by."""
+        return any(arm.reads for arm in arms(self._workspace.config)) and not self.reader.refusal()
 
     def candidates(self) -> Mapping[str, Sequence[MinedNegative]]:
         """Passages that a program may rewrite, by query id: what was mined, or where arms go by a trusted reader what
         it graded 1 (real near-misses), then 0."""
-        workspace = self._workspace
-        if not any(arm.reads for arm in arms(workspace.config)) or self.reader.refusal():
-            return workspace.mined
+        if not self.are_used:
+            return self._workspace.mined
         return {q: sorted(mined, key=lambda n: n.source != RELATED) for q, mined in self.fed.mined.items()}
 
     def result(self) -> dict[str, Any]:

@@ -179,7 +179,8 @@ class Remaining:
 
     @property
     def _reader_is_here(self) -> bool:
-        return self.is_mined and is_here(reader_settings(self._config).model)
+        models = [reader_settings(self._config).model, *filter(None, [self._config.reader.strong])]
+        return self.is_mined and all(map(is_here, models))
 
     @cached_property
     def measured_reader(self) -> Measured | None:

@@ -12,7 +12,7 @@ output of layers that are not trained.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +23,16 @@ from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
 from syneg.core.records import HardNegative, MinedNegative, Training, fingerprint
 from syneg.core.storage import read_rows, write_rows
+from syneg.negatives.grounding import ground
 from syneg.negatives.mining import mine
 from syneg.retrieval.dev_set import DevSet, dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import EVALUATED, SplitResult, evaluate_model
 from syneg.training.sampling import ARMS, Supply, Weighed, confidence, epochs_of
 
+from .arms import READER
 from .readings import Readings
+from .teachers import Teachers
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -45,7 +48,14 @@ class Trials:
         self._workspace, self._readings = workspace, readings
         self._states: dict[int, LayerCache] = {}
         self._of_sources: dict[tuple[str, ...], Mapping[str, Sequence[MinedNegative]]] = {}
+        self._of_texts: dict[str, Mapping[str, Sequence[MinedNegative]]] = {}
         self._told = False
+
+    @cached_property
+    def teachers(self) -> Teachers:
+        """Those that arms may learn an order from."""
+        assert self._readings is not None
+        return Teachers(self._workspace, self._readings)
 
     @cached_property
     def _dev(self) -> DevSet:
@@ -54,19 +64,53 @@ class Trials:
             workspace.encoder, workspace.collection, workspace.config.train.dev_passages, workspace.config.seed
         )
 
-    def job(self, kind: str, config: Config, written: Mapping[str, Sequence[Weighed]], seed: int) -> Job:
-        """The training of an arm of `kind` (one of sampling.ARMS) under `config`."""
+    def job(
+        self,
+        kind: str,
+        config: Config,
+        written: Mapping[str, Sequence[Weighed]],
+        seed: int,
+        read: Container[str] | None = None,
+    ) -> Job:
+        """The training of an arm of `kind` (one of sampling.ARMS) under `config`; where it goes by grades, by those of the
+        queries in `read` (None = all)."""
         from syneg.training.job import Job
 
         workspace, filling = self._workspace, ARMS[kind]
         relevant = {pair.query_id: workspace.collection.relevant_texts(pair.query_id) for pair in workspace.pairs}
         supply = Supply(workspace.pairs, self._mined(filling.sources), written, use=config.train.positives)
         if filling.read and self._readings is not None:
-            fed = self._readings.fed
+            fed = self._readings.fed_of(read)
             supply = replace(supply, mined=fed.mined, extra=fed.extra)
             relevant = {q: (*texts, *fed.masked.get(q, ())) for q, texts in relevant.items()}
+        if filling.grounded:
+            supply = replace(supply, grounded=self._grounded(written))
+        taught: dict[str, dict[str, float]] = {}
+        if config.train.distil and self._readings is not None:
+            scores = self.teachers.scores(config.train.teacher)
+            if config.train.teacher == READER and read is not None:
+                scores = {q: own for q, own in scores.items() if q in read}
+            mined = supply.mined
+            if filling.read and scores:
+                partial = self._readings.fed_of(read).partial  # masked in the softmax, and known to the teacher
+                mined = {q: [*negatives, *partial.get(q, ())] for q, negatives in mined.items()}
+            supply = replace(supply, mined=mined, taught=scores)
+            passages = workspace.collection.passages
+            taught = {q: {passages[d]: score for d, score in own.items()} for q, own in scores.items()}
         epochs = epochs_of(supply, config.mix, arm=kind, seed=seed, count=math.ceil(config.train.epochs))
-        return Job(workspace.config.encoder, epochs, relevant, self._dev, config.train, seed)
+        return Job(workspace.config.encoder, epochs, relevant, self._dev, config.train, seed, taught)
+
+    def _grounded(self, written: Mapping[str, Sequence[Weighed]]) -> Mapping[str, Sequence[MinedNegative]]:
+        """The real passages nearest to the written texts, by the grades of a reader where there is one to go by."""
+        workspace = self._workspace
+        texts = {q: [negative.text for negative, _ in own] for q, own in written.items()}
+        key = fingerprint(texts)
+        if key not in self._of_texts:
+            grades = self._readings.grades if self._readings is not None and self._readings.are_used else {}
+            self._of_texts[key] = ground(
+                workspace.collection, workspace.encoder, workspace.pairs, texts, grades, workspace.mining
+            )
+        return self._of_texts[key]
 
     def _mined(self, sources: tuple[str, ...]) -> Mapping[str, Sequence[MinedNegative]]:
         """The negatives of an arm that takes some sources only, mined from these alone: as many as the others have.

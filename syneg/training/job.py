@@ -8,7 +8,7 @@ read_job(run/"models/hybrid-0") → Job(…)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from syneg.retrieval.encoder import Encoder
 from .frozen import frozen_count
 
 JOB = "job.json"
-_NO_RESULT = {"arms", "seeds", "pairs", "dev_passages"}  # settings already expressed by rows, seed and dev set
+# settings already expressed by rows, scores, seed and dev set
+_NO_RESULT = {"teacher", "arms", "seeds", "pairs", "dev_passages"}
 
 
 def check_trainable(model: Any, config: TrainConfig) -> None:
@@ -40,7 +41,7 @@ class Job:
 
     `epochs` holds the rows of each epoch (`sampling.epochs_of`): the same queries in the same order, and the same
     number of negatives in each row. Epochs beyond the last start again at the first. `relevant[query_id]` are the texts
-    of all passages known to be relevant.
+    of all passages known to be relevant, `taught[query_id][text]` scores from a teacher other than the untuned encoder.
     """
 
     encoder: EncoderConfig
@@ -49,6 +50,7 @@ class Job:
     dev: DevSet
     config: TrainConfig
     seed: int
+    taught: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Instance]:
@@ -59,7 +61,7 @@ class Job:
         """A hash of the job and of the encoder's weights and prompts; it decides whether a training is made again."""
         settings = self.config.model_dump(exclude=_NO_RESULT)
         return fingerprint(
-            encoder.fingerprint, encoder.prompts, self.epochs, self.relevant, self.dev, settings, self.seed
+            encoder.fingerprint, encoder.prompts, self.epochs, self.relevant, self.dev, settings, self.seed, self.taught
         )
 
 
@@ -81,6 +83,7 @@ def read_job(folder: Path) -> Job:
         DevSet(**data["dev"]),
         TrainConfig(**data["config"]),
         data["seed"],
+        data["taught"],
     )
 
 

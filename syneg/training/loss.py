@@ -12,7 +12,8 @@ dot products, scores are dot products times `train.scale`. Options:
 - regulariser: pull the synthetic negatives towards the share of the softmax that their number gives them, evenly, so
   that recognising who wrote a text does not pay (after CausalNeg, arXiv 2606.01304);
 - order: take written near-misses out of the softmax, and rank them and graded passages by a term (`order`);
-- distillation: stay near the untuned encoder's softmax over the same texts (listwise, as in arXiv 2010.11386).
+- distillation: stay near the untuned encoder's softmax over the same texts (listwise, as in arXiv 2010.11386), or learn
+  the order in which another teacher has the row's own texts (`train.teacher`).
 
 With several processes, all texts of all processes are candidates, as with sentence-transformers'
 `gather_across_devices`; each process brings the same number of rows. A step reads from the device only once: the row
@@ -35,7 +36,7 @@ from syneg.core.records import Instance, margin_limit
 
 from .merging import Embed, embed_by_length
 from .numbers import RowNumbers
-from .order import Standing, order_term
+from .order import Standing, order_term, taught_term
 from .regulariser import fair_share
 from .sampling import READ, RELATED, SYNTHETIC
 
@@ -46,6 +47,10 @@ class BaseView:
 
     queries: np.ndarray
     texts: Mapping[str, np.ndarray]
+
+
+Taught = Mapping[str, Mapping[str, float]]
+"""query_id → text → score from 0 to 3 by a teacher."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,14 @@ class Batch:
 class HybridInfoNCE(CachedLossMixin, nn.Module):
     """The loss as a module for sentence-transformers' trainer; labels are row numbers of `instances`.
 
-    `relevant[query_id]` are the texts of all passages known to be relevant. `base` is required if `config` has a guide
-    or distillation. `embed` replaces the call of the model. The similarity is the model's `similarity_fn_name`; a model
+    `relevant[query_id]` are the texts of all passages known to be relevant. `teacher` is required if `config` has a guide
+    or distillation: the untuned encoder's view, or the scores of another teacher. `embed` replaces the call of the model. The similarity is the model's `similarity_fn_name`; a model
     without one uses cosines.
     """
 
     _log_weights: Tensor
     _sources: Tensor
+    _taught: Tensor
     _base_texts: Tensor
     _base_queries: Tensor
 
@@ -86,7 +92,7 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         instances: Sequence[Instance],
         relevant: Mapping[str, Iterable[str]],
         config: TrainConfig,
-        base: BaseView | None = None,
+        teacher: BaseView | Taught | None = None,
         embed: Embed | None = None,
     ) -> None:
         super().__init__()
@@ -99,6 +105,8 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         self.numbers = RowNumbers(instances, relevant)
         self._mass: list[Tensor] = []
         self._losses: list[Tensor] = []
+        base = teacher if isinstance(teacher, BaseView) else None
+        taught = {} if teacher is None or isinstance(teacher, BaseView) else teacher
         shape = (0, 0)
         if base is not None:
             shape = (self.numbers.count, base.queries.shape[1])
@@ -108,8 +116,18 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         with np.errstate(divide="ignore"):
             self._keep("_log_weights", np.log(self.numbers.weights))
         self._keep("_sources", self.numbers.sources)
+        self._keep("_taught", self._scores_of(instances, taught))
         self._keep("_base_texts", vectors)
         self._keep("_base_queries", base.queries if base is not None else vectors)
+
+    def _scores_of(self, instances: Sequence[Instance], taught: Taught) -> np.ndarray:
+        """(rows, 1 + n): the teacher's score of each row's positive and negatives; NaN where it gave none."""
+        if not taught:
+            return np.zeros((0, 0), np.float32)
+        scores = {q: {self.numbers.of(text): score for text, score in own.items()} for q, own in taught.items()}
+        numbers = zip(instances, self.numbers.texts.tolist(), strict=True)
+        rows = [[scores.get(row.pair.query_id, {}).get(number, np.nan) for number in own] for row, own in numbers]
+        return np.asarray(rows, np.float32)
 
     def _keep(self, name: str, values: np.ndarray) -> None:
         """Register a buffer that moves to the device with the loss, but is not saved in checkpoints."""
@@ -170,7 +188,11 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
             if self.config.order != "softmax":
                 standing = Standing.of(scores, own, written | related, torch.isinf(bias), other)
                 loss = loss + self.config.order_weight * order_term(self.config.order, standing)
-            if self.config.distil:
+            if self.config.distil and len(self._taught):
+                own = scores.gather(1, self._own(batch))
+                grades = self._taught[torch.as_tensor(batch.rows, device=self._taught.device)].to(own.device)
+                loss = loss + self.config.distil * taught_term(own, grades[:, : batch.columns])
+            elif self.config.distil:
                 loss = loss + self.config.distil * self._distilled(log_shares, bias, batch)
             self._losses.append(loss.detach())
         return loss

@@ -10,7 +10,8 @@ of broad topics, one such text among four negatives cost 1 to 2 points of nDCG@1
 
 Passages that a reader graded 1 count as near-misses, passages graded 0 as passages of other rows. A row's other
 retrieved negatives take no part, because nobody graded them. `pairwise` and `listwise` are means over near-misses,
-`graded` is a mean over rows.
+`graded` is a mean over rows. The same divergence teaches a row's own candidates a teacher's scores (`taught_term`,
+`train.teacher`).
 """
 
 from __future__ import annotations
@@ -74,9 +75,22 @@ def _graded(standing: Standing) -> Tensor:
     grades = torch.zeros_like(scores)
     grades[:, 0] = 3.0
     grades[:, 1 : 1 + near.shape[1]] = 1.0
-    target = (grades / _TEACHER_TEMPERATURE).masked_fill(scores <= _AWAY / 2, -torch.inf).log_softmax(1)
-    kept = torch.isfinite(target)
+    return _divergence(scores, grades, scores > _AWAY / 2, standing.present.any(1))
+
+
+def taught_term(scores: Tensor, grades: Tensor) -> Tensor:
+    """KL divergence of the softmax of `scores` (rows, 1 + n), a row's own candidates, from that of a teacher's `grades`
+    (0 to 3; NaN where it gave none). Rows with one grade or none take no part."""
+    known = ~torch.isnan(grades)
+    away = scores.masked_fill(~known, _AWAY)
+    return _divergence(away, grades.nan_to_num(), known, known.sum(1) > 1)
+
+
+def _divergence(scores: Tensor, grades: Tensor, kept: Tensor, rows: Tensor) -> Tensor:
+    """Mean over `rows` (rows,) of the KL divergence between softmax(grades / .3) and softmax(scores) over what is
+    `kept` (rows, candidates); scores elsewhere are very low."""
+    target = (grades / _TEACHER_TEMPERATURE).masked_fill(~kept, -torch.inf).log_softmax(1)
+    target = target.masked_fill(~kept, 0.0)  # what is not kept would give gradients that are no numbers
     ours = scores.log_softmax(1)
     divergence = torch.where(kept, target.exp() * (target - ours), torch.zeros_like(ours))
-    rows = standing.present.any(1)
-    return torch.where(rows, divergence.sum(1), torch.zeros_like(standing.positive)).sum() / rows.sum().clamp_min(1)
+    return torch.where(rows, divergence.sum(1), torch.zeros_like(divergence[:, 0])).sum() / rows.sum().clamp_min(1)

@@ -28,7 +28,7 @@ from syneg.core.errors import ConfigError
 from syneg.core.records import HardNegative, Instance, MinedNegative, Pair
 
 SYNTHETIC, PADDING = "synthetic", "padding"
-READ, RELATED = "read", "related"  # sources of passages that a reader graded 0 and 1
+READ, RELATED, PARTIAL = "read", "related", "partial"  # sources of passages that a reader graded 0, 1 and 2
 Weighed = tuple[HardNegative, float]
 Positives = Literal["draw", "rows", "first"]
 T = TypeVar("T")
@@ -50,6 +50,7 @@ class Filling:
     own: bool = True
     read: bool = False
     order: str = ""
+    grounded: bool = False
 
 
 ARMS = {
@@ -58,6 +59,7 @@ ARMS = {
     "mined": Filling(),
     "verified": Filling(read=True),
     "graded": Filling(synthetic=True, read=True, order="graded"),
+    "grounded": Filling(grounded=True),
     "synthetic": Filling(synthetic=True, retrieved=False),
     "dataset-mix": Filling(synthetic=True, by_row=True),
     "hybrid": Filling(synthetic=True),
@@ -69,7 +71,8 @@ class Supply:
     """The pairs and negatives that rows are made from.
 
     `mined[query_id]` are retrieved negatives, `written[query_id]` synthetic ones with their weights.
-    `extra[query_id][doc_id]` are texts that a reader found relevant beside the judged ones. `use` decides about queries
+    `extra[query_id][doc_id]` are texts that a reader found relevant beside the judged ones. With a teacher's scores
+    `taught[query_id][doc_id]`, the negatives of a row are drawn across them, from high to low. `use` decides about queries
     with several positives: `draw` uses another one each epoch, `rows` makes a row for each, `first` keeps the best.
     """
 
@@ -77,6 +80,8 @@ class Supply:
     mined: Mapping[str, Sequence[MinedNegative]]
     written: Mapping[str, Sequence[Weighed]] = field(default_factory=dict)
     extra: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    taught: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    grounded: Mapping[str, Sequence[MinedNegative]] = field(default_factory=dict)
     use: Positives = "draw"
 
     def turns(self, seed: int, epoch: int) -> Iterator[tuple[Pair, int]]:
@@ -120,6 +125,10 @@ def mix(supply: Supply, config: MixConfig, *, arm: str, seed: int, epoch: int = 
             if n.doc_id not in relevant and (not plan.sources or n.source in plan.sources)
         ]  # fmt: skip
         retrieved = draw.sample(usable, len(usable))
+        grounded = list(supply.grounded.get(pair.query_id, ())) if plan.grounded else []
+        grounded = draw.sample(grounded, len(grounded))
+        if pair.query_id in supply.taught:
+            retrieved = _across(retrieved, supply.taught[pair.query_id], places)
         written = list(supply.written.get(pair.query_id, ())) if plan.synthetic else []
         written = draw.sample(written, len(written))
         share = draw.random() if turn == 0 else random.Random(f"{seed}:{pair.query_id}:{turn}").random()
@@ -131,7 +140,10 @@ def mix(supply: Supply, config: MixConfig, *, arm: str, seed: int, epoch: int = 
         else:
             count = synthetic_places(places, config.ratio, share)
         own = _dealt(written, turn * count)[:count]
-        rows.append(_row(pair, _dealt(retrieved, turn * places), own, places))
+        near = _dealt(grounded, turn * count)[:count]
+        taken = {negative.doc_id for negative in near}
+        rest = [negative for negative in _dealt(retrieved, turn * places) if negative.doc_id not in taken]
+        rows.append(_row(pair, [*near, *rest], own, places))
     return rows
 
 
@@ -159,6 +171,21 @@ def _dealt(items: Sequence[T], taken: int) -> list[T]:
     """
     start = taken % len(items) if items else 0
     return [*items[start:], *items[:start]]
+
+
+def _across(retrieved: Sequence[MinedNegative], scores: Mapping[str, float], places: int) -> list[MinedNegative]:
+    """The negatives so that each run of `places` has one from each part of the list by score, the highest part first.
+    What has no score counts as lowest; within a part the order stays."""
+    if places < 2 or not retrieved:
+        return list(retrieved)
+    ranked = sorted(retrieved, key=lambda negative: -scores.get(negative.doc_id, -math.inf))
+    size = math.ceil(len(ranked) / places)
+    order = {id(negative): place for place, negative in enumerate(retrieved)}
+    parts = [
+        sorted(ranked[start : start + size], key=lambda negative: order[id(negative)])
+        for start in range(0, len(ranked), size)
+    ]
+    return [part[turn] for turn in range(size) for part in parts if turn < len(part)]
 
 
 def _row(pair: Pair, retrieved: Sequence[MinedNegative], written: Sequence[Weighed], places: int) -> Instance:

@@ -44,7 +44,7 @@ from .course import loss_curve, shares_by_third, synthetic_share
 from .features import TextCollator, column_roles, column_routes, places
 from .frozen import FrozenLayers, LayerCache, frozen_count
 from .job import JOB, Job, write_job
-from .loss import BaseView, HybridInfoNCE
+from .loss import BaseView, HybridInfoNCE, Taught
 from .weights import interpolate, learning_rate, set_dropout, swift_attention
 
 
@@ -115,7 +115,7 @@ def train_here(
     frozen = FrozenLayers(model, count, states) if count else None
     embed = frozen.embed if frozen else None
     # rows of all epochs are numbered 0 to epochs * rows - 1; a batch is a list of such numbers
-    loss = HybridInfoNCE(model, rows, job.relevant, config, _base_view(job, encoder), embed)
+    loss = HybridInfoNCE(model, rows, job.relevant, config, _teacher(job, encoder), embed)
     # all processes share one plan, and each takes slices of `batch_size` rows
     arguments = _arguments(replace(job, config=config), folder, encoder)
     plan = Plan(config.batch_size, job.seed, _hardness(job, encoder), arguments.world_size)
@@ -146,7 +146,7 @@ def train_here(
     done = None
     if trainer.is_world_process_zero():
         # the trainer has loaded the best weights on dev; try mixing them with the untuned ones, alpha by alpha
-        alphas = interpolate(model, encoder.model, dev, config.alphas)
+        alphas = interpolate(model, encoder.model, dev, config.alphas, trainer.state.best_metric)
         model.save(str(folder), create_model_card=False)
         done = Training(
             steps=trainer.state.global_step, seconds=round(time.monotonic() - start, 2), rows=len(job.epochs[0]),
@@ -207,8 +207,13 @@ def _set_steps(arguments: SentenceTransformerTrainingArguments, config: TrainCon
     arguments.eval_steps = arguments.save_steps = max(1, arguments.max_steps // config.evals)
 
 
-def _base_view(job: Job, encoder: Encoder) -> BaseView | None:
-    """The untuned encoder's embeddings of all queries and texts, or None if the loss has neither guide nor distil."""
+def _teacher(job: Job, encoder: Encoder) -> BaseView | Taught | None:
+    """The scores of the job's teacher, or the untuned encoder's embeddings of all queries and texts.
+
+    None if the loss has neither guide nor distil.
+    """
+    if job.taught:
+        return job.taught
     if not (job.config.guide or job.config.distil):
         return None
     texts = list(dict.fromkeys(text for row in job.rows for text in (row.pair.positive, *row.negatives) if text))

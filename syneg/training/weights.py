@@ -54,12 +54,16 @@ def swift_attention(model: SentenceTransformer) -> None:
 
 
 def interpolate(
-    tuned: SentenceTransformer, base: SentenceTransformer, dev: DevScore, alphas: Sequence[float]
+    tuned: SentenceTransformer,
+    base: SentenceTransformer,
+    dev: DevScore,
+    alphas: Sequence[float],
+    tuned_score: float | None = None,
 ) -> list[tuple[float, float]]:
     """Set the weights of `tuned` to (1 - alpha) * base + alpha * tuned, for the alpha with the best nDCG@10 on dev.
 
-    Returns (alpha, nDCG@10 on dev) for each of `alphas`; the larger alpha wins a tie. If the only alpha is 1, nothing
-    is scored or changed. The idea is from Wortsman et al., 2022 (arXiv 2109.01903), where alpha is fixed.
+    Returns (alpha, nDCG@10 on dev) for each of `alphas`; the larger alpha wins a tie. `tuned_score` is the score of
+    `tuned` as it is, if known: alpha 1 is then not scored again. If the only alpha is 1, nothing is scored or changed. The idea is from Wortsman et al., 2022 (arXiv 2109.01903), where alpha is fixed.
     """
     if list(alphas) == [1.0]:
         return []
@@ -73,6 +77,9 @@ def interpolate(
 
     scores = []
     for alpha in sorted(alphas):
+        if alpha == 1.0 and tuned_score is not None:
+            scores.append((alpha, tuned_score))
+            continue
         move(alpha)
         scores.append((alpha, dev(tuned)[DEV_METRIC]))
     move(max(scores, key=lambda tried: (tried[1], tried[0]))[0])

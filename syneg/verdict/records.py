@@ -95,6 +95,16 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class DevChoice:
+    """The arm that dev chooses. `top` has the highest mean; `gain` is what choosing on four fifths of the dev queries
+    gains over the base on the last fifth, None where the base is on top or there are too few queries."""
+
+    best: str
+    top: str
+    gain: float | None
+
+
+@dataclass(frozen=True)
 class WorthOfLM:
     """The gain from the LM: on test, the best arm on dev that uses an LM minus the best one that does not.
 
@@ -162,7 +172,7 @@ class NearMisses:
 class Verdict:
     """All of verdict.json.
 
-    `best` is the best arm on dev, by `metric`. `left_out` are arms of the plan that could not be trained. `no_boundary`
+    `best` is the best arm on dev, by `metric`; `choice` says how it was chosen. `left_out` are arms of the plan that could not be trained. `no_boundary`
     tells why there was no boundary test. With `folds` the arms were cross-fitted: each test query was tested once, by
     models that were not trained on it.
     """
@@ -176,6 +186,7 @@ class Verdict:
     best: str
     comparisons: tuple[Comparison, ...]
     sentence: str = ""
+    choice: DevChoice | None = None
     worth: WorthOfLM | None = None
     generation: Generation | None = None
     source_probe: Mapping[str, float] = field(default_factory=dict)

@@ -28,6 +28,7 @@ def sentence(verdict: Verdict) -> str:
     if dev < MIN_DEV:
         parts.append(f"With {dev} dev queries, which arm is best on dev is largely chance.")
     parts += [_other(row) for row in verdict.comparisons if _worth_telling(verdict, row)]
+    parts += [_at_equal_calls(verdict, row) for row in verdict.comparisons if _is_equal(row)]
     if (worth := verdict.worth) is not None and worth.without_lm != BASE:
         parts.append(lm_sentence(verdict))
     return " ".join(parts)
@@ -53,20 +54,33 @@ def written_note(verdict: Verdict) -> list[str]:
 
 
 def _winner(verdict: Verdict) -> str:
-    arms, best = verdict.arms, verdict.best
+    """The best arm on dev, and how it did on test against the untuned encoder."""
+    best, choice = verdict.best, verdict.choice
+    if best == BASE and choice is not None and choice.top != BASE and choice.gain is not None:
+        return (
+            f"Best on dev: base. {choice.top} has a higher nDCG@10 on dev, but the arm that is best on four fifths of "
+            f"the dev queries gains nothing on the last fifth ({choice.gain:+.3f}), so the base is what is saved."
+            f"{_against_base(verdict, choice.top)}"
+        )
     if best == BASE:
         return "Best on dev: base. No fine-tuned arm beat the untuned encoder on dev, so the base is what is saved."
-    row = verdict.against(BASE, best)
+    return f"Best on dev: {best}.{_against_base(verdict, best)}"
+
+
+def _against_base(verdict: Verdict, arm: str) -> str:
+    """An arm on test against the untuned encoder, as one or two sentences; "" where they were not compared."""
+    row = verdict.against(BASE, arm)
     if row is None:
-        return f"Best on dev: {best}."
+        return ""
     delta = row.delta if row.a == BASE else -row.delta
-    ours, theirs = arms[best].test[verdict.metric], arms[BASE].test[verdict.metric]
+    ours, theirs = verdict.arms[arm].test[verdict.metric], verdict.arms[BASE].test[verdict.metric]
+    name = "nDCG@10" if arm == verdict.best else f"{arm} has nDCG@10"
     text = (
-        f"Best on dev: {best}. On test, nDCG@10 {ours:.3f} against {theirs:.3f} of base: {delta:+.3f}"
+        f" On test, {name} {ours:.3f} against {theirs:.3f} of base: {delta:+.3f}"
         f"{interval_text(row.interval, delta != row.delta)}, {certainty(verdict, row)}."
     )
     if delta <= 0:
-        text += f" On test, {best} is not better than base."
+        text += f" On test, {arm} is not better than base."
     return text
 
 
@@ -81,8 +95,20 @@ def certainty(verdict: Verdict, row: Comparison) -> str:
     return f"no significant difference ({p_text(row.p_holm)}{least})"
 
 
+def _is_equal(row: Comparison) -> bool:
+    """Whether two arms were given the same number of LM calls."""
+    return all("@calls=" in arm for arm in (row.a, row.b))
+
+
+def _at_equal_calls(verdict: Verdict, row: Comparison) -> str:
+    counts = " and ".join(str(verdict.arms[arm].calls) for arm in (row.a, row.b))
+    return f"At equal LM calls ({counts}): {_other(row)}"
+
+
 def _worth_telling(verdict: Verdict, row: Comparison) -> bool:
     few = len(verdict.arms) <= 3
+    if _is_equal(row):
+        return False  # told apart
     return BASE not in (row.a, row.b) and (few or verdict.best in (row.a, row.b))
 
 

@@ -3,7 +3,7 @@
     verdict({"base": ArmRuns([…]), "hybrid": ArmRuns([…], seeds=(0, 1))}, collection, .05, Facts()).sentence
       → "Best on dev: hybrid. On test, nDCG@10 .360 against .309 of base: +.051 [.032, .070], …"
 
-The best arm is chosen on dev. Arms are compared on test, paired by query:
+The best arm is chosen on dev, cross-fitted (`choosing`). Arms are compared on test, paired by query:
 - Student's t-test by ranx.compare; with several seeds by scipy, on each query's mean over the seeds;
 - p-values Holm-corrected over all pairs of arms;
 - a bootstrap interval of the difference over queries;
@@ -26,6 +26,7 @@ from syneg.data.collection import Collection
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import MAIN_METRIC, METRICS, PerQuery, compare, holm, mean
 
+from .choosing import choose
 from .records import (
     BASE,
     ArmResult,
@@ -93,10 +94,11 @@ def verdict(runs: Mapping[str, ArmRuns], collection: Collection, alpha: float, f
     """
     runs = {arm: _distinct(trained) for arm, trained in runs.items()}
     arms = {arm: _arm(trained) for arm, trained in runs.items()}
-    best = max(arms, key=lambda arm: (arms[arm].dev.get(MAIN_METRIC, 0.0), arm == BASE))
+    choice = choose({arm: _per_query(trained, "dev") for arm, trained in runs.items()}, BASE)
+    best = choice.best
     result = Verdict(
         collection=collection.name, fingerprint=collection.fingerprint, metric=MAIN_METRIC, alpha=alpha,
-        queries={split: len(ids) for split, ids in collection.splits.items()}, arms=arms, best=best,
+        queries={split: len(ids) for split, ids in collection.splits.items()}, arms=arms, best=best, choice=choice,
         comparisons=_comparisons(runs, arms, best, collection, alpha), worth=_worth(arms),
         generation=facts.generation, source_probe=facts.source_probe, near_misses=facts.near_misses,
         no_boundary=facts.no_boundary, left_out=facts.left_out, written_queries=facts.written_queries,
@@ -201,9 +203,9 @@ def _boundary_difference(a: ArmRuns, b: ArmRuns) -> list[float]:
     return [ours[q] - theirs[q] for q in sorted(ours.keys() & theirs.keys())]
 
 
-def _per_query(runs: ArmRuns) -> dict[str, float]:
-    """query_id → nDCG@10 on test, the mean over seeds."""
-    by_seed = [run["test"].values[MAIN_METRIC] for run in runs.results if "test" in run]
+def _per_query(runs: ArmRuns, split: str = "test") -> dict[str, float]:
+    """query_id → nDCG@10 on a split, the mean over seeds."""
+    by_seed = [run[split].values[MAIN_METRIC] for run in runs.results if split in run]
     return {q: float(np.mean([values[q] for values in by_seed])) for q in by_seed[0]} if by_seed else {}
 
 

@@ -1,0 +1,62 @@
+"""Grounded negatives: the real passages that stand nearest to a written text, in the place of the text itself.
+
+    ground(collection, encoder, pairs, {"3": ["Shut down one half …"]}, {"3": {"d9": 1, "d4": 3}}, mining)
+      → {"3": [MinedNegative("d9", "Shut down the sending half …", source="grounded", rank=1, score=.44), …]}
+
+A near-miss says what the hard passages of a query look like, and the corpus often holds some: in the style of the
+corpus, so that an encoder cannot tell them by their source. A text is searched with whether the gates accepted it or
+not. A passage graded 0 or 1 by a trusted reader is taken, one graded 2 or 3 is not; one that nobody graded is taken
+under the margin of mining (`mine.margin`). What is judged relevant is never taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+from syneg.core.config import MineConfig
+from syneg.core.records import MinedNegative, Pair, margin_limit
+from syneg.data.collection import Collection
+from syneg.retrieval.encoder import Encoder
+
+from .mining import RULE, Judged, keys_of, scores_of
+from .reading import NEAR
+
+SOURCE = "grounded"
+_DEPTH = 20  # passages that a text is searched for
+Grades = Mapping[str, Mapping[str, int]]
+
+
+def ground(
+    collection: Collection,
+    encoder: Encoder,
+    pairs: Sequence[Pair],
+    texts: Mapping[str, Sequence[str]],
+    grades: Grades,
+    config: MineConfig,
+) -> dict[str, list[MinedNegative]]:
+    """Up to `config.per_query` passages for each pair that has `texts[query_id]`, those nearest to its texts first."""
+    written = [pair for pair in pairs if texts.get(pair.query_id)]
+    if not written:
+        return {}
+    flat = [text for pair in written for text in texts[pair.query_id]]
+    hits = iter(encoder.index(collection.passages).search(encoder.encode(flat, "passage"), _DEPTH))
+    near = []
+    for pair in written:
+        lists = [[doc_id for doc_id, _ in next(hits)] for _ in texts[pair.query_id]]
+        by_rank = (doc_id for row in zip_longest(*lists) for doc_id in row if doc_id is not None)
+        near.append(list(dict.fromkeys(by_rank)))
+    scored = scores_of(encoder, written, [[collection.passages[doc_id] for doc_id in own] for own in near])
+    margin = RULE if config.margin == "auto" else config.margin
+    key_of = keys_of(collection)
+    grounded = {}
+    for pair, own, (scores, positive) in zip(written, near, scored, strict=True):
+        judged, known = Judged(collection, pair.query_id, key_of), grades.get(pair.query_id, {})
+        limit = margin_limit(positive, margin)
+        taken = [
+            MinedNegative(doc_id, collection.passages[doc_id], SOURCE, rank, score)
+            for rank, (doc_id, score) in enumerate(zip(own, scores.tolist(), strict=True), 1)
+            if (known[doc_id] <= NEAR if doc_id in known else score <= limit) and not judged.excludes(doc_id)
+        ]
+        grounded[pair.query_id] = taken[: config.per_query]
+    return grounded

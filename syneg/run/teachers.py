@@ -1,0 +1,180 @@
+"""Who teaches an order by distillation (`train.teacher`), and whether it may: its order has to beat the encoder's on dev.
+
+    teachers = Teachers(workspace, readings)
+    teachers.refusal("reader")       → "" or "the teacher's order of dev passages is no better than …"
+    teachers.scores("reader")        → {"80": {"7317051": 2.0, "4920376": 1.0, …}, …}      from 0 to 3
+
+The reader teaches its grades. A cross-encoder scores the mined passages and the positives of each train query, and a
+file holds such scores (`query_id`, `doc_id`, `score`); their scores are spread from 0 to 3, as grades are. The untuned
+encoder (`base`) needs neither scores nor a test: to stay near it is no claim to know better.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syneg.core.errors import ConfigError, DataError
+from syneg.core.records import Pair
+from syneg.core.storage import read_json, write_json
+from syneg.data.collection import Collection
+from syneg.negatives.cross_reading import CrossReader
+from syneg.negatives.given_readings import lists_of
+from syneg.negatives.reader_agreement import Scores, order_gains
+from syneg.negatives.reading import ANSWERS, Reading, ToRead, ordered
+from syneg.retrieval.metrics import mean
+from syneg.verdict.statistics import paired_interval
+
+from .arms import BASE_TEACHER, CROSS, READER
+from .keys import stage_key
+from .readings import Readings
+from .workspace import Workspace
+
+_TAILS = (5, 95)  # percentiles of the scores that become 0 and 3
+
+
+class Teachers:
+    """Scores of the teachers of a run, each made once."""
+
+    def __init__(self, workspace: Workspace, readings: Readings) -> None:
+        self._workspace, self._readings = workspace, readings
+        self._made: dict[str, dict[str, Any]] = {}
+
+    def refusal(self, teacher: str) -> str:
+        """Why nothing may be learnt from a teacher; "" where it may. Raises ConfigError or DataError for one that cannot
+        be."""
+        if teacher == BASE_TEACHER:
+            return ""
+        if teacher == READER:
+            return self._readings.reader.refusal() or self._too_bad(self._readings.reader.order)
+        return self._too_bad(self._asked(teacher)["order"])
+
+    def scores(self, teacher: str) -> Mapping[str, Mapping[str, float]]:
+        """query_id → doc_id → score from 0 to 3, for train queries; {} for the base."""
+        if teacher == BASE_TEACHER:
+            return {}
+        return self._readings.grades if teacher == READER else self._asked(teacher)["scores"]
+
+    def _too_bad(self, order: Sequence[float] | None) -> str:
+        """`order` are nDCG@10 of the teacher's and of the encoder's order, and the ends of the interval of the gain."""
+        if order is None or (order[0] > order[1] and order[2] >= 0):
+            return ""
+        ours, theirs, low, high = order
+        return (
+            f"the teacher's order of dev passages is no better than the encoder's: nDCG@10 {ours:.3f} against "
+            f"{theirs:.3f} [{low:+.3f}, {high:+.3f}]"
+        )
+
+    def _asked(self, teacher: str) -> dict[str, Any]:
+        """What a cross-encoder or a file says: `scores` of train queries, and `order` on dev."""
+        if teacher not in self._made:
+            given = _given(Path(teacher), self._workspace.collection) if teacher != CROSS else None
+            self._made[teacher] = self._of_file(given, teacher) if given is not None else self._of_cross_encoder()
+        return self._made[teacher]
+
+    def _of_file(self, given: Scores, name: str) -> dict[str, Any]:
+        collection = self._workspace.collection
+        rows = [Reading(q, d, 0) for q, scores in given.items() for d in scores]
+        lists = lists_of(rows, collection, set(collection.splits["dev"]))
+        if not lists:
+            raise DataError(
+                "no dev query has scores for a relevant passage, so that its order cannot be tested", where=name,
+                todo="give scores of dev queries, too",
+            )  # fmt: skip
+        workspace = self._workspace
+        train = {pair.query_id for pair in workspace.pairs}
+        order = _order(ordered(lists, collection.passages, workspace.encoder), given, collection)
+        return {"scores": spread({q: given[q] for q in given if q in train}), "order": order}
+
+    def _of_cross_encoder(self) -> dict[str, Any]:
+        workspace, config = self._workspace, self._workspace.config
+        if not config.reader.cross_encoder:
+            raise ConfigError(
+                "train.teacher is a cross-encoder and none is named", todo="set reader.cross_encoder, as in "
+                "cross-encoder/ms-marco-MiniLM-L6-v2",
+            )  # fmt: skip
+        model = CrossReader.load(config.reader.cross_encoder, config.encoder.device)
+        collection = workspace.collection
+        dev = self._readings.reader.lists(collection.pairs("dev")[: config.reader.sample])
+        train = [self._list(pair) for pair in workspace.pairs]
+        path = workspace.folder.teacher
+        key = stage_key(
+            "read", config, collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
+            model.identity, [(asked.query_id, asked.doc_ids) for asked in (*dev, *train)],
+        )  # fmt: skip
+
+        def work() -> None:
+            with workspace.progress.stage("teach", "queries") as line:
+                scored = _by_query(train, model.scores(train, collection.passages, line))
+                tested = _by_query(dev, model.scores(dev, collection.passages))
+                line.note = model.identity.split("@")[0]
+            write_json(path, {"scores": spread(scored), "order": _order(dev, tested, collection)})
+
+        workspace.manifest.make("teach", key, path, work)
+        return dict(read_json(path))
+
+    def _list(self, pair: Pair) -> ToRead:
+        """What a row of the pair can hold."""
+        collection = self._workspace.collection
+        known = collection.relevant(pair.query_id)
+        mined = (negative.doc_id for negative in self._workspace.mined.get(pair.query_id, ()))
+        doc_ids = tuple(dict.fromkeys([*sorted(known), *mined]))
+        return ToRead(pair.query_id, pair.query, doc_ids, frozenset(known), frozenset())
+
+
+def spread(scores: Scores) -> dict[str, dict[str, float]]:
+    """Scores on the scale of grades: a twentieth of all lies under 0, and a twentieth over 3.
+
+    >>> spread({"q": {"a": -10.0, "b": 0.0, "c": 10.0}})
+    {'q': {'a': -0.17, 'b': 1.5, 'c': 3.17}}
+    """
+    low, high = np.percentile([value for own in scores.values() for value in own.values()], _TAILS)
+    width = max(float(high - low), 1e-9)
+    return {
+        q: {d: round(ANSWERS * (value - float(low)) / width, 2) for d, value in own.items()}
+        for q, own in scores.items()
+    }
+
+
+def _by_query(lists: Sequence[ToRead], scores: Iterable[np.ndarray]) -> dict[str, dict[str, float]]:
+    return {
+        asked.query_id: dict(zip(asked.doc_ids, own.tolist(), strict=True))
+        for asked, own in zip(lists, scores, strict=True)
+    }
+
+
+def _order(lists: Sequence[ToRead], scores: Scores, collection: Collection) -> list[float]:
+    """nDCG@10 of the order by `scores` and of the encoder's, with the interval of the difference."""
+    ours, theirs = order_gains(lists, scores, collection.qrels)
+    interval = paired_interval([ours[q] - theirs[q] for q in ours]) or (-1.0, 1.0)
+    return [mean(ours), mean(theirs), *interval]
+
+
+def _given(path: Path, collection: Collection) -> dict[str, dict[str, float]]:
+    """The scores of a file, of what the collection has. Raises DataError for a file that cannot be used."""
+    scores: dict[str, dict[str, float]] = {}
+    try:
+        for number, line in enumerate(path.expanduser().read_text(encoding="utf-8-sig").splitlines(), 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                    query_id, doc_id, score = str(row["query_id"]), str(row["doc_id"]), float(row["score"])
+                except (ValueError, LookupError, TypeError) as error:
+                    raise DataError(
+                        f"no score: {error}",
+                        where=f"{path}:{number}",
+                        todo="write query_id, doc_id and score on a line",
+                    ) from error
+                if query_id in collection.queries and doc_id in collection.passages and np.isfinite(score):
+                    scores.setdefault(query_id, {})[doc_id] = score
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot read train.teacher: {error}", where=str(path), todo="base, reader, cross-encoder or a file"
+        ) from error
+    if not scores:
+        raise DataError("no row is of a query and a passage of the collection", where=str(path))
+    return scores
