@@ -3,9 +3,9 @@
     python benchmarks/gpu.py --out gpu            prints every table, and writes one JSON file for each
     python benchmarks/gpu.py --only training      one of them
 
-Without a CUDA device it says so in one line and ends with status 0. Each part is a script of this folder with `--device
-cuda`, in a process of its own; the sides that are compared use the same card. A part that fails does not stop the
-others; the status is then 1.
+It takes about ten minutes. Without a CUDA device it says so in one line and ends with status 0. Each part is a script of
+this folder with `--device cuda`, in a new process; the sides that are compared use the same card. A part that fails
+does not stop the others; the status is then 1.
 """
 
 from __future__ import annotations
