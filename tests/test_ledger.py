@@ -116,6 +116,16 @@ def test_the_ledger_of_another_machine_is_indexed_on_disk_and_leaves_nothing(
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["calls.jsonl"]
 
 
+def test_a_recorded_ledger_that_is_edited_meanwhile_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    write(path, 3)
+    recorded = Recorded(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([json.dumps(row(0, use="edited by hand")), *lines[1:]]) + "\n", encoding="utf-8")
+    assert recorded.find(row(2)) == row(2)  # the old place of this row is now the middle of a line
+    recorded.close()
+
+
 def test_rates_of_many_queries_take_constant_memory(tmp_path: Path) -> None:
     def rows(queries: int) -> Iterator[dict[str, Any]]:
         for number in range(queries):

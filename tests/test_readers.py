@@ -276,7 +276,7 @@ def test_a_large_corpus_is_matched_like_a_small_one(tmp_path: Path, monkeypatch:
     rows = [*ROWS, ("halves", f"Before all this. First. {ROWS[3][1]} Then rest. And after.")]
     path = table(tmp_path / "pairs.csv", rows)
     small = load(path, corpus=str(corpus))
-    monkeypatch.setattr("syneg.data.matching._DIRECT", 0)
+    monkeypatch.setattr("syneg.data.matching._MAX_COMPARISONS", 0)
     assert load(path, corpus=str(corpus)).fingerprint == small.fingerprint
     assert small.never_mined
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from syneg.core.text import near_key, normalise
 
 # Up to this number of (text, passage) comparisons all are made; above it, only those that share a long word.
-_DIRECT = 20_000_000
+_MAX_COMPARISONS = 20_000_000
 _SHORTEST = 20  # characters; passages contain shorter texts by chance
 
 
@@ -51,7 +51,7 @@ class PassageIndex:
         for text, plain in pieces.items():
             by_word[self._key(plain)].append(text)
         words = by_word.keys()
-        direct = len(pieces) * len(self._texts) <= _DIRECT
+        direct = len(pieces) * len(self._texts) <= _MAX_COMPARISONS
         for doc_id, passage in self._texts.items():
             near: Iterable[str] = (
                 pieces if direct else (text for word in words & set(passage.split()) for text in by_word[word])
@@ -69,7 +69,7 @@ class PassageIndex:
         for text, plain in wholes.items():
             for word in set(plain.split()):
                 by_word[word].append(text)
-        direct = len(wholes) * len(self._texts) <= _DIRECT
+        direct = len(wholes) * len(self._texts) <= _MAX_COMPARISONS
         for doc_id, passage in self._texts.items():
             if len(passage) < _SHORTEST:
                 continue

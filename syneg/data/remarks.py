@@ -21,7 +21,7 @@ TELLING_TEST, TELLING_DEV = 50, 30
 
 _SPREAD = 0.2  # standard deviation over queries of nDCG@10 differences: .13 to .25 in the runs of docs/results.md
 _POWER = 1.96 + 0.84  # two-sided level .05, power 80 %
-_MUCH = 0.1  # share of queries from which a remark is made
+_NOTABLE_SHARE = 0.1  # share of queries from which a remark is made
 _WHOLE_CORPUS = 200_000  # passages; larger corpora are not searched for copies
 
 
@@ -58,7 +58,7 @@ def _shared_positives(collection: Collection) -> Iterator[str]:
     trained = {doc_id for query_id in collection.splits["train"] for doc_id in collection.relevant(query_id)}
     tested = collection.splits["test"]
     shared = [query_id for query_id in tested if collection.relevant(query_id) & trained]
-    if trained and len(shared) > _MUCH * len(tested):
+    if trained and len(shared) > _NOTABLE_SHARE * len(tested):
         yield (
             f"{len(shared)} of {len(tested)} test queries share a positive with train queries: "
             "their scores may come from knowing these passages."
@@ -87,7 +87,7 @@ def _easy(collection: Collection) -> Iterator[str]:
         any(near_key(query) in near_key(text) for text in collection.relevant_texts(query_id))
         for query_id, query in collection.queries.items()
     )
-    if inside > _MUCH * len(collection.queries):
+    if inside > _NOTABLE_SHARE * len(collection.queries):
         count = f"{inside} of {len(collection.queries)}"
         yield f"{count} queries occur word for word in their positive: any encoder finds these."
 

@@ -20,6 +20,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+import charset_normalizer
+
 from syneg.core.errors import DataError
 from syneg.core.storage import JsonObject
 
@@ -118,8 +120,6 @@ def _open_binary(path: Path) -> Any:
 
 def _wrong_encoding(path: Path, encoding: str) -> DataError:
     """The error for a file that cannot be decoded. It names the first bad line, and an encoding that may fit."""
-    import charset_normalizer
-
     wanted = "utf-8" if encoding == "auto" else encoding
     with _open_binary(path) as binary:
         sample = binary.read(1 << 20)

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 import textwrap
-from typing import Any
 
 import dspy
 from dspy.adapters.utils import format_field_value, serialize_for_json
+
+from syneg.core.storage import JsonObject
 
 
 class CompactAdapter(dspy.JSONAdapter):
@@ -28,7 +29,7 @@ class CompactAdapter(dspy.JSONAdapter):
     def format_user_message_content(
         self,
         signature: type[dspy.Signature],
-        inputs: dict[str, Any],
+        inputs: JsonObject,
         prefix: str = "",
         suffix: str = "",
         main_request: bool = False,
@@ -47,7 +48,7 @@ class CompactAdapter(dspy.JSONAdapter):
     def format_assistant_message_content(
         self,
         signature: type[dspy.Signature],
-        outputs: dict[str, Any],
+        outputs: JsonObject,
         missing_field_message: str | None = None,
     ) -> str:
         return json.dumps(

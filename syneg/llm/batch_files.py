@@ -17,25 +17,32 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, cast
 
 from dspy.clients.lm15_boundary import request_kwargs
 from dspy.lm15 import Request, response_from_openai_chat
 
 from syneg.core.errors import DataError, collected
-from syneg.core.storage import read_rows, write_rows
+from syneg.core.storage import JsonObject, read_rows, write_rows
 
 from .answers import Answer, answer_of
-from .ledger import Ledger, is_answer
+from .ledger import Ledger
 from .prices import batch_dollars, has_batch_price
+from .rows import AnswerRow, CallRow, RequestRow, answered, is_answer, unanswered
 
 _URL = "/v1/chat/completions"
-_OF_THE_FILE = ("priced_as", "failures")  # fields of batch.jsonl that a ledger row does not have
-_AGAIN = (408, 429)  # statuses of a passing failure, which does not depend on the prompt
-Row = dict[str, Any]
+_REQUEST = RequestRow.__annotations__  # the fields of a row that are known before the call
+_PASSING_STATUSES = (408, 429)  # statuses of a passing failure, which does not depend on the prompt
 
 
-def wire_line(key: str, model: str, request: Request) -> Row:
+class PendingRow(RequestRow):
+    """A line of batch.jsonl: the model whose prices apply, and the number of passing failures so far."""
+
+    priced_as: str
+    failures: NotRequired[int]
+
+
+def wire_line(key: str, model: str, request: Request) -> JsonObject:
     """Write a request as a line of a batch file."""
     body = {name: value for name, value in request_kwargs(request, "chat").items() if name != "n"}
     return {"custom_id": key, "method": "POST", "url": _URL, "body": {"model": model.split("/", 1)[-1], **body}}
@@ -49,16 +56,17 @@ class Pending:
 
     def __init__(self, folder: Path, retries: int = 4) -> None:
         self._path, self._retries = folder / "batch.jsonl", retries
-        self._known: dict[str, Row] = {row["key"]: row for row in read_rows(self._path)}
-        self._lines: dict[str, Row] = {}
+        self._known = {row["key"]: cast(PendingRow, row) for row in read_rows(self._path)}
+        self._lines: dict[str, JsonObject] = {}
         self._usd: dict[str, float | None] = {}
         self._models = set[str]()
 
-    def add(self, known: Row, model: str, request: Request, usd: float | None = None) -> None:
+    def add(self, known: RequestRow, model: str, request: Request, usd: float | None = None) -> None:
         """Defer a request. `known` is its ledger row without an outcome; `usd` is its highest cost."""
-        before = self._known.get(known["key"], {})
-        failures = {"failures": before["failures"]} if "failures" in before else {}
-        self._known[known["key"]] = {**known, "priced_as": model, **failures}
+        row = cast(PendingRow, {**known, "priced_as": model})
+        if failures := self._known.get(known["key"], row).get("failures"):
+            row["failures"] = failures
+        self._known[known["key"]] = row
         self._lines[known["key"]] = wire_line(known["key"], model, request)
         self._usd[known["key"]] = usd
         self._models.add(model)
@@ -111,11 +119,12 @@ class Pending:
         if ledger.find(key) is not None:
             imported.twice.append(f"{where} {key!r} was answered before")
             return
-        row = _answered(line, {k: v for k, v in known.items() if k not in _OF_THE_FILE}, known["priced_as"])
+        request = cast(RequestRow, {name: value for name, value in known.items() if name in _REQUEST})
+        row = _answered(line, request, known["priced_as"])
         if row["error"] is not None and not is_answer(row):
             known["failures"] = known.get("failures", 0) + 1
             if known["failures"] > self._retries:
-                row |= {"refused": True, "error": f"failed {known['failures']} times, last: {row['error']}"}
+                row["refused"], row["error"] = True, f"failed {known['failures']} times, last: {row['error']}"
         ledger.keep(row)
         imported.errors += [f"{where} {key!r}: {row['error']}"] if row["error"] else []
         imported.counts["answered" if row["error"] is None else "failed"] += 1
@@ -162,16 +171,8 @@ def _lines(path: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
                     problems.append(f"{path}:{number} not valid JSON: {error}")
 
 
-def _answered(line: Mapping[str, Any], known: Row, model: str) -> Row:
+def _answered(line: JsonObject, known: RequestRow, model: str) -> CallRow:
     """The ledger row of a line of results."""
-    nothing = {
-        "answer": "",
-        "finish_reason": "error",
-        "input_tokens": 0,
-        "output_tokens": 0,
-        "usd": None,
-        "seconds": 0.0,
-    }
     response = line.get("response") or {}
     try:
         body = response["body"]
@@ -181,17 +182,21 @@ def _answered(line: Mapping[str, Any], known: Row, model: str) -> Row:
         tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         answer = _answer(body)
         fault = answer.fault("lm", tokens[1], whole=False)
-        return {
-            **known, **nothing, "error": fault or None, "answer": answer.text, "input_tokens": tokens[0],
-            "finish_reason": answer.finish_reason, "output_tokens": tokens[1], "usd": batch_dollars(model, *tokens),
-            **({"thinking": answer.thinking} if answer.thinking else {}),
+        row: AnswerRow = {
+            "error": fault or None, "answer": answer.text, "finish_reason": answer.finish_reason,
+            "input_tokens": tokens[0], "output_tokens": tokens[1],
         }  # fmt: skip
+        if answer.thinking:
+            row["thinking"] = answer.thinking
+        return answered(known, row, usd=batch_dollars(model, *tokens), seconds=0.0)
     except (LookupError, TypeError, ValueError, AttributeError):
         why = line.get("error") or response or "no response"
         status = response.get("status_code") if isinstance(response, Mapping) else None
-        refused = isinstance(status, int) and 400 <= status < 500 and status not in _AGAIN
-        row = {**known, **nothing, "error": " ".join(str(why).split())[:300]}
-        return row | {"finish_reason": "refused", "usd": 0.0, "refused": True} if refused else row
+        refused = isinstance(status, int) and 400 <= status < 500 and status not in _PASSING_STATUSES
+        reason = " ".join(str(why).split())[:300]
+        if refused:
+            return {**unanswered(known, "refused", reason), "refused": True}
+        return unanswered(known, "error", reason, usd=None)
 
 
 def _answer(body: Mapping[str, Any]) -> Answer:

@@ -24,6 +24,7 @@ from dspy.lm15 import InvalidRequestError, LM15Error, Request, Response, RouterC
 
 from syneg.core.config import LMConfig
 from syneg.core.errors import ConfigError
+from syneg.core.storage import JsonObject
 
 from .addresses import connected, is_own_server, missing_keys
 from .fallbacks import Fallbacks
@@ -135,7 +136,7 @@ class LiteLLMClient(LiteLLMEngine):
         address = _given(api_base=config.api_base)
         wire_model = "openai/local" if embedded else None
         super().__init__(wire_model=wire_model, timeout=config.timeout_s, **address)
-        self._extra: dict[str, Any] = dict(config.extra)
+        self._extra: JsonObject = dict(config.extra)
         asked = sorted(_OPENAI_PARAMETERS & {*self._extra})
         if asked:  # litellm refuses a parameter that its table does not list for the model
             self._extra["allowed_openai_params"] = asked
@@ -144,7 +145,7 @@ class LiteLLMClient(LiteLLMEngine):
         elif config.api_base and "api_key" not in self._extra and missing_keys(config.model):
             self._extra["api_key"] = _NO_KEY
 
-    def _arguments(self, request: Request, *, streaming: bool = False) -> dict[str, Any]:
+    def _arguments(self, request: Request, *, streaming: bool = False) -> JsonObject:
         arguments = {**super()._arguments(request, streaming=streaming), **self._extra}
         return {**arguments, **no_logging(arguments)}
 
@@ -179,7 +180,7 @@ def native_client(config: LMConfig) -> Client:
 class NativeClient:
     """Calls DSPy's own client with the parameters in `lm.extra`."""
 
-    def __init__(self, engine: LM15Engine, extra: dict[str, Any]) -> None:
+    def __init__(self, engine: LM15Engine, extra: JsonObject) -> None:
         self._engine, self._extra = engine, extra
 
     def complete(self, request: Request) -> Response:
@@ -210,5 +211,5 @@ def _past_proxies(config: LMConfig) -> Any:
     return openai.OpenAI(api_key=_NO_KEY, base_url=config.api_base, http_client=http, max_retries=0)
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def _given(**options: Any) -> JsonObject:
     return {name: value for name, value in options.items() if value}

@@ -12,7 +12,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ from .flow import Flow
 from .ledger import Ledger
 from .prices import batch_dollars, has_price
 from .recorded import Recorded
-from .requests import plain_request, prompt_text
+from .requests import PlainRequest, plain_request, prompt_text
 from .room import WIDER, WIDER_FOR_THINKING, WIDEST, most_output, room_for
+from .rows import AnswerRow, CallRow, RequestRow, unanswered
 from .tries import Most, Tries
 from .usage import usage_of
 
@@ -129,20 +130,24 @@ class LedgerEngine:
             model=self.config.model,
         )
 
-    def _answered(self, request: Request, *, optional: bool = False) -> dict[str, Any]:
+    def _answered(self, request: Request, *, optional: bool = False) -> CallRow:
         """The ledger row of a request, made by a call now if it does not exist. A refused `optional` request raises
         InvalidRequestError and does not count against the endpoint."""
         purpose = current_purpose()
         asked = plain_request(request)
         repetition = self._repetition(asked)
         key = fingerprint(self.identity, asked, purpose.attempt, *repetition)
-        known = {"key": key, "query_id": purpose.query_id, "attempt": purpose.attempt, "model": self.identity,
-                 "prompt": fingerprint(asked), **({"repeat": repetition[0]} if repetition else {})}  # fmt: skip
+        known: RequestRow = {
+            "key": key, "query_id": purpose.query_id, "attempt": purpose.attempt, "model": self.identity,
+            "prompt": fingerprint(asked),
+        }  # fmt: skip
+        if repetition:
+            known["repeat"] = repetition[0]
         terms = self._call_by.terms
         if use := terms.use or self.ledger.use:
             known["use"] = use
 
-        def made() -> dict[str, Any]:
+        def made() -> CallRow:
             if terms.recorded is not None:
                 return self._recorded(terms.recorded, known)
             if not self._calls_allowed:
@@ -172,7 +177,7 @@ class LedgerEngine:
         self._attribute(row, replayed=replayed or terms.recorded is not None)
         return row
 
-    def _put_off(self, pending: Pending, known: dict[str, Any], request: Request, most: Most) -> None:
+    def _put_off(self, pending: Pending, known: RequestRow, request: Request, most: Most) -> None:
         """Defer a request. Raises BudgetError if its highest use does not fit into a budget."""
         if known["key"] in pending:
             return
@@ -182,29 +187,26 @@ class LedgerEngine:
                 stack.enter_context(budget.spend(tokens=most.tokens, usd=usd or 0.0))
         pending.add(known, self.config.model, request, usd)
 
-    def _attribute(self, row: dict[str, Any], *, replayed: bool) -> None:
+    def _attribute(self, row: CallRow, *, replayed: bool) -> None:
         """Add the call to its purpose."""
-        call = {
-            name: row[name]
-            for name in ("key", "model", "prompt", "finish_reason", "input_tokens", "output_tokens", "usd", "seconds")
-        }
-        current_purpose().calls.append(Call(**call, replayed=replayed))
+        call = Call(
+            row["key"], row["model"], row["prompt"], row["finish_reason"], row["input_tokens"], row["output_tokens"],
+            row["usd"], row["seconds"], replayed,
+        )  # fmt: skip
+        current_purpose().calls.append(call)
 
-    def _note_stop(self, known: dict[str, Any], error: BudgetError) -> None:
+    def _note_stop(self, known: RequestRow, error: BudgetError) -> None:
         """Keep that a budget of a part of the run (`within`) stopped a call. The command's own is granted anew."""
         for budget in self._tries.budgets:
             if budget is error.budget and budget is not self._call_by.terms.budget:
-                nothing = {"answer": "", "input_tokens": 0, "output_tokens": 0, "usd": 0.0, "seconds": 0.0}
-                self.ledger.keep(
-                    {**known, **nothing, "finish_reason": "stopped", "error": budget.spent, "stopped": True}
-                )
+                self.ledger.keep({**unanswered(known, "stopped", budget.spent), "stopped": True})
 
-    def _recorded(self, recorded: Recorded, known: dict[str, Any]) -> dict[str, Any]:
+    def _recorded(self, recorded: Recorded, known: RequestRow) -> CallRow:
         """Copy the row that another run has for this request. Raises BackendError if it has none, and BudgetError if a
         budget stopped the call there."""
         budget = self._tries.budgets[-1] if self._tries.budgets else None
         if budget is not None and (stop := recorded.stop(known)):
-            budget.end(stop["error"])
+            budget.end(stop["error"] or "")
         row = recorded.find(known)
         if row is None and budget is not None and budget.spent:
             budget.end(budget.spent)
@@ -229,7 +231,7 @@ class LedgerEngine:
         wider = min(room * (WIDER_FOR_THINKING if thought else WIDER), most or WIDEST)
         return replace(request, config=replace(request.config, max_tokens=wider)) if wider > room else None
 
-    def _repetition(self, asked: dict[str, Any]) -> list[int]:
+    def _repetition(self, asked: PlainRequest) -> list[int]:
         """[n] for the n-th time of a request (n > 1) to an LM that `repeats`; [] otherwise."""
         if not self._call_by.terms.repeats:
             return []
@@ -268,19 +270,19 @@ class LedgerEngine:
             return "see the log of the embedded LM in the run folder (llm.log); is there enough memory?"
         return key_hint(self.config.model)
 
-    def _call(self, request: Request) -> dict[str, Any]:
+    def _call(self, request: Request) -> AnswerRow:
         response = self.endpoint.complete(request)
         answer = answer_of(response)
         terms = self._call_by.terms
         fault = answer.fault(terms.section, self._room(request), whole=terms.whole)
         usage = usage_of(response, prompt_text(request), f"{answer.thinking} {answer.text}", self.config.model)
-        return {
-            "error": fault or None,
-            "answer": answer.text,
-            **({"thinking": answer.thinking} if answer.thinking else {}),
-            "finish_reason": answer.finish_reason,
-            **asdict(usage),
-        }
+        row: AnswerRow = {
+            "error": fault or None, "answer": answer.text, "finish_reason": answer.finish_reason,
+            "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens, "counted": usage.counted,
+        }  # fmt: skip
+        if answer.thinking:
+            row["thinking"] = answer.thinking
+        return row
 
     def close(self) -> None:
         if self._call_by.owned:

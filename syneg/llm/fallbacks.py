@@ -47,7 +47,7 @@ _UNKNOWN = re.compile(
 )
 _TOO_MUCH = re.compile(r"too (large|high|long|big)|at most|exceed|maximum|less than or equal")
 _LIST = re.compile(r"invalid response object.*valid string", re.DOTALL)
-SAID = {
+MESSAGES = {
     "system": "takes no system message: the instructions move into the first user message",
     "schema": "takes no JSON schema: requests ask for any JSON object instead",
     "format": "takes no response_format: the prompt alone asks for JSON",
@@ -86,11 +86,11 @@ class Fallbacks:
             new = refused - self.refused
             self.refused |= new
         for name in sorted(new):
-            self._say(f"  {self._model} {SAID[name]}")
+            self._say(f"  {self._model} {MESSAGES[name]}")
 
 
 def refusal(error: LM15Error, request: Request, without: frozenset[str]) -> str:
-    """The part of a request that an error message objects to, a key of SAID; "" if it names none."""
+    """The part of a request that an error message objects to, a key of MESSAGES; "" if it names none."""
     message = str(getattr(error, "message", error)).lower()
     config = request.config
     if isinstance(error, _OTHER_CAUSES):

@@ -47,10 +47,10 @@ from .refusals import is_refusal
 from .retry_after import seconds_asked_for
 
 T = TypeVar("T")
-_AGAIN = (RateLimitError, ServerError, LMTimeout, TransportError)
-_NEVER = (AuthError, BillingError, UnsupportedModelError, NotConfiguredError)
-_LONGEST = 60.0  # seconds; the longest backoff, unless the endpoint asks for more
-_PATIENCE = 600.0  # seconds; an endpoint that asks for a longer wait counts as down
+RETRYABLE = (RateLimitError, ServerError, LMTimeout, TransportError)
+FATAL = (AuthError, BillingError, UnsupportedModelError, NotConfiguredError)
+MAX_DELAY_S = 60.0  # the longest backoff, unless the endpoint asks for more
+MAX_RETRY_AFTER_S = 600.0  # an endpoint that asks for a longer wait counts as down
 
 
 class Flow:
@@ -65,7 +65,7 @@ class Flow:
         sleep: Callable[[float], None] = pause,
     ) -> None:
         self._config, self._hint, self._clock, self._sleep = config, hint, clock, sleep
-        self._backoff = wait_random_exponential(max=_LONGEST)
+        self._backoff = wait_random_exponential(max=MAX_DELAY_S)
         self._state = threading.Condition()
         self._next = {"calls": 0.0, "tokens": 0.0}  # when the next call may start
         self._width, self._under_way, self._failures = float(config.concurrency), 0, 0
@@ -84,7 +84,7 @@ class Flow:
         down.
         """
         retrying = Retrying(
-            retry=retry_if_exception_type(_AGAIN),
+            retry=retry_if_exception_type(RETRYABLE),
             stop=stop_after_attempt(self._config.retries + 1),
             wait=self._wait,
             sleep=self._sleep,
@@ -169,7 +169,7 @@ class Flow:
         asked = seconds_asked_for(error) if error is not None else None
         if asked is None:
             return float(self._backoff(state))
-        if asked > _PATIENCE and isinstance(error, LM15Error):
+        if asked > MAX_RETRY_AFTER_S and isinstance(error, LM15Error):
             raise self.fail(error, f"asks to be left alone for {asked / 60:.0f} minutes") from error
         with self._state:  # the wait applies to all calls
             self._not_before = max(self._not_before, self._clock() + asked)
@@ -179,7 +179,7 @@ class Flow:
         """Count a call whose last try failed. Raises BackendError if the endpoint now counts as down."""
         if is_refusal(error):
             return
-        if isinstance(error, _NEVER):
+        if isinstance(error, FATAL):
             raise self.fail(error, "refuses every call") from error
         with self._state:
             self._failures += 1

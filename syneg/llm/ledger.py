@@ -29,17 +29,19 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from syneg.core.errors import DataError
 from syneg.core.storage import Log
 
-Row = dict[str, Any]
+from .rows import CallRow, is_answer, unanswered
+
+_EDITED: CallRow = unanswered({"key": "", "query_id": "", "attempt": 0, "model": "", "prompt": ""}, "error", "edited")
 _TABLES = """
     CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, start INTEGER, length INTEGER) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY, done INTEGER, last INTEGER, checksum INTEGER);
 """
-_EACH = 1000  # rows between two commits of the index
+_ROWS_PER_COMMIT = 1000  # rows between two commits of the index
 
 
 class Ledger:
@@ -48,7 +50,7 @@ class Ledger:
     Safe for threads. Only one process may use a run folder at a time.
     """
 
-    def __init__(self, path: Path, told: Callable[[Row], None] | None = None) -> None:
+    def __init__(self, path: Path, told: Callable[[CallRow], None] | None = None) -> None:
         self._told = told
         self._log = Log(path)  # mends a line that a crash cut, so open it before reading
         try:
@@ -57,15 +59,15 @@ class Ledger:
             self._log.close()
             raise
         self._lock = threading.Lock()
-        self._under_way: dict[str, Future[Row]] = {}
+        self._under_way: dict[str, Future[CallRow]] = {}
         self.use = ""
 
-    def find(self, key: str) -> Row | None:
+    def find(self, key: str) -> CallRow | None:
         """The row of a call with an answer, else None. The row has an `error` if the prompt was refused, or the answer
         was cut before its text."""
         return self._index.find(key)
 
-    def once(self, key: str, make: Callable[[], Row]) -> tuple[Row, bool]:
+    def once(self, key: str, make: Callable[[], CallRow]) -> tuple[CallRow, bool]:
         """Return the row of a call, and whether it existed before. `make` makes and keeps a missing row.
 
         Threads that ask for the same missing call wait for one `make`, and each raises its error.
@@ -92,7 +94,7 @@ class Ledger:
             with self._lock:
                 del self._under_way[key]
 
-    def keep(self, row: Row) -> None:
+    def keep(self, row: CallRow) -> None:
         """Append a row. It is on disk when this returns. Raises OSError on a full disk."""
         start, length = self._log.append(row)
         if self._told:
@@ -111,7 +113,7 @@ class Index:
     it cannot be written, the index is in memory.
     """
 
-    def __init__(self, path: Path, place: Path, key_of: Callable[[Row], str]) -> None:
+    def __init__(self, path: Path, place: Path, key_of: Callable[[CallRow], str]) -> None:
         self._path, self._place, self._key_of = path, place, key_of
         self._lock = threading.Lock()
         self._file = path.open("rb")
@@ -125,7 +127,7 @@ class Index:
             self._file.close()
             raise
 
-    def find(self, key: str) -> Row | None:
+    def find(self, key: str) -> CallRow | None:
         with self._lock:
             row = self._at(key)
             if row is not None and self._key_of(row) != key:  # a user has edited the file
@@ -133,7 +135,7 @@ class Index:
                 row = self._at(key)
             return row
 
-    def add(self, row: Row, start: int, length: int) -> None:
+    def add(self, row: CallRow, start: int, length: int) -> None:
         """Index a row that was appended to the file at byte `start`."""
         with self._lock:
             self._note(self._key_of(row), start, length)
@@ -188,7 +190,7 @@ class Index:
             self._note(self._key_of(row), start, length)
         self._commit()
 
-    def _rows(self, start: int) -> Iterator[tuple[Row, int, int]]:
+    def _rows(self, start: int) -> Iterator[tuple[CallRow, int, int]]:
         while True:
             self._file.seek(start)  # a commit between two rows moves the position
             line = self._file.readline()
@@ -205,10 +207,10 @@ class Index:
         self._last = start, length
         if key:
             self._waiting[key] = start, length
-        if len(self._waiting) >= _EACH:
+        if len(self._waiting) >= _ROWS_PER_COMMIT:
             self._commit()
 
-    def _at(self, key: str) -> Row | None:
+    def _at(self, key: str) -> CallRow | None:
         place = (
             self._waiting.get(key)
             or self._database.execute("SELECT start, length FROM calls WHERE key = ?", (key,)).fetchone()
@@ -219,8 +221,8 @@ class Index:
         try:
             row = json.loads(self._file.read(place[1]))
         except ValueError:
-            return {"key": "", "error": "changed by hand"}
-        return row if isinstance(row, dict) else {"key": "", "error": "changed by hand"}
+            return _EDITED
+        return cast(CallRow, row) if isinstance(row, dict) else _EDITED
 
     def _commit(self) -> None:
         """Move waiting rows into the database, and record the end of the last indexed line."""
@@ -240,10 +242,5 @@ class Index:
         return zlib.crc32(self._file.read(end - start)) if end > start else -1
 
 
-def is_answer(row: Row) -> bool:
-    """Whether a row answers its request for good. A cut answer would be cut again, a refused prompt refused again."""
-    return row["error"] is None or row.get("finish_reason") == "length" or bool(row.get("refused"))
-
-
-def _own_key(row: Row) -> str:
+def _own_key(row: CallRow) -> str:
     return str(row["key"]) if is_answer(row) else ""

@@ -24,6 +24,7 @@ from dspy.utils.exceptions import LMConfigurationError
 from syneg.core.config import LMConfig
 from syneg.core.errors import ConfigError
 from syneg.core.fetch import gguf_of
+from syneg.core.storage import JsonObject
 
 from .addresses import connected
 from .capabilities import ADAPTERS, adapter_for
@@ -31,6 +32,7 @@ from .endpoints import Client, Endpoint
 from .engine import Calling, LedgerEngine, Terms
 from .ledger import Ledger
 from .room import is_reasoning_model, room_for
+from .rows import CallRow
 
 for _name in ("LiteLLM", "dspy.clients.lm", "dspy.utils.parallelizer", "httpx"):
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -100,7 +102,7 @@ class LanguageModel:
         The token limit grows with the number. A second attempt never runs at temperature 0, because it would return the
         same answer.
         """
-        config, settings = self.engine.config, dict[str, Any]()
+        config, settings = self.engine.config, JsonObject()
         reasons = is_reasoning_model(config.model)
         if negatives > 1:
             settings["max_completion_tokens" if reasons else "max_tokens"] = room_for(config, self._words, negatives)
@@ -108,11 +110,11 @@ class LanguageModel:
             settings["temperature"] = _REPAIR_TEMPERATURE
         return self.lm.copy(**settings) if settings else self.lm
 
-    def rows_of(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+    def rows_of(self, keys: Iterable[str]) -> list[CallRow]:
         """The ledger rows of these keys; keys without an answer are left out."""
         return [row for key in keys if (row := self.engine.ledger.find(key)) is not None]
 
-    def adopt(self, rows: Iterable[dict[str, Any]]) -> None:
+    def adopt(self, rows: Iterable[CallRow]) -> None:
         """Copy rows of calls from another run into the ledger, so that it is complete for a replay."""
         for row in rows:
             if self.engine.ledger.find(row["key"]) is None:

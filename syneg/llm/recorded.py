@@ -16,7 +16,8 @@ from pathlib import Path
 from syneg.core.errors import DataError
 from syneg.core.records import fingerprint
 
-from .ledger import Index, Row
+from .ledger import Index
+from .rows import CallRow, RequestRow
 
 _EXTRA = re.compile(r"\+[0-9a-f]{12}\Z")
 
@@ -35,21 +36,21 @@ class Recorded:
         try:
             if path.suffix in (".gz", ".zst"):
                 path = _unpacked(path, place / "calls.jsonl")
-            self._index = Index(path, place / "calls.jsonl.index", _anywhere)
+            self._index = Index(path, place / "calls.jsonl.index", _key_of)
         except DataError:
             self._folder.cleanup()
             raise
 
-    def find(self, row: Row) -> Row | None:
+    def find(self, row: RequestRow) -> CallRow | None:
         """The recorded row for the request of `row` (`model`, `prompt`, `attempt`, `repeat`), else None."""
         return self._index.find(_anywhere(row))
 
-    def stop(self, row: Row) -> Row | None:
+    def stop(self, row: RequestRow) -> CallRow | None:
         """The recorded row of a budget that stopped the request of `row`, else None.
 
         Returned once per request, because a later call of the recorded run may have answered it.
         """
-        key = _anywhere({**row, "stopped": True})
+        key = _anywhere(row, stopped=True)
         with self._lock:
             if key in self._stopped:
                 return None
@@ -61,14 +62,18 @@ class Recorded:
         self._folder.cleanup()
 
 
-def _anywhere(row: Row) -> str:
+def _key_of(row: CallRow) -> str:
+    return _anywhere(row, stopped=row.get("stopped", False))
+
+
+def _anywhere(row: RequestRow, *, stopped: bool = False) -> str:
     """The key of a request without the address: it has the model's name only, and the file name of a GGUF path."""
     name, _, place = str(row["model"]).partition("@")
     if name.endswith(".gguf"):
         name = name.rpartition("/")[2]
     extra = _EXTRA.search(place)
-    stopped = ["stopped"] if row.get("stopped") else []
-    return fingerprint(name, extra[0] if extra else "", row["prompt"], row["attempt"], row.get("repeat", 1), *stopped)
+    parts = [name, extra[0] if extra else "", row["prompt"], row["attempt"], row.get("repeat", 1)]
+    return fingerprint(*parts, *(["stopped"] if stopped else []))
 
 
 def _unpacked(path: Path, plain: Path) -> Path:

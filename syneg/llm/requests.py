@@ -6,9 +6,17 @@ plain_request(request) → {"system": "Write …", "messages": [["user", "…"]]
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypedDict
 
 from dspy.lm15 import Request
+
+
+class PlainRequest(TypedDict):
+    """A request as JSON: `messages` are [role, text]; `config` holds the settings that are set."""
+
+    system: str | list[str] | None
+    messages: list[list[str | None]]
+    config: dict[str, Any]
 
 
 def prompt_text(request: Request) -> str:
@@ -17,7 +25,7 @@ def prompt_text(request: Request) -> str:
     return "\n".join([str(plain["system"] or ""), *(str(text or "") for _, text in plain["messages"])])
 
 
-def plain_request(request: Request) -> dict[str, Any]:
+def plain_request(request: Request) -> PlainRequest:
     """The request as plain data: system text, messages as [role, text], and all settings that are not None."""
     system = (
         request.system

@@ -11,7 +11,7 @@ from functools import lru_cache
 from syneg.core.config import LMConfig
 
 _PER_WORD = 3  # tokens per word: 1.3 in English, up to 3 in other languages
-_BESIDE = 160  # tokens for reasoning fields, field names and quotes
+_OVERHEAD = 160  # tokens for reasoning fields, field names and quotes
 _EMBEDDED_PER_WORD = 2  # embedded models write English; an answer that loops runs up to the limit
 _LEAST_OF_OPENAI = 16_000  # DSPy's minimum for OpenAI's reasoning models
 _THINKING = 4_000  # tokens for thinking before an answer
@@ -39,7 +39,7 @@ def room_for(config: LMConfig, words: int, answers: int = 1) -> int:
     `config.max_tokens`, if set, is the limit for one text. The result never exceeds the model's own limit.
     """
     per_word = _EMBEDDED_PER_WORD if config.model.startswith("local/") else _PER_WORD
-    room = answers * (config.max_tokens or per_word * words + _BESIDE)
+    room = answers * (config.max_tokens or per_word * words + _OVERHEAD)
     if is_reasoning_model(config.model):
         return max(_LEAST_OF_OPENAI, room)
     if not config.max_tokens and thinks(config.model):

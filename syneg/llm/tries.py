@@ -13,7 +13,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from dspy.lm15 import LM15Error, Request
 
@@ -24,9 +23,8 @@ from .flow import Flow
 from .ledger import Ledger
 from .prices import dollars
 from .refusals import Refusals, is_refusal
+from .rows import AnswerRow, CallRow, RequestRow, answered, unanswered
 from .usage import most_tokens
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +46,12 @@ class Most:
 class Tries:
     """Makes the calls of one LM. `ask` sends a request; it returns the fields of the row that the answer decides."""
 
-    def __init__(self, flow: Flow, ledger: Ledger, ask: Callable[[Request], Row], model: str) -> None:
+    def __init__(self, flow: Flow, ledger: Ledger, ask: Callable[[Request], AnswerRow], model: str) -> None:
         self.budgets: list[Budget] = []
         self._flow, self._ledger, self._ask, self._model = flow, ledger, ask, model
         self._refusals = Refusals()
 
-    def row(self, known: Row, request: Request, most: Most, *, optional: bool = False) -> Row:
+    def row(self, known: RequestRow, request: Request, most: Most, *, optional: bool = False) -> CallRow:
         """Make a call and return its ledger row. `known` has the fields of the row that are known before the call.
 
         Raises LM15Error after the last try, BudgetError, or BackendError if the endpoint is down or refuses every
@@ -68,47 +66,45 @@ class Tries:
         self._refusals.works(request)
         return row
 
-    def _refused(self, known: Row, request: Request, error: LM15Error, most: Most) -> Row:
+    def _refused(self, known: RequestRow, request: Request, error: LM15Error, most: Most) -> CallRow:
         def ask(harmless: Request) -> None:
-            test = {**known, "key": f"{known['key']}-form", "query_id": "form of requests"}
+            test: RequestRow = {**known, "key": f"{known['key']}-form", "query_id": "form of requests"}
             self._flow.call(lambda: self._kept(test, harmless, most), most_tokens=most.tokens)
 
         if not self._refusals.of_text(request, error, ask):
             raise self._flow.fail(error, "refuses every request") from error
-        row = {
-            **known, "answer": "", "finish_reason": "refused", "input_tokens": 0, "output_tokens": 0, "usd": 0.0,
-            "seconds": 0.0, "error": one_line(error), "refused": True,
-        }  # fmt: skip
+        row = unanswered(known, "refused", one_line(error))
+        row["refused"] = True
         self._ledger.keep(row)
         return row
 
-    def _kept(self, known: Row, request: Request, most: Most) -> Row:
+    def _kept(self, known: RequestRow, request: Request, most: Most) -> CallRow:
         """Try once. The row is in the ledger before this returns or raises."""
         start = time.monotonic()
         try:
-            row = {**known, "error": None, **self._within_budget(request, most)}
+            answer, usd = self._within_budget(request, most)
         except SynegError:
             raise
         except Exception as error:
-            row = {**known, "answer": "", "finish_reason": "error", "input_tokens": 0, "output_tokens": 0, "usd": None,
-                   "error": one_line(error)}  # fmt: skip
-            self._ledger.keep({**row, "seconds": round(time.monotonic() - start, 3)})
+            seconds = round(time.monotonic() - start, 3)
+            self._ledger.keep(unanswered(known, "error", one_line(error), usd=None, seconds=seconds))
             raise
-        row["seconds"] = round(time.monotonic() - start, 3)
+        row = answered(known, answer, usd=usd, seconds=round(time.monotonic() - start, 3))
         self._ledger.keep(row)
         return row
 
-    def _within_budget(self, request: Request, most: Most) -> Row:
+    def _within_budget(self, request: Request, most: Most) -> tuple[AnswerRow, float | None]:
+        """Send a request within all budgets. Returns the answer and its dollars (None if the price is unknown)."""
         limited = any(budget.limits["usd"] for budget in self.budgets)
-        usd = (dollars(self._model, most.input_tokens, most.output_tokens) or 0.0) if limited else 0.0
+        limit = (dollars(self._model, most.input_tokens, most.output_tokens) or 0.0) if limited else 0.0
         with contextlib.ExitStack() as stack:
-            settles = [stack.enter_context(budget.spend(tokens=most.tokens, usd=usd)) for budget in self.budgets]
-            row = self._ask(request)
-            row["usd"] = dollars(self._model, row["input_tokens"], row["output_tokens"])
+            settles = [stack.enter_context(budget.spend(tokens=most.tokens, usd=limit)) for budget in self.budgets]
+            answer = self._ask(request)
+            usd = dollars(self._model, answer["input_tokens"], answer["output_tokens"])
             for settle in settles:
-                settle(row["input_tokens"] + row["output_tokens"], row["usd"] or 0.0)
-        return row
+                settle(answer["input_tokens"] + answer["output_tokens"], usd or 0.0)
+        return answer, usd
 
 
-def _tokens(row: Row) -> int:
-    return int(row["input_tokens"]) + int(row["output_tokens"])
+def _tokens(row: CallRow) -> int:
+    return row["input_tokens"] + row["output_tokens"]

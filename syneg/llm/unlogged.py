@@ -17,10 +17,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from syneg.core.storage import JsonObject
+
 _CALLBACKS = ("callbacks", "input_callback", "success_callback", "failure_callback")
 
 
-def no_logging(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def no_logging(arguments: Mapping[str, Any]) -> JsonObject:
     """Further arguments for `litellm.completion`; {} if callbacks are set, or if this litellm lacks such an object."""
     kind = _silent()
     if kind is None or _called_back():

@@ -55,7 +55,7 @@ class Embedders(Protocol):
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _CorpusIndex:
     passages: Mapping[str, str]
     size: int
     index: DenseIndex
@@ -87,7 +87,7 @@ class Encoder:
         self.fingerprint = self._hash(self.prompts.query, self.prompts.passage)[:16]
         self._stores: dict[Role, EmbeddingStore] = {}
         self._factory = index
-        self._index: _Kept | None = None
+        self._index: _CorpusIndex | None = None
 
     @classmethod
     def load(
@@ -131,7 +131,7 @@ class Encoder:
         )  # fmt: skip
 
     @property
-    def kept_as(self) -> type[np.floating[Any]]:
+    def stored_type(self) -> type[np.floating[Any]]:
         """Number format of cached embeddings. float16 changes a cosine by .0005 at most, a dot product by more."""
         return np.float16 if self.similarity == "cosine" else np.float32
 
@@ -149,7 +149,7 @@ class Encoder:
         if kept is None or kept.passages is not passages or kept.size != len(passages):
             self._index = None  # free the memory of the old index before the new one is built
             made = DenseIndex.of(passages, self, self._factory, progress)
-            self._index = kept = _Kept(passages, len(passages), made)
+            self._index = kept = _CorpusIndex(passages, len(passages), made)
         return kept.index
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -250,7 +250,7 @@ class Encoder:
     def _store(self, role: Role) -> EmbeddingStore:
         if role not in self._stores:
             space = self._hash(role, self.prompts.of(role))[:24]
-            self._stores[role] = EmbeddingStore(cache_folder() / space, self.kept_as)
+            self._stores[role] = EmbeddingStore(cache_folder() / space, self.stored_type)
         return self._stores[role]
 
     def _hash(self, *more: str) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _FAILURES = (ValueError, KeyError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)
-_LONGEST = 1_000_000  # tokens; a tokenizer without a limit reports 1e30
+_NO_LIMIT = 1_000_000  # tokens; a tokenizer without a limit reports 1e30
 # (name, pooling, similarity) of checkpoints without modules.json, from their papers or model cards
 _PLAIN: tuple[tuple[str, str, str], ...] = (
     (r"cocodr|coco-dr|co-condenser|cocondenser|retromae|dragon|tas-b|simlm|ance", "cls", "dot"),
@@ -169,7 +169,7 @@ def _set_length(model: SentenceTransformer, most: int) -> None:
 def length_limit(model: SentenceTransformer) -> int | None:
     """The number of tokens after which the model cuts a text; None without a limit."""
     limit = model.max_seq_length
-    return limit if isinstance(limit, int) and limit < _LONGEST else None
+    return limit if isinstance(limit, int) and limit < _NO_LIMIT else None
 
 
 def _set_padding(loaded: Loaded) -> None:

@@ -197,7 +197,7 @@ class _Embedder:
         self._encoder = Encoder.load(EncoderConfig(**settings))
 
     def embed(self, texts: list[str], role: Role) -> tuple[str, np.ndarray]:
-        return self._encoder.fingerprint, self._encoder.forward(texts, role).astype(self._encoder.kept_as)
+        return self._encoder.fingerprint, self._encoder.forward(texts, role).astype(self._encoder.stored_type)
 
 
 def _knock(address: str | None) -> None:
