@@ -328,11 +328,13 @@ def test_a_full_disk_ends_in_one_line_and_the_rest_is_kept(
 def test_the_boundary_test_stands_in_the_verdict(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:
-    server = fake_lm()
-    more = {"boundary.queries": 9, "boundary.program": "no_reflection", "train.seeds": [0, 1], "train.arms": '["mined", "hybrid", "hybrid@ratio=1.0@seeds=1"]'}  # fmt: skip
+    server, other = fake_lm(), fake_lm()
+    more = {"boundary.queries": 9, "boundary.model": "openai/other", "boundary.api_base": other.url, "boundary.program": "no_reflection", "train.seeds": [0, 1], "train.arms": '["mined", "hybrid", "hybrid@ratio=1.0@seeds=1"]'}  # fmt: skip
     found = run(tmp_path / "run", settings(server.url, **more))
     assert found["near_misses"]["program"] == "no_reflection"
     assert 0 < found["near_misses"]["covered"] <= 9
+    assert found["near_misses"]["lm"].startswith("openai/other@") and {r["model"] for r in other.requests} == {"other"}
+    assert found["generation"]["lm"].startswith("openai/fake@") and {r["model"] for r in server.requests} == {"fake"}
     held_out = {row["query_id"] for row in read_rows(tmp_path / "run" / "near-misses.jsonl")}
     assert not held_out & {row["query_id"] for row in read_rows(tmp_path / "run" / "mined.jsonl")}
     for arm in ("base", "mined", "hybrid", "hybrid@ratio=1.0@seeds=1"):

@@ -24,7 +24,14 @@ from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
 from syneg.llm.prices import price_per_million
-from syneg.llm.roles import endpoint_of, judge_settings, reader_settings, reflection_settings, strong_reader_settings
+from syneg.llm.roles import (
+    boundary_settings,
+    endpoint_of,
+    judge_settings,
+    reader_settings,
+    reflection_settings,
+    strong_reader_settings,
+)
 
 
 class TestCall(dspy.Signature):
@@ -80,6 +87,8 @@ def lms_of(config: Config) -> dict[str, LMConfig]:
         lm = settings(config)
         if endpoint_of(lm) != endpoint_of(config.lm):
             lms[role] = lm
+    if config.boundary.model:
+        lms["boundary"] = boundary_settings(config)
     if config.reader.strong:
         lms["strong reader"] = strong_reader_settings(config)
     return lms

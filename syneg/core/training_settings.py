@@ -175,6 +175,10 @@ class BoundaryConfig(Section):
     "Held-out queries with near-misses; auto is the number of train queries that get negatives, 16 to 400; 0 = off."
     program: OwnProgram = "auto"
     "Program that writes the near-misses; auto is one that no arm trains on."
+    model: OwnPath | None = None
+    "litellm model string of another LM for the near-misses; the writer if not given."
+    api_base: str | None = None
+    "Address of its server."
 
 
 class EvaluateConfig(Section):

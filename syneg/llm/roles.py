@@ -17,7 +17,7 @@ from pathlib import Path
 
 import dspy
 
-from syneg.core.config import Config, LMConfig
+from syneg.core.config import Config, LMConfig, RoleLM
 from syneg.core.errors import ConfigError
 from syneg.core.fetch import fetch_with_progress
 from syneg.core.progress import Progress
@@ -54,6 +54,12 @@ def strong_reader_settings(config: Config) -> LMConfig:
     if model is not None and model.partition("/")[0] != cheap.model.partition("/")[0]:
         reader = reader.model_copy(update={"max_rpm": None, "max_tpm": None, "extra": None})
     return reader_settings(config.model_copy(update={"reader": reader}))
+
+
+def boundary_settings(config: Config) -> LMConfig:
+    """Settings of the LM that writes near-misses: the writer's, or those of an LM of its own."""
+    own = config.boundary
+    return config.lm if own.model is None else RoleLM(model=own.model, api_base=own.api_base).beside(config.lm)
 
 
 def reflection_settings(config: Config) -> LMConfig:
@@ -148,6 +154,12 @@ class Roles:
         terms = replace(self._terms("reader"), words=GRADES_WORDS, use=DOUBT)
         return self._role("strong-reader", lambda: strong_reader_settings(self.config), terms)
 
+    def writer_for(self, config: Config) -> LanguageModel:
+        """The LM that writes under `config`: the writer, or the LM that `config` names in its place."""
+        if config.lm == self.config.lm:
+            return self.writer
+        return self._role("boundary", lambda: config.lm, self._terms("boundary"))
+
     @property
     def reflection(self) -> LanguageModel:
         """The LM that proposes instructions. It answers the same request anew each time."""
@@ -191,12 +203,8 @@ class Roles:
 
     def close(self) -> None:
         """Close the LMs and the ledger. They open again on next use."""
-        for name in (
-            "judge",
-            "reader",
-            "strong-reader",
-            "reflection",
-            "llm",
+        for name in sorted(
+            self._opened, key=lambda name: name == "llm"
         ):  # the writer last: others may share its server
             if opened := self._opened.pop(name, None):
                 opened.close()

@@ -25,6 +25,7 @@ from syneg.core.errors import BackendError, DataError, DeferredError
 from syneg.core.records import Draft, MinedNegative, Pair
 from syneg.core.storage import read_rows, sha256_of, write_rows
 from syneg.data.tasks import task_for
+from syneg.llm.roles import boundary_settings
 from syneg.negatives.assignment import Assignment
 from syneg.negatives.calibration import TrustedJudge
 from syneg.negatives.generation import generate, write
@@ -203,7 +204,7 @@ class NegativeSets:
         program = self._program_of(name, "" if stem == "negatives" else f"{stem}.")
         task = planned_task(workspace, assignment.config)
         assignment = replace(assignment, program=program, task=task)
-        writer = workspace.roles.writer
+        writer = workspace.roles.writer_for(assignment.config)
         judge = self._judge_after_writing(assignment) if workspace.goes_by_batch else judge_of(workspace)
         gating = gating_of(workspace, assignment, judge)
 
@@ -220,7 +221,8 @@ class NegativeSets:
         waiting: DeferredError | None = None
         try:
             with self._workspace.roles.used_for(use_of(assignment.name)):
-                generate(assignment, gating_of(self._workspace, assignment, None), self._workspace.roles.writer)
+                writer = self._workspace.roles.writer_for(assignment.config)
+                generate(assignment, gating_of(self._workspace, assignment, None), writer)
         except DeferredError as error:
             waiting = error
         judge = judge_of(self._workspace)
@@ -237,7 +239,7 @@ class NegativeSets:
     def _inputs(self, assignment: Assignment, judge: TrustedJudge | None) -> tuple[Any, ...]:
         """What a written set depends on beside its settings and its pairs."""
         assert assignment.program is not None
-        writer = self._workspace.roles.writer.identity
+        writer = self._workspace.roles.writer_for(assignment.config).identity
         state, source = assignment.program.dump_state(), source_of(assignment.name)
         return assignment.task, state, source, writer, judge and judge.key
 
@@ -276,10 +278,11 @@ def use_of(program: str) -> str:
 
 
 def near_miss_settings(config: Config) -> Config:
-    """The settings for near-misses: one for each query, and no margin, which would reject the best of them."""
+    """The settings for near-misses: one for each query, by the LM of the boundary test, and no margin, which would
+    reject the best of them."""
     gates = config.gates.model_copy(update={"margin": 0.0})
     generate = config.generate.model_copy(update={"per_pair": 1})
-    return config.model_copy(update={"gates": gates, "generate": generate})
+    return config.model_copy(update={"gates": gates, "generate": generate, "lm": boundary_settings(config)})
 
 
 def other_program(names: Sequence[str]) -> str:

@@ -265,7 +265,7 @@ class Remaining:
 
     def _looked_up(self, stem: str, name: str, pairs: Sequence[Pair], config: Config) -> SetLeft:
         whole = SetLeft(stem, name, config, len(pairs), len(pairs))
-        if not self.is_mined or self._writer is None or self.task is None:
+        if not self.is_mined or self._writer is None or self.task is None or not is_here(config.lm.model):
             return whole
         program, workspace = self._program(stem, name), self._workspace
         if program is None:
