@@ -30,6 +30,8 @@ from syneg.llm.lms import LanguageModel
 from .guards import copies_corpus, fences_of, keep_fence
 from .target import Scored, Target, Worth
 
+_WIDTH = 4  # proposals side by side, for compile.width=auto
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -42,13 +44,18 @@ class Attempt:
 
 @dataclass
 class Candidate:
-    """A program that was tried: `answers[example_id]` as the target judged the last try, `score` of all together."""
+    """A program that was tried: `answers[example_id]` as the target judged the last try, `score` of all together.
+
+    `origin` says how it was made, `stopped` why not all examples were tried; "" where nothing is to say.
+    """
 
     key: str
     program: dspy.Module
     number: int
     answers: dict[str, Worth] = field(default_factory=dict)
     score: Scored | None = None
+    origin: str = ""
+    stopped: str = ""
 
     @property
     def mean(self) -> float:
@@ -189,6 +196,12 @@ class Compiling:
         config = self.target.lm.engine.config
         return 1 if config.model.startswith("local/") else config.concurrency
 
+    @property
+    def width(self) -> int:
+        """Proposals side by side."""
+        width = self.config.width
+        return width if width != "auto" else min(_WIDTH, self.at_once)
+
     def context(self) -> Any:
         """A DSPy context with the program's LM and adapter."""
         return dspy.context(lm=self.lm, adapter=self.target.lm.adapter)
@@ -227,19 +240,27 @@ class Compiling:
     # running
 
     def run(self, program: dspy.Module, example_ids: Sequence[str]) -> dict[str, Attempt]:
-        """Run a program, tracked or not, on examples in threads; return example_id → attempt."""
-        tracked = self.tracked(program)
+        """example_id → one attempt of a program, tracked or not, in threads."""
+        return self.run_all([(program, example_ids)])[0]
+
+    def run_all(self, jobs: Sequence[tuple[dspy.Module, Sequence[str]]]) -> list[dict[str, Attempt]]:
+        """`run` for several programs, all their examples side by side."""
         examples = {example.example_id: example for example in self.trainset}
+        tracked = [self.tracked(program) for program, _ in jobs]
+        flat = [(job, example_id) for job, (_, example_ids) in enumerate(jobs) for example_id in example_ids]
 
         def work(place: int) -> Attempt:
-            example_id = example_ids[place]
+            job, example_id = flat[place]
             with dspy.context(lm=self.lm, adapter=self.target.lm.adapter, trace=[]):
-                prediction = tracked(**examples[example_id].inputs())
+                prediction = tracked[job](**examples[example_id].inputs())
                 trace = list(dspy.settings.trace)
             return Attempt(prediction, self.judge(example_id, prediction), trace)
 
-        attempts = dict(in_threads(work, len(example_ids), self.at_once))
-        return {example_id: attempts[place] for place, example_id in enumerate(example_ids)}
+        done = dict(in_threads(work, len(flat), self.at_once))
+        attempts: list[dict[str, Attempt]] = [{} for _ in jobs]
+        for place, (job, example_id) in enumerate(flat):
+            attempts[job][example_id] = done[place]
+        return attempts
 
     def score(self, candidate: Candidate, example_ids: Sequence[str]) -> Scored:
         """The score of a candidate's answers to these examples; if the budget is spent, of the answers that exist."""

@@ -120,6 +120,8 @@ class CompileConfig(Section):
     "Train queries that candidates are tried on."
     proposals: Positive = 6
     "Programs to propose."
+    width: Positive | Literal["auto"] = "auto"
+    "Proposals side by side (recipe search); auto is 4, or 1 with an embedded LM."
     calls: Count = 600
     "Most LM calls; 0 = no limit."
     tokens: Count = 0

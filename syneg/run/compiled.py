@@ -42,6 +42,8 @@ class CandidateRow:
     instructions: Mapping[str, str]
     demos: Mapping[str, int]
     figures: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    origin: str = ""
+    stopped: str = ""
 
     @classmethod
     def of(cls, candidate: Candidate, copies: str) -> CandidateRow:
@@ -52,6 +54,7 @@ class CandidateRow:
             {name: predictor.signature.instructions for name, predictor in predictors},
             {name: len(predictor.demos) for name, predictor in predictors},
             {name: (round(mean, 4), round(error, 4)) for name, (mean, error) in score.figures.items()} if score else {},
+            candidate.origin, candidate.stopped,
         )  # fmt: skip
 
 
@@ -183,6 +186,12 @@ class Outcome:
             lines.append(f"| {' | '.join(cells)} |")
         for row in self.candidates:
             lines += ["", f"### Candidate {row.number}", ""]
+            why = [
+                row.origin,
+                row.stopped and f"stopped: {row.stopped}",
+                row.copies and f"not used: it repeats {row.copies!r}",
+            ]
+            lines += [f"{'; '.join(filter(None, why))}.", ""] if any(why) else []
             for name, text in row.instructions.items():
                 lines += [f"{name} ({row.demos[name]} demos):", "", *(f"> {line}" for line in text.splitlines()), ""]
         return lines
