@@ -1,17 +1,17 @@
-"""A race: candidates are measured block by block, and one that surely loses is measured no further.
+"""A race: measure candidates block by block, and stop those that almost certainly lose.
 
     race(["95 % rule", "no margin", "90 % rule"], blocks=2, measure=values_of, worth=worth)
       → Race(winner="no margin", cross=.011, standings=[Standing("no margin", gain=.012, error=.005, …), …])
 
-A block is a share of the evidence, such as some of the pairs to train on, or some of the queries. Inside a block all
-candidates share everything else, so that differences are taken query by query (common random numbers). The first
-candidate is the one that is kept where nothing is told; it is measured in every block.
+A block is a part of the evidence, such as some of the train pairs or of the queries. All candidates of a block share
+everything else, so differences are taken query by query (common random numbers). The first candidate wins if the race
+is not sure; it is measured in every block.
 
-- A candidate stops where the leader's worth is higher in `STOP` of the draws of a paired bootstrap over queries.
-- The race ends early where only the first candidate is left.
-- The winner has to be worth more than the first in all but `ALPHA` of the draws, divided by the number of rivals
+- A candidate stops if the leader's worth is higher in `STOP` of the draws of a paired bootstrap over queries.
+- The race ends early if only the first candidate is left.
+- To win, a candidate must be worth more than the first in all but `ALPHA` of the draws, divided by the number of rivals
   (Bonferroni).
-- It also has to gain by cross-fitting: chosen on one half of the queries and of the blocks, measured on the others.
+- It must also gain by cross-fitting: chosen on one half of the queries and blocks, measured on the other half.
 
 Sources: Hoeffding races (Maron and Moore, 1994) for stopping losers; F-Race (Birattari and others, 2002) for blocks.
 """
@@ -27,16 +27,19 @@ import numpy as np
 STOP = 0.95  # share of the draws that stops a loser
 ALPHA = 0.05
 _DRAWS = 2000
-_LEAST = 8  # queries; of fewer no draw tells anything
+_LEAST = 8  # queries that a bootstrap needs
 PerQuery = Mapping[str, Mapping[str, float]]  # metric → query id → value; the first metric is the main one
 Worth = Callable[[Mapping[str, np.ndarray]], np.ndarray]  # metric → mean gains (draws,) → worth (draws,)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How one candidate did against the first: `gain` in the main metric with its standard error over queries, `worth`,
-    and in which share of the draws it is worth more (`sure`). `others` are gain and error of the further metrics.
-    `blocks` is how often it was measured, `stopped` whether it lost before the end."""
+    """One candidate compared with the first.
+
+    `gain` is in the main metric, `error` its standard error over queries. `sure` is the share of the bootstrap draws in
+    which its worth is higher than the first's. `others` is metric → (gain, error) for the other metrics. `blocks` is
+    the number of its measurements; `stopped` tells that it lost before the end.
+    """
 
     name: str
     gain: float
@@ -54,8 +57,11 @@ class Standing:
 
 @dataclass(frozen=True)
 class Race:
-    """What a race came to. `best` has the highest worth; `winner` is `best`, or the first candidate where that is not
-    sure. `cross` is the gain of cross-fitting, None where too little was measured for it."""
+    """The result of a race.
+
+    `best` has the highest worth. `winner` is `best` if that is sure, otherwise the first candidate. `needed` is the
+    share of draws that `best` needs. `cross` is the gain by cross-fitting, None if there were too few measurements.
+    """
 
     winner: str
     best: str
@@ -66,12 +72,12 @@ class Race:
     measurements: int
 
     def line(self, what: str) -> str:
-        """All rivals of the first candidate; `what` says what their gains are."""
+        """One line on all rivals of the first candidate. `what` names their gains, such as "nDCG@10 over mined"."""
         return f"{what}, {self.queries} queries: {'; '.join(str(row) for row in self.standings[1:])}"
 
     @property
     def why(self) -> str:
-        """Why the winner was chosen, in words."""
+        """The reason for the choice of the winner, in words."""
         first, leader = self.standings[0].name, next(row for row in self.standings if row.name == self.best)
         if self.best == first:
             return f"nothing is worth more than {first}"
@@ -88,8 +94,10 @@ class _Measured:
         self.values: dict[str, dict[int, PerQuery]] = {name: {} for name in names}
 
     def gains(self, name: str, over: str, fits: Callable[[int, str], bool] | None = None) -> dict[str, np.ndarray]:
-        """Per metric the differences of `name` and `over`, one a query: the mean over the blocks that both ran.
-        `fits(block, query)` leaves some out."""
+        """metric → the differences (queries,) of `name` minus `over`, each the mean over the blocks of both.
+
+        `fits(block, query_id)` selects blocks and queries; without it all count.
+        """
         ours, theirs = self.values[name], self.values[over]
         by_metric: dict[str, dict[str, list[float]]] = {}
         for block in sorted(ours.keys() & theirs.keys()):
@@ -101,13 +109,13 @@ class _Measured:
         return {metric: np.array([np.mean(v) for v in gains.values()]) for metric, gains in by_metric.items()}
 
     def worth(self, gains: Mapping[str, np.ndarray]) -> float:
-        """The worth of mean gains; 0 of none."""
+        """The worth of the mean gains; 0 if there are no gains."""
         if not all(map(len, gains.values())):
             return 0.0
         return float(self._worth({metric: values.mean(keepdims=True) for metric, values in gains.items()})[0])
 
     def sure(self, gains: Mapping[str, np.ndarray]) -> float:
-        """In which share of the draws of queries the worth is over 0; .5 for too few queries."""
+        """The share of bootstrap draws of queries in which the worth is over 0; .5 for too few queries."""
         count = len(next(iter(gains.values())))
         if count < _LEAST:
             return 0.5
@@ -123,9 +131,10 @@ def race(
     worth: Worth | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Race:
-    """Run the race of `names` over `blocks`; without `worth` the gain in the main metric is what counts.
+    """Race the candidates `names` over `blocks` blocks. Without `worth`, the gain in the main metric decides.
 
-    `progress(done, of)` counts measurements; those of stopped candidates count as done.
+    `measure(name, block)` gives metric → query_id → value. `progress(done, of)` counts measurements; the remaining ones
+    of a stopped candidate count as done.
     """
     main_only: Worth = lambda gains: next(iter(gains.values()))  # noqa: E731
     measured = _Measured(names, worth or main_only)
@@ -143,7 +152,7 @@ def race(
 
 
 def _left(measured: _Measured, alive: Sequence[str]) -> list[str]:
-    """The first candidate, and all that the leader does not surely beat."""
+    """The candidates that go on: the first, the leader, and all that the leader does not surely beat (`STOP`)."""
     leader = max(alive, key=lambda name: measured.worth(measured.gains(name, measured.first)))
     return [
         name for name in alive if name in (measured.first, leader) or measured.sure(measured.gains(leader, name)) < STOP
@@ -170,9 +179,10 @@ def _result(measured: _Measured, alive: Sequence[str], number: int) -> Race:
 
 
 def _cross(measured: _Measured, alive: Sequence[str]) -> float | None:
-    """Mean gain in the main metric of candidates on queries and blocks that they were not chosen on; the first gains 0.
+    """The mean gain in the main metric on queries and blocks that took no part in the choice.
 
-    Queries are halved by a hash, blocks by number; a single block is both halves.
+    Queries are halved by a hash of their id, blocks by their number; a single block belongs to both halves. If a choice
+    falls on the first candidate, its gain is 0.
     """
     blocks = sorted(measured.values[measured.first])
 

@@ -5,9 +5,9 @@
       → ListWorth(value=.63, feedback="Passage <data>…</data> is relevant and was graded 1; it should have had 3. …")
     target.score(worths) → Score(gain=.041, error=.012, figures={"recall of hidden positives": (.88, .03), …})
 
-The value of an answer is nDCG@10 (ranx) of the reader's order of a list, by grade, then as the encoder has it; passages
-that nobody judged count as not relevant. A list that cannot be read is worth 0: no order was given. The gain is over
-the encoder's own order of the same lists. Nothing is trained, so a hundred lists are a hundred calls.
+The value of an answer is nDCG@10 (ranx) of the list in the reader's order: by grade, ties in the encoder's order.
+Unjudged passages count as not relevant. An answer that cannot be read has value 0. The gain is over the encoder's order
+of the same lists. Nothing is trained, so a hundred lists take a hundred calls and no more.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from syneg.programs import GradeList, fenced, labelled_demo
 
 from .target import Score, Worth
 
-_THRESHOLD = 0.9
+_THRESHOLD = 0.9  # nDCG@10 from which an answer may become a demo
 _WRONG = 3  # passages that the feedback names
-_DEMO_WORDS = 40  # of a passage; two demos of three passages fit the room of an embedded LM
+_DEMO_WORDS = 40  # of each passage: two demos of three passages fit the context of an embedded LM
 IDEAS = (
     "answer what the critic complains of most",
     "say what the task means by relevant, so that passages that only share words with the query are told apart",
@@ -46,8 +46,11 @@ IDEAS = (
 
 @dataclass(frozen=True)
 class ListWorth(Worth):
-    """What one graded list is worth. Of its `positives` `recalled` got 2 or 3; of its other passages, `others`,
-    `false` did."""
+    """The worth of one graded list.
+
+    `order` is nDCG@10 of the reader's order, `encoder_order` that of the encoder's. `recalled` of the `positives` were
+    graded 2 or 3, and `false` of the `others`, which are all other passages.
+    """
 
     order: float = 0.0
     encoder_order: float = 0.0
@@ -64,7 +67,7 @@ class ListWorth(Worth):
 
 
 class ReaderTarget:
-    """A program that grades, on labelled lists. `shown` are other lists, which demos are made of."""
+    """A program that grades, tried on labelled lists. Demos are made from other lists (`shown`)."""
 
     name = "reader"
     does = (
@@ -102,7 +105,7 @@ class ReaderTarget:
         return {"query": asked.query, "passages": texts, "task": self._definition}
 
     def answer(self, program: dspy.Module, ask: Mapping[str, Any], current: CallPurpose) -> dspy.Prediction:
-        """`grades` and `spans` of a list. Raises ConfigError for a program of one's own that returns something else."""
+        """A prediction with `grades` and `spans`. Raises ConfigError for a program that returns anything else."""
         try:
             prediction = program(**ask)
         except Exception as error:  # noqa: BLE001 a program may be the user's own code
@@ -118,7 +121,7 @@ class ReaderTarget:
         return dspy.Prediction(grades=grades, spans=spans, failed="")
 
     def judge(self, example_id: str, prediction: dspy.Prediction) -> ListWorth:
-        """nDCG@10 of the order, and in words which passages it put wrong."""
+        """The worth of an answer, with feedback on the passages that have a wrong grade."""
         asked = self._lists[example_id]
         encoder_order = self._ndcg(asked, asked.doc_ids)
         positives, others = len(asked.positives), len(asked.doc_ids) - len(asked.positives)
@@ -144,7 +147,7 @@ class ReaderTarget:
         return ndcg_of_lists([asked], {asked.query_id: order}, self._collection.qrels)[asked.query_id]
 
     def _wrong(self, asked: ToRead, grades: Mapping[str, int], spans: Mapping[str, str]) -> list[str]:
-        """A sentence for each passage that was put wrong: relevant ones graded too low, then others above them."""
+        """One sentence for each wrong grade: relevant passages graded too low, then others graded as high as them."""
         labels = self._collection.qrels[asked.query_id]
         best = max((labels[doc_id] for doc_id in asked.positives), default=0)
         due = {doc_id: ANSWERS if labels[doc_id] == best else IN_PART for doc_id in asked.positives}
@@ -167,12 +170,14 @@ class ReaderTarget:
         return sentences
 
     def shown(self, example_id: str, worth: Worth) -> str:
-        """The query and what was wrong."""
+        """The query and the feedback on its list."""
         return f"query {fenced(self._lists[example_id].query)}: {worth.feedback}"
 
     def score(self, worths: Mapping[str, ListWorth]) -> Score:
-        """The mean gain over the encoder's order; recall of hidden positives, other passages graded 2 or 3, and lists
-        that could be read."""
+        """The mean gain over the encoder's order.
+
+        Other figures: recall of hidden positives, the share of other passages graded 2 or 3, and of readable answers.
+        """
         gains = {query_id: worth.order - worth.encoder_order for query_id, worth in worths.items()}
         rows = list(worths.values())
         return Score(
@@ -185,14 +190,17 @@ class ReaderTarget:
         )  # fmt: skip
 
     def demos(self) -> Sequence[Mapping[str, Sequence[dspy.Example]]]:
-        """One and two short lists with the grades that their labels give; none for a program of one's own."""
+        """Two sets of demos: one and two short lists, graded by their labels; [] for a user's own program."""
         if not isinstance(self.program, GradeList):
             return []
         made = [demo for asked in self._shown if (demo := self._demo(asked)) is not None]
         return [{"grade": made[:count]} for count in (1, 2) if len(made) >= count]
 
     def _demo(self, asked: ToRead) -> dspy.Example | None:
-        """A relevant passage, one of the last of the list and a known negative, as far as there are some."""
+        """A demo with a relevant passage, the last other passage of the list, and a known negative.
+
+        None without a relevant passage, or with that alone.
+        """
         passages = self._collection.passages
         last = [d for d in asked.doc_ids if d not in asked.positives and d not in asked.checks][-1:]
         rows = [(d, ANSWERS) for d in sorted(asked.positives)[:1]]

@@ -1,14 +1,14 @@
-"""What a choice of negatives is worth: the probe is trained on the rows that it fills, and scored on held-out queries.
+"""The target `sampler`: race settings that choose negatives, by probes trained on their rows and scored on dev queries.
 
     trials = SamplerTrials(encoder, collection, pairs, config)
     trials.race([Sampler("95 % rule", {"mine.margin": .95}), Sampler("no margin", {"mine.margin": 1e9})])
       → Race(winner="no margin", cross=.011, …)
 
-A sampler is a set of settings of [mine], [mix] and [train]. The pairs are dealt into `BLOCKS` blocks; in a block each
-sampler that is still in the race trains one probe. The probe is a short form of that of `syneg.optimizers.objective`:
-the last layer alone, at a larger rate. All samplers share the output of the layers below it, most of which stand in
-their texts. Queries of other blocks are held-out queries for a block, so that nothing is trained in folds. How this
-short form compares with full training is in docs/lab_notes.md ("The sampler race").
+A sampler is a set of settings of [mine], [mix] and [train]. The pairs are divided into `BLOCKS` blocks. In each block,
+every sampler still in the race trains one probe. This probe is shorter than that of `syneg.optimizers.objective`: it
+trains only the last layer, at a larger learning rate. All samplers share the cached output of the layers below. Queries
+of the other blocks are held out for a block, so no folds are needed. docs/lab_notes.md ("The sampler race") compares
+this probe with full training.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ Settings = Mapping[str, object]  # "mine.margin" → .95
 
 @dataclass(frozen=True)
 class Sampler:
-    """A name for people, and the settings that differ from those of the run. `arm` (one of sampling.ARMS) says what
-    fills the places of a row."""
+    """One way to choose negatives: a readable name, and the settings that differ from the run's.
+
+    `arm` (one of sampling.ARMS) fills the places of the rows.
+    """
 
     name: str
     settings: Settings
     arm: str = "mined"
 
     def of(self, config: Config) -> Config:
-        """The settings of a run with those of this sampler."""
+        """The settings `config` of a run, changed by this sampler's settings."""
         by_section: dict[str, dict[str, object]] = {}
         for key, value in self.settings.items():
             section, _, name = key.partition(".")
@@ -56,8 +58,11 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Material:
-    """What arms take beside mined negatives, by query id: synthetic negatives; and for arms that go by a reader's
-    grades its negatives and its new positives (`extra[query_id][doc_id]` is a text)."""
+    """What arms use besides mined negatives, by query_id.
+
+    `written` are synthetic negatives. For arms that use a reader's grades, `graded` are its negatives, and
+    `extra[query_id][doc_id]` the texts of its new positives.
+    """
 
     written: Mapping[str, Sequence[HardNegative]] = field(default_factory=dict)
     graded: Mapping[str, Sequence[MinedNegative]] = field(default_factory=dict)
@@ -67,7 +72,7 @@ class Material:
 class SamplerTrials:
     """Trains and scores probes for samplers, on train pairs and held-out queries of a collection.
 
-    Raises DataError without dev queries.
+    Raises DataError if the collection has no dev queries.
     """
 
     def __init__(
@@ -94,15 +99,17 @@ class SamplerTrials:
         self._values: dict[tuple[str, int], dict[str, dict[str, float]]] = {}
 
     def race(self, samplers: Sequence[Sampler], progress: Callable[[int, int], None] | None = None) -> Race:
-        """Race samplers; the first one stays where nothing is told."""
+        """Race the samplers. The first one wins if the race is not sure."""
         by_name = {sampler.name: sampler for sampler in samplers}
         return race(
             list(by_name), BLOCKS, lambda name, block: self.values(by_name[name], block), worth, progress
         )  # fmt: skip
 
     def values(self, sampler: Sampler, block: int) -> dict[str, dict[str, float]]:
-        """nDCG@10 and log-likelihood of each held-out query after training on the pairs of a block. The same settings
-        are trained once."""
+        """metric → query_id → value of the held-out queries, after training on the pairs of one block.
+
+        The metrics are nDCG@10 and the log-likelihood. Equal settings are trained only once.
+        """
         key = fingerprint(sampler.arm, sampler.of(self._config).model_dump(mode="json"))
         if (key, block) not in self._values:
             self._values[key, block] = self._trained(sampler, block)

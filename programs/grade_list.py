@@ -99,11 +99,11 @@ class GradeList(dspy.Module):
 
 
 def labelled_demo(task: str, query: str, passages: Sequence[tuple[str, int]]) -> dspy.Example:
-    """A demo of `GradePassages` out of labels: (text, grade) in the order in which they are shown. The words quoted for
-    a 2 or 3 are the sentence that shares most words with the query.
+    """A demo of `GradePassages` made from labels: (text, grade) in the order in which the demo shows them.
 
-    >>> demo = labelled_demo("", "close a socket", [("A lock. It waits.", 0), ("A socket. Call close on the socket.", 3)])
-    >>> demo.passages[0], demo.grades[1]["span"]
+    The quote of a 2 or 3 is the sentence that shares most words with the query.
+
+
     ('1. <data>A lock. It waits.</data>', 'Call close on the socket.')
     """
     wanted = set(re.findall(r"\w+", query.lower()))

@@ -1,12 +1,12 @@
-"""Grounded negatives: the real passages that stand nearest to a written text, in the place of the text itself.
+"""Grounded negatives: real passages near a written text, used in place of the text.
 
     ground(collection, encoder, pairs, {"3": ["Shut down one half …"]}, {"3": {"d9": 1, "d4": 3}}, mining)
       → {"3": [MinedNegative("d9", "Shut down the sending half …", source="grounded", rank=1, score=.44), …]}
 
-A near-miss says what the hard passages of a query look like, and the corpus often holds some: in the style of the
-corpus, so that an encoder cannot tell them by their source. A text is searched with whether the gates accepted it or
-not. A passage graded 0 or 1 by a trusted reader is taken, one graded 2 or 3 is not; one that nobody graded is taken
-under the margin of mining (`mine.margin`). What is judged relevant is never taken.
+A written near-miss shows what hard passages for a query look like, and the corpus often contains some. These have the
+style of the corpus, so an encoder cannot recognise them by their source. All written texts are searched with, also
+those that the gates rejected. A passage that a trusted reader graded 0 or 1 is used, one graded 2 or 3 is not. An
+ungraded passage is used if it is under the margin of mining (`mine.margin`). A passage judged relevant is never used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .mining import RULE, Judged, keys_of, scores_of
 from .reading import NEAR
 
 SOURCE = "grounded"
-_DEPTH = 20  # passages that a text is searched for
+_DEPTH = 20  # nearest passages to look at for each text
 Grades = Mapping[str, Mapping[str, int]]
 
 
@@ -35,7 +35,10 @@ def ground(
     grades: Grades,
     config: MineConfig,
 ) -> dict[str, list[MinedNegative]]:
-    """Up to `config.per_query` passages for each pair that has `texts[query_id]`, those nearest to its texts first."""
+    """Find up to `mine.per_query` passages for each pair with `texts[query_id]`, the nearest to its texts first.
+
+    `grades[query_id][doc_id]` are a trusted reader's. Pairs without texts are not in the result.
+    """
     written = [pair for pair in pairs if texts.get(pair.query_id)]
     if not written:
         return {}

@@ -65,9 +65,11 @@ def mine(
 
 @dataclass(frozen=True)
 class Rankings:
-    """The passages near each pair's query, `lists[source][place of the pair]`, from which negatives are taken by one
-    rule; `cosines` are the scores of each pair's passages under the encoder, by id, which can be gone through once. After
-    `kept` several rules can take from the same rankings."""
+    """The passages near each pair's query, from which negatives are taken by the rules of `[mine]`.
+
+    `lists[source][place of the pair]` are ranked hits. `cosines` gives for each pair doc_id → score under the encoder;
+    it can be read only once. `kept` makes rankings that several rules can take from.
+    """
 
     collection: Collection
     pairs: Sequence[Pair]

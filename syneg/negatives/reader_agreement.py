@@ -93,8 +93,10 @@ def agreement(lists: Sequence[ToRead], grades: Grades, qrels: Mapping[str, Mappi
 def order_gains(
     lists: Sequence[ToRead], scores: Scores, qrels: Mapping[str, Mapping[str, float]]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """nDCG@10 by query of the order of each list by `scores`, and of the encoder's order. Passages without a score come
-    last."""
+    """query_id → nDCG@10 of each list ordered by `scores`, and the same for the encoder's order.
+
+    Passages without a score come last.
+    """
     ours = {asked.query_id: by_grade(asked, scores[asked.query_id]) for asked in lists}
     theirs = {asked.query_id: list(asked.doc_ids) for asked in lists}
     return _ndcg(ours, qrels), _ndcg(theirs, qrels)
@@ -113,8 +115,10 @@ def by_grade(asked: ToRead, grades: Mapping[str, float]) -> list[str]:
 def ndcg_of_lists(
     lists: Sequence[ToRead], orders: Mapping[str, Sequence[str]], qrels: Mapping[str, Mapping[str, float]]
 ) -> dict[str, float]:
-    """nDCG@10 of each list by the labels of its own passages, so that the best order of them is worth 1; 0 for lists
-    without an order."""
+    """query_id → nDCG@10 of each list, by the labels of its own passages only, so that the best order has 1.
+
+    Lists without an order have 0.
+    """
     labels = {
         asked.query_id: {d: grade for d, grade in qrels[asked.query_id].items() if d in asked.positives}
         for asked in lists

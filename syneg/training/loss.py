@@ -75,9 +75,9 @@ class Batch:
 class HybridInfoNCE(CachedLossMixin, nn.Module):
     """The loss as a module for sentence-transformers' trainer; labels are row numbers of `instances`.
 
-    `relevant[query_id]` are the texts of all passages known to be relevant. `teacher` is required if `config` has a guide
-    or distillation: the untuned encoder's view, or the scores of another teacher. `embed` replaces the call of the model. The similarity is the model's `similarity_fn_name`; a model
-    without one uses cosines.
+    `relevant[query_id]` are the texts of all passages known to be relevant. `teacher` is required if `config` has a
+    guide or distillation: the untuned encoder's view, or the scores of another teacher. `embed` replaces the call of
+    the model. The similarity is the model's `similarity_fn_name`; a model without one uses cosines.
     """
 
     _log_weights: Tensor

@@ -71,9 +71,10 @@ class Supply:
     """The pairs and negatives that rows are made from.
 
     `mined[query_id]` are retrieved negatives, `written[query_id]` synthetic ones with their weights.
-    `extra[query_id][doc_id]` are texts that a reader found relevant beside the judged ones. With a teacher's scores
-    `taught[query_id][doc_id]`, the negatives of a row are drawn across them, from high to low. `use` decides about queries
-    with several positives: `draw` uses another one each epoch, `rows` makes a row for each, `first` keeps the best.
+    `extra[query_id][doc_id]` are texts that a reader found relevant beside the judged ones. If a teacher's scores
+    `taught[query_id][doc_id]` are given, the negatives of a row cover their range, from high to low. `use` decides
+    about queries with several positives: `draw` uses another one each epoch, `rows` makes a row for each, `first` keeps
+    the best.
     """
 
     pairs: Sequence[Pair]

@@ -62,8 +62,9 @@ def interpolate(
 ) -> list[tuple[float, float]]:
     """Set the weights of `tuned` to (1 - alpha) * base + alpha * tuned, for the alpha with the best nDCG@10 on dev.
 
-    Returns (alpha, nDCG@10 on dev) for each of `alphas`; the larger alpha wins a tie. `tuned_score` is the score of
-    `tuned` as it is, if known: alpha 1 is then not scored again. If the only alpha is 1, nothing is scored or changed. The idea is from Wortsman et al., 2022 (arXiv 2109.01903), where alpha is fixed.
+    Returns (alpha, nDCG@10 on dev) for each of `alphas`; the larger alpha wins a tie. If `tuned_score`, the score of
+    `tuned` as it is, is known, alpha 1 is not scored again. If the only alpha is 1, nothing is scored or changed. The
+    idea is from Wortsman et al., 2022 (arXiv 2109.01903), where alpha is fixed.
     """
     if list(alphas) == [1.0]:
         return []

@@ -1,7 +1,7 @@
-"""What a compilation did, for a reader who has never heard of DSPy: a section of report.html.
+"""The section of report.html on a compilation, for readers who do not know DSPy.
 
     compilation(compiled)  → ["<h2>How the prompt was improved</h2>", "<p>…", "<figure …", …]
-    what_became(compiled)  → {0: "the author's own text", 1: "refused: it repeats …", 3: "won: it is what this run used"}
+    what_became(compiled)  → {0: "the author's own text", 1: "refused: it repeats …", 3: "won: it is what this run …"}
 
 `compiled` is the data of compiled.json. Text of users and LMs is escaped.
 """
@@ -17,12 +17,15 @@ from .figures import Figure, intervals
 from .markup import drawn, html_table
 from .report import short
 
-_95 = 1.96  # standard errors
-_FEW_WORDS = 3  # that stay between two changes
+_95 = 1.96  # standard errors in half of a 95 % interval
+_FEW_WORDS = 3  # fewer unchanged words between two changes are shown as part of one change
 Compiled = Mapping[str, Any]
 _RECIPES = {
     "search": "an LLM read what went wrong with an earlier text and wrote a better one",
-    "gepa": "an LLM read feedback on single answers and rewrote one instruction at a time, keeping what was best for some query",
+    "gepa": (
+        "an LLM read feedback on single answers and rewrote one instruction at a time; every text that was best for "
+        "some query stayed"
+    ),
     "mipro": "an LLM wrote instructions, and these were combined with good answers as examples by Bayesian search",
     "simba": "rules and examples were drawn from the answers to one query that differed most in value",
     "copro": "an LLM wrote instructions in rounds and saw how well those of the round before had done",
@@ -31,7 +34,7 @@ _RECIPES = {
 
 
 def compilation(compiled: Compiled | None) -> list[str]:
-    """The parts of the section; [] without a compilation."""
+    """The section as parts of HTML; [] without a compilation."""
     if not compiled:
         return []
     rows = compiled.get("candidates", ())
@@ -44,21 +47,23 @@ def compilation(compiled: Compiled | None) -> list[str]:
     figures = [figure for figure in (_gains(compiled), _values(compiled)) if figure is not None]
     return [
         "<h2>How the prompt was improved</h2>", *(f"<p>{escape(text)}</p>" for text in story(compiled)),
-        *(drawn(figure, 3) for figure in figures), "<h3>What was tried</h3>", html_table(columns, cells), *_diffs(compiled),
+        *(drawn(figure, 3) for figure in figures), "<h3>What was tried</h3>", html_table(columns, cells),
+        *_diffs(compiled),
     ]  # fmt: skip
 
 
 def story(compiled: Compiled) -> list[str]:
-    """What was done, what came out, and what it cost, in plain sentences."""
+    """Three paragraphs: what the compilation did, its outcome, and its cost."""
     rows, used = compiled.get("candidates", ()), compiled.get("used", {})
     tried = max(0, len(rows) - 1)
     how = _RECIPES.get(compiled["optimizer"], "other texts were proposed")
+    texts = "text" if tried == 1 else "texts"
     what = (
-        f"A program is the text that tells the LLM what to write. This run tried {tried} other {'text' if tried == 1 else 'texts'} "
-        f"beside the author's own ({compiled['program']}, no. 0), by the recipe {compiled['optimizer']}: {how}. Each text "
-        "wrote for some train queries. The value of its answers, 0 to 1, says how many pass the gates and how hard they "
-        "are for the encoder. The best ones were then trained on, for a short time: the gain in nDCG@10 decides which is "
-        "chosen."
+        f"A program is the text that tells the LLM what to write. This run tried {tried} other {texts} beside the "
+        f"author's own ({compiled['program']}, no. 0), by the recipe {compiled['optimizer']}: {how}. Each text wrote "
+        "for some train queries. The value of its answers, 0 to 1, says how many pass the gates and how hard they are "
+        "for the encoder. The best texts were then compared by a short training on their answers: the gain in nDCG@10 "
+        "decides which text is chosen."
     )
     money = f"{used.get('calls', 0):,.0f} calls, {used.get('tokens', 0):,.0f} tokens, ${used.get('usd', 0.0):.2f}"
     cost = f"It took {money}."
@@ -84,7 +89,7 @@ def _outcome(compiled: Compiled) -> str:
 
 
 def chosen(compiled: Compiled) -> int:
-    """The number of the text that was chosen last, confirmed or not; 0 is the author's own."""
+    """The number of the text that was chosen, confirmed or not; 0 is the author's own text."""
     confirmed = compiled.get("confirmed") or {}
     if confirmed:
         return int(confirmed["candidate"])
@@ -99,7 +104,7 @@ def chosen(compiled: Compiled) -> int:
 
 
 def what_became(compiled: Compiled) -> dict[int, str]:
-    """Number of a text → why it was refused or taken."""
+    """number of a text → why it was refused or used."""
     rows, best = compiled.get("candidates", ()), chosen(compiled)
     scored = {row["number"]: row["gain"] for row in rows if row["gain"] is not None}
     became = {}
@@ -151,7 +156,7 @@ def _values(compiled: Compiled) -> Figure | None:
 
 
 def _diffs(compiled: Compiled) -> list[str]:
-    """The change to the text that was chosen, in sight, and to every other one, folded."""
+    """The changes in the chosen text, then those in every other text, folded."""
     rows: Sequence[Mapping[str, Any]] = compiled.get("candidates", ())
     if len(rows) < 2:
         return []
@@ -168,7 +173,7 @@ def _diffs(compiled: Compiled) -> list[str]:
 
 
 def _diff(name: str, first: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """One step of a program: words taken out and put in, and how many worked examples it shows."""
+    """The changes in one step of a program: removed and added words, and its number of worked examples."""
     before, after = first["instructions"].get(name, "").split(), row["instructions"][name].split()
     words, a, c = list[str](), 0, 0
     for block in difflib.SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks():

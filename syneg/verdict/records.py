@@ -172,9 +172,9 @@ class NearMisses:
 class Verdict:
     """All of verdict.json.
 
-    `best` is the best arm on dev, by `metric`; `choice` says how it was chosen. `left_out` are arms of the plan that could not be trained. `no_boundary`
-    tells why there was no boundary test. With `folds` the arms were cross-fitted: each test query was tested once, by
-    models that were not trained on it.
+    `best` is the best arm on dev, by `metric`; `choice` says how it was chosen. `left_out` are arms of the plan that
+    could not be trained. `no_boundary` tells why there was no boundary test. With `folds` the arms were cross-fitted:
+    each test query was tested once, by models that were not trained on it.
     """
 
     collection: str

@@ -47,8 +47,8 @@ def written_note(verdict: Verdict) -> list[str]:
     if wrote.tested < total:
         yours = total - wrote.tested
         return [
-            f"{wrote.tested} of {total} test queries are synthetic (ids w-…), {by}, and {yours} yours: how real queries "
-            "fare cannot be told from them."
+            f"{wrote.tested} of {total} test queries are synthetic (ids w-…), {by}, and {yours} yours: how real "
+            "queries fare cannot be told from them."
         ]
     return [f"The test queries are synthetic, {by}: how real queries fare cannot be told from them."]
 
