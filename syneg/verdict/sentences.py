@@ -20,10 +20,11 @@ def sentence(verdict: Verdict) -> str:
         return "There are no judged test queries, so the arms cannot be compared."
     parts = [*written_note(verdict), _winner(verdict)]
     if verdict.folds:
-        parts.append(
+        tested = (
             f"Cross-fitted in {verdict.folds} folds: each of the {verdict.queries['test']} queries was tested once, by "
-            "models that were not trained on it; the saved model is that of the run's own split."
+            "models that were not trained on it"
         )
+        parts.append(tested + ("." if verdict.best == BASE else "; the saved model is that of the run's own split."))
     dev = verdict.queries.get("dev", 0)
     if dev < MIN_DEV:
         parts.append(f"With {dev} dev queries, which arm is best on dev is largely chance.")
