@@ -15,7 +15,7 @@ from syneg.core.settings import load_config
 from syneg.core.text import near_key
 from syneg.data.collection import Collection, load_collection
 from syneg.negatives.grounding import ground
-from syneg.negatives.mining import mine
+from syneg.negatives.mining import Rankings, mine
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
@@ -70,6 +70,18 @@ def test_the_margin_and_the_window_hold(collection: Collection, encoder: Encoder
             assert negative.score <= 0.95 * positive
             assert 5 <= negative.rank <= 30
     assert mined.skipped["over the margin of the positive"] > 0
+
+
+def test_several_rules_take_from_one_search_what_each_would_mine(collection: Collection, encoder: Encoder) -> None:
+    pairs = collection.pairs("train")[:8]
+    rules = [
+        MineConfig(margin=0.9), MineConfig(margin=99), MineConfig(margin=99, first_rank=4),
+        MineConfig(margin=99, sources=("bm25",)),
+    ]  # fmt: skip
+    rankings = Rankings.near(collection, pairs, encoder, MineConfig()).kept()
+    taken = [rankings.take(rule).negatives for rule in rules]
+    assert taken == [mine(collection, pairs, encoder, rule).negatives for rule in rules]
+    assert all(one != other for place, one in enumerate(taken) for other in taken[:place])
 
 
 def test_a_pair_takes_the_highest_grade(collection: Collection) -> None:

@@ -49,6 +49,20 @@ def test_where_nothing_is_told_the_first_one_stays() -> None:
     assert "not sure" in raced.why or "nothing is worth more" in raced.why
 
 
+def test_a_gain_on_both_halves_within_the_noise_is_not_chosen() -> None:
+    sign = dict.fromkeys(QUERIES, 1)
+    for half in (0, 1):
+        sign |= {q: (-1) ** place for place, q in enumerate(q for q in QUERIES if fold_of(q, 2) == half)}
+    raced = race(
+        ["rule", "lucky"],
+        1,
+        lambda name, _: {"ndcg@10": {q: (0.01 + 0.1 * sign[q]) * (name == "lucky") for q in QUERIES}},
+    )
+    assert raced.best == "lucky" and raced.cross is not None and raced.cross > 0
+    assert raced.standings[1].sure < raced.needed
+    assert raced.winner == "rule" and raced.why.startswith("not sure")
+
+
 def test_the_race_ends_when_all_rivals_have_lost() -> None:
     calls: list[tuple[str, int]] = []
     raced = race(["rule", "a", "b"], 5, noisy({"rule": 0, "a": -0.2, "b": -0.3}, calls=calls))
