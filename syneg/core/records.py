@@ -111,7 +111,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class HardNegative:
-    """A passage that a program wrote for a pair. The program sets the fields up to `parent_doc_id`, generation the rest.
+    """A passage that a program wrote for a pair. The program sets the fields to `parent_doc_id`, generation the rest.
 
     `parent_doc_id` names the passage that was rewritten. `calls` are keys of the ledger. `prompt` is the hash of the
     request of the last call.

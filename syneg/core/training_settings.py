@@ -48,8 +48,8 @@ class TrainConfig(Section):
     "Train queries for every arm, each with all its positives; 0 = all."
     arms: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_own_programs)] = ("mined", "hybrid")
     (
-        "Arms: in-batch, bm25, mined, verified, graded, grounded, synthetic, dataset-mix or hybrid. An arm may have its "
-        "own settings, as in hybrid@ratio=0.7."
+        "Arms: in-batch, bm25, mined, verified, graded, grounded, synthetic, dataset-mix or hybrid. An arm may have "
+        "its own settings, as in hybrid@ratio=0.7."
     )
     seeds: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
     "Seeds to train each arm with."

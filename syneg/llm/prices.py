@@ -15,7 +15,7 @@ def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
 
 @lru_cache(maxsize=64)
 def has_price(model: str) -> bool:
-    """Whether litellm's table has a price for the model. Cached, because a look-up takes a tenth of a call's overhead."""
+    """Whether litellm's table has a price for the model. Cached, because a look-up is a tenth of a call's overhead."""
     return _price(model, 1000, 1000) is not None
 
 

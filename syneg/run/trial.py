@@ -16,7 +16,6 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from syneg.core.config import Config, MixConfig, TrainConfig
 from syneg.core.errors import BackendError
@@ -28,16 +27,15 @@ from syneg.negatives.mining import mine
 from syneg.retrieval.dev_set import DevSet, dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import EVALUATED, SplitResult, evaluate_model
+from syneg.training.frozen import FrozenLayers, LayerCache, frozen_count
+from syneg.training.job import Job, check_trainable, write_job
 from syneg.training.sampling import ARMS, Supply, Weighed, confidence, epochs_of
+from syneg.training.trainer import train
 
 from .arms import READER
 from .readings import Readings
 from .teachers import Teachers
 from .workspace import Workspace
-
-if TYPE_CHECKING:
-    from syneg.training.frozen import LayerCache
-    from syneg.training.job import Job
 
 
 class Trials:
@@ -74,8 +72,6 @@ class Trials:
     ) -> Job:
         """The training of an arm of `kind` (one of sampling.ARMS) under `config`; where it goes by grades, by those of the
         queries in `read` (None = all)."""
-        from syneg.training.job import Job
-
         workspace, filling = self._workspace, ARMS[kind]
         relevant = {pair.query_id: workspace.collection.relevant_texts(pair.query_id) for pair in workspace.pairs}
         supply = Supply(workspace.pairs, self._mined(filling.sources), written, use=config.train.positives)
@@ -150,9 +146,6 @@ class Trials:
 
         Raises BackendError with `train.processes = 0` once the job is written down.
         """
-        from syneg.training.job import write_job
-        from syneg.training.trainer import train
-
         if job.config.processes == 0:
             write_job(job, folder)
             raise BackendError(
@@ -169,8 +162,6 @@ class Trials:
 
     def load(self, folder: Path, config: Config) -> Encoder:
         """The trained encoder of `folder`, which takes the output of layers that were not trained from what is kept."""
-        from syneg.training.frozen import FrozenLayers
-
         encoder, states = Encoder.load(self._workspace.config.encoder, folder), self._states_of(config.train)
         if states is not None:
             FrozenLayers(encoder.model, config.train.frozen_layers, states).attach(encoder.model)
@@ -178,9 +169,6 @@ class Trials:
 
     def check(self, config: TrainConfig) -> None:
         """Raises ConfigError for settings that a training would fail over, before anything is paid for."""
-        from syneg.training.frozen import frozen_count
-        from syneg.training.job import check_trainable
-
         model = self._workspace.encoder.model
         check_trainable(model, config)
         if config.frozen_layers and not frozen_count(model, config.frozen_layers) and not self._told:
@@ -199,8 +187,6 @@ class Trials:
 
     def _states_of(self, train: TrainConfig) -> LayerCache | None:
         """The kept output of the layers that are not trained; trainings of the same ones share it."""
-        from syneg.training.frozen import LayerCache, frozen_count
-
         count = frozen_count(self._workspace.encoder.model, train.frozen_layers)
         return self._states.setdefault(count, LayerCache()) if count else None
 
