@@ -137,6 +137,19 @@ def test_a_corpus_alone_comes_to_a_verdict_that_says_its_queries_are_synthetic(o
     assert len(run.server.requests) == calls  # type: ignore[attr-defined]
 
 
+def test_cross_fitted_written_queries_are_all_synthetic(opened: Callable[..., Run]) -> None:
+    run = opened(**{"evaluate.folds": 2, "train.arms": "mined", "train.epochs": 1})
+    verdict = run.until("verdict")
+    assert verdict["folds"] == 2
+    assert (
+        verdict["written_queries"]["tested"]
+        == verdict["queries"]["test"]
+        > len(run.workspace.collection.splits["test"])
+    )
+    assert verdict["sentence"].startswith("The test queries are synthetic, written by")
+    assert "yours" not in verdict["sentence"]
+
+
 def test_human_pairs_are_dev_and_test_and_written_ones_are_trained_on(
     opened: Callable[..., Run], tmp_path: Path, beir: Path
 ) -> None:

@@ -294,6 +294,9 @@ class Experiment:
         if crossed is not None:
             runs = {name: replace(evaluated, results=crossed.results[name]) for name, evaluated in runs.items()}
             collection, facts = crossed.collection, replace(facts, folds=crossed.folds)
+            if facts.written_queries:  # with human queries there are no folds: all that is tested was written
+                tested = len(collection.splits["test"])
+                facts = replace(facts, written_queries=replace(facts.written_queries, tested=tested))
         told = verdict(runs, collection, workspace.config.evaluate.alpha, facts)
         save_best(workspace, told, self.arms)
         return told
