@@ -12,6 +12,7 @@ answers, and scores all answers of a program together. The winner is confirmed o
 from .compiling import Candidate, Compiling
 from .critic import Critic, Judgement
 from .objective import Objective, Score
+from .queries import QueriesTarget
 from .reader import ReaderTarget
 from .recipes import RECIPES, run_recipe
 from .search import choose
@@ -25,6 +26,7 @@ __all__ = [
     "Critic",
     "Judgement",
     "Objective",
+    "QueriesTarget",
     "ReaderTarget",
     "Score",
     "Target",

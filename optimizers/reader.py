@@ -181,11 +181,11 @@ class ReaderTarget:
         gains = {query_id: worth.order - worth.encoder_order for query_id, worth in worths.items()}
         rows = list(worths.values())
         return Score(
-            *_mean(list(gains.values())), queries=gains,
+            *mean_and_error(list(gains.values())), queries=gains,
             figures={
-                "recall of hidden positives": _mean([w.recalled / w.positives for w in rows if w.positives]),
-                "others graded 2 or 3": _mean([w.false / w.others for w in rows if w.others]),
-                "lists read": _mean([float(w.readable) for w in rows]),
+                "recall of hidden positives": mean_and_error([w.recalled / w.positives for w in rows if w.positives]),
+                "others graded 2 or 3": mean_and_error([w.false / w.others for w in rows if w.others]),
+                "lists read": mean_and_error([float(w.readable) for w in rows]),
             },
         )  # fmt: skip
 
@@ -212,7 +212,7 @@ class ReaderTarget:
         return labelled_demo(self._definition, asked.query, shown)
 
 
-def _mean(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """The mean and its standard error, 0 for a single value."""
     if not values:
         return 0.0, 0.0

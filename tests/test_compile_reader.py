@@ -164,7 +164,9 @@ def test_a_list_that_cannot_be_read_is_worth_nothing(opened: Callable[..., Run])
 def test_the_feedback_names_what_was_put_wrong(opened: Callable[..., Run]) -> None:
     import dspy
 
-    target = opened().readings.reader.plan.target()
+    run = opened()
+    target = run.readings.reader.plan.target()
+    run.workspace.close()
     query_id, ask = next(iter(target.asks.items()))
     asked = target._lists[query_id]
     (relevant,), (known,) = asked.positives, asked.checks

@@ -109,10 +109,10 @@ class CompileConfig(Section):
     """Compiling a program (`syneg.run.compile`). `calls`, `tokens`, `usd` and `minutes` limit the search, not the
     confirmation."""
 
-    target: Literal["writer", "reader", "sampler"] = "writer"
+    target: Literal["writer", "reader", "queries", "sampler"] = "writer"
     (
-        "writer improves the program that writes negatives, reader the one that grades passages, and sampler the "
-        "choice and mix of negatives (without an optimizer)."
+        "What is improved: the program that writes negatives (writer), grades passages (reader) or writes queries "
+        "(queries), or how negatives are chosen and mixed (sampler, which needs no optimizer)."
     )
     optimizer: Literal["none", "search", "gepa", "mipro", "simba", "copro", "bootstrap"] = "none"
     "Recipe that proposes programs."

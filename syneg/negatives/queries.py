@@ -28,7 +28,7 @@ from syneg.retrieval.indexes import LexicalIndex
 
 KINDS = ("a question", "a few keywords", "a sentence that says what is looked for")
 AS_EXAMPLES = "as the examples"
-_FEWEST_WORDS, _SHORTEST, _LONGEST = 8, 2, 40  # words: of a passage, of a query
+_FEWEST_WORDS, SHORTEST, LONGEST = 8, 2, 40  # words: of a passage, of a query
 _SHOWN = 5  # examples in one call
 
 
@@ -153,7 +153,7 @@ def gated(
     checked = []
     for query in queries:
         reason = "" if query.text else "unparseable answer"
-        if not reason and not _SHORTEST <= word_count(query.text) <= _LONGEST:
+        if not reason and not SHORTEST <= word_count(query.text) <= LONGEST:
             reason = "too short or too long"
         if not reason and normalise(query.text) in taken:
             reason = "repeats another query"

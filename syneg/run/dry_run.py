@@ -56,6 +56,7 @@ _DOUBTED = 0.3  # share of the lists that a second LM reads
 _EMBEDDED_LENGTH = 0.6  # of the length asked for: a small LLM writes less (.53 and .55 in two runs on python-docs)
 _THOUGHTS = 800  # tokens that a reasoning model thinks for one answer
 _GRADE = 25  # tokens of the grade of one passage, with its quote
+_QUERY = (500.0, 20.0)  # tokens read and written for one query
 _REFLECTION, _PLAN = (1800.0, 500.0), (1100.0, 60.0)  # tokens read and written
 
 
@@ -139,7 +140,9 @@ class _Estimator:
         if self._stage == "calibrate":
             yield from self._calibrating()
             return
-        if self._stage == "compile" and config.compile.target == "reader":
+        if self._stage == "compile" and config.compile.target != "writer":
+            if config.compile.improves("queries"):
+                yield from self._proposing(config.lm, Size(1, *_QUERY))
             return
         if config.generate.given:
             if config.judge.use == "on" and self._reaches("generate"):
@@ -218,19 +221,24 @@ class _Estimator:
 
     def _compiling_reader(self) -> Iterator[Part]:
         """Proposing and choosing on lists, and both programs on those that decide."""
-        config, lm = self._config.compile, reader_settings(self._config)
+        lm = reader_settings(self._config)
         count = passages_in_a_list(self._config.reader, [lm.model])
         size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
+        yield from self._proposing(lm, size, words=GRADES_WORDS)
+        if self._config.compile.confirm:
+            lists = 2.0 * self._left.deciding_queries
+            yield self._part(CONFIRM, lm, Figure(lists, 2 * lists), size, words=GRADES_WORDS)
+
+    def _proposing(self, lm: LMConfig, size: Size, words: int = 0) -> Iterator[Part]:
+        """What a recipe asks of the program's LM, one call for each example, and of the LM that reflects."""
+        config = self._config.compile
         wanted = RECIPES[config.optimizer].runs(min(config.pairs, self._left.queries("train")), config.proposals)
         most = float(config.calls) or 4 * wanted
         likely = max(0.0, min(wanted, most) - self._rates.calls(COMPILE, lm.model))
-        yield self._part(COMPILE, lm, Figure(likely, most), size, words=GRADES_WORDS)
+        yield self._part(COMPILE, lm, Figure(likely, most), size, words=words)
         if RECIPES[config.optimizer].reflects:
             proposals = Figure(config.proposals, 2.0 * config.proposals)
             yield self._part(REFLECT, reflection_settings(self._config), proposals, Size(1, *_REFLECTION))
-        if config.confirm:
-            lists = 2.0 * self._left.deciding_queries
-            yield self._part(CONFIRM, lm, Figure(lists, 2 * lists), size, words=GRADES_WORDS)
 
     def _calibrating(self) -> Iterator[Part]:
         if self._left.calibration is None:

@@ -39,6 +39,7 @@ NOT_HANDED: dict[str, tuple[str, ...]] = {
     "read": ("mine", "queries", "generate", "gates", "judge", *_COMPILING, *_AFTER_WRITING),
     "calibrate": ("mine", "queries", "generate", "gates", "reader", *_COMPILING, *_AFTER_WRITING),
     "compile": ("queries", "reader", *_AFTER_TRAINING),
+    "compile queries": ("mine", "reader", "generate", "gates", "judge", "probe", *_AFTER_WRITING),
     "compile reader": ("mine", "queries", "generate", "gates", "judge", "probe", *_AFTER_WRITING),
     "generate": ("queries", "reader", *_COMPILING, *_AFTER_WRITING),
     "folds": ("boundary",),

@@ -36,6 +36,20 @@ def _reader(run: Parts) -> None:
     _ = run.readings.reader.program
 
 
+def _queries(run: Parts) -> None:
+    from syneg.llm.capabilities import adapter_for
+    from syneg.programs import load_query_program
+
+    from .compile import compiled
+    from .compile_queries import PREFIX, QueriesPlan
+    from .compiled import save_program
+
+    name = run.config.queries.program
+    plan = QueriesPlan(run.workspace, name, load_query_program(name))
+    best = compiled(run.workspace, plan)
+    save_program(run.folder, PREFIX, best, name, adapter_for(run.config.lm), before=plan.program)
+
+
 def _sampler(run: Parts) -> None:
     _ = run.sampler.settings
 
@@ -43,6 +57,7 @@ def _sampler(run: Parts) -> None:
 _ROWS = (
     TargetRow("writer", "", _writer),
     TargetRow("reader", "reader-", _reader),
+    TargetRow("queries", "queries-", _queries),
     TargetRow("sampler", "sampler-", _sampler),
 )
 TARGETS = {row.name: row for row in _ROWS}

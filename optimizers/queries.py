@@ -1,0 +1,155 @@
+"""The target `queries`: a program that writes queries for passages.
+
+    target = QueriesTarget(WriteQueries(), asked, passages, encoder, definition, writer)
+    target.judge("d17", prediction)
+      → QueryWorth(value=.70, feedback="The query <data>…</data> finds its passage at rank 2. …", rank=2)
+
+The value of a query is nDCG@10 of its round trip (as in Promptagator, arXiv 2209.11755): its own passage is the one
+relevant passage, and the better rank of the encoder and of BM25 counts. A query that copies half of its 4-grams from
+the passage finds it without asking anything, and is worth .1, as one that is too short or too long.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from syneg.core.errors import one_line
+from syneg.core.text import grams, word_count
+from syneg.llm.calls import CallPurpose, reraise_fatal
+from syneg.llm.lms import LanguageModel
+from syneg.negatives.queries import LONGEST, SHORTEST, Asked
+from syneg.programs import fenced
+from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.indexes import LexicalIndex
+
+from .reader import mean_and_error
+from .target import Score, Worth
+
+_DEPTH = 10
+_REJECTED, _LEAST = 0.1, 0.2
+_COPIED, _GRAM = 0.5, 4  # share of 4-grams from which a query counts as copied
+IDEAS = (
+    "answer what the critic complains of most",
+    "say how to find what is special to the passage, so that few other passages answer the query",
+    "write as somebody would who has not seen the passage, in other words than its own",
+    "ask for one thing only, the most important one",
+    "half as long, only what matters",
+)
+
+
+@dataclass(frozen=True)
+class QueryWorth(Worth):
+    """What one query is worth. `rank` is that of its passage, None if it is not among the first ten; `sound` says that
+    the query is neither copied nor of a wrong length."""
+
+    rank: int | None = None
+    sound: bool = False
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """One query, sound or not."""
+        return (1, 0) if self.sound else (0, 1)
+
+
+class QueriesTarget:
+    """A program that writes queries, for the passages of `asked`."""
+
+    name = "queries"
+    does = "writes a search query for a passage, which that passage answers and few others do"
+    ideas: Sequence[str] = IDEAS
+    baseline = "a query that finds nothing"
+    answers = 1
+    enough = 0
+    sets_from = 0
+    others: Sequence[LanguageModel] = ()
+    threshold: float = 0.9
+
+    def __init__(
+        self,
+        program: dspy.Module,
+        asked: Sequence[Asked],
+        passages: Mapping[str, str],
+        encoder: Encoder,
+        definition: str,
+        lm: LanguageModel,
+    ) -> None:
+        self.program, self.lm = program, lm
+        self._passages, self._encoder = dict(passages), encoder
+        self._lexical, self._lock = LexicalIndex(self._passages), threading.Lock()
+        self.asks: Mapping[str, Mapping[str, Any]] = {
+            one.doc_id: {"passage": one.passage, "task": definition, "kind": one.kind, "examples": one.examples}
+            for one in asked
+        }
+        self.texts: Sequence[str] = [text for one in asked for text in (one.passage, *one.examples)]
+
+    def answer(self, program: dspy.Module, ask: Mapping[str, Any], current: CallPurpose) -> dspy.Prediction:
+        """`query`, the first one that the program writes."""
+        try:
+            queries = program(**ask).queries
+            query = " ".join(str(queries[0]).split()).strip("\"'“”") if queries else ""
+        except Exception as error:  # noqa: BLE001 a program may be the user's own code
+            reraise_fatal(error)
+            return dspy.Prediction(query="", failed=one_line(error))
+        return dspy.Prediction(query=query, failed="" if query else "the program returned no query")
+
+    def judge(self, example_id: str, prediction: dspy.Prediction) -> QueryWorth:
+        """nDCG@10 of the round trip, and in words where the passage ranks and which one stands above it."""
+        query, passage = str(prediction.query), self._passages[example_id]
+        if not query:
+            return QueryWorth(0.0, f"no query could be read: {fenced(prediction.failed)}")
+        shown = f"The query {fenced(query)} for the passage {fenced(passage)}"
+        if not SHORTEST <= word_count(query) <= LONGEST:
+            return QueryWorth(_REJECTED, f"{shown} has {word_count(query)} words; {SHORTEST} to {LONGEST} are wanted.")
+        own = list(grams(query, _GRAM))
+        copied = len(set(own) & set(grams(passage, _GRAM))) / len(own) if own else 0.0
+        if copied >= _COPIED:
+            return QueryWorth(_REJECTED, f"{shown} copies {copied:.0%} of its words in a row from the passage.")
+        rank, above = self._trip(query, example_id)
+        if rank is None:
+            words = f"{shown} does not find it among the first {_DEPTH}."
+        else:
+            words = f"{shown} finds it at rank {rank}."
+        if rank != 1 and above:
+            words += f" Above it stands {fenced(self._passages[above])}"
+        gain = 1 / math.log2(1 + rank) if rank else 0.0
+        return QueryWorth(_LEAST + (1 - _LEAST) * gain, words, rank, sound=True)
+
+    def _trip(self, query: str, doc_id: str) -> tuple[int | None, str]:
+        """The better rank of the passage under the encoder and BM25, and the first passage under the encoder."""
+        with self._lock:
+            vectors = self._encoder.encode([query], "query")  # (1, dim)
+            dense = [hit for hit, _ in self._encoder.index(self._passages).search(vectors, _DEPTH)[0]]
+            lexical = [hit for hit, _ in self._lexical.search([query], _DEPTH)[0]]
+        ranks = [hits.index(doc_id) + 1 for hits in (dense, lexical) if doc_id in hits]
+        return min(ranks, default=None), next((hit for hit in dense if hit != doc_id), "")
+
+    def shown(self, example_id: str, worth: Worth) -> str:
+        """What the critic says, which quotes query and passage."""
+        return worth.feedback
+
+    def score(self, worths: Mapping[str, QueryWorth]) -> Score:
+        """Mean nDCG@10 of the round trips; the share of sound queries, and of those that stand first."""
+        gains = {doc_id: round_trip(worth) for doc_id, worth in worths.items()}
+        rows = list(worths.values())
+        return Score(
+            *mean_and_error(list(gains.values())), queries=gains,
+            figures={
+                "sound queries": mean_and_error([float(worth.sound) for worth in rows]),
+                "passage at rank 1": mean_and_error([float(worth.rank == 1) for worth in rows]),
+            },
+        )  # fmt: skip
+
+    def demos(self) -> Sequence[Mapping[str, Sequence[dspy.Example]]]:
+        """None beside those that the program brings."""
+        return []
+
+
+def round_trip(worth: QueryWorth) -> float:
+    """nDCG@10 of a query's round trip; 0 for a query that is not sound."""
+    return 1 / math.log2(1 + worth.rank) if worth.sound and worth.rank else 0.0

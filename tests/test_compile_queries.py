@@ -1,0 +1,78 @@
+"""The compiled writer of queries: a scripted LM that asks for nothing in particular until the prompt says how."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from conftest import FakeLM
+
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import read_json, read_rows
+from syneg.optimizers import QueriesTarget
+from syneg.programs import load_query_program
+from syneg.run.compile_queries import QueriesPlan
+from syneg.run.pipeline import Run
+
+Messages = list[dict[str, Any]]
+GOOD = "Ask for action and thing, with CARE."
+
+
+def scripted(messages: Messages) -> tuple[int, str]:
+    text = str(messages)
+    if "better_instruction" in text:
+        return 200, json.dumps({"better_instruction": GOOD})
+    action, thing = re.findall(r"to (\w+) the (\w+) it is", str(messages[-1]["content"]))[-1]
+    return 200, json.dumps({"search_query": f"{action} a {thing}" if "CARE" in text else f"slowly the {thing}"})
+
+
+@pytest.fixture
+def opened(tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM]) -> Callable[..., Run]:
+    def build(answer: Callable[..., Any] = scripted, **more: object) -> Run:
+        values = {
+            "compile.target": "queries", "compile.optimizer": "search", "compile.pairs": 12, "compile.proposals": 2,
+            "compile.confirm_queries": 24, "lm.adapter": "json", **more,
+        }  # fmt: skip
+        config = load_config(None, settings(fake_lm(answer).url, **values))
+        return Run(tmp_path / "run", config, Progress(quiet=True))
+
+    return build
+
+
+def test_the_planted_instruction_is_found_and_other_passages_decide(opened: Callable[..., Run]) -> None:
+    run = opened()
+    outcome = run.until("compile")
+    assert outcome["won"], outcome["confirmed"]
+    assert outcome["confirmed"]["queries"] == 24 and outcome["confirmed"]["interval"][0] > 0
+    rows = list(read_rows(run.folder / "ledger" / "calls.jsonl"))
+    tried, decided = ({row["query_id"].removeprefix("query for ") for row in rows if row["use"] == use}
+                      for use in ("compile", "confirm"))  # fmt: skip
+    assert len(tried - {"propose"}) == 12 and len(decided) == 24 and not tried & decided
+    assert read_json(run.folder / "queries-program.json")["manifest"]["class"] == "write_queries"
+    again = load_query_program(str(run.folder / "queries-program.json"))
+    assert "CARE" in again.write.signature.instructions
+
+
+def test_a_query_is_worth_its_round_trip(opened: Callable[..., Run]) -> None:
+    run = opened()
+    target: QueriesTarget = QueriesPlan(run.workspace, "write_queries", load_query_program("write_queries")).target()
+    doc_id, ask = next(iter(target.asks.items()))
+    action, thing = re.findall(r"to (\w+) the (\w+) it is", ask["passage"])[0]
+
+    def worth(query: str) -> Any:
+        return target.judge(doc_id, dspy.Prediction(query=query, failed=""))
+
+    found = worth(f"{action} a {thing}")
+    assert (found.value, found.rank, found.sound) == (1.0, 1, True)
+    copied = worth(" ".join(ask["passage"].split()[:8]))
+    assert (copied.value, copied.sound) == (0.1, False) and "copies 100%" in copied.feedback
+    assert worth("slowly").value == 0.1 and worth("").value == 0.0
+    lost = worth("nothing of the kind at all here")
+    assert lost.value == pytest.approx(0.2) and "does not find it" in lost.feedback
+    run.workspace.close()
