@@ -1,10 +1,10 @@
-"""What `search` proposes: new instructions, demos made from labels, and two good programs merged.
+"""The proposals of the recipe `search`: new instructions, demos made from labels, and merged programs.
 
-    plans = planned(compiling, few, demos, range(4, 8), draw)       which parent, which step, which idea
-    proposed(compiling, plans[0])  → a program, or None where the reflection LM gave no usable instruction
+    plans = planned(compiling, few, demos, range(4, 8), draw)       → [Proposal(parent, "write", idea), …]
+    proposed(compiling, plans[0])  → a program, or None if the reflection LM gave no usable instruction
 
-The reflection LM sees the instruction of the parent, its worst answers in full with the critic's words, and the
-instructions tried before in full with their values. An embedded one gets them cut, as it has room for 2,048 tokens. It
+The reflection LM sees the parent's instruction, its worst answers with the critic's words, and the instructions tried
+before with their values. An embedded LM gets shortened texts, because its context holds 2,048 tokens. The reflection LM
 never sees dev, confirm or test queries.
 """
 
@@ -27,10 +27,10 @@ from .compiling import Candidate, Compiling
 _SHOWN, _TRIED = 4, 4  # answers and instructions shown
 _WORDS = 60  # of an instruction tried before, for an embedded LM
 _SHORT = 700  # characters of an answer, for an embedded LM
-_TOO_LONG = 180  # words of an instruction that is not taken; 120 are asked for
-_DEMOS = 2  # of this many proposals the last has demos made from labels, while the target has some
-_FIRST = 3  # of this many proposals the first goes back to the first program
-_MERGE_FROM = 4  # proposals from which the last one merges two programs
+_TOO_LONG = 180  # words: a longer instruction is refused; the prompt asks for 120
+_DEMOS = 2  # every second proposal has demos made from labels, as long as the target has some
+_FIRST = 3  # every third proposal starts from the first program
+_MERGE_FROM = 4  # with at least as many proposals, the last one merges two programs
 Demos = Mapping[str, Sequence[dspy.Example]]
 
 
@@ -51,8 +51,10 @@ class ProposeInstruction(dspy.Signature):
 
 @dataclass(frozen=True)
 class Proposal:
-    """What is to be tried: a new instruction for the predictor `step` of `parent` after an `idea`, or `demos` for it.
-    With `other` what both programs changed is put together. `examples` are the answers shown."""
+    """One proposal: a new instruction for the predictor `step` of `parent`, following an `idea`, or `demos` for it.
+
+    With `other`, the changes of both programs are merged. `examples` are the ids of the answers to show.
+    """
 
     parent: Candidate
     step: str
@@ -63,7 +65,7 @@ class Proposal:
 
     @property
     def origin(self) -> str:
-        """In words, for the report."""
+        """Where the proposal comes from, in words for the report."""
         if self.other is not None:
             return f"merged from {self.parent.number} and {self.other.number}"
         if self.demos is not None:
@@ -74,7 +76,10 @@ class Proposal:
 def planned(
     compiling: Compiling, few: Sequence[str], demos: list[Demos], numbers: range, draw: random.Random
 ) -> list[Proposal]:
-    """The proposals of one round, from different parents and ideas. Demos are taken off the list."""
+    """The proposals with these `numbers`, one round, from different parents and ideas.
+
+    Sets of demos that are used are removed from `demos`.
+    """
     total, ranked, ideas = compiling.config.proposals, compiling.ranked(), compiling.target.ideas
     proposals = []
     for place, number in enumerate(numbers):
@@ -93,14 +98,14 @@ def planned(
 
 
 def _worst(parent: Candidate, few: Sequence[str], draw: random.Random) -> list[str]:
-    """Examples whose answers the reflection LM is shown: the worst, equal ones by chance."""
+    """The examples whose answers the reflection LM sees: those of the lowest value, ties at random."""
     answered = [example for example in few if example in parent.answers]
     draw.shuffle(answered)
     return sorted(answered, key=lambda example: parent.answers[example].value)[:_SHOWN]
 
 
 def proposed(compiling: Compiling, proposal: Proposal) -> dspy.Module | None:
-    """The program of a proposal; None where the LM gave no instruction, or one that is far too long."""
+    """The program of a proposal, or None if the LM gave no instruction, or one that is far too long."""
     program = copy.deepcopy(proposal.parent.program)
     predictors: dict[str, dspy.Predict] = dict(program.named_predictors())
     if proposal.demos is not None:
@@ -126,7 +131,10 @@ def proposed(compiling: Compiling, proposal: Proposal) -> dspy.Module | None:
 
 
 def _taken_over(predictors: Mapping[str, dspy.Predict], first: dspy.Module, other: dspy.Module) -> list[str]:
-    """Give each predictor what `other` has changed of `first` and it has not; return those that both have rewritten."""
+    """Copy to each predictor what `other` changed of `first`, unless the predictor changed it, too.
+
+    Returns the names of predictors whose instruction both have changed.
+    """
     clashing = []
     own, theirs = dict(first.named_predictors()), dict(other.named_predictors())
     for name, predictor in predictors.items():
@@ -167,7 +175,7 @@ def instruction_for(compiling: Compiling, parent: Candidate, name: str, examples
         return ""
     instruction = str(answer.better_instruction).strip()
     if len(instruction.split()) > _TOO_LONG:
-        compiling.say(f"an instruction of {len(instruction.split())} words is not taken; 120 were asked for")
+        compiling.say(f"an instruction of {len(instruction.split())} words is refused; 120 were asked for")
         return ""
     return instruction
 

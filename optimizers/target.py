@@ -43,7 +43,10 @@ class Scored(Protocol):
     """The score of all answers of a program. `gain` is in the target's main metric, over `Target.baseline`."""
 
     @property
-    def gain(self) -> float: ...
+    def gain(self) -> float:
+        """The gain over the baseline, the mean over `queries`."""
+        ...
+
     @property
     def error(self) -> float:
         """Standard error of the gain over `queries`."""

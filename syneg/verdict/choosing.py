@@ -1,11 +1,11 @@
-"""Which arm is best on dev, by queries that did not choose it.
+"""Choose the best arm on dev, and check the choice on queries that took no part in it.
 
     choose({"base": {"q1": .30, "q2": .52}, "mined": {"q1": .41, "q2": .50}}, "base")
       → DevChoice(best="mined", top="mined", gain=.041)
 
-The best of several arms looks better on the queries that chose it than it is. So the choice is cross-fitted: what is
-best on four fifths of the dev queries is held against the untuned encoder on the last fifth, for each fifth of several
-random divisions. Where that gains nothing, the untuned encoder stays (Stone 1974, cross-validatory choice).
+On the queries that chose it, the best of several arms looks better than it is. So the choice is cross-fitted: the best
+arm on four fifths of the dev queries is compared with the untuned encoder on the last fifth, for each fifth of 20
+random divisions. If that gains nothing on average, the untuned encoder is chosen (Stone 1974, cross-validatory choice).
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ import numpy as np
 
 from .records import DevChoice
 
-_FOLDS, _DIVISIONS = 5, 20
+_FOLDS, _DIVISIONS = 5, 20  # fifths of a division, random divisions
 
 
 def choose(values: Mapping[str, Mapping[str, float]], rule: str) -> DevChoice:
-    """The best arm by `values[arm][query_id]`; `rule` where it ties, or where choosing gains nothing over it."""
+    """The best arm by the mean of `values[arm][query_id]`.
+
+    It is `rule` (the base) on a tie, or if the cross-fitted choice gains nothing over it. With fewer than five queries
+    the choice is not checked.
+    """
     arms = [rule, *(arm for arm in values if arm != rule)]
     queries = sorted(values[rule])
     if not queries:
@@ -40,5 +44,5 @@ def choose(values: Mapping[str, Mapping[str, float]], rule: str) -> DevChoice:
 
 
 def _best(table: np.ndarray) -> int:
-    """The row of the highest mean; the first of equal ones, within what summing in another order does."""
+    """The row with the highest mean, the first of equal ones; rounding hides differences from the order of summing."""
     return int(np.argmax(np.round(table.mean(axis=1), 12)))
