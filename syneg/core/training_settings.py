@@ -81,8 +81,8 @@ class TrainConfig(Section):
     "Weight of a loss term that limits synthetic negatives to their share of the softmax; 0 = off."
     order: Literal["softmax", "pairwise", "listwise", "graded"] = "softmax"
     (
-        "softmax treats a synthetic negative like any other passage; listwise and graded place it under the positive "
-        "and above other rows."
+        "softmax treats a synthetic negative like any other passage; pairwise also keeps it under the positive; "
+        "listwise and graded also above the passages of other rows."
     )
     order_weight: Above = 0.1
     "Weight of the loss term for that order."
