@@ -70,7 +70,7 @@ def test_every_query_is_tested_once_by_models_not_trained_on_it(
     assert all(len(runs[0]["test"]["values"]["ndcg@10"]) == 24 for runs in results.values())
     assert "Cross-fitted in 3 folds: each of the 24 queries was tested once" in found["sentence"]
     assert "too few queries to tell (24" in found["sentence"]
-    assert not (run.folder / "folds").exists()
+    assert not list((run.folder / "folds").glob("[0-9]*"))
     assert (run.folder / "best").is_dir()
     # a query is written for once, whatever fold it is in
     asked = [row["query_id"] for row in read_rows(run.folder.ledger)]
@@ -102,3 +102,23 @@ def test_dev_values_of_several_folds_are_averaged() -> None:
     joined = _joined([a, b])
     assert joined["dev"]["values"]["ndcg@10"] == {"q": pytest.approx(0.3), "r": 0.5}
     assert joined["test"]["values"]["ndcg@10"] == {"t": 1.0}
+
+
+def test_a_reader_reads_for_the_queries_of_all_folds(opened: Callable[..., Run], tmp_path: Path) -> None:
+    collection = load_collection(
+        CollectionConfig(dataset=str(tmp_path / "pairs.jsonl"), corpus=str(tmp_path / "docs.jsonl")), 0
+    )
+    graded = [
+        {"query_id": q, "doc_id": d, "grade": 3 if d in collection.relevant(q) else 1 if query.split()[-1] in text else 0}
+        for q, query in collection.queries.items() for d, text in collection.passages.items()
+    ]  # fmt: skip
+    (tmp_path / "grades.jsonl").write_text("".join(json.dumps(row) + "\n" for row in graded))
+    more = {"train.arms": '["mined", "verified"]', "reader.given": str(tmp_path / "grades.jsonl"), "reader.use": "on"}
+    run = opened(**more)
+    found = run.until("verdict")
+    assert found["folds"] == 3 and list(found["arms"]) == ["base", "mined", "verified"]
+    read = {row["query_id"] for row in read_rows(run.folder / "folds" / "read" / "readings.jsonl")}
+    own = {row["query_id"] for row in read_rows(run.folder / "readings.jsonl")}
+    assert read == set(collection.queries) and own < read
+    trained = run.until("verdict")  # nothing is made again
+    assert trained["arms"] == found["arms"]

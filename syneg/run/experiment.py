@@ -289,7 +289,8 @@ class Experiment:
             workspace,
             self._sets,
             self.arms,
-            lambda fold, sets: Experiment(fold, sets, self._readings, self.arms).results,
+            self._readings,
+            lambda fold, sets, read: Experiment(fold, sets, read, self.arms).results,
         )
         if crossed is not None:
             runs = {name: replace(evaluated, results=crossed.results[name]) for name, evaluated in runs.items()}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from .arms import Arm
 from .folder import RunFolder
 from .keys import stage_key
 from .negative_sets import NegativeSet, NegativeSets
+from .readings import Readings
 from .workspace import Workspace
 
 Results = Mapping[str, Sequence[Mapping[str, SplitResult]]]
@@ -59,32 +60,36 @@ def cross_fit(
     workspace: Workspace,
     sets: NegativeSets | SharedSets,
     arms: Sequence[Arm],
-    results_of: Callable[[Workspace, SharedSets], Results],
+    readings: Readings,
+    results_of: Callable[[Workspace, SharedSets, Readings], Results],
 ) -> Crossed | None:
     """Train and test every arm in `evaluate.folds` folds; None where the test split is large enough, or is the source's
-    own, or where a compiled program or a reader has seen the queries."""
+    own, or where a compiled program has seen the queries. A reader reads for the queries of all folds."""
     collection, number = workspace.collection, workspace.config.evaluate.folds
     if number < 2 or isinstance(sets, SharedSets) or not collection.wants_folds:
         return None
-    if workspace.config.compile.optimizer != "none" or any(arm.reads for arm in arms):
-        workspace.progress.say(
-            "  no cross-fitting: the compiled program or the reader has seen the test queries of other folds"
-        )
+    if workspace.config.compile.optimizer != "none":
+        workspace.progress.say("  no cross-fitting: the compiled program has seen the test queries of other folds")
         return None
     folds = collection.folds(number)
     pairs, written_for = pairs_of_folds(workspace)
     mined = workspace.mine_for(pairs).negatives
+    candidates: Mapping[str, Sequence[MinedNegative]] = mined
+    if any(arm.reads for arm in arms):
+        readings = readings.over(_of_all_folds(workspace, pairs, mined))
+        candidates = readings.candidates()
     programs = {arm.config.generate.program for arm in arms if arm.wants_synthetic}
-    shared = SharedSets({name: sets.for_folds(name, written_for, mined) for name in sorted(programs)})
+    shared = SharedSets({name: sets.for_folds(name, written_for, candidates) for name in sorted(programs)})
     key = stage_key(
         "folds", workspace.config, collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
         [(arm.name, arm.config.train.seeds) for arm in arms], [shared.of(name).rows for name in sorted(programs)],
+        [asdict(reading) for reading in readings.readings] if any(arm.reads for arm in arms) else [],
     )  # fmt: skip
     path = workspace.folder / "folds.json"
 
     def work() -> None:
         results = [
-            _fold(workspace, fold, place, mined, lambda within: results_of(within, shared))
+            _fold(workspace, fold, place, mined, lambda within: results_of(within, shared, readings))
             for place, fold in enumerate(folds)
         ]
         write_json(
@@ -94,7 +99,8 @@ def cross_fit(
                 for arm in results[0]
             },
         )
-        shutil.rmtree(workspace.folder / "folds", ignore_errors=True)  # the models of the folds are not kept
+        for place in range(number):  # the models of the folds are not kept; what was read for them is
+            shutil.rmtree(workspace.folder / "folds" / str(place + 1), ignore_errors=True)
 
     workspace.progress.say(f"  cross-fitting: {number} folds test each of the {len(_ids(folds, 'test'))} queries once")
     workspace.manifest.make("folds", key, path, work)
@@ -122,8 +128,16 @@ def pairs_of_folds(workspace: Workspace) -> tuple[list[Pair], list[Pair]]:
 def wants_folds(workspace: Workspace, arms: Sequence[Arm]) -> bool:
     """Whether `cross_fit` trains in folds."""
     config = workspace.config
-    seen = config.compile.optimizer != "none" or any(arm.reads for arm in arms)
-    return config.evaluate.folds >= 2 and workspace.collection.wants_folds and not seen
+    return config.evaluate.folds >= 2 and workspace.collection.wants_folds and config.compile.optimizer == "none"
+
+
+def _of_all_folds(workspace: Workspace, pairs: list[Pair], mined: dict[str, list[MinedNegative]]) -> Workspace:
+    """A workspace in which the pairs of all folds are trained on, for what is read for them."""
+    ids = tuple(pair.query_id for pair in pairs)
+    whole = replace(workspace.collection, splits={**workspace.collection.splits, "train": ids})
+    other = workspace.with_splits_of(whole, RunFolder(workspace.folder / "folds" / "read"), mined)
+    other.pairs = pairs
+    return other
 
 
 def _ids(folds: Sequence[Collection], split: str) -> tuple[str, ...]:

@@ -53,6 +53,12 @@ class Readings:
         self._config = workspace.config.reader
         self.reader = Reader(workspace)
 
+    def over(self, workspace: Workspace) -> Readings:
+        """What the same reader, measured once, says for the train queries of another workspace."""
+        other = Readings(workspace)
+        other.reader = self.reader
+        return other
+
     @cached_property
     def readings(self) -> list[Reading]:
         """All grades for the train queries, kept in readings.jsonl. Raises UnusableError if no answer can be read."""

@@ -192,6 +192,10 @@ class Remaining:
         """Train queries whose passages the reader has not graded."""
         made = self._reader_is_here and self._readings.is_made
         done = self._rates.calls(READING, reader_settings(self._config).model)
+        if self.folds and any(arm.reads for arm in self.arms):
+            made = made and self._workspace.manifest.key("folds") is not None
+            most = self._config.reader.pairs or len(self._workspace.collection.queries)
+            return 0 if made else max(0, min(most, len(pairs_of_folds(self._workspace)[0])) - done)
         return 0 if made else max(0, self._readings.queries - done)
 
     @property
