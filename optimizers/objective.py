@@ -49,6 +49,7 @@ class Score:
     likelihood: float = 0.0
     likelihood_error: float = 0.0
     queries: Mapping[str, float] = field(default_factory=dict)
+    more: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -63,7 +64,7 @@ class Score:
     @property
     def figures(self) -> Mapping[str, tuple[float, float]]:
         """The log-likelihood with its error."""
-        return {"log-likelihood": (self.likelihood, self.likelihood_error)}
+        return {"log-likelihood over mined alone": (self.likelihood, self.likelihood_error), **self.more}
 
 
 def worth(gains: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -64,6 +64,7 @@ class QueriesTarget:
     does = "writes a search query for a passage, which that passage answers and few others do"
     ideas: Sequence[str] = IDEAS
     baseline = "a query that finds nothing"
+    second = "sound queries"
     answers = 1
     enough = 0
     sets_from = 0

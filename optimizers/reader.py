@@ -76,6 +76,7 @@ class ReaderTarget:
     )
     ideas: Sequence[str] = IDEAS
     baseline = "the encoder's order"
+    second = "recall of hidden positives"
     answers = 1
     enough = 0
     sets_from = 0

@@ -16,7 +16,6 @@ import dspy
 from scipy.stats import fisher_exact, ttest_1samp
 
 from syneg.llm.calls import in_threads
-from syneg.retrieval.metrics import MAIN_METRIC
 
 from .compiling import Candidate, Compiling
 from .proposing import Proposal, planned, proposed
@@ -103,11 +102,10 @@ def choose(compiling: Compiling) -> list[Candidate]:
     _score_alike(compiling, ranked, ids)
     for candidate in ranked:
         assert candidate.score is not None
-        figures = {MAIN_METRIC: (candidate.score.gain, candidate.score.error), **candidate.score.figures}
+        gain = f"nDCG@10 over {compiling.target.baseline}"
+        figures = {gain: (candidate.score.gain, candidate.score.error), **candidate.score.figures}
         told = ", ".join(f"{name} {mean:+.4f} ± {error:.4f}" for name, (mean, error) in figures.items())
-        compiling.say(
-            f"candidate {candidate.number}: value {candidate.mean:.3f}, {told} over {compiling.target.baseline}"
-        )
+        compiling.say(f"candidate {candidate.number}: value {candidate.mean:.3f}, {told}")
     return sorted(
         ordered(ranked, compiling.first, enough=enough),
         key=lambda c: (len(c.answers) < len(half), writes_less(c, compiling.first)),

@@ -94,6 +94,8 @@ class Target(Protocol):
     "What a proposal may try, in turn."
     baseline: str
     'What `score` compares with: "mined alone".'
+    second: str
+    "The figure of `score` beside the gain; the report marks the programs that none beats in both."
     program: dspy.Module
     "The program as its author wrote it."
     lm: LanguageModel

@@ -8,6 +8,7 @@ target.score(judgements)            → Score(gain=.012, …)    by training a p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -25,6 +26,7 @@ from .target import Worth
 
 ENOUGH = 100  # from so many pairs on, the objective orders sets as full training does (docs/lab_notes.md)
 _THRESHOLD = 0.5  # the value of a demo for `compile.threshold = "auto"`
+SECOND = "accepted negatives per 1,000 tokens"
 
 IDEAS = (
     "answer what the critic complains of most",
@@ -43,6 +45,7 @@ class WriterTarget:
     does = "writes hard negatives for a search engine: passages that look relevant to a query and are not"
     ideas: Sequence[str] = IDEAS
     baseline = "mined alone"
+    second = SECOND
     enough = ENOUGH
     sets_from = ENOUGH // 2  # half of all pairs are the set that GEPA compares candidates on
 
@@ -85,7 +88,12 @@ class WriterTarget:
 
     def score(self, worths: Mapping[str, Judgement]) -> Score:
         """The effect of all accepted negatives together on held-out queries."""
-        return self.objective.score(accepted(worths))
+        negatives = [draft.negative for judged in worths.values() for draft in judged.drafts]
+        tokens = sum(negative.input_tokens + negative.output_tokens for negative in negatives)
+        count = sum(len(judged.accepted) for judged in worths.values())
+        rate = 1000 * count / max(1, tokens)
+        score = self.objective.score(accepted(worths))
+        return replace(score, more={SECOND: (rate, rate / max(1, count) ** 0.5)})  # the error of a count is its root
 
     def demos(self) -> Sequence[Mapping[str, Sequence[dspy.Example]]]:
         """No demos: no label tells what a good negative is."""

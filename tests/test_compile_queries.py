@@ -76,3 +76,17 @@ def test_a_query_is_worth_its_round_trip(opened: Callable[..., Run]) -> None:
     lost = worth("nothing of the kind at all here")
     assert lost.value == pytest.approx(0.2) and "does not find it" in lost.feedback
     run.workspace.close()
+
+
+def test_the_table_marks_the_programs_that_none_beats_in_both_figures() -> None:
+    from syneg.run.compiled import CandidateRow, Outcome
+
+    def row(number: int, gain: float | None, second: float) -> CandidateRow:
+        figures = {"recall": (second, 0.1)}
+        return CandidateRow(number, 0.5, 8, gain, 0.01, "", {}, {}, {} if gain is None else figures)
+
+    rows = (row(0, 0.1, 0.9), row(1, 0.2, 0.5), row(2, 0.1, 0.5), row(3, None, 0.0))
+    outcome = Outcome("p", "search", {}, False, None, "", {}, rows, "reader", "the encoder's order", "recall")
+    marked = [line.split(" | ")[0].strip("| ") for line in outcome._table() if " * |" in line]
+    assert marked == ["0", "1"]
+    assert "nDCG@10 over the encoder's order | recall | none better" in outcome._table()[2]

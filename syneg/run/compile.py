@@ -122,7 +122,7 @@ def _compile(workspace: Workspace, plan: Plan) -> Outcome:
         program=plan.name, optimizer=config.optimizer, state=best.program.dump_state(json_mode=True),
         won=best is not compiling.first, confirmed=confirmed, stopped=stopped, used=budget.used,
         candidates=tuple(CandidateRow.of(candidate, compiling.copied(candidate)) for candidate in candidates),
-        target=target.name, baseline=target.baseline,
+        target=target.name, baseline=target.baseline, second=target.second,
     )  # fmt: skip
 
 

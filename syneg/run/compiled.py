@@ -126,6 +126,7 @@ class Outcome:
     candidates: tuple[CandidateRow, ...]
     target: str = "writer"
     baseline: str = "mined alone"
+    second: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; what is not confirmed is {}."""
@@ -173,16 +174,27 @@ class Outcome:
             lines += [f"## {name}", "", f"```diff\n{text}\n```" if text else "The instruction is as it was.", ""]
         return "\n".join([*lines, *self._table()]) + "\n"
 
+    def _on_front(self, row: CandidateRow) -> bool:
+        """Whether no scored candidate is at least as good in the gain and the second figure, and better in one."""
+
+        def figures(one: CandidateRow) -> tuple[float, float] | None:
+            return None if one.gain is None else (one.gain, one.figures.get(self.second, (0.0, 0.0))[0])
+
+        own = figures(row)
+        others = [other for one in self.candidates if (other := figures(one)) is not None]
+        return own is not None and not any(
+            other != own and other[0] >= own[0] and other[1] >= own[1] for other in others
+        )
+
     def _table(self) -> list[str]:
         names = list(dict.fromkeys(name for row in self.candidates for name in row.figures))
-        heads = ["number", "value", "examples", *(f"{name} over {self.baseline}" for name in ("nDCG@10", *names))]
-        heads += ["copies"]
+        heads = ["number", "value", "examples", f"nDCG@10 over {self.baseline}", *names, "none better", "copies"]
         lines = ["## Candidates", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for row in self.candidates:
             figures = {name: f"{mean:+.3f} ± {error:.3f}" for name, (mean, error) in row.figures.items()}
             gain = "" if row.gain is None else f"{row.gain:+.4f} ± {row.error:.4f}"
             cells = [str(row.number), f"{row.critic:.3f}", str(row.pairs), gain]
-            cells += [*(figures.get(name, "") for name in names), row.copies]
+            cells += [*(figures.get(name, "") for name in names), "*" if self._on_front(row) else "", row.copies]
             lines.append(f"| {' | '.join(cells)} |")
         for row in self.candidates:
             lines += ["", f"### Candidate {row.number}", ""]
