@@ -104,7 +104,7 @@ def test_confirm_trains_on_what_generate_accepts(
         trained[label] = {query_id: [one.text for one in written] for query_id, written in negatives.items()}
         return {"q1": 0.5, "q2": 0.5}
 
-    monkeypatch.setattr("syneg.run.compile._trained", keep)
+    monkeypatch.setattr("syneg.run.compile_writer._trained", keep)
     monkeypatch.setattr(
         "syneg.run.compile.choose", lambda compiling: list(compiling.register.candidates.values())[::-1]
     )
