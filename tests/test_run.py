@@ -145,11 +145,11 @@ def test_several_seeds_are_averaged(tmp_path: Path, settings: Settings, fake_lm:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda m: (200, "certainly! here you are"), "is usable .unparseable answer"),
-        (lambda m: (200, '{"hard_negative": "short"}'), "is usable .empty or too short"),
+        (lambda m: (200, "certainly! here you are"), "no usable negative .*unparseable answer"),
+        (lambda m: (200, '{"hard_negative": "short"}'), "no usable negative .*empty or too short"),
         (
             lambda m: (200, '{"hard_negative": "the lock is merged twice and', "length"),
-            "is usable .truncated|unparseable",
+            "no usable negative .*(truncated|unparseable)",
         ),
         (lambda m: (500, "out of order"), "failed 8 times in a row"),
     ],
