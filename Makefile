@@ -21,7 +21,7 @@ lint: $(VENV)/.dev install
 
 # every benchmark in its quick form; docs/benchmarks.md has the full ones
 bench: $(VENV)/.dev install
-	for name in startup growth ledger mining mining_memory lm_overhead embedded_lm embedding training_speed quality whole_path; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+	for name in startup growth ledger mining mining_memory lm_overhead embedded_lm embedding training_speed quality ray_workers whole_path; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
 
 # all that a CUDA card has to show, in some ten minutes; says so in a line where there is none
 bench-gpu: $(VENV)/.dev install

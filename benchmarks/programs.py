@@ -1,4 +1,5 @@
-"""Compare programs on one collection: cost, accepted share, reasons of rejections, nearness, and the source probe.
+"""Compare programs on one collection: cost of an accepted negative, accepted share, reasons of rejections, nearness, and
+the source probe.
 
     python benchmarks/programs.py --dataset beir/scifact --pairs 100 --out runs/programs-scifact
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from turns import Figures, save
 
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
@@ -40,18 +42,21 @@ SHORT = {
 @click.option("--programs", default=",".join(PROGRAMS))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
 @click.option("--quick", is_flag=True, help="the smallest model, two pairs, one program")
-def main(
-    dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str, overrides: tuple[str, ...], quick: bool
-) -> None:
+@click.option("--json", "path", type=click.Path(path_type=Path))
+def main(  # one parameter for each flag
+    dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str, overrides: tuple[str, ...], quick: bool,
+    path: Path | None,
+) -> None:  # fmt: skip
     if quick:
         dataset, pairs, lm, programs = "python-docs-small", 2, "local/smollm2-135m", "single_prompt"
     lines = [
         (
-            "| program | calls | tokens in + out | s | accepted | rejected | cos query (positive) | cos positive | "
+            "| program | calls | tokens in + out | s | each accepted: calls, tokens, s | accepted | rejected | cos query (positive) | cos positive | "
             "AUC length, n-grams, embedding |"
         )
     ]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    measured: dict[str, list[Figures]] = {}
     for name in programs.split(","):
         settings = {
             "collection.dataset": dataset, "generate.pairs": pairs, "generate.program": name, "lm.model": lm, "judge.use": "off",
@@ -61,7 +66,18 @@ def main(
         run = Run(out / name, config, Progress())
         found = run.until("generate")
         lines.append(row(run, found, words, config.lm.concurrency))
+        measured[name] = [{"accepted": found["accepted"], **each(found, config.lm.concurrency)}]
     click.echo("\n".join(lines))
+    save(path, "programs", {"dataset": dataset, "pairs": pairs, "lm": lm}, measured)
+
+
+def each(found: dict[str, Any], concurrency: int) -> Figures:
+    """What one accepted negative took: calls, tokens, seconds, and dollars where they are known; infinite for none."""
+    whole = {
+        "calls": found["calls"], "tokens": found["input_tokens"] + found["output_tokens"],
+        "seconds": found["call_seconds"] / concurrency, "usd": found["usd"] or 0.0,
+    }  # fmt: skip
+    return {name: value / found["accepted"] if found["accepted"] else float("inf") for name, value in whole.items()}
 
 
 def row(run: Run, found: dict[str, Any], words: int, concurrency: int) -> str:
@@ -77,9 +93,10 @@ def row(run: Run, found: dict[str, Any], words: int, concurrency: int) -> str:
     reasons = Counter[str]()
     for reason, n in found["reasons"].items():
         reasons[SHORT.get(reason, reason)] += n
+    one = each(found, concurrency)
     return (
         f"| {found['program']} | {found['calls']} | {found['input_tokens']} + {found['output_tokens']} | "
-        f"{found['call_seconds'] / concurrency:.0f} | {found['accepted']}/{found['written']} | "
+        f"{found['call_seconds'] / concurrency:.0f} | {one['calls']:.1f}, {one['tokens']:.0f}, {one['seconds']:.1f} | {found['accepted']}/{found['written']} | "
         f"{', '.join(f'{reason} {n}' for reason, n in reasons.most_common())} | "
         f"{mean(compared, 'query_cosine')} ({mean(compared, 'positive_query_cosine')}) | {mean(compared, 'positive_cosine')} | "
         f"{', '.join(f'{value:.2f}' for value in auc.values()) or 'too few'} |"

@@ -75,6 +75,13 @@ def test_rows_beyond_those_of_a_collection_are_copies_of_their_own(load) -> None
     assert len({row.negatives for row in rows}) == 3
 
 
+def test_an_accepted_negative_costs_its_share_of_all_calls(load) -> None:  # type: ignore[no-untyped-def]
+    found = {"calls": 30, "input_tokens": 900, "output_tokens": 300, "call_seconds": 60.0, "usd": None, "accepted": 12}
+    each = load("programs").each
+    assert each(found, 2) == {"calls": 2.5, "tokens": 100, "seconds": 2.5, "usd": 0}
+    assert each({**found, "accepted": 0}, 2)["calls"] == float("inf")
+
+
 def test_quality_counts_differences_by_query(load) -> None:  # type: ignore[no-untyped-def]
     found = {"base": [{"a": 0.0, "b": 0.5}], "st-95": [{"a": 0.2, "b": 0.4}, {"a": 0.4, "b": 0.4}]}
     base, stock = load("quality").compared(found, "base")

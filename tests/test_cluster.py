@@ -20,9 +20,9 @@ from syneg.core.config import EncoderConfig, ExecutorConfig
 from syneg.core.errors import BackendError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
-from syneg.core.storage import read_rows
+from syneg.core.storage import read_json, read_rows
 from syneg.retrieval.encoder import Encoder
-from syneg.run.cluster import Cluster, Failure
+from syneg.run.cluster import Cluster, Failure, use_cores
 from syneg.run.pipeline import Run
 
 ray = pytest.importorskip("ray")
@@ -117,6 +117,27 @@ def actors() -> list[dict[str, Any]]:
     ]
 
 
+def test_each_arm_and_seed_is_a_task_and_gives_what_is_trained_here(
+    tmp_path: Path, settings: Settings, on_ray: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"train.arms": '["mined", "in-batch"]', "train.seeds": "[0, 1]", "train.epochs": 1.0}
+
+    def run(name: str, **executor: object) -> Run:
+        made = Run(tmp_path / name, load_config(None, settings("", **more, **executor)), Progress(quiet=True))
+        made.until("evaluate")
+        return made
+
+    here = run("here")
+    with monkeypatch.context() as patch:  # nothing is trained in this process
+        patch.setattr("syneg.training.trainer.train_here", None)
+        there = run("there", **on_ray)
+    for name in ("mined-0", "mined-1", "in-batch-0", "in-batch-1"):
+        assert (tmp_path / "there" / "models" / name / "training.json").exists()
+        one, other = (read_json(of.folder.evaluation(name)) for of in (here, there))
+        assert one["test"]["values"] == other["test"]["values"]
+    assert [event for event in read_rows(there.folder.events) if "4 models on 2 workers" in event.get("text", "")]
+
+
 def test_a_node_that_dies_costs_only_time(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM], nodes: Any
 ) -> None:
@@ -161,6 +182,15 @@ def test_a_run_on_ray_that_is_killed_goes_on(
     keys = [row["key"] for row in read_rows(ledger)]
     assert keys[: len(kept)] == kept and len(set(keys)) == len(keys)  # what was there was not asked again
     assert found == generated(tmp_path / "here", settings(server.url))
+
+
+def test_workers_of_a_node_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", threads.append)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for share in (1, 3, 20):
+        use_cores(share)
+    assert threads == [8, 2, 1]
 
 
 def test_an_error_of_an_endpoint_travels_with_what_it_says() -> None:

@@ -165,3 +165,21 @@ def test_prompts_and_answers_are_not_kept_in_memory(
         lm("hi")
         assert lm.history == []
     assert len(GLOBAL_HISTORY) == before
+
+
+@pytest.mark.parametrize("adapter", ["json", "compact"])
+def test_the_schema_of_a_signature_is_built_once(
+    adapter: str, fake_lm: Callable[..., FakeLM], ledger: Callable[[], Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pydantic
+
+    server = fake_lm(lambda messages: (200, '{"answer": "blue"}'))
+    writer = LanguageModel.open(config(server.url, adapter=adapter), ledger())
+    built, create = [], pydantic.create_model
+    monkeypatch.setattr(pydantic, "create_model", lambda name, **of: built.append(name) or create(name, **of))
+    for question in ("Which?", "What?", "When?"):
+        assert ask(writer, question)[0] == "blue"
+    assert built.count("DSPyProgramOutputs") == 1
+    sent = [request["response_format"] for request in server.requests]
+    assert sent[0]["type"] == "json_schema"
+    assert sent == sent[:1] * 3

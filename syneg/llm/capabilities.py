@@ -10,11 +10,11 @@ import dspy
 
 from syneg.core.config import LMConfig
 
-from .adapters import CompactAdapter
+from .adapters import CompactAdapter, JSONAdapter
 from .addresses import is_own_server, missing_keys, provider_of
 
 ADAPTERS = {
-    "json": dspy.JSONAdapter,
+    "json": JSONAdapter,
     "chat": dspy.ChatAdapter,
     "xml": dspy.XMLAdapter,
     "compact": CompactAdapter,

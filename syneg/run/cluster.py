@@ -14,6 +14,7 @@ compared with the run's.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import queue
@@ -32,7 +33,7 @@ from syneg.llm.endpoints import Endpoint
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.prompts import Role
 
-_RESTARTS = 4  # of a worker; what it had under way is made again each time
+RESTARTS = 4  # of a worker; what it had under way is made again each time
 _SHARE = 0.01  # of a core, by which Ray counts; with none it would not keep to the node
 _AHEAD = 2  # chunks that wait at each worker, so that it never does
 
@@ -46,7 +47,8 @@ class Cluster:
             import ray
         except ImportError as error:
             raise BackendError("Ray is not installed", todo="pip install 'syneg-dspy[ray]'") from error
-        self._ray, self._joined = ray, ray.is_initialized()
+        self.ray: Any = ray
+        self._joined = ray.is_initialized()
         if not self._joined:
             try:
                 _knock(config.address)
@@ -61,13 +63,14 @@ class Cluster:
                 ) from error
         self._nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
         self.workers = config.workers or len(self._nodes)
+        self.share = -(-self.workers // len(self._nodes))
         self._embedders: list[Any] = []
 
     def lm(self, config: LMConfig) -> tuple[RemoteEndpoint, LMConfig]:
         """Start the LM of `config` on every worker; return it with its settings, whose concurrency is that of all
         workers."""
         actors = self._started(_LMWorker, config.concurrency, config.model_dump())
-        endpoint = RemoteEndpoint(self._ray, actors, config.concurrency)
+        endpoint = RemoteEndpoint(self.ray, actors, config.concurrency)
         return endpoint, config.model_copy(update={"concurrency": config.concurrency * self.workers})
 
     def embedded(
@@ -90,12 +93,12 @@ class Cluster:
     def close(self) -> None:
         """Leave the cluster, and stop it if it was started here."""
         if not self._joined:
-            self._ray.shutdown()
+            self.ray.shutdown()
 
     def _next(self, under_way: dict[Any, tuple[list[str], int]], encoder: Encoder) -> tuple[list[str], np.ndarray]:
-        ready, _ = self._ray.wait(list(under_way), num_returns=1)
+        ready, _ = self.ray.wait(list(under_way), num_returns=1)
         chunk, _ = under_way.pop(ready[0])
-        fingerprint, vectors = got(self._ray, ready[0])
+        fingerprint, vectors = got(self.ray, ready[0])
         if fingerprint != encoder.fingerprint:
             raise BackendError(
                 f"a worker's encoder {encoder.name!r} is not the run's: other weights, or another precision",
@@ -105,22 +108,17 @@ class Cluster:
 
     def _started(self, kind: type, at_once: int, settings: dict[str, Any]) -> list[Any]:
         """Start the workers of one kind, node after node. If its node dies, a worker starts again on another."""
+        nodes = self.nodes_by_turn()
+        remote: Any = self.ray.remote(kind)
+        how = {"max_concurrency": at_once, "max_restarts": RESTARTS, "max_task_retries": -1}
+        return [remote.options(**how, **next(nodes)).remote(settings, self.share) for _ in range(self.workers)]
+
+    def nodes_by_turn(self) -> Iterator[dict[str, Any]]:
+        """Options of Ray that place a worker on a node, node after node; on another one where it is gone."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-        remote: Any = self._ray.remote(kind)
-        actors = []
-        for number in range(self.workers):
-            node = On(self._nodes[number % len(self._nodes)], soft=True)
-            actors.append(
-                remote.options(
-                    num_cpus=_SHARE,
-                    max_concurrency=at_once,
-                    max_restarts=_RESTARTS,
-                    max_task_retries=-1,
-                    scheduling_strategy=node,
-                ).remote(settings)
-            )
-        return actors
+        for node in itertools.cycle(self._nodes):
+            yield {"num_cpus": _SHARE, "scheduling_strategy": On(node, soft=True)}
 
 
 class RemoteEndpoint:
@@ -179,7 +177,7 @@ class Failure:
 class _LMWorker:
     """On a node: an endpoint of its own."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], share: int) -> None:
         config = LMConfig(**settings)
         self._endpoint = Endpoint(config, gguf_of(config.model) if config.model.startswith("local/") else None)
 
@@ -193,11 +191,20 @@ class _LMWorker:
 class _Embedder:
     """On a node: the encoder."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], share: int) -> None:
+        use_cores(share)
         self._encoder = Encoder.load(EncoderConfig(**settings))
 
     def embed(self, texts: list[str], role: Role) -> tuple[str, np.ndarray]:
         return self._encoder.fingerprint, self._encoder.forward(texts, role).astype(self._encoder.stored_type)
+
+
+def use_cores(share: int) -> None:
+    """Let torch use this node's cores, of which `share` workers take equal parts: Ray tells each worker to use one."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // share))
 
 
 def _knock(address: str | None) -> None:

@@ -148,6 +148,13 @@ class Experiment:
 
     def trained(self, arm: Arm, seed: int) -> tuple[Path, Training]:
         """The folder of a trained model and what its training.json says."""
+        job, folder = self._begun(arm, seed)
+        if not (folder / "training.json").exists():
+            self._trials.train(job, folder, arm.file_name(seed))
+        return folder, Training.of(read_json(folder / "training.json"))
+
+    def _begun(self, arm: Arm, seed: int) -> tuple[Job, Path]:
+        """The training of an arm, and its folder: empty where it was trained on something else."""
         workspace, name = self._workspace, arm.file_name(seed)
         folder = workspace.folder.model(name)
         job = self.job(arm, seed)
@@ -162,9 +169,7 @@ class Experiment:
             workspace.manifest.note(trained_with=told)
         if not workspace.folder.rows(name).exists():
             write_rows(workspace.folder.rows(name), trained_rows(job.epochs))
-        if not (folder / "training.json").exists():
-            self._trials.train(job, folder, name)
-        return folder, Training.of(read_json(folder / "training.json"))
+        return job, folder
 
     def is_trained(self, arm: Arm, seed: int) -> bool:
         """Whether the model of an arm is on disk, trained with these settings; its negatives may be others since."""
@@ -201,6 +206,10 @@ class Experiment:
         _ = (self.generation, self.arms, self.near_misses)
         base = self._workspace.encoder
         results = {BASE: [self._evaluated(BASE, base.fingerprint, lambda: base)]}
+        if self._workspace.cluster is not None:
+            self._trials.train_elsewhere(
+                {arm.file_name(seed): self._begun(arm, seed) for arm in self.arms for seed in arm.config.train.seeds}
+            )
         return results | {arm.name: [self.result(arm, seed) for seed in arm.config.train.seeds] for arm in self.arms}
 
     def _evaluated(self, name: str, weights: str, load: Callable[[], Encoder]) -> dict[str, SplitResult]:
@@ -209,7 +218,7 @@ class Experiment:
 
         def work() -> None:
             with workspace.progress.stage("evaluate", f"passages by {name}") as line:
-                results = self._trials.evaluate(load(), progress=line)
+                results = self._trials.elsewhere.pop(name, None) or self._trials.evaluate(load(), progress=line)
                 for split, result in results.items():
                     write_trec(workspace.folder.trec(name, split), result.ranking, f"syneg-{name}")
                 write_json(path, {split: {"ranking": r.ranking, "values": r.values} for split, r in results.items()})

@@ -33,6 +33,7 @@ from syneg.training.sampling import ARMS, Supply, Weighed, confidence, epochs_of
 from syneg.training.trainer import train
 
 from .arms import READER
+from .cluster_trials import trained_on
 from .readings import Readings
 from .teachers import Teachers
 from .workspace import Workspace
@@ -48,6 +49,7 @@ class Trials:
         self._of_sources: dict[tuple[str, ...], Mapping[str, Sequence[MinedNegative]]] = {}
         self._of_texts: dict[str, Mapping[str, Sequence[MinedNegative]]] = {}
         self._told = False
+        self.elsewhere: dict[str, dict[str, SplitResult]] = {}
 
     @cached_property
     def teachers(self) -> Teachers:
@@ -159,6 +161,23 @@ class Trials:
             )
             line.note = f"{name}: {done.steps} steps, {done.synthetic_share:.0%} of negatives synthetic"
         return done
+
+    def train_elsewhere(self, begun: Mapping[str, tuple[Job, Path]]) -> None:
+        """Train and evaluate the jobs whose folders hold no model on the run's cluster; `elsewhere` then holds the
+        evaluations. Trainings in several processes stay here."""
+        workspace, cluster = self._workspace, self._workspace.cluster
+        jobs = {name: of for name, of in begun.items() if not (of[1] / "training.json").exists()}
+        if cluster is None or not jobs or any(job.config.processes != 1 for job, _ in jobs.values()):
+            return
+        depth, fingerprint = workspace.config.evaluate.depth, workspace.encoder.fingerprint
+        with workspace.progress.stage("train", "models") as line:
+            line(0, len(jobs))
+            plain = {name: job for name, (job, _) in jobs.items()}
+            for name, model in trained_on(cluster, plain, workspace.collection, depth, fingerprint):
+                self.elsewhere[name] = dict(model.results)
+                model.write(jobs[name][1])
+                line(len(self.elsewhere), len(jobs))
+            line.note = f"{len(jobs)} models on {cluster.workers} workers"
 
     def load(self, folder: Path, config: Config) -> Encoder:
         """The trained encoder of `folder`, which takes the output of layers that were not trained from what is kept."""
