@@ -33,7 +33,7 @@ _START = 4.0  # seconds to load and save a model
 _SEARCH = 2e-8  # seconds for a query and a passage, with the metrics
 _DOUBT = 1.6  # at most, as a factor
 _SCORED = 5  # candidates that compiling scores by probes
-_RACED, _BLOCK, _LAYER = 9, 96 * 5, 0.2  # probes of a race, texts of a block, share of one layer
+_RACED, _BLOCK, _LAYER = 9, 100 * 5, 0.5  # probes of a race, texts of a block, share of the trained layers
 
 
 class MachineTime:
