@@ -38,8 +38,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BackendError", "BudgetError", "Collection", "Config", "ConfigError", "DataError", "HardNegative", "Instance",
-    "MinedNegative", "Pair", "SynegError", "collection_of", "compile_program", "evaluate", "generate", "load_collection", "load_config", "mine",
-    "read", "run", "train",
+    "MinedNegative", "Pair", "SynegError", "collection_of", "compile_program", "evaluate", "generate",
+    "load_collection", "load_config", "mine", "read", "run", "train",
 ]  # fmt: skip
 
 

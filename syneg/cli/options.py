@@ -72,13 +72,19 @@ FLAGS = (
     Flag("--target", "compile.target"),
     Flag("--compile-budget", "compile.calls"),
     Flag("--reflection-lm", "reflection.model"),
-    Flag("--budget-usd", "budget.usd", note="Also --budget-calls, --budget-tokens, --budget-minutes.", default="no limit"),
+    Flag(
+        "--budget-usd", "budget.usd",
+        note="Also --budget-calls, --budget-tokens, --budget-minutes.", default="no limit",
+    ),
     Flag("--budget-calls", "budget.calls", hidden=True),
     Flag("--budget-tokens", "budget.tokens", hidden=True),
     Flag("--budget-minutes", "budget.minutes", hidden=True),
     Flag("--negatives", "mix.negatives"),
     Flag("--ratio", "mix.ratio"),
-    Flag("--arms", "train.arms", note="As in hybrid@ratio=0.7@weight=0.3.", default="mined,hybrid, and verified with a reader"),
+    Flag(
+        "--arms", "train.arms",
+        note="As in hybrid@ratio=0.7@weight=0.3.", default="mined,hybrid, and verified with a reader",
+    ),
     Flag("--train-pairs", "train.pairs"),
     Flag("--seeds", "train.seeds", default="1"),
     Flag("--seed", "seed"),
@@ -162,7 +168,9 @@ def run_options() -> list[Option]:
             "Run folder; without other flags its own settings are used.  [runs/DATASET]"
         )),
         Option(["--config", "config_path"], type=path, help="Settings as TOML."),
-        Option(["--set", "overrides"], multiple=True, metavar="KEY=VALUE", help="Any setting, as in train.epochs=2; repeatable."),
+        Option(["--set", "overrides"], multiple=True, metavar="KEY=VALUE", help=(
+            "Any setting, as in train.epochs=2; repeatable."
+        )),
         Option(["--dry-run"], is_flag=True, help="Print calls, tokens, dollars and minutes; call no LM."),
         Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON on stdout."),
         Option(["-v", "--verbose"], is_flag=True, help="Print a line for each call of an LM."),

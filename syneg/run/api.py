@@ -21,6 +21,7 @@ from syneg.core.errors import ConfigError
 from syneg.core.progress import Progress
 from syneg.core.records import MinedNegative
 from syneg.core.settings import load_config
+from syneg.core.storage import JsonObject
 from syneg.data.collection import Collection
 from syneg.data.memory import Rows, collection_of
 
@@ -92,7 +93,7 @@ def read(
 
 def generate(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Write synthetic negatives; returns the rows of negatives.jsonl, accepted or not (`row["accepted"]`,
     `row["reason"]`).
 
@@ -125,14 +126,14 @@ def train(
 
 def evaluate(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
-) -> dict[str, Any]:
+) -> JsonObject:
     """Rank the whole corpus with every arm; returns arm → per seed {split: {metric: mean over the queries}}."""
     return open_run(dataset, folder, settings, corpus).until("evaluate")
 
 
 def run(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
-) -> dict[str, Any]:
+) -> JsonObject:
     """Run the whole path; returns the data of verdict.json. The best model is in `FOLDER/best`, the report in
     `report.html`."""
     return open_run(dataset, folder, settings, corpus).until("verdict")

@@ -151,7 +151,9 @@ def ablation(name: str) -> tuple[str, ...]:
 # What `syneg-dspy ablate NAME` compares; the figures are those of the paper's tables.
 ABLATIONS: dict[str, Sequence[str]] = {
     "ratio": ("mined", *(f"hybrid@ratio={r}" for r in (0.2, 0.5, 0.7, 1.0, 1.7, 2.7))),
-    "temperature": tuple(f"{kind}@temperature={t}" for t in (0.005, 0.01, 0.02, 0.05, 0.1) for kind in ("mined", "hybrid")),
+    "temperature": tuple(
+        f"{kind}@temperature={t}" for t in (0.005, 0.01, 0.02, 0.05, 0.1) for kind in ("mined", "hybrid")
+    ),
     "program": ("mined", *(f"hybrid@program={p}" for p in ("single_prompt", "multi_attribute", "no_reflection",
                                                             "no_attributes", "reflective", "neighbour_rewrite"))),
     "loss": ("mined", "hybrid", "hybrid@regulariser=0.1", "hybrid@distil=0.5", "hybrid@guide=0.95", "hybrid@weight=0.3",

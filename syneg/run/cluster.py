@@ -29,6 +29,7 @@ import numpy as np
 from syneg.core.config import EncoderConfig, ExecutorConfig, LMConfig
 from syneg.core.errors import BackendError, one_line
 from syneg.core.fetch import gguf_of
+from syneg.core.storage import JsonObject
 from syneg.llm.endpoints import Endpoint
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.prompts import Role
@@ -106,7 +107,7 @@ class Cluster:
             )
         return chunk, vectors.astype(np.float32)
 
-    def _started(self, kind: type, at_once: int, settings: dict[str, Any]) -> list[Any]:
+    def _started(self, kind: type, at_once: int, settings: JsonObject) -> list[Any]:
         """Start the workers of one kind, node after node. If its node dies, a worker starts again on another."""
         nodes = self.nodes_by_turn()
         remote: Any = self.ray.remote(kind)
@@ -177,7 +178,7 @@ class Failure:
 class _LMWorker:
     """On a node: an endpoint of its own."""
 
-    def __init__(self, settings: dict[str, Any], share: int) -> None:
+    def __init__(self, settings: JsonObject, share: int) -> None:
         config = LMConfig(**settings)
         self._endpoint = Endpoint(config, gguf_of(config.model) if config.model.startswith("local/") else None)
 
@@ -191,7 +192,7 @@ class _LMWorker:
 class _Embedder:
     """On a node: the encoder."""
 
-    def __init__(self, settings: dict[str, Any], share: int) -> None:
+    def __init__(self, settings: JsonObject, share: int) -> None:
         use_cores(share)
         self._encoder = Encoder.load(EncoderConfig(**settings))
 

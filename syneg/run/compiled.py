@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from syneg.core.errors import DataError
-from syneg.core.storage import read_json, write_json, write_text
+from syneg.core.storage import JsonObject, read_json, write_json, write_text
 from syneg.optimizers import Candidate
 from syneg.programs import program_markdown, state_of
 from syneg.retrieval.metrics import MAIN_METRIC
@@ -128,7 +128,7 @@ class Outcome:
     baseline: str = "mined alone"
     second: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As plain data; what is not confirmed is {}."""
         return {**asdict(self), "confirmed": asdict(self.confirmed) if self.confirmed else {}}
 
@@ -144,7 +144,7 @@ class Outcome:
                 todo="remove compiled.json and run the command again",
             ) from error
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """What the manifest of program.json says of it."""
         data = self.to_json()
         return {key: data[key] for key in ("optimizer", "won", "confirmed", "used", "stopped")}

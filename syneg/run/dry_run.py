@@ -38,11 +38,12 @@ from .compile import COMPILE, CONFIRM
 from .figures import NOTHING, Estimate, Figure, Part
 from .machine_time import MachineTime
 from .negative_sets import FOLDS, STRONG_PROGRAM
+from .parts import Parts
 from .prompt_sizes import Size, Sizes, expected_attempts
 from .rates import Rate, Rates
 from .reader import MEASURE
 from .readings import READING
-from .remaining import Planned, Remaining, SetLeft
+from .remaining import Remaining, SetLeft
 from .workspace import STRENGTH
 
 _ORDER = ("queries", "mine", "read", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
@@ -60,18 +61,18 @@ _QUERY = (500.0, 20.0)  # tokens read and written for one query
 _REFLECTION, _PLAN = (1800.0, 500.0), (1100.0, 60.0)  # tokens read and written
 
 
-def estimate(path: Planned, stage: str) -> Estimate:
+def estimate(parts: Parts, stage: str) -> Estimate:
     """What `stage` (a key of STAGES) and those before it would still ask and compute."""
-    return _Estimator(path, stage).estimate()
+    return _Estimator(parts, stage).estimate()
 
 
 class _Estimator:
-    def __init__(self, path: Planned, stage: str) -> None:
-        self._config, self._stage = path.workspace.config, stage
-        self._rates = Rates.of(read_rows(path.workspace.folder.ledger))
-        self._left = Remaining(path, self._rates)
-        self._sizes = Sizes(path.workspace)
-        self._time = MachineTime(path, self._left)
+    def __init__(self, parts: Parts, stage: str) -> None:
+        self._config, self._stage = parts.workspace.config, stage
+        self._rates = Rates.of(read_rows(parts.workspace.folder.ledger))
+        self._left = Remaining(parts, self._rates)
+        self._sizes = Sizes(parts.workspace)
+        self._time = MachineTime(parts, self._left)
         self._assumed: dict[str, None] = {}
 
     def estimate(self) -> Estimate:

@@ -1,10 +1,9 @@
-"""Trains and evaluates the arms of a workspace, for every seed, and makes the verdict; only what is missing is
-computed.
+"""Trains and evaluates the arms of a run for every seed, and compares them. Results on disk are not computed again.
 
     Experiment(workspace, negatives).verdict() → the data of verdict.json
 
-A model's key is a hash of its instances, its settings, the encoder and the seed; two arms with the same key are still
-trained each, but they share embeddings, the output of frozen layers, mined and synthetic negatives, and the dev set.
+The key of a model is a hash of its training rows, its settings, the encoder and the seed. Arms with equal keys are
+trained separately. All arms share embeddings, the output of frozen layers, negatives and the dev set.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Experiment:
-    """The second half of the path: from negatives to the verdict."""
+    """The arms of one run: their training, their evaluation and the verdict."""
 
     def __init__(
         self,
@@ -65,10 +64,10 @@ class Experiment:
 
     @cached_property
     def arms(self) -> list[Arm]:
-        """The arms that can be trained: without those that need synthetic negatives where none was accepted, or grades
-        where no reader is trusted.
+        """The planned arms that can be trained.
 
-        Raises DataError when none can.
+        An arm with synthetic negatives is left out if the gates accepted none, and an arm with grades if no reader is
+        trusted. Raises DataError if no arm is left.
         """
         usable = []
         for arm in self.planned:
@@ -87,7 +86,7 @@ class Experiment:
         return usable
 
     def _missing(self, arm: Arm) -> str:
-        """What an arm lacks; "" for nothing."""
+        """The reason why `arm` cannot be trained; "" if it can."""
         if arm.reads and (refusal := self._readings.reader.refusal()):
             return refusal
         if arm.teacher and (refusal := self._trials.teachers.refusal(arm.teacher)):
@@ -101,7 +100,7 @@ class Experiment:
 
     @property
     def left_out(self) -> list[str]:
-        """Names of the planned arms that could not be trained."""
+        """Names of the planned arms that cannot be trained."""
         trained = {arm.name for arm in self.arms}
         return [arm.name for arm in self.planned if arm.name not in trained]
 
@@ -110,7 +109,10 @@ class Experiment:
 
     @cached_property
     def generation(self) -> Generation | None:
-        """Counts of the set by the run's program; None when no arm uses synthetic negatives. All sets are made."""
+        """Counts of the negatives by the run's program; None if no arm uses synthetic negatives.
+
+        Makes the sets of all arms first, so that a failing LM stops the run before any training.
+        """
         for arm in self.planned:
             self._trials.check(arm.config.train)
         if any(arm.reads for arm in self.planned) and not self._readings.reader.refusal():
@@ -123,15 +125,15 @@ class Experiment:
 
     @cached_property
     def near_misses(self) -> NegativeSet | None:
-        """The near-misses of the boundary test; None where there can be none, or where no arm needs an LM and no
-        `boundary.program` is named."""
+        """The near-misses of the boundary test; None if none can be made, and if no arm needs an LM and
+        `boundary.program` is auto."""
         programs = [arm.config.generate.program for arm in self.planned if arm.wants_synthetic]
         if not programs and self._workspace.config.boundary.program == "auto":
             return None
         return self._sets.near_misses(programs)
 
     def job(self, arm: Arm, seed: int) -> Job:
-        """The training of an arm."""
+        """Fill the training rows of an arm for one seed."""
         allowed = self._allowed(arm)
         synthetic: dict[str, list[Weighed]] = {}
         if arm.wants_synthetic:
@@ -147,7 +149,7 @@ class Experiment:
         return self._trials.job(arm.kind, arm.config, synthetic, seed, allowed)
 
     def trained(self, arm: Arm, seed: int) -> tuple[Path, Training]:
-        """The folder of a trained model and what its training.json says."""
+        """Train an arm unless its model is on disk; return the folder of the model and the record of its training."""
         job, folder = self._begun(arm, seed)
         if not (folder / "training.json").exists():
             self._trials.train(job, folder, arm.file_name(seed))
@@ -172,28 +174,28 @@ class Experiment:
         return job, folder
 
     def is_trained(self, arm: Arm, seed: int) -> bool:
-        """Whether the model of an arm is on disk, trained with these settings; its negatives may be others since."""
+        """Whether the model of an arm is on disk, trained with these settings. Its negatives are not compared."""
         name, manifest = arm.file_name(seed), self._workspace.manifest
         there = (self._workspace.folder.model(name) / "training.json").exists()
         return there and manifest.facts.get("trained_with", {}).get(name) == self._settings_of(arm)
 
     def _settings_of(self, arm: Arm) -> str:
         workspace = self._workspace
-        seeds = {"seeds", "arms"}  # which others stand beside it
+        seeds = {"seeds", "arms"}  # they decide which other models are trained, not this one
         return fingerprint(
             workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
             arm.config.train.model_dump(exclude=seeds), arm.config.mix.model_dump(), arm.config.mine.model_dump(),
         )  # fmt: skip
 
     def is_evaluated(self, name: str, weights: str) -> bool:
-        """Whether the evaluation of a model is on disk."""
+        """Whether the evaluation of the model `name` with these weights is on disk."""
         key = self._evaluation_key(weights)
         return (
             self._workspace.manifest.key(f"evaluate {name}") == key and self._workspace.folder.evaluation(name).exists()
         )
 
     def result(self, arm: Arm, seed: int) -> dict[str, SplitResult]:
-        """Of one trained model over the whole corpus."""
+        """Evaluate one trained model over the whole corpus: split → rankings and metrics."""
         folder, _ = self.trained(arm, seed)
         name = arm.file_name(seed)
         weights = self._workspace.manifest.key(f"train {name}") or ""
@@ -201,8 +203,8 @@ class Experiment:
 
     @cached_property
     def results(self) -> dict[str, list[dict[str, SplitResult]]]:
-        """Arm → one result per seed; the base has one."""
-        # before any training: what can fail for want of an LM should fail early
+        """Arm → one result per seed. The untuned base has one result."""
+        # before any training, so that an LM that fails stops the run early
         _ = (self.generation, self.arms, self.near_misses)
         base = self._workspace.encoder
         results = {BASE: [self._evaluated(BASE, base.fingerprint, lambda: base)]}
@@ -238,7 +240,7 @@ class Experiment:
 
     @cached_property
     def boundary(self) -> dict[str, list[PerQuery]]:
-        """Arm → per seed the values of the boundary test; empty where there are no near-misses."""
+        """Arm → for each seed, metric → query_id → value of the boundary test; {} without near-misses."""
         if self.near_misses is None:
             return {}
         evaluated = {BASE: [self._at_boundary(BASE, self._workspace.encoder.fingerprint, None, self.results[BASE][0])]}
@@ -267,12 +269,15 @@ class Experiment:
 
     @property
     def negatives(self) -> list[Draft]:
-        """All of the first set of synthetic negatives that an arm uses."""
+        """Every synthetic negative, accepted or not, of the first arm that uses any."""
         arm = next((arm for arm in self.planned if arm.wants_synthetic), None)
         return self._written(arm).drafts if arm else []
 
     def probe(self) -> dict[str, float]:
-        """AUC of telling the run's synthetic negatives from mined ones of the same queries; {} for too few."""
+        """How well a linear probe tells the synthetic negatives from mined ones of the same queries: metric → AUC.
+
+        {} for too few negatives.
+        """
         accepted = [draft for draft in self.negatives if draft.accepted]
         texts = [draft.negative.text for draft in accepted]
         mined = [
@@ -283,12 +288,13 @@ class Experiment:
         return source_probe(texts, mined, self._workspace.encoder, seed=self._workspace.config.seed)
 
     def verdict(self) -> Verdict:
-        """Compare all arms; save the best model on dev in best/."""
+        """Compare all arms, by cross-fitting if the test split is small. Saves the best model on dev in best/."""
         workspace, near = self._workspace, self.near_misses
         wrote = workspace.manifest.facts.get("written_queries") if workspace.config.writes_queries else None
+        counts = near.facts if near else None
         facts = Facts(
             generation=self.generation, source_probe=self.probe(),
-            near_misses=NearMisses(near.facts.program, near.facts.lm, near.facts.accepted, near.facts.covered) if near else None,
+            near_misses=NearMisses(counts.program, counts.lm, counts.accepted, counts.covered) if counts else None,
             no_boundary="" if near else workspace.manifest.facts.get("no_boundary", ""), left_out=tuple(self.left_out),
             written_queries=WrittenQueries(**wrote) if wrote else None,
         )  # fmt: skip
@@ -312,7 +318,7 @@ class Experiment:
         return told
 
     def _runs(self, arm: Arm | None) -> ArmRuns:
-        """The evaluations of an arm; None is the base."""
+        """Collect the evaluations of an arm; `arm` None is the untuned base."""
         name = arm.name if arm else BASE
         near = sum(map(len, self.near_misses.accepted.values())) if self.near_misses else 0
         if arm is None:
@@ -323,7 +329,7 @@ class Experiment:
         )  # fmt: skip
 
     def _cost(self, arm: Arm) -> Cost | None:
-        """What an arm's LM calls cost, for writing and for reading; None for an arm without an LM."""
+        """The cost of an arm's LM calls, for writing and reading together; None for an arm without an LM."""
         reads = arm.reads or (arm.filling.grounded and self._readings.are_used)
         costs = [self._readings.cost] if reads and self._readings.reader.uses_lm else []
         if arm.wants_synthetic:

@@ -3,8 +3,8 @@ from.
 
     export(RunFolder(Path("runs/pairs")), "flagembedding")   writes into runs/pairs/export/flagembedding
       train.jsonl         {"query": "close a socket", "pos": ["Call close() …"], "neg": ["Call open() …", …]}
-      provenance.ndjson   {"row": 0, "query_id": "q-8d0e…", "positives": [{"id": "p-51f2…"}],
-                           "negatives": [{"id": "s-7c1e…", "source": "synthetic", "program": "multi_attribute", "lm": …}, …]}
+      provenance.ndjson   {"row": 0, "query_id": "q-8d0e…", "positives": [{"id": "p-51f2…"}], "negatives":
+                           [{"id": "s-7c1e…", "source": "synthetic", "program": "multi_attribute", "lm": …}, …]}
 
 Texts carry no prompts: give the encoder's own to your trainer. The trainers named here weigh all negatives alike; what
 a negative weighed in the run stands in the provenance. What each format looks like: `syneg.run.formats`.
@@ -23,7 +23,7 @@ from typing import Any
 from syneg.core.errors import ConfigError, DataError, nearest
 from syneg.core.records import Instance, Pair
 from syneg.core.settings import load_config
-from syneg.core.storage import read_json, read_rows, write_rows, write_text
+from syneg.core.storage import JsonObject, read_json, read_rows, write_rows, write_text
 from syneg.verdict.records import BASE, Verdict
 
 from .arms import named
@@ -69,14 +69,14 @@ def export(
     return Exported(target, arm, seed, len(lines), (*notes, *remarks))
 
 
-def trained_rows(epochs: Sequence[Sequence[Instance]]) -> Iterator[dict[str, Any]]:
+def trained_rows(epochs: Sequence[Sequence[Instance]]) -> Iterator[JsonObject]:
     """The lines of rows/ARM-SEED.jsonl: each row of each epoch, flat."""
     for epoch, rows in enumerate(epochs):
         for row in rows:
             yield {
                 "epoch": epoch, "query_id": row.pair.query_id, "query": row.pair.query, "doc_id": row.pair.doc_id,
-                "positive": row.pair.positive, "negatives": row.negatives, "sources": row.sources, "weights": row.weights,
-                "doc_ids": row.doc_ids,
+                "positive": row.pair.positive, "negatives": row.negatives, "sources": row.sources,
+                "weights": row.weights, "doc_ids": row.doc_ids,
             }  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def _make_room(target: Path) -> None:
         (target / name).unlink(missing_ok=True)
 
 
-def _write(path: Path, rows: list[dict[str, Any]], *, parquet: bool) -> None:
+def _write(path: Path, rows: list[JsonObject], *, parquet: bool) -> None:
     """A table by the end of its name, .jsonl or .tsv; JSONL as Parquet where that is asked for."""
     if path.suffix == ".tsv":
         text = io.StringIO()

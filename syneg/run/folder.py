@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from syneg.core.errors import DataError
-from syneg.core.storage import as_read, read_json, write_json
+from syneg.core.storage import JsonObject, as_read, read_json, write_json
 
 try:
     import fcntl
@@ -178,7 +178,7 @@ class Manifest:
 
     def __init__(self, folder: Path | RunFolder) -> None:
         self._path = folder / "manifest.json"
-        self.facts: dict[str, Any] = read_json(self._path) or {}
+        self.facts: JsonObject = read_json(self._path) or {}
         self._stages: dict[str, str] = self.facts.setdefault("stages", {})
 
     def key(self, stage: str) -> str | None:

@@ -4,9 +4,9 @@
       crossed.results["hybrid"][0]["test"].values["ndcg@10"]   → 40 values, 8 from each of 5 folds
       crossed.collection.splits                                → {"train": …, "dev": 30 ids, "test": 40 ids}
 
-Mined and written negatives of a query depend on the query and the corpus only, so that all folds share them, and a
-query is written for once. Dev scores are of the queries that chose the weights, over all folds. The model that is saved
-is that of the run's own split. After Dror et al. 2018 (cross-validation for small test sets).
+The negatives of a query depend on the query and the corpus only, so all folds share them and each query is written for
+once. Dev scores are those of the queries that chose the weights, over all folds. The saved model is trained on the
+run's own split. After Dror et al. 2018 (cross-validation for small test sets).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ Results = Mapping[str, Sequence[Mapping[str, SplitResult]]]
 
 @dataclass(frozen=True)
 class Crossed:
-    """Results of every arm by seed with all folds together, and the collection whose splits they are of."""
+    """Results of all folds together: `results[arm][seed][split]`, over the splits of `collection`."""
 
     results: Results
     collection: Collection
@@ -43,7 +42,7 @@ class Crossed:
 
 
 class SharedSets:
-    """The negatives of all queries, for every fold: what an Experiment asks of NegativeSets."""
+    """The negatives of all queries. An Experiment on a fold uses it in place of NegativeSets."""
 
     def __init__(self, by_program: Mapping[str, NegativeSet]) -> None:
         self._by_program = by_program
@@ -53,7 +52,7 @@ class SharedSets:
         return self._by_program[program]
 
     def near_misses(self, trained_on: Sequence[str]) -> None:
-        """None: the boundary is tested on the run's own split."""
+        """Return None: only the run's own split has a boundary test."""
 
 
 def cross_fit(
@@ -63,8 +62,11 @@ def cross_fit(
     readings: Readings,
     results_of: Callable[[Workspace, SharedSets, Readings], Results],
 ) -> Crossed | None:
-    """Train and test every arm in `evaluate.folds` folds; None where the test split is large enough, or is the source's
-    own, or where a compiled program has seen the queries. A reader reads for the queries of all folds."""
+    """Train and test every arm in `evaluate.folds` folds; `results_of` does it for one fold.
+
+    None where the test split is large enough or published with the collection, and where a compiled program has seen
+    the queries. A reader reads for the queries of all folds.
+    """
     collection, number = workspace.collection, workspace.config.evaluate.folds
     if number < 2 or isinstance(sets, SharedSets) or not collection.wants_folds:
         return None
@@ -92,11 +94,15 @@ def cross_fit(
             _fold(workspace, fold, place, mined, lambda within: results_of(within, shared, readings))
             for place, fold in enumerate(folds)
         ]
+        joined = {
+            arm: [_joined([fold[arm][seed] for fold in results]) for seed in range(len(results[0][arm]))]
+            for arm in results[0]
+        }
         write_json(
             path,
             {
-                arm: [_joined([fold[arm][i] for fold in results]) for i in range(len(results[0][arm]))]
-                for arm in results[0]
+                arm: [{split: asdict(result) for split, result in by_split.items()} for by_split in by_seed]
+                for arm, by_seed in joined.items()
             },
         )
         for place in range(number):  # the models of the folds are not kept; what was read for them is
@@ -115,18 +121,22 @@ def cross_fit(
 
 
 def pairs_of_folds(workspace: Workspace) -> tuple[list[Pair], list[Pair]]:
-    """The pairs of all folds, and the pairs to write for: as large a share as in the run, with its own pairs first."""
+    """Return the pairs of all folds, and the pairs to write for.
+
+    The share of pairs to write for is that of the run. The run's own pairs come first in both lists, in the same order,
+    so that the ledger answers for them.
+    """
     collection = workspace.collection
     tested = _ids(collection.folds(workspace.config.evaluate.folds), "test")
     whole = replace(collection, splits={**collection.splits, "train": tested})
     pairs = [*workspace.pairs, *(pair for pair in whole.pairs("train") if pair not in workspace.pairs)]
     count = round(len(pairs) * len(workspace.pairs_to_write) / len(workspace.pairs))
-    first = workspace.pairs_to_write  # in the same places, so that the ledger answers
+    first = workspace.pairs_to_write
     return pairs, [*first, *(pair for pair in pairs if pair not in first)][:count]
 
 
 def wants_folds(workspace: Workspace, arms: Sequence[Arm]) -> bool:
-    """Whether `cross_fit` trains in folds."""
+    """Whether `cross_fit` trains in folds with these settings."""
     config = workspace.config
     return config.evaluate.folds >= 2 and workspace.collection.wants_folds and config.compile.optimizer == "none"
 
@@ -148,14 +158,14 @@ def _fold(
     workspace: Workspace, fold: Collection, place: int, mined: dict[str, list[MinedNegative]],
     results_of: Callable[[Workspace], Results],
 ) -> Results:  # fmt: skip
-    """The results of one fold, in a folder of its own, so that a run that was killed goes on."""
+    """Compute the results of one fold in a folder of its own, from which a killed run resumes."""
     folder = RunFolder(workspace.folder / "folds" / str(place + 1))
     return results_of(workspace.with_splits_of(fold, folder, mined))
 
 
-def _joined(results: Sequence[Mapping[str, SplitResult]]) -> dict[str, dict[str, Any]]:
-    """The splits of several folds as one; a query that is in dev of several has the mean of its values."""
-    joined: dict[str, dict[str, Any]] = {}
+def _joined(results: Sequence[Mapping[str, SplitResult]]) -> dict[str, SplitResult]:
+    """Join each split over the folds. A query that is in dev of several folds gets the mean of its values."""
+    joined: dict[str, SplitResult] = {}
     for split in dict.fromkeys(split for result in results for split in result):
         parts = [result[split] for result in results if split in result]
         ranking = {query_id: scores for part in parts for query_id, scores in part.ranking.items()}
@@ -168,5 +178,5 @@ def _joined(results: Sequence[Mapping[str, SplitResult]]) -> dict[str, dict[str,
             }
             for metric in parts[0].values
         }
-        joined[split] = {"ranking": ranking, "values": values}
+        joined[split] = SplitResult(ranking, values)
     return joined

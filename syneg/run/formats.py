@@ -7,7 +7,8 @@
                            github.com/lightonai/pylate, docs/documentation/datasets.md, "Contrastive Dataset"
     flagembedding          {"query": …, "pos": […], "neg": […]}                one row a query; JSON only
                            github.com/FlagOpen/FlagEmbedding, FlagEmbedding/abc/finetune/embedder/AbsDataset.py
-    tevatron               {"query_id": …, "query": …, "positive_passages": [{"docid", "title", "text"}], "negative_passages": […]}
+    tevatron               {"query_id": …, "query": …, "positive_passages": [{"docid", "title", "text"}],
+                            "negative_passages": […]}
                            github.com/texttron/tevatron, src/tevatron/retriever/dataset.py, the format of texts
     beir                   corpus.jsonl, queries.jsonl, qrels/train.tsv with 1 for positives and 0 for negatives
                            github.com/beir-cellar/beir/wiki/Load-your-custom-dataset
@@ -22,11 +23,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from syneg.core.records import Instance
+from syneg.core.storage import JsonObject
 from syneg.data.cells import made_id
 from syneg.training.sampling import PADDING, SYNTHETIC
 
 Shape = Literal["rows", "triplets", "queries"]
-Table = list[dict[str, Any]]
+Table = list[JsonObject]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Origins:
     mined: Mapping[tuple[str, str], Mapping[str, Any]]
     written: Mapping[tuple[str, str], Mapping[str, Any]]
 
-    def of(self, row: Instance, place: int) -> dict[str, Any]:
+    def of(self, row: Instance, place: int) -> JsonObject:
         """Source, weight and origin of a row's negative."""
         source, doc_id = row.sources[place], row.doc_ids[place]
         if source == SYNTHETIC:
@@ -64,7 +66,7 @@ class Line:
     positives: tuple[Passage, ...]
     negatives: tuple[Passage, ...]
 
-    def provenance(self, number: int) -> dict[str, Any]:
+    def provenance(self, number: int) -> JsonObject:
         """Where its texts are from: the line of provenance.ndjson."""
         return {
             "row": number, "query_id": self.query_id, "positives": [{"id": passage.id} for passage in self.positives],
@@ -216,7 +218,8 @@ def hub_card(collection: str, arm: str, *, parquet: bool) -> str:
     return "\n".join(
         [
             "---", "tags:", "- sentence-transformers", "- hard-negatives", "- information-retrieval", "configs:",
-            "- config_name: train", f"  data_files: train.{'parquet' if parquet else 'jsonl'}", "  default: true", "---", "",
+            "- config_name: train", f"  data_files: train.{'parquet' if parquet else 'jsonl'}", "  default: true", "---",
+            "",
             f"# Training rows for {collection}", "",
             f"The rows that the arm `{arm}` of a syneg-dspy run trained on: a query, a positive and hard negatives, "
             "mined or",

@@ -65,7 +65,8 @@ def stage_key(stage: str, config: Config, *inputs: Any) -> str:
         if section in tree and names is None:
             del tree[section]
         elif section in tree:
-            tree[section] = {name: value for name, value in tree[section].items() if name not in names}  # type: ignore[operator]
+            hidden = names or ()
+            tree[section] = {name: value for name, value in tree[section].items() if name not in hidden}
     return fingerprint(stage, tree, *inputs)
 
 

@@ -24,7 +24,8 @@ from syneg.verdict.records import BASE
 
 from .arms import Arm
 from .figures import Figure, Part
-from .remaining import Planned, Remaining
+from .parts import Parts
+from .remaining import Remaining
 from .windows import needs_race
 
 _PROBED = 32  # passages
@@ -39,9 +40,9 @@ _RACED, _BLOCK, _LAYER = 9, 100 * 5, 0.5  # probes of a race, texts of a block, 
 class MachineTime:
     """Minutes by stage for the settings of a workspace; `notes` say where they come from."""
 
-    def __init__(self, path: Planned, left: Remaining) -> None:
-        self._workspace, self._experiment, self._left = path.workspace, path.experiment, left
-        self._config = path.workspace.config
+    def __init__(self, parts: Parts, left: Remaining) -> None:
+        self._workspace, self._experiment, self._left = parts.workspace, parts.experiment, left
+        self._config = parts.workspace.config
         self.notes: list[str] = []
 
     def parts(self, stage: str) -> Iterator[Part]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from syneg.core.errors import BudgetError, ConfigError, DeferredError
 from syneg.core.records import fingerprint
-from syneg.core.storage import read_json, write_json, write_text
+from syneg.core.storage import JsonObject, read_json, write_json, write_text
 
 from .targets import TARGETS
 
@@ -22,7 +22,7 @@ from .targets import TARGETS
 if TYPE_CHECKING:
     from .parts import Parts
 
-Result = dict[str, Any]
+Result = JsonObject
 
 
 def queries(run: Parts) -> Result:

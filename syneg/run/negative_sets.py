@@ -4,9 +4,9 @@
       → NegativeSet(drafts=[Draft(pair, HardNegative("…"), GateVerdict("")), …],
                     facts=Generation(program="neighbour_rewrite", written=48, accepted=17, reasons={…}, …))
 
-Each set is one JSONL in the run folder with every negative, accepted or not: `negatives.jsonl` by the program of the
-run, `negatives-NAME.jsonl` by that of an arm, `near-misses.jsonl` for held-out queries (the boundary test). A set is
-made once for its inputs. With `generate.given` the rows of the file are taken in place of writing.
+Each set is one JSONL file with every negative, accepted or not. `negatives.jsonl` is by the program of the run,
+`negatives-NAME.jsonl` by the program of an arm, `near-misses.jsonl` for held-out queries (the boundary test). A set is
+made once for the same inputs. With `generate.given`, the rows of that file take the place of written negatives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import dspy
 from syneg.core.config import Config
 from syneg.core.errors import BackendError, DataError, DeferredError
 from syneg.core.records import Draft, MinedNegative, Pair
-from syneg.core.storage import read_rows, sha256_of, write_rows
+from syneg.core.storage import JsonObject, read_rows, sha256_of, write_rows
 from syneg.data.tasks import task_for
 from syneg.llm.roles import boundary_settings
 from syneg.negatives.assignment import Assignment
@@ -40,7 +40,8 @@ from .judge import judge_of
 from .keys import source_of, stage_key
 from .workspace import Workspace
 
-# The defaults were chosen from the tables in docs/lab_notes.md. `_OTHER` names the program of the near-misses of each.
+# The defaults were chosen from the tables in docs/lab_notes.md. `_OTHER` names, for each default, the program that
+# writes its near-misses.
 STRONG_PROGRAM, SMALL_PROGRAM = "multi_attribute", "neighbour_rewrite"
 NEGATIVES, NEAR_MISSES = "negatives", "near-misses"
 FOLDS = f"{NEGATIVES}-folds"  # how the names of the sets for cross-fitting begin
@@ -49,14 +50,14 @@ _OTHER = {"multi_attribute": "requirement_break", "neighbour_rewrite": "neighbou
 
 @dataclass(frozen=True)
 class NegativeSet:
-    """Every negative of a set, accepted or not, and counts about it."""
+    """Every negative of a set, accepted or not, and the counts of the set."""
 
     drafts: list[Draft]
     facts: Generation
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The lines of its file."""
+    def rows(self) -> list[JsonObject]:
+        """The rows of its JSONL file."""
         return [draft.row() for draft in self.drafts]
 
     @property
@@ -70,7 +71,7 @@ class NegativeSet:
 
 
 class NegativeSets:
-    """Makes the sets, or finds them made."""
+    """Makes the sets of a run, or reads those on disk."""
 
     def __init__(
         self,
@@ -78,21 +79,21 @@ class NegativeSets:
         program_of: Callable[[str, str], dspy.Module],
         candidates: Callable[[], Mapping[str, Sequence[MinedNegative]]],
     ) -> None:
-        """`program_of(name, prefix)` loads a program and saves its prompts; `candidates()` are passages of the train
-        queries that a program may rewrite."""
+        """`program_of(name, prefix)` loads a program and saves its prompts. `candidates()` returns, by train query id,
+        the passages that a program may rewrite."""
         self._workspace, self._program_of, self._candidates = workspace, program_of, candidates
         self._made: dict[str, NegativeSet] = {}
 
     @property
     def default_program(self) -> str:
-        """The program of the run; `auto` goes by the measured strength of the LM."""
+        """The program of the run. `auto` is replaced by the program that suits the measured strength of the LM."""
         config = self._workspace.config.generate
         if config.program != "auto" or config.given:
             return config.program
         return STRONG_PROGRAM if self._workspace.is_strong else SMALL_PROGRAM
 
     def of(self, program: str) -> NegativeSet:
-        """The set by `program`, for the train pairs; `auto` is the default one."""
+        """The set by `program` for the train pairs; `auto` is the default program."""
         workspace = self._workspace
         stem = self.stem_of(program)
         name = self.default_program if stem == NEGATIVES else program
@@ -101,7 +102,7 @@ class NegativeSets:
     def for_folds(
         self, program: str, pairs: Sequence[Pair], mined: Mapping[str, Sequence[MinedNegative]]
     ) -> NegativeSet:
-        """The set by `program` for pairs of all splits, of which each fold trains on some."""
+        """The set by `program` for `pairs` of all splits. Each fold of cross-fitting trains on a part of it."""
         name = self.default_program if program == "auto" else program
         return self._for(fold_stem(name), name, pairs, mined)
 
@@ -119,12 +120,12 @@ class NegativeSets:
         return self._made[stem]
 
     def stem_of(self, program: str) -> str:
-        """The name of the file of a set, without its ending."""
+        """The file name of the set by `program`, without .jsonl."""
         default = program in (self._workspace.config.generate.program, "auto")
         return NEGATIVES if default else f"{NEGATIVES}-{_slug(program)}"
 
     def near_misses(self, trained_on: Sequence[str]) -> NegativeSet | None:
-        """Near-misses for held-out queries by a program other than `trained_on`; None where none can be made.
+        """Make near-misses for held-out queries, by a program that is not in `trained_on`; None if none can be made.
 
         Every gate applies except the margin, which would reject exactly the near-misses that the encoder gets wrong.
         With `generate.given`, all near-misses in the file are used.
@@ -163,7 +164,7 @@ class NegativeSets:
         return None
 
     def held_out(self) -> list[Pair]:
-        """Pairs of queries that no arm trains on: test, then confirm, then dev, each shuffled by seed."""
+        """The pairs that no arm trains on: test, then confirm, then dev, each shuffled by seed."""
         pairs = []
         for split in ("test", "confirm", "dev"):
             of_split = self._workspace.collection.pairs(split)
@@ -172,7 +173,7 @@ class NegativeSets:
         return pairs
 
     def _given(self, stem: str, assignment: Assignment, wanted: Callable[[str], bool]) -> NegativeSet:
-        """The set of the rows of a file whose program is `wanted`."""
+        """The set of the rows of `generate.given` whose program is `wanted`."""
         workspace, config = self._workspace, assignment.config
         path = Path(config.generate.given or "")
         gating = gating_of(workspace, assignment, judge_of(workspace) if config.judge.use == "on" else None)
@@ -199,7 +200,7 @@ class NegativeSets:
         return self._made_once(stem, assignment, work, sha, gating.judge and gating.judge.lm.identity)
 
     def _written(self, stem: str, assignment: Assignment) -> NegativeSet:
-        """The set that the program of an assignment writes, which is loaded here."""
+        """The set that the program named in `assignment` writes. Loads the program."""
         workspace, name = self._workspace, assignment.name
         program = self._program_of(name, "" if stem == "negatives" else f"{stem}.")
         task = planned_task(workspace, assignment.config)
@@ -217,7 +218,10 @@ class NegativeSets:
         return self._made_once(stem, assignment, work, *self._inputs(assignment, gating.judge))
 
     def _judge_after_writing(self, assignment: Assignment) -> TrustedJudge | None:
-        """The judge, where calls are put off into a file: requests that write come first in it, then the judge's."""
+        """The judge of a run by batch file. Requests to the writer enter the file before requests to the judge.
+
+        Raises DeferredError while answers of either are missing.
+        """
         waiting: DeferredError | None = None
         try:
             with self._workspace.roles.used_for(use_of(assignment.name)):
@@ -231,20 +235,20 @@ class NegativeSets:
         return judge
 
     def is_written(self, stem: str, assignment: Assignment, judge: TrustedJudge | None) -> bool:
-        """Whether the set that an assignment with its program writes is on disk."""
+        """Whether the set of `assignment` is on disk for the same inputs."""
         key = self._key(assignment, *self._inputs(assignment, judge))
         workspace = self._workspace
         return workspace.manifest.key(stem) == key and workspace.folder.negatives(stem).exists()
 
     def _inputs(self, assignment: Assignment, judge: TrustedJudge | None) -> tuple[Any, ...]:
-        """What a written set depends on beside its settings and its pairs."""
+        """The inputs of a written set other than its settings and pairs; they enter its key."""
         assert assignment.program is not None
         writer = self._workspace.roles.writer_for(assignment.config).identity
         state, source = assignment.program.dump_state(), source_of(assignment.name)
         return assignment.task, state, source, writer, judge and judge.key
 
     def _made_once(self, stem: str, assignment: Assignment, work: Callable[[], None], *inputs: Any) -> NegativeSet:
-        """The set of this stem; `work` makes it where it is not there for these inputs."""
+        """Read the set `stem`; `work` makes it unless it is on disk for the same inputs."""
         workspace = self._workspace
         path = workspace.folder.negatives(stem)
         workspace.manifest.make(stem, self._key(assignment, *inputs), path, work)
@@ -256,8 +260,8 @@ class NegativeSets:
         workspace = self._workspace
         return stage_key(
             "generate", assignment.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
-            workspace.encoder.prompts, [pair.query_id for pair in assignment.pairs], assignment.shown, version("syneg-dspy"),
-            assignment.name, *inputs,
+            workspace.encoder.prompts, [pair.query_id for pair in assignment.pairs], assignment.shown,
+            version("syneg-dspy"), assignment.name, *inputs,
         )  # fmt: skip
 
     def _keep(self, stem: str, drafts: Sequence[Draft], facts: Generation) -> None:
@@ -268,25 +272,27 @@ class NegativeSets:
 
 
 def fold_stem(program: str) -> str:
-    """The name of the file of the set for the pairs of all folds, without its ending."""
+    """The file name of the set for the pairs of all folds, without .jsonl."""
     return f"{FOLDS}-{_slug(program)}"
 
 
 def use_of(program: str) -> str:
-    """What the ledger calls the calls of a program that writes."""
+    """The use of an LM under which the ledger files the calls of `program`."""
     return f"write {program}"
 
 
 def near_miss_settings(config: Config) -> Config:
-    """The settings for near-misses: one for each query, by the LM of the boundary test, and no margin, which would
-    reject the best of them."""
+    """The settings for near-misses: one for each query, by the LM of the boundary test.
+
+    There is no margin gate, since it would reject the hardest near-misses.
+    """
     gates = config.gates.model_copy(update={"margin": 0.0})
     generate = config.generate.model_copy(update={"per_pair": 1})
     return config.model_copy(update={"gates": gates, "generate": generate, "lm": boundary_settings(config)})
 
 
 def other_program(names: Sequence[str]) -> str:
-    """The program of near-misses beside the programs that arms train on; "" where these are all there are."""
+    """The program that writes near-misses when arms train on `names`; "" if they train on all programs."""
     likely = (_OTHER.get(names[0], ""), SMALL_PROGRAM, STRONG_PROGRAM, "neighbour_topic", *PROGRAMS)
     return next((name for name in likely if name and name not in names), "")
 

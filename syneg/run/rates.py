@@ -1,7 +1,8 @@
 """What calls of an LM have taken so far, by use, from the ledger of a run folder.
 
     rates = Rates.of(read_rows(folder.ledger))
-    rates.find("write multi_attribute", "openai/gpt-4o-mini") → Rate(calls=52, calls_each=1.3, reads=610.0, writes=140.0, …)
+    rates.find("write multi_attribute", "openai/gpt-4o-mini")
+      → Rate(calls=52, calls_each=1.3, reads=610.0, writes=140.0, …)
 
 A row of the ledger counts with its tokens whether it was answered or not: a call that failed was made, too.
 

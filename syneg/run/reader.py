@@ -26,7 +26,7 @@ import dspy
 from syneg.core.errors import DataError
 from syneg.core.progress import Tick
 from syneg.core.records import Pair
-from syneg.core.storage import read_json, sha256_of, write_json
+from syneg.core.storage import JsonObject, read_json, sha256_of, write_json
 from syneg.data.tasks import task_for
 from syneg.llm.capabilities import adapter_for
 from syneg.llm.roles import reader_settings, strong_reader_settings
@@ -98,7 +98,7 @@ class Measured:
         lines.append(f"{'trusted' if self.trusted else 'NOT trusted'} ({rule})")
         return "\n".join(lines)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         return asdict(self)
 
     @classmethod
@@ -299,5 +299,7 @@ class Reader:
         workspace = self._workspace
         asks = not self._config.given and not self._config.cross_encoder
         program = self.program if asks else self.plan.program
-        return stage_key("read", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
-                         self.identity, program.dump_state(), *inputs)  # fmt: skip
+        return stage_key(
+            "read", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
+            workspace.encoder.prompts, self.identity, program.dump_state(), *inputs,
+        )  # fmt: skip

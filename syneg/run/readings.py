@@ -14,11 +14,10 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
 
 from syneg.core.errors import ConfigError, UnusableError
 from syneg.core.records import MinedNegative, Pair
-from syneg.core.storage import read_rows, write_rows
+from syneg.core.storage import JsonObject, read_rows, write_rows
 from syneg.llm.roles import DOUBT
 from syneg.negatives.cross_reading import Thresholds
 from syneg.negatives.mining import Judged, keys_of, scores_of
@@ -186,7 +185,7 @@ class Readings:
             return self._workspace.mined
         return {q: sorted(mined, key=lambda n: n.source != RELATED) for q, mined in self.fed.mined.items()}
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> JsonObject:
         """How the reader did, with counts of its grades if it is trusted, as plain data. Raises ConfigError if it is
         off."""
         if self._config.use == "off":
@@ -195,7 +194,7 @@ class Readings:
         told = {**measured.to_json(), "table": measured.table(), "trusted": measured.trusted, "refusal": refusal}
         return told if refusal else {**told, "read": self.summary()}
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Counts of the grades, as plain data."""
         counts = Counter(reading.grade for reading in self.readings)
         known = [r for r in self.readings if r.doc_id in self._workspace.collection.relevant(r.query_id)]

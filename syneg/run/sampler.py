@@ -188,7 +188,7 @@ def _page(settings: dict[str, object], lines: Sequence[str], rows: Sequence[Cand
     for row in rows:
         (about, name), (likelihood, error) = next(iter(row.instructions.items())), next(iter(row.figures.values()))
         page.append(
-            f"| {about} | {name.partition(':')[0]} | {row.critic:+.3f} | {row.pairs} | {row.gain:+.4f} ± {row.error:.4f} | "
-            f"{likelihood:+.3f} ± {error:.3f} |"
+            f"| {about} | {name.partition(':')[0]} | {row.critic:+.3f} | {row.pairs} | "
+            f"{row.gain:+.4f} ± {row.error:.4f} | {likelihood:+.3f} ± {error:.3f} |"
         )
     return "\n".join(page) + "\n"

@@ -1,12 +1,12 @@
-"""One trial: fill rows for an arm, train a fresh encoder on them, evaluate it over the whole corpus.
+"""One trial: fill the rows of an arm, train a fresh encoder on them, evaluate it over the whole corpus.
 
     trials = Trials(workspace)
     job = trials.job("hybrid", config, weighed(negatives, config.mix), seed=0)
     trials.train(job, folder/"models/hybrid-0", "hybrid-0")      → the data of training.json
     trials.evaluate(trials.load(folder/"models/hybrid-0", config), ("test",)) → {"test": SplitResult(…)}
 
-The verdict and the confirmation of a compiled program both go this way. Trials of one run share the dev set and the
-output of layers that are not trained.
+The verdict and the confirmation of a compiled program both use it. The trials of one run share the dev set and the
+cached output of frozen layers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Trials:
     """Trains and evaluates with the collection, encoder and mined negatives of a workspace."""
 
     def __init__(self, workspace: Workspace, readings: Readings | None = None) -> None:
-        """Arms that go by grades need `readings`."""
+        """`readings` are needed by arms that use the grades of a reader."""
         self._workspace, self._readings = workspace, readings
         self._states: dict[int, LayerCache] = {}
         self._of_sources: dict[tuple[str, ...], Mapping[str, Sequence[MinedNegative]]] = {}
@@ -72,8 +72,11 @@ class Trials:
         seed: int,
         read: Container[str] | None = None,
     ) -> Job:
-        """The training of an arm of `kind` (one of sampling.ARMS) under `config`; where it goes by grades, by those of the
-        queries in `read` (None = all)."""
+        """Fill the rows for an arm of `kind` (a key of sampling.ARMS); return them with all that training needs.
+
+        `written[query_id]` are synthetic negatives with their weights. An arm with grades uses those of the queries in
+        `read` (None = all).
+        """
         workspace, filling = self._workspace, ARMS[kind]
         relevant = {pair.query_id: workspace.collection.relevant_texts(pair.query_id) for pair in workspace.pairs}
         supply = Supply(workspace.pairs, self._mined(filling.sources), written, use=config.train.positives)
@@ -111,9 +114,10 @@ class Trials:
         return self._of_texts[key]
 
     def _mined(self, sources: tuple[str, ...]) -> Mapping[str, Sequence[MinedNegative]]:
-        """The negatives of an arm that takes some sources only, mined from these alone: as many as the others have.
+        """query_id → negatives mined from `sources` alone, as many as other arms have; () takes the shared list.
 
-        In the shared list a passage that two sources find counts for the first, and each source fills half of it.
+        The shared list is no substitute: each source fills half of it, and a passage that both find counts for the
+        first.
         """
         workspace = self._workspace
         if not sources or sources == workspace.mining.sources:
@@ -144,9 +148,9 @@ class Trials:
         return self._of_sources[sources]
 
     def train(self, job: Job, folder: Path, name: str) -> Training:
-        """Train `job` into `folder`, with a progress line that calls it `name`.
+        """Train `job` into `folder`; the progress line calls it `name`.
 
-        Raises BackendError with `train.processes = 0` once the job is written down.
+        With `train.processes = 0` it writes the job to disk and raises BackendError, which says how to launch it.
         """
         if job.config.processes == 0:
             write_job(job, folder)
@@ -180,14 +184,14 @@ class Trials:
             line.note = f"{len(jobs)} models on {cluster.workers} workers"
 
     def load(self, folder: Path, config: Config) -> Encoder:
-        """The trained encoder of `folder`, which takes the output of layers that were not trained from what is kept."""
+        """Load the trained encoder of `folder`. It reads the output of its frozen layers from the cache."""
         encoder, states = Encoder.load(self._workspace.config.encoder, folder), self._states_of(config.train)
         if states is not None:
             FrozenLayers(encoder.model, config.train.frozen_layers, states).attach(encoder.model)
         return encoder
 
     def check(self, config: TrainConfig) -> None:
-        """Raises ConfigError for settings that a training would fail over, before anything is paid for."""
+        """Raise ConfigError for settings with which the training would fail, before anything is paid for."""
         model = self._workspace.encoder.model
         check_trainable(model, config)
         if config.frozen_layers and not frozen_count(model, config.frozen_layers) and not self._told:
@@ -197,23 +201,24 @@ class Trials:
     def evaluate(
         self, encoder: Encoder, splits: Sequence[str] = EVALUATED, progress: Tick | None = None
     ) -> dict[str, SplitResult]:
-        """Search `splits` with `encoder` over the whole corpus."""
+        """Rank the whole corpus for the queries of `splits`: split → rankings and metrics."""
         results = evaluate_model(
             encoder, self._workspace.collection, self._workspace.config.evaluate.depth, progress, splits
         )
-        encoder.forget()  # nothing asks for the embeddings of a trained model again
+        encoder.forget()  # the embeddings of a trained model are not used again
         return results
 
     def _states_of(self, train: TrainConfig) -> LayerCache | None:
-        """The kept output of the layers that are not trained; trainings of the same ones share it."""
+        """The cache of frozen layers, shared by trainings that freeze the same number; None if none is frozen."""
         count = frozen_count(self._workspace.encoder.model, train.frozen_layers)
         return self._states.setdefault(count, LayerCache()) if count else None
 
 
 def weighed(negatives: Mapping[str, Sequence[tuple[HardNegative, float]]], mix: MixConfig) -> dict[str, list[Weighed]]:
-    """Synthetic negatives with their weights in the softmax.
+    """Give each synthetic negative its weight in the softmax: `mix.weight`, times its confidence if that is on.
 
-    `negatives[query_id]` come with their score's share of the positive's, which `mix.confidence` goes by.
+    `negatives[query_id]` are pairs of a negative and its score divided by the positive's score. With `mix.confidence`,
+    the weight falls as that share approaches 1.
     """
     return {
         query_id: [(n, mix.weight * (confidence(share) if mix.confidence else 1.0)) for n, share in rows]

@@ -4,8 +4,8 @@
     workspace.pairs      → [Pair(query_id="bisect.insort", query="Insert item x …", …), …]
     workspace.mined      → {"bisect.insort": [MinedNegative(doc_id="heapq.heappush", …), …], …}
 
-Each part is made when it is first asked for, and read from the folder where its key still fits. `Run` walks the path of
-stages over one workspace.
+Each part is made on first use, or read from the folder if its key is unchanged. `Run` walks the path of stages over one
+workspace.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from .keys import stage_key
 from .windows import is_chosen, mining_of
 
 STRENGTH = "strength"  # the use of an LM, as the ledger calls it
-_LEAST_NEAR, _MOST_NEAR = 16, 400  # near-misses; 400 are needed to show a difference of 6 points
+_LEAST_NEAR, _MOST_NEAR = 16, 400  # near-misses; 400 show a difference of 6 points of boundary accuracy
 
 
 class Workspace:
-    """The parts of one run folder. One process holds the folder's lock while it uses them."""
+    """The shared inputs of one run folder. The process that uses them holds the lock of the folder."""
 
     def __init__(
         self,
@@ -50,7 +50,8 @@ class Workspace:
         pending: Pending | None = None,
         collection: Collection | None = None,
     ) -> None:
-        """Put LM calls off into `pending`, if given; use a `collection` in memory instead of reading one, if given."""
+        """With `pending`, LM calls go into a batch file instead of being made. A `collection` in memory takes the place of
+        the one that the settings name."""
         self.folder, self.config, self.progress = folder, config, progress
         self._pending, self._given = pending, collection
         self._cluster: Cluster | None = None
@@ -89,7 +90,7 @@ class Workspace:
 
     @cached_property
     def bare_encoder(self) -> Encoder:
-        """The encoder, before there is a collection."""
+        """The encoder, fetched and loaded; it needs no collection."""
         fetch_with_progress(self.config.encoder.model, self.progress)
         with self.progress.stage("encoder") as line:
             encoder = Encoder.load(self.config.encoder, embedders=self.cluster, index=self.config.mine.index)
@@ -97,7 +98,7 @@ class Workspace:
         return encoder
 
     def _mark_old_results(self, collection: Collection) -> None:
-        """Where the collection has changed, remove the rankings of the one before, and say that its models stand."""
+        """If the collection has changed, remove the rankings of the old one, and say that its models are kept."""
         before = self.manifest.facts.get("collection")
         if before in (None, collection.fingerprint):
             return
@@ -108,7 +109,7 @@ class Workspace:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder; says how many passages it cuts."""
+        """The encoder. Says on first use how many passages are longer than its limit and are cut."""
         encoder = self.bare_encoder
         longer, exact = encoder.longer_than_limit(list(self.collection.passages.values()))
         cut = f"{'' if exact else 'about '}{longer} of {len(self.collection.passages)} passages are longer and are cut"
@@ -119,7 +120,7 @@ class Workspace:
 
     @cached_property
     def train_split(self) -> list[Pair]:
-        """All pairs of the train split, shuffled by seed; training and writing take the first ones."""
+        """All pairs of the train split, shuffled by seed. Training and writing each take the first ones."""
         pairs = self.collection.pairs("train")
         random.Random(self.config.seed).shuffle(pairs)
         limits = (("trained on", self.config.train.pairs, "--train-pairs"),
@@ -136,14 +137,16 @@ class Workspace:
 
     @property
     def pairs_to_write(self) -> list[Pair]:
-        """The pairs that get synthetic negatives: the first `generate.pairs` of the train split, or the shard's of
-        these."""
+        """The pairs that get synthetic negatives: the first `generate.pairs` of the train split.
+
+        With `generate.shard = "2/8"`, only the 2nd, 10th, 18th, … of them.
+        """
         part, parts = map(int, self.config.generate.shard.split("/"))
         return self.train_split[: self.config.generate.pairs or None][part - 1 :: parts]
 
     @property
     def boundary_queries(self) -> int:
-        """How many held-out queries get near-misses."""
+        """The number of held-out queries that get near-misses."""
         wanted = self.config.boundary.queries
         return wanted if wanted != "auto" else min(_MOST_NEAR, max(_LEAST_NEAR, len(self.pairs_to_write)))
 
@@ -155,12 +158,12 @@ class Workspace:
 
     @cached_property
     def mining(self) -> MineConfig:
-        """The settings of mining, with the margin that was chosen."""
+        """The settings of mining. `mine.margin = auto` is replaced by the margin that was chosen."""
         return mining_of(self)
 
     @cached_property
     def mined(self) -> dict[str, list[MinedNegative]]:
-        """query_id → mined negatives. Raises DataError where mining finds none at all."""
+        """query_id → mined negatives, the hardest first. Raises DataError if mining finds none for any query."""
         self.manifest.make("mine", self._mining_key, self.folder.mined, self._mine)
         mined: dict[str, list[MinedNegative]] = {}
         for row in read_rows(self.folder.mined):
@@ -185,14 +188,13 @@ class Workspace:
                          [pair.query_id for pair in self.pairs_to_mine])  # fmt: skip
 
     def mine_for(self, pairs: Sequence[Pair], progress: Tick | None = None) -> Mined:
-        """Mined negatives for any pairs of the collection, as for those that are trained on."""
+        """Mine negatives for any pairs of the collection, with the settings of the run. Writes no file."""
         return mine(self.collection, pairs, self.encoder, self.mining, progress)
 
     def with_splits_of(
         self, collection: Collection, folder: RunFolder, mined: dict[str, list[MinedNegative]]
     ) -> Workspace:
-        """The workspace of other splits of the same queries, in a folder of its own; the encoder and the LMs are
-        shared."""
+        """Return a workspace over other splits of the same queries, in `folder`. It shares the encoder and the LMs."""
         other = Workspace(folder, self.config, self.progress, collection=collection)
         other.collection, other.mined = collection, mined
         other.bare_encoder, other.encoder, other.roles = self.bare_encoder, self.encoder, self.roles
@@ -210,21 +212,21 @@ class Workspace:
 
     @property
     def cluster(self) -> Cluster | None:
-        """The Ray cluster of the run; None where LM calls and embeddings are made in this process."""
+        """The Ray cluster of the run; None if this process makes the LM calls and the embeddings."""
         if self._cluster is None and self.config.executor.use == "ray":
             self._cluster = Cluster(self.config.executor)
         return self._cluster
 
     @cached_property
     def roles(self) -> Roles:
-        """The LMs of the run."""
+        """The LMs of the run, by role: writer, judge, reader, reflection."""
         cluster = self.cluster
         return Roles(
             self.folder.path, self.config, self.progress, cluster.lm if cluster else None, self._pending, self._announce
         )
 
     def announce(self, line: Callable[[], str]) -> None:
-        """Say a line once, before the first call of an LM that the ledger does not answer."""
+        """Print the result of `line` once, before the first LM call that the ledger does not answer."""
         self._announced = line
 
     def _announce(self) -> None:
@@ -233,11 +235,11 @@ class Workspace:
             self.progress.say(line())
 
     def close_lms(self) -> None:
-        """End the LMs, so that training has their memory; they are opened again when asked for again."""
+        """Close the LMs to free their memory for training. They open again on next use."""
         self.roles.close()
 
     def close(self) -> None:
-        """End the LMs and leave the cluster."""
+        """Close the LMs and leave the cluster."""
         self.close_lms()
         if self._cluster is not None:
             self._cluster.close()
@@ -245,7 +247,7 @@ class Workspace:
 
     @cached_property
     def strength(self) -> Strength:
-        """How well the writer writes with the positive in sight; `auto` settings go by it."""
+        """The share of small writing tests that the writer passes. Settings that are `auto` follow it."""
         with self.progress.stage(STRENGTH, "tests") as line, self.roles.used_for(STRENGTH):
             measured = strength(self.roles.writer, line)
             faults = "".join(f", {fault} {n}" for fault, n in measured.faults.items())
@@ -255,13 +257,16 @@ class Workspace:
 
     @property
     def goes_by_batch(self) -> bool:
-        """Whether calls of LMs are put off into a file."""
+        """Whether LM calls go into a batch file."""
         return self._pending is not None
 
     @cached_property
     def is_strong(self) -> bool:
-        """Whether the writer is a strong LM. Where calls go by files and it was never tested, no test is written:
-        hosted LMs are then taken as strong, and embedded ones as small."""
+        """Whether the writer is a strong LM.
+
+        With a batch file, an LM that was never tested is not tested: a hosted LM counts as strong, an embedded LM as
+        small.
+        """
         if not self.goes_by_batch or known_strength(self.roles.writer) is not None:
             return self.strength.strong
         strong = not self.config.lm.model.startswith("local/")
