@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from syneg.core.config import Config
 from syneg.core.records import HardNegative, fingerprint
 from syneg.core.storage import read_json, write_json, write_text
+from syneg.optimizers.racing import Race
 from syneg.optimizers.sampler import Material, Sampler
 
 from .arms import Arm, arm, arms
@@ -30,12 +30,6 @@ from .negative_sets import NegativeSets
 from .readings import Readings
 from .windows import chosen, too_small, trials_of
 from .workspace import Workspace
-
-# Modules that load torch are imported where they are used.
-if TYPE_CHECKING:
-    from syneg.optimizers.racing import Race
-    from syneg.optimizers.sampler import Material, Sampler
-
 
 PREFIX = "sampler-"
 _STAGE = "compile sampler"
