@@ -100,8 +100,8 @@ def test_dev_values_of_several_folds_are_averaged() -> None:
     }
     b = {"dev": SplitResult({"q": {"d": 2.0}, "r": {}}, {"ndcg@10": {"q": 0.4, "r": 0.5}})}
     joined = _joined([a, b])
-    assert joined["dev"]["values"]["ndcg@10"] == {"q": pytest.approx(0.3), "r": 0.5}
-    assert joined["test"]["values"]["ndcg@10"] == {"t": 1.0}
+    assert joined["dev"].values["ndcg@10"] == {"q": pytest.approx(0.3), "r": 0.5}
+    assert joined["test"].values["ndcg@10"] == {"t": 1.0}
 
 
 def test_a_reader_reads_for_the_queries_of_all_folds(opened: Callable[..., Run], tmp_path: Path) -> None:
