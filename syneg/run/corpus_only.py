@@ -1,20 +1,20 @@
-"""Makes a collection from a corpus without queries: an LM writes queries, and queries.jsonl keeps them.
+"""A collection out of a corpus that has no queries: they are written, and kept in queries.jsonl.
 
     corpus_collection(workspace) → Collection("docs", passages: 960, queries: 131 (train: 79, dev: 20, test: 32))
 
-Human queries are pairs of the user (`queries.examples` with a column of positives). They go to test first, then to dev,
-and never to train. With four human pairs or more, dev and test hold human queries only, and the written queries are the
-train split. With fewer, the written queries are divided into train, dev and test, and the human ones join test. The
-verdict says how many of its test queries are synthetic. Ids of written queries begin with "w-".
+Human queries come last: what the user has judged (`queries.examples` with a column of positives) is tested with first,
+then chosen with, and never trained on. With four human pairs or more, dev and test hold human queries only, and written
+ones are trained on. With fewer, written queries are divided into train, dev and test, and the human ones join test. The
+verdict says how many of its test queries are synthetic; their ids begin with "w-".
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from syneg.core.config import Config
 from syneg.core.errors import DataError
@@ -37,11 +37,11 @@ from .folder import Manifest, RunFolder
 from .keys import source_of, stage_key
 
 FEWEST_HUMAN = MIN_QUERIES["dev"] + MIN_QUERIES["test"]
-_TOLD = 50  # with fewer test queries, hardly any difference between arms is significant
+_TOLD = 50  # test queries from which something can be told
 
 
 class Workplace(Protocol):
-    """The attributes of a `Workspace` that need no queries."""
+    """What of a `Workspace` there is before there are queries."""
 
     config: Config
     folder: RunFolder
@@ -59,10 +59,7 @@ class Workplace(Protocol):
 
 @dataclass(frozen=True)
 class _Human:
-    """Queries of the user.
-
-    `examples` are the texts of all of them. `queries` and `qrels` hold those with a positive, by query id.
-    """
+    """Queries of the user: all of them as examples, and as pairs those with a positive."""
 
     examples: tuple[str, ...] = ()
     queries: Mapping[str, str] = field(default_factory=dict)
@@ -70,9 +67,9 @@ class _Human:
 
 
 def corpus_collection(workspace: Workplace) -> Collection:
-    """Read the corpus, have queries written for it unless queries.jsonl holds them, and divide them into splits.
+    """Read the corpus, write queries for it where that is not done, and divide them.
 
-    Raises DataError for a corpus without passages, and where too few queries pass the gates.
+    Raises DataError where too few queries pass the gates.
     """
     config = workspace.config
     reader, human = _read(workspace)
@@ -80,10 +77,10 @@ def corpus_collection(workspace: Workplace) -> Collection:
     reader.log.check(config.collection.max_bad_rows)
     if not passages:
         raise DataError("the corpus has no passage", where=config.collection.corpus, todo="check the file")
-    written_queries = _written(workspace, passages, human)
-    accepted = [query for query in written_queries if query.accepted]
-    queries = {query.query_id: query.text for query in accepted}
-    qrels: dict[str, dict[str, float]] = {query.query_id: {query.doc_id: 1} for query in accepted}
+    rows = _rows(workspace, passages, human)
+    kept = {row["query_id"]: row for row in rows if row["accepted"]}
+    queries = {query_id: row["text"] for query_id, row in kept.items()}
+    qrels: dict[str, dict[str, float]] = {query_id: {row["doc_id"]: 1} for query_id, row in kept.items()}
     collection = config.collection
     shares = {"dev": collection.dev, "confirm": collection.confirm, "test": collection.test}
     if config.compile.optimizer == "none":
@@ -98,14 +95,14 @@ def corpus_collection(workspace: Workplace) -> Collection:
     qrels |= {query_id: dict(docs) for query_id, docs in human.qrels.items()}
     short = [split for split, least in MIN_QUERIES.items() if len(splits.get(split, ())) < least]
     if short:
-        reasons = Counter(query.reason for query in written_queries if query.reason)
+        reasons = Counter(row["reason"] for row in rows if row["reason"])
         raise DataError(
-            f"{len(accepted)} of {len(written_queries)} written queries pass the gates "
+            f"{len(kept)} of {len(rows)} written queries pass the gates "
             f"({', '.join(f'{r} {n}' for r, n in reasons.most_common())}), "
             f"too few for {' and '.join(short)}", where=str(workspace.folder.queries),
             todo="read the file; raise --write-queries, or try another --lm",
         )  # fmt: skip
-    _note(workspace, written_queries, splits, human, by_human=by_human)
+    _note(workspace, rows, splits, human, by_human=by_human)
     return Collection(
         reader.name, passages, queries, qrels, {split: tuple(splits.get(split, ())) for split in SPLITS},
         tuple(reader.log.problems), (), tuple(reader.log.notes),
@@ -114,7 +111,7 @@ def corpus_collection(workspace: Workplace) -> Collection:
 
 
 def _human_splits(queries: Mapping[str, str], seed: int) -> dict[str, list[str]]:
-    """Divide human queries: four of five into test until test holds 50, then three of five; the rest into dev.
+    """Human queries in test and dev: four of five in test until that tells something, then three of five.
 
     >>> [len(_human_splits({str(n): str(n) for n in range(count)}, 0)["test"]) for count in (4, 10, 60, 200)]
     [2, 8, 48, 120]
@@ -149,16 +146,14 @@ def _read(workspace: Workplace) -> tuple[PairsReader, _Human]:
     return reader, _Human(texts, {query_id: queries[query_id] for query_id in judged}, judged)
 
 
-def _written(workspace: Workplace, passages: dict[str, str], human: _Human) -> list[WrittenQuery]:
-    """The written queries, accepted or not; kept in queries.jsonl."""
+def _rows(workspace: Workplace, passages: dict[str, str], human: _Human) -> list[dict[str, Any]]:
+    """The lines of queries.jsonl, made where they are not."""
     config, path = workspace.config, workspace.folder.queries
     encoder, writer = workspace.bare_encoder, workspace.roles.writer
     program = load_query_program(config.queries.program)
     task = task_for(config).definition
-    key = stage_key(
-        "queries", config, fingerprint(passages), encoder.fingerprint, encoder.prompts, writer.identity, task,
-        program.dump_state(), source_of(config.queries.program), human.examples, human.queries,
-    )  # fmt: skip
+    key = stage_key("queries", config, fingerprint(passages), encoder.fingerprint, encoder.prompts, writer.identity, task,
+                    program.dump_state(), source_of(config.queries.program), human.examples, human.queries)  # fmt: skip
 
     def work() -> None:
         with workspace.progress.stage("queries", "passages") as line:
@@ -167,30 +162,28 @@ def _written(workspace: Workplace, passages: dict[str, str], human: _Human) -> l
             queries = gated(
                 written(asked, program, writer, task, line), passages, encoder, config.queries, human.examples
             )
-            write_rows(path, [{**asdict(query), "accepted": query.accepted} for query in queries])
+            write_rows(path, [_row(query) for query in queries])
             line.note = f"{sum(query.accepted for query in queries)} of {len(queries)} written queries pass the gates"
 
     workspace.manifest.make("queries", key, path, work)
-    names = WrittenQuery.__dataclass_fields__
-    return [WrittenQuery(**{name: row[name] for name in names if name in row}) for row in read_rows(path)]
+    return list(read_rows(path))
+
+
+def _row(query: WrittenQuery) -> dict[str, Any]:
+    return {**asdict(query), "accepted": query.accepted}
 
 
 def _note(
-    workspace: Workplace,
-    queries: Sequence[WrittenQuery],
-    splits: Mapping[str, Sequence[str]],
-    human: _Human,
-    *,
-    by_human: bool,
+    workspace: Workplace, rows: list[dict[str, Any]], splits: Mapping[str, Any], human: _Human, *, by_human: bool
 ) -> None:
-    """Note in the manifest how many queries were written, and say whose queries dev and test hold."""
-    kinds = dict(Counter(query.kind for query in queries if query.accepted))
+    """Say and keep what the queries are."""
+    kinds = dict(Counter(row["kind"] for row in rows if row["accepted"]))
     sizes = ", ".join(f"{split} {len(splits.get(split, ()))}" for split in SPLITS if splits.get(split))
     tested = sum(query_id not in human.queries for query_id in splits["test"])
     workspace.manifest.note(
         written_queries={
-            "program": workspace.config.queries.program, "lm": workspace.roles.writer.identity, "written": len(queries),
-            "accepted": sum(query.accepted for query in queries), "kinds": kinds, "tested": tested,
+            "program": workspace.config.queries.program, "lm": workspace.roles.writer.identity, "written": len(rows),
+            "accepted": sum(row["accepted"] for row in rows), "kinds": kinds, "tested": tested,
         }
     )  # fmt: skip
     whose = "yours" if by_human else "synthetic"
