@@ -1,239 +1,34 @@
-"""Trains and evaluates the arms of a run for every seed, and compares them. Results on disk are not computed again.
+"""The second half of the path: from negatives to the verdict.
 
-    Experiment(workspace, negatives).verdict() → the data of verdict.json
-
-The key of a model is a hash of its training rows, its settings, the encoder and the seed. Arms with equal keys are
-trained separately. All arms share embeddings, the output of frozen layers, negatives and the dev set.
+Experiment(workspace, negatives, readings).verdict() → the data of verdict.json
 """
 
 from __future__ import annotations
 
-import shutil
-from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from syneg.core.errors import DataError
-from syneg.core.records import Draft, HardNegative, Training, fingerprint
-from syneg.core.storage import read_json, write_json, write_rows
+from syneg.core.records import Draft
+from syneg.core.storage import read_json, write_json
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
-from syneg.retrieval.metrics import PerQuery, write_trec
-from syneg.training.sampling import Weighed
+from syneg.retrieval.metrics import PerQuery
 from syneg.verdict.boundary import Scores, boundary_scores, boundary_values
-from syneg.verdict.records import BASE, Generation, NearMisses, Verdict, WrittenQueries, generation_of
+from syneg.verdict.records import BASE, NearMisses, Verdict, WrittenQueries
 from syneg.verdict.source_probe import source_probe
 from syneg.verdict.verdict import ArmRuns, Cost, Facts, verdict
 
-from .arms import EQUAL, Arm, arms
+from .arms import Arm
 from .best import save_best
 from .costs import part_of, sum_of
-from .equal_calls import calls_of, within
-from .export import trained_rows
-from .folds import SharedSets, cross_fit
+from .folds import cross_fit
 from .keys import stage_key
-from .negative_sets import NegativeSet, NegativeSets
-from .readings import Readings
-from .trial import Trials, weighed
-from .workspace import Workspace
-
-if TYPE_CHECKING:
-    from syneg.training.job import Job
+from .trained import TrainedArms
 
 
-class Experiment:
-    """The arms of one run: their training, their evaluation and the verdict."""
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        negatives: NegativeSets | SharedSets,
-        readings: Readings,
-        planned: Sequence[Arm] | None = None,
-        settle: Callable[[Arm], Arm] | None = None,
-    ) -> None:
-        """`planned` are the arms of the settings, if not given. `settle` gives a planned arm the settings that were
-        compiled."""
-        self._workspace, self._sets, self._readings = workspace, negatives, readings
-        self._settle = settle or (lambda arm: arm)
-        self.planned = list(planned or arms(workspace.config))
-        self._trials = Trials(workspace, readings)
-
-    @cached_property
-    def arms(self) -> list[Arm]:
-        """The planned arms that can be trained.
-
-        An arm with synthetic negatives is left out if the gates accepted none, and an arm with grades if no reader is
-        trusted. Raises DataError if no arm is left.
-        """
-        usable = []
-        for arm in self.planned:
-            settled = arm if (reason := self._missing(arm)) else self._settle(arm)
-            if not reason and arm.wants_synthetic and not settled.wants_synthetic:
-                reason = "by the compiled sampler written negatives do not enter"
-            if reason:
-                self._workspace.progress.say(f"  {arm.name} is left out: {reason}")
-            else:
-                usable.append(settled)
-        if not usable:
-            raise DataError(
-                self._missing(self.planned[0]), where=str(self._workspace.folder.negatives()),
-                todo="read the file; try another --lm or --program, more --pairs, or other gates",
-            )  # fmt: skip
-        return usable
-
-    def _missing(self, arm: Arm) -> str:
-        """The reason why `arm` cannot be trained; "" if it can."""
-        if arm.reads and (refusal := self._readings.reader.refusal()):
-            return refusal
-        if arm.teacher and (refusal := self._trials.teachers.refusal(arm.teacher)):
-            return refusal
-        if not arm.wants_synthetic or self._written(arm).accepted:
-            return ""
-        if arm.filling.grounded and any(draft.negative.text for draft in self._written(arm).drafts):
-            return ""
-        counts = ", ".join(f"{reason} {n}" for reason, n in self._written(arm).facts.reasons.items())
-        return f"the gates accepted no synthetic negative ({counts})"
-
-    @property
-    def left_out(self) -> list[str]:
-        """Names of the planned arms that cannot be trained."""
-        trained = {arm.name for arm in self.arms}
-        return [arm.name for arm in self.planned if arm.name not in trained]
-
-    def _written(self, arm: Arm) -> NegativeSet:
-        return self._sets.of(arm.config.generate.program)
-
-    @cached_property
-    def generation(self) -> Generation | None:
-        """Counts of the negatives by the run's program; None if no arm uses synthetic negatives.
-
-        Makes the sets of all arms first, so that a failing LM stops the run before any training.
-        """
-        for arm in self.planned:
-            self._trials.check(arm.config.train)
-        if any(arm.reads for arm in self.planned) and not self._readings.reader.refusal():
-            _ = self._readings.grades
-        written = [self._written(arm) for arm in self.planned if arm.wants_synthetic]
-        if not written:
-            return None
-        own = self._workspace.manifest.facts.get("negatives", {}).get("negatives")
-        return generation_of(own) if own else written[0].facts
-
-    @cached_property
-    def near_misses(self) -> NegativeSet | None:
-        """The near-misses of the boundary test; None if none can be made, and if no arm needs an LM and
-        `boundary.program` is auto."""
-        programs = [arm.config.generate.program for arm in self.planned if arm.wants_synthetic]
-        if not programs and self._workspace.config.boundary.program == "auto":
-            return None
-        return self._sets.near_misses(programs)
-
-    def job(self, arm: Arm, seed: int) -> Job:
-        """Fill the training rows of an arm for one seed."""
-        allowed = self._allowed(arm)
-        synthetic: dict[str, list[Weighed]] = {}
-        if arm.wants_synthetic:
-            shares: dict[str, list[tuple[HardNegative, float]]] = {}
-            for draft in self._written(arm).drafts:
-                if allowed is not None and draft.pair.query_id not in allowed:
-                    continue
-                # a text that the gates rejected still says where to search
-                if draft.accepted or (arm.filling.grounded and draft.negative.text):
-                    share = draft.verdict.figures.get("margin", 0.0)
-                    shares.setdefault(draft.pair.query_id, []).append((draft.negative, share))
-            synthetic = weighed(shares, arm.config.mix)
-        return self._trials.job(arm.kind, arm.config, synthetic, seed, allowed)
-
-    def trained(self, arm: Arm, seed: int) -> tuple[Path, Training]:
-        """Train an arm unless its model is on disk; return the folder of the model and the record of its training."""
-        job, folder = self._begun(arm, seed)
-        if not (folder / "training.json").exists():
-            self._trials.train(job, folder, arm.file_name(seed))
-        return folder, Training.of(read_json(folder / "training.json"))
-
-    def _begun(self, arm: Arm, seed: int) -> tuple[Job, Path]:
-        """The training of an arm, and its folder: empty where it was trained on something else."""
-        workspace, name = self._workspace, arm.file_name(seed)
-        folder = workspace.folder.model(name)
-        job = self.job(arm, seed)
-        key = job.key(workspace.encoder)
-        if workspace.manifest.key(f"train {name}") != key:
-            if (folder / "training.json").exists():
-                workspace.progress.say(f"  {name} was trained on something else: it is trained anew")
-            shutil.rmtree(folder, ignore_errors=True)
-            workspace.manifest.done(f"train {name}", key)
-            workspace.folder.rows(name).unlink(missing_ok=True)
-            told = {**workspace.manifest.facts.get("trained_with", {}), name: self._settings_of(arm)}
-            workspace.manifest.note(trained_with=told)
-        if not workspace.folder.rows(name).exists():
-            write_rows(workspace.folder.rows(name), trained_rows(job.epochs))
-        return job, folder
-
-    def is_trained(self, arm: Arm, seed: int) -> bool:
-        """Whether the model of an arm is on disk, trained with these settings. Its negatives are not compared."""
-        name, manifest = arm.file_name(seed), self._workspace.manifest
-        there = (self._workspace.folder.model(name) / "training.json").exists()
-        return there and manifest.facts.get("trained_with", {}).get(name) == self._settings_of(arm)
-
-    def _settings_of(self, arm: Arm) -> str:
-        workspace = self._workspace
-        seeds = {"seeds", "arms"}  # they decide which other models are trained, not this one
-        return fingerprint(
-            workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
-            arm.config.train.model_dump(exclude=seeds), arm.config.mix.model_dump(), arm.config.mine.model_dump(),
-        )  # fmt: skip
-
-    def is_evaluated(self, name: str, weights: str) -> bool:
-        """Whether the evaluation of the model `name` with these weights is on disk."""
-        key = self._evaluation_key(weights)
-        return (
-            self._workspace.manifest.key(f"evaluate {name}") == key and self._workspace.folder.evaluation(name).exists()
-        )
-
-    def result(self, arm: Arm, seed: int) -> dict[str, SplitResult]:
-        """Evaluate one trained model over the whole corpus: split → rankings and metrics."""
-        folder, _ = self.trained(arm, seed)
-        name = arm.file_name(seed)
-        weights = self._workspace.manifest.key(f"train {name}") or ""
-        return self._evaluated(name, weights, lambda: self._trials.load(folder, arm.config))
-
-    @cached_property
-    def results(self) -> dict[str, list[dict[str, SplitResult]]]:
-        """Arm → one result per seed. The untuned base has one result."""
-        # before any training, so that an LM that fails stops the run early
-        _ = (self.generation, self.arms, self.near_misses)
-        base = self._workspace.encoder
-        results = {BASE: [self._evaluated(BASE, base.fingerprint, lambda: base)]}
-        if self._workspace.cluster is not None:
-            self._trials.train_elsewhere(
-                {arm.file_name(seed): self._begun(arm, seed) for arm in self.arms for seed in arm.config.train.seeds}
-            )
-        return results | {arm.name: [self.result(arm, seed) for seed in arm.config.train.seeds] for arm in self.arms}
-
-    def _evaluated(self, name: str, weights: str, load: Callable[[], Encoder]) -> dict[str, SplitResult]:
-        workspace = self._workspace
-        path, key = workspace.folder.evaluation(name), self._evaluation_key(weights)
-
-        def work() -> None:
-            with workspace.progress.stage("evaluate", f"passages by {name}") as line:
-                results = self._trials.elsewhere.pop(name, None) or self._trials.evaluate(load(), progress=line)
-                for split, result in results.items():
-                    write_trec(workspace.folder.trec(name, split), result.ranking, f"syneg-{name}")
-                write_json(path, {split: {"ranking": r.ranking, "values": r.values} for split, r in results.items()})
-                line.note = name
-
-        workspace.manifest.make(f"evaluate {name}", key, path, work)
-        return {split: SplitResult(**data) for split, data in read_json(path).items()}
-
-    def _evaluation_key(self, weights: str) -> str:
-        workspace = self._workspace
-        return stage_key(
-            "evaluate", workspace.config, workspace.collection.fingerprint, weights, workspace.encoder.prompts
-        )
+class Experiment(TrainedArms):
+    """Trained arms, their boundary test and their verdict."""
 
     def _encoder(self, model: Path | None) -> Encoder:
         return self._workspace.encoder if model is None else Encoder.load(self._workspace.config.encoder, model)
@@ -339,14 +134,3 @@ class Experiment:
             return None
         allowed, whole = self._allowed(arm), sum_of(costs)
         return whole if allowed is None else part_of(whole, sum(self._calls(arm)[q] for q in allowed))
-
-    def _calls(self, arm: Arm) -> Counter[str]:
-        """The LM calls that an arm profits from, by train query."""
-        return calls_of(arm, self._written(arm).drafts if arm.wants_synthetic else (), self._readings)
-
-    def _allowed(self, arm: Arm) -> frozenset[str] | None:
-        """The train queries whose LM calls fit into `arm.calls`; None where nothing limits them."""
-        if arm.calls is None:
-            return None
-        equals = (self._calls(other) for other in self.arms if other.calls == EQUAL)
-        return within(arm.calls, self._calls(arm), equals, self._workspace.pairs)
