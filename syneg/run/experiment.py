@@ -1,6 +1,8 @@
 """The second half of the path: from negatives to the verdict.
 
-Experiment(workspace, negatives, readings).verdict() → the data of verdict.json
+    Experiment(workspace, negatives, readings).verdict() → the data of verdict.json
+
+Only what is missing is computed.
 """
 
 from __future__ import annotations
