@@ -86,8 +86,12 @@ def test_what_was_tried_are_instructions_of_the_step_that_is_improved(
         return 200, json.dumps({"topic": "the lock", "passage": passage, "hard_negative": passage})
 
     run = opened(
-        answer, **{"compile.optimizer": "search", "compile.proposals": 4, "generate.program": "neighbour_rewrite"}
-    )
+        answer,
+        **{
+            "compile.optimizer": "search", "compile.proposals": 4, "compile.width": 1,
+            "generate.program": "neighbour_rewrite",
+        },
+    )  # fmt: skip
     run.until("compile")
     assert len(shown) == 4
     starts = [" ".join(text.split()[:6]) for text in steps.values()]
