@@ -27,8 +27,8 @@ from syneg.negatives.reader_agreement import Agreement, agreement
 from syneg.negatives.reading import ToRead, lists_to_read
 from syneg.retrieval.encoder import Encoder
 from syneg.run.arms import arm
+from syneg.run.measured import Measured
 from syneg.run.pipeline import Run
-from syneg.run.reader import Measured
 from syneg.verdict.verdict import Cost
 
 Settings = Callable[..., list[str]]

@@ -31,8 +31,10 @@ SETTINGS["program"] = "generate"
 
 @dataclass(frozen=True)
 class Arm:
-    """`config` is that of the run with the arm's own settings. `calls` limits the LM calls that it profits from: EQUAL is
-    as many as every arm of EQUAL has."""
+    """`config` is that of the run with the arm's own settings.
+
+    `calls` limits the LM calls that the arm profits from. EQUAL gives it as many calls as the other arms of EQUAL.
+    """
 
     name: str
     kind: str

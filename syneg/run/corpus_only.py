@@ -152,8 +152,10 @@ def _rows(workspace: Workplace, passages: dict[str, str], human: _Human) -> list
     encoder, writer = workspace.bare_encoder, workspace.roles.writer
     program = load_query_program(config.queries.program)
     task = task_for(config).definition
-    key = stage_key("queries", config, fingerprint(passages), encoder.fingerprint, encoder.prompts, writer.identity, task,
-                    program.dump_state(), source_of(config.queries.program), human.examples, human.queries)  # fmt: skip
+    key = stage_key(
+        "queries", config, fingerprint(passages), encoder.fingerprint, encoder.prompts, writer.identity, task,
+        program.dump_state(), source_of(config.queries.program), human.examples, human.queries,
+    )  # fmt: skip
 
     def work() -> None:
         with workspace.progress.stage("queries", "passages") as line:

@@ -1,10 +1,10 @@
 """Arms at equal LM calls: `verified@calls=equal` beside `hybrid@calls=equal`, or `calls=100`.
 
-    calls_of(arm, drafts, readings)                → Counter({"80": 2, "91": 1, …})     LM calls by train query
-    within(arm.calls, calls, every_arm, pairs)     → frozenset({"80", "91", …})         queries that the arm profits from
+    calls_of(arm, drafts, readings)             → Counter({"80": 2, "91": 1, …})    LM calls by train query
+    within(arm.calls, calls, every_arm, pairs)  → frozenset({"80", "91", …})        queries that the arm profits from
 
-Reading and writing ask an LM about one train query after the other, in the same order. An arm with a limit is given what
-was graded or written for the first of them, as far as its calls reach. Measuring an LM on dev is not counted.
+Reading and writing ask an LM about one train query after the other, in the same order. An arm with a limit
+gets what was graded or written for the first queries, as far as its calls reach. Measuring an LM on dev is not counted.
 """
 
 from __future__ import annotations

@@ -218,7 +218,8 @@ def hub_card(collection: str, arm: str, *, parquet: bool) -> str:
     return "\n".join(
         [
             "---", "tags:", "- sentence-transformers", "- hard-negatives", "- information-retrieval", "configs:",
-            "- config_name: train", f"  data_files: train.{'parquet' if parquet else 'jsonl'}", "  default: true", "---",
+            "- config_name: train", f"  data_files: train.{'parquet' if parquet else 'jsonl'}",
+            "  default: true", "---",
             "",
             f"# Training rows for {collection}", "",
             f"The rows that the arm `{arm}` of a syneg-dspy run trained on: a query, a positive and hard negatives, "

@@ -27,9 +27,9 @@ from syneg.negatives.strength import Strength, known_strength
 from .arms import Arm
 from .folds import pairs_of_folds, wants_folds
 from .judge import known_calibration
+from .measured import Measured
 from .parts import Parts
 from .rates import Rates
-from .reader import Measured
 from .readings import READING
 
 

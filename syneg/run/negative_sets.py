@@ -1,12 +1,11 @@
 """The synthetic negatives of a run folder: one set for each program that an arm trains on, and the near-misses.
 
-    NegativeSets(workspace, load_program).of("neighbour_rewrite")
-      → NegativeSet(drafts=[Draft(pair, HardNegative("…"), GateVerdict("")), …],
-                    facts=Generation(program="neighbour_rewrite", written=48, accepted=17, reasons={…}, …))
+    NegativeSets(workspace, load_program).of("neighbour_rewrite") → NegativeSet(drafts=[Draft(…), …],
+      facts=Generation(program="neighbour_rewrite", written=48, accepted=17, reasons={…}, …))
 
 Each set is one JSONL file with every negative, accepted or not. `negatives.jsonl` is by the program of the run,
 `negatives-NAME.jsonl` by the program of an arm, `near-misses.jsonl` for held-out queries (the boundary test). A set is
-made once for the same inputs. With `generate.given`, the rows of that file take the place of written negatives.
+made once for the same inputs. The rows of `generate.given` take the place of written negatives.
 """
 
 from __future__ import annotations

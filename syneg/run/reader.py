@@ -15,8 +15,7 @@ What it said of dev queries is kept in reader.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,89 +25,28 @@ import dspy
 from syneg.core.errors import DataError
 from syneg.core.progress import Tick
 from syneg.core.records import Pair
-from syneg.core.storage import JsonObject, read_json, sha256_of, write_json
+from syneg.core.storage import read_json, sha256_of, write_json
 from syneg.data.tasks import task_for
 from syneg.llm.capabilities import adapter_for
 from syneg.llm.roles import reader_settings, strong_reader_settings
-from syneg.negatives.cascade import RULE, in_doubt, replaced
+from syneg.negatives.cascade import in_doubt, replaced
 from syneg.negatives.cross_reading import CrossReader, Thresholds
 from syneg.negatives.given_readings import given_readings, lists_of
-from syneg.negatives.reader_agreement import Agreement, agreement
+from syneg.negatives.reader_agreement import agreement
 from syneg.negatives.reading import Answers, Reading, ToRead, lists_to_read, ordered, passages_in_a_list, read_by_lm
 from syneg.programs import load_reader_program
-from syneg.verdict.records import Interval
 from syneg.verdict.statistics import paired_interval
-from syneg.verdict.verdict import Cost
 
 from .compile import compiled, is_compiled
 from .compile_reader import PREFIX, ReaderPlan
 from .compiled import save_program
 from .costs import cost_of
 from .keys import stage_key
+from .measured import Measured
 from .workspace import Workspace
 
 _FEWEST = 8  # lists of dev queries in a file of grades; with fewer, train queries are taken
 MEASURE = "measure reader"  # the stage, and the use of an LM as the ledger calls it
-
-
-@dataclass(frozen=True)
-class Measured:
-    """How a reader did on queries of `split`, and what that took. `interval` is of the gain in nDCG@10, 95 %.
-
-    `in_doubt` are the lists that the strong LM read again; None without one.
-    """
-
-    lm: str
-    split: str
-    agreement: Agreement
-    interval: Interval | None
-    min_kappa: float
-    cost: Cost
-    thresholds: Thresholds | None = None
-    in_doubt: int | None = None
-
-    @property
-    def trusted(self) -> bool:
-        """The rule: the kappa wanted, and an order that is better than the encoder's, with no part of the interval
-        under 0."""
-        ours, theirs = self.agreement.ndcg
-        better = self.interval is not None and self.interval[0] >= 0 and ours > theirs
-        return self.agreement.kappa >= self.min_kappa and better
-
-    def table(self) -> str:
-        """The figures and the rule, at most 80 columns."""
-        agreed = self.agreement
-        ours, theirs = agreed.ndcg
-        between = f" [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]" if self.interval else ""
-        lines = [
-            f"measured on {agreed.lists} {self.split} queries, {agreed.unreadable} more without a readable answer",
-            f"hidden positives        {agreed.positives:>6}   graded 3: {agreed.answers}, graded 2: {agreed.in_part}"
-            f" (recall {agreed.recall:.2f})",
-            f"known negatives         {agreed.checks:>6}   graded 2 or 3: {agreed.false} "
-            f"({agreed.false / max(1, agreed.checks):.2f})",
-            f"Cohen's kappa           {agreed.kappa:>6.2f}   wanted {self.min_kappa:g}",
-            f"nDCG@10 of its order    {ours:>6.3f}   of the encoder's {theirs:.3f}: {ours - theirs:+.3f}{between}",
-        ]
-        if self.thresholds:
-            limits = self.thresholds
-            lines.append(f"scores for 3, 2, 1      {limits.answers:.3f}, {limits.in_part:.3f}, {limits.near:.3f}")
-        if self.in_doubt is not None:
-            lines.append(f"read again, in doubt    {self.in_doubt:>6}   ({RULE})")
-        rule = "kappa as wanted, a better order, its interval not under 0"
-        lines.append(f"{'trusted' if self.trusted else 'NOT trusted'} ({rule})")
-        return "\n".join(lines)
-
-    def to_json(self) -> JsonObject:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measured:
-        limits, interval = data["thresholds"], data["interval"]
-        return cls(
-            data["lm"], data["split"], Agreement(**data["agreement"]), (interval[0], interval[1]) if interval else None,
-            data["min_kappa"], Cost(**data["cost"]), Thresholds(**limits) if limits else None,
-            data.get("in_doubt"),
-        )  # fmt: skip
 
 
 class Reader:
@@ -171,8 +109,10 @@ class Reader:
 
     @property
     def order(self) -> list[float] | None:
-        """nDCG@10 of the reader's and of the encoder's order on dev, and the ends of the interval of the gain; None where
-        it is to be gone by untested."""
+        """nDCG@10 of the reader's and of the encoder's order on dev, and the ends of the interval of the gain.
+
+        None if the reader is used without a test (`reader.use = on`).
+        """
         if self._config.use == "on":
             return None
         return [*self.measured.agreement.ndcg, *(self.measured.interval or (-1.0, 1.0))]

@@ -1,4 +1,4 @@
-"""Who teaches an order by distillation (`train.teacher`), and whether it may: its order has to beat the encoder's on dev.
+"""Who teaches an order by distillation (`train.teacher`), and whether it may: only if its order beats the encoder's.
 
     teachers = Teachers(workspace, readings)
     teachers.refusal("reader")       → "" or "the teacher's order of dev passages is no better than …"
@@ -45,8 +45,10 @@ class Teachers:
         self._made: dict[str, dict[str, Any]] = {}
 
     def refusal(self, teacher: str) -> str:
-        """Why nothing may be learnt from a teacher; "" where it may. Raises ConfigError or DataError for one that cannot
-        be."""
+        """Why an arm must not learn from a teacher, or "" if it may.
+
+        Raises ConfigError or DataError for a teacher that cannot teach.
+        """
         if teacher == BASE_TEACHER:
             return ""
         if teacher == READER:

@@ -50,8 +50,10 @@ class Workspace:
         pending: Pending | None = None,
         collection: Collection | None = None,
     ) -> None:
-        """With `pending`, LM calls go into a batch file instead of being made. A `collection` in memory takes the place of
-        the one that the settings name."""
+        """With `pending`, LM calls go into a batch file instead of being made.
+
+        A `collection` in memory takes the place of the one that the settings name.
+        """
         self.folder, self.config, self.progress = folder, config, progress
         self._pending, self._given = pending, collection
         self._cluster: Cluster | None = None

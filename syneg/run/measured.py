@@ -1,0 +1,79 @@
+"""How a reader did on labelled queries, and whether it is trusted.
+
+    Measured(lm="openai/gpt-4o-mini", split="dev", agreement=…, interval=(0.041, 0.172), …).trusted → True
+
+The rule of trust: the kappa that is wanted, and a better order than the encoder's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from syneg.core.storage import JsonObject
+from syneg.negatives.cascade import RULE
+from syneg.negatives.cross_reading import Thresholds
+from syneg.negatives.reader_agreement import Agreement
+from syneg.verdict.records import Interval
+from syneg.verdict.verdict import Cost
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a reader did on queries of `split`, and what that took. `interval` is of the gain in nDCG@10, 95 %.
+
+    `in_doubt` are the lists that the strong LM read again; None without one.
+    """
+
+    lm: str
+    split: str
+    agreement: Agreement
+    interval: Interval | None
+    min_kappa: float
+    cost: Cost
+    thresholds: Thresholds | None = None
+    in_doubt: int | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """The rule: the kappa wanted, and an order that is better than the encoder's, with no part of the interval
+        under 0."""
+        ours, theirs = self.agreement.ndcg
+        better = self.interval is not None and self.interval[0] >= 0 and ours > theirs
+        return self.agreement.kappa >= self.min_kappa and better
+
+    def table(self) -> str:
+        """The figures and the rule, at most 80 columns."""
+        agreed = self.agreement
+        ours, theirs = agreed.ndcg
+        between = f" [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]" if self.interval else ""
+        lines = [
+            f"measured on {agreed.lists} {self.split} queries, {agreed.unreadable} more without a readable answer",
+            f"hidden positives        {agreed.positives:>6}   graded 3: {agreed.answers}, graded 2: {agreed.in_part}"
+            f" (recall {agreed.recall:.2f})",
+            f"known negatives         {agreed.checks:>6}   graded 2 or 3: {agreed.false} "
+            f"({agreed.false / max(1, agreed.checks):.2f})",
+            f"Cohen's kappa           {agreed.kappa:>6.2f}   wanted {self.min_kappa:g}",
+            f"nDCG@10 of its order    {ours:>6.3f}   of the encoder's {theirs:.3f}: {ours - theirs:+.3f}{between}",
+        ]
+        if self.thresholds:
+            limits = self.thresholds
+            lines.append(f"scores for 3, 2, 1      {limits.answers:.3f}, {limits.in_part:.3f}, {limits.near:.3f}")
+        if self.in_doubt is not None:
+            lines.append(f"read again, in doubt    {self.in_doubt:>6}   ({RULE})")
+        rule = "kappa as wanted, a better order, its interval not under 0"
+        lines.append(f"{'trusted' if self.trusted else 'NOT trusted'} ({rule})")
+        return "\n".join(lines)
+
+    def to_json(self) -> JsonObject:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measured:
+        limits, interval = data["thresholds"], data["interval"]
+        return cls(
+            data["lm"], data["split"], Agreement(**data["agreement"]), (interval[0], interval[1]) if interval else None,
+            data["min_kappa"], Cost(**data["cost"]), Thresholds(**limits) if limits else None,
+            data.get("in_doubt"),
+        )  # fmt: skip
