@@ -128,7 +128,7 @@ def test_a_corpus_alone_comes_to_a_verdict_that_says_its_queries_are_synthetic(o
     assert wrote["tested"] == len(splits["test"]) == found["queries"]["test"]
     assert wrote["kinds"].keys() == set(KINDS)
     assert found["sentence"].startswith(
-        "The test queries are synthetic, written by write_queries with openai/fake (a question "
+        "The test queries are synthetic, written by write_queries with openai/fake (a few keywords 20, a question 20"
     )
     assert "how real queries fare cannot be told" in found["sentence"]
     calls = len(run.server.requests)  # type: ignore[attr-defined]
@@ -242,7 +242,7 @@ def test_the_command_takes_a_corpus_alone(
         cli, ["write-queries", "--corpus", str(corpus), "--write-queries", "60", "--quiet", *flags]
     )
     assert said.exit_code == 0, said.output
-    assert re.search(r"\d+ of 60 queries pass the gates \(a question \d+, a few keywords", said.stdout)
+    assert re.search(r"\d+ of 60 queries pass the gates \(a few keywords \d+, a question", said.stdout)
     assert (tmp_path / "runs" / "corpus" / "queries.jsonl").is_file()
     with pytest.raises(ConfigError, match="there are queries already"):
         CliRunner().invoke(
