@@ -4,9 +4,9 @@
 >>> load_collection(Config().collection).name
 'python-docs'
 
-The command line is `syneg-dspy`. In Python `mine`, `read`, `generate`, `compile_program`, `train`, `evaluate` and `run`
-do what the commands do (`syneg.run.api`). Import programs as `syneg.programs` and optimizers as `syneg.optimizers`.
-Names are loaded when they are first used.
+The command line is `syneg-dspy`. In Python, `mine`, `read`, `generate`, `compile_program`, `train`, `evaluate`
+and `run` do what the commands do (`syneg.run.api`). Import programs from `syneg.programs` and optimizers from
+`syneg.optimizers`. A name is loaded on first use, so `import syneg` loads neither torch nor dspy.
 """
 
 from __future__ import annotations

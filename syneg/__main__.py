@@ -1,4 +1,4 @@
-"""`python -m syneg` is `syneg-dspy`."""
+"""Run the command line: `python -m syneg` does the same as `syneg-dspy`."""
 
 from syneg.cli.main import main
 

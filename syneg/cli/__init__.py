@@ -2,5 +2,5 @@
 
     $ syneg-dspy run --dataset python-docs
 
-Nothing imports this package.
+No other package of syneg imports this one.
 """

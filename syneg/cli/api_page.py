@@ -1,4 +1,4 @@
-"""docs/api.md, made of the docstrings of what `import syneg` gives, and of programs.
+"""Write docs/api.md from the docstrings of the public names of `syneg` and of the programs.
 
 $ python -m syneg.cli.api_page > docs/api.md
 """
@@ -17,7 +17,7 @@ _PATH = ("mine", "read", "generate", "compile_program", "train", "evaluate")
 
 
 def api_page() -> str:
-    """The page as Markdown."""
+    """Return docs/api.md as Markdown."""
     return "\n".join(_lines()) + "\n"
 
 

@@ -3,7 +3,7 @@
     probe(LMConfig(model="openai/gpt-4o-mini"), folder)
       → Found(model="openai/gpt-4o-mini", endpoint="default", answers=True, schema="enforced", …)
 
-The call goes the way of all calls (adapter, ledger, retries), so what works here works in a run.
+The call uses the same adapter, ledger and retries as the calls of a run, so an LM that passes here works in a run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TestCall(dspy.Signature):
     # A prompt: this docstring is sent to the LM.
     """Read the text and fill in the fields."""
 
-    __test__ = False  # not a test of pytest's
+    __test__ = False  # pytest must not collect this class as a test
     text: str = dspy.InputField()
     colour: Literal["red", "green", "blue"] = dspy.OutputField()
     wheels: int = dspy.OutputField()
@@ -50,8 +50,13 @@ _TEXT = "A green cart with four wheels, drawn by a horse and a mule."
 
 @dataclass(frozen=True)
 class Found:
-    """What one call showed. `schema`: enforced by the endpoint, taken by a server of one's own, followed (asked for in
-    words), or broken. `notes` are what the endpoint refused to take."""
+    """Result of one test call.
+
+    `schema` is one of four words. `enforced`: the provider guarantees the schema. `taken`: the server accepted the
+    schema as a parameter. `followed`: the schema stood in the prompt only, and the answer fits it. `broken`: no
+    readable answer came. `right` says whether the values are correct. `notes` name the parameters that the endpoint
+    refused.
+    """
 
     role: str
     model: str
@@ -67,7 +72,7 @@ class Found:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Return the result as lines for the terminal: the LM, notes, then the answer's figures or the error."""
         head = f"{self.role}: {self.model} at {self.endpoint}, {self.adapter} layout, price {self.price}"
         if not self.answers:
             return [head, f"  no answer: {self.error}"]
@@ -80,7 +85,7 @@ class Found:
 
 
 def lms_of(config: Config) -> dict[str, LMConfig]:
-    """Role → settings, of the LMs that a run with `config` would use."""
+    """Map each role to the settings of its LM. A role that shares the writer's endpoint is left out."""
     lms = {"writer": config.lm}
     others = {"judge": judge_settings, "reader": reader_settings, "reflection": reflection_settings}
     for role, settings in others.items():
@@ -95,7 +100,10 @@ def lms_of(config: Config) -> dict[str, LMConfig]:
 
 
 def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
-    """Call an LM once, with a ledger in `folder`. Raises ConfigError for a model string that cannot be."""
+    """Call the LM of `config` once; write its ledger to `{folder}/{role}.jsonl`.
+
+    Raises ConfigError for an invalid model string. An error of the call itself is reported in `Found.error`.
+    """
     ledger = Ledger(folder / f"{role}.jsonl")
     try:
         notes: list[str] = []
@@ -135,7 +143,7 @@ def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
 
 
 def _place(config: LMConfig) -> str:
-    """Where calls go, in words."""
+    """Say where calls go: this machine, the API base with credentials masked, or the provider."""
     if config.model.startswith("local/"):
         return "this machine"
     return masked_address(connected(config).api_base or "the provider's own address")

@@ -1,7 +1,7 @@
-"""Reading negatives in the terminal: each beside its query, the positive, mined neighbours, scores and gate figures.
+"""Show negatives in the terminal: each with its query, positive, mined neighbours, scores and gate figures.
 
 select(run_folder, accepted=None, reason="margin", where={"domain": "oncology"}, program=None) → rows of negatives.jsonl
-entry(row, positive="…", mined=[…], width=80) → text of one negative, foreign control characters taken out
+entry(row, positive="…", mined=[…], width=80) → text of one negative, without control characters
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _SHOWN_WORDS = 90
 def select(
     folder: Path, *, accepted: bool | None, reason: str | None, where: Mapping[str, str], program: str | None
 ) -> list[dict[str, Any]]:
-    """Rows of negatives.jsonl that fit all filters; a `reason` or attribute fits when it contains the text given.
+    """Return the rows of negatives.jsonl that pass every filter; None turns a filter off.
 
-    Raises DataError for a folder without negatives, and for an attribute that no row has.
+    `reason` and the values of `where` match as substrings, ignoring case. `program` must be equal.
+    Raises DataError if the folder has no negatives.jsonl, or if no row has an attribute of `where`.
     """
     path = folder / "negatives.jsonl"
     if not path.exists():
@@ -46,7 +47,7 @@ def select(
 
 
 def entries(folder: Path, rows: Sequence[Mapping[str, Any]], positives: Mapping[str, str], width: int) -> Iterator[str]:
-    """The text of each row, one after the other. `positives` are passages by doc_id."""
+    """Yield the text of each row, in order, with its number and two mined neighbours. `positives`: doc_id → passage."""
     mined: dict[str, list[dict[str, Any]]] = {}
     for negative in read_rows(folder / "mined.jsonl"):
         mined.setdefault(negative["query_id"], []).append(negative)
@@ -59,7 +60,7 @@ def entries(folder: Path, rows: Sequence[Mapping[str, Any]], positives: Mapping[
 def entry(
     row: Mapping[str, Any], positive: str, mined: Sequence[Mapping[str, Any]], width: int, place: str = ""
 ) -> str:
-    """One negative as text of at most `width` columns."""
+    """Format one negative as text of at most `width` columns. `place` is its number, such as "3/40"."""
     verdict = "accepted" if row["accepted"] else f"REJECTED: {row['reason']}"
     if not row["accepted"] and row["figure"] is not None:
         verdict += f" ({row['figure']:g}, threshold {row['threshold']:g})"
@@ -87,6 +88,6 @@ def entry(
 
 
 def _block(name: str, text: str, width: int) -> list[str]:
-    words = "".join(c if c.isprintable() else " " for c in text).split()  # a corpus may hold escape sequences
+    words = "".join(c if c.isprintable() else " " for c in text).split()  # no terminal escape sequences
     shown = " ".join(words[:_SHOWN_WORDS]) + (f" … ({len(words)} words)" if len(words) > _SHOWN_WORDS else "")
     return textwrap.wrap(shown, width, initial_indent=f"{name:<9} ", subsequent_indent=" " * 10)

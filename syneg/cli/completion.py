@@ -1,10 +1,10 @@
-"""Values that a shell completes, told without loading dspy or torch.
+"""Complete the values of --program and --arms in the shell, without loading dspy or torch.
 
     programs(…, "neigh")                → ["neighbour_topic", "neighbour_rewrite"]
     arms(…, "mined,hybrid@ra")          → ["mined,hybrid@ratio="]
 
-Where no name fits, the shell completes files: a program may be a saved program.json. bash breaks words at @ and =, so
-that only zsh and fish complete the settings of an arm.
+If no name fits, the shell completes file names, because a program may be a saved program.json. bash splits words at @
+and =, so only zsh and fish complete the settings of an arm.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Completed = list[str | CompletionItem]
 
 
 def programs(ctx: click.Context, param: click.Parameter, incomplete: str) -> Completed:
-    """Names of programs, or files."""
+    """Complete a program: names that start with `incomplete`, else files."""
     return [*_fitting(PROGRAM_NAMES, incomplete)] or [CompletionItem(incomplete, type="file")]
 
 
 def arms(ctx: click.Context, param: click.Parameter, incomplete: str) -> Completed:
-    """Arms behind a comma, their settings behind an @, and programs behind program=."""
+    """Complete --arms: an arm after a comma, a setting after "@", and a program after "program="."""
     from syneg.run.arms import SETTINGS
     from syneg.training.sampling import ARMS
 
@@ -48,7 +48,7 @@ COMPLETE: dict[str, Callable[[click.Context, click.Parameter, str], Completed]] 
     "--program": programs,
     "--arms": arms,
 }
-"""Flag → what completes its value."""
+"""Flag → the function that completes its value."""
 
 
 def _fitting(names: Iterable[str], beginning: str) -> list[str]:

@@ -2,7 +2,7 @@
 
     examine() → [Finding("ok", "python", "3.11.7"), Finding("bad", "litellm", "1.82.8 steals credentials; …"), …]
 
-`bad` has to be fixed before a run, `slow` costs time or memory, `ok` is fine. Keys are named, never shown.
+Fix every `bad` finding before a run; `slow` costs time or memory. API keys are named, but their values are never shown.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from syneg.llm.local_server import cores
 from syneg.retrieval.embedding_cache import spaces
 
 _PACKAGES = ("dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx", "click")
-_STOLEN = ("1.82.7", "1.82.8")  # releases of litellm that an attacker uploaded (March 2026)
+_STOLEN = ("1.82.7", "1.82.8")  # malicious releases of litellm, uploaded by an attacker in March 2026
 _FREE_GB, _MEMORY_GB = 3.0, 6.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`level` is ok, slow or bad."""
+    """One result of the check. `level` is "ok", "slow" or "bad"."""
 
     level: str
     name: str
@@ -41,7 +41,7 @@ class Finding:
 
 
 def lm_findings(config: Config) -> Iterator[Finding]:
-    """Each LM of a run with its address, where that comes from, and a key that is missing."""
+    """Yield one finding per role: model, address with its source, and the API key that is missing."""
     lms = {"writer": config.lm}
     for role, section in (("judge", config.judge), ("reader", config.reader), ("reflection", config.reflection)):
         lms[role] = section.beside(config.lm)
@@ -58,7 +58,7 @@ def lm_findings(config: Config) -> Iterator[Finding]:
 
 
 def examine(site_folders: list[str] | None = None) -> list[Finding]:
-    """All findings on the machine; `site_folders` are where packages lie, by default those of this Python."""
+    """Return all findings on this machine. `site_folders`: package folders; None means those of this Python."""
     folders = site_folders if site_folders is not None else [*site.getsitepackages(), site.getusersitepackages()]
     return [*_software(folders), *_machine(), *_storage(), *_network()]
 
@@ -101,7 +101,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding(
         "ok" if bf16 or not flags else "slow", "processor", f"{cores()} cores" + (f", {note}" if flags else "")
     )
-    policy = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # the command sets PASSIVE unless it is set
+    policy = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # `main` sets PASSIVE if the variable is unset
     passive = policy.upper() == "PASSIVE"
     yield Finding(
         "ok" if passive else "slow",
@@ -119,7 +119,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _flags() -> set[str]:
-    """Of the processor, where the system tells them."""
+    """Return the CPU feature flags from /proc/cpuinfo; empty if that file is missing."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

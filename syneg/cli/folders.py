@@ -1,4 +1,4 @@
-"""The commands on run folders that are finished.
+"""Commands for finished run folders (export, push, report), and `init`, which suggests settings for new data.
 
 $ syneg-dspy export runs/pairs --to flagembedding          $ syneg-dspy report runs/pairs runs/other
 """

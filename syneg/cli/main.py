@@ -1,10 +1,10 @@
-"""The command line. It is the only module that prints results, and it imports the heavy ones only when they are needed.
+"""The command line. It prints results, and imports heavy libraries only when a command needs them.
 
     $ syneg-dspy run --dataset python-docs          the whole path, to a verdict
-    $ syneg-dspy mine|generate|train|evaluate …     the same path up to that stage; what is done is not done again
+    $ syneg-dspy mine|generate|train|evaluate …     the stages up to that one; finished stages are skipped
 
-Exit codes: 0 done, 1 our error in one line, 2 usage or settings, 3 stopped by a budget, 130 interrupted. The last two
-go on with the same command.
+Exit codes: 0 success, 1 error (one line on stderr), 2 wrong usage or settings, 3 stopped by a budget, 130 interrupted.
+After 3 and 130, the same command resumes the run.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ _ABLATE = "Compare the arms of an ablation: ratio, temperature, program, loss or
 
 
 class Commands(click.Group):
-    """Lists the stages in the order of the path, then the other commands; builds a stage's command when it is asked
-    for."""
+    """List the stages in the order in which they run, then the other commands. A stage's command is built on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         path = ["run", *(stage.command for stage in STAGES.values() if stage.command != "run")]
@@ -68,7 +67,7 @@ def cli() -> None:
 
 
 def _command(stage: Stage) -> click.Command:
-    """The command of a row of the table of stages."""
+    """Build the command of one row of `STAGES`."""
     from .options import Option, stage_command
 
     command = stage_command(stage.command, stage.help, stage.sections, partial(_run_stage, stage))
@@ -126,8 +125,10 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
 
 
 def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
-    """The run folder and its settings: the folder's own, with the flags over them. Raises ConfigError where the folder
-    belongs to another collection."""
+    """Return the run folder and its settings. Flags override the settings saved in the folder.
+
+    Raises ConfigError if the folder belongs to another collection.
+    """
     from syneg.core.settings import load_config
 
     from .options import KEYS
@@ -155,7 +156,7 @@ def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
 
 
 def _demo(flags: dict[str, Any]) -> str | None:
-    """The preset of a run without any collection."""
+    """Return "demo" if no flag, file or run folder names a collection, else None."""
     in_folder = flags["folder"] is not None and (flags["folder"] / "config.toml").is_file()
     in_settings = any(
         override.startswith(("collection.dataset", "collection.corpus")) for override in flags["overrides"]
@@ -169,7 +170,7 @@ for _tool in (*TOOLS, *FOLDERS):
 
 
 def main() -> None:
-    """Entry point: turns errors into one line and an exit code."""
+    """Run the command line; print an error as one line on stderr and exit with its code. --debug raises it instead."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("TQDM_DISABLE", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ.setdefault(name, "1")
@@ -199,7 +200,7 @@ def main() -> None:
 
 
 def _remedy(error: OSError) -> str:
-    """What helps against an error of the system."""
+    """Say what the user can do about an error of the operating system."""
     if error.errno == errno.ENOSPC:
         return "make room on the disk; what was written is kept, so run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -215,4 +216,4 @@ def _leave(message: str, code: int, debug: bool) -> None:
     click.echo(message, err=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # threads may still wait for an LM; all files are written row by row
+    os._exit(code)  # do not wait for threads that call an LM; rows already written are safe

@@ -1,8 +1,8 @@
-"""The flags of the stages. Each stands for a setting, from which its type, default and help are taken.
+"""Flags of the stages. Each flag sets one setting, and takes its type, default and help from that setting.
 
     Flag("--pairs", "generate.pairs")  →  --pairs INTEGER  Train pairs that get synthetic negatives; 0 = all.  [40]
 
-A stage has the flags of the sections of settings that it reads (`syneg.run.pipeline.STAGES`), in groups.
+A stage offers the flags of the sections that it reads (`syneg.run.pipeline.STAGES`); --help groups them by section.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .completion import COMPLETE
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag and its setting; `note` goes behind the setting's own description, `default` in place of its default."""
+    """A flag for the setting `key`. --help adds `note` to the description, and shows `default` for its default."""
 
     name: str
     key: str
@@ -32,12 +32,12 @@ class Flag:
 
     @property
     def parameter(self) -> str:
-        """Its name as an argument of a function."""
+        """Return the flag's name as a Python argument: "write_queries" for --write-queries."""
         return self.name.removeprefix("--").replace("-", "_")
 
     @property
     def section(self) -> str:
-        """The section of the settings that it belongs to; "" for settings of the whole run."""
+        """Return the section of the setting: "train" for train.epochs, "" for a top-level setting."""
         return self.key.rpartition(".")[0]
 
 
@@ -99,7 +99,7 @@ _GROUPS = {
 
 
 class Option(click.Option):
-    """An option with the heading that it stands under."""
+    """A click option with `group`, the heading that --help lists it under."""
 
     def __init__(self, *args: Any, group: str = "Run", **attributes: Any) -> None:
         super().__init__(*args, **attributes)
@@ -107,7 +107,7 @@ class Option(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose --help lists the options under headings."""
+    """A command whose --help lists its options under the headings of their groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows: dict[str, list[tuple[str, str]]] = {}
@@ -121,7 +121,7 @@ class GroupedCommand(click.Command):
 
 
 def described(key: str) -> tuple[str, Any, Any]:
-    """Description, default and type of a setting, as its field declares them."""
+    """Return description, default and type of the setting `key`, as its field declares them."""
     section, _, name = key.rpartition(".")
     model = Config.model_fields[section].annotation if section else Config
     info = model.model_fields[name]  # type: ignore[union-attr]
@@ -129,7 +129,7 @@ def described(key: str) -> tuple[str, Any, Any]:
 
 
 def setting_options(sections: Iterable[str]) -> list[Option]:
-    """The options of the flags of these sections, and of the whole run."""
+    """Return the options for the settings of `sections` and for the top-level settings."""
     wanted = {*sections, ""}
     return [_option(flag) for flag in FLAGS if flag.section in wanted]
 
@@ -155,7 +155,7 @@ def _option(flag: Flag) -> Option:
 
 
 def run_options() -> list[Option]:
-    """The options that are no settings: where, what is printed."""
+    """Return the options that every stage has: run folder, sources of settings, and output."""
     path = click.Path(path_type=Path)
     return [
         Option(["--fast"], is_flag=True, group="Training", help=(
@@ -180,6 +180,6 @@ def run_options() -> list[Option]:
 
 
 def stage_command(name: str, text: str, sections: Iterable[str], callback: Callable[..., None]) -> GroupedCommand:
-    """A command with the flags of its sections."""
+    """Build a stage's command with the flags of `sections` and the options of every stage; `text` is its help."""
     options: list[click.Parameter] = [*setting_options(sections), *run_options()]
     return GroupedCommand(name, callback=callback, params=options, help=text)

@@ -1,8 +1,8 @@
-"""The commands beside the stages: models, cache, settings, the machine, LMs, prompts and negatives.
+"""Commands that are not stages: models, cache, settings, machine, LMs, prompts and negatives.
 
     $ syneg-dspy fetch local/minilm     $ syneg-dspy prompts multi_attribute     $ syneg-dspy inspect runs/python-docs
 
-Modules that load dspy or torch are imported inside the commands, so that `--help` is quick.
+Commands import modules that load dspy or torch inside their functions, so that `--help` stays fast.
 """
 
 from __future__ import annotations
