@@ -1,13 +1,13 @@
-"""What is left to do for a stage, without doing it: calls, tokens, dollars and minutes, by use of an LM and by stage.
+"""Estimate what a stage still costs, without an LM call: calls, tokens, dollars and minutes, by LM use and by stage.
 
     estimate(run, "verdict").line()
       → "estimate: 52 LM calls (at most 80), 31k tokens in, 9.1k out, $0.02 (at most $0.05), 6 minutes"
 
-Each LM is counted and priced as itself: the writer, the judge, the LM that reflects. What the run folder holds for the
-same settings is not counted: sets of negatives, answers in the ledger (looked up for a sample of pairs), the judge's
-calibration, a compilation, trained models. Tokens, attempts and seconds of a call are those of the ledger as soon as it
-has some calls for the same use. Before that they follow from prompts rendered for a sample and from what `notes` names.
-"most" is every attempt, with answers as long as there is room for.
+The writer, the judge and the LM that reflects are counted and priced separately. Results that the run folder holds for
+the same settings are not counted: sets of negatives, answers in the ledger (looked up for a sample of pairs), the
+judge's calibration, a compilation, trained models. Tokens, attempts and seconds of a call come from the ledger if it
+has enough calls of the same use. If not, they come from prompts rendered for a sample and from the assumptions in
+`notes`. "most" counts every allowed attempt, with answers as long as `max_tokens` allows.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ from .remaining import Remaining, SetLeft
 from .workspace import STRENGTH
 
 _ORDER = ("queries", "mine", "read", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
-# what holds until something is measured, named in the notes of an estimate
+# Assumptions until a value is measured; the notes of an estimate name them.
 _PASSING, _EMBEDDED_PASSING, _LEAST_PASSING = 0.85, 0.6, 0.3  # share of negatives that pass the gates on text
-_SPEED, _EMBEDDED_SPEED = 60.0, 12.0  # tokens a second of one call
-# two cores: prompts of one program begin alike, so that few of their tokens are read; four calls side by side write 1.3
-# times as fast as one (docs/lab_notes.md)
+_SPEED, _EMBEDDED_SPEED = 60.0, 12.0  # tokens that one call writes in a second
+# Measured on two cores (docs/lab_notes.md). Prompts of one program share their beginning, so few tokens are read anew.
+# Four calls side by side write 1.3 times as fast as one. Units: tokens a second; a factor.
 _EMBEDDED_READ, _EMBEDDED_GAIN = 1000.0, 1.3
-_DOUBTED = 0.3  # share of the lists that a second LM reads
-_EMBEDDED_LENGTH = 0.6  # of the length asked for: a small LLM writes less (.53 and .55 in two runs on python-docs)
+_DOUBTED = 0.3  # share of the lists that the strong LM reads again
+_EMBEDDED_LENGTH = 0.6  # share of the requested length that a small LLM writes (.53, .55 in two runs on python-docs)
 _THOUGHTS = 800  # tokens that a reasoning model thinks for one answer
-_GRADE = 25  # tokens of the grade of one passage, with its quote
+_GRADE = 25  # tokens written for the grade of one passage, with its quote
 _QUERY = (500.0, 20.0)  # tokens read and written for one query
 _REFLECTION, _PLAN = (1800.0, 500.0), (1100.0, 60.0)  # tokens read and written
 
 
 def estimate(parts: Parts, stage: str) -> Estimate:
-    """What `stage` (a key of STAGES) and those before it would still ask and compute."""
+    """Estimate the LM calls and the minutes that are left up to and including `stage` (a key of STAGES)."""
     return _Estimator(parts, stage).estimate()
 
 
@@ -91,14 +91,14 @@ class _Estimator:
 
     @property
     def _asks(self) -> bool:
-        """Whether LMs are asked: always by the stages that write, by later ones where an arm wants it."""
+        """Whether the stage calls writing LMs: always if it writes, later only if an arm has synthetic negatives."""
         if self._config.executor.replay:
             return False
         synthetic = any(arm.wants_synthetic for arm in self._left.arms)
         return self._stage in ("calibrate", "compile", "generate") or (self._reaches("train") and synthetic)
 
     def _reading(self) -> Iterator[Part]:
-        """Measuring the reader on dev queries, and one call for each train query where it is trusted."""
+        """Estimate measuring the reader on dev queries, then one call for each train query if it may be used."""
         reader, left, lm = self._config.reader, self._left, reader_settings(self._config)
         wanted = self._stage == "read" or (self._reaches("generate") and any(arm.reads for arm in left.arms))
         compiles = self._config.compile.improves("reader") and (wanted or self._stage == "compile")
@@ -114,7 +114,7 @@ class _Estimator:
         lists = queries = 0
         if left.measured_reader is None and (reader.use == "auto" or self._stage == "read"):
             if self._stage != "read" and lm.model.startswith("local/") and not reader.cross_encoder:
-                return  # it is not asked before it was measured
+                return  # an embedded LM reads for a run only after `syneg-dspy read` measured it
             lists = min(reader.sample, left.queries("dev"))
         if reader.use == "on" or left.measured_reader is None or left.measured_reader.trusted:
             queries = left.queries_to_read
@@ -125,7 +125,7 @@ class _Estimator:
             yield self._part(DOUBT, strong, self._in_doubt(lists + queries, strong), size, words=GRADES_WORDS)
 
     def _in_doubt(self, lists: int, strong: LMConfig) -> Figure:
-        """Calls of the LM for lists in doubt, where so many lists are left."""
+        """Calls of the strong LM, if `lists` lists are still to be read."""
         measured = self._left.measured_reader
         if measured is not None and measured.in_doubt is not None:
             share = measured.in_doubt / max(1, measured.agreement.lists)
@@ -136,7 +136,7 @@ class _Estimator:
         return Figure(share * lists, 2.0 * lists)
 
     def _asked(self) -> Iterator[Part]:
-        """The uses of LMs, in the order of the path."""
+        """Estimate every use of an LM except reading, in the order of the path."""
         config, left = self._config, self._left
         if self._stage == "calibrate":
             yield from self._calibrating()
@@ -163,20 +163,20 @@ class _Estimator:
             return
         of_folds = left.fold_sets(sets) if self._stage == "verdict" else []
         sets += [*(left.near_misses() if self._reaches("evaluate") else []), *of_folds]
-        yield from (self._writing(each) for each in sets if each.left)  # a size costs seconds: prompts are rendered
+        yield from (self._writing(each) for each in sets if each.left)  # rendering takes seconds
         if left.judges and not all(each.made for each in sets):
             yield from self._calibrating()
             yield self._judging(self._to_judge(sets))
 
     @property
     def _programs(self) -> list[str]:
-        """The programs whose sets the stage makes, each once."""
+        """Names of the programs that write for the stage, without repeats."""
         if not self._reaches("train"):
             return [self._config.generate.program]
         return list(dict.fromkeys(arm.config.generate.program for arm in self._left.arms if arm.wants_synthetic))
 
     def _writing(self, planned: SetLeft) -> Part:
-        """The set by one program."""
+        """Estimate the calls that write the rest of one set of negatives."""
         generate, size = planned.config.generate, self._sizes.of(planned.name, planned.config)
         tries = expected_attempts(self._passing(planned), generate.per_pair, generate.attempts * generate.per_pair)
         likely, most = size.steps * tries, float(size.steps * generate.attempts * generate.per_pair)
@@ -190,14 +190,14 @@ class _Estimator:
         return replace(part, name=f"{part.name}, folds") if planned.stem.startswith(FOLDS) else part
 
     def _passing(self, planned: SetLeft) -> float:
-        """The share of written negatives that pass the gates on text, as far as anything tells it."""
+        """Share of written negatives that pass the gates on text: as measured by the strength test, else assumed."""
         strength = self._left.strength
         if strength is not None and strength.written:
             return max(_LEAST_PASSING, strength.passed / strength.written)
         return _EMBEDDED_PASSING if planned.config.lm.model.startswith("local/") else _PASSING
 
     def _to_judge(self, sets: Sequence[SetLeft]) -> Figure:
-        """The negatives that a judge still reads: one call for each, at most two."""
+        """Calls of the judge for the negatives in `sets`: one for each that passes, at most two for each wanted."""
         lm = judge_settings(self._config)
         wanted = [(planned.pairs * planned.config.generate.per_pair, self._passing(planned)) for planned in sets]
         measured = self._left.calibration.asked if self._left.calibration else 0
@@ -206,7 +206,7 @@ class _Estimator:
         return Figure(max(0.0, likely), 2.0 * sum(count for count, _ in wanted))
 
     def _compiling(self, first: SetLeft) -> Iterator[Part]:
-        """Proposing and choosing within `compile.calls`, and what is confirmed."""
+        """Estimate compiling the writer: runs of the program within `compile.calls`, reflection and confirmation."""
         config, lm = self._config.compile, self._config.lm
         size = self._sizes.of(first.name, first.config)
         wanted = size.steps * RECIPES[config.optimizer].runs(min(config.pairs, self._left.pairs), config.proposals)
@@ -221,7 +221,7 @@ class _Estimator:
             yield self._part(CONFIRM, lm, each.times(1.0, first.config.generate.attempts), size)
 
     def _compiling_reader(self) -> Iterator[Part]:
-        """Proposing and choosing on lists, and both programs on those that decide."""
+        """Estimate compiling the reader: the optimizer on train lists, then both programs on the deciding lists."""
         lm = reader_settings(self._config)
         count = passages_in_a_list(self._config.reader, [lm.model])
         size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
@@ -231,7 +231,7 @@ class _Estimator:
             yield self._part(CONFIRM, lm, Figure(lists, 2 * lists), size, words=GRADES_WORDS)
 
     def _proposing(self, lm: LMConfig, size: Size, words: int = 0) -> Iterator[Part]:
-        """What a recipe asks of the program's LM, one call for each example, and of the LM that reflects."""
+        """Estimate an optimizer's calls to `lm`, one for each example that it runs, and to the LM that reflects."""
         config = self._config.compile
         wanted = RECIPES[config.optimizer].runs(min(config.pairs, self._left.queries("train")), config.proposals)
         most = float(config.calls) or 4 * wanted
@@ -252,7 +252,7 @@ class _Estimator:
         return self._part(JUDGE, judge_settings(self._config), calls, self._sizes.of_judge(self._config))
 
     def _part(self, use: str, lm: LMConfig, calls: Figure, size: Size, answers: int = 1, words: int = 0) -> Part:
-        """A use of an LM; tokens and seconds of a call as measured, else as `size` and the assumptions say."""
+        """One use of an LM. Tokens and seconds of a call come from the ledger, else from `size` and assumptions."""
         rate = self._rates.find(use, lm.model)
         room = room_for(lm, words or self._config.generate.passage_words, answers)
         if rate is not None:
@@ -274,8 +274,8 @@ class _Estimator:
         )
 
     def _minutes(self, lm: LMConfig, calls: Figure, tokens: tuple[float, float], rate: Rate | None) -> Figure:
-        """Minutes of so many calls side by side, no faster than the limits of rate. `tokens` are those that a call
-        reads and writes."""
+        """Minutes of `calls`, run `lm.concurrency` at a time and within `lm.max_rpm`. `tokens` are (read, written) by
+        one call."""
         seconds, (reads, writes) = rate.seconds if rate is not None else 0.0, tokens
         if not seconds:
             each = self._rates.seconds_per_token(lm.model)
@@ -287,7 +287,7 @@ class _Estimator:
         return Figure(max(side_by_side.likely, spaced.likely), max(side_by_side.most, spaced.most))
 
     def _assumed_seconds(self, lm: LMConfig, reads: float, writes: float) -> float:
-        """Seconds of a call beside others, before any was timed. Calls of an embedded LM share the cores."""
+        """Assumed seconds of one call while others run. Calls of an embedded LM share the CPU cores."""
         embedded = lm.model.startswith("local/")
         speed = _EMBEDDED_SPEED if embedded else _SPEED
         self._assumed[f"{lm.model} writes {speed:.0f} tokens a second"] = None

@@ -1,10 +1,10 @@
-"""Arms at equal LM calls: `verified@calls=equal` beside `hybrid@calls=equal`, or `calls=100`.
+"""Give arms equal numbers of LM calls: `verified@calls=equal` beside `hybrid@calls=equal`, or a limit, `@calls=100`.
 
-    calls_of(arm, drafts, readings)             → Counter({"80": 2, "91": 1, …})    LM calls by train query
-    within(arm.calls, calls, every_arm, pairs)  → frozenset({"80", "91", …})        queries that the arm profits from
+    calls_of(arm, drafts, readings)             → Counter({"80": 2, "91": 1, …})    LM calls for each train query
+    within(arm.calls, calls, every_arm, pairs)  → frozenset({"80", "91", …})        queries within the limit
 
-Reading and writing ask an LM about one train query after the other, in the same order. An arm with a limit
-gets what was graded or written for the first queries, as far as its calls reach. Measuring an LM on dev is not counted.
+Reading and writing call an LM for the train queries in the same order. An arm with a limit gets the grades and texts of
+the first queries, until their calls add up to the limit. Calls that measure an LM on dev are not counted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .readings import Readings
 
 
 def calls_of(arm: Arm, drafts: Iterable[Draft], readings: Readings) -> Counter[str]:
-    """query_id → the LM calls that were made for it; given texts and grades count as one."""
+    """Count LM calls by query_id. A query whose texts or grades come from a file counts one call."""
     calls = Counter[str]()
     if arm.reads:
         calls.update(readings.calls)
@@ -31,7 +31,10 @@ def calls_of(arm: Arm, drafts: Iterable[Draft], readings: Readings) -> Counter[s
 
 
 def within(limit: int, calls: Counter[str], equals: Iterable[Counter[str]], pairs: Sequence[Pair]) -> frozenset[str]:
-    """The first queries of `pairs` whose calls fit into `limit`; EQUAL is the least that one of `equals` has."""
+    """Return the ids of the first queries of `pairs` whose calls add up to at most `limit`.
+
+    A `limit` of EQUAL stands for the smallest total among `equals`.
+    """
     if limit == EQUAL:
         limit = min(other.total() for other in equals)
     chosen, spent = set(), 0

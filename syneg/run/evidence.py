@@ -1,8 +1,8 @@
-"""What the report shows beside the verdict, read from a workspace.
+"""Collect what the report shows beside the verdict: queries, sample rows, settings and times.
 
     evidence_of(workspace, rows) → Evidence(queries={"q1": "close a file"}, rows=[…], times="1227 s: mine 14 s (1%), …")
 
-Times are of the first run that made each stage: a later one that finds it made does not replace them.
+The time of a stage is that of the command that made its result. A later command that reuses the result adds no time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .workspace import Workspace
 
 
 def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evidence:
-    """Collect queries, samples, settings and times of a run."""
+    """Collect queries, samples, settings and times of a run. `rows` are its written negatives as plain data."""
     folder = workspace.folder
     compiled = read_json(folder.compiled()) if workspace.config.compile.improves("writer") else None
     return Evidence(
@@ -31,14 +31,16 @@ def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evid
 
 
 def times(events: Path) -> str:
-    """Seconds of each stage in one line, and when the first began. What a later command made again does not count;
-    what it went on with does."""
+    """Return one line with the begin of the first stage, the total, and the seconds of each stage; "" without rows.
+
+    Every stage counts only with the first command that finished a part of it. Stages under half a second are not named.
+    """
     seconds: dict[str, float] = {}
     first, command = "", 0
     made_by: dict[tuple[str, str], int] = {}
     for row in read_rows(events):
         first = first or row["time"]
-        command += (row["event"], row.get("stage")) == ("begun", "collection")  # every command begins with it
+        command += (row["event"], row.get("stage")) == ("begun", "collection")  # every command begins with this event
         if row["event"] == "done" and made_by.setdefault(_what(row), command) == command:
             seconds[row["stage"]] = seconds.get(row["stage"], 0.0) + row["seconds"]
     total = sum(seconds.values())
@@ -47,5 +49,5 @@ def times(events: Path) -> str:
 
 
 def _what(row: Mapping[str, Any]) -> tuple[str, str]:
-    """The stage, and of which model where it has several: "train", "mined-0"."""
+    """Return what a row timed, as stage and model: ("train", "mined-0"). The model is "" for stages without models."""
     return row["stage"], row.get("text", "").partition(":")[0] if row["stage"] in ("train", "evaluate") else ""

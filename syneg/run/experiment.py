@@ -1,8 +1,8 @@
-"""The second half of the path: from negatives to the verdict.
+"""Run the second half of the path: from negatives to the verdict.
 
-    Experiment(workspace, negatives, readings).verdict() → the data of verdict.json
+    Experiment(workspace, negatives, readings).verdict() → Verdict, the data of verdict.json
 
-Only what is missing is computed.
+Results that the run folder holds for the same inputs are reused.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from .trained import TrainedArms
 
 
 class Experiment(TrainedArms):
-    """Trained arms, their boundary test and their verdict."""
+    """The arms of a run, with their boundary test and their verdict."""
 
     def _encoder(self, model: Path | None) -> Encoder:
         return self._workspace.encoder if model is None else Encoder.load(self._workspace.config.encoder, model)
 
     @cached_property
     def boundary(self) -> dict[str, list[PerQuery]]:
-        """Arm → for each seed, metric → query_id → value of the boundary test; {} without near-misses."""
+        """Values of the boundary test: arm → one entry per seed → metric → query_id → value. {} without near-misses."""
         if self.near_misses is None:
             return {}
         evaluated = {BASE: [self._at_boundary(BASE, self._workspace.encoder.fingerprint, None, self.results[BASE][0])]}
@@ -66,14 +66,14 @@ class Experiment(TrainedArms):
 
     @property
     def negatives(self) -> list[Draft]:
-        """Every synthetic negative, accepted or not, of the first arm that uses any."""
+        """Every synthetic negative, accepted or not, of the first planned arm that uses some; [] if none does."""
         arm = next((arm for arm in self.planned if arm.wants_synthetic), None)
         return self._written(arm).drafts if arm else []
 
     def probe(self) -> dict[str, float]:
-        """How well a linear probe tells the synthetic negatives from mined ones of the same queries: metric → AUC.
+        """Train a linear probe to tell synthetic from mined negatives of the same queries; return metric → AUC.
 
-        {} for too few negatives.
+        Returns {} if there are too few negatives.
         """
         accepted = [draft for draft in self.negatives if draft.accepted]
         texts = [draft.negative.text for draft in accepted]
@@ -85,7 +85,7 @@ class Experiment(TrainedArms):
         return source_probe(texts, mined, self._workspace.encoder, seed=self._workspace.config.seed)
 
     def verdict(self) -> Verdict:
-        """Compare all arms, by cross-fitting if the test split is small. Saves the best model on dev in best/."""
+        """Compare all arms on test, by cross-fitting if that split is small. Saves the best model on dev in best/."""
         workspace, near = self._workspace, self.near_misses
         wrote = workspace.manifest.facts.get("written_queries") if workspace.config.writes_queries else None
         counts = near.facts if near else None
@@ -107,7 +107,7 @@ class Experiment(TrainedArms):
         if crossed is not None:
             runs = {name: replace(evaluated, results=crossed.results[name]) for name, evaluated in runs.items()}
             collection, facts = crossed.collection, replace(facts, folds=crossed.folds)
-            if facts.written_queries:  # with human queries there are no folds: all that is tested was written
+            if facts.written_queries:  # a fold tests written queries only: with human ones there are no folds
                 tested = len(collection.splits["test"])
                 facts = replace(facts, written_queries=replace(facts.written_queries, tested=tested))
         told = verdict(runs, collection, workspace.config.evaluate.alpha, facts)
@@ -115,7 +115,7 @@ class Experiment(TrainedArms):
         return told
 
     def _runs(self, arm: Arm | None) -> ArmRuns:
-        """Collect the evaluations of an arm; `arm` None is the untuned base."""
+        """Collect the evaluations, trainings and cost of an arm. None stands for the untuned base."""
         name = arm.name if arm else BASE
         near = sum(map(len, self.near_misses.accepted.values())) if self.near_misses else 0
         if arm is None:
@@ -126,7 +126,7 @@ class Experiment(TrainedArms):
         )  # fmt: skip
 
     def _cost(self, arm: Arm) -> Cost | None:
-        """The cost of an arm's LM calls, for writing and reading together; None for an arm without an LM."""
+        """Add up what an arm's LM calls cost, for writing and reading. None for an arm without an LM."""
         reads = arm.reads or (arm.filling.grounded and self._readings.are_used)
         costs = [self._readings.cost] if reads and self._readings.reader.uses_lm else []
         if arm.wants_synthetic:

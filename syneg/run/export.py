@@ -1,13 +1,12 @@
-"""Take the rows that an arm trained on to another trainer, as texts, with a file beside them that says where each is
-from.
+"""Export the rows that an arm trained on for another trainer, as texts. A second file gives the source of each text.
 
     export(RunFolder(Path("runs/pairs")), "flagembedding")   writes into runs/pairs/export/flagembedding
       train.jsonl         {"query": "close a socket", "pos": ["Call close() …"], "neg": ["Call open() …", …]}
       provenance.ndjson   {"row": 0, "query_id": "q-8d0e…", "positives": [{"id": "p-51f2…"}], "negatives":
                            [{"id": "s-7c1e…", "source": "synthetic", "program": "multi_attribute", "lm": …}, …]}
 
-Texts carry no prompts: give the encoder's own to your trainer. The trainers named here weigh all negatives alike; what
-a negative weighed in the run stands in the provenance. What each format looks like: `syneg.run.formats`.
+Texts carry no prompts: set the encoder's prompts in your trainer. The trainers of these formats weigh all negatives
+alike; the provenance holds the weight that each negative had in the run. `syneg.run.formats` shows every format.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from .arms import named
 from .folder import RunFolder
 from .formats import FORMATS, Origins, hub_card, lines_of
 
-PROVENANCE = "provenance.ndjson"  # trainers that read every .json, .jsonl or .parquet of a folder leave it alone
+PROVENANCE = "provenance.ndjson"  # not .json, .jsonl or .parquet: some trainers read all such files of a folder
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Where an export lies, whose rows they are, how many, and what the reader should know."""
+    """The folder of an export, the arm and seed of its rows, their number, and remarks for the user."""
 
     path: Path
     arm: str
@@ -49,8 +48,9 @@ def export(
 ) -> Exported:
     """Write the rows of one arm in the format `to` (a key of FORMATS) into `out`, by default FOLDER/export/FORMAT.
 
-    By default `arm` and `seed` are the trained ones that did best on dev. Raises ConfigError for an
-    unknown format or arm, DataError where the folder has no verdict or `out` holds other files.
+    By default `arm` is the trained arm with the best dev score, and `seed` its best seed. `parquet` writes Parquet in
+    place of JSONL. Raises ConfigError for an unknown format, arm or seed and for a format without Parquet; DataError if
+    the folder has no verdict or no training rows, or if `out` holds other files.
     """
     if to not in FORMATS:
         raise ConfigError(f"unknown format {to!r}", todo=nearest(to, FORMATS))
@@ -70,7 +70,7 @@ def export(
 
 
 def trained_rows(epochs: Sequence[Sequence[Instance]]) -> Iterator[JsonObject]:
-    """The lines of rows/ARM-SEED.jsonl: each row of each epoch, flat."""
+    """Yield the lines of rows/ARM-SEED.jsonl: every row of every epoch as a flat object with its epoch (from 0)."""
     for epoch, rows in enumerate(epochs):
         for row in rows:
             yield {
@@ -81,7 +81,7 @@ def trained_rows(epochs: Sequence[Sequence[Instance]]) -> Iterator[JsonObject]:
 
 
 def read_trained(path: Path) -> list[Instance]:
-    """The rows of all epochs, in order; raises DataError where the file is missing."""
+    """Read rows/ARM-SEED.jsonl: the rows of all epochs, in order. Raises DataError if the file is missing."""
     if not path.is_file():
         raise DataError("no training rows on disk", where=str(path), todo="run `syneg-dspy train --run FOLDER` again")
     return [
@@ -92,7 +92,7 @@ def read_trained(path: Path) -> list[Instance]:
 
 
 def _arm(folder: RunFolder, arm: str, seed: int | None) -> tuple[str, int, list[str]]:
-    """The arm and seed to take, and why where that is not plain."""
+    """Choose the arm and the seed to export; the list holds a note if the best model is the untuned base."""
     data = read_json(folder.verdict)
     if data is None:
         raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
@@ -118,9 +118,9 @@ def _file(folder: RunFolder, arm: str, seed: int) -> Path:
 
 
 def _origins(folder: RunFolder) -> Origins:
-    """Where the negatives of a run are from, by query and passage or text."""
+    """Read the origins of a run's negatives: mined by (query_id, doc_id), written by (query_id, text)."""
     mined = {}
-    for path in sorted(folder.path.glob("mined*.jsonl"), reverse=True):  # mined.jsonl last: it counts
+    for path in sorted(folder.path.glob("mined*.jsonl"), reverse=True):  # mined.jsonl comes last and overrides the others
         for row in read_rows(path):
             mined[row["query_id"], row["doc_id"]] = {key: row[key] for key in ("source", "rank", "score")}
     written: dict[tuple[str, str], Mapping[str, Any]] = {}
@@ -133,7 +133,7 @@ def _origins(folder: RunFolder) -> Origins:
 
 
 def _make_room(target: Path) -> None:
-    """Remove the files of an earlier export; raises DataError where there are others."""
+    """Remove the files of an earlier export. Raises DataError if the folder holds other files."""
     names = {PROVENANCE, "README.md", "qrels"}
     names |= {f"{stem}.{end}" for stem in ("train", "corpus", "queries") for end in ("jsonl", "parquet")}
     others = sorted({path.name for path in target.iterdir()} - names) if target.is_dir() else []
@@ -146,7 +146,7 @@ def _make_room(target: Path) -> None:
 
 
 def _write(path: Path, rows: list[JsonObject], *, parquet: bool) -> None:
-    """A table by the end of its name, .jsonl or .tsv; JSONL as Parquet where that is asked for."""
+    """Write a table as TSV or JSONL, by the suffix of `path`. `parquet` writes .parquet in place of .jsonl."""
     if path.suffix == ".tsv":
         text = io.StringIO()
         table = csv.DictWriter(text, list(rows[0]), delimiter="\t", lineterminator="\n")
@@ -159,5 +159,5 @@ def _write(path: Path, rows: list[JsonObject], *, parquet: bool) -> None:
 
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_table(pyarrow.Table.from_pylist(rows), path.with_suffix(".parquet"), compression="zstd")
-    else:  # columns in the order of the row: sentence-transformers goes by it
+    else:  # sentence-transformers tells columns apart by their order
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -1,4 +1,4 @@
-"""What a run is estimated to take: figures with a likely and a greatest value, by part, and as text.
+"""Hold the estimate of a run: calls, tokens, dollars and minutes of each part, likely and at most; print it.
 
 Part("write multi_attribute", "openai/gpt-4o-mini", calls=Figure(52, 80), reads=Figure(31000, 48000), …)
 Estimate((part, …), notes=("assumed: …",)).line()
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Figure:
-    """A value as it is likely to be, and at most."""
+    """An estimated value: the likely one, and an upper bound."""
 
     likely: float = 0.0
     most: float = 0.0
@@ -23,7 +23,7 @@ class Figure:
         return Figure(self.likely + other.likely, self.most + other.most)
 
     def times(self, likely: float, most: float | None = None) -> Figure:
-        """Both values multiplied, the greatest by `most` where that is given."""
+        """Multiply both values by `likely`; the upper bound by `most` if that is given."""
         return Figure(self.likely * likely, self.most * (likely if most is None else most))
 
 
@@ -32,9 +32,9 @@ NOTHING = Figure()
 
 @dataclass(frozen=True)
 class Part:
-    """One use of an LM, or one stage without one (`lm` is ""). `usd` and `minutes` are None where nothing tells them.
+    """What one use of an LM takes, or one stage that calls none (`lm` is "").
 
-    `reads` and `writes` are tokens.
+    `reads` and `writes` are tokens of all calls together. `usd` and `minutes` are None if they are unknown.
     """
 
     name: str
@@ -48,14 +48,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The parts of what is left of a run, in the order of the path; `notes` say what had to be assumed."""
+    """The parts of a run that are left to do, in the order of the path. `notes` name what was assumed."""
 
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = field(default=())
 
     @property
     def whole(self) -> Part:
-        """The sum of all parts. Dollars are unknown where those of one part are; minutes are the sum of those known."""
+        """The sum of all parts. Dollars are None if one part has no price; parts without minutes count as 0 minutes."""
         unpriced = any(part.usd is None for part in self.parts)
         return Part(
             "in all",
@@ -66,7 +66,7 @@ class Estimate:
         )  # fmt: skip
 
     def line(self) -> str:
-        """All of it in one sentence."""
+        """The sum of all parts in one line; it names the parts whose minutes are unknown."""
         whole = self.whole
         usd = "dollars unknown" if whole.usd is None else f"${whole.usd.likely:.2f} (at most ${whole.usd.most:.2f})"
         minutes = whole.minutes.likely if whole.minutes else 0.0
@@ -79,7 +79,7 @@ class Estimate:
         )
 
     def table(self) -> str:
-        """For a terminal of 80 columns: likely values by part, and the sum as it is likely and at most."""
+        """A table of at most 80 columns: likely values of each part, then the likely sum and the upper bound."""
         if not self.parts:
             return "nothing is left to do"
         lines = [f"{'':32s} {'calls':>8s} {'tokens in':>10s} {'out':>8s} {'USD':>9s} {'minutes':>8s}"]

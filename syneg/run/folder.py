@@ -1,15 +1,15 @@
-"""A run folder: the names of its files, the lock that one process holds, and the manifest.
+"""Name the files of a run folder, lock it for one process, and keep its manifest.
 
     folder = RunFolder(Path("runs/python-docs"))
     folder.mined               → runs/python-docs/mined.jsonl
     folder.model("hybrid-0")   → runs/python-docs/models/hybrid-0
 
-manifest.json says for each stage which inputs its result was made from, and holds facts about the run:
+manifest.json holds the key of each stage that is done, and facts about the run:
 
     {"stages": {"mine": "5f0c…", "train hybrid-0": "91ab…"}, "seed": 0, "versions": {"torch": "2.13.0", …}, …}
 
-A stage has a key, a hash of everything that its result depends on (`syneg.run.keys`). A result is used when its key is
-the same, and made again when not. The manifest is written in one step after each change.
+The key of a stage is a hash of everything that its result depends on (`syneg.run.keys`). A result with the same key is
+reused; any other is made again. Every change replaces the manifest atomically.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ except ImportError:  # Windows has no flock; runs are then not guarded against a
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run folder by name; `folder / "x"` gives any other."""
+    """The paths of a run folder. `folder / "x"` gives the path of any other file."""
 
     path: Path
 
@@ -52,27 +52,27 @@ class RunFolder:
 
     @property
     def events(self) -> Path:
-        """What was said and how long each stage took, one JSON row each."""
+        """Messages of the run and seconds of each stage, one JSON object a line."""
         return self.path / "events.jsonl"
 
     @property
     def bad_rows(self) -> Path:
-        """Rows of the collection that could not be read, and queries in two splits."""
+        """Rows of the collection that could not be read, and queries that stand in two splits."""
         return self.path / "bad_rows.jsonl"
 
     @property
     def queries(self) -> Path:
-        """Queries that were written for a corpus without any."""
+        """Queries that an LM wrote for a corpus without queries."""
         return self.path / "queries.jsonl"
 
     @property
     def mined(self) -> Path:
-        """Mined negatives with source, rank and score."""
+        """Mined negatives, each with its source, rank and score."""
         return self.path / "mined.jsonl"
 
     @property
     def ledger(self) -> Path:
-        """Every LM call."""
+        """The ledger: one JSON object for each LM call."""
         return self.path / "ledger" / "calls.jsonl"
 
     @property
@@ -82,31 +82,31 @@ class RunFolder:
 
     @property
     def window(self) -> Path:
-        """Which passages are mined, where that was chosen on dev."""
+        """The mining window that a race chose (`mine.margin = auto`)."""
         return self.path / "window.json"
 
     @property
     def reader(self) -> Path:
-        """How the reader did on dev queries."""
+        """Agreement of the reader with the labels of dev queries."""
         return self.path / "reader.json"
 
     @property
     def readings(self) -> Path:
-        """The grades of passages near the train queries."""
+        """Grades of the passages near the train queries, one JSON object each."""
         return self.path / "readings.jsonl"
 
     @property
     def teacher(self) -> Path:
-        """Scores of a cross-encoder that teaches, and how its order did on dev."""
+        """Scores of the cross-encoder that teaches, and nDCG@10 of its order on dev."""
         return self.path / "teacher.json"
 
     def compiled(self, prefix: str = "") -> Path:
-        """What a compilation found; `prefix` is that of its target (`syneg.run.targets`)."""
+        """Outcome of a compilation. `prefix` names its target, as in "reader-" (`syneg.run.targets`)."""
         return self.path / f"{prefix}compiled.json"
 
     @property
     def best(self) -> Path:
-        """The best model on dev, the base included."""
+        """Folder of the model that is best on dev; it may be the untuned base."""
         return self.path / "best"
 
     @property
@@ -121,32 +121,32 @@ class RunFolder:
 
     @property
     def card(self) -> Path:
-        """The card of the data set that was made."""
+        """The data card of the negatives."""
         return self.path / "README.md"
 
     @property
     def requests(self) -> Path:
-        """Requests that wait for a batch, where no other file is named."""
+        """Batch requests, unless `--batch` names another file."""
         return self.path / "requests.jsonl"
 
     def negatives(self, stem: str = "negatives") -> Path:
-        """A set of synthetic negatives, accepted or not."""
+        """A set of synthetic negatives, with rejected ones."""
         return self.path / f"{stem}.jsonl"
 
     def program(self, prefix: str = "") -> Path:
-        """The state of a program; its prompts stand beside it as .md."""
+        """State of a program; `prompts(prefix)` holds its prompts."""
         return self.path / f"{prefix}program.json"
 
     def prompts(self, prefix: str = "") -> Path:
-        """The prompts of a program as text."""
+        """Prompts of a program, as Markdown."""
         return self.path / f"{prefix}program.md"
 
     def model(self, name: str) -> Path:
-        """A trained model."""
+        """Folder of a trained model; `name` is ARM-SEED, as in "hybrid-0"."""
         return self.path / "models" / name
 
     def rows(self, name: str) -> Path:
-        """The rows that a model was trained on, epoch by epoch."""
+        """Rows that a model was trained on, epoch by epoch."""
         return self.path / "rows" / f"{name}.jsonl"
 
     def evaluation(self, name: str) -> Path:
@@ -154,27 +154,27 @@ class RunFolder:
         return self.path / "evaluation" / f"{name}.json"
 
     def boundary(self, name: str) -> Path:
-        """Scores of a model at the boundary."""
+        """Scores of a model in the boundary test."""
         return self.path / "boundary" / f"{name}.json"
 
     def trec(self, name: str, split: str) -> Path:
-        """Ranking of a split by a model, as a TREC run file."""
+        """Ranking of the queries of `split` by a model, as a TREC run file."""
         return self.path / "runs" / f"{name}.{split}.trec"
 
     def log(self, name: str) -> Path:
-        """What the embedded server of an LM prints."""
+        """Output of the embedded server of an LM."""
         return self.path / f"{name}.log"
 
 
 def default_folder(dataset: str) -> Path:
-    """runs/NAME for a data set: the stem of a file or folder, else its id."""
+    """Return runs/NAME for a data set. NAME is the stem of a file, the name of a folder, or the id of a data set."""
     path = Path(dataset).expanduser()
     name = (path.stem if path.is_file() else path.name) if path.exists() else dataset
     return Path("runs") / "".join(c if c.isalnum() or c in "-._" else "-" for c in name)
 
 
 class Manifest:
-    """Opened once by the process that holds the lock of the run folder."""
+    """manifest.json in memory. Only the process that holds the lock of the run folder opens it, once."""
 
     def __init__(self, folder: Path | RunFolder) -> None:
         self._path = folder / "manifest.json"
@@ -182,13 +182,13 @@ class Manifest:
         self._stages: dict[str, str] = self.facts.setdefault("stages", {})
 
     def key(self, stage: str) -> str | None:
-        """The key of the result on disk; None where there is none."""
+        """The key of the result on disk; None if `stage` has no result."""
         return self._stages.get(stage)
 
     def make(self, stage: str, key: str, path: Path, work: Callable[[], None]) -> bool:
         """Run `work`, which writes `path`, unless the result for `key` exists; return whether it ran.
 
-        The old key is dropped before `work` begins, so that a stage that breaks off leaves no old key on a new file.
+        The old key is dropped before `work` begins, so that an interrupted stage never leaves a new file under an old key.
         """
         if self.key(stage) == key and path.exists():
             return False
@@ -203,18 +203,18 @@ class Manifest:
             write_json(self._path, self.facts)
 
     def done(self, stage: str, key: str) -> None:
-        """Note that the result of `stage` is on disk under `key`."""
+        """Record that the result of `stage` for `key` is on disk."""
         self._stages[stage] = key
         write_json(self._path, self.facts)
 
     def note(self, **facts: Any) -> None:
-        """Facts beside the stages, such as counts: as they will be read from the file, in the same order."""
+        """Record facts beside the stages, such as counts, in the form and order in which JSON gives them back."""
         self.facts.update(as_read(facts))
         write_json(self._path, self.facts)
 
 
 def version(package: str) -> str:
-    """The installed version of a package, in words when there is none."""
+    """Return the installed version of a package, or "not installed"."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -225,9 +225,10 @@ _WORTHLESS = {".lock", "config.toml", "events.jsonl", "manifest.json"}
 
 
 class RunLock:
-    """Holds a run folder for one process; the lock dies with the process, however it ends.
+    """Lock a run folder for one process, as a context manager; the lock ends with the process, even after a crash.
 
-    A folder that the lock made is removed again where an error leaves nothing of worth in it, as a mistyped name does.
+    If an error leaves only settings and logs in a folder that the lock created, the folder is removed again (a mistyped
+    name leaves no trace). Raises DataError if another process holds the lock.
     """
 
     def __init__(self, folder: Path | RunFolder) -> None:
