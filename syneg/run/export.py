@@ -120,7 +120,7 @@ def _file(folder: RunFolder, arm: str, seed: int) -> Path:
 def _origins(folder: RunFolder) -> Origins:
     """Read the origins of a run's negatives: mined by (query_id, doc_id), written by (query_id, text)."""
     mined = {}
-    for path in sorted(folder.path.glob("mined*.jsonl"), reverse=True):  # mined.jsonl comes last and overrides the others
+    for path in sorted(folder.path.glob("mined*.jsonl"), reverse=True):  # mined.jsonl, the last, overrides the others
         for row in read_rows(path):
             mined[row["query_id"], row["doc_id"]] = {key: row[key] for key in ("source", "rank", "score")}
     written: dict[tuple[str, str], Mapping[str, Any]] = {}

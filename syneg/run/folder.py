@@ -188,7 +188,7 @@ class Manifest:
     def make(self, stage: str, key: str, path: Path, work: Callable[[], None]) -> bool:
         """Run `work`, which writes `path`, unless the result for `key` exists; return whether it ran.
 
-        The old key is dropped before `work` begins, so that an interrupted stage never leaves a new file under an old key.
+        The old key is dropped before `work` begins: an interrupted stage never leaves a new file under an old key.
         """
         if self.key(stage) == key and path.exists():
             return False
