@@ -1,8 +1,8 @@
-"""What other trainers read: one row here for each format, with the source of its schema.
+"""Define the formats of other trainers: one row of FORMATS for each. The source of each schema stands under it.
 
-    sentence-transformers  {"anchor": …, "positive": …, "negative_1": …, …}    columns count by their order
+    sentence-transformers  {"anchor": …, "positive": …, "negative_1": …, …}    the order of columns tells their roles
                            sbert.net/docs/sentence_transformer/training_overview.html, "Dataset Format"
-    hf-dataset             the same, in a folder that datasets.load_dataset reads, with a card
+    hf-dataset             the same, with a card, in a folder that datasets.load_dataset reads
     pylate                 {"query": …, "positive": …, "negative": …}          one negative a row
                            github.com/lightonai/pylate, docs/documentation/datasets.md, "Contrastive Dataset"
     flagembedding          {"query": …, "pos": […], "neg": […]}                one row a query; JSON only
@@ -13,7 +13,7 @@
     beir                   corpus.jsonl, queries.jsonl, qrels/train.tsv with 1 for positives and 0 for negatives
                            github.com/beir-cellar/beir/wiki/Load-your-custom-dataset
 
-A trainer of rows with columns wants as many negatives in each: a row with fewer repeats its own.
+Formats with columns need the same number of negatives in every row: a row with fewer repeats its own.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Table = list[JsonObject]
 
 @dataclass(frozen=True)
 class Origins:
-    """`mined[query_id, doc_id]` and `written[query_id, text]`: what the run folder says of a negative."""
+    """Where negatives come from, as the run folder records it: `mined[query_id, doc_id]`, `written[query_id, text]`."""
 
     mined: Mapping[tuple[str, str], Mapping[str, Any]]
     written: Mapping[tuple[str, str], Mapping[str, Any]]
 
     def of(self, row: Instance, place: int) -> JsonObject:
-        """Source, weight and origin of a row's negative."""
+        """Return source, weight and origin of the negative at `place` (from 0) of a training row."""
         source, doc_id = row.sources[place], row.doc_ids[place]
         if source == SYNTHETIC:
             origin = self.written.get((row.pair.query_id, row.negatives[place]), {})
@@ -50,7 +50,7 @@ class Origins:
 
 @dataclass(frozen=True)
 class Passage:
-    """A text with its id and its origin. A positive comes from the collection."""
+    """A text with its id and its origin. The origin of a positive is {}: it comes from the collection."""
 
     id: str
     text: str
@@ -59,7 +59,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of an export before it has a format."""
+    """A row of an export, before `Format.tables` gives it the columns of a format."""
 
     query_id: str
     query: str
@@ -67,7 +67,7 @@ class Line:
     negatives: tuple[Passage, ...]
 
     def provenance(self, number: int) -> JsonObject:
-        """Where its texts are from: the line of provenance.ndjson."""
+        """Return the row's line of provenance.ndjson. `number` is its place in the export, from 0."""
         return {
             "row": number, "query_id": self.query_id, "positives": [{"id": passage.id} for passage in self.positives],
             "negatives": [{"id": passage.id, **passage.origin} for passage in self.negatives],
@@ -76,7 +76,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Format:
-    """`shape` says what a line is: a training row, one negative of it, or a query with all that it was trained on."""
+    """How an export looks.
+
+    `shape` says what a line is: "rows" a training row, "triplets" a row with one of its negatives, "queries" a query
+    with every passage that it was trained with. `tables` turns lines into file name → rows. `parquet` says that the format
+    may be written as Parquet, `card` that it comes with a README.md.
+    """
 
     shape: Shape
     tables: Callable[[Sequence[Line]], dict[str, Table]]
@@ -85,7 +90,7 @@ class Format:
 
 
 def lines_of(rows: Iterable[Instance], shape: Shape, origins: Origins) -> tuple[list[Line], list[str]]:
-    """The lines of a shape without repeats, and what to say about rows that had too few negatives."""
+    """Turn training rows into lines of `shape` without repeats; return them, and remarks on rows with few negatives."""
     lines: dict[Any, Line] = {}
     for row in rows:
         line = _line(row, origins)
@@ -119,7 +124,7 @@ def _texts(passages: Sequence[Passage]) -> tuple[str, ...]:
 
 
 def _joined(a: Line, b: Line) -> Line:
-    """Two lines of one query: all of their passages, each once."""
+    """Merge two lines of one query: the passages of both, without repeats."""
     positives = {passage.text: passage for passage in (*b.positives, *a.positives)}
     negatives = {passage.text: passage for passage in (*a.negatives, *b.negatives)}
     ordered = dict.fromkeys((*_texts(a.positives), *_texts(b.positives)))
@@ -127,7 +132,7 @@ def _joined(a: Line, b: Line) -> Line:
 
 
 def _evened(lines: list[Line]) -> tuple[list[Line], list[str]]:
-    """Lines with the same number of negatives: those with fewer repeat their own, those without any are left out."""
+    """Give all lines the same number of negatives: lines with fewer repeat theirs, lines with none are left out."""
     places = max((len(line.negatives) for line in lines), default=0)
     full, repeated = [], 0
     for line in lines:
@@ -144,7 +149,7 @@ def _evened(lines: list[Line]) -> tuple[list[Line], list[str]]:
     return full, [*notes, *([f"{left} rows have no negative and are left out"] if left else [])]
 
 
-# formats
+# tables of each format
 
 
 def _columns(lines: Sequence[Line]) -> dict[str, Table]:
@@ -214,7 +219,7 @@ FORMATS = {
 
 
 def hub_card(collection: str, arm: str, *, parquet: bool) -> str:
-    """README.md of an hf-dataset: its YAML tells `datasets.load_dataset` the files of each configuration."""
+    """Return README.md of an hf-dataset; `datasets.load_dataset` reads from its YAML which files to load."""
     return "\n".join(
         [
             "---", "tags:", "- sentence-transformers", "- hard-negatives", "- information-retrieval", "configs:",

@@ -1,8 +1,8 @@
-"""The judge of a run, and how well it does on labelled passages of the collection, before anything goes by it.
+"""Measure the judge of a run on labelled passages of the collection, and use it only if it is trusted.
 
-    judge_of(workspace) → TrustedJudge(lm, Calibration(kappa=.71, accuracy=.86, …)); None where none is trusted
+    judge_of(workspace) → TrustedJudge(lm, Calibration(kappa=.71, accuracy=.86, …)); None if it is not trusted
 
-Its answers are kept in judge.json.
+The calibration is kept in judge.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .workspace import Workspace
 
 
 def judge_of(workspace: Workspace) -> TrustedJudge | None:
-    """The judge's LM with its calibration; None if no judge is wanted, or if it is not trusted (one line says so)."""
+    """Return the judge's LM and calibration; None if no judge is wanted, or if it is not trusted (with a message)."""
     settings = workspace.config.judge
     if settings.use == "off" or (settings.use == "auto" and not workspace.is_strong):
         return None
@@ -34,7 +34,7 @@ def judge_of(workspace: Workspace) -> TrustedJudge | None:
 
 
 def calibration(workspace: Workspace) -> Calibration:
-    """The judge's answers on labelled passages of the collection."""
+    """Calibrate the judge on labelled passages, or read the calibration from judge.json if the inputs are the same."""
     questions, key = _inputs(workspace)
 
     def work() -> None:
@@ -50,7 +50,7 @@ def calibration(workspace: Workspace) -> Calibration:
 
 
 def known_calibration(workspace: Workspace) -> Calibration | None:
-    """The calibration that is on disk for these settings; None where the judge has to be asked."""
+    """Read the calibration for these settings from judge.json; None if there is none. Calls no LM."""
     key = _inputs(workspace)[1]
     if workspace.manifest.key("calibrate") != key or not workspace.folder.judge.exists():
         return None
@@ -58,7 +58,7 @@ def known_calibration(workspace: Workspace) -> Calibration | None:
 
 
 def _inputs(workspace: Workspace) -> tuple[list[Labelled], str]:
-    """The labelled passages, and the key of the judge's answers on them."""
+    """Return the labelled passages, and the key of the calibration on them."""
     config, judge = workspace.config, Judge()
     definition = task_for(config).definition
     questions = labelled_passages(workspace.collection, workspace.encoder, config.judge, definition, config.seed)

@@ -1,9 +1,9 @@
-"""Keys of stages: a hash of everything that a stage is handed, so that a changed input never meets an old result.
+"""Compute the key of a stage: a hash of all its inputs. If an input changes, the old result is not reused.
 
     stage_key("mine", config, collection.fingerprint, encoder.fingerprint) → "5f0c…"
 
-A key holds the whole config, less what the stage is not handed: sections that only later stages read, and settings that
-decide no result. A new setting is therefore part of every key until it is listed here.
+A key covers the whole config, except for settings listed here: sections that the stage does not read, and settings that
+change no result. A new setting is therefore part of every key until it is listed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from syneg.core.config import FLOW, Config
 from syneg.core.records import fingerprint
 
-# Settings that decide how a result is made, never which: section → keys, or every key of the section.
+# Settings that change no result, only how it is computed: section → its keys; None stands for the whole section.
 NO_RESULT: dict[str, tuple[str, ...] | None] = {
     "lm": FLOW,
     "judge": FLOW,
@@ -27,8 +27,8 @@ NO_RESULT: dict[str, tuple[str, ...] | None] = {
     "encoder": ("batch_size", "device", "cache_gb"),
     "compile": (),
 }
-# Sections that a stage is not handed: only later stages read them, or another input stands for them, as the fingerprint
-# of the collection does.
+# Sections that are not part of a stage's key: only later stages read them, or another input of the key stands for them
+# (the collection's fingerprint for "collection").
 _AFTER_TRAINING = ("boundary", "evaluate")
 _AFTER_WRITING = ("mix", "train", *_AFTER_TRAINING)
 _COMPILING = ("compile", "reflection", "probe")
@@ -46,7 +46,7 @@ NOT_HANDED: dict[str, tuple[str, ...]] = {
     "evaluate": ("collection", *_LMS, "mine", "mix", "train", "boundary"),
     "boundary": ("collection", *_LMS, "mine", "mix", "train", "evaluate"),
 }
-# Settings that name parts of a run; what they name is an input of its own (query ids, rows, the program).
+# Settings that select something, such as queries, rows or a program. What they select is a separate input of the key.
 PARTS: dict[str, tuple[str, ...]] = {
     "train": ("arms", "seeds", "pairs"),
     "generate": ("program", "pairs", "shard", "given"),
@@ -58,8 +58,11 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def stage_key(stage: str, config: Config, *inputs: Any) -> str:
-    """The key of a result of `stage` (a key of NOT_HANDED) for `config` and everything else that the stage is
-    handed."""
+    """Return the key of the result of `stage` (a key of NOT_HANDED).
+
+    It hashes `config`, less the settings that do not matter to the stage, and the other inputs, which `fingerprint`
+    must be able to hash.
+    """
     tree = config.model_dump(mode="json", exclude=set(NOT_HANDED[stage]))
     for section, names in (*NO_RESULT.items(), *PARTS.items()):
         if section in tree and names is None:
@@ -71,7 +74,7 @@ def stage_key(stage: str, config: Config, *inputs: Any) -> str:
 
 
 def source_of(program: str) -> str:
-    """The source of the module that holds a program of one's own (`module:Class`); "" for other programs."""
+    """Return the source code of the module of a user's program (`module:Class`); "" for any other program."""
     module, colon, _ = program.partition(":")
     if not colon or program.endswith(".json"):
         return ""

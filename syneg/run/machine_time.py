@@ -1,12 +1,11 @@
-"""Minutes of this machine that a run still takes: embedding the corpus, training each arm and seed, evaluating each
-model.
+"""Estimate the minutes that a run still computes on this machine: embedding the corpus, training and evaluating models.
 
     MachineTime(run, left).parts("verdict")
       → [Part("mine", minutes=Figure(.4, .6)), Part("train 2 models", …), Part("evaluate 3 models", …)]
 
-Trainings and evaluations that this run folder has made tell their seconds. Before that the encoder embeds a few
-passages of the collection, and a training step is taken to cost three times the embedding of its texts. Nothing is
-fetched for it: an encoder that is not on this machine leaves the minutes unknown.
+Seconds are means of the trainings and evaluations in this run folder. If there are none, the encoder embeds a few
+passages with a clock, and a training step is assumed to take three times as long as embedding its texts. No model is
+downloaded: if the encoder is not on this machine, minutes are unknown.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from .parts import Parts
 from .remaining import Remaining
 from .windows import needs_race
 
-_PROBED = 32  # passages
-_BACKWARD = 3.0  # a step forward and back, in forward passes
+_PROBED = 32  # passages embedded to measure the speed
+_BACKWARD = 3.0  # time of a training step, in forward passes
 _START = 4.0  # seconds to load and save a model
-_SEARCH = 2e-8  # seconds for a query and a passage, with the metrics
-_DOUBT = 1.6  # at most, as a factor
-_SCORED = 5  # candidates that compiling scores by probes
+_SEARCH = 2e-8  # seconds to score one passage for one query, metrics included
+_DOUBT = 1.6  # factor from likely to at most
+_SCORED = 5  # candidates that a compilation scores by probes
 _RACED, _BLOCK, _LAYER = 9, 100 * 5, 0.5  # probes of a race, texts of a block, share of the trained layers
 
 
 class MachineTime:
-    """Minutes by stage for the settings of a workspace; `notes` say where they come from."""
+    """Minutes by stage for the settings of a workspace; `notes` name what is unknown."""
 
     def __init__(self, parts: Parts, left: Remaining) -> None:
         self._workspace, self._experiment, self._left = parts.workspace, parts.experiment, left
@@ -46,8 +45,10 @@ class MachineTime:
         self.notes: list[str] = []
 
     def parts(self, stage: str) -> Iterator[Part]:
-        """What `stage` (a key of STAGES) and those before it compute: mining first, then the rest in the order of the
-        path."""
+        """Yield what is left to compute up to and including `stage` (a key of STAGES), in the order of the path.
+
+        The first part is mining, with 0 minutes if it is done.
+        """
         if not self._left.encoder_is_here:
             self.notes.append(
                 f"minutes of embedding and training are unknown: {self._config.encoder.model!r} is not on this machine "
@@ -79,10 +80,10 @@ class MachineTime:
             )
             yield self._part(f"train and evaluate {self._left.folds} folds", _sum(each * self._left.folds))
 
-    # what is done already
+    # results on disk
 
     def _is_trained(self, arm: Arm, seed: int) -> bool:
-        """Whether a model is there, and its negatives will not be made anew."""
+        """Whether the model is on disk and its set of negatives is complete, so that it will not be trained again."""
         there = self._left.encoder_is_here and self._experiment.is_trained(arm, seed)
         return there and not (arm.wants_synthetic and self._left.set_of(arm.config.generate.program).left)
 
@@ -105,17 +106,17 @@ class MachineTime:
     def _held_out(self) -> int:
         return sum(len(ids) for split, ids in self._workspace.collection.splits.items() if split != "train")
 
-    # seconds; None where nothing tells them
+    # seconds; None if unknown
 
     @cached_property
     def _each(self) -> float | None:
-        """Seconds to embed one passage, measured here."""
+        """Seconds to embed one passage, measured now; None if the encoder is not on this machine."""
         if not self._left.encoder_is_here:
             return None
         texts = list(self._workspace.collection.passages.values())
         sample = random.Random(self._config.seed).sample(texts, min(_PROBED, len(texts)))
         encoder = self._workspace.encoder
-        encoder.forward(sample[:2], "passage")  # the first pass sets things up
+        encoder.forward(sample[:2], "passage")  # warm up
         start = time.perf_counter()
         encoder.forward(sample, "passage")
         return (time.perf_counter() - start) / max(1, len(sample))
@@ -129,7 +130,7 @@ class MachineTime:
 
     @cached_property
     def _measured(self) -> tuple[list[float], list[float]]:
-        """Seconds of each step of trainings, and of each evaluation of a tuned model, in this folder."""
+        """Seconds per step of each training in this folder, and seconds of each evaluation of a tuned model."""
         steps = []
         for path in sorted((self._workspace.folder / "models").glob("*/training.json")):
             done = read_json(path)
@@ -151,7 +152,7 @@ class MachineTime:
         return None if embedding is None else _START + embedding + self._ranking
 
     def _training(self, config: TrainConfig, kind: str) -> float | None:
-        """One model of an arm of `kind`."""
+        """Seconds to train one model of an arm of `kind` (a key of `sampling.ARMS`)."""
         steps = max(1, math.ceil(self._left.pairs / config.batch_size)) * config.epochs
         measured = self._measured[0]
         if measured:
@@ -166,13 +167,13 @@ class MachineTime:
         return _START + self._each * (_BACKWARD * frozen * texts + scored * dev)
 
     def _racing(self) -> float | None:
-        """Probes of the race that chooses what is mined: one layer is trained on kept output of those below."""
+        """Seconds of the race for the mining window: probes train one layer on cached output of lower layers."""
         probe = self._config.probe
         scored = probe.passages + probe.queries
         return self._embedding(round(scored + _RACED * (_LAYER * scored + _BACKWARD * _LAYER * probe.epochs * _BLOCK)))
 
     def _compiling(self) -> float | None:
-        """Probes of the candidates, and the trainings that confirm the best."""
+        """Seconds of the candidates' probes, and of the trainings that confirm the best candidate."""
         config, probe = self._config.compile, self._config.probe
         if self._each is None:
             return None

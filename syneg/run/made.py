@@ -1,4 +1,4 @@
-"""What each stage makes, as plain data for `--json` and for `show`; earlier stages are made first.
+"""Make the result of each stage as plain data, for `--json` and for `show`. Earlier stages run first if needed.
 
     mined(run) → {"queries": 34, "negatives": {"dense": 201, "bm25": 175}, "skipped": {…}, "file": "runs/x/mined.jsonl"}
 
@@ -18,7 +18,7 @@ from syneg.core.storage import JsonObject, read_json, write_json, write_text
 
 from .targets import TARGETS
 
-# Modules that load dspy or torch are imported where they are used: `--help` imports this module, too.
+# `--help` imports this module, so modules that load dspy or torch are imported inside functions.
 if TYPE_CHECKING:
     from .parts import Parts
 
@@ -26,7 +26,7 @@ Result = JsonObject
 
 
 def queries(run: Parts) -> Result:
-    """Counts of the written queries."""
+    """Count the written queries. Raises ConfigError if the collection has queries of its own."""
     if not run.config.writes_queries:
         raise ConfigError("there are queries already", todo="give --corpus without --dataset")
     collection = run.workspace.collection
@@ -37,14 +37,14 @@ def queries(run: Parts) -> Result:
 
 
 def mined(run: Parts) -> Result:
-    """Counts of the mined negatives, and where they are."""
+    """Count the mined negatives by source and the skipped passages by reason; name the file."""
     sources = Counter(n.source for negatives in run.workspace.mined.values() for n in negatives)
     skipped, path = run.workspace.manifest.facts["mine"]["skipped"], run.folder.mined
     return {"queries": len(run.workspace.mined), "negatives": dict(sources), "skipped": skipped, "file": str(path)}
 
 
 def calibrated(run: Parts) -> Result:
-    """How well the judge agrees with the labels."""
+    """Return the judge's agreement with the labels, and a table of it."""
     from .judge import calibration
 
     measured = calibration(run.workspace)
@@ -52,7 +52,7 @@ def calibrated(run: Parts) -> Result:
 
 
 def compiled(run: Parts) -> Result:
-    """What the compilation tried and kept."""
+    """Compile `compile.target`; return its candidates and the winner. Raises ConfigError if no optimizer is set."""
     from syneg.optimizers import RECIPES
 
     if run.config.compile.optimizer == "none" and run.config.compile.target != "sampler":
@@ -65,17 +65,20 @@ def compiled(run: Parts) -> Result:
 
 
 def generated(run: Parts) -> Result:
-    """Counts of the negatives by the run's program."""
+    """Count the negatives of `generate.program`; with a batch, the requests that wait."""
     return _by_batch(run, lambda: asdict(run.negatives.of(run.config.generate.program).facts))
 
 
 def read(run: Parts) -> Result:
-    """Counts of the grades."""
+    """Return the reader's agreement and counts of its grades; with a batch, the requests that wait."""
     return _by_batch(run, run.readings.result)
 
 
 def _by_batch(run: Parts, work: Callable[[], Result]) -> Result:
-    """The result of `work`, or the requests that it waits for where calls go by files."""
+    """Return the result of `work`, or, with batch files, the requests whose answers are missing.
+
+    Answers in `run.batch.answers` are imported first. Raises BudgetError if the budget allows no further request.
+    """
     if run.batch is None or run.pending is None:
         return work()
     imported = run.pending.load(run.batch.answers, run.workspace.roles.ledger) if run.batch.answers else None
@@ -91,7 +94,7 @@ def _by_batch(run: Parts, work: Callable[[], Result]) -> Result:
 
 
 def trained(run: Parts) -> Result:
-    """One record for each training."""
+    """Return ARM-SEED → the record of its training."""
     _ = run.experiment.generation
     return {
         arm.file_name(seed): asdict(run.experiment.trained(arm, seed)[1])
@@ -101,7 +104,7 @@ def trained(run: Parts) -> Result:
 
 
 def evaluated(run: Parts) -> Result:
-    """Means of every metric, by arm, seed and split."""
+    """Return arm → one entry per seed → split → metric → mean over queries."""
     from syneg.retrieval.metrics import mean
 
     return {
@@ -111,7 +114,7 @@ def evaluated(run: Parts) -> Result:
 
 
 def verdict(run: Parts) -> Result:
-    """The data of verdict.json; the report, the data card and the log are written beside it."""
+    """Write verdict.json, report.html and the data card, and log to MLflow if set; return the data of verdict.json."""
     from syneg.verdict.card import data_card
     from syneg.verdict.page import html_report
     from syneg.verdict.tracking import track
@@ -131,5 +134,5 @@ def verdict(run: Parts) -> Result:
         def log() -> None:
             progress.say(f"mlflow run {track(experiment, run.folder.path, config, told)}")
 
-        run.workspace.manifest.make("track", key, run.folder.verdict, log)  # a run that changes nothing is logged once
+        run.workspace.manifest.make("track", key, run.folder.verdict, log)  # an unchanged verdict is logged once
     return told.to_json()

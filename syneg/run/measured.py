@@ -1,8 +1,8 @@
-"""How a reader did on labelled queries, and whether it is trusted.
+"""Record how a reader's grades agree with labelled queries, and decide whether it is trusted.
 
     Measured(lm="openai/gpt-4o-mini", split="dev", agreement=…, interval=(0.041, 0.172), …).trusted → True
 
-The rule of trust: the kappa that is wanted, and a better order than the encoder's.
+A reader is trusted if its kappa reaches `reader.min_kappa` and its order of passages is better than the encoder's.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from syneg.verdict.verdict import Cost
 
 @dataclass(frozen=True)
 class Measured:
-    """How a reader did on queries of `split`, and what that took. `interval` is of the gain in nDCG@10, 95 %.
+    """Agreement of a reader with the labels of queries of `split`, and the cost of measuring it.
 
-    `in_doubt` are the lists that the strong LM read again; None without one.
+    `interval` is the 95 % interval of its gain in nDCG@10 over the encoder, None if there are too few lists.
+    `thresholds` are those of a cross-encoder. `in_doubt` counts the lists that the strong LM read again; None without a
+    strong LM.
     """
 
     lm: str
@@ -37,14 +39,13 @@ class Measured:
 
     @property
     def trusted(self) -> bool:
-        """The rule: the kappa wanted, and an order that is better than the encoder's, with no part of the interval
-        under 0."""
+        """Whether kappa reaches `min_kappa`, nDCG@10 exceeds the encoder's, and the interval has no part under 0."""
         ours, theirs = self.agreement.ndcg
         better = self.interval is not None and self.interval[0] >= 0 and ours > theirs
         return self.agreement.kappa >= self.min_kappa and better
 
     def table(self) -> str:
-        """The figures and the rule, at most 80 columns."""
+        """The figures and the rule of trust as text of at most 80 columns."""
         agreed = self.agreement
         ours, theirs = agreed.ndcg
         between = f" [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]" if self.interval else ""

@@ -1,10 +1,10 @@
-"""What a run consists of: its folder, its workspace, its synthetic negatives, its grades and its arms.
+"""Hold the parts of a run: its folder, its workspace, its synthetic negatives, its grades and its arms.
 
     parts = Parts(Path("runs/python-docs"), config, Progress())
     parts.readings.grades   → {"bisect.insort": {"heapq.heappush": 1, …}, …}
 
-Each part is made when it is first asked for. The functions that make the results of stages (`made`) work on these
-parts; `Run` (`pipeline`) walks the path of stages over them.
+Each part is made on first use. `made` computes the results of stages from these parts; `Run` (`pipeline`) runs the
+stages in order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from syneg.core.progress import Progress
 
 from .folder import RunFolder
 
-# Modules that load dspy or torch are imported where they are used: `--help` imports this module, too.
+# `--help` imports this module, so modules that load dspy or torch are imported inside functions.
 if TYPE_CHECKING:
     import dspy
 
@@ -33,15 +33,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """LM calls by files instead of by calling: answers are read from `answers`, and new requests written to
-    `requests`."""
+    """Batch files in place of LM calls: answers are read from `answers`, new requests are written to `requests`.
+
+    With `requests` None they are written to requests.jsonl of the run folder.
+    """
 
     answers: tuple[Path, ...] = ()
     requests: Path | None = None
 
 
 class Parts:
-    """The parts of one run, and how LM calls are made: at once, or by files (`batch`)."""
+    """The parts of one run. LMs are called directly, or through batch files if `batch` is given."""
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Parts:
         batch: Batch | None = None,
         collection: Collection | None = None,
     ) -> None:
-        """A `collection` in memory takes the place of the one that the settings name."""
+        """`collection`, if given, replaces the collection that the settings name."""
         from syneg.llm.batch_files import Pending
 
         from .workspace import Workspace
@@ -66,8 +68,10 @@ class Parts:
         return self.workspace.config
 
     def load_program(self, name: str, prefix: str = "") -> dspy.Module:
-        """Load `name`, compiled if it is the run's own program; save its state and prompts as {prefix}program.json and
-        .md."""
+        """Load the program `name`, and compile it if the settings say so and `prefix` is "".
+
+        Saves its state as {prefix}program.json and its prompts as {prefix}program.md.
+        """
         from syneg.llm.capabilities import adapter_for
         from syneg.programs import load_program
 
@@ -85,28 +89,28 @@ class Parts:
 
     @cached_property
     def negatives(self) -> NegativeSets:
-        """The synthetic negatives of the run."""
+        """The run's sets of synthetic negatives, one for each program."""
         from .negative_sets import NegativeSets
 
         return NegativeSets(self.workspace, self.load_program, self.readings.candidates)
 
     @cached_property
     def experiment(self) -> Experiment:
-        """The arms of the run."""
+        """The arms of the run, with their training, evaluation and verdict."""
         from .experiment import Experiment
 
         return Experiment(self.workspace, self.negatives, self.readings, settle=self.sampler.settled)
 
     @cached_property
     def sampler(self) -> SamplerChoice:
-        """How negatives are chosen and mixed, where that is compiled."""
+        """The settings of mining and mixing that `compile --target sampler` chooses."""
         from .sampler import SamplerChoice
 
         return SamplerChoice(self.workspace, self.negatives, self.readings)
 
     @cached_property
     def readings(self) -> Readings:
-        """The grades of the run's reader."""
+        """The grades that the run's reader gives to passages near the train queries."""
         from .readings import Readings
 
         return Readings(self.workspace)

@@ -1,11 +1,10 @@
-"""The one path: collection, split guard, mine, compile, generate, gates, mix, train, evaluate, verdict, report.
+"""Run the path of stages: collection, split guard, mine, compile, generate, gates, mix, train, evaluate, verdict.
 
     Run(Path("runs/python-docs"), config, Progress()).until("verdict") → the data of verdict.json
 
-`STAGES` lists the path in order: each row is a command, makes one result and prints it. A result in the run folder is
-used when its key is the same, and made again when not (`keys`): a second run does nothing twice, and results are made
-again when their inputs change. Every file on disk after a crash is whole (`syneg.core.storage`), and inside generation
-and training work goes on where it stopped.
+`STAGES` lists the stages in order. Each row is a command: it makes one result and prints it. A result in the run folder
+is reused if its key is the same (`keys`), and made again if an input changed. Files are written atomically, so that a
+crash leaves none half written (`syneg.core.storage`). Generation and training continue where they stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from .folder import RunFolder, RunLock, version
 from .made import Result
 from .parts import Parts
 
-# Modules that load dspy or torch are imported where they are used: `--help` reads this table, too.
+# `--help` reads STAGES, so modules that load dspy or torch are imported inside functions.
 if TYPE_CHECKING:
     from .figures import Estimate
 
@@ -31,12 +30,12 @@ _PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", 
 
 
 class Run(Parts):
-    """One run folder: the path of stages over its parts. Asking for a later stage makes the earlier ones first."""
+    """The run of one folder. A stage first runs the earlier stages whose results it needs."""
 
     def until(self, stage: str) -> Result:
         """Run the stages up to and including `stage` (a key of STAGES); return its result as plain data.
 
-        Raises the errors of `syneg.core.errors`, each in one line that says what to do.
+        Raises the errors of `syneg.core.errors`; the message of each is one line that says what to do.
         """
         from .arms import arms
 
@@ -50,7 +49,10 @@ class Run(Parts):
         return self._held(work, writes=row.asks or self.config.writes_queries or synthetic)
 
     def estimate(self, stage: str = "verdict") -> Result:
-        """Estimate what is left of the path up to `stage`: calls, tokens, dollars and minutes. Calls no LM."""
+        """Estimate what is left to do up to `stage`: calls, tokens, dollars and minutes. Calls no LM.
+
+        Raises ConfigError if the queries have to be written first.
+        """
 
         def work(run: Run) -> Result:
             estimate = run._estimate(stage)
@@ -71,7 +73,7 @@ class Run(Parts):
         return estimate(self, stage)
 
     def _held(self, work: Callable[[Run], Result], *, writes: bool) -> Result:
-        """Check the settings, hold the folder's lock while `work` runs, and end the LMs after it."""
+        """Check the settings, run `work` with the folder locked, then close the LMs. `writes`: whether LMs write."""
         from syneg.core.settings import to_toml
 
         from .checks import check
@@ -83,7 +85,7 @@ class Run(Parts):
             self.workspace.manifest.note(versions=versions, python=platform.python_version(), seed=config.seed)
             write_text(self.folder.config, to_toml(config))
             try:
-                _ = self.workspace.collection  # data first: no model is fetched for a collection that cannot be read
+                _ = self.workspace.collection  # read data first: a bad collection fetches no model
                 return work(self)
             finally:
                 self.workspace.close()
@@ -91,11 +93,11 @@ class Run(Parts):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the path. `make` makes its result as plain data, and the earlier stages first; `show` says it in
-    words.
+    """One stage of the path, and its command.
 
-    `sections` are the sections of the settings that the stage reads: its command has the flags of these. `asks` says
-    that the stage always calls an LM; others do so where an arm wants synthetic negatives.
+    `make` runs the earlier stages, then this one, and returns the result as plain data. `show` turns that into text.
+    `sections` are the sections of the settings that the stage reads; the command has their flags. `asks` says that the
+    stage always calls an LM; other stages call one only if an arm has synthetic negatives.
     """
 
     name: str

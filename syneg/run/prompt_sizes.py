@@ -1,10 +1,10 @@
-"""How large the calls of a program are before any is made: steps, tokens read and written, from rendered prompts.
+"""Estimate the size of a program's calls before the first call: steps, and tokens read and written.
 
     Sizes(workspace).of("multi_attribute", config) → Size(steps=1, reads=610.0, writes=210.0)
 
-The prompts of a sample of pairs are rendered as they are sent and counted by litellm's tokenizer for the model, or a
-common one. An answer is taken to be as long as its fields ask for: a passage about as long as the positives, and a
-short text for every other field.
+The prompts of a sample of pairs are rendered exactly as they are sent. Tokens are counted with litellm's tokenizer for
+the model, or with a common one. The length of an answer is assumed from its output fields: a passage is as long as
+the positives, any other field is short.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .workspace import Workspace
 
 _SAMPLE, _CANDIDATES = 16, 12
 _PASSAGES = {"hard_negative", "passage", "revised", "text"}  # output fields that hold a whole passage
-_SHORT, _FRAME = 25, 12  # tokens of another field, and of a field's name and marks
+_SHORT, _FRAME = 25, 12  # tokens of any other field; of a field's name and markers
 
 
 @dataclass(frozen=True)
 class Size:
-    """One run of a program: calls, and the tokens that each reads and writes on average."""
+    """One run of a program: its LM calls (`steps`), and the mean tokens that one call reads and writes."""
 
     steps: int
     reads: float
@@ -47,21 +47,21 @@ class Size:
 
 
 class Sizes:
-    """Sizes for the pairs and passages of a workspace."""
+    """Sizes of calls for the pairs and passages of a workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._known: dict[tuple[str, int], Size] = {}
 
     def of(self, name: str, config: Config) -> Size:
-        """The size of the program `name`, as its author wrote it."""
+        """The size of the uncompiled program `name`."""
         key = name, config.generate.per_pair
         if key not in self._known:
             self._known[key] = self._rendered(name, config)
         return self._known[key]
 
     def of_judge(self, config: Config) -> Size:
-        """The size of a question to the judge."""
+        """The size of one call of the judge."""
         config = config.model_copy(update={"lm": judge_settings(config)})
         task = task_for(config).definition
         asks = [
@@ -71,7 +71,7 @@ class Sizes:
         return self._size(Judge(), config, asks)
 
     def of_lists(self, config: Config, count: int) -> float:
-        """The tokens of a list of `count` passages to be graded."""
+        """Mean tokens of a prompt with `count` passages to be graded."""
         config = config.model_copy(update={"lm": reader_settings(config)})
         texts = list(self._workspace.collection.passages.values())
         shown = random.Random(f"{config.seed}:dry").sample(texts, min(count, len(texts)))
@@ -117,19 +117,20 @@ class Sizes:
 
 
 def expected_attempts(passing: float, wanted: int, most: int) -> float:
-    """How many calls it takes on average until `wanted` negatives pass, each with probability `passing`, where every
-    call asks for all that are missing and at most `most` are made.
+    """Return the expected number of calls until `wanted` negatives pass the gates, at most `most`.
+
+    Each negative passes with probability `passing`. Every call asks for all negatives that are still missing.
 
     >>> round(expected_attempts(0.5, 1, 2), 2), expected_attempts(1.0, 3, 6)
     (1.5, 1.0)
     """
-    missing = {wanted: 1.0}  # negatives that are missing → probability
+    missing = {wanted: 1.0}  # number of missing negatives → its probability
     calls = 0.0
     for _ in range(most):
         calls += sum(missing.values())
         after: dict[int, float] = {}
         for count, chance in missing.items():
-            for passed in range(count):  # all of them: nothing is missing any more
+            for passed in range(count):  # passed == count ends here: none is missing
                 share = math.comb(count, passed) * passing**passed * (1 - passing) ** (count - passed)
                 after[count - passed] = after.get(count - passed, 0.0) + chance * share
         missing = after
