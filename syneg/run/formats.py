@@ -79,8 +79,8 @@ class Format:
     """How an export looks.
 
     `shape` says what a line is: "rows" a training row, "triplets" a row with one of its negatives, "queries" a query
-    with every passage that it was trained with. `tables` turns lines into file name → rows. `parquet` says that the format
-    may be written as Parquet, `card` that it comes with a README.md.
+    with every passage that it was trained with. `tables` turns lines into file name → rows. `parquet` says that the
+    format may be written as Parquet, `card` that it comes with a README.md.
     """
 
     shape: Shape
