@@ -1,13 +1,13 @@
-"""The path in Python: what the commands do, on names, paths and data in memory.
+"""Run the stages from Python, on names of collections, paths, or data in memory.
 
     import syneg
     syneg.mine("pairs.csv")                                     → {"q1": [MinedNegative(…), …], …}
     syneg.generate("pairs.csv", settings={"lm.model": "openai/gpt-4o-mini"})  → [{"query_id": "q1", "text": …, …}, …]
     syneg.run("pairs.csv")["sentence"]                          → "Best on dev: hybrid. On test, nDCG@10 …"
-    syneg.run([{"query": …, "positive": …}, …], corpus=frame)   rows, DataFrames and Datasets as well as files
+    syneg.run([{"query": …, "positive": …}, …], corpus=frame)   rows, DataFrames and Datasets, too
 
-Every function works in a run folder, by default `runs/NAME`, and goes on with what is there: a second call makes
-nothing twice. `settings` are dotted keys as in docs/settings.md.
+Every function works in a run folder, by default `runs/NAME`. A second call reuses the finished stages in that folder.
+`settings` maps dotted keys to values, as listed in docs/settings.md.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def open_run(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None,
     config: Config | None = None, quiet: bool = True,
 ) -> Run:  # fmt: skip
-    """A run over `dataset`: a name, a path, a Collection, or rows in memory (dicts, a DataFrame, a datasets.Dataset)
-    with a query and a positive. `corpus` are its passages: a file, or rows with a text.
+    """Open a run over `dataset`: a name, a path, a Collection, or rows in memory (dicts, a DataFrame, a
+    datasets.Dataset), each with a query and a positive. `corpus` holds its passages: a file, or rows with a text.
 
-    `config` holds all settings, or `settings` those that are not at their default. Raises ConfigError for what is
-    wrong, and DataError for rows that cannot be used.
+    `settings` changes single settings from their defaults; `config` gives all of them and takes their place. Raises
+    ConfigError for wrong settings, and DataError for unusable rows.
     """
     collection: Collection | None = None
     given = dict(settings or {})
@@ -73,7 +73,7 @@ def open_run(
 def mine(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
 ) -> dict[str, list[MinedNegative]]:
-    """Mine hard negatives: query_id → passages with source, rank and score."""
+    """Mine hard negatives; return query_id → passages with source, rank and score."""
     run = open_run(dataset, folder, settings, corpus)
     run.until("mine")
     return run.workspace.mined
@@ -82,10 +82,10 @@ def mine(
 def read(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
 ) -> dict[str, dict[str, int]]:
-    """Let the reader grade the passages near each train query: query_id → doc_id → grade, 3 for one that answers. Empty
-    where the reader is not trusted (`FOLDER/reader.json` says how it did).
+    """Let the reader grade the passages near each train query; return query_id → doc_id → grade.
 
-    Raises BackendError where the LM cannot be called, BudgetError where a limit ends it.
+    Grade 3 means that the passage answers the query. Empty if the reader is not trusted; `FOLDER/reader.json` holds
+    its scores. Raises BackendError if the LM cannot be called, and BudgetError if a limit stops the run.
     """
     run = open_run(dataset, folder, settings, corpus)
     return run.readings.grades if "read" in run.until("read") else {}
@@ -94,10 +94,10 @@ def read(
 def generate(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
 ) -> list[JsonObject]:
-    """Write synthetic negatives; returns the rows of negatives.jsonl, accepted or not (`row["accepted"]`,
-    `row["reason"]`).
+    """Write synthetic negatives; return the rows of negatives.jsonl.
 
-    Raises BackendError where the LM cannot be called, BudgetError where a limit ends it.
+    `row["accepted"]` says whether the gates accept a negative, `row["reason"]` why they reject it. Raises BackendError
+    if the LM cannot be called, and BudgetError if a limit stops the run.
     """
     run = open_run(dataset, folder, settings, corpus)
     run.until("generate")
@@ -107,8 +107,10 @@ def generate(
 def compile_program(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
 ) -> dspy.Module:
-    """Optimize the program of the run against retrieval (`compile.optimizer`, by default `search`); returns the program
-    that won."""
+    """Optimize the run's program for retrieval with `compile.optimizer`, by default `search`; return the winner.
+
+    The winner is the author's program if no candidate beats it.
+    """
     run = open_run(dataset, folder, {"compile.optimizer": "search", **(settings or {})}, corpus)
     run.until("compile")
     from syneg.programs import load_program
@@ -119,7 +121,7 @@ def compile_program(
 def train(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
 ) -> dict[str, Path]:
-    """Train the encoder of every arm; returns arm and seed, such as "hybrid-0", → the folder of its model."""
+    """Train one encoder per arm and seed; return "ARM-SEED", such as "hybrid-0", → the folder of its model."""
     run = open_run(dataset, folder, settings, corpus)
     return {name: run.folder.model(name) for name in run.until("train")}
 
@@ -127,13 +129,13 @@ def train(
 def evaluate(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
 ) -> JsonObject:
-    """Rank the whole corpus with every arm; returns arm → per seed {split: {metric: mean over the queries}}."""
+    """Rank the whole corpus with every arm; return arm → one {split: {metric: mean over queries}} per seed."""
     return open_run(dataset, folder, settings, corpus).until("evaluate")
 
 
 def run(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None
 ) -> JsonObject:
-    """Run the whole path; returns the data of verdict.json. The best model is in `FOLDER/best`, the report in
-    `report.html`."""
+    """Run all stages; return the data of verdict.json. The best model is in `FOLDER/best`, the report in
+    `FOLDER/report.html`."""
     return open_run(dataset, folder, settings, corpus).until("verdict")

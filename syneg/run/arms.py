@@ -1,11 +1,11 @@
-"""The arms of a verdict: a way to fill instances, and settings that only this arm has.
+"""Arms that a verdict compares. An arm is a way to fill training rows, with settings of its own.
 
     arm("hybrid@ratio=0.7@temperature=0.02", config) → Arm(name="hybrid@ratio=0.7@…", kind="hybrid", …)
 
-`kind` is one of sampling.ARMS. After it come settings of [mix] and [train] by their bare names, and `program`, so that
-any program and ratio can stand beside the others: all arms share what is the same between them. `seeds=3` are the first
-three. `calls=100` lets an arm use what its first 100 LM calls wrote or graded; `calls=equal` as many as all arms have
-that say so.
+`kind` is one of sampling.ARMS. After each @ comes a setting of [mix] or [train] without its section, or `program`.
+All other settings are those of the run. `seeds=3` means seeds 0, 1 and 2. `calls=100` lets an arm use only what its
+first 100 LM calls wrote or graded. `calls=equal` gives all arms with this setting the same number of calls: the
+smallest that one of them has.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from syneg.core.records import fingerprint
 from syneg.core.settings import build_config, read_value
 from syneg.training.sampling import ARMS, Filling
 
-BASE_TEACHER, READER, CROSS = "base", "reader", "cross-encoder"  # `train.teacher`, beside files
-EQUAL = 0  # as many LM calls as each arm of this kind has
+BASE_TEACHER, READER, CROSS = "base", "reader", "cross-encoder"  # values of `train.teacher` that are not files
+EQUAL = 0  # `calls=equal`
 _SHARED = ("pairs", "arms", "dev_passages")
 _FIELDS = {"mix": tuple(MixConfig.model_fields), "train": tuple(TrainConfig.model_fields)}
 SETTINGS = {key: section for section, fields in _FIELDS.items() for key in fields if key not in _SHARED}
 SETTINGS["program"] = "generate"
-"""What an arm may set for itself → its section."""
+"""Setting that an arm may change → its section."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """`config` is that of the run with the arm's own settings.
+    """One arm. `config` holds the run's settings, changed by the arm's own.
 
-    `calls` limits the LM calls that the arm profits from. EQUAL gives it as many calls as the other arms of EQUAL.
+    `calls` limits the LM calls whose results the arm uses: None for no limit, EQUAL for the smallest number of calls
+    among all arms with EQUAL.
     """
 
     name: str
@@ -47,12 +48,12 @@ class Arm:
 
     @property
     def reads(self) -> bool:
-        """Whether the arm goes by the grades of a reader."""
+        """Whether the arm uses the grades of a reader."""
         return self.filling.read or self.teacher == READER
 
     @property
     def teacher(self) -> str:
-        """Who teaches the arm an order; "" for nobody."""
+        """The teacher whose scores the arm distils (`train.teacher`); "" without distillation."""
         return self.config.train.teacher if self.config.train.distil else ""
 
     @property
@@ -60,13 +61,13 @@ class Arm:
         return (self.filling.synthetic or self.filling.grounded) and self.config.mix.ratio > 0
 
     def file_name(self, seed: int) -> str:
-        """A name for files: that of the arm in safe letters, and the seed. No two arms share one."""
+        """Return a file name for the arm and seed, unique per arm. A hash is added if characters had to be replaced."""
         safe = re.sub(r"[^A-Za-z0-9@=._-]", "-", self.name)
         return f"{safe if safe == self.name else f'{safe}~{fingerprint(self.name)[:6]}'}-{seed}"
 
 
 def arm(text: str, config: Config) -> Arm:
-    """Raises ConfigError with what is wrong and what is known."""
+    """Parse one arm. Raises ConfigError for an unknown kind or setting, with the nearest known name."""
     kind, *settings = text.split("@")
     if kind not in ARMS:
         raise ConfigError(f"unknown arm {kind!r}", todo=nearest(kind, ARMS))
@@ -88,7 +89,7 @@ def arm(text: str, config: Config) -> Arm:
 
 
 def _shown(text: str) -> str:
-    """An arm with the path of a saved program cut to its name.
+    """Shorten the path of a saved program to its folder and file name.
 
     >>> _shown("hybrid@program=/home/me/runs/a/program.json@ratio=1")
     'hybrid@program=a/program.json@ratio=1'
@@ -105,7 +106,7 @@ def _calls(text: str, value: str) -> int:
 
 
 def split_arms(text: str) -> tuple[str, ...]:
-    """Arms as they stand in `--arms`; commas inside brackets belong to a setting.
+    """Split the value of `--arms` at commas, except for commas inside brackets.
 
     >>> split_arms("mined, hybrid@alphas=[0.5,1.0]@seeds=3")
     ('mined', 'hybrid@alphas=[0.5,1.0]@seeds=3')
@@ -114,13 +115,15 @@ def split_arms(text: str) -> tuple[str, ...]:
 
 
 def arms(config: Config) -> list[Arm]:
-    """The arms of `train.arms`, and `verified` where these are the default ones and there is a reader that may be
-    asked; raises ConfigError with every problem."""
+    """Parse the arms of `train.arms`. Adds `verified` if the arms are the default ones and a reader can be used.
+
+    Raises one ConfigError with the problems of all arms.
+    """
     planned, problems = list[Arm](), list[str]()
     for text in dict.fromkeys((*config.train.arms, *_implied(config))):
         try:
             added = arm(text, config)
-            same = any(other.name == added.name for other in planned)  # programs of one name in two places
+            same = any(other.name == added.name for other in planned)  # two saved programs with the same shortened path
             planned.append(replace(added, name=text) if same else added)
         except ConfigError as error:
             problems.append(str(error))
@@ -130,12 +133,12 @@ def arms(config: Config) -> list[Arm]:
 
 
 def named(name: str, config: Config) -> Arm:
-    """The arm that a verdict calls by this name."""
+    """Return the arm with the name that a verdict shows. Raises ConfigError for an unknown arm."""
     return next((planned for planned in arms(config) if planned.name == name), None) or arm(name, config)
 
 
 def _implied(config: Config) -> tuple[str, ...]:
-    """What a reader adds to the default arms. An embedded LM is asked only where that is wanted."""
+    """Return the arms that a reader adds to the default ones. An embedded LM reads only if `reader.use` is "on"."""
     reader = config.reader
     if config.train.arms != TrainConfig.model_fields["arms"].default or reader.use == "off":
         return ()
@@ -144,13 +147,13 @@ def _implied(config: Config) -> tuple[str, ...]:
 
 
 def ablation(name: str) -> tuple[str, ...]:
-    """The arms of an ablation, as text; raises ConfigError for an unknown one."""
+    """Return the arms of an ablation as text. Raises ConfigError for an unknown name."""
     if name not in ABLATIONS:
         raise ConfigError(f"unknown ablation {name!r}", todo=nearest(name, ABLATIONS))
     return tuple(ABLATIONS[name])
 
 
-# What `syneg-dspy ablate NAME` compares; the figures are those of the paper's tables.
+# The arms that `syneg-dspy ablate NAME` compares, with the values of the paper's tables.
 ABLATIONS: dict[str, Sequence[str]] = {
     "ratio": ("mined", *(f"hybrid@ratio={r}" for r in (0.2, 0.5, 0.7, 1.0, 1.7, 2.7))),
     "temperature": tuple(

@@ -1,4 +1,4 @@
-"""What generate and compile share: the task with its planned domains, and the gates, of one workspace.
+"""Make what generate and compile share in one workspace: the task with its planned domains, and the gates.
 
 task = planned_task(workspace, config)           → Task("A passage is relevant …", domains=("oncology", …), …)
 gating_of(workspace, assignment, judge=None)     → Gating(collection, encoder, GatesConfig(), 200, "A passage …")
@@ -16,7 +16,7 @@ from .workspace import Workspace
 
 
 def planned_task(workspace: Workspace, config: Config) -> Task:
-    """The task of a run, with domains that the writer names where `generate.plan` says so and none are given."""
+    """Return the run's task. If `generate.plan` is set and `generate.domains` is empty, the writer names them."""
     task = task_for(config)
     if not config.generate.plan or config.generate.domains:
         return task
@@ -28,7 +28,7 @@ def planned_task(workspace: Workspace, config: Config) -> Task:
 
 
 def gating_of(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> Gating:
-    """What texts for an assignment are held against."""
+    """Return the gates for the texts of `assignment`; without a `judge` no LM checks them."""
     config = assignment.config
     return Gating(
         workspace.collection, workspace.encoder, config.gates, config.generate.passage_words,

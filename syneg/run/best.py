@@ -1,4 +1,4 @@
-"""The model that a run is for: best/, a complete copy of the arm and the seed that did best on dev.
+"""Save the best model of a run to best/: a complete copy from the arm and seed with the best score on dev.
 
 save_best(workspace, verdict, arms)      → runs/x/best/{model.safetensors, …, README.md}
 """
@@ -15,12 +15,15 @@ from syneg.verdict.records import BASE, Verdict
 from .arms import Arm
 from .workspace import Workspace
 
-# not the texts of the training and its logs: a model is often published as it is
+# training texts and logs: best/ is often published unchanged
 _LEFT_OUT = ("job.json", "processes.log", "checkpoints")
 
 
 def save_best(workspace: Workspace, told: Verdict, arms: Sequence[Arm]) -> None:
-    """Copy the best arm's best seed on dev to best/, in one step; the untuned encoder where no arm beat it."""
+    """Copy the model of the best arm and its best seed on dev to best/; the untuned encoder if no arm beats it.
+
+    The copy is complete before it replaces an earlier best/.
+    """
     draft, target = workspace.folder / ".best.tmp", workspace.folder.best
     shutil.rmtree(draft, ignore_errors=True)
     if told.best == BASE:

@@ -1,4 +1,4 @@
-"""What is checked before anything is fetched, mined, called or written: names, files, extras and disk.
+"""Check names, files, extras and disk space before a run fetches, mines, calls or writes anything.
 
 check(config, writes=True)   → nothing, or one error with every problem:
     2 problem(s) before the run:
@@ -23,13 +23,13 @@ from syneg.llm.api_keys import missing_key
 
 from .arms import arms
 
-_SPARE_GB = 1.0  # for embeddings, models and the ledger of a small run
+_SPARE_GB = 1.0  # free disk space for embeddings, models and ledger of a small run
 
 
 def check(config: Config, *, writes: bool) -> None:
-    """Raise one error with every problem: DataError where only files are missing, else ConfigError.
+    """Raise one error that lists every problem: DataError if only files are missing, else ConfigError.
 
-    `writes` says that the stage needs an LM that writes.
+    `writes`: the stage needs the writer, so its programs are checked, too.
     """
     planned = arms(config)
     missing = list(_files(config))
@@ -52,9 +52,9 @@ def check(config: Config, *, writes: bool) -> None:
 
 
 def check_keys(config: Config, *, asks: bool) -> None:
-    """Raise ConfigError where a key of an LM is missing that a stage asks for certain; loads nothing heavy.
+    """Raise ConfigError if the API key of an LM that the stage is sure to call is missing. Loads no heavy library.
 
-    `asks` says that the stage always asks the writer; others do where an arm wants synthetic negatives.
+    `asks`: the stage always calls the writer. Other stages call it only if an arm needs synthetic negatives.
     """
     planned = arms(config)
     if config.executor.replay or not (asks or config.writes_queries or any(arm.wants_synthetic for arm in planned)):
@@ -91,7 +91,7 @@ def _files(config: Config) -> Iterator[str]:
         yield f"no such ledger {config.executor.replay!r} (executor.replay); give the ledger/calls.jsonl of a run"
     model = config.lm.model.removeprefix("local/")
     if config.executor.replay:
-        return  # no LM is opened
+        return  # a replay opens no LM
     if config.lm.model.startswith("local/") and model.endswith(".gguf") and not Path(model).expanduser().is_file():
         yield f"no such model file {model!r} (lm.model); check the path after local/"
 

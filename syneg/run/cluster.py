@@ -1,10 +1,10 @@
-"""LM calls and embeddings on Ray: the same run, with its two costly steps made by workers on other machines.
+"""Run LM calls and embeddings on Ray. The rest of the run stays on this machine.
 
     syneg-dspy run --executor ray --ray-address auto
 
     cluster = Cluster(ExecutorConfig(use="ray", workers=2))
     endpoint, config = cluster.lm(LMConfig(model="local/qwen2.5-coder-1.5b"))     a server on each worker
-    cluster.embedded(chunks, "passage", encoder)                                  → (chunk, vectors), as they come
+    cluster.embedded(chunks, "passage", encoder)                                  → (chunk, vectors), as each is done
 
 Workers are stateless. Ledger, budget, flow control and embedding store stay with the run, and every unit of work is
 identified by a hash of its content. If a worker dies, another repeats what it had in flight. A killed run resumes from
@@ -34,9 +34,9 @@ from syneg.llm.endpoints import Endpoint
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.prompts import Role
 
-RESTARTS = 4  # of a worker; what it had under way is made again each time
-_SHARE = 0.01  # of a core, by which Ray counts; with none it would not keep to the node
-_AHEAD = 2  # chunks that wait at each worker, so that it never does
+RESTARTS = 4  # restarts of one worker; each repeats the calls in flight
+_SHARE = 0.01  # CPU that a worker asks Ray for; with 0, Ray ignores the node
+_AHEAD = 2  # chunks in flight per worker, so that it is never idle
 
 
 class Cluster:
@@ -68,8 +68,10 @@ class Cluster:
         self._embedders: list[Any] = []
 
     def lm(self, config: LMConfig) -> tuple[RemoteEndpoint, LMConfig]:
-        """Start the LM of `config` on every worker; return it with its settings, whose concurrency is that of all
-        workers."""
+        """Start the LM of `config` on every worker; return one endpoint for all, and the settings.
+
+        `concurrency` in the returned settings is the sum over all workers.
+        """
         actors = self._started(_LMWorker, config.concurrency, config.model_dump())
         endpoint = RemoteEndpoint(self.ray, actors, config.concurrency)
         return endpoint, config.model_copy(update={"concurrency": config.concurrency * self.workers})
@@ -77,8 +79,10 @@ class Cluster:
     def embedded(
         self, chunks: Iterable[list[str]], role: Role, encoder: Encoder
     ) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Yield each chunk with its embeddings (n, dim) float32, in the order in which they are done. Raises
-        BackendError if a worker has another encoder."""
+        """Yield each chunk with its embeddings (n, dim) float32, in the order in which they are done.
+
+        Raises BackendError if a worker fails, or if its encoder has another fingerprint than the run's.
+        """
         under_way: dict[Any, tuple[list[str], int]] = {}
         for chunk in chunks:
             if not self._embedders:
@@ -92,7 +96,7 @@ class Cluster:
             yield self._next(under_way, encoder)
 
     def close(self) -> None:
-        """Leave the cluster, and stop it if it was started here."""
+        """Disconnect from Ray, unless this process was connected before; a cluster started here stops."""
         if not self._joined:
             self.ray.shutdown()
 
@@ -108,14 +112,14 @@ class Cluster:
         return chunk, vectors.astype(np.float32)
 
     def _started(self, kind: type, at_once: int, settings: JsonObject) -> list[Any]:
-        """Start the workers of one kind, node after node. If its node dies, a worker starts again on another."""
+        """Start all workers of class `kind`, one node after another. Ray restarts workers of a dead node elsewhere."""
         nodes = self.nodes_by_turn()
         remote: Any = self.ray.remote(kind)
         how = {"max_concurrency": at_once, "max_restarts": RESTARTS, "max_task_retries": -1}
         return [remote.options(**how, **next(nodes)).remote(settings, self.share) for _ in range(self.workers)]
 
     def nodes_by_turn(self) -> Iterator[dict[str, Any]]:
-        """Options of Ray that place a worker on a node, node after node; on another one where it is gone."""
+        """Yield Ray options that place one worker, node after node in a cycle. If a node is gone, Ray takes another."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
         for node in itertools.cycle(self._nodes):
@@ -123,7 +127,7 @@ class Cluster:
 
 
 class RemoteEndpoint:
-    """The workers of one LM as one endpoint: a request goes to one that has a place free. Safe for threads."""
+    """One endpoint over all workers of an LM. A request waits for a worker with a free slot. Safe for threads."""
 
     def __init__(self, ray: Any, actors: list[Any], width: int) -> None:
         self._ray, self._actors = ray, actors
@@ -133,7 +137,7 @@ class RemoteEndpoint:
                 self._free.put(actor)
 
     def complete(self, request: dspy.lm15.Request) -> dspy.lm15.Response:
-        """Return or raise what a local endpoint would."""
+        """Complete `request` on a worker. Raises the LM15Error of the worker's endpoint, or BackendError."""
         actor = self._free.get()
         try:
             response, failure = got(self._ray, actor.complete.remote(request))
@@ -144,14 +148,14 @@ class RemoteEndpoint:
         return response
 
     def close(self) -> None:
-        """End the workers, and with them their servers."""
+        """Kill the workers and their LM servers."""
         for actor in self._actors:
             self._ray.kill(actor)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An LM15Error, as it can travel."""
+    """An LM15Error as plain data, which Ray can send."""
 
     kind: str
     message: str
@@ -164,7 +168,7 @@ class Failure:
         return cls(type(error).__name__, str(getattr(error, "message", error)).split("\n\n  To fix:")[0], **facts)
 
     def error(self) -> dspy.lm15.LM15Error:
-        """The error again, of the same class."""
+        """Rebuild the error, with its original class if dspy.lm15 has it, else as ProviderError."""
         kind = getattr(dspy.lm15, self.kind, dspy.lm15.ProviderError)
         known = (
             {"status": self.status, "retry_after": self.retry_after}
@@ -176,7 +180,7 @@ class Failure:
 
 
 class _LMWorker:
-    """On a node: an endpoint of its own."""
+    """Ray actor with an endpoint of its own."""
 
     def __init__(self, settings: JsonObject, share: int) -> None:
         config = LMConfig(**settings)
@@ -190,7 +194,7 @@ class _LMWorker:
 
 
 class _Embedder:
-    """On a node: the encoder."""
+    """Ray actor with the encoder, loaded by name."""
 
     def __init__(self, settings: JsonObject, share: int) -> None:
         use_cores(share)
@@ -201,7 +205,7 @@ class _Embedder:
 
 
 def use_cores(share: int) -> None:
-    """Let torch use this node's cores, of which `share` workers take equal parts: Ray tells each worker to use one."""
+    """Give torch an equal part of this node's cores, for `share` workers per node. By default, Ray limits it to one."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -209,14 +213,14 @@ def use_cores(share: int) -> None:
 
 
 def _knock(address: str | None) -> None:
-    """Raise OSError where nothing listens: Ray itself tries for five minutes."""
+    """Raise OSError after at most 10 s if nothing listens at `address`. Ray itself would try for five minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def got(ray: Any, reference: Any) -> Any:
-    """The result of a unit of work. Raises BackendError if the worker failed or is gone."""
+    """Wait for the result of a worker's call. Raises BackendError if the worker failed or is gone."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -229,7 +233,9 @@ def got(ray: Any, reference: Any) -> Any:
 
 
 def _environment() -> dict[str, str]:
-    """Environment variables that workers need: where models are stored, and how torch's threads wait. Keys of providers
-    have to be set on the nodes."""
+    """Return the environment variables for workers: the folder of models, offline mode, and settings of threads.
+
+    API keys are left out; set them on the nodes.
+    """
     kept = {name: value for name in ("SYNEG_HOME", "HF_HUB_OFFLINE") if (value := os.environ.get(name))}
     return {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", **kept}

@@ -1,4 +1,4 @@
-"""Reads finished run folders so that they can be compared.
+"""Read finished run folders, for a comparison.
 
 sides([Path("runs/pairs"), Path("runs/pairs-2")])[0] → Side(name="pairs", verdict=Verdict(…), …)
 """
@@ -25,8 +25,10 @@ from .folder import RunFolder
 
 
 def sides(folders: Sequence[Path]) -> list[Side]:
-    """Finished runs, each called by the name of its folder where no other has that, else by its path. Raises
-    DataError where a folder has no verdict."""
+    """Read finished runs. A run is named after its folder, or by its path if another folder has the same name.
+
+    Raises DataError if a folder has no verdict.
+    """
     names = [folder.name for folder in folders]
     return [
         side(RunFolder(folder), name if names.count(name) == 1 else str(folder))
@@ -35,7 +37,7 @@ def sides(folders: Sequence[Path]) -> list[Side]:
 
 
 def side(folder: RunFolder, name: str) -> Side:
-    """A finished run. Raises DataError where the folder has no verdict."""
+    """Read a finished run and call it `name`. Raises DataError if the folder has no verdict."""
     data = read_json(folder.verdict)
     if data is None:
         raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
@@ -51,7 +53,7 @@ def _flat(config: Config) -> Mapping[str, Any]:
 
 
 def _values(folder: RunFolder, verdict: Verdict, config: Config) -> dict[str, float]:
-    """The main metric of each test query by the best arm, mean over its seeds."""
+    """Return query_id → main metric of the best arm on test, mean over its seeds."""
     best = verdict.best
     names = [BASE] if best == BASE else [named(best, config).file_name(s) for s in verdict.arms[best].test_by_seed]
     values: dict[str, list[float]] = defaultdict(list)

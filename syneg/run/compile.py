@@ -1,13 +1,13 @@
-"""The compile stage: a recipe proposes programs, the target's score chooses, and queries that no proposal has seen have
-the last word.
+"""The compile stage. A recipe proposes programs, the target's score ranks them, and queries that no proposal has seen
+decide whether the best one replaces the author's program.
 
     compiled(workspace, WriterPlan(workspace, "neighbour_rewrite", program)) → the program that the run goes on with
 
-A plan says how one target is compiled in a run: `syneg.run.targets` lists them. In the run folder: `compiled.json` (the
-state that won, every candidate with its scores, what was confirmed), from which `program.json` and `program.md` are
-made; other targets than the writer stand in files with their name before it. The program of the author is replaced only
-where the compiled one is confirmed. The test split is not touched. Stopped by a budget, the stage goes on with what was
-found by then; killed, the same command is answered from the ledger up to that point.
+A plan says how a run compiles one target; `syneg.run.targets` lists the plans. The stage writes `compiled.json`: the
+state of the winner, every candidate with its scores, and the confirmation. `program.json` and `program.md` are made
+from it. For targets other than the writer, file names start with the target: `reader-compiled.json`. The stage never
+uses the test split. If a budget stops the recipe, the stage chooses among the candidates so far. After a kill, the same
+command replays the finished calls from the ledger.
 """
 
 from __future__ import annotations
@@ -27,44 +27,45 @@ from syneg.optimizers.guards import check_floor
 from .compiled import CandidateRow, Confirmed, Outcome
 from .workspace import Workspace
 
-COMPILE, CONFIRM = "compile", "confirm"  # uses of an LM, as the ledger calls them
-_FOR_PROPOSALS = 0.6  # of the budget; the rest is for the choice
+COMPILE, CONFIRM = "compile", "confirm"  # values of `use` in the ledger
+_FOR_PROPOSALS = 0.6  # share of the budget; the rest is kept for choosing
 
 
 class Plan(Protocol):
-    """How a run compiles one target: what it starts from, and how what won is confirmed."""
+    """How a run compiles one target: the program to start from, its metric, and how the best candidate is confirmed."""
 
     name: str
-    "The program, by the name that users give it."
+    "Name of the program, as users write it."
     program: dspy.Module
     "The program as its author wrote it."
     stage: str
-    "The stage in the manifest."
+    "Name of the stage in the manifest."
     path: Path
-    "The file of the outcome."
+    "File that the outcome is written to."
 
     @property
     def key(self) -> str:
-        """A hash of all that the outcome depends on."""
+        """A hash of everything that the outcome depends on."""
         ...
 
     def check(self) -> None:
-        """Raise ConfigError or DataError where nothing can come of it, before anything is paid for."""
+        """Raise ConfigError or DataError if compiling cannot succeed, before the first LM call."""
         ...
 
     def target(self) -> Target:
-        """The program with its examples and its metric."""
+        """Return the program with its examples and its metric."""
         ...
 
     def confirm(self, best: Candidate, first: Candidate) -> Confirmed | None:
-        """Hold the best candidate against the first program; None where the candidate answers nothing usable."""
+        """Compare the best candidate with the first program; None if the candidate gives no usable answer."""
         ...
 
 
 def compiled(workspace: Workspace, plan: Plan) -> dspy.Module:
-    """The program of `plan`, or what its compilation made of it.
+    """Compile the program of `plan`, unless that is done; return the winner: a candidate or the program itself.
 
-    Raises ConfigError for a budget that can find nothing, DataError where there is nothing to confirm on.
+    Raises ConfigError if the budget is too small for the recipe or if calls go to a batch file, and DataError if too
+    little data is left to confirm.
     """
     plan.check()
     if workspace.goes_by_batch and not plan.path.exists():
@@ -79,12 +80,12 @@ def compiled(workspace: Workspace, plan: Plan) -> dspy.Module:
 
 
 def is_compiled(workspace: Workspace, plan: Plan) -> bool:
-    """Whether what `compiled` would return is on disk."""
+    """Whether the outcome for `plan.key` is on disk, so that `compiled` needs no LM call."""
     return plan.path.exists() and workspace.manifest.key(plan.stage) == plan.key
 
 
 def best_of(plan: Plan) -> dspy.Module:
-    """The program of a compilation that is on disk."""
+    """Load the winner of a finished compilation. Raises DataError for an unreadable outcome."""
     best = copy.deepcopy(plan.program)
     best.load_state(Outcome.from_json(read_json(plan.path)).state)
     return best
@@ -127,7 +128,7 @@ def _compile(workspace: Workspace, plan: Plan) -> Outcome:
 
 
 def _check_budget(workspace: Workspace, target: Target) -> None:
-    """Raise ConfigError for limits that can find nothing, or that cannot be kept."""
+    """Raise ConfigError if the limits are too low for the recipe, or if `compile.usd` is set without a known price."""
     config = workspace.config.compile
     steps = len(target.program.predictors())
     check_floor(
@@ -142,6 +143,6 @@ def _check_budget(workspace: Workspace, target: Target) -> None:
 
 
 def compilation(workspace: Workspace, target: Target, budget: Budget) -> Compiling:
-    """What a recipe works with."""
+    """Return what a recipe works with: target, settings, reflection LM, budget, and a function that prints progress."""
     reflection = workspace.roles.reflection
     return Compiling(target, workspace.config, reflection, budget, lambda text: workspace.progress.say(f"  {text}"))

@@ -1,10 +1,10 @@
-"""How a run compiles the program that writes queries: passages from all over the corpus, by the round trip.
+"""Compile the program that writes queries. Its metric is the round trip: does the query retrieve its own passage?
 
     plan = QueriesPlan(workspace, "write_queries", WriteQueries())
     compiled(workspace, plan)      → the program; name its queries-program.json in `queries.program` to write with it
 
-Other passages decide, one from each cluster of the corpus as the examples are. The candidate replaces the program where
-nDCG@10 of its round trips is higher and the 95 % interval of the paired difference lies over 0.
+Examples and confirming passages are different passages, each from another cluster of the corpus. The candidate replaces
+the program only if the 95 % interval of the paired difference in nDCG@10 of their round trips lies above 0.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .compiled import Confirmed
 from .keys import source_of, stage_key
 from .workspace import Workspace
 
-PREFIX = "queries-"  # of its files in the run folder
-_EXAMPLES = 20  # queries of train that show how users ask
+PREFIX = "queries-"  # of file names in the run folder
+_EXAMPLES = 20  # train queries shown to the program as examples of how users ask
 _LEAST_CONFIRM = 2
-_PASSAGES, _EMBEDDED_PASSAGES = 300, 60  # that decide
+_PASSAGES, _EMBEDDED_PASSAGES = 300, 60  # passages that confirm, with a remote and an embedded LM
 
 
 class QueriesPlan:
-    """The plan for the program `name`."""
+    """Plan for the query-writing program `name`."""
 
     stage = "compile queries"
 
@@ -44,7 +44,7 @@ class QueriesPlan:
         self._definition = task_for(workspace.config).definition
 
     def check(self) -> None:
-        """Raise DataError where no passages are left to decide."""
+        """Raise DataError if `compile.confirm` is set and fewer than two passages are left to confirm on."""
         if self._workspace.config.compile.confirm and len(self._asked[1]) < _LEAST_CONFIRM:
             raise DataError(
                 f"{len(self._asked[1])} passages are left to decide whether the compiled program is better",
@@ -63,7 +63,7 @@ class QueriesPlan:
 
     @cached_property
     def _asked(self) -> tuple[list[Asked], list[Asked]]:
-        """The passages of the proposals, and those that decide."""
+        """The passages that proposals see, and the passages that confirm."""
         workspace, config = self._workspace, self._workspace.config
         wanted = config.compile.confirm_queries
         if wanted == "auto":
@@ -84,11 +84,11 @@ class QueriesPlan:
         )  # fmt: skip
 
     def target(self) -> QueriesTarget:
-        """The program under its round trips."""
+        """Return the program with its examples, scored by round trips."""
         return self._target(self._asked[0])
 
     def confirm(self, best: Candidate, first: Candidate) -> Confirmed | None:
-        """nDCG@10 of each program's round trips for the deciding passages."""
+        """Compare both programs by nDCG@10 of their round trips on the confirming passages."""
         workspace, target = self._workspace, self._target(self._asked[1])
         lm, doc_ids, values = workspace.roles.writer, list(target.asks), []
         for label, candidate in (("compiled", best), ("first", first)):

@@ -1,12 +1,12 @@
-"""How a run compiles its reader: examples are lists of train queries, and the other labelled queries decide.
+"""Compile the reader. Its examples are passage lists of train queries; other labelled queries decide.
 
     plan = ReaderPlan(workspace, "grade_list", GradeList(), reader.lists)
     compiled(workspace, plan)               → the program that grades in this run
     plan.confirm(best, first)               → Confirmed(delta=.031, interval=(.012, .052), queries=300, …)
 
-Nothing is trained on the grades, so every labelled query beside the examples can decide: those of dev and confirm, then
-the rest of train; never test. The candidate replaces the program where nDCG@10 (ranx) of its order is higher and the
-95 % interval of the paired difference lies over 0.
+No encoder is trained on the grades here, so every labelled query outside the examples can confirm: first dev and
+confirm, then the rest of train, never test. The candidate replaces the program only if the 95 % interval of the paired
+difference in nDCG@10 (ranx) of their orders lies above 0.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .compiled import Confirmed
 from .keys import source_of, stage_key
 from .workspace import Workspace
 
-PREFIX = "reader-"  # of its files in the run folder
-_SHOWN = 4  # lists that demos are made of, beside the examples
+PREFIX = "reader-"  # of file names in the run folder
+_SHOWN = 4  # lists that demos are made from, in addition to the examples
 _LEAST_CONFIRM = 2
-_QUERIES, _EMBEDDED_QUERIES = 300, 60  # that decide
+_QUERIES, _EMBEDDED_QUERIES = 300, 60  # queries that confirm, with a remote and an embedded LM
 Lists = Callable[[Sequence[Pair]], list[ToRead]]
 
 
 class ReaderPlan:
-    """The plan for the program `name`; `lists` are the passages that the reader gets for queries."""
+    """Plan for the grading program `name`. `lists` maps pairs to the passage lists that the reader grades."""
 
     stage = "compile reader"
 
@@ -48,7 +48,7 @@ class ReaderPlan:
         self._definition = task_for(workspace.config).definition
 
     def check(self) -> None:
-        """Raise ConfigError where no LM reads, DataError where there are too few labelled queries."""
+        """Raise ConfigError if no LM grades, and DataError if under two labelled queries are left to confirm on."""
         config = self._workspace.config
         if config.reader.given or config.reader.cross_encoder:
             key = "reader.given" if config.reader.given else "reader.cross_encoder"
@@ -80,7 +80,7 @@ class ReaderPlan:
 
     @cached_property
     def _deciding(self) -> list[Pair]:
-        """The queries that decide: dev and confirm, then train, without those that any proposal has seen."""
+        """The queries that confirm: dev, confirm, then train without the queries that a proposal has seen."""
         workspace = self._workspace
         wanted = workspace.config.compile.confirm_queries
         if wanted == "auto":
@@ -92,11 +92,11 @@ class ReaderPlan:
 
     @property
     def queries(self) -> int:
-        """How many queries decide."""
+        """Number of queries that confirm."""
         return len(self._deciding)
 
     def target(self) -> ReaderTarget:
-        """The program under the nDCG@10 of its order."""
+        """Return the program with its examples, scored by nDCG@10 of its order."""
         workspace = self._workspace
         return ReaderTarget(
             self.program, self._lists(self._pairs), self._lists(self._shown), workspace.collection, self._definition,
@@ -104,7 +104,7 @@ class ReaderPlan:
         )  # fmt: skip
 
     def confirm(self, best: Candidate, first: Candidate) -> Confirmed | None:
-        """nDCG@10 of each program's order on the deciding queries; a list that cannot be read counts 0."""
+        """Compare both programs by nDCG@10 of their orders on the confirming queries; an unreadable answer gives 0."""
         workspace = self._workspace
         lists, qrels = self._lists(self._deciding), workspace.collection.qrels
         orders = []

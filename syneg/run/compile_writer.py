@@ -1,11 +1,11 @@
-"""How a run compiles its writer: examples are the first train pairs, and full training on the confirm split decides.
+"""Compile the writer. Its examples are the first train pairs; full training, scored on the confirm split, decides.
 
     plan = WriterPlan(workspace, "neighbour_rewrite", program)
     compiled(workspace, plan)                          → the program that writes the negatives of this run
     plan.confirm(best, first)                          → Confirmed(delta=.007, error=.003, …)
 
-The candidate replaces the program where its mean nDCG@10 on confirm is higher by more than the standard error of the
-difference.
+The candidate replaces the program only if its mean nDCG@10 on confirm is higher by more than the standard error of the
+paired difference.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from .keys import source_of, stage_key
 from .trial import Trials
 from .workspace import Workspace
 
-_LEAST_CONFIRM = 2  # queries; of one the standard error of a difference is not known
+_LEAST_CONFIRM = 2  # queries; one query has no standard error
 
 
 class WriterPlan:
-    """The plan for the program `name`, for `compile.pairs` pairs of the run or for others."""
+    """Plan for the writing program `name`. Examples are `pairs`, by default the first `compile.pairs` of the run."""
 
     stage = "compile"
 
@@ -51,7 +51,7 @@ class WriterPlan:
         self._pairs = pairs
 
     def check(self) -> None:
-        """Raise DataError where confirming is wanted and there are no queries for it."""
+        """Raise DataError if `compile.confirm` is set and the confirm split has fewer than two queries."""
         queries = len(self._workspace.collection.splits["confirm"])
         if self._workspace.config.compile.confirm and queries < _LEAST_CONFIRM:
             raise DataError(
@@ -61,7 +61,7 @@ class WriterPlan:
 
     @cached_property
     def assignment(self) -> Assignment:
-        """What the program writes for."""
+        """The example pairs with mined negatives, task, settings and program."""
         workspace = self._workspace
         task = planned_task(workspace, workspace.config)
         pairs = workspace.pairs[: workspace.config.compile.pairs] if self._pairs is None else self._pairs
@@ -69,7 +69,7 @@ class WriterPlan:
 
     @cached_property
     def gating(self) -> Gating:
-        """The gates of `generate`, with the judge if it is trusted."""
+        """The gates of the generate stage, with the judge if it is trusted."""
         return gating_of(self._workspace, self.assignment, judge_of(self._workspace))
 
     @property
@@ -78,7 +78,7 @@ class WriterPlan:
         return writer_key(self._workspace, self.assignment, self.gating.judge)
 
     def target(self) -> WriterTarget:
-        """The program under the critic and the objective."""
+        """Return the program with its examples, scored by the critic and by the objective."""
         workspace, assignment, judge = self._workspace, self.assignment, self.gating.judge
         config = workspace.config
         return WriterTarget(
@@ -88,8 +88,11 @@ class WriterPlan:
         )  # fmt: skip
 
     def confirm(self, best: Candidate, first: Candidate) -> Confirmed | None:
-        """nDCG@10 on confirm after full training with what each program writes for the pairs of the run; None where
-        the candidate writes nothing usable."""
+        """Compare both programs by nDCG@10 on confirm, after full training with their negatives for the run's pairs.
+
+        None if the gates accept nothing that the candidate writes. Raises UnusableError if that is true of the first
+        program.
+        """
         workspace, trials = self._workspace, Trials(self._workspace)
         values = []
         for label, candidate in (("best", best), ("first", first)):
@@ -112,7 +115,7 @@ class WriterPlan:
 
 
 def writer_key(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> str:
-    """The key of a compilation of the program of `assignment`; its pairs are those of the run."""
+    """Return the manifest key for compiling the program of `assignment`. It does not hash the pairs."""
     assert assignment.program is not None
     roles, encoder = workspace.roles, workspace.encoder
     return stage_key(
@@ -123,15 +126,16 @@ def writer_key(workspace: Workspace, assignment: Assignment, judge: TrustedJudge
 
 
 def is_writer_compiled(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> bool:
-    """Whether the compilation of the program of `assignment` is on disk."""
+    """Whether the program of `assignment` is compiled and the outcome is on disk."""
     key = writer_key(workspace, assignment, judge)
     return workspace.manifest.key(WriterPlan.stage) == key and workspace.folder.compiled().exists()
 
 
 def _accepted(workspace: Workspace, assignment: Assignment, gating: Gating) -> dict[str, list[HardNegative]]:
-    """What the program of an assignment writes and the gates accept, by query, as `generate` makes it.
+    """Write negatives for `assignment` as the generate stage does; return query_id → accepted negatives.
 
-    Raises UnusableError where that is nothing: mined negatives alone are no merit of a program.
+    Raises UnusableError if the gates accept none: training would then use mined negatives only, and say nothing about
+    the program.
     """
     with workspace.roles.used_for(CONFIRM):
         drafts = write(assignment, gating, workspace.roles.writer, workspace.progress)
@@ -149,7 +153,7 @@ def _accepted(workspace: Workspace, assignment: Assignment, gating: Gating) -> d
 def _trained(
     workspace: Workspace, trials: Trials, negatives: dict[str, list[HardNegative]], label: str
 ) -> dict[str, float]:
-    """nDCG@10 of each confirm query, mean over the seeds of `compile.confirm_seeds`."""
+    """Train on `negatives`; return query_id → nDCG@10 on confirm, mean over `compile.confirm_seeds` seeds."""
     config = workspace.config
     synthetic = {q: [(n, config.mix.weight) for n in written] for q, written in negatives.items()}
     by_query: dict[str, list[float]] = {}

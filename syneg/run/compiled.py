@@ -1,4 +1,4 @@
-"""What a compilation came to: compiled.json as a record, and as text for people.
+"""Outcome of a compilation: compiled.json as a record, and as Markdown for people.
 
 Outcome.from_json(read_json(folder.compiled())).confirmed
   → Confirmed(candidate=3, mean=(.412, .405), delta=.007, error=.003, queries=76)
@@ -29,9 +29,13 @@ from .folder import RunFolder
 
 @dataclass(frozen=True)
 class CandidateRow:
-    """A program that was tried. `critic` is the mean value of its answers to `pairs` examples. `gain` in nDCG@10 over
-    the target's baseline and `figures` have standard errors; None and {} where it was not scored. `copies` is the
-    phrase of the examples that an instruction repeats, or ""."""
+    """One candidate program.
+
+    `critic` is the mean value of its answers to `pairs` examples. `gain` is its nDCG@10 minus that of the
+    target's baseline, `error` the standard error of the gain. `figures` maps further scores to (mean, standard error).
+    A candidate without a score has None, None and {}. `copies` is a phrase of the examples that its instructions
+    repeat, or "". `demos` counts the demos of each predictor.
+    """
 
     number: int
     critic: float
@@ -60,9 +64,12 @@ class CandidateRow:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """nDCG@10 of `queries` that no proposal has seen: `mean` with the candidate and with the first program, their
-    difference `delta` with its standard error and 95 % `interval`. `detectable` is the smallest difference that so
-    many queries would have shown with power .8. `how` names what was ranked."""
+    """Comparison of the best candidate with the first program on `queries` queries that no proposal has seen.
+
+    `mean` is nDCG@10 with the candidate and with the first program. `delta` is their paired difference, `error` its
+    standard error, `interval` its 95 % interval. `detectable` is the smallest difference that this number of queries
+    shows with power .8. `how` names what was ranked. `strict` requires an interval above 0 for a win.
+    """
 
     candidate: int
     mean: tuple[float, float]
@@ -84,8 +91,7 @@ class Confirmed:
         *,
         strict: bool = False,
     ) -> Confirmed:
-        """From nDCG@10 of each query with the candidate and with the first program. `strict` asks for a lead whose
-        interval lies over 0."""
+        """Make it from query_id → nDCG@10 with the candidate (`best`) and with the first program (`first`)."""
         ids = sorted(best)
         deltas = [best[query_id] - first[query_id] for query_id in ids]
         error = float(np.std(deltas, ddof=1) / np.sqrt(len(deltas))) if len(deltas) > 1 else float("nan")
@@ -97,8 +103,7 @@ class Confirmed:
 
     @property
     def wins(self) -> bool:
-        """Whether the candidate leads: by more than the standard error, or where it is `strict`, with the whole
-        interval over 0."""
+        """Whether the candidate wins: `delta` is above `error`, or, if `strict`, the whole interval is above 0."""
         if self.strict:
             return self.interval is not None and self.interval[0] > 0
         return self.delta > self.error
@@ -113,8 +118,12 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All of compiled.json. `state` is that of the program that won, `used` what the budget counted, `stopped` why the
-    recipe ended early; `confirmed` is None where nothing was left to confirm. `baseline` is what gains are over."""
+    """The content of compiled.json.
+
+    `state` is the winner's state, and `won` says whether the winner is a candidate. `used` is what the budget counted.
+    `stopped` says why the recipe ended early, or "". `confirmed` is None if nothing was compared. `baseline`
+    names what gains are measured against, `second` the second score of the candidates.
+    """
 
     program: str
     optimizer: str
@@ -129,12 +138,12 @@ class Outcome:
     second: str = ""
 
     def to_json(self) -> JsonObject:
-        """As plain data; what is not confirmed is {}."""
+        """Return plain data for compiled.json; `confirmed` is {} in place of None."""
         return {**asdict(self), "confirmed": asdict(self.confirmed) if self.confirmed else {}}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Outcome:
-        """Read the data of compiled.json. Raises DataError for anything else."""
+        """Read the data of compiled.json. Raises DataError for other data."""
         try:
             return _adapter().validate_python({**data, "confirmed": data.get("confirmed") or None})
         except ValidationError as error:
@@ -145,12 +154,12 @@ class Outcome:
             ) from error
 
     def summary(self) -> JsonObject:
-        """What the manifest of program.json says of it."""
+        """Return the fields that the manifest of program.json repeats."""
         data = self.to_json()
         return {key: data[key] for key in ("optimizer", "won", "confirmed", "used", "stopped")}
 
     def markdown(self, before: dspy.Module, after: dspy.Module) -> str:
-        """What the compilation did: the verdict, each prompt as a diff, and all candidates with their scores."""
+        """Describe the compilation: the confirmation, a diff of each prompt, and all candidates with their scores."""
         lines = [f"# Compiled by {self.optimizer}", ""]
         if self.confirmed:
             best, first = self.confirmed.mean
@@ -175,7 +184,7 @@ class Outcome:
         return "\n".join([*lines, *self._table()]) + "\n"
 
     def _on_front(self, row: CandidateRow) -> bool:
-        """Whether no scored candidate is at least as good in the gain and the second figure, and better in one."""
+        """Whether `row` is on the Pareto front of gain and second score, among the scored candidates."""
 
         def figures(one: CandidateRow) -> tuple[float, float] | None:
             return None if one.gain is None else (one.gain, one.figures.get(self.second, (0.0, 0.0))[0])
@@ -212,8 +221,10 @@ class Outcome:
 def save_program(
     folder: RunFolder, prefix: str, program: dspy.Module, name: str, adapter: str, before: dspy.Module | None = None
 ) -> None:
-    """Write {prefix}program.json and .md: the state and the prompts of a program. With `before`, the program as its
-    author wrote it, both say what {prefix}compiled.json says."""
+    """Write the state and the prompts of `program` to {prefix}program.json and {prefix}program.md.
+
+    `before` is the program as its author wrote it. If it is given, both files also summarize {prefix}compiled.json.
+    """
     saved, text = state_of(program, name, adapter), ""
     if before is not None:
         outcome = Outcome.from_json(read_json(folder.compiled(prefix)))

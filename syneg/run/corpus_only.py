@@ -1,11 +1,11 @@
-"""A collection out of a corpus that has no queries: they are written, and kept in queries.jsonl.
+"""Make a collection from a corpus without queries. An LM writes the queries; queries.jsonl keeps them.
 
     corpus_collection(workspace) → Collection("docs", passages: 960, queries: 131 (train: 79, dev: 20, test: 32))
 
-Human queries come last: what the user has judged (`queries.examples` with a column of positives) is tested with first,
-then chosen with, and never trained on. With four human pairs or more, dev and test hold human queries only, and written
-ones are trained on. With fewer, written queries are divided into train, dev and test, and the human ones join test. The
-verdict says how many of its test queries are synthetic; their ids begin with "w-".
+Human pairs (`queries.examples` with a column of positives) fill test first, then dev, and are never trained on. With
+four or more human pairs, dev and test hold human queries only, and all written queries are train queries. With fewer,
+written queries are divided into train, dev and test, and the human queries join test. The verdict says how many of its
+test queries are synthetic. Ids of written queries start with "w-".
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from .folder import Manifest, RunFolder
 from .keys import source_of, stage_key
 
 FEWEST_HUMAN = MIN_QUERIES["dev"] + MIN_QUERIES["test"]
-_TOLD = 50  # test queries from which something can be told
+_TOLD = 50  # test queries that are enough to show a difference
 
 
 class Workplace(Protocol):
-    """What of a `Workspace` there is before there are queries."""
+    """The part of a `Workspace` that exists before the queries do."""
 
     config: Config
     folder: RunFolder
@@ -59,7 +59,7 @@ class Workplace(Protocol):
 
 @dataclass(frozen=True)
 class _Human:
-    """Queries of the user: all of them as examples, and as pairs those with a positive."""
+    """Queries of the user. `examples` are all of them; `queries` and `qrels` only hold queries with a positive."""
 
     examples: tuple[str, ...] = ()
     queries: Mapping[str, str] = field(default_factory=dict)
@@ -67,9 +67,9 @@ class _Human:
 
 
 def corpus_collection(workspace: Workplace) -> Collection:
-    """Read the corpus, write queries for it where that is not done, and divide them.
+    """Read the corpus, write queries for it unless that is done, and divide them into splits.
 
-    Raises DataError where too few queries pass the gates.
+    Raises DataError if the corpus has no passage or if too few queries pass the gates.
     """
     config = workspace.config
     reader, human = _read(workspace)
@@ -111,7 +111,7 @@ def corpus_collection(workspace: Workplace) -> Collection:
 
 
 def _human_splits(queries: Mapping[str, str], seed: int) -> dict[str, list[str]]:
-    """Human queries in test and dev: four of five in test until that tells something, then three of five.
+    """Divide human queries into test and dev: 80 % to test up to 50 test queries, 60 % once that is more than 50.
 
     >>> [len(_human_splits({str(n): str(n) for n in range(count)}, 0)["test"]) for count in (4, 10, 60, 200)]
     [2, 8, 48, 120]
@@ -147,7 +147,7 @@ def _read(workspace: Workplace) -> tuple[PairsReader, _Human]:
 
 
 def _rows(workspace: Workplace, passages: dict[str, str], human: _Human) -> list[dict[str, Any]]:
-    """The lines of queries.jsonl, made where they are not."""
+    """Return the rows of queries.jsonl; write the queries first if the manifest has no matching key."""
     config, path = workspace.config, workspace.folder.queries
     encoder, writer = workspace.bare_encoder, workspace.roles.writer
     program = load_query_program(config.queries.program)
@@ -178,7 +178,7 @@ def _row(query: WrittenQuery) -> dict[str, Any]:
 def _note(
     workspace: Workplace, rows: list[dict[str, Any]], splits: Mapping[str, Any], human: _Human, *, by_human: bool
 ) -> None:
-    """Say and keep what the queries are."""
+    """Print the sizes of the splits, and note the counts of written queries in the manifest."""
     kinds = dict(Counter(row["kind"] for row in rows if row["accepted"]))
     sizes = ", ".join(f"{split} {len(splits.get(split, ()))}" for split in SPLITS if splits.get(split))
     tested = sum(query_id not in human.queries for query_id in splits["test"])

@@ -1,4 +1,4 @@
-"""Counts of a set of synthetic negatives, as the manifest and the verdict hold them.
+"""Count a set of synthetic negatives, for the manifest and the verdict.
 
 summary(assignment, drafts, ledger, "openai/gpt-4o-mini@default")
   → Generation(program="multi_attribute", written=120, accepted=71, reasons={"copies a positive": 31, …},
@@ -17,8 +17,10 @@ from syneg.verdict.records import Generation
 
 
 def summary(assignment: Assignment, drafts: Sequence[Draft], ledger: Ledger, lm: str) -> Generation:
-    """Counts of a set. `usd` is None where a price is not known; given negatives have no coverage, as no attributes
-    were wanted of them."""
+    """Count the negatives of `drafts`, with reasons of rejection, tokens, US dollars and seconds of their LM calls.
+
+    `usd` is None if a price is unknown. `coverage` is {} for given negatives, because no attributes were asked for.
+    """
     accepted = [draft for draft in drafts if draft.accepted]
     prices = [draft.negative.usd for draft in drafts]
     keys = {key for draft in drafts for key in draft.negative.calls}
@@ -36,7 +38,7 @@ def summary(assignment: Assignment, drafts: Sequence[Draft], ledger: Ledger, lm:
 
 
 def _coverage(assignment: Assignment, drafts: Sequence[Draft]) -> dict[str, dict[str, tuple[int, int]]]:
-    """attribute → value → (wanted, accepted), of the attributes that the program uses."""
+    """Return attribute → value → (wanted, accepted), for the attributes that the program uses."""
     used = {key for draft in drafts if draft.negative.text for key in draft.negative.attributes}
     wanted, accepted = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for place in range(len(assignment.pairs)):
