@@ -1,4 +1,4 @@
-"""One typed test call to each LM of a run: does it answer, does it keep to the schema, how fast, at what price?
+"""Make one typed test call to each LM of a run: does it answer, does it keep the schema, how fast, at what price?
 
     probe(LMConfig(model="openai/gpt-4o-mini"), folder)
       → Found(model="openai/gpt-4o-mini", endpoint="default", answers=True, schema="enforced", …)
