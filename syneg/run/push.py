@@ -1,11 +1,11 @@
-"""Push what a run made to the Hugging Face hub: private unless told otherwise, and never without being asked.
+"""Push the results of a run to the Hugging Face hub: only on request, and private unless `public` is set.
 
     push(RunFolder(Path("runs/pairs")), "me/pairs", what=("model", "negatives"))
       → [Pushed("model", "me/pairs", 7, "https://huggingface.co/me/pairs"),
          Pushed("negatives", "me/pairs-negatives", 4, "https://huggingface.co/datasets/me/pairs-negatives")]
 
-The model is best/ with its card. The negatives are the rows of every set with their figures, the mined ones and the
-verdict, under the data set's card. The ledger, settings, models of other arms and logs stay here.
+The model is the folder best/ with its card. The data set holds every set of written negatives with the figures of the
+gates, the mined negatives, the verdict and the data card. Ledger, settings, logs and models of other arms stay here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NO_MODEL_FILES = ("job.json", "*.log", "checkpoints/*", ".*")
 
 @dataclass(frozen=True)
 class Pushed:
-    """What was uploaded, to which repository, how many files, and where it can be seen."""
+    """One upload: `what` (MODEL or NEGATIVES), the repository and its address, and the number of files."""
 
     what: str
     repo_id: str
@@ -46,11 +46,11 @@ class Pushed:
 
 
 def push(folder: RunFolder, repo_id: str, what: Sequence[str] = (MODEL,), *, public: bool = False) -> list[Pushed]:
-    """Upload the best model to `repo_id`, and the negatives to the data set of that name.
+    """Upload the best model, the negatives or both (`what`) to the repository `repo_id` (OWNER/NAME).
 
-    Where both are pushed, the data set is called `repo_id`-negatives. Everything is checked before anything is sent: a
-    repository that exists is not made public or private by this. Raises ConfigError without a token or for a name that
-    is none, DataError for a run that is not finished, BackendError for what the hub refuses.
+    If both are pushed, the data set is called `repo_id`-negatives. All checks run before the first upload. An existing
+    repository stays public or private as it is. Raises ConfigError if there is no token or `repo_id` is malformed,
+    DataError if the run is not finished, BackendError if the hub refuses.
     """
     token = _token()
     if repo_id.count("/") != 1 or not all(repo_id.split("/")):
@@ -64,7 +64,7 @@ def push(folder: RunFolder, repo_id: str, what: Sequence[str] = (MODEL,), *, pub
 
 
 def _token() -> str:
-    """The user's token. Raises ConfigError without one, before anything is loaded or sent."""
+    """Return the user's token, from HF_TOKEN or from `hf auth login`. Raises ConfigError if there is none."""
     from huggingface_hub import get_token
 
     token = get_token()
@@ -74,7 +74,7 @@ def _token() -> str:
 
 
 def _files(folder: RunFolder, kind: str) -> tuple[Path, list[str]]:
-    """The folder of a part and the names of its files."""
+    """Return the folder to upload from and the names of its files. Raises DataError if the run is not finished."""
     if not folder.verdict.is_file():
         raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
     root = folder.best if kind == MODEL else folder.path

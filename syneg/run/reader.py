@@ -1,5 +1,5 @@
-"""The reader of a run: an LM, a cross-encoder (`reader.cross_encoder`) or a file of grades (`reader.given`). It is
-measured on queries of the collection before anything goes by it.
+"""Grade passages with the reader of a run: an LM, a cross-encoder (`reader.cross_encoder`) or a file (`reader.given`).
+Its grades are first compared with the labels of dev queries, and used only if it is trusted.
 
     reader = Reader(workspace)
     print(reader.measured.table())
@@ -10,7 +10,7 @@ measured on queries of the collection before anything goes by it.
       nDCG@10 of its order     0.871   of the encoder's 0.764: +0.107 [+0.041, +0.172]
       trusted (kappa as wanted, a better order, its interval not under 0)
 
-What it said of dev queries is kept in reader.json.
+The agreement on dev queries is kept in reader.json.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from .keys import stage_key
 from .measured import Measured
 from .workspace import Workspace
 
-_FEWEST = 8  # lists of dev queries in a file of grades; with fewer, train queries are taken
-MEASURE = "measure reader"  # the stage, and the use of an LM as the ledger calls it
+_FEWEST = 8  # dev lists needed in a file of grades; with fewer, train lists measure it
+MEASURE = "measure reader"  # name of the stage, and of the LM use in the ledger
 
 
 class Reader:
-    """Grades lists of passages, and knows whether it is trusted."""
+    """Grades lists of passages, and measures whether its grades can be trusted."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -58,13 +58,13 @@ class Reader:
 
     @cached_property
     def plan(self) -> ReaderPlan:
-        """How the program that grades is compiled."""
+        """The program that grades, with the lists and settings that a compilation needs."""
         name = self._config.program
         return ReaderPlan(self._workspace, name, load_reader_program(name), self.lists)
 
     @cached_property
     def program(self) -> dspy.Module:
-        """The program that grades; compiled where the settings say so."""
+        """The program that grades; compiled first if the settings say so."""
         workspace, plan = self._workspace, self.plan
         if not workspace.config.compile.improves("reader"):
             return plan.program
@@ -74,12 +74,12 @@ class Reader:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether `program` is there without asking an LM."""
+        """Whether `program` can be loaded without LM calls: it is compiled already, or is not to be."""
         return not self._workspace.config.compile.improves("reader") or is_compiled(self._workspace, self.plan)
 
     @property
     def uses_lm(self) -> bool:
-        """Whether the grades are an LM's: those of a file count as such."""
+        """Whether the grades come from an LM. Grades of a file (`reader.given`) count as an LM's."""
         return not self._config.cross_encoder or self._config.strong is not None
 
     @property
@@ -88,7 +88,7 @@ class Reader:
         return asks and reader_settings(self._workspace.config).model.startswith("local/")
 
     def refusal(self) -> str:
-        """Why arms cannot go by the reader; "" where they can. Measures it unless that settles nothing."""
+        """Return why arms must not use the reader's grades; "" if they may. Measures the reader if needed."""
         if self._config.use == "off":
             return "reader.use is off"
         if self._config.use == "on":
@@ -109,7 +109,7 @@ class Reader:
 
     @property
     def order(self) -> list[float] | None:
-        """nDCG@10 of the reader's and of the encoder's order on dev, and the ends of the interval of the gain.
+        """[nDCG@10 of the reader's order, of the encoder's, low and high end of the gain's 95 % interval], on dev.
 
         None if the reader is used without a test (`reader.use = on`).
         """
@@ -119,7 +119,7 @@ class Reader:
 
     @cached_property
     def measured(self) -> Measured:
-        """The reader on dev queries; kept in reader.json."""
+        """The reader's agreement with the labels of dev queries; kept in reader.json."""
         workspace = self._workspace
         split, lists = self._to_measure
 
@@ -149,7 +149,7 @@ class Reader:
 
     @property
     def is_measured(self) -> bool:
-        """Whether the reader was measured with these settings."""
+        """Whether reader.json holds the agreement for these settings."""
         if not self.is_compiled:
             return False
         made = self._workspace.folder.reader.exists()
@@ -168,7 +168,10 @@ class Reader:
         return "train", self._ordered(train)
 
     def answers(self, lists: Sequence[ToRead], thresholds: Thresholds | None, progress: Tick) -> Answers:
-        """The grades of the lists; `thresholds` are those of a cross-encoder."""
+        """Grade `lists`. `thresholds` turn scores of a cross-encoder into grades; None for other readers.
+
+        With `reader.strong`, the strong LM grades lists in doubt again.
+        """
         workspace, passages = self._workspace, self._workspace.collection.passages
         if self._config.given:
             wanted = {asked.query_id for asked in lists}
@@ -184,7 +187,7 @@ class Reader:
         return replaced(answers, read_by_lm(again, workspace.roles.strong_reader_lm, definition, passages), len(again))
 
     def lists(self, pairs: Sequence[Pair]) -> list[ToRead]:
-        """The passages to read for the queries of `pairs`."""
+        """Choose the passages to grade for the queries of `pairs`, one list for each query."""
         workspace = self._workspace
         models = [] if self._config.cross_encoder else [reader_settings(workspace.config).model]
         models += [strong_reader_settings(workspace.config).model] if self._config.strong else []
@@ -201,7 +204,7 @@ class Reader:
 
     @cached_property
     def given(self) -> list[Reading]:
-        """All grades of `reader.given` for the collection."""
+        """The grades in `reader.given` for queries and passages of the collection."""
         workspace = self._workspace
         path = Path(self._config.given or "").expanduser()
         readings, notes = given_readings(path, workspace.collection, workspace.config.collection.max_bad_rows)
@@ -227,7 +230,7 @@ class Reader:
 
     @property
     def identity(self) -> str:
-        """The LM, cross-encoder or file, with a hash of what decides its grades."""
+        """Name of the LM, cross-encoder or file, with a hash of everything that decides its grades."""
         if self._config.given:
             return f"given@{sha256_of(Path(self._config.given).expanduser())[:12]}"
         roles = self._workspace.roles
@@ -235,7 +238,7 @@ class Reader:
         return f"{cheap}, in doubt {roles.strong_reader_lm.identity}" if self._config.strong else cheap
 
     def key(self, *inputs: Any) -> str:
-        """The key of a result that the reader made."""
+        """Return the key of a result that depends on the reader and on `inputs`."""
         workspace = self._workspace
         asks = not self._config.given and not self._config.cross_encoder
         program = self.program if asks else self.plan.program

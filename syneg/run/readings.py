@@ -1,11 +1,12 @@
-"""What a reader says of the passages near the train queries, and what training gets of it.
+"""Grade the passages near the train queries with the reader, and turn the grades into training data.
 
     readings = Readings(workspace)
     readings.grades["80"]              → {"7317051": 2, "4920376": 1, …}
-    readings.fed.extra["80"]           → {"17462437": "We followed 112 …"}       graded 3, judged by nobody
+    readings.fed.extra["80"]           → {"17462437": "We followed 112 …"}       graded 3, not in the qrels
 
-The grades are in readings.jsonl, one a row. Training takes 0 and 1 as negatives, also over the margin; leaves 2 out and
-masks it in the batch; and takes 3 as one more positive (docs/training.md, "Reading").
+readings.jsonl holds one grade a line. Passages graded 0 and 1 become negatives, even if they score over the margin.
+Passages graded 2 are left out and masked in the batch. Passages graded 3 become further positives (docs/training.md,
+"Reading").
 """
 
 from __future__ import annotations
@@ -30,13 +31,16 @@ from .costs import cost_of, sum_of
 from .reader import Reader
 from .workspace import Workspace
 
-READING = "read"  # the use of an LM, as the ledger calls it
+READING = "read"  # name of the stage, and of the LM use in the ledger
 
 
 @dataclass(frozen=True)
 class Fed:
-    """What training gets, by query id: `mined` negatives, the hardest first; `extra` positives by doc_id; `masked`
-    texts that are no negative in the batch either; `partial` passages graded 2, which only a teacher's order takes."""
+    """Training data from the grades, by query_id.
+
+    `mined` are negatives, hardest first. `extra` are further positives, doc_id → text. `masked` are texts that must not
+    be in-batch negatives. `partial` are passages graded 2; only distillation from a teacher uses them.
+    """
 
     mined: Mapping[str, Sequence[MinedNegative]]
     extra: Mapping[str, Mapping[str, str]]
@@ -45,7 +49,7 @@ class Fed:
 
 
 class Readings:
-    """Lets the reader read for the train queries, or finds that made."""
+    """The reader's grades for the train queries, made once and kept in readings.jsonl."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -53,7 +57,7 @@ class Readings:
         self.reader = Reader(workspace)
 
     def over(self, workspace: Workspace) -> Readings:
-        """What the same reader, measured once, says for the train queries of another workspace."""
+        """Return readings by the same reader for the train queries of another workspace, without measuring anew."""
         other = Readings(workspace)
         other.reader = self.reader
         return other
@@ -94,14 +98,14 @@ class Readings:
 
     @property
     def is_made(self) -> bool:
-        """Whether the grades of an LM are on disk for these settings."""
+        """Whether readings.jsonl holds the grades for these settings."""
         if not self.reader.is_compiled:
             return False
         return self._workspace.manifest.key("read") == self._key and self._workspace.folder.readings.exists()
 
     @property
     def queries(self) -> int:
-        """How many train queries are read for."""
+        """Number of train queries whose passages are graded."""
         return len(self._pairs)
 
     @cached_property
@@ -111,7 +115,7 @@ class Readings:
 
     @cached_property
     def calls(self) -> dict[str, int]:
-        """query_id → LM calls that its list took; given grades count as one."""
+        """query_id → LM calls for its list, at least 1; a list of given grades counts one call."""
         rows = read_rows(self._workspace.folder.ledger)
         asked = Counter(
             str(row["query_id"]).removeprefix("read:") for row in rows if row.get("use") in (READING, DOUBT)
@@ -120,13 +124,13 @@ class Readings:
 
     @property
     def cost(self) -> Cost:
-        """What measuring and reading took."""
+        """Cost of the LM calls that measured the reader and graded the lists."""
         _ = self.readings
         own = Cost(**self._workspace.manifest.facts["read"]["cost"])
         return sum_of([own] if self._config.given else [self.reader.measured.cost, own])
 
     def fed_of(self, query_ids: Container[str] | None) -> Fed:
-        """What training gets of the grades of some queries, or of all; the others keep their mined negatives."""
+        """Training data from the grades of `query_ids` (None = all); other queries keep their mined negatives."""
         if query_ids is None:
             return self.fed
         fed, mined = self.fed, self._workspace.mined
@@ -139,7 +143,7 @@ class Readings:
 
     @cached_property
     def fed(self) -> Fed:
-        """What training gets of the grades. Queries that were not read keep their mined negatives."""
+        """Training data from all grades. Queries without grades keep their mined negatives."""
         workspace = self._workspace
         collection, most = workspace.collection, workspace.config.mine.per_query
         read = [pair for pair in workspace.pairs if pair.query_id in self.grades]
@@ -175,19 +179,23 @@ class Readings:
 
     @cached_property
     def are_used(self) -> bool:
-        """Whether an arm goes by a reader that may be gone by."""
+        """Whether an arm uses grades and the reader may be used."""
         return any(arm.reads for arm in arms(self._workspace.config)) and not self.reader.refusal()
 
     def candidates(self) -> Mapping[str, Sequence[MinedNegative]]:
-        """Passages that a program may rewrite, by query id: what was mined, or where arms go by a trusted reader what
-        it graded 1 (real near-misses), then 0."""
+        """Passages that a program may rewrite, by query_id: the mined negatives.
+
+        If arms use the reader, its negatives replace them: passages graded 1 (real near-misses) come first.
+        """
         if not self.are_used:
             return self._workspace.mined
         return {q: sorted(mined, key=lambda n: n.source != RELATED) for q, mined in self.fed.mined.items()}
 
     def result(self) -> JsonObject:
-        """How the reader did, with counts of its grades if it is trusted, as plain data. Raises ConfigError if it is
-        off."""
+        """The reader's agreement as plain data, with counts of its grades if it may be used.
+
+        Raises ConfigError if `reader.use` is off.
+        """
         if self._config.use == "off":
             raise ConfigError("reader.use is off", todo="set it to auto or on")
         measured, refusal = self.reader.measured, self.reader.refusal()
@@ -195,7 +203,7 @@ class Readings:
         return told if refusal else {**told, "read": self.summary()}
 
     def summary(self) -> JsonObject:
-        """Counts of the grades, as plain data."""
+        """Counts of queries, calls, grades, and known, new and masked positives, as plain data."""
         counts = Counter(reading.grade for reading in self.readings)
         known = [r for r in self.readings if r.doc_id in self._workspace.collection.relevant(r.query_id)]
         return {

@@ -1,14 +1,16 @@
-"""`compile --target sampler`: how negatives are mined and mixed is chosen by races on held-out queries.
+"""`compile --target sampler`: choose the settings of mining and mixing by races on held-out queries.
 
     choice = SamplerChoice(workspace, negatives, readings)
     choice.settings        → {"mine.margin": 1e9, …, "mix.negatives": 1, "mix.ratio": 0.0}
-    choice.settled(arm)    → the arm with these settings, where it names none of its own
+    choice.settled(arm)    → the arm with these settings; settings in its name stay
 
-One race follows the other, each from what the races before have chosen (`syneg.optimizers.racing`): margin, rank window
-and sources (`syneg.run.windows`), places of a row, and, where there are written negatives, whether and how they enter:
-ratio, weight and order. Where a trusted reader has graded passages, a last race says whether its grades help. A setting
-changes only where the race is sure. sampler-compiled.json and sampler-program.md hold what was chosen and measured. A
-run with `compile.target = sampler` takes the settings from there.
+The races run one after the other; each starts from the winner of the race before (`syneg.optimizers.racing`):
+  1. margin, rank window and sources (`syneg.run.windows`)
+  2. negatives in a row
+  3. ratio, weight and order of written negatives, if there are any
+  4. whether the grades of a trusted reader help, if there are any; this race changes no setting
+A setting changes only if its race is decisive. sampler-compiled.json and sampler-program.md hold the choice and the
+measurements. A run with `compile.target = sampler` takes its settings from there.
 """
 
 from __future__ import annotations
@@ -33,21 +35,21 @@ from .workspace import Workspace
 
 PREFIX = "sampler-"
 _STAGE = "compile sampler"
-_VERSION = 1  # of how settings are chosen
-_PLACES = (1, 5)  # beside those of the settings
+_VERSION = 1  # of the procedure; part of the key
+_PLACES = (1, 5)  # numbers of negatives in a row, raced against `mix.negatives`
 _WINDOW = ("margin", "first_rank", "sources")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One race: what it decides, and its samplers, the first of which stays where nothing is told."""
+    """One race: what it decides, and its samplers. The first sampler stays if the race is not decisive."""
 
     about: str
     samplers: Sequence[Sampler]
 
 
 class SamplerChoice:
-    """The sampler of one run."""
+    """The races of one run, and the settings that they chose."""
 
     def __init__(self, workspace: Workspace, negatives: NegativeSets, readings: Readings) -> None:
         self._workspace, self._negatives, self._readings = workspace, negatives, readings
@@ -55,14 +57,14 @@ class SamplerChoice:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What was chosen, by dotted key; made if it is not on disk."""
+        """The chosen settings, dotted key → value. Runs the races if the result is not on disk."""
         workspace = self._workspace
         workspace.manifest.make(_STAGE, self._key, self._path, self._make)
         return dict(Outcome.from_json(read_json(self._path)).state)
 
     @cached_property
     def _written(self) -> dict[str, list[HardNegative]]:
-        """Accepted negatives of the run's program, where an arm takes some."""
+        """Accepted negatives of the run's program, by query_id; {} if no arm uses synthetic negatives."""
         if not any(each.wants_synthetic for each in arms(self._workspace.config)):
             return {}
         accepted = self._negatives.of(self._workspace.config.generate.program).accepted
@@ -85,7 +87,7 @@ class SamplerChoice:
         )  # fmt: skip
 
     def _steps(self, config: Config) -> Iterator[Step]:
-        """The races after that of the window, for the settings as they were set."""
+        """Yield the races that follow the race of the window, built from the user's settings."""
         places = config.mix.negatives
         yield Step("places of a row", [
             Sampler(f"{count} places", {"mix.negatives": count}) for count in dict.fromkeys((places, *_PLACES))
@@ -133,7 +135,7 @@ class SamplerChoice:
         write_text(workspace.folder.prompts(PREFIX), _page(settings, lines, rows))
 
     def settled(self, planned: Arm) -> Arm:
-        """An arm with what was chosen, where its name sets nothing else; the arm as it is with another target."""
+        """Return the arm with the chosen settings; settings in its name stay. Unchanged for any other target."""
         config = self._workspace.config
         if config.compile.target != "sampler":
             return planned
@@ -141,18 +143,18 @@ class SamplerChoice:
         for key, value in self.settings.items():
             section, _, name = key.partition(".")
             by_section.setdefault(section, {})[name] = value
-        del by_section["mine"]  # which the workspace has
+        del by_section["mine"]  # the workspace applies these
         changed = {name: getattr(config, name).model_copy(update=values) for name, values in by_section.items()}
         return arm(planned.name, config.model_copy(update=changed))
 
 
 def _over(settings: dict[str, object], sampler: Sampler) -> Sampler:
-    """A sampler with what was chosen before."""
+    """Return the sampler on top of the settings chosen so far; its own settings win."""
     return Sampler(sampler.name, {**settings, **sampler.settings}, sampler.arm)
 
 
 def _differs(config: Config, settings: dict[str, object]) -> bool:
-    """Whether something else was chosen than what is set; the 95 % rule is what `auto` stands for."""
+    """Whether a chosen setting differs from the user's. A margin of `auto` counts as the 95 % rule."""
     set_now = {f"mix.{key}": value for key, value in config.mix} | {
         f"train.{key}": value for key, value in config.train
     }
@@ -174,7 +176,7 @@ def _rows(about: str, raced: Race, samplers: Sequence[Sampler], number: int) -> 
 
 
 def _page(settings: dict[str, object], lines: Sequence[str], rows: Sequence[CandidateRow]) -> str:
-    """What was chosen and measured, as Markdown."""
+    """Write the chosen settings, the races and their candidates as Markdown."""
     chosen_rows = [f"| `{key}` | `{value}` |" for key, value in settings.items()]
     page = ["# The sampler that the races chose", "", "| setting | value |", "|---|---|", *chosen_rows, ""]
     page += [*(f"- {line}" for line in lines), "", "## Candidates", ""]
