@@ -1,4 +1,4 @@
-"""What each stage prints on a terminal: the result of `syneg.run.pipeline.STAGES[…].make` in words, at most 80 columns.
+"""Print the result of each stage (`syneg.run.pipeline.STAGES[…].make`) as text for a terminal of 80 columns.
 
 generated(folder, {"accepted": 17, "written": 48, …}) → "17 of 48 negatives accepted for 16 of 40 pairs by …"
 """
@@ -17,17 +17,17 @@ Result = Mapping[str, Any]
 
 
 def wrapped(text: str) -> str:
-    """Text in lines of at most 80 columns."""
+    """Wrap text at 80 columns."""
     return textwrap.fill(text, 80)
 
 
 def as_json(folder: RunFolder, result: Result) -> str:
-    """The result as indented JSON."""
+    """Format the result as indented JSON."""
     return json.dumps(result, indent=1, ensure_ascii=False)
 
 
 def queries(folder: RunFolder, result: Result) -> str:
-    """Counts of the queries that were written."""
+    """Format the counts of written queries."""
     kinds = ", ".join(f"{kind} {count}" for kind, count in result["kinds"].items())
     splits = ", ".join(f"{split} {count}" for split, count in result["splits"].items() if count)
     text = f"{result['accepted']} of {result['written']} queries pass the gates ({kinds}); with yours: {splits}."
@@ -35,7 +35,7 @@ def queries(folder: RunFolder, result: Result) -> str:
 
 
 def mined(folder: RunFolder, result: Result) -> str:
-    """Counts of mining."""
+    """Format the counts of mined negatives."""
     counts = ", ".join(f"{count} {source}" for source, count in result["negatives"].items())
     skipped = ", ".join(f"{count} {reason}" for reason, count in result["skipped"].items())
     text = f"{sum(result['negatives'].values())} negatives ({counts}) for {result['queries']} queries"
@@ -43,7 +43,7 @@ def mined(folder: RunFolder, result: Result) -> str:
 
 
 def read(folder: RunFolder, result: Result) -> str:
-    """How the reader did, and what it graded; or what a batch file needs next."""
+    """Format the reader's agreement and the counts of its grades, or the next step of a batch."""
     lines = list(result.get("imported", ()))
     if "requests" in result:
         return "\n".join([*lines, _next_batch(folder, result, "read")])
@@ -78,19 +78,19 @@ def _next_batch(folder: RunFolder, result: Result, command: str) -> str:
 
 
 def calibrated(folder: RunFolder, result: Result) -> str:
-    """The calibration of the judge."""
+    """Format the calibration of the judge."""
     return f"{result['lm']}\n{result['table']}"
 
 
 def compiled(folder: RunFolder, result: Result) -> str:
-    """The outcome of a compilation with the prompts as a diff."""
+    """Format the outcome of a compilation, with the change of the prompts as a diff."""
     prefix = TARGETS[result["target"]].prefix
     outcome = folder.prompts(prefix).read_text(encoding="utf-8").split("## Candidates")[0]
     return f"{outcome}\nprogram: {folder.program(prefix)}; all candidates: {folder.prompts(prefix)}"
 
 
 def generated(folder: RunFolder, result: Result) -> str:
-    """Counts of generation, or what a batch file needs next."""
+    """Format the counts of written negatives, or the next step of a batch."""
     from syneg.verdict.records import generation_of
     from syneg.verdict.report import coverage_table, generation_line
 
@@ -106,7 +106,7 @@ def generated(folder: RunFolder, result: Result) -> str:
 
 
 def verdict(folder: RunFolder, result: Result) -> str:
-    """The tables and the sentence of a verdict."""
+    """Format the tables and the sentence of a verdict."""
     from syneg.verdict.records import Verdict
     from syneg.verdict.report import generation_line, second_table, table
 

@@ -1,4 +1,4 @@
-"""Looks at data and suggests settings for it, as a commented TOML file.
+"""Read data and suggest settings for it, as a TOML file with comments.
 
     suggestion(["pairs.csv", "docs.jsonl"])
       → # Seen: 960 passages (English, median 62 words, 1 in 20 over 180), 40 queries.
@@ -9,7 +9,7 @@
         corpus = "docs.jsonl"
         …
 
-Only settings that the data speaks for are set; every other keeps its default (docs/settings.md).
+Only settings that follow from the data are set; all others keep their defaults (docs/settings.md).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from syneg.data.tables import read_table
 from syneg.data.tasks import TASKS
 
 _FEW_PAIRS, _MANY_PAIRS = 100, 2000
-_LONG_WORDS = 180  # about the 256 tokens that local/minilm reads
+_LONG_WORDS = 180  # about 256 tokens, where local/minilm cuts a passage
 _MULTILINGUAL = "intfloat/multilingual-e5-small"
 _QUESTION = ("what", "how", "why", "when", "where", "who", "which", "is", "are", "can", "does", "do", "was")
 
 
 @dataclass(frozen=True)
 class _Files:
-    """What each file is. `columns` are the names recognised in the file of pairs, by role."""
+    """The files by what they hold; "" for none. `columns` are the recognised columns of the pairs, role → names."""
 
     dataset: str = ""
     corpus: str = ""
@@ -54,10 +54,10 @@ class _Files:
 
 
 def suggestion(files: Sequence[str]) -> str:
-    """The text of a config.toml for a folder, an id, a file of pairs with or without one of passages, or passages alone
-    with or without a few queries.
+    """Return the text of a config.toml for `files`.
 
-    Raises DataError for files that cannot be read or do not go together.
+    These may be a folder, the id of a data set, a file of pairs (and a file of passages), or a file of passages alone
+    (and a file of a few queries). Raises DataError if a file cannot be read, or if the files do not go together.
     """
     sorted_files = _sorted(files)
     if not sorted_files.dataset:
@@ -183,7 +183,7 @@ def _passages(texts: Iterable[str]) -> str:
 
 
 def _task(queries: Iterable[str]) -> Iterator[str]:
-    """What relevant means: questions speak for themselves."""
+    """Yield the setting `task`: question answering if most queries are questions, else a line to fill in."""
     yield from _comment([f"what relevant means decides what a negative is: {', '.join(TASKS)}, or your own words"])
     texts = [text.strip().casefold() for text in queries]
     asked = sum(

@@ -1,11 +1,11 @@
-"""What `compile --target` can improve: one row for each target.
+"""List the targets of `compile --target`, one row for each.
 
-    TARGETS["writer"].compile(run)     makes compiled.json, program.json and program.md, or finds them made
+    TARGETS["writer"].compile(run)     makes compiled.json, program.json and program.md, unless they are on disk
     TARGETS["reader"].prefix           "reader-": its files are reader-compiled.json, reader-program.json, …
 
-A target that is a DSPy program has a class in `syneg.optimizers` (the protocol `Target`) and a plan here that says what
-it is made of and how what won is confirmed (`syneg.run.compile.Plan`). Any row writes `compiled.json` under its prefix,
-as an `Outcome` (`syneg.run.compiled`), and `program.md`, which the command prints up to its candidates.
+A target that is a DSPy program has a class in `syneg.optimizers` (protocol `Target`), and a plan in this package that
+gives its inputs and confirms the winner (`syneg.run.compile.Plan`). Every target writes {prefix}compiled.json, an
+`Outcome` (`syneg.run.compiled`), and {prefix}program.md. The command prints that page up to the list of candidates.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-# Modules that load dspy or torch are imported where they are used: `--help` imports this module, too.
+# `--help` imports this module, so modules that load dspy or torch are imported inside functions.
 if TYPE_CHECKING:
     from .parts import Parts
 
 
 @dataclass(frozen=True)
 class TargetRow:
-    """One target: its name in `compile.target`, the `prefix` of its files, and what compiles it."""
+    """One target: its name in `compile.target`, the `prefix` of its files, and the function that compiles it."""
 
     name: str
     prefix: str

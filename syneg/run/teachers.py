@@ -1,12 +1,12 @@
-"""Who teaches an order by distillation (`train.teacher`), and whether it may: only if its order beats the encoder's.
+"""Score passages by the teacher of a distillation (`train.teacher`), if its order beats the encoder's on dev.
 
     teachers = Teachers(workspace, readings)
     teachers.refusal("reader")       → "" or "the teacher's order of dev passages is no better than …"
     teachers.scores("reader")        → {"80": {"7317051": 2.0, "4920376": 1.0, …}, …}      from 0 to 3
 
-The reader teaches its grades. A cross-encoder scores the mined passages and the positives of each train query, and a
-file holds such scores (`query_id`, `doc_id`, `score`); their scores are spread from 0 to 3, as grades are. The untuned
-encoder (`base`) needs neither scores nor a test: to stay near it is no claim to know better.
+The scores of the reader are its grades. A cross-encoder scores mined passages and positives of each train query; a
+file holds such scores (`query_id`, `doc_id`, `score`). Both are rescaled to the range of grades, 0 to 3. The untuned
+encoder (`base`) has no scores and needs no test: it only keeps the trained encoder close to its start.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _TAILS = (5, 95)  # percentiles of the scores that become 0 and 3
 
 
 class Teachers:
-    """Scores of the teachers of a run, each made once."""
+    """The teachers of a run. Each is scored once."""
 
     def __init__(self, workspace: Workspace, readings: Readings) -> None:
         self._workspace, self._readings = workspace, readings
         self._made: dict[str, dict[str, Any]] = {}
 
     def refusal(self, teacher: str) -> str:
-        """Why an arm must not learn from a teacher, or "" if it may.
+        """Return why an arm must not learn from a teacher; "" if it may.
 
-        Raises ConfigError or DataError for a teacher that cannot teach.
+        Raises ConfigError if a cross-encoder is wanted and none is named, DataError for a file that cannot be used.
         """
         if teacher == BASE_TEACHER:
             return ""
@@ -56,13 +56,16 @@ class Teachers:
         return self._too_bad(self._asked(teacher)["order"])
 
     def scores(self, teacher: str) -> Mapping[str, Mapping[str, float]]:
-        """query_id → doc_id → score from 0 to 3, for train queries; {} for the base."""
+        """Return query_id → doc_id → score, about 0 to 3, for train queries; {} for the base."""
         if teacher == BASE_TEACHER:
             return {}
         return self._readings.grades if teacher == READER else self._asked(teacher)["scores"]
 
     def _too_bad(self, order: Sequence[float] | None) -> str:
-        """`order` are nDCG@10 of the teacher's and of the encoder's order, and the ends of the interval of the gain."""
+        """Return why `order` is too bad; "" if it is not, or is None.
+
+        `order` is [nDCG@10 of the teacher, of the encoder, low and high end of the interval of the gain].
+        """
         if order is None or (order[0] > order[1] and order[2] >= 0):
             return ""
         ours, theirs, low, high = order
@@ -72,7 +75,7 @@ class Teachers:
         )
 
     def _asked(self, teacher: str) -> dict[str, Any]:
-        """What a cross-encoder or a file says: `scores` of train queries, and `order` on dev."""
+        """Return `scores` of train queries by a cross-encoder or a file, and its `order` on dev (see `_too_bad`)."""
         if teacher not in self._made:
             given = _given(Path(teacher), self._workspace.collection) if teacher != CROSS else None
             self._made[teacher] = self._of_file(given, teacher) if given is not None else self._of_cross_encoder()
@@ -120,7 +123,7 @@ class Teachers:
         return dict(read_json(path))
 
     def _list(self, pair: Pair) -> ToRead:
-        """What a row of the pair can hold."""
+        """Return the passages that a training row of the pair can hold: positives and mined negatives."""
         collection = self._workspace.collection
         known = collection.relevant(pair.query_id)
         mined = (negative.doc_id for negative in self._workspace.mined.get(pair.query_id, ()))
@@ -129,7 +132,7 @@ class Teachers:
 
 
 def spread(scores: Scores) -> dict[str, dict[str, float]]:
-    """Scores on the scale of grades: a twentieth of all lies under 0, and a twentieth over 3.
+    """Rescale scores to the range of grades: the 5th percentile becomes 0, the 95th becomes 3.
 
     >>> spread({"q": {"a": -10.0, "b": 0.0, "c": 10.0}})
     {'q': {'a': -0.17, 'b': 1.5, 'c': 3.17}}
@@ -150,14 +153,17 @@ def _by_query(lists: Sequence[ToRead], scores: Iterable[np.ndarray]) -> dict[str
 
 
 def _order(lists: Sequence[ToRead], scores: Scores, collection: Collection) -> list[float]:
-    """nDCG@10 of the order by `scores` and of the encoder's, with the interval of the difference."""
+    """Return [nDCG@10 by `scores`, by the encoder, low and high end of the 95 % interval of the difference]."""
     ours, theirs = order_gains(lists, scores, collection.qrels)
     interval = paired_interval([ours[q] - theirs[q] for q in ours]) or (-1.0, 1.0)
     return [mean(ours), mean(theirs), *interval]
 
 
 def _given(path: Path, collection: Collection) -> dict[str, dict[str, float]]:
-    """The scores of a file, of what the collection has. Raises DataError for a file that cannot be used."""
+    """Read a file of scores: query_id → doc_id → score, for queries and passages of the collection.
+
+    Raises DataError if the file cannot be read, a line holds no score, or no line fits the collection.
+    """
     scores: dict[str, dict[str, float]] = {}
     try:
         for number, line in enumerate(path.expanduser().read_text(encoding="utf-8-sig").splitlines(), 1):

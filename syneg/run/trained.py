@@ -1,9 +1,9 @@
-"""The arms of a workspace, trained and evaluated for every seed; only what is missing is computed.
+"""Train and evaluate the arms of a workspace for every seed. Models and evaluations on disk are reused.
 
     TrainedArms(workspace, negatives, readings).results → {"base": [{"test": SplitResult(…), …}], "hybrid": […], …}
 
-A model's key is a hash of its instances, its settings, the encoder and the seed. Two arms with the same key are trained
-each, but they share embeddings, the output of frozen layers, mined and synthetic negatives, and the dev set.
+A model's key is a hash of its instances, its settings, the encoder and the seed. Arms with equal keys are trained
+separately. All arms share embeddings, the output of frozen layers, mined and synthetic negatives, and the dev set.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ class TrainedArms:
         planned: Sequence[Arm] | None = None,
         settle: Callable[[Arm], Arm] | None = None,
     ) -> None:
-        """`planned` are the arms of the settings, if not given. `settle` gives a planned arm the settings that were
-        compiled."""
+        """`planned` defaults to the arms of the settings. `settle` gives an arm the compiled settings."""
         self._workspace, self._sets, self._readings = workspace, negatives, readings
         self._settle = settle or (lambda arm: arm)
         self.planned = list(planned or arms(workspace.config))
@@ -58,10 +57,10 @@ class TrainedArms:
 
     @cached_property
     def arms(self) -> list[Arm]:
-        """The planned arms that can be trained.
+        """The planned arms that can be trained, with compiled settings.
 
-        An arm with synthetic negatives is left out if the gates accepted none, and an arm with grades if no reader is
-        trusted. Raises DataError if no arm is left.
+        An arm is left out, with a message, if it uses synthetic negatives and the gates accepted none, if it uses
+        grades and the reader is not trusted, or if its teacher is refused. Raises DataError if no arm is left.
         """
         usable = []
         for arm in self.planned:
@@ -80,7 +79,7 @@ class TrainedArms:
         return usable
 
     def _missing(self, arm: Arm) -> str:
-        """The reason why `arm` cannot be trained; "" if it can."""
+        """Return the reason why `arm` cannot be trained; "" if it can."""
         if arm.reads and (refusal := self._readings.reader.refusal()):
             return refusal
         if arm.teacher and (refusal := self._trials.teachers.refusal(arm.teacher)):
@@ -127,7 +126,7 @@ class TrainedArms:
         return self._sets.near_misses(programs)
 
     def job(self, arm: Arm, seed: int) -> Job:
-        """Fill the training rows of an arm for one seed."""
+        """Fill the training rows of an arm for one seed; return the job of training on them."""
         allowed = self._allowed(arm)
         synthetic: dict[str, list[Weighed]] = {}
         if arm.wants_synthetic:
@@ -135,7 +134,7 @@ class TrainedArms:
             for draft in self._written(arm).drafts:
                 if allowed is not None and draft.pair.query_id not in allowed:
                     continue
-                # a text that the gates rejected still says where to search
+                # grounding searches near rejected texts, too
                 if draft.accepted or (arm.filling.grounded and draft.negative.text):
                     share = draft.verdict.figures.get("margin", 0.0)
                     shares.setdefault(draft.pair.query_id, []).append((draft.negative, share))
@@ -150,7 +149,7 @@ class TrainedArms:
         return folder, Training.of(read_json(folder / "training.json"))
 
     def _begun(self, arm: Arm, seed: int) -> tuple[Job, Path]:
-        """The training of an arm, and its folder: empty where it was trained on something else."""
+        """Return the job of an arm and its model folder. A model from other inputs is removed (with a message)."""
         workspace, name = self._workspace, arm.file_name(seed)
         folder = workspace.folder.model(name)
         job = self.job(arm, seed)
@@ -168,14 +167,14 @@ class TrainedArms:
         return job, folder
 
     def is_trained(self, arm: Arm, seed: int) -> bool:
-        """Whether the model of an arm is on disk, trained with these settings. Its negatives are not compared."""
+        """Whether a model of the arm, trained with these settings, is on disk. Its rows are not compared."""
         name, manifest = arm.file_name(seed), self._workspace.manifest
         there = (self._workspace.folder.model(name) / "training.json").exists()
         return there and manifest.facts.get("trained_with", {}).get(name) == self._settings_of(arm)
 
     def _settings_of(self, arm: Arm) -> str:
         workspace = self._workspace
-        seeds = {"seeds", "arms"}  # they decide which other models are trained, not this one
+        seeds = {"seeds", "arms"}  # they do not change this model
         return fingerprint(
             workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
             arm.config.train.model_dump(exclude=seeds), arm.config.mix.model_dump(), arm.config.mine.model_dump(),
@@ -189,7 +188,7 @@ class TrainedArms:
         )
 
     def result(self, arm: Arm, seed: int) -> dict[str, SplitResult]:
-        """Evaluate one trained model over the whole corpus: split → rankings and metrics."""
+        """Train the model if needed, evaluate it on the whole corpus; return split → rankings and metrics."""
         folder, _ = self.trained(arm, seed)
         name = arm.file_name(seed)
         weights = self._workspace.manifest.key(f"train {name}") or ""
@@ -197,8 +196,8 @@ class TrainedArms:
 
     @cached_property
     def results(self) -> dict[str, list[dict[str, SplitResult]]]:
-        """Arm → one result per seed. The untuned base has one result."""
-        # before any training, so that an LM that fails stops the run early
+        """Evaluations of all arms: arm → one result per seed. The untuned base has one result."""
+        # call LMs before any training, so that a failing LM stops the run early
         _ = (self.generation, self.arms, self.near_misses)
         base = self._workspace.encoder
         results = {BASE: [self._evaluated(BASE, base.fingerprint, lambda: base)]}
@@ -230,11 +229,11 @@ class TrainedArms:
         )
 
     def _calls(self, arm: Arm) -> Counter[str]:
-        """The LM calls that an arm profits from, by train query."""
+        """Count the LM calls behind the rows of an arm, by train query."""
         return calls_of(arm, self._written(arm).drafts if arm.wants_synthetic else (), self._readings)
 
     def _allowed(self, arm: Arm) -> frozenset[str] | None:
-        """The train queries whose LM calls fit into `arm.calls`; None where nothing limits them."""
+        """Return the train queries whose LM calls fit into `arm.calls`; None if the arm has no limit."""
         if arm.calls is None:
             return None
         equals = (self._calls(other) for other in self.arms if other.calls == EQUAL)

@@ -1,11 +1,11 @@
-"""One trial: fill the rows of an arm, train a fresh encoder on them, evaluate it over the whole corpus.
+"""Run one trial: fill the rows of an arm, train a fresh encoder on them, evaluate it on the whole corpus.
 
     trials = Trials(workspace)
     job = trials.job("hybrid", config, weighed(negatives, config.mix), seed=0)
-    trials.train(job, folder/"models/hybrid-0", "hybrid-0")      → the data of training.json
+    trials.train(job, folder/"models/hybrid-0", "hybrid-0")      → Training, the data of training.json
     trials.evaluate(trials.load(folder/"models/hybrid-0", config), ("test",)) → {"test": SplitResult(…)}
 
-The verdict and the confirmation of a compiled program both use it. The trials of one run share the dev set and the
+The verdict and the confirmation of a compiled program both use trials. The trials of one run share the dev set and the
 cached output of frozen layers.
 """
 
@@ -53,7 +53,7 @@ class Trials:
 
     @cached_property
     def teachers(self) -> Teachers:
-        """Those that arms may learn an order from."""
+        """The teachers that arms may distil from. Needs `readings`."""
         assert self._readings is not None
         return Teachers(self._workspace, self._readings)
 
@@ -74,8 +74,8 @@ class Trials:
     ) -> Job:
         """Fill the rows for an arm of `kind` (a key of sampling.ARMS); return them with all that training needs.
 
-        `written[query_id]` are synthetic negatives with their weights. An arm with grades uses those of the queries in
-        `read` (None = all).
+        `written[query_id]` are synthetic negatives with their weights. `read` limits the grades that the arm uses to
+        these query ids (None = all).
         """
         workspace, filling = self._workspace, ARMS[kind]
         relevant = {pair.query_id: workspace.collection.relevant_texts(pair.query_id) for pair in workspace.pairs}
@@ -93,7 +93,7 @@ class Trials:
                 scores = {q: own for q, own in scores.items() if q in read}
             mined = supply.mined
             if filling.read and scores:
-                partial = self._readings.fed_of(read).partial  # masked in the softmax, and known to the teacher
+                partial = self._readings.fed_of(read).partial  # masked in the softmax, scored by the teacher
                 mined = {q: [*negatives, *partial.get(q, ())] for q, negatives in mined.items()}
             supply = replace(supply, mined=mined, taught=scores)
             passages = workspace.collection.passages
@@ -102,7 +102,7 @@ class Trials:
         return Job(workspace.config.encoder, epochs, relevant, self._dev, config.train, seed, taught)
 
     def _grounded(self, written: Mapping[str, Sequence[Weighed]]) -> Mapping[str, Sequence[MinedNegative]]:
-        """The real passages nearest to the written texts, by the grades of a reader where there is one to go by."""
+        """Find the real passages nearest to the written texts, with the reader's grades if they are used."""
         workspace = self._workspace
         texts = {q: [negative.text for negative, _ in own] for q, own in written.items()}
         key = fingerprint(texts)
@@ -114,10 +114,10 @@ class Trials:
         return self._of_texts[key]
 
     def _mined(self, sources: tuple[str, ...]) -> Mapping[str, Sequence[MinedNegative]]:
-        """query_id → negatives mined from `sources` alone, as many as other arms have; () takes the shared list.
+        """Mine from `sources` alone, as many negatives as for other arms: query_id → negatives.
 
-        The shared list is no substitute: each source fills half of it, and a passage that both find counts for the
-        first.
+        () returns the shared list. A part of that list would not do: each source fills only half of it, and a passage
+        that both sources find is listed under the first.
         """
         workspace = self._workspace
         if not sources or sources == workspace.mining.sources:
@@ -148,9 +148,9 @@ class Trials:
         return self._of_sources[sources]
 
     def train(self, job: Job, folder: Path, name: str) -> Training:
-        """Train `job` into `folder`; the progress line calls it `name`.
+        """Train `job`, write the model into `folder` and return the record; the progress line shows `name`.
 
-        With `train.processes = 0` it writes the job to disk and raises BackendError, which says how to launch it.
+        With `train.processes = 0` it only writes the job to disk and raises BackendError, which says how to launch it.
         """
         if job.config.processes == 0:
             write_job(job, folder)
@@ -158,7 +158,7 @@ class Trials:
                 f"the training of {name} is to be launched by hand", where=str(folder / "job.json"),
                 todo=f"run `torchrun --nproc_per_node N -m syneg.training {folder}`, then this command again",
             )  # fmt: skip
-        self._workspace.close_lms()  # training gets their memory
+        self._workspace.close_lms()  # frees memory for the training
         with self._workspace.progress.stage("train", f"steps of {name}") as line:
             done = train(
                 job, folder, encoder=self._workspace.encoder, states=self._states_of(job.config), progress=line
@@ -167,8 +167,10 @@ class Trials:
         return done
 
     def train_elsewhere(self, begun: Mapping[str, tuple[Job, Path]]) -> None:
-        """Train and evaluate the jobs whose folders hold no model on the run's cluster; `elsewhere` then holds the
-        evaluations. Trainings in several processes stay here."""
+        """Train and evaluate on the run's cluster the jobs whose folders hold no model: name → (job, folder).
+
+        Puts the evaluations into `elsewhere`. Does nothing if a training takes several processes.
+        """
         workspace, cluster = self._workspace, self._workspace.cluster
         jobs = {name: of for name, of in begun.items() if not (of[1] / "training.json").exists()}
         if cluster is None or not jobs or any(job.config.processes != 1 for job, _ in jobs.values()):
@@ -184,14 +186,14 @@ class Trials:
             line.note = f"{len(jobs)} models on {cluster.workers} workers"
 
     def load(self, folder: Path, config: Config) -> Encoder:
-        """Load the trained encoder of `folder`. It reads the output of its frozen layers from the cache."""
+        """Load the trained encoder of `folder`, with the cached output of its frozen layers."""
         encoder, states = Encoder.load(self._workspace.config.encoder, folder), self._states_of(config.train)
         if states is not None:
             FrozenLayers(encoder.model, config.train.frozen_layers, states).attach(encoder.model)
         return encoder
 
     def check(self, config: TrainConfig) -> None:
-        """Raise ConfigError for settings with which the training would fail, before anything is paid for."""
+        """Raise ConfigError if training with these settings would fail. Called before any LM call is paid for."""
         model = self._workspace.encoder.model
         check_trainable(model, config)
         if config.frozen_layers and not frozen_count(model, config.frozen_layers) and not self._told:
@@ -201,7 +203,7 @@ class Trials:
     def evaluate(
         self, encoder: Encoder, splits: Sequence[str] = EVALUATED, progress: Tick | None = None
     ) -> dict[str, SplitResult]:
-        """Rank the whole corpus for the queries of `splits`: split → rankings and metrics."""
+        """Rank the whole corpus for the queries of `splits`; return split → rankings and metrics."""
         results = evaluate_model(
             encoder, self._workspace.collection, self._workspace.config.evaluate.depth, progress, splits
         )

@@ -1,11 +1,11 @@
-"""`mine.margin = auto`: which passages are mined is chosen by what training on them does to dev queries.
+"""`mine.margin = auto`: choose which passages to mine by training on them and ranking for held-out queries.
 
     chosen(workspace) → Choice(window="no margin", sources=("dense", "bm25"), why="no margin is better in 99 % …")
 
-On one collection the 95 % rule costs 3 points of nDCG@10. On another, mining without it costs 2, since unjudged answers
-stand on top there (docs/lab_notes.md). A race (`syneg.optimizers.racing`) of WINDOWS on held-out queries decides, then
-one of the sources. The 95 % rule stays where the race is not sure, and where there are too few pairs or queries for a
-race. What was measured and why is printed, and kept in window.json.
+No margin is best everywhere. On one collection the 95 % rule costs 3 points of nDCG@10. On another, mining without it
+costs 2, because unjudged answers rank highest there (docs/lab_notes.md). So WINDOWS race on held-out queries
+(`syneg.optimizers.racing`), then the sources race. The 95 % rule stays if the race is not decisive, or if there are too
+few pairs or queries for one. The choice, its reason and the measurements are printed and kept in window.json.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from syneg.retrieval.encoder import Encoder
 from .folder import Manifest, RunFolder
 from .keys import stage_key
 
-# Modules that load torch are imported where they are used.
+# Modules that load torch are imported inside functions.
 if TYPE_CHECKING:
     from syneg.optimizers.sampler import Material, Sampler, SamplerTrials
 
 LEAST_PAIRS, LEAST_QUERIES = 64, 100
-_RULE = 0.95  # NV-Retriever; where nothing else is chosen
+_RULE = 0.95  # NV-Retriever; used unless a race chooses another
 _CHOICE = "choose margin"
-_NONE = 1e9  # as a margin: no passage is over it
-_VERSION = 2  # of how a window is chosen
+_NONE = 1e9  # stands for no margin: no passage scores over it
+_VERSION = 2  # of the procedure; part of the key
 Source = Literal["dense", "bm25"]
 
 
 class Unmined(Protocol):
-    """What of a `Workspace` there is before anything is mined."""
+    """The part of a `Workspace` that needs no mined negatives."""
 
     config: Config
     folder: RunFolder
@@ -58,15 +58,14 @@ class Unmined(Protocol):
 
 @dataclass(frozen=True)
 class Window:
-    """Which part of the rankings is mined; `margin` None is none."""
+    """A part of the rankings to mine: from `first_rank` on, scores up to `margin` times the positive's (None: all)."""
 
     name: str
     margin: float | None
     first_rank: int = 1
 
     def of(self, config: MineConfig, sources: Sequence[Source] = ()) -> MineConfig:
-        """The settings of mining with this window, inside the ranks that are set, from `sources` where these are
-        given."""
+        """Return `config` with this window. The ranks of `config` still bound it; `sources` replace its sources."""
         first = min(max(self.first_rank, config.first_rank), config.last_rank)
         changed = {"margin": self.margin or _NONE, "first_rank": first, "sources": tuple(sources) or config.sources}
         return config.model_copy(update=changed)
@@ -83,8 +82,10 @@ _BY_NAME = {window.name: window for window in WINDOWS}
 
 @dataclass(frozen=True)
 class Choice:
-    """The window that is mined, its sources (none are those of the settings), and the reason. `measured` are the lines
-    of the race, one a candidate."""
+    """The name of the chosen window, its sources (() keeps those of the settings), and the reason.
+
+    `measured` holds one line for each race.
+    """
 
     window: str
     sources: tuple[Source, ...]
@@ -92,22 +93,22 @@ class Choice:
     measured: tuple[str, ...] = ()
 
     def of(self, config: MineConfig) -> MineConfig:
-        """The settings of mining with what was chosen."""
+        """Return `config` with the chosen window and sources."""
         return _BY_NAME[self.window].of(config, self.sources)
 
     def lines(self) -> list[str]:
-        """What was chosen and why, then what was measured."""
+        """Return lines to print: the choice and its reason, then the measurements."""
         sources = f" from {self.sources[0]} alone" if len(self.sources) == 1 else ""
         return [f"mined by {self.window}{sources}: {self.why}", *self.measured]
 
 
 def mining_of(workspace: Unmined) -> MineConfig:
-    """The settings of mining with a margin that is a number."""
+    """Return the settings of mining, with the chosen window if they leave it open. Runs the race if needed."""
     return chosen(workspace).of(workspace.config.mine) if _is_open(workspace) else workspace.config.mine
 
 
 def chosen(workspace: Unmined) -> Choice:
-    """The choice for a collection, an encoder and its train queries; kept in window.json."""
+    """Return the choice for the collection, encoder and train queries; run the race unless window.json holds it."""
     path = workspace.folder.window
 
     def work() -> None:
@@ -127,7 +128,7 @@ def chosen(workspace: Unmined) -> Choice:
 
 
 def is_chosen(workspace: Unmined) -> bool:
-    """Whether the margin is a number, or was chosen for these settings."""
+    """Whether the settings fix the window, or window.json holds the choice for them."""
     if not _is_open(workspace):
         return True
     return workspace.manifest.key(_CHOICE) == _key(workspace) and workspace.folder.window.exists()
@@ -139,12 +140,12 @@ def _is_open(workspace: Unmined) -> bool:
 
 
 def needs_race(workspace: Unmined) -> bool:
-    """Whether mining waits for a race that was not run yet."""
+    """Whether a race has to run before mining."""
     return not is_chosen(workspace) and not too_small(workspace)
 
 
 def too_small(workspace: Unmined) -> str:
-    """Why no race can tell; "" where one can."""
+    """Return why there are too few pairs or queries for a race; "" if there are enough."""
     collection = workspace.collection
     pairs = len(workspace.pairs_to_mine)
     held_out = len(collection.splits["dev"]) + len(collection.splits["train"])
@@ -169,14 +170,14 @@ def _key(workspace: Unmined) -> str:
 
 
 def trials_of(workspace: Unmined, material: Material | None = None) -> SamplerTrials:
-    """Probes for the pairs of a run."""
+    """Prepare the probes of a race, on the pairs of the run."""
     from syneg.optimizers.sampler import SamplerTrials
 
     return SamplerTrials(workspace.encoder, workspace.collection, workspace.pairs_to_mine, workspace.config, material)
 
 
 def choose(trials: SamplerTrials, config: MineConfig, progress: Tick | None = None) -> Choice:
-    """Race the windows, then the sources of the one that won."""
+    """Race the windows, then the sources within the winning window."""
     first = trials.race([_sampler(window.name, window.of(config)) for window in WINDOWS], progress)
     window = _BY_NAME[first.winner]
     measured: tuple[str, ...] = (first.line("nDCG@10 over the 95 % rule"),)
