@@ -49,7 +49,7 @@ from .workspace import STRENGTH
 _ORDER = ("queries", "mine", "read", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
 # Assumptions until a value is measured; the notes of an estimate name them.
 _PASSING, _EMBEDDED_PASSING, _LEAST_PASSING = 0.85, 0.6, 0.3  # share of negatives that pass the gates on text
-_SPEED, _EMBEDDED_SPEED = 60.0, 12.0  # tokens that one call writes in a second
+_SPEED, _EMBEDDED_SPEED = 60.0, 12.0  # tokens a second that one call writes
 # Measured on two cores (docs/lab_notes.md). Prompts of one program share their beginning, so few tokens are read anew.
 # Four calls side by side write 1.3 times as fast as one. Units: tokens a second; a factor.
 _EMBEDDED_READ, _EMBEDDED_GAIN = 1000.0, 1.3
@@ -176,7 +176,7 @@ class _Estimator:
         return list(dict.fromkeys(arm.config.generate.program for arm in self._left.arms if arm.wants_synthetic))
 
     def _writing(self, planned: SetLeft) -> Part:
-        """Estimate the calls that write the rest of one set of negatives."""
+        """Estimate the calls that complete one set of negatives."""
         generate, size = planned.config.generate, self._sizes.of(planned.name, planned.config)
         tries = expected_attempts(self._passing(planned), generate.per_pair, generate.attempts * generate.per_pair)
         likely, most = size.steps * tries, float(size.steps * generate.attempts * generate.per_pair)

@@ -31,9 +31,10 @@ def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evid
 
 
 def times(events: Path) -> str:
-    """Return one line with the begin of the first stage, the total, and the seconds of each stage; "" without rows.
+    """Return one line: start of the first stage, total seconds, and seconds of each stage; "" if there are no events.
 
-    Every stage counts only with the first command that finished a part of it. Stages under half a second are not named.
+    A stage counts only the seconds of the first command that finished a part of it. Stages under half a second are
+    not named.
     """
     seconds: dict[str, float] = {}
     first, command = "", 0

@@ -107,7 +107,7 @@ class Experiment(TrainedArms):
         if crossed is not None:
             runs = {name: replace(evaluated, results=crossed.results[name]) for name, evaluated in runs.items()}
             collection, facts = crossed.collection, replace(facts, folds=crossed.folds)
-            if facts.written_queries:  # a fold tests written queries only: with human ones there are no folds
+            if facts.written_queries:  # human queries would prevent folds: all tested queries were written
                 tested = len(collection.splits["test"])
                 facts = replace(facts, written_queries=replace(facts.written_queries, tested=tested))
         told = verdict(runs, collection, workspace.config.evaluate.alpha, facts)

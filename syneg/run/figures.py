@@ -32,7 +32,7 @@ NOTHING = Figure()
 
 @dataclass(frozen=True)
 class Part:
-    """What one use of an LM takes, or one stage that calls none (`lm` is "").
+    """The estimate for one use of an LM, or for one stage that calls none (`lm` is "").
 
     `reads` and `writes` are tokens of all calls together. `usd` and `minutes` are None if they are unknown.
     """

@@ -52,7 +52,7 @@ def calibrated(run: Parts) -> Result:
 
 
 def compiled(run: Parts) -> Result:
-    """Compile `compile.target`; return its candidates and the winner. Raises ConfigError if no optimizer is set."""
+    """Compile `compile.target`; return its candidates and the winner. Raises ConfigError without an optimizer."""
     from syneg.optimizers import RECIPES
 
     if run.config.compile.optimizer == "none" and run.config.compile.target != "sampler":

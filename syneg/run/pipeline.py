@@ -73,7 +73,7 @@ class Run(Parts):
         return estimate(self, stage)
 
     def _held(self, work: Callable[[Run], Result], *, writes: bool) -> Result:
-        """Check the settings, run `work` with the folder locked, then close the LMs. `writes`: whether LMs write."""
+        """Check the settings, run `work` with the folder locked, then close the LMs. `writes`: it needs the writer."""
         from syneg.core.settings import to_toml
 
         from .checks import check

@@ -176,7 +176,7 @@ def _rows(about: str, raced: Race, samplers: Sequence[Sampler], number: int) -> 
 
 
 def _page(settings: dict[str, object], lines: Sequence[str], rows: Sequence[CandidateRow]) -> str:
-    """Write the chosen settings, the races and their candidates as Markdown."""
+    """Return the chosen settings, the races and their candidates as Markdown."""
     chosen_rows = [f"| `{key}` | `{value}` |" for key, value in settings.items()]
     page = ["# The sampler that the races chose", "", "| setting | value |", "|---|---|", *chosen_rows, ""]
     page += [*(f"- {line}" for line in lines), "", "## Candidates", ""]

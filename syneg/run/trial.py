@@ -102,7 +102,7 @@ class Trials:
         return Job(workspace.config.encoder, epochs, relevant, self._dev, config.train, seed, taught)
 
     def _grounded(self, written: Mapping[str, Sequence[Weighed]]) -> Mapping[str, Sequence[MinedNegative]]:
-        """Find the real passages nearest to the written texts, with the reader's grades if they are used."""
+        """Find the real passages nearest to the written texts. Grades, if used, decide in place of the margin."""
         workspace = self._workspace
         texts = {q: [negative.text for negative, _ in own] for q, own in written.items()}
         key = fingerprint(texts)
