@@ -128,8 +128,8 @@ _ROWS = (
           _COMPILING, made.compiled, show.compiled, asks=True),
     Stage("generate", "generate", "Write synthetic negatives and gate them.",
           _COMPILING, made.generated, show.generated, asks=True),
-    Stage("train", "train", "Train the encoder of every arm.", _ALL, made.trained, show.as_json),
-    Stage("evaluate", "evaluate", "Rank the whole corpus with every arm.", _ALL, made.evaluated, show.as_json),
+    Stage("train", "train", "Train the encoder of every arm.", _ALL, made.trained, show.trained),
+    Stage("evaluate", "evaluate", "Rank the whole corpus with every arm.", _ALL, made.evaluated, show.evaluated),
     Stage("verdict", "run", "Run the whole path, to a verdict.", _ALL, made.verdict, show.verdict),
 )  # fmt: skip
 STAGES = {stage.name: stage for stage in _ROWS}

@@ -5,7 +5,6 @@ generated(folder, {"accepted": 17, "written": 48, …}) → "17 of 48 negatives 
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -19,11 +18,6 @@ Result = Mapping[str, Any]
 def wrapped(text: str) -> str:
     """Wrap text at 80 columns."""
     return textwrap.fill(text, 80)
-
-
-def as_json(folder: RunFolder, result: Result) -> str:
-    """Format the result as indented JSON."""
-    return json.dumps(result, indent=1, ensure_ascii=False)
 
 
 def queries(folder: RunFolder, result: Result) -> str:
@@ -103,6 +97,41 @@ def generated(folder: RunFolder, result: Result) -> str:
     lines += ["", coverage, ""] if coverage else []
     lines.append(f"negatives: {folder.negatives()}; read them with: syneg-dspy inspect {folder}")
     return "\n".join(lines)
+
+
+def trained(folder: RunFolder, result: Result) -> str:
+    """Format one line for each training: steps, seconds, share of synthetic negatives, best score on dev."""
+    rows = [
+        (name, str(made["steps"]), f"{made['seconds']:.0f}", f"{made['synthetic_share']:.0%}", _best_dev(made))
+        for name, made in result.items()
+    ]
+    columns = ("model", "steps", "seconds", "synthetic", "dev nDCG@10")
+    return f"{_aligned(columns, rows)}\nmodels: {folder.path / 'models'}"
+
+
+def _best_dev(made: Mapping[str, Any]) -> str:
+    """Return the best nDCG@10 on dev of the evaluations and mixtures of one training; "-" without any."""
+    scores = [score for _, score in (*made["dev"], *made["alphas"])]
+    return f"{max(scores):.4f}" if scores else "-"
+
+
+def evaluated(folder: RunFolder, result: Result) -> str:
+    """Format one line for each arm and split: the metrics, each the mean over the queries and the seeds."""
+    rows, names = [], list(next(iter(result.values()))[0]["test"])
+    for arm, seeds in result.items():
+        for split in seeds[0]:
+            means = (sum(seed[split][name] for seed in seeds) / len(seeds) for name in names)
+            rows.append((arm, str(len(seeds)), split, *(f"{mean:.4f}" for mean in means)))
+    return f"{_aligned(('arm', 'seeds', 'split', *names), rows)}\nrankings: {folder.path / 'runs'}"
+
+
+def _aligned(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Format a plain table: the first column to the left, the others to the right."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    return "\n".join(
+        "  ".join((cells[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(cells[1:], widths[1:], strict=True))))
+        for cells in (columns, *rows)
+    )
 
 
 def verdict(folder: RunFolder, result: Result) -> str:
