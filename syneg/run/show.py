@@ -6,7 +6,7 @@ generated(folder, {"accepted": 17, "written": 48, …}) → "17 of 48 negatives 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .folder import RunFolder
@@ -125,7 +125,7 @@ def evaluated(folder: RunFolder, result: Result) -> str:
     return f"{_aligned(('arm', 'seeds', 'split', *names), rows)}\nrankings: {folder.path / 'runs'}"
 
 
-def _aligned(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _aligned(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Format a plain table: the first column to the left, the others to the right."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     return "\n".join(
