@@ -99,7 +99,7 @@ def test_files_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(DataError, match="are both passages"):
         Path("more.jsonl").write_text('{"text": "one two"}\n')
         suggestion([corpus(), "more.jsonl"])
-    with pytest.raises(DataError, match="queries alone say nothing of what is searched"):
+    with pytest.raises(DataError, match="a file of queries does not say which passages are searched"):
         suggestion([csv("asked.csv", "query", ["prime pump"])])
     with pytest.raises(DataError, match=r"no column 'query'.*the columns are 'a', 'b'.*--columns"):
         suggestion([csv("odd.csv", "a,b", ["1,2"])])

@@ -49,4 +49,4 @@ def test_results_of_another_collection_are_removed_or_said(
     (beir / "corpus.jsonl").write_text(corpus.replace("slowly", "twice"))
     read()
     assert not ranking.exists()
-    assert sum("the collection has changed: models that are not trained anew" in line for line in lines) == 1
+    assert sum("the collection has changed: models that are not trained again" in line for line in lines) == 1

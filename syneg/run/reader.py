@@ -197,8 +197,8 @@ class Reader:
     def _ordered(self, lists: Sequence[ToRead]) -> list[ToRead]:
         if not lists and self._config.use != "on":
             raise DataError(
-                "no known positive is among the given grades, so that they cannot be measured",
-                where=str(self._config.given), todo="set reader.use=on to go by them untested",
+                "the given grades name no known positive, so they cannot be measured",
+                where=str(self._config.given), todo="set reader.use=on to use them untested",
             )  # fmt: skip
         return ordered(lists, self._workspace.collection.passages, self._workspace.encoder)
 

@@ -74,7 +74,7 @@ class Readings:
                 answers = self._given(pairs) if self._config.given else self.reader.answers(lists, thresholds, line)
                 if lists and answers.unreadable == len(lists):
                     raise UnusableError(
-                        f"no answer of {self.reader.identity!r} is a grade for each passage",
+                        f"no answer of {self.reader.identity!r} grades every passage of its list",
                         todo="try another --reader-lm, or reader.cross_encoder",
                     )
                 counts = Counter(reading.grade for reading in answers.readings)

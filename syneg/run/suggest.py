@@ -95,7 +95,9 @@ def _sorted(files: Sequence[str]) -> _Files:
         kinds[kind] = name
     if "examples" in kinds and "corpus" not in kinds:
         raise DataError(
-            "queries alone say nothing of what is searched", where=kinds["examples"], todo="give the passages, too"
+            "a file of queries does not say which passages are searched",
+            where=kinds["examples"],
+            todo="give the passages, too",
         )
     if "examples" in kinds and "dataset" in kinds:
         raise DataError("pairs and queries do not go together", where=kinds["examples"], todo="leave out the queries")

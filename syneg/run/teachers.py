@@ -184,5 +184,5 @@ def _given(path: Path, collection: Collection) -> dict[str, dict[str, float]]:
             f"cannot read train.teacher: {error}", where=str(path), todo="base, reader, cross-encoder or a file"
         ) from error
     if not scores:
-        raise DataError("no row is of a query and a passage of the collection", where=str(path))
+        raise DataError("no row names a query and a passage of this collection", where=str(path))
     return scores

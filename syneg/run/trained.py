@@ -156,7 +156,7 @@ class TrainedArms:
         key = job.key(workspace.encoder)
         if workspace.manifest.key(f"train {name}") != key:
             if (folder / "training.json").exists():
-                workspace.progress.say(f"  {name} was trained on something else: it is trained anew")
+                workspace.progress.say(f"  {name} was trained with other rows or settings: it is trained again")
             shutil.rmtree(folder, ignore_errors=True)
             workspace.manifest.done(f"train {name}", key)
             workspace.folder.rows(name).unlink(missing_ok=True)

@@ -107,7 +107,9 @@ class Workspace:
         for path in (self.folder / "runs").glob("*.trec"):
             path.unlink()
         if any((self.folder / "models").glob("*")):
-            self.progress.say("  the collection has changed: models that are not trained anew are of the one before")
+            self.progress.say(
+                "  the collection has changed: models that are not trained again belong to the earlier one"
+            )
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -82,7 +82,7 @@ def _arms(verdict: Verdict) -> list[str]:
     counts = verdict.queries
     remarks = [f"Test: {counts.get('test', 0)} queries, dev: {counts.get('dev', 0)}; * best on dev.", *notes(verdict)]
     if verdict.left_out:
-        remarks.append(f"left out, because no synthetic negative was accepted: {', '.join(verdict.left_out)}")
+        remarks.append(f"left out, without accepted negatives or a trusted reader: {', '.join(verdict.left_out)}")
     return [
         "<h2>Arms</h2>",
         html_table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows]),
