@@ -28,6 +28,7 @@ from .compiled import CandidateRow, Confirmed, Outcome
 from .workspace import Workspace
 
 COMPILE, CONFIRM = "compile", "confirm"  # values of `use` in the ledger
+LEAST_CONFIRM = 2  # queries or passages that decide; one has no standard error
 _FOR_PROPOSALS = 0.6  # share of the budget; the rest is kept for choosing
 
 

@@ -22,14 +22,13 @@ from syneg.optimizers import Candidate, QueriesTarget
 from syneg.optimizers.queries import round_trip
 from syneg.retrieval.metrics import mean
 
-from .compile import CONFIRM
+from .compile import CONFIRM, LEAST_CONFIRM
 from .compiled import Confirmed
 from .keys import source_of, stage_key
 from .workspace import Workspace
 
 PREFIX = "queries-"  # of file names in the run folder
 _EXAMPLES = 20  # train queries shown to the program as examples of how users ask
-_LEAST_CONFIRM = 2
 _PASSAGES, _EMBEDDED_PASSAGES = 300, 60  # passages that confirm, with a remote and an embedded LM
 
 
@@ -45,7 +44,7 @@ class QueriesPlan:
 
     def check(self) -> None:
         """Raise DataError if `compile.confirm` is set and fewer than two passages are left to confirm on."""
-        if self._workspace.config.compile.confirm and len(self._asked[1]) < _LEAST_CONFIRM:
+        if self._workspace.config.compile.confirm and len(self._asked[1]) < LEAST_CONFIRM:
             raise DataError(
                 f"{len(self._asked[1])} passages are left to decide whether the compiled program is better",
                 todo="lower compile.pairs, or let the score decide alone with --set compile.confirm=false",

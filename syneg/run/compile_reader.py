@@ -25,14 +25,13 @@ from syneg.negatives.reading import ToRead, read_by_lm
 from syneg.optimizers import Candidate, ReaderTarget
 from syneg.retrieval.metrics import MAIN_METRIC, mean
 
-from .compile import CONFIRM
+from .compile import CONFIRM, LEAST_CONFIRM
 from .compiled import Confirmed
 from .keys import source_of, stage_key
 from .workspace import Workspace
 
 PREFIX = "reader-"  # of file names in the run folder
 _SHOWN = 4  # lists that demos are made from, in addition to the examples
-_LEAST_CONFIRM = 2
 _QUERIES, _EMBEDDED_QUERIES = 300, 60  # queries that confirm, with a remote and an embedded LM
 Lists = Callable[[Sequence[Pair]], list[ToRead]]
 
@@ -53,7 +52,7 @@ class ReaderPlan:
         if config.reader.given or config.reader.cross_encoder:
             key = "reader.given" if config.reader.given else "reader.cross_encoder"
             raise ConfigError(f"there is no program to compile: {key} reads", todo="leave it out, or --target reader")
-        if config.compile.confirm and len(self._deciding) < _LEAST_CONFIRM:
+        if config.compile.confirm and len(self._deciding) < LEAST_CONFIRM:
             raise DataError(
                 f"{len(self._deciding)} labelled queries are left to decide whether the compiled reader is better",
                 todo="lower compile.pairs, or let the score decide alone with --set compile.confirm=false",

@@ -28,14 +28,12 @@ from syneg.optimizers import Candidate, Critic, Objective, WriterTarget
 from syneg.retrieval.metrics import MAIN_METRIC
 
 from .assigning import gating_of, planned_task
-from .compile import CONFIRM
+from .compile import CONFIRM, LEAST_CONFIRM
 from .compiled import Confirmed
 from .judge import judge_of
 from .keys import source_of, stage_key
 from .trial import Trials
 from .workspace import Workspace
-
-_LEAST_CONFIRM = 2  # queries; one query has no standard error
 
 
 class WriterPlan:
@@ -53,7 +51,7 @@ class WriterPlan:
     def check(self) -> None:
         """Raise DataError if `compile.confirm` is set and the confirm split has fewer than two queries."""
         queries = len(self._workspace.collection.splits["confirm"])
-        if self._workspace.config.compile.confirm and queries < _LEAST_CONFIRM:
+        if self._workspace.config.compile.confirm and queries < LEAST_CONFIRM:
             raise DataError(
                 f"{queries} confirm queries: full training cannot decide whether the compiled program is better",
                 todo="raise collection.confirm, or let the objective decide alone with --set compile.confirm=false",
