@@ -51,3 +51,24 @@ def test_names_are_loaded_on_first_use_only() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = syneg.nothing
+
+
+def test_nothing_that_is_given_is_ignored(tmp_path: Path, beir: Path, encoder_path: str) -> None:
+    collection = syneg.load_collection(syneg.Config().collection.model_copy(update={"dataset": str(beir)}))
+    settings = {"encoder.model": encoder_path}
+    with pytest.raises(syneg.ConfigError, match=r"Collection has its own passages; leave out corpus"):
+        syneg.mine(collection, tmp_path / "a", settings, corpus="docs.jsonl")
+    with pytest.raises(syneg.ConfigError, match=r"collection\.dev changes nothing in a Collection"):
+        syneg.mine(collection, tmp_path / "a", {**settings, "collection.dev": 0.3})
+    for key in ("dataset", "corpus"):
+        with pytest.raises(syneg.ConfigError, match=rf"collection\.{key} is no setting here.*argument '{key}'"):
+            syneg.mine("pairs.csv", tmp_path / "a", {**settings, f"collection.{key}": "other.csv"})
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_keeps_its_settings_and_its_collection(tmp_path: Path, beir: Path, encoder_path: str) -> None:
+    folder = tmp_path / "run"
+    few = syneg.mine(beir, folder, {"encoder.model": encoder_path, "mine.last_rank": 10, "mine.per_query": 2})
+    assert syneg.mine(beir, folder) == few
+    with pytest.raises(syneg.ConfigError, match="belongs to '.*beir', not to 'python-docs-small'"):
+        syneg.mine("python-docs-small", folder)

@@ -103,6 +103,10 @@ def test_a_stage_uses_the_settings_of_its_folder(tmp_path: Path) -> None:
     assert _settings({**flags, "overrides": ("mine.per_query=5",)})[1].collection.dataset == "a.csv"
     with pytest.raises(ConfigError, match="belongs to 'a.csv', not to 'b.csv'"):
         _settings({**flags, "dataset": "b.csv"})
+    other = tmp_path / "other.toml"
+    other.write_text('[collection]\ndataset = "b.csv"\n')
+    with pytest.raises(ConfigError, match="belongs to 'a.csv', not to 'b.csv'"):
+        _settings({**flags, "config_path": other})
 
 
 def test_names_of_own_files_are_kept_as_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,7 @@ def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
     Raises ConfigError if the folder belongs to another collection.
     """
     from syneg.core.settings import load_config
+    from syneg.run.checks import check_folder
 
     from .options import KEYS
 
@@ -143,15 +144,10 @@ def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
     given = (flags["config_path"], flags["overrides"], settings, flags["preset"] or _demo(flags))
     fast = flags["fast"]
     folder = flags["folder"] or default_folder(load_config(*given, fast=fast).source)
-    own = folder / "config.toml"
-    if not own.is_file() or flags["config_path"]:
-        return folder, load_config(*given, fast=fast)
-    config, before = load_config(*given, base=own, fast=fast), load_config(own)
-    if Path(config.source) != Path(before.source):
-        raise ConfigError(
-            f"the run folder {str(folder)!r} belongs to {before.source!r}, not to {config.source!r}",
-            todo="give another folder: --run NAME",
-        )
+    own = RunFolder(folder).config
+    base = None if flags["config_path"] or not own.is_file() else own
+    config = load_config(*given, base=base, fast=fast)
+    check_folder(folder, config)
     return folder, config
 
 

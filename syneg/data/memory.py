@@ -8,7 +8,7 @@ Columns are recognised by name as in files (`ColumnNames`). A message on a bad r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,9 +50,13 @@ def collection_of(
         passages = read_table(Path(corpus).expanduser(), log, config.encoding)
     elif corpus is not None:
         passages = rows_of(dicts(corpus), "corpus", log)
-    name = f"rows-{fingerprint([str(row) for row in pairs])[:8]}"
-    reader = PairsReader(name, rows_of(pairs, "rows", log), passages, ColumnNames(config.columns), log)
+    reader = PairsReader(name_of(pairs), rows_of(pairs, "rows", log), passages, ColumnNames(config.columns), log)
     return read_collection(reader, config, seed)
+
+
+def name_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The name of a collection of these rows: rows-HASH."""
+    return f"rows-{fingerprint([str(row) for row in rows])[:8]}"
 
 
 def dicts(rows: Rows) -> list[JsonObject]:

@@ -7,7 +7,8 @@
     syneg.run([{"query": …, "positive": …}, …], corpus=frame)   rows, DataFrames and Datasets, too
 
 Every function works in a run folder, by default `runs/NAME`. A second call reuses the finished stages in that folder.
-`settings` maps dotted keys to values, as listed in docs/settings.md.
+`settings` maps dotted keys to values, as listed in docs/settings.md. Settings that are not given are those of the
+folder.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from syneg.core.records import MinedNegative
 from syneg.core.settings import load_config
 from syneg.core.storage import JsonObject
 from syneg.data.collection import Collection
-from syneg.data.memory import Rows, collection_of
+from syneg.data.memory import Rows, collection_of, dicts, name_of
 
-from .folder import default_folder
+from .checks import check_folder
+from .folder import RunFolder, default_folder
 from .pipeline import Run
 
 if TYPE_CHECKING:
@@ -34,20 +36,22 @@ if TYPE_CHECKING:
 Dataset = str | Path | Collection | Rows
 Corpus = str | Path | Rows | None
 Settings = Mapping[str, Any]
+_ARGUMENTS = {"collection.dataset": "dataset", "collection.corpus": "corpus"}
 
 
 def open_run(
     dataset: Dataset, folder: str | Path | None = None, settings: Settings | None = None, corpus: Corpus = None,
-    config: Config | None = None, quiet: bool = True,
+    quiet: bool = True,
 ) -> Run:  # fmt: skip
     """Open a run over `dataset`: a name, a path, a Collection, or rows in memory (dicts, a DataFrame, a
     datasets.Dataset), each with a query and a positive. `corpus` holds its passages: a file, or rows with a text.
 
-    `settings` changes single settings from their defaults; `config` gives all of them and takes their place. Raises
-    ConfigError for wrong settings, and DataError for unusable rows.
+    `settings` changes single settings from those of the run folder, or from the defaults if the folder is new. Raises
+    ConfigError for wrong settings and for a folder of another data set, and DataError for unusable rows.
     """
-    collection: Collection | None = None
     given = dict(settings or {})
+    for key in _ARGUMENTS.keys() & given.keys():
+        raise ConfigError(f"{key} is no setting here", todo=f"give it as the argument {_ARGUMENTS[key]!r}")
     if isinstance(dataset, str | Path):
         name = str(dataset)
         if corpus is not None:
@@ -57,17 +61,28 @@ def open_run(
                 )
             given["collection.corpus"] = str(corpus)
     elif isinstance(dataset, Collection):
-        collection, name = dataset, dataset.name
+        name = dataset.name
+        if corpus is not None:
+            raise ConfigError("a Collection has its own passages", todo="leave out corpus")
+        for key in given:
+            if key.startswith("collection.") and key != "collection.task":
+                raise ConfigError(f"{key} changes nothing in a Collection", todo="give it to load_collection")
     else:
-        plain = config or load_config(None, (), {"collection.dataset": "rows", **given})
-        confirm = plain.collection.confirm if plain.compile.optimizer != "none" else 0.0  # only compiling uses it
-        collection = collection_of(
-            dataset, corpus, plain.collection.model_copy(update={"confirm": confirm}), plain.seed
-        )
-        name = collection.name
-    chosen = config or load_config(None, (), {"collection.dataset": name, **given})
+        dataset = dicts(dataset)
+        name = name_of(dataset)
     path = Path(folder) if folder else default_folder(name)
-    return Run(path, chosen, Progress(quiet=quiet), collection=collection)
+    own = RunFolder(path).config
+    config = load_config(None, (), {"collection.dataset": name, **given}, base=own if own.is_file() else None)
+    if isinstance(dataset, str | Path):
+        check_folder(path, config)
+        return Run(path, config, Progress(quiet=quiet))
+    collection = dataset if isinstance(dataset, Collection) else _collected(dataset, corpus, config)
+    return Run(path, config, Progress(quiet=quiet), collection=collection)
+
+
+def _collected(rows: Rows, corpus: Corpus, config: Config) -> Collection:
+    confirm = config.collection.confirm if config.compile.optimizer != "none" else 0.0  # only compiling uses it
+    return collection_of(rows, corpus, config.collection.model_copy(update={"confirm": confirm}), config.seed)
 
 
 def mine(

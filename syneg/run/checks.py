@@ -17,11 +17,13 @@ from syneg.core.assets import ASSETS
 from syneg.core.config import Config
 from syneg.core.errors import ConfigError, DataError, SynegError, collected
 from syneg.core.fetch import fetched
+from syneg.core.settings import load_config
 from syneg.core.storage import cache_home
 from syneg.data.tables import names_a_file
 from syneg.llm.api_keys import missing_key
 
 from .arms import arms
+from .folder import RunFolder
 
 _SPARE_GB = 1.0  # free disk space for embeddings, models and ledger of a small run
 
@@ -48,6 +50,17 @@ def check(config: Config, *, writes: bool) -> None:
         kind = DataError if problems == missing else ConfigError
         raise kind(
             problems[0] if len(problems) == 1 else collected(f"{len(problems)} problem(s) before the run", problems)
+        )
+
+
+def check_folder(folder: Path, config: Config) -> None:
+    """Raise ConfigError if the run folder belongs to another data set than `config` names."""
+    own = RunFolder(folder).config
+    before = load_config(own).source if own.is_file() else config.source
+    if Path(config.source) != Path(before):
+        raise ConfigError(
+            f"the run folder {str(folder)!r} belongs to {before!r}, not to {config.source!r}",
+            todo="give another folder: --run NAME",
         )
 
 
