@@ -3,6 +3,8 @@
     python benchmarks/sparse_labels.py --dataset path/to/cranfield --oracle --seeds 5 --out runs/sparse-cranfield
     python benchmarks/sparse_labels.py --dataset vaswani --set reader.model=openai/gpt-4o-mini --out runs/sparse-vaswani
 
+The reader reads one list for each query, once, before the folds (OUT/readings.jsonl), so every fold has the same grades.
+
 All judged positives but one are hidden for each train and dev query. Training, mining and the reader's test know one;
 evaluation knows all. Arms: untuned (base), in-batch, mined, and verified, which has the reader's extra positives. If a
 collection has no test split, each query is tested once, in 5 folds. The paired t-test is over queries, on each query's
@@ -16,7 +18,7 @@ Existing results in --out are used, so a second call prints the table at once.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -30,7 +32,8 @@ from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import write_rows, write_text
 from syneg.data.collection import Collection, load_collection
-from syneg.negatives.reading import ANSWERS, NEAR, OTHER, Reading, lists_to_read
+from syneg.negatives.reader_agreement import agreement
+from syneg.negatives.reading import ANSWERS, IN_PART, NEAR, OTHER, Answers, Reading, ToRead, lists_to_read
 from syneg.retrieval.metrics import MAIN_METRIC, holm
 from syneg.run.pipeline import Run
 from syneg.verdict.statistics import paired_interval
@@ -85,6 +88,46 @@ def oracle(run: Run, whole: Collection) -> Iterator[Reading]:
         for doc_id in asked.doc_ids:
             grade = ANSWERS if doc_id in relevant else OTHER if doc_id in asked.checks else NEAR
             yield Reading(asked.query_id, doc_id, grade, lm="oracle")
+
+
+def read_once(whole: Collection, config: Config, out: Path) -> Path:
+    """Grades of the settings' reader, one list for each query with one known positive in it. Kept in `out`, with a
+    table of how the grades agree with the hidden judgements."""
+    path = out / "readings.jsonl"
+    if not path.exists():
+        every = tuple(query_id for split in ("train", "dev", "test") for query_id in whole.splits[split])
+        known = with_one_positive(replace(whole, splits={**whole.splits, "train": every}), config.seed)
+        run = Run(out / "reading", config, Progress(), collection=known)
+        lists = run.readings.reader.lists(known.pairs("train"))
+        with run.workspace.progress.stage("read", "lists") as line:
+            answers = run.readings.reader.answers(lists, None, line)
+        run.workspace.close()
+        write_text(out / "readings.md", agreement_table(whole, known, lists, answers))
+        write_rows(path, [asdict(reading) for reading in answers.readings])
+    return path
+
+
+def agreement_table(whole: Collection, known: Collection, lists: Sequence[ToRead], answers: Answers) -> str:
+    """How the grades agree with the judgements that the reader's run did not know."""
+    grades = answers.by_query()
+    read = [(asked.query_id, d) for asked in lists if asked.query_id in grades for d in asked.doc_ids]
+    unknown = [(q, d) for q, d in read if d not in known.relevant(q)]
+    relevant = [grades[q][d] for q, d in unknown if d in whole.relevant(q)]
+    others = [grades[q][d] for q, d in unknown if d not in whole.relevant(q)]
+    answering = [d in whole.relevant(q) for q, d in unknown if grades[q][d] == ANSWERS]
+    agreed = agreement(lists, grades, whole.qrels)
+    interval = paired_interval(agreed.gains) or (0.0, 0.0)
+    rows = [f"| lists; without a readable answer | {len(lists)}; {answers.unreadable} |", "|---|---|"]
+    for about, own in (("hidden positives", relevant), ("passages not judged relevant", others)):
+        share = [np.mean([grade >= least for grade in own] or [0]) for least in (ANSWERS, IN_PART)]
+        rows.append(f"| {about}; graded 3; 2 or 3 | {len(own)}; {share[0]:.1%}; {share[1]:.1%} |")
+    rows.append(f"| graded 3, the known positive aside; of them judged relevant | {len(answering)}; "
+                f"{np.mean(answering or [0]):.0%} |")  # fmt: skip
+    ours, theirs = agreed.ndcg
+    rows.append(f"| nDCG@10 of the list, the encoder's order | {theirs:.4f} |")
+    rows.append(f"| by grade, then as the encoder has it | {ours:.4f} |")
+    rows.append(f"| gain, 95 % interval over queries | {ours - theirs:+.4f} [{interval[0]:+.4f}, {interval[1]:+.4f}] |")
+    return "\n".join(rows) + "\n"
 
 
 def one_fold(whole: Collection, config: Config, out: Path, *, by_oracle: bool) -> tuple[Values, str]:
@@ -166,6 +209,9 @@ def main(
     }  # fmt: skip
     config = load_config(None, overrides, dict(settings), fast=quick)
     whole = whole_collection(config, out)
+    if not by_oracle and not config.reader.given and not config.reader.cross_encoder:
+        reader = config.reader.model_copy(update={"given": str(read_once(whole, config, out))})
+        config = config.model_copy(update={"reader": reader})
     parts, lines = [], []
     for number, fold in enumerate(folds_of(whole, folds)[: 1 if quick else None]):
         values, line = one_fold(fold, config, out / f"fold-{number}", by_oracle=by_oracle)
@@ -173,9 +219,10 @@ def main(
         lines.append(f"fold {number}: {line}")
     values = pooled(parts)
     print(f"{whole.name}: {len(values['base'])} test queries, {len(config.train.seeds)} seeds")
-    asked = config.reader.given or config.reader.cross_encoder or config.reader.model or config.lm.model
+    asked = config.reader.cross_encoder or config.reader.model or config.reader.given or config.lm.model
     print(f"reader: {'oracle (the hidden judgements)' if by_oracle else asked}")
-    print(table(values), *lines, sep="\n")
+    read = out / "readings.md"
+    print(table(values), *lines, *([read.read_text()] if read.exists() else []), sep="\n")
 
 
 if __name__ == "__main__":
