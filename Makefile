@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: run test lint bench bench-gpu install clean
+.PHONY: run test lint bench bench-full bench-gpu install clean
 
 run: $(VENV)/.local install
 	$(BIN)/syneg-dspy run
@@ -21,7 +21,11 @@ lint: $(VENV)/.dev install
 
 # every benchmark in its quick form; docs/benchmarks.md has the full ones
 bench: $(VENV)/.dev install
-	for name in startup growth ledger mining mining_memory lm_overhead embedded_lm embedding training_speed quality ray_workers whole_path; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+	for name in startup growth ledger mining mining_memory lm_overhead embedded_lm embedding training_speed quality objective_cost ray_workers whole_path; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+
+# the tables of docs/benchmarks.md, in about 35 minutes on two quiet cores; figures as JSON in bench/
+bench-full: $(VENV)/.dev install
+	$(BIN)/python benchmarks/full.py --out bench $(BENCH)
 
 # all that a CUDA card has to show, in some ten minutes; says so in a line where there is none
 bench-gpu: $(VENV)/.dev install

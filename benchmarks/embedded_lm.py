@@ -1,10 +1,12 @@
 """Tokens a second of the embedded LLM: through the whole stack, and by the bare runtime with the same requests.
 
-    python benchmarks/embedded_lm.py --pairs 12 --slots 1 --slots 4
+    python benchmarks/embedded_lm.py --pairs 12 --slots 1,4 --turns 3
 
 The bare runtime is the llama.cpp server of xllamacpp, called over plain HTTP. The requests are those of `single_prompt`
 for pairs of python-docs, at temperature 0, so that both ways write the same text. Each turn starts a new server, and
-the order of the ways changes from turn to turn. The import of litellm (5 s, once in a run) is not timed.
+the order of the ways changes from turn to turn. The import of litellm (5 s, once in a run) is not timed. For each number
+of slots (prompts that the server works on at once) a table shows the medians over turns, and the ratio to the bare
+runtime within a turn with its least and most.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any
 import click
 import dspy
 import litellm
+from turns import Figures, save, table
 
 from syneg.core.config import CollectionConfig, Config, GenerateConfig, LMConfig
 from syneg.core.errors import DeferredError
@@ -83,8 +86,8 @@ class Asking:
         return [json.loads(line)["body"] for line in (folder / "requests.jsonl").read_text().splitlines()]
 
 
-def bare(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path) -> tuple[int, float]:
-    """Send the requests to the bare server; return the tokens written and the seconds."""
+def bare(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path) -> Figures:
+    """Send the requests to the bare server."""
     gguf = fetch(asking.model) / next(iter(asset_named(asking.model).files))
     with LocalServer(gguf, slots=slots) as server:
 
@@ -97,11 +100,12 @@ def bare(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path)
 
         start = time.monotonic()
         with ThreadPoolExecutor(slots) as pool:
-            return sum(pool.map(post, bodies)), time.monotonic() - start
+            tokens = sum(pool.map(post, bodies))
+        return figures(tokens, time.monotonic() - start)
 
 
-def stack(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path) -> tuple[int, float]:
-    """Generate through DSPy, litellm, flow and ledger; return the tokens written and the seconds."""
+def stack(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path) -> Figures:
+    """Generate through DSPy, litellm, flow and ledger."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         ledger = Ledger(Path(own) / "calls.jsonl")
         writer = LanguageModel.open(asking.config(slots), ledger)
@@ -112,36 +116,43 @@ def stack(asking: Asking, bodies: list[dict[str, Any]], slots: int, folder: Path
         writer.close()
         ledger.close()
         rows = [json.loads(line) for line in (Path(own) / "calls.jsonl").read_text().splitlines()]
-    return sum(row.get("output_tokens", 0) for row in rows), seconds
+    return figures(sum(row.get("output_tokens", 0) for row in rows), seconds)
+
+
+def figures(tokens: int, seconds: float) -> Figures:
+    return {"tokens_a_s": tokens / seconds, "tokens": tokens, "seconds": seconds}
+
+
+WAYS: list[Callable[..., Figures]] = [bare, stack]
+
+
+def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
+    return [int(size) for size in text.split(",")]
 
 
 @click.command()
 @click.option("--model", default="local/qwen2.5-coder-1.5b", show_default=True)
 @click.option("--pairs", default=12, show_default=True)
-@click.option("--slots", default=(1, 4), multiple=True, type=int, show_default=True)
-@click.option("--way", "chosen", type=click.Choice(["bare", "stack", "both"]), default="both", show_default=True)
+@click.option("--slots", default="1,4", show_default=True, callback=_sizes)
 @click.option("--turns", default=2, show_default=True)
 @click.option("--quick", is_flag=True, help="the smallest model, two pairs, one turn")
-def main(model: str, pairs: int, slots: tuple[int, ...], turns: int, chosen: str, quick: bool) -> None:
+@click.option("--json", "path", type=click.Path(path_type=Path))
+def main(model: str, pairs: int, slots: list[int], turns: int, quick: bool, path: Path | None) -> None:
     if quick:
-        model, pairs, slots, turns = "local/smollm2-135m", 2, (1,), 1
+        model, pairs, slots, turns = "local/smollm2-135m", 2, [1], 1
     litellm.suppress_debug_info = True
-    asking = Asking(model, pairs)
-    ways: dict[str, Callable[..., tuple[int, float]]] = {"bare": bare, "stack": stack}
-    ways = {name: way for name, way in ways.items() if chosen in (name, "both")}
+    asking, everything = Asking(model, pairs), dict[str, list[Figures]]()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        bodies = asking.requests(folder)
-        print(f"{len(bodies)} requests\nslots  way     tokens  seconds  tokens/s")
+        bodies = asking.requests(Path(name))
         for width in slots:
-            rates: dict[str, list[float]] = {way: [] for way in ways}
+            measured: dict[str, list[Figures]] = {way.__name__: [] for way in WAYS}
             for turn in range(turns):
-                for way in list(ways)[:: 1 if turn % 2 == 0 else -1]:
-                    tokens, seconds = ways[way](asking, bodies, width, folder)
-                    rates[way].append(tokens / seconds)
-                    print(f"{width:5d}  {way:6s} {tokens:7d} {seconds:8.1f} {tokens / seconds:9.1f}", flush=True)
-            if chosen == "both":
-                print(f"{width:5d}  stack / bare {sum(rates['stack']) / sum(rates['bare']):.2f}")
+                for way in WAYS[:: 1 if turn % 2 == 0 else -1]:
+                    measured[way.__name__].append(way(asking, bodies, width, Path(name)))
+            print(f"\n{model}, {len(bodies)} requests, {width} slots, {turns} turns")
+            print(table(measured, "bare"), flush=True)
+            everything |= {f"{way}, {width} slots": rows for way, rows in measured.items()}
+    save(path, "embedded_lm", {"model": model, "pairs": pairs, "slots": slots}, everything)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure how seconds and memory of each stage grow with the corpus and with the pairs, as fitted exponents.
 
-    python benchmarks/growth.py --passages 1000,10000,100000 --pairs 100,1000,10000
+    python benchmarks/growth.py --passages 1000,10000,100000,1000000 --pairs 100,1000,10000
     python benchmarks/growth.py --quick
 
 The script runs `syneg-dspy generate` on generated collections (made.py). The encoder is a table of word vectors and the
@@ -83,10 +83,11 @@ def main(passages: list[int], pairs: list[int], dim: int, quick: bool, path: Pat
         for what, sizes in (("passages", passages), ("pairs", pairs)):
             rows = []
             for size in sizes:
-                corpus, asked = (size, min(100, size)) if what == "passages" else (max(pairs[-1], 1), size)
-                folder = Path(name) / f"{what}-{size}"
-                folder.mkdir()
-                rows.append({"size": size, **stages(folder, url, encoder, corpus, asked)})
+                corpus, asked = (size, min(100, size)) if what == "passages" else (pairs[-1], size)
+                with tempfile.TemporaryDirectory(dir=name) as folder:  # a million passages take 2 GB of disk
+                    rows.append({"size": size, **stages(Path(folder), url, encoder, corpus, asked)})
+            if not rows:
+                continue
             measured[what] = rows
             print(f"{what:>12s}" + "".join(f"{key:>12s}" for key in rows[0] if key != "size"))
             for row in rows:

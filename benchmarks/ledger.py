@@ -1,6 +1,6 @@
 """The ledger at many calls: seconds to open it, lookups and appends a second, and memory.
 
-    python benchmarks/ledger.py --rows 100000,1000000
+    python benchmarks/ledger.py --rows 10000,100000,1000000,5000000          the last one needs 3 GB of disk
     python benchmarks/ledger.py --quick
 
 Rows are made in bulk, as a run would have left them: keys of 16 hex digits, answers of 60 words. Each size has a
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import random
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ from turns import Figures, in_turn, save
 from syneg.core.records import fingerprint
 from syneg.llm.ledger import Ledger
 
+KEY = "KEY"  # replaced in each row
 LOOKUPS = 20_000
 APPENDS = 2_000
 
@@ -38,22 +40,21 @@ def key(number: int) -> str:
 
 def lines(rows: int) -> Iterator[str]:
     """Rows of the ledger, as `Log` writes them."""
-    answer = json.dumps({"hard_negative": " ".join(f"w{i}" for i in range(60))})
+    row = {
+        "answer": json.dumps({"hard_negative": " ".join(f"w{i}" for i in range(60))}), "attempt": 0, "error": None,
+        "finish_reason": "stop", "input_tokens": 412, "key": KEY, "model": "openai/made@default", "output_tokens": 88,
+        "prompt": KEY, "query_id": "q", "seconds": 0.3, "usd": 0.0, "use": "write single_prompt",
+    }  # fmt: skip
+    line = json.dumps(row) + "\n"
     for number in range(rows):
-        row = {
-            "answer": answer, "attempt": 0, "error": None, "finish_reason": "stop", "input_tokens": 412, "key": key(number),
-            "model": "openai/made@default", "output_tokens": 88, "prompt": key(-number), "query_id": f"q{number}",
-            "seconds": 0.3, "usd": 0.0, "use": "write single_prompt",
-        }  # fmt: skip
-        yield json.dumps(row) + "\n"
+        yield line.replace(KEY, key(number))
 
 
 def measure(folder: str, rows: int, seed: int = 0) -> Figures:
     """Seconds and memory of a ledger with `rows` rows."""
     path = Path(folder) / f"{rows}.jsonl"
-    if not path.exists():
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(lines(rows))
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(lines(rows))
     before, figures = peak_mb(), Figures()
     for name in ("first_open_s", "open_s"):
         start = time.perf_counter()
@@ -73,8 +74,10 @@ def measure(folder: str, rows: int, seed: int = 0) -> Figures:
             list(pool.map(ledger.keep, new))
         figures[name] = APPENDS / (time.perf_counter() - start)
     ledger.close()
-    path.with_name(f"{path.name}.index").unlink()
-    return {**figures, "file_mb": path.stat().st_size / 1e6, "grown_mb": peak_mb() - before}
+    figures |= {"file_mb": path.stat().st_size / 1e6, "grown_mb": peak_mb() - before}
+    for left in (path, path.with_name(f"{path.name}.index")):
+        left.unlink()
+    return figures
 
 
 def peak_mb() -> float:
@@ -97,7 +100,7 @@ def main(rows: list[int], turns: int, quick: bool, path: Path | None) -> None:
         measured = in_turn({f"{size:,}": partial(measure, folder, size) for size in rows}, turns)
     print(f"{'rows':24}" + "".join(f"{name:>14}" for name in measured))
     for figure in next(iter(measured.values()))[0]:
-        values = [sum(turn[figure] for turn in turns) / len(turns) for turns in measured.values()]
+        values = [statistics.median(turn[figure] for turn in turns) for turns in measured.values()]
         print(f"{figure:24}" + "".join(f"{value:14,.3f}" if value < 10 else f"{value:14,.0f}" for value in values))
     save(path, "ledger", {"rows": rows}, measured)
 

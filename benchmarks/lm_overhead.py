@@ -1,13 +1,16 @@
 """Calls a second of five ways to generate, with the same server on this machine, program, prompts and parallel calls.
 
-    python benchmarks/lm_overhead.py --calls 640 --workers 32 --latency 0.1
-    python benchmarks/lm_overhead.py --ray 2                              also over litellm in two Ray workers
+    python benchmarks/lm_overhead.py --latency 0.1,0.5,2            an LM that takes 0.1, 0.5 and 2 seconds for an answer
+    python benchmarks/lm_overhead.py --ray 2                        also over litellm in two Ray workers
 
 The ways are a plain litellm loop in threads (the rendered prompts, no parsing), DSPy's program in threads,
 dspy.Parallel, and the whole stack of a run (DSPy, ledger synced to disk, budget, flow) over litellm (the default) and
 over DSPy's native client (lm.engine=native). A plain DSPy loop, one call after the other, is measured over fewer calls.
-Printed are calls a second, their share of what the latency allows (workers / latency), the milliseconds of a core that
-a call takes in this process, and the ratio to the litellm loop within a turn.
+
+For each latency a table shows calls a second, their share of what the latency allows (workers / latency), the
+milliseconds of a core that a call takes in this process, and the ratio of calls to the litellm loop within a turn:
+medians over the turns, with the least and the most in brackets. A slow server gets fewer calls, so that an ideal client
+needs ten seconds at most.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ.setdefault("OPENAI_API_KEY", "none")
 
 import itertools
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,7 +34,7 @@ import click
 import dspy
 import litellm
 from made import answering, corpus
-from turns import Figures, save, table
+from turns import Figures, save, spread
 
 from syneg.core.config import ExecutorConfig, LMConfig
 from syneg.llm.budget import Budget
@@ -46,6 +50,7 @@ Work = Callable[[list[dict[str, Any]], int], None]
 """Write a negative for each pair, with so many calls under way."""
 
 BASE, LOOP = "litellm", "DSPy loop, one by one"
+LONGEST_S = 10.0  # of an ideal client in one turn
 
 
 class Pairs:
@@ -130,18 +135,48 @@ def measure(work: Work, pairs: list[dict[str, Any]], workers: int, latency: floa
     }  # fmt: skip
 
 
+def _latencies(_: click.Context, __: click.Parameter, text: str) -> list[float]:
+    return [float(seconds) for seconds in text.split(",")]
+
+
 @click.command()
-@click.option("--calls", default=640, show_default=True)
-@click.option("--workers", default=32, show_default=True)
-@click.option("--latency", default=0.1, show_default=True, help="seconds of the server")
+@click.option("--calls", default=320, show_default=True, help="most calls of a way in a turn")
+@click.option("--workers", default=32, show_default=True, help="calls under way")
+@click.option(
+    "--latency",
+    "latencies",
+    default="0.1",
+    show_default=True,
+    callback=_latencies,
+    help="seconds of the server, several by commas",
+)
 @click.option("--turns", default=3, show_default=True)
 @click.option("--ray", "processes", default=0, help="also over litellm in so many Ray workers on this machine")
 @click.option("--quick", is_flag=True, help="few calls, one turn")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(calls: int, workers: int, latency: float, turns: int, processes: int, quick: bool, path: Path | None) -> None:
+def main(
+    calls: int, workers: int, latencies: list[float], turns: int, processes: int, quick: bool, path: Path | None
+) -> None:
     if quick:
         calls, workers, turns = 64, 16, 1
     litellm.suppress_debug_info = True
+    everything: dict[str, list[Figures]] = {}
+    for latency in latencies:
+        count = calls_for(latency, workers, calls)
+        measured = compared(latency, workers, count, turns, processes)
+        print(f"\n{count} calls, {workers} under way, {latency:g} s each: {workers / latency:.0f} a second are ideal")
+        print(shown(measured), flush=True)
+        everything |= {f"{name} at {latency:g} s": rows for name, rows in measured.items()}
+    save(path, "lm_overhead", {"calls": calls, "workers": workers, "latencies": latencies}, everything)
+
+
+def calls_for(latency: float, workers: int, most: int) -> int:
+    """Whole waves of `workers` calls: at most `most` calls, of which an ideal client makes the last within 10 s."""
+    return max(1, min(most // workers, round(LONGEST_S / latency))) * workers
+
+
+def compared(latency: float, workers: int, calls: int, turns: int, processes: int) -> dict[str, list[Figures]]:
+    """Figures of each way and turn, against a new server."""
     with ExitStack() as stack:
         url = stack.enter_context(answering(latency))
         ways = opened(stack, url, workers, processes)
@@ -152,12 +187,21 @@ def main(calls: int, workers: int, latency: float, turns: int, processes: int, q
         for turn in range(turns):
             for name in list(ways)[:: 1 if turn % 2 == 0 else -1]:
                 measured[name].append(measure(ways[name], pairs.take(calls), workers, latency))
-            one_by_one = measure(ways["DSPy in threads"], pairs.take(max(8, calls // workers)), 1, latency)
+            few = max(4, min(calls // workers, round(LONGEST_S / latency)))
+            one_by_one = measure(ways["DSPy in threads"], pairs.take(few), 1, latency)
             measured[LOOP].append({**one_by_one, "of_ideal": one_by_one["calls_a_s"] * latency / workers})
-    print(f"{calls} calls, {workers} under way, {latency} s each: {workers / latency:.0f} a second are ideal")
+    return measured
+
+
+def shown(measured: dict[str, list[Figures]]) -> str:
+    """One line for each way."""
+    lines = [f"{'way':32}{'calls/s':>9}{'of ideal':>22}{'core ms a call':>20}{'calls to litellm':>22}"]
     for name, rows in measured.items():
-        print(table({BASE: measured[BASE], name: rows}, BASE) + "\n" if name != BASE else "", end="")
-    save(path, "lm_overhead", {"calls": calls, "workers": workers, "latency": latency}, measured)
+        ratios = [row["calls_a_s"] / base["calls_a_s"] for row, base in zip(rows, measured[BASE], strict=True)]
+        rate = statistics.median(row["calls_a_s"] for row in rows)
+        share, core = ([row[key] for row in rows] for key in ("of_ideal", "core_ms_a_call"))
+        lines.append(f"{name:32}{rate:9.1f}{spread(share):>22}{spread(core, 1):>20}{spread(ratios):>22}")
+    return "\n".join(lines)
 
 
 def opened(stack: ExitStack, url: str, workers: int, processes: int) -> dict[str, Work]:

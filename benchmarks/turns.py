@@ -74,9 +74,19 @@ def table(measured: Mapping[str, Sequence[Figures]], base: str) -> str:
                 if before[key]
             ]
             if ratios:
-                line += f"   {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+                line += f"   {spread(ratios)}"
         lines.append(line)
     return "\n".join(lines)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median, least and most.
+
+    >>> spread([1.0, 1.5, 1.25])
+    '1.25 [1.00, 1.50]'
+    """
+    middle, least, most = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle} [{least}, {most}]"
 
 
 def machine() -> Figures:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from syneg.core.records import Instance, Pair
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-SHARED = ("made", "turns")
+SHARED = ("made", "turns", "fidelity_report")
 
 
 @pytest.fixture
@@ -66,6 +66,29 @@ def test_gpu_runs_scripts_with_options_that_they_know_and_skips_in_a_line_withou
             asked = main.make_context(name, arguments).params
             assert asked["quick"], name
             assert "cuda" in str(asked), name
+
+
+def test_the_full_form_runs_scripts_with_options_that_they_know(load, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    full = load("full")
+    for name in full.PARTS:
+        _, script, *arguments = full.command(name, tmp_path, ("cranfield",))
+        asked = load(Path(script).stem).main.make_context(name, arguments).params
+        assert asked["path"] == tmp_path / f"{name}.json"
+        assert ("cranfield" in str(asked)) == (name == "objective")
+
+
+def test_a_slow_server_gets_whole_waves_of_fewer_calls(load) -> None:  # type: ignore[no-untyped-def]
+    calls_for = load("lm_overhead").calls_for
+    assert [calls_for(latency, 32, 320) for latency in (0.1, 0.5, 2.0, 60.0)] == [320, 320, 160, 32]
+
+
+def test_ways_are_shown_with_their_spread_and_their_ratio_to_litellm(load) -> None:  # type: ignore[no-untyped-def]
+    def turn(rate: float) -> dict[str, float]:
+        return {"calls_a_s": rate, "of_ideal": rate / 320, "core_ms_a_call": 4.0}
+
+    shown = load("lm_overhead").shown({"litellm": [turn(160), turn(80)], "ours": [turn(80), turn(80)]})
+    assert shown.splitlines()[2].split("  ")[-1].strip() == "0.75 [0.50, 1.00]"
+    assert "0.25 [0.25, 0.25]" in shown.splitlines()[2]
 
 
 def test_rows_beyond_those_of_a_collection_are_copies_of_their_own(load) -> None:  # type: ignore[no-untyped-def]

@@ -21,7 +21,7 @@ from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
 from syneg.training.__main__ import main
 from syneg.training.course import loss_curve, shares_by_third
-from syneg.training.frozen import FrozenLayers, frozen_count
+from syneg.training.frozen import FrozenLayers, LayerCache, frozen_count
 from syneg.training.job import Job, check_trainable, write_job
 from syneg.training.merging import embed_by_length
 from syneg.training.trainer import train
@@ -75,6 +75,24 @@ def test_frozen_layers_give_the_same_embeddings_kept_or_not(bert: str) -> None:
     assert trained
     assert all("layer.2." in name for name in trained)
     assert "forward" not in vars(model[0].auto_model.embeddings)
+
+
+def test_only_texts_that_are_not_kept_pass_the_frozen_layers(bert: str) -> None:
+    model = Encoder.load(EncoderConfig(model=bert, precision="fp32")).model.eval()
+    frozen, passed = FrozenLayers(model, 2), list[tuple[int, ...]]()
+    lowest = model[0].auto_model.encoder.layer[0].attention
+    lowest.register_forward_hook(lambda _, inputs, output: passed.append(output[0].shape))
+    for texts in (["w1 w2 w3", "w4"], ["w4", "w5 w6"], ["w5 w6", "w1 w2 w3"]):
+        frozen.embed(model, model.preprocess(texts))
+    assert [shape[0] for shape in passed] == [2, 1]
+
+
+def test_dev_is_scored_with_the_kept_output_of_frozen_layers(bert: str, tmp_path: Path) -> None:
+    states, whole = LayerCache(), job(bert, frozen_layers=2)
+    dev = replace(whole.dev, passages={**whole.dev.passages, "new": "w50 w51 w52"})
+    train(replace(whole, dev=dev), tmp_path / "m", states=states)
+    trained_on = {text for row in whole.rows for text in (row.pair.query, row.pair.positive, *row.negatives)}
+    assert len(states._kept) == len(trained_on | {*dev.passages.values(), *dev.queries.values()})
 
 
 def test_kept_output_of_a_text_behind_padding_is_used_at_its_place_only(bert: str, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ This module loads sentence-transformers; `dev_set` does not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
@@ -24,15 +26,22 @@ DEV_METRIC = f"dev_{MAIN_METRIC}"
 class DevScore(SentenceEvaluator):
     """Mean nDCG@10 of a model on a `DevSet`, in the form that sentence-transformers' trainer calls."""
 
-    def __init__(self, dev: DevSet, encoder: Encoder) -> None:
+    def __init__(
+        self,
+        dev: DevSet,
+        encoder: Encoder,
+        around: Callable[[SentenceTransformer], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """`around(model)` is open while the model embeds; a training opens its cache of frozen layers with it."""
         super().__init__()
         self.primary_metric = MAIN_METRIC
-        self._dev, self._encoder = dev, encoder
+        self._dev, self._encoder, self._around = dev, encoder, around
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Embed queries and passages with `model`, and with the prompts and precision of the encoder."""
-        queries = self._encoder.forward(list(self._dev.queries.values()), "query", model)
-        passages = self._encoder.forward(list(self._dev.passages.values()), "passage", model)
+        with self._around(model):
+            queries = self._encoder.forward(list(self._dev.queries.values()), "query", model)
+            passages = self._encoder.forward(list(self._dev.passages.values()), "passage", model)
         hits = DenseIndex(list(self._dev.passages), passages).search(queries, _DEPTH + 1)
         ranking = without_own(dict(zip(self._dev.queries, hits, strict=True)), self._dev.qrels, _DEPTH)
         return {DEV_METRIC: mean(evaluate(self._dev.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC])}

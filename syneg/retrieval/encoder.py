@@ -41,7 +41,7 @@ TASKS: dict[Role, str] = {"query": "query", "passage": "document"}  # the names 
 _CHUNK = 512
 _TRIES = 3
 _PRUNE_AFTER = 256 * 10**6  # bytes of new embeddings
-_SAMPLE = 2000  # texts that are tokenised to see how many are too long
+_SAMPLE = 400  # texts that are tokenised to see how many are too long; the share is then right to 5 %
 
 
 class Embedders(Protocol):
@@ -181,7 +181,7 @@ class Encoder:
     def longer_than_limit(self, texts: Sequence[str]) -> tuple[int, bool]:
         """Return how many passages have more tokens than the model reads, and whether that count is exact.
 
-        Of many long passages about 2,000 are tokenised, and the count is an estimate.
+        Of many long passages about 400 are tokenised, and the count is an estimate.
         """
         limit, tokenizer = length_limit(self.model), getattr(self.model[0], "tokenizer", None)
         if limit is None or not callable(tokenizer):

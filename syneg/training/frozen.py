@@ -32,17 +32,18 @@ class LayerCache:
         self._kept: dict[bytes, Tensor] = {}
         self._free = limit
 
-    def find(self, keys: list[bytes]) -> list[Tensor] | None:
-        """The output (length, dim) for each key, or None if any of them is missing."""
-        states = [self._kept.get(key) for key in keys]
-        return None if any(state is None for state in states) else [s for s in states if s is not None]
+    def find(self, keys: list[bytes]) -> list[Tensor | None]:
+        """The output (length, dim) for each key; None for a key that is not kept."""
+        return [self._kept.get(key) for key in keys]
 
-    def add(self, key: bytes, state: Tensor) -> None:
-        """Keep a copy of `state` (length, dim) on the CPU, as long as it fits."""
-        size = state.numel() * 2
+    def add(self, key: bytes, state: Tensor) -> Tensor:
+        """Return a copy of `state` (length, dim) as bfloat16 on the CPU, and keep it as long as it fits."""
+        copy = state.detach().to("cpu", torch.bfloat16, copy=True)
+        size = copy.numel() * 2
         if key not in self._kept and size <= self._free:
-            self._kept[key] = state.detach().to("cpu", torch.bfloat16, copy=True)
+            self._kept[key] = copy
             self._free -= size
+        return copy
 
 
 def frozen_count(model: Any, wanted: int | str) -> int:
@@ -75,6 +76,18 @@ def _parts(model: Any) -> tuple[nn.Module | None, list[nn.Module]]:
     return (None, []) if embeddings is None or layers is None else (embeddings, list(layers))
 
 
+class _Reached(Exception):
+    """Carries the output of the last frozen layer out of the model."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__("the last frozen layer has run")
+        self.output = output
+
+
+def _stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    raise _Reached(output[0] if isinstance(output, tuple) else output)
+
+
 class FrozenLayers:
     """Freezes the embeddings and the lower layers of `model`; `frozen_count` turns `wanted` into their number.
 
@@ -105,31 +118,43 @@ class FrozenLayers:
             for row, real, start in zip(ids, mask, starts, strict=True)
         ]
         kept = self.states.find(keys)
-        if kept is not None:
-            # all texts are cached: copy them to the device at once, (tokens, dim), then spread them over the batch
-            flat = torch.cat(kept).to(features["input_ids"].device)
-            padded = flat.new_zeros(*mask.shape, flat.shape[1])  # (batch, length, dim)
-            padded[mask.to(padded.device)] = flat
-            with self._given(padded):
-                return model(features)["sentence_embedding"]
-        seen: list[Tensor] = []
+        lacking = [row for row, state in enumerate(kept) if state is None]
+        for row, state in zip(lacking, self._lower_output(model, features, lacking), strict=True):
+            kept[row] = self.states.add(keys[row], state[mask[row]])
+        # copy all to the device at once, (tokens, dim), then spread them over the batch
+        flat = torch.cat([state for state in kept if state is not None]).to(features["input_ids"].device)
+        padded = flat.new_zeros(*mask.shape, flat.shape[1])  # (batch, length, dim)
+        padded[mask.to(padded.device)] = flat
+        with self._given(padded):
+            return model(features)["sentence_embedding"]
 
-        def rounded(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            """Round to bfloat16, so that the upper layers see the same numbers now as later from the cache."""
-            state = output[0] if isinstance(output, tuple) else output
-            seen.append(state.to(torch.bfloat16))
-            same = seen[0].to(state.dtype)
-            return (same, *output[1:]) if isinstance(output, tuple) else same
-
-        hook = self._lower[-1].register_forward_hook(rounded)
+    def _lower_output(self, model: nn.Module, features: dict[str, Tensor], rows: list[int]) -> list[Tensor]:
+        """The output (length, dim) of the frozen part for some rows of the batch; the upper layers do not run."""
+        if not rows:
+            return []
+        count = len(features["input_ids"])
+        some = {
+            name: value[rows] if isinstance(value, Tensor) and len(value) == count else value
+            for name, value in features.items()
+        }
+        hook = self._lower[-1].register_forward_hook(_stop)
         try:
-            embedded = model(features)["sentence_embedding"]
+            with torch.no_grad():
+                model(some)
+        except _Reached as reached:
+            return list(reached.output.cpu())
         finally:
             hook.remove()
-        computed = seen[0].detach().cpu()
-        for key, state, real in zip(keys, computed, mask, strict=True):
-            self.states.add(key, state[real])
-        return embedded
+        raise AssertionError("the frozen layers were not called")
+
+    @contextmanager
+    def attached(self, model: Any) -> Iterator[None]:
+        """Inside this context every call of `model`, also by `model.encode`, uses the cache."""
+        self.attach(model)
+        try:
+            yield
+        finally:
+            del model.forward  # the class's own method takes over again
 
     def attach(self, model: Any) -> None:
         """Replace `model.forward`, so that every call of `model`, also by `model.encode`, uses the cache."""

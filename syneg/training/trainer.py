@@ -121,7 +121,8 @@ def train_here(
     plan = Plan(config.batch_size, job.seed, _hardness(job, encoder), arguments.world_size)
     sampler = PlannedBatches(job.epochs, job.relevant, plan)
     _set_steps(arguments, config, sampler.steps)
-    report, dev = _Report(progress), DevScore(job.dev, encoder)
+    report = _Report(progress)
+    dev = DevScore(job.dev, encoder, frozen.attached) if frozen else DevScore(job.dev, encoder)
     trainer = _Trainer(
         sampler,
         model=model,
