@@ -39,6 +39,19 @@ def test_docstrings_become_pairs_and_distractors(tmp_path: Path) -> None:
     assert "hidden" not in str(passages)
 
 
+def test_folders_that_are_left_out_of_python_docs_are_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http", "site-packages", "email"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "client.py").write_text(f'"""One line of {name} here."""')
+    plain, listed = Path.rglob, list[str]()
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: [listed.append(self.name), *plain(self, pattern)][1:])
+    passages, _, _ = read_python_docs(tmp_path, ("http",))
+    assert (listed, list(passages)) == (["http"], ["http.client"])
+    assert list(read_python_docs(tmp_path)[0]) == ["email.client", "http.client"]
+
+
 def test_python_docs_of_this_interpreter_is_a_real_collection() -> None:
     collection = load("python-docs")
     assert len(collection.passages) > 3000

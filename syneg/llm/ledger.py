@@ -41,7 +41,7 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, start INTEGER, length INTEGER) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY, done INTEGER, last INTEGER, checksum INTEGER);
 """
-_ROWS_PER_COMMIT = 20_000  # rows between two commits of the index (5 MB); few and sorted ones keep a large index fast
+_ROWS_PER_COMMIT = 4_000  # rows between two commits of the index; sorted ones keep a large index fast
 
 
 class Ledger:
