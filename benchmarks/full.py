@@ -1,6 +1,6 @@
 """Run the full form of every benchmark that needs no GPU, one after the other: the tables of docs/benchmarks.md.
 
-    python benchmarks/full.py --out bench            about 35 minutes on two quiet cores; the longest parts come last
+    python benchmarks/full.py --out bench            about 40 minutes on two quiet cores; the longest parts come last
     python benchmarks/full.py --only calls           one part
 
 Each part is a script of this folder in a new process. It prints its tables, and writes OUT/NAME.json. `minutes` is an
@@ -35,15 +35,15 @@ class Part:
 
 PARTS = {
     "startup": Part("startup", ("--turns", "3"), 1),
-    "ray": Part("ray_workers", ("--workers", "1,2", "--calls", "320"), 1.5),
-    "embedded": Part("embedded_lm", ("--pairs", "8", "--slots", "1,4", "--turns", "2"), 3),
-    "training": Part("training_speed", ("--batch", "16", "--steps", "6", "--rounds", "3", *SHORT), 3, "--out"),
+    "ray": Part("ray_workers", ("--workers", "1,2", "--calls", "320"), 2),
     "run": Part("whole_path", ("--turns", "1"), 3),
-    "ledger": Part("ledger", ("--rows", "10000,100000,1000000,5000000"), 4),
-    "calls": Part("lm_overhead", ("--latency", "0.1,0.5,2", "--turns", "3"), 7),
-    "mining": Part("mining", ("--dataset", "beir/scifact", "--turns", "1", *SHORT), 3),
-    "growth": Part("growth", ("--passages", "1000,10000,100000,1000000", "--pairs", "100,1000,10000"), 6),
-    "objective": Part("objective_cost", ("--dataset", "python-docs,vaswani,beir/scifact", *SHORT), 6),
+    "embedded": Part("embedded_lm", ("--pairs", "6", "--slots", "1,4", "--turns", "2"), 3),
+    "training": Part("training_speed", ("--batch", "16", "--steps", "6", "--rounds", "2", *SHORT), 3, "--out"),
+    "mining": Part("mining", ("--dataset", "beir/scifact", "--turns", "1", *SHORT), 4),
+    "calls": Part("lm_overhead", ("--latency", "0.1,0.5,2", "--turns", "2"), 5),
+    "ledger": Part("ledger", ("--rows", "10000,100000,1000000,5000000"), 5),
+    "growth": Part("growth", ("--passages", "1000,10000,100000,1000000", "--pairs", "100,1000,10000"), 7),
+    "objective": Part("objective_cost", ("--dataset", "beir/scifact,python-docs,vaswani", *SHORT), 7),
 }
 
 

@@ -19,10 +19,10 @@ from turns import Figures, save
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "import syneg": ["-c", "import syneg"],
-    "syneg-dspy --version": ["-m", "syneg", "--version"],
-    "syneg-dspy --help": ["-m", "syneg", "--help"],
-    "syneg-dspy run --help": ["-m", "syneg", "run", "--help"],
-    "syneg-dspy doctor": ["-m", "syneg", "doctor"],
+    "syneg-dspy --version": ["-P", "-m", "syneg", "--version"],
+    "syneg-dspy --help": ["-P", "-m", "syneg", "--help"],
+    "syneg-dspy run --help": ["-P", "-m", "syneg", "run", "--help"],
+    "syneg-dspy doctor": ["-P", "-m", "syneg", "doctor"],
     "import sentence_transformers": ["-c", "import sentence_transformers"],
 }
 

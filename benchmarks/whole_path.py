@@ -33,7 +33,7 @@ def run(arguments: tuple[str, ...]) -> Figures:
                 (home / entry.name).symlink_to(entry)
         start = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "syneg", "run", "--run", str(folder), *arguments],
+            [sys.executable, "-P", "-m", "syneg", "run", "--run", str(folder), *arguments],
             stdout=subprocess.DEVNULL, stderr=sys.stderr, env={**os.environ, "SYNEG_HOME": str(home)},
         )  # fmt: skip
         _, status, usage = os.wait4(process.pid, 0)

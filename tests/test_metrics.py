@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
+from syneg.retrieval import metrics
 from syneg.retrieval.metrics import compare, evaluate, holm, tie_broken, write_trec
 
 
@@ -26,6 +27,25 @@ def test_ties_go_by_doc_id_whatever_the_order() -> None:
     for order in (["a", "b"], ["b", "a"]):
         run = {"q": dict.fromkeys(order, 0.5)}
         assert evaluate({"q": {"b": 1}}, run)["mrr@10"]["q"] == 0.5
+
+
+def test_scores_that_differ_too_little_for_float32_are_lowered_one_by_one() -> None:
+    scores = {"a": 0.5, "b": 0.5, "c": 0.5 - 1e-12, "d": 0.25, "e": float(np.nextafter(np.float32(0.5), np.float32(0)))}
+    found = tie_broken(scores)
+    assert list(found) == ["a", "b", "c", "e", "d"]
+    assert (found["a"], found["d"]) == (0.5, 0.25)
+    assert (np.diff(np.array(list(found.values()), np.float32)) < 0).all()
+    assert tie_broken({}) == {}
+
+
+def test_metrics_with_the_same_judgements_share_one_run_of_ranx(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    plain = metrics._for_ranx
+    monkeypatch.setattr(metrics, "_for_ranx", lambda *args: [made.append(1), plain(*args)][1])
+    evaluate({"q": {"a": 1}}, {"q": {"a": 1.0}})
+    assert len(made) == 1
+    evaluate({"q": {"a": 3, "b": 1}}, {"q": {"a": 1.0}}, min_relevance=2)
+    assert len(made) == 3
 
 
 def test_one_run_by_ranx_compare_is_the_paired_t_test() -> None:

@@ -37,25 +37,37 @@ def evaluate(qrels: Qrels, ranking: Ranking, metrics: Sequence[str] = METRICS, m
     nDCG uses every grade over 0 as judged. For the other metrics a passage is relevant if its grade is at least
     `min_relevance`. A query with an empty ranking, or without a relevant passage, counts 0.
     """
-    values: PerQuery = {}
+    groups: list[tuple[dict[str, dict[str, int]], list[str]]] = []  # metrics that take the same judgements
     for metric in metrics:
         lowest = 0.0 if metric.startswith("ndcg") else min_relevance
-        values[metric] = _evaluated({q: _judged(qrels, q, lowest) for q in ranking}, ranking, metric)
-    return values
+        judged = {q: _judged(qrels, q, lowest) for q in ranking}
+        names = next((names for known, names in groups if known == judged), None)
+        if names is None:
+            groups.append((judged, [metric]))
+        else:
+            names.append(metric)
+    values: PerQuery = {}
+    for judged, names in groups:
+        values |= _evaluated(judged, ranking, names)
+    return {metric: values[metric] for metric in metrics}
 
 
-def _evaluated(judged: Mapping[str, Mapping[str, int]], ranking: Ranking, metric: str) -> dict[str, float]:
+def _evaluated(judged: Mapping[str, Mapping[str, int]], ranking: Ranking, metrics: Sequence[str]) -> PerQuery:
     import ranx
 
     ids = sorted(ranking)
-    values = dict.fromkeys(ids, 0.0)
+    values = {metric: dict.fromkeys(ids, 0.0) for metric in metrics}
     scorable = [query_id for query_id in ids if ranking[query_id] and judged[query_id]]
     if scorable:
         with _lock:
             known, (run,) = _for_ranx(judged, [ranking], scorable)
-            scores = ranx.evaluate(known, run, [metric], return_mean=False)
+            # as lists: comparing the ids of Qrels and Run takes ranx longer than all metrics
+            lists = known.to_typed_list(), run.to_typed_list()
+            # twice the first metric: given lists, ranx 0.3 fails for a single one
+            scores = ranx.evaluate(*lists, [metrics[0], *metrics], return_mean=False)
         # ranx returns the values in the order of the run's queries, which is the order of `scorable`
-        values.update(zip(scorable, (float(v) for v in np.atleast_1d(scores)), strict=True))
+        for metric, found in scores.items():
+            values[metric].update(zip(scorable, (float(v) for v in np.atleast_1d(found)), strict=True))
     return values
 
 
@@ -156,13 +168,14 @@ def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
 
 def tie_broken(scores: Mapping[str, float]) -> dict[str, float]:
     """Sort by descending score, then doc_id, and lower tied scores slightly, so that every tool ranks alike."""
-    result: dict[str, float] = {}
-    last = np.float32(np.inf)
-    for doc_id, score in sorted(scores.items(), key=lambda item: (-item[1], item[0])):
-        # trec_eval reads scores as float32, so they have to differ as float32
-        last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))
-        result[doc_id] = float(last)
-    return result
+    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    values = np.array([score for _, score in ranked], np.float32)  # as trec_eval reads them
+    for place in np.flatnonzero(values[1:] >= values[:-1]) + 1:
+        # lowering one score may bring it level with the next ones
+        while 0 < place < len(values) and values[place] >= values[place - 1]:
+            values[place] = np.nextafter(values[place - 1], np.float32(-np.inf))
+            place += 1
+    return dict(zip((doc_id for doc_id, _ in ranked), values.tolist(), strict=True))
 
 
 def write_trec(path: Path, ranking: Ranking, tag: str) -> None:
