@@ -82,8 +82,8 @@ class Race:
         if self.best == first:
             return f"nothing is worth more than {first}"
         cross = "" if self.cross is None else f", {self.cross:+.4f} on queries and pairs it was not chosen on"
-        told = f"{self.best} is better in {leader.sure:.1%} of the draws ({self.needed:.1%} are needed){cross}"
-        return told if self.winner == self.best else f"not sure: {told}"
+        found = f"{self.best} is better in {leader.sure:.1%} of the draws ({self.needed:.1%} are needed){cross}"
+        return found if self.winner == self.best else f"not sure: {found}"
 
 
 class _Measured:

@@ -104,8 +104,8 @@ def choose(compiling: Compiling) -> list[Candidate]:
         assert candidate.score is not None
         gain = f"nDCG@10 over {compiling.target.baseline}"
         figures = {gain: (candidate.score.gain, candidate.score.error), **candidate.score.figures}
-        told = ", ".join(f"{name} {mean:+.4f} ± {error:.4f}" for name, (mean, error) in figures.items())
-        compiling.say(f"candidate {candidate.number}: value {candidate.mean:.3f}, {told}")
+        shown = ", ".join(f"{name} {mean:+.4f} ± {error:.4f}" for name, (mean, error) in figures.items())
+        compiling.say(f"candidate {candidate.number}: value {candidate.mean:.3f}, {shown}")
     return sorted(
         ordered(ranked, compiling.first, enough=enough),
         key=lambda c: (len(c.answers) < len(half), writes_less(c, compiling.first)),

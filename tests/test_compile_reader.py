@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 from conftest import FakeLM
-from test_reading import READS, reads_well, sparse  # noqa: F401 a fixture
+from test_reading import READS, all_three, reads_well, sparse  # noqa: F401 a fixture
 
 from syneg.core.errors import ConfigError, DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
 from syneg.optimizers import RECIPES
-from syneg.programs import load_reader_program
+from syneg.programs import GradeList, load_reader_program
+from syneg.run import reader
+from syneg.run.compiled import save_program
+from syneg.run.folder import RunFolder
 from syneg.run.pipeline import Run
 
 Messages = list[dict[str, Any]]
@@ -117,6 +120,29 @@ def test_the_compiled_reader_reads(opened: Callable[..., Run]) -> None:
     )
     assert other.until("read")["trusted"]
     assert all("CARE" in str(r["messages"]) for r in run.server.requests[calls:])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["compiled", "saved"])
+def test_the_strong_lm_reads_lists_in_doubt_with_the_same_program(
+    how: str,
+    opened: Callable[..., Run],
+    fake_lm: Callable[..., FakeLM],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    better = GradeList()
+    better.grade.signature = better.grade.signature.with_instructions(GOOD)
+    if how == "compiled":
+        monkeypatch.setattr(reader, "compiled", lambda *_: better)
+        monkeypatch.setattr(reader, "save_program", lambda *_, **__: None)
+        more: dict[str, object] = {}
+    else:
+        save_program(RunFolder(tmp_path / "saved"), "reader-", better, "grade_list", "json")
+        more = {"compile.optimizer": "none", "reader.program": str(tmp_path / "saved" / "reader-program.json")}
+    strong = fake_lm(reads_well)
+    opened(all_three, **{"reader.strong": "openai/strong", "reader.strong_api_base": strong.url, **more}).until("read")
+    assert strong.requests
+    assert all(GOOD in str(request["messages"]) for request in strong.requests)
 
 
 def test_what_no_proposal_has_seen_decides_and_test_stays_unseen(opened: Callable[..., Run]) -> None:

@@ -10,7 +10,7 @@ import torch
 from syneg.core.config import TrainConfig
 from syneg.core.records import Instance, Pair
 from syneg.training.loss import HybridInfoNCE
-from syneg.training.order import Standing, order_term
+from syneg.training.order import Standing, order_term, taught_term
 
 # two rows of a positive, a near-miss and a mined negative; candidates p0 p1 m0 m1 d0 d1; row 1 has no near-miss
 SCORES = torch.tensor([[2.0, 0.5, 1.0, 0.0, 1.5, -1.0], [0.0, 2.0, 0.3, 0.2, 0.1, 0.4]])
@@ -131,3 +131,13 @@ def test_a_teachers_scores_are_learnt_on_a_rows_own_candidates() -> None:
     assert (whole - plain).item() == pytest.approx(2 * float(by_hand), abs=1e-5)
     gradients = torch.autograd.grad(whole, [query, *texts])
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_a_row_without_a_teachers_scores_passes_on_no_gradient_that_is_not_a_number() -> None:
+    unknown = math.nan
+    scores = torch.tensor([[1.0, 0.5, -0.5], [1.0, 0.5, -0.5], [1.0, 0.5, -0.5]], requires_grad=True)
+    grades = torch.tensor([[3.0, 1.5, unknown], [3.0, unknown, unknown], [unknown] * 3])
+    with torch.autograd.set_detect_anomaly(True):  # looks at every step back, also where a mask hides its result
+        (slope,) = torch.autograd.grad(taught_term(scores, grades), scores)
+    assert (slope[1:] == 0).all() and slope[0, 2] == 0
+    assert slope[0, 0] < 0 < slope[0, 1]

@@ -20,13 +20,14 @@ from syneg.core.config import Config
 from syneg.core.errors import BackendError, ConfigError, DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config, read_value
-from syneg.core.storage import read_json, read_rows, write_rows
+from syneg.core.storage import read_json, read_rows, write_json, write_rows
 from syneg.data.collection import Collection, load_collection
 from syneg.negatives.given_readings import given_readings
 from syneg.negatives.reader_agreement import Agreement, agreement
 from syneg.negatives.reading import ToRead, lists_to_read
 from syneg.retrieval.encoder import Encoder
 from syneg.run.arms import arm
+from syneg.run.cross_time import CrossTime
 from syneg.run.measured import Measured
 from syneg.run.pipeline import Run
 from syneg.verdict.verdict import Cost
@@ -347,6 +348,38 @@ def test_a_cross_encoder_reads_without_an_lm(
     assert len({row["grade"] for row in read_rows(tmp_path / "run" / "readings.jsonl")}) > 1
     verdict = run(tmp_path / "run", overrides, "verdict")
     assert (verdict["arms"]["verified"]["uses_lm"], verdict["worth"]) == (False, None)
+
+
+def test_the_minutes_of_a_cross_encoder_are_estimated(
+    tmp_path: Path, sparse: Path, settings: Settings, cross_encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CrossTime, "each", 0.6)
+
+    def minutes(stage: str, name: str = cross_encoder, **more: object) -> dict[str, float]:
+        arms = '["mined@distil=1@teacher=cross-encoder", "verified", "mined"]'
+        values = {**READS, "reader.cross_encoder": name, "train.arms": arms, **more}
+        planned = Run(
+            tmp_path / "run", load_config(None, settings("http://127.0.0.1:9", **values)), Progress(quiet=True)
+        )
+        parts = planned.estimate(stage)["parts"]
+        return {part["name"]: part["minutes"] and part["minutes"]["likely"] for part in parts}
+
+    run_ = Run(tmp_path / "run", load_config(None, settings("http://127.0.0.1:9", **READS)), Progress(quiet=True))
+    splits, reader, mine = run_.workspace.collection.splits, run_.config.reader, run_.config.mine
+    dev, train = (min(reader.sample, len(splits[split])) for split in ("dev", "train"))
+    whole = minutes("verdict")
+    read = (dev + train + len(run_.workspace.pairs)) * reader.candidates
+    teach = len(run_.workspace.pairs) * (1 + mine.per_query) + dev * reader.candidates
+    assert whole["read with the cross-encoder"] == pytest.approx(read / 100)
+    assert whole["teach by the cross-encoder"] == pytest.approx(teach / 100)
+    assert "teach by the cross-encoder" not in minutes("read")
+    assert "read with the cross-encoder" not in minutes("verdict", **{"reader.use": "off", "train.arms": '["mined"]'})
+    path = run_.folder.teacher
+    run_.workspace.manifest.make("teach", "key", path, lambda: write_json(path, {"scores": {}, "order": []}))
+    assert "teach by the cross-encoder" not in minutes("verdict")
+    monkeypatch.undo()
+    assert minutes("read", **{"seed": 1})["read with the cross-encoder"] > 0  # measured
+    assert minutes("read", "some/where-else", **{"seed": 1})["read with the cross-encoder"] is None
 
 
 def test_a_cross_encoder_that_cannot_be_used_is_said(tmp_path: Path, sparse: Path, settings: Settings) -> None:

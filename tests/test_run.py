@@ -363,13 +363,16 @@ def test_the_boundary_test_stands_in_the_verdict(
     assert all(row["p"] is None and not row["significant"] for row in found["comparisons"])
 
 
-def test_the_boundary_test_grows_with_the_run(tmp_path: Path, settings: Settings) -> None:
+def test_the_boundary_test_is_large_or_grows_with_the_run(tmp_path: Path, settings: Settings) -> None:
     def wanted(**more: object) -> int:
         config = load_config(None, settings("http://127.0.0.1:9", **more))
         return Run(tmp_path / "run", config, Progress(quiet=True)).workspace.boundary_queries
 
     auto = {"boundary.queries": "auto"}
-    assert [wanted(**auto, **{"generate.pairs": pairs}) for pairs in (5, 30, 0)] == [16, 30, 58]
+    assert [wanted(**auto, **{"generate.pairs": pairs}) for pairs in (5, 30, 0)] == [500, 500, 500]
+    embedded = {**auto, "lm.model": "local/smollm2-135m"}
+    assert [wanted(**embedded, **{"generate.pairs": pairs}) for pairs in (5, 30, 0)] == [16, 30, 58]
+    assert wanted(**embedded, **{"boundary.model": "openai/other"}) == 500
     assert wanted(**{"boundary.queries": 7}) == 7
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import random
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +17,13 @@ from syneg.core.errors import DataError
 from syneg.data.collection import Collection
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import METRICS
+from syneg.run import show
+from syneg.run.folder import RunFolder
 from syneg.verdict.card import data_card, model_card
 from syneg.verdict.page import Evidence, html_report
 from syneg.verdict.records import Generation, Verdict, generation_of
 from syneg.verdict.report import generation_line, second_table, table
+from syneg.verdict.sentences import boundary_note
 from syneg.verdict.source_probe import source_probe
 from syneg.verdict.statistics import detectable, paired_interval, seed_interval
 from syneg.verdict.tracking import metrics
@@ -121,6 +127,45 @@ def test_names_of_arms_stand_as_they_are() -> None:
     assert f"test/hybrid_x40program_x3DMy.Module_x3AMineIt/{'ndcg_10'}" in metrics(found)
 
 
+def printed(found: Verdict, folder: Path) -> dict[str, str]:
+    """The words that a user sees on the terminal, in verdict.json and on the page."""
+    shown = show.verdict(RunFolder(folder), found.to_json())
+    page = html.unescape(re.sub("<[^>]+>", " ", html_report(found, Evidence({}))))
+    return {"console": " ".join(shown.split()), "json": found.to_json()["sentence"], "page": " ".join(page.split())}
+
+
+@pytest.mark.parametrize(
+    ("cost", "rates"),
+    [
+        (Cost(500, 10, 10, 2.0), "+{calls:.4f} per 1,000 calls, +{usd:.4f} per dollar"),
+        (Cost(500, 10, 10, None), "+{calls:.4f} per 1,000 calls"),  # no price is known
+        (Cost(0, 0, 0, 0.0), "without a call: what it wrote or read was given"),
+    ],
+)
+def test_the_best_arms_with_and_without_an_lm_are_printed_everywhere(cost: Cost, rates: str, tmp_path: Path) -> None:
+    data = collection()
+    found = told({
+        "base": ArmRuns([result(data, 0)]), "in-batch": ArmRuns([result(data, 0.1, seed=4)], (0,)),
+        "mined": ArmRuns([result(data, 0.2, seed=5)], (0,)), "verified": ArmRuns([result(data, 0.22, seed=7)], (0,), cost=cost),
+        "hybrid": ArmRuns([result(data, 0.35, seed=6)], (0,), cost=cost),
+    }, data)  # fmt: skip
+    gain = found.arms["hybrid"].test["ndcg@10"] - found.arms["mined"].test["ndcg@10"]
+    wanted = "Best on dev with an LM: hybrid; without one: mined. "
+    wanted += f"The LM adds {gain:+.3f} on test ({rates.format(calls=gain * 2, usd=gain / 2)})."
+    assert all(text.count(wanted) == 1 for text in printed(found, tmp_path).values())
+
+
+def test_a_winner_on_dev_that_is_not_better_on_test_is_named_everywhere(tmp_path: Path) -> None:
+    data = collection()
+    loser = {"dev": result(data, 0.2)["dev"], "test": result(data, -0.2)["test"]}
+    found = told({"base": ArmRuns([result(data, 0)]), "hybrid": ArmRuns([loser], (0,), cost=Cost(5, 1, 1, 0.1))}, data)
+    for text in printed(found, tmp_path).values():
+        assert "On test, hybrid is not better than base." in text
+    assert "Best on dev with an LM: hybrid; without one: base." in printed(found, tmp_path)["console"]
+    assert "Best on dev with an LM: hybrid; without one: base." in printed(found, tmp_path)["page"]
+    assert found.to_json()["worth"]["without_lm"] == "base"
+
+
 def test_reasons_stand_in_one_order_however_they_were_read() -> None:
     reasons = {"copies its parent": 2, "truncated": 2, "repeats the query": 5}
     turned = dict(reversed(reasons.items()))
@@ -155,9 +200,11 @@ def test_the_boundary_is_paired_by_query_and_called_small() -> None:
     assert row.boundary_interval is not None
     low, high = row.boundary_interval
     assert high - low < 0.2  # unpaired, the interval is about twice as wide
-    from syneg.verdict.sentences import boundary_note
-
-    assert "differences under about 19 points cannot be told" in boundary_note(found)
+    small = "too small to tell differences under about 19 points: 40 near-misses (400 show 6 points)"
+    assert small in boundary_note(found) and f"The boundary test is {small}." in found.sentence
+    enough = told({"base": ArmRuns([result(data, 0)], boundary=[base], near_misses=400),
+                   "mined": ArmRuns([result(data, 0.1)], (0,), boundary=[better], near_misses=400)}, data)  # fmt: skip
+    assert "too small" not in boundary_note(enough) + enough.sentence
 
 
 def test_a_verdict_is_read_back_from_json() -> None:

@@ -1,7 +1,7 @@
 """Make one typed test call to each LM of a run: does it answer, does it keep the schema, how fast, at what price?
 
     probe(LMConfig(model="openai/gpt-4o-mini"), folder)
-      → Found(model="openai/gpt-4o-mini", endpoint="default", answers=True, schema="enforced", …)
+      → Probed(model="openai/gpt-4o-mini", endpoint="default", answers=True, schema="enforced", …)
 
 The call uses the same adapter, ledger and retries as the calls of a run, so an LM that passes here works in a run.
 """
@@ -49,7 +49,7 @@ _TEXT = "A green cart with four wheels, drawn by a horse and a mule."
 
 
 @dataclass(frozen=True)
-class Found:
+class Probed:
     """Result of one test call.
 
     `schema` is one of four words. `enforced`: the provider guarantees the schema. `taken`: the server accepted the
@@ -99,10 +99,10 @@ def lms_of(config: Config) -> dict[str, LMConfig]:
     return lms
 
 
-def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
+def probe(config: LMConfig, folder: Path, role: str = "writer") -> Probed:
     """Call the LM of `config` once; write its ledger to `{folder}/{role}.jsonl`.
 
-    Raises ConfigError for an invalid model string. An error of the call itself is reported in `Found.error`.
+    Raises ConfigError for an invalid model string. An error of the call itself is reported in `Probed.error`.
     """
     ledger = Ledger(folder / f"{role}.jsonl")
     try:
@@ -133,7 +133,7 @@ def probe(config: LMConfig, folder: Path, role: str = "writer") -> Found:
         tokens = sum(call.output_tokens for call in calls)
         taken = writer.engine.supports_response_schema and not any("JSON" in note for note in notes)
         schema = "broken" if error else takes_schema if taken else "followed"
-        return Found(
+        return Probed(
             **facts, answers=bool(calls), schema=schema, right=right, seconds=seconds,
             tokens_per_s=tokens / seconds if seconds else 0.0, error=error, notes=tuple(notes),
         )  # fmt: skip

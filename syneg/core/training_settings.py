@@ -174,7 +174,10 @@ class BoundaryConfig(Section):
     """The boundary test: it adds written near-misses for held-out queries to the corpus."""
 
     queries: Count | Literal["auto"] = "auto"
-    "Held-out queries with near-misses; auto is the number of train queries that get negatives, 16 to 400; 0 = off."
+    (
+        "Held-out queries with near-misses; auto is 500, of which 400 pass the gates, or with an embedded LM as many "
+        "as train queries get negatives, from 16 on; 0 = off."
+    )
     program: OwnProgram = "auto"
     "Program that writes the near-misses; auto is one that no arm trains on."
     model: OwnPath | None = None

@@ -45,13 +45,13 @@ _ROWS_PER_COMMIT = 4_000  # rows between two commits of the index; sorted ones k
 
 
 class Ledger:
-    """The calls of one run folder. `told` is called with each new row. `use` is the purpose of the current calls.
+    """The calls of one run folder. `on_row` is called with each new row. `use` is the purpose of the current calls.
 
     Safe for threads. Only one process may use a run folder at a time.
     """
 
-    def __init__(self, path: Path, told: Callable[[CallRow], None] | None = None) -> None:
-        self._told = told
+    def __init__(self, path: Path, on_row: Callable[[CallRow], None] | None = None) -> None:
+        self._on_row = on_row
         self._log = Log(path)  # mends a line that a crash cut, so open it before reading
         try:
             self._index = Index(path, path.with_name(f"{path.name}.index"), _own_key)
@@ -97,8 +97,8 @@ class Ledger:
     def keep(self, row: CallRow) -> None:
         """Append a row. It is on disk when this returns. Raises OSError on a full disk."""
         start, length = self._log.append(row)
-        if self._told:
-            self._told(row)
+        if self._on_row:
+            self._on_row(row)
         self._index.add(row, start, length)
 
     def close(self) -> None:

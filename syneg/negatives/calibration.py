@@ -156,4 +156,5 @@ def labelled_passages(
 
 
 def _shown(text: str) -> str:
+    """The first words of a passage: what the judge sees of it."""
     return cut(text, _WORDS, mark="")

@@ -121,23 +121,28 @@ def _truncated(m: _Measured, _: GatesConfig) -> float:
 
 
 def _strange(m: _Measured, _: GatesConfig) -> float | None:
+    """The share of letters in scripts that the corpus hardly uses; None without a profile of the corpus."""
     return m.context.profile.strange_letters(m.negative.text) if m.context.profile else None
 
 
 def _language(m: _Measured, _: GatesConfig) -> float | None:
+    """The share of trigrams that are common in the corpus, scaled; None without a profile of the corpus."""
     return m.context.profile.language_share(m.negative.text) if m.context.profile else None
 
 
 def _of_longest(m: _Measured, _: GatesConfig) -> float | None:
+    """The length as a share of half of the longest passages of the corpus."""
     # half of what the positive allows: the longest passages of a corpus are rare and no model to write by
     return 2 * m.words / max(1.0, m.context.profile.words[1]) if m.context.profile else None
 
 
 def _of_shortest(m: _Measured, _: GatesConfig) -> float | None:
+    """The length as a share of the shortest passages of the corpus."""
     return m.words / m.context.profile.words[0] if m.context.profile and m.context.profile.words[0] else None
 
 
 def _of_positive(m: _Measured, _: GatesConfig) -> float | None:
+    """The length as a share of the positive's."""
     return m.words / m.context.words if m.context.words else None
 
 
@@ -232,6 +237,7 @@ def encoder_gates(cosines: Cosines, config: GatesConfig, *, judged: bool = False
 
 
 def _verdict(gates: Sequence[Gate[M]], measured: M, config: GatesConfig, figures: dict[str, float]) -> GateVerdict:
+    """The verdict of the first gate that the text fails. Adds the figure of each gate that was tried to `figures`."""
     for gate in gates:
         figure = gate.measure(measured, config)
         if figure is None:

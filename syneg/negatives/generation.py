@@ -48,6 +48,7 @@ class _Health:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def finished(self, drafts: Sequence[Draft]) -> None:
+        """Count the drafts of one pair. Raises UnusableError if nothing of the first pairs was usable."""
         if all(draft.verdict.reason == REFUSED for draft in drafts):
             return  # a refusal by the endpoint tells nothing about the LM
         with self.lock:
@@ -134,6 +135,7 @@ def _try(program: dspy.Module, ask: Mapping[str, Any]) -> list[HardNegative]:
 
 
 def _checked(prediction: Any, program: dspy.Module) -> list[HardNegative]:
+    """The negatives of a prediction. Raises ConfigError if a program returned anything else."""
     negatives = getattr(prediction, "negatives", None)
     if not isinstance(negatives, (list, tuple)) or not all(
         isinstance(negative, HardNegative) and isinstance(negative.attributes, Mapping | None) for negative in negatives
@@ -146,6 +148,7 @@ def _checked(prediction: Any, program: dspy.Module) -> list[HardNegative]:
 
 
 def _nothing(program: dspy.Module, ask: Mapping[str, Any], why: str) -> HardNegative:
+    """A negative without text, which says why there is none."""
     return HardNegative("", program=name_of(program), attributes=ask["attributes"][0], reasoning=why)
 
 

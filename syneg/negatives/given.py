@@ -66,6 +66,7 @@ def given_negatives(
 
 
 def _as_text(query: str) -> str:
+    """A query with single spaces and without case, to compare it with others."""
     return " ".join(query.split()).casefold()
 
 

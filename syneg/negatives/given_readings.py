@@ -72,6 +72,7 @@ def _readings(row: Mapping[str, Any]) -> Iterator[Reading]:
 
 
 def _grade(value: Any) -> int:
+    """A grade of a file. Raises ValueError if it is none."""
     if isinstance(value, bool) or not isinstance(value, int) or not OTHER <= value <= ANSWERS:
         raise ValueError(f"{value!r} is no grade from {OTHER} to {ANSWERS}")
     return value

@@ -133,6 +133,7 @@ class Rankings:
 
 
 def _silent_sources(lists: Mapping[str, Hits]) -> list[str]:
+    """A line for each source that finds nothing for most queries."""
     notes = []
     for source, hits in lists.items():
         silent = sum(not ranked for ranked in hits)

@@ -47,6 +47,7 @@ class _Recorder:
         self.supports_response_schema, self.supported_params = capabilities_of(config.lm)
 
     def complete(self, request: Request) -> Response:
+        """Record the request, and answer it with placeholders."""
         self.requests.append(request)
         assert self.adapter is not None
         fields = self.signature.output_fields

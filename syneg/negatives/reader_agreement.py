@@ -128,5 +128,6 @@ def ndcg_of_lists(
 
 
 def _ndcg(orders: Mapping[str, Sequence[str]], qrels: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """nDCG@10 of `orders`, which are doc_ids by query_id, best first."""
     ranking = {q: {doc_id: -float(rank) for rank, doc_id in enumerate(order)} for q, order in orders.items()}
     return evaluate(qrels, ranking, [MAIN_METRIC])[MAIN_METRIC]

@@ -123,6 +123,7 @@ def lists_to_read(
 
 
 def _in_turn(near: Sequence[tuple[str, float]], worded: Sequence[tuple[str, float]]) -> list[str]:
+    """The doc_ids of two rankings, one from each in turn, without repeats."""
     places = range(max(len(near), len(worded)))
     return list(dict.fromkeys(hits[place][0] for place in places for hits in (near, worded) if place < len(hits)))
 

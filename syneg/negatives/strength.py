@@ -141,6 +141,7 @@ def known_strength(writer: LanguageModel) -> Strength | None:
 
 
 def _path_of(writer: LanguageModel) -> Path:
+    """The file that keeps the result for an LM, its settings and this version of the test."""
     state, adapter = MultiAttribute().dump_state(), type(writer.adapter).__name__
     key = fingerprint("with calls", writer.identity, writer.lm.kwargs, _TEST, state, adapter)
     return cache_home() / "strength" / f"{key}.json"
@@ -154,6 +155,7 @@ def _fault(program: dspy.Module, writer: LanguageModel, place: int) -> tuple[str
 
 
 def _fault_of(program: dspy.Module, place: int, current: CallPurpose) -> str:
+    """What is wrong with the negative that the program writes for item `place`; "" if nothing is."""
     definition, domain, query, positive, answer = _TEST[place]
     wanted = {
         "domain": domain,

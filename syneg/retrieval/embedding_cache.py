@@ -84,6 +84,7 @@ def remove(folder: Path) -> bool:
 
 
 def _space(folder: Path) -> Space:
+    """Size and last use of one folder of embeddings. The lock tells the use, any file if there is no lock."""
     size, used = 0, 0.0
     for path in folder.iterdir():
         try:

@@ -49,6 +49,7 @@ class EmbeddingStore:
         self._reset()
 
     def _reset(self) -> None:
+        """Forget all shards: they are looked for again."""
         self._shards: list[Path] = []
         self._known: set[str] = set()
         self._recent: dict[bytes, int] = {}  # key → place, which is shard << _ROW_BITS | row
@@ -122,6 +123,7 @@ class EmbeddingStore:
             fcntl.flock(file, fcntl.LOCK_SH)
 
     def _write(self, name: str, write: Callable[[IO[bytes]], Any]) -> None:
+        """Write a file as a draft, then rename the draft."""
         draft = self.folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         try:
             with draft.open("xb") as file:
@@ -146,6 +148,7 @@ class EmbeddingStore:
         self._seen_at = changed
 
     def _open(self, name: str) -> None:
+        """Learn the keys of a shard. Does nothing if it is known, or if its files do not fit each other."""
         if name in self._known:
             return
         path = (self.folder / name).with_suffix(".npy")
@@ -164,6 +167,7 @@ class EmbeddingStore:
             self._sort_in()
 
     def _sort_in(self) -> None:
+        """Move the keys of the dictionary to the sorted arrays."""
         keys = np.concatenate([self._keys, np.frombuffer(b"".join(self._recent), _KEY)])
         places = np.concatenate([self._places, np.fromiter(self._recent.values(), np.int64, len(self._recent))])
         order = np.argsort(keys["high"], kind="stable")

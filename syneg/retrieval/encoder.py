@@ -56,6 +56,8 @@ class Embedders(Protocol):
 
 @dataclass(frozen=True)
 class _CorpusIndex:
+    """The index of a corpus, and the size that the corpus had then."""
+
     passages: Mapping[str, str]
     size: int
     index: DenseIndex
@@ -248,16 +250,19 @@ class Encoder:
                 yield chunk, self.forward(chunk, role)
 
     def _store(self, role: Role) -> EmbeddingStore:
+        """The cached embeddings for one role, which has a prompt of its own."""
         if role not in self._stores:
             space = self._hash(role, self.prompts.of(role))[:24]
             self._stores[role] = EmbeddingStore(cache_folder() / space, self.stored_type)
         return self._stores[role]
 
     def _hash(self, *more: str) -> str:
+        """A hash of everything that decides an embedding, and of `more`."""
         facts = [self._weights, self.model.max_seq_length, self.precision, self.similarity, *more]
         return hashlib.sha256("|".join(map(repr, facts)).encode()).hexdigest()
 
     def _weights_digest(self) -> str:
+        """A hash of the modules and their weights."""
         import torch
 
         digest = hashlib.sha256(f"{self.model}".encode())

@@ -119,6 +119,7 @@ def _blocks(passages: Mapping[str, str], encoder: Encodes, progress: Tick | None
     for start in range(0, len(passages), _BLOCK):
 
         def say(done: int, _: int, start: int = start) -> None:
+            """Count the passages of earlier blocks, too."""
             if progress:
                 progress(start + done, len(passages))
 
@@ -187,6 +188,7 @@ class LexicalIndex:
 
 
 def _terms(text: str) -> list[str]:
+    """The terms of a text without stop words."""
     return [term for term in terms(text) if term not in _STOP]
 
 

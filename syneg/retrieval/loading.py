@@ -78,6 +78,7 @@ def load_model(config: EncoderConfig, source: str) -> Loaded:
 
 
 def _read(config: EncoderConfig, source: str) -> SentenceTransformer:
+    """Load from safetensors, or from plain tensors where the model has none. Raises BackendError if neither works."""
     try:
         return _open(config, source, safetensors=True)
     except OSError as error:
@@ -92,6 +93,7 @@ def _read(config: EncoderConfig, source: str) -> SentenceTransformer:
 
 
 def _open(config: EncoderConfig, source: str, *, safetensors: bool) -> SentenceTransformer:
+    """Load a model in float32."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -105,6 +107,7 @@ def _open(config: EncoderConfig, source: str, *, safetensors: bool) -> SentenceT
 
 
 def _failure(source: str, error: Exception) -> BackendError:
+    """The error for a model that cannot be loaded, with what to do."""
     text = str(error)
     if re.search(r"trust_remote_code|custom code|remote code", text):
         return BackendError(
@@ -123,6 +126,7 @@ def _failure(source: str, error: Exception) -> BackendError:
 
 
 def _plain_settings(names: list[str]) -> tuple[str | None, str | None]:
+    """Pooling and similarity of a model family that stores neither; None for what is unknown."""
     for name in names:
         for pattern, pooling, similarity in _PLAIN:
             if re.search(rf"\b({pattern})\b", name.lower().replace("_", "-")):
@@ -152,6 +156,7 @@ def _set_pooling(model: SentenceTransformer, mode: str) -> None:
 
 
 def _set_similarity(loaded: Loaded, config: EncoderConfig, of_name: str | None) -> None:
+    """Set the similarity that was wanted, else that of the family, else the model's own; cosine for any other."""
     wanted: Any = config.similarity if config.similarity != "auto" else of_name or loaded.model.similarity_fn_name
     if wanted not in ("cosine", "dot"):
         loaded.notes.append(f"similarity {wanted!r} is not supported: the encoder is used and saved with cosine")

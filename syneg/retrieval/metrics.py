@@ -53,6 +53,7 @@ def evaluate(qrels: Qrels, ranking: Ranking, metrics: Sequence[str] = METRICS, m
 
 
 def _evaluated(judged: Mapping[str, Mapping[str, int]], ranking: Ranking, metrics: Sequence[str]) -> PerQuery:
+    """metric → query_id → value; 0 for a query without results or without relevant passages."""
     import ranx
 
     ids = sorted(ranking)

@@ -159,12 +159,14 @@ def known_names(source: str, folder: Path | None = None) -> list[str]:
 
 
 def _path_names(path: str) -> list[str]:
+    """The names in a path that may name a model: its last part, and the part of the hub's cache."""
     parts = [part for part in re.split(r"[/\\]+", path) if part not in ("", ".")]
     hub = [part.rsplit("--", 1)[-1] for part in parts if part.startswith("models--")]
     return [*parts[-1:], *hub]
 
 
 def _saved_name(path: Path) -> str:
+    """The name that a saved model remembers; "" if there is none."""
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -173,6 +175,7 @@ def _saved_name(path: Path) -> str:
 
 
 def _family(names: Iterable[str]) -> tuple[str, Mapping[str, str]]:
+    """The pattern of the first family that one of `names` fits, with its prompts; ("", {}) without one."""
     for name in names:
         plain = name.lower().replace("_", "-")
         for pattern, prompts in _FAMILIES:

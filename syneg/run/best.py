@@ -19,21 +19,21 @@ from .workspace import Workspace
 _LEFT_OUT = ("job.json", "processes.log", "checkpoints")
 
 
-def save_best(workspace: Workspace, told: Verdict, arms: Sequence[Arm]) -> None:
+def save_best(workspace: Workspace, compared: Verdict, arms: Sequence[Arm]) -> None:
     """Copy the model of the best arm and its best seed on dev to best/; the untuned encoder if no arm beats it.
 
     The copy is complete before it replaces an earlier best/.
     """
     draft, target = workspace.folder / ".best.tmp", workspace.folder.best
     shutil.rmtree(draft, ignore_errors=True)
-    if told.best == BASE:
+    if compared.best == BASE:
         workspace.encoder.save(draft)
     else:
-        scores = told.arms[told.best].dev_by_seed
-        arm = next(arm for arm in arms if arm.name == told.best)
+        scores = compared.arms[compared.best].dev_by_seed
+        arm = next(arm for arm in arms if arm.name == compared.best)
         seed = max(scores, key=lambda seed: scores[seed], default=arm.config.train.seeds[0])
         model = workspace.folder.model(arm.file_name(seed))
         shutil.copytree(model, draft, ignore=shutil.ignore_patterns(*_LEFT_OUT))
-    write_text(draft / "README.md", model_card(told, workspace.config.model_dump()))
+    write_text(draft / "README.md", model_card(compared, workspace.config.model_dump()))
     shutil.rmtree(target, ignore_errors=True)
     draft.replace(target)

@@ -52,7 +52,7 @@ class Cluster:
         self._joined = ray.is_initialized()
         if not self._joined:
             try:
-                _knock(config.address)
+                _check_reachable(config.address)
                 ray.init(
                     address=config.address or "local", logging_level=logging.ERROR, log_to_driver=False,
                     include_dashboard=None if config.address else False, runtime_env={"env_vars": _environment()},
@@ -103,7 +103,7 @@ class Cluster:
     def _next(self, under_way: dict[Any, tuple[list[str], int]], encoder: Encoder) -> tuple[list[str], np.ndarray]:
         ready, _ = self.ray.wait(list(under_way), num_returns=1)
         chunk, _ = under_way.pop(ready[0])
-        fingerprint, vectors = got(self.ray, ready[0])
+        fingerprint, vectors = result_of(self.ray, ready[0])
         if fingerprint != encoder.fingerprint:
             raise BackendError(
                 f"a worker's encoder {encoder.name!r} is not the run's: other weights, or another precision",
@@ -140,7 +140,7 @@ class RemoteEndpoint:
         """Complete `request` on a worker. Raises the LM15Error of the worker's endpoint, or BackendError."""
         actor = self._free.get()
         try:
-            response, failure = got(self._ray, actor.complete.remote(request))
+            response, failure = result_of(self._ray, actor.complete.remote(request))
         finally:
             self._free.put(actor)
         if failure is not None:
@@ -212,14 +212,14 @@ def use_cores(share: int) -> None:
     torch.set_num_threads(max(1, cores // share))
 
 
-def _knock(address: str | None) -> None:
+def _check_reachable(address: str | None) -> None:
     """Raise OSError after at most 10 s if nothing listens at `address`. Ray itself would try for five minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def got(ray: Any, reference: Any) -> Any:
+def result_of(ray: Any, reference: Any) -> Any:
     """Wait for the result of a worker's call. Raises BackendError if the worker failed or is gone."""
     try:
         return ray.get(reference)

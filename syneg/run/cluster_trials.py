@@ -23,7 +23,7 @@ from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult, evaluate_model
 
-from .cluster import RESTARTS, Cluster, got, use_cores
+from .cluster import RESTARTS, Cluster, result_of, use_cores
 
 if TYPE_CHECKING:
     from syneg.training.job import Job
@@ -65,7 +65,7 @@ def trained_on(
             task = ray.remote(_trained).options(max_retries=RESTARTS, **next(nodes))
             under_way[task.remote(jobs[name], shared, depth, cluster.share)] = name
         (ready,), _ = ray.wait(list(under_way), num_returns=1)
-        name, model = under_way.pop(ready), got(ray, ready)
+        name, model = under_way.pop(ready), result_of(ray, ready)
         if model.fingerprint != fingerprint:
             raise BackendError(
                 f"the encoder of the worker that trained {name} is not the run's: other weights, or another precision",

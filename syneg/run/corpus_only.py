@@ -37,7 +37,7 @@ from .folder import Manifest, RunFolder
 from .keys import source_of, stage_key
 
 FEWEST_HUMAN = MIN_QUERIES["dev"] + MIN_QUERIES["test"]
-_TOLD = 50  # test queries that are enough to show a difference
+_ENOUGH_TESTED = 50  # test queries that are enough to show a difference
 
 
 class Workplace(Protocol):
@@ -118,7 +118,7 @@ def _human_splits(queries: Mapping[str, str], seed: int) -> dict[str, list[str]]
     """
     groups = groups_by_hash(list(queries), queries, seed)
     total = len(groups)
-    tested = min(max(min(round(0.8 * total), _TOLD), round(0.6 * total)), total - MIN_QUERIES["dev"])
+    tested = min(max(min(round(0.8 * total), _ENOUGH_TESTED), round(0.6 * total)), total - MIN_QUERIES["dev"])
     cut = {"test": groups[:tested], "dev": groups[tested:]}
     return {split: sorted(query_id for group in part for query_id in group) for split, part in cut.items()}
 

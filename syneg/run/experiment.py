@@ -110,9 +110,9 @@ class Experiment(TrainedArms):
             if facts.written_queries:  # human queries would prevent folds: all tested queries were written
                 tested = len(collection.splits["test"])
                 facts = replace(facts, written_queries=replace(facts.written_queries, tested=tested))
-        told = verdict(runs, collection, workspace.config.evaluate.alpha, facts)
-        save_best(workspace, told, self.arms)
-        return told
+        compared = verdict(runs, collection, workspace.config.evaluate.alpha, facts)
+        save_best(workspace, compared, self.arms)
+        return compared
 
     def _runs(self, arm: Arm | None) -> ArmRuns:
         """Collect the evaluations, trainings and cost of an arm. None stands for the untuned base."""

@@ -45,12 +45,13 @@ class Known:
     @cached_property
     def encoder_is_here(self) -> bool:
         """Whether the encoder can be loaded without fetching it."""
-        name = self._config.encoder.model
-        if name.startswith("local/") or Path(name).expanduser().is_dir():
-            return is_here(name) or not name.startswith("local/")
-        from huggingface_hub import try_to_load_from_cache
+        return _is_model_here(self._config.encoder.model, self._config.encoder.revision)
 
-        return isinstance(try_to_load_from_cache(name, "config.json", revision=self._config.encoder.revision), str)
+    @cached_property
+    def cross_encoder_is_here(self) -> bool:
+        """Whether `reader.cross_encoder` is named and can be loaded without fetching it."""
+        name = self._config.reader.cross_encoder
+        return name is not None and _is_model_here(name, None)
 
     @cached_property
     def _writer(self) -> LanguageModel | None:
@@ -117,8 +118,10 @@ class Known:
 
     @property
     def _reader_is_here(self) -> bool:
-        models = [reader_settings(self._config).model, *filter(None, [self._config.reader.strong])]
-        return self.is_mined and all(map(is_here, models))
+        reader = self._config.reader
+        models = [reader_settings(self._config).model, *filter(None, [reader.strong])]
+        scores = reader.cross_encoder is None or self.cross_encoder_is_here
+        return self.is_mined and scores and all(map(is_here, models))
 
     @cached_property
     def measured_reader(self) -> Measured | None:
@@ -167,3 +170,12 @@ class Known:
         if not self.judges or self.calibration is None:
             return None
         return TrustedJudge(self._workspace.roles.judge_lm, self.calibration)
+
+
+def _is_model_here(name: str, revision: str | None) -> bool:
+    """Whether a model is a folder, was fetched as local/NAME, or is in the cache of the Hugging Face hub."""
+    if name.startswith("local/") or Path(name).expanduser().is_dir():
+        return is_here(name) or not name.startswith("local/")
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)

@@ -22,6 +22,7 @@ from syneg.training.sampling import ARMS
 from syneg.verdict.records import BASE
 
 from .arms import Arm
+from .cross_time import CrossTime
 from .figures import Figure, Part
 from .parts import Parts
 from .remaining import Remaining
@@ -41,7 +42,7 @@ class MachineTime:
 
     def __init__(self, parts: Parts, left: Remaining) -> None:
         self._workspace, self._experiment, self._left = parts.workspace, parts.experiment, left
-        self._config = parts.workspace.config
+        self._config, self._cross = parts.workspace.config, CrossTime(parts, left)
         self.notes: list[str] = []
 
     def parts(self, stage: str) -> Iterator[Part]:
@@ -57,6 +58,8 @@ class MachineTime:
         yield self._part("mine", 0.0 if self._left.is_mined else self._embedding(self._passages + self._left.pairs))
         if self._left.encoder_is_here and needs_race(self._workspace):
             yield self._part("choose the margin", self._racing())
+        for name, passages in self._cross.scored(stage):
+            yield self._part(name, None if self._cross.each is None else self._cross.each * passages)
         if stage in ("queries", "mine", "read", "calibrate"):
             return
         if self._config.compile.improves("writer") and not self._left.is_compiled:

@@ -122,17 +122,17 @@ def verdict(run: Parts) -> Result:
     from .evidence import evidence_of
 
     progress, config = run.workspace.progress, run.config.model_dump()
-    told = run.experiment.verdict()
-    write_json(run.folder.verdict, told.to_json())
+    result = run.experiment.verdict()
+    write_json(run.folder.verdict, result.to_json())
     rows = [draft.row() for draft in run.experiment.negatives]
-    write_text(run.folder.report, html_report(told, evidence_of(run.workspace, rows)))
+    write_text(run.folder.report, html_report(result, evidence_of(run.workspace, rows)))
     names = [str(path.relative_to(run.folder.path)) for path in run.folder.path.rglob("*.json*")]
-    write_text(run.folder.card, data_card(told, config, names))
+    write_text(run.folder.card, data_card(result, config, names))
     if run.config.track.mlflow:
-        experiment, key = run.config.track.mlflow, fingerprint(config, told.to_json())
+        experiment, key = run.config.track.mlflow, fingerprint(config, result.to_json())
 
         def log() -> None:
-            progress.say(f"mlflow run {track(experiment, run.folder.path, config, told)}")
+            progress.say(f"mlflow run {track(experiment, run.folder.path, config, result)}")
 
         run.workspace.manifest.make("track", key, run.folder.verdict, log)  # an unchanged verdict is logged once
-    return told.to_json()
+    return result.to_json()

@@ -73,6 +73,11 @@ class Reader:
         return best
 
     @property
+    def _grader(self) -> dspy.Module:
+        """The program of every LM that grades, also of the strong one. Beside a cross-encoder nothing is compiled."""
+        return self.plan.program if self._config.given or self._config.cross_encoder else self.program
+
+    @property
     def is_compiled(self) -> bool:
         """Whether `program` can be loaded without LM calls: it is compiled already, or is not to be."""
         return not self._workspace.config.compile.improves("reader") or is_compiled(self._workspace, self.plan)
@@ -180,11 +185,11 @@ class Reader:
         if thresholds is not None:
             answers = self._cross.read(lists, passages, thresholds, progress)
         else:
-            answers = read_by_lm(lists, workspace.roles.reader_lm, definition, passages, progress, self.program)
+            answers = read_by_lm(lists, workspace.roles.reader_lm, definition, passages, progress, self._grader)
         if not self._config.strong:
             return answers
-        again = in_doubt(lists, answers)
-        return replaced(answers, read_by_lm(again, workspace.roles.strong_reader_lm, definition, passages), len(again))
+        again, strong = in_doubt(lists, answers), workspace.roles.strong_reader_lm
+        return replaced(answers, read_by_lm(again, strong, definition, passages, program=self._grader), len(again))
 
     def lists(self, pairs: Sequence[Pair]) -> list[ToRead]:
         """Choose the passages to grade for the queries of `pairs`, one list for each query."""
@@ -240,9 +245,7 @@ class Reader:
     def key(self, *inputs: Any) -> str:
         """Return the key of a result that depends on the reader and on `inputs`."""
         workspace = self._workspace
-        asks = not self._config.given and not self._config.cross_encoder
-        program = self.program if asks else self.plan.program
         return stage_key(
             "read", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
-            workspace.encoder.prompts, self.identity, program.dump_state(), *inputs,
+            workspace.encoder.prompts, self.identity, self._grader.dump_state(), *inputs,
         )  # fmt: skip

@@ -78,8 +78,8 @@ class Readings:
                         todo="try another --reader-lm, or reader.cross_encoder",
                     )
                 counts = Counter(reading.grade for reading in answers.readings)
-                told = ", ".join(f"{grade}: {counts[grade]}" for grade in sorted(counts, reverse=True))
-                line.note = f"{counts.total()} grades for {len(answers.by_query())} queries ({told})"
+                shown = ", ".join(f"{grade}: {counts[grade]}" for grade in sorted(counts, reverse=True))
+                line.note = f"{counts.total()} grades for {len(answers.by_query())} queries ({shown})"
                 line.note += f"; {answers.in_doubt} lists in doubt read again" if self._config.strong else ""
                 line.note += f"; {answers.unreadable} lists without a readable answer" if answers.unreadable else ""
             write_rows(path, [asdict(reading) for reading in answers.readings])
@@ -199,8 +199,8 @@ class Readings:
         if self._config.use == "off":
             raise ConfigError("reader.use is off", todo="set it to auto or on")
         measured, refusal = self.reader.measured, self.reader.refusal()
-        told = {**measured.to_json(), "table": measured.table(), "trusted": measured.trusted, "refusal": refusal}
-        return told if refusal else {**told, "read": self.summary()}
+        result = {**measured.to_json(), "table": measured.table(), "trusted": measured.trusted, "refusal": refusal}
+        return result if refusal else {**result, "read": self.summary()}
 
     def summary(self) -> JsonObject:
         """Counts of queries, calls, grades, and known, new and masked positives, as plain data."""

@@ -139,8 +139,8 @@ def verdict(folder: RunFolder, result: Result) -> str:
     from syneg.verdict.records import Verdict
     from syneg.verdict.report import generation_line, second_table, table
 
-    told = Verdict.from_json(result)
+    compared = Verdict.from_json(result)
     return (
-        f"\n{table(told)}\n\n{second_table(told)}\n\n{wrapped(told.sentence)}\n"
-        f"\n{wrapped(generation_line(told.generation) + '.')}\n\nmodel: {folder.best}\nreport: {folder.report}"
+        f"\n{table(compared)}\n\n{second_table(compared)}\n\n{wrapped(compared.sentence)}\n"
+        f"\n{wrapped(generation_line(compared.generation) + '.')}\n\nmodel: {folder.best}\nreport: {folder.report}"
     )

@@ -160,8 +160,8 @@ class TrainedArms:
             shutil.rmtree(folder, ignore_errors=True)
             workspace.manifest.done(f"train {name}", key)
             workspace.folder.rows(name).unlink(missing_ok=True)
-            told = {**workspace.manifest.facts.get("trained_with", {}), name: self._settings_of(arm)}
-            workspace.manifest.note(trained_with=told)
+            settings = {**workspace.manifest.facts.get("trained_with", {}), name: self._settings_of(arm)}
+            workspace.manifest.note(trained_with=settings)
         if not workspace.folder.rows(name).exists():
             write_rows(workspace.folder.rows(name), trained_rows(job.epochs))
         return job, folder

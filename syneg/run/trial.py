@@ -48,7 +48,7 @@ class Trials:
         self._states: dict[int, LayerCache] = {}
         self._of_sources: dict[tuple[str, ...], Mapping[str, Sequence[MinedNegative]]] = {}
         self._of_texts: dict[str, Mapping[str, Sequence[MinedNegative]]] = {}
-        self._told = False
+        self._said_unfrozen = False
         self.elsewhere: dict[str, dict[str, SplitResult]] = {}
 
     @cached_property
@@ -196,9 +196,9 @@ class Trials:
         """Raise ConfigError if training with these settings would fail. Called before any LM call is paid for."""
         model = self._workspace.encoder.model
         check_trainable(model, config)
-        if config.frozen_layers and not frozen_count(model, config.frozen_layers) and not self._told:
+        if config.frozen_layers and not frozen_count(model, config.frozen_layers) and not self._said_unfrozen:
             self._workspace.progress.say("  this encoder has no layers that can be frozen: all of it is trained")
-            self._told = True
+            self._said_unfrozen = True
 
     def evaluate(
         self, encoder: Encoder, splits: Sequence[str] = EVALUATED, progress: Tick | None = None

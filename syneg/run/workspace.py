@@ -24,10 +24,11 @@ from syneg.core.storage import read_rows, write_rows
 from syneg.data.collection import Collection, load_collection
 from syneg.data.remarks import encoder_remark, remarks
 from syneg.llm.batch_files import Pending
-from syneg.llm.roles import Roles
+from syneg.llm.roles import Roles, boundary_settings
 from syneg.negatives.mining import Mined, mine
 from syneg.negatives.strength import Strength, known_strength, strength
 from syneg.retrieval.encoder import Encoder
+from syneg.verdict.sentences import NEAR_MISSES
 
 from .cluster import Cluster
 from .corpus_only import corpus_collection
@@ -36,7 +37,8 @@ from .keys import stage_key
 from .windows import is_chosen, mining_of
 
 STRENGTH = "strength"  # the use of an LM, as the ledger calls it
-_LEAST_NEAR, _MOST_NEAR = 16, 400  # near-misses; 400 show a difference of 6 points of boundary accuracy
+_FEWEST_NEAR = 16  # near-misses that an embedded LM writes at least
+_GATED = 0.8  # share of the near-misses that pass the gates
 
 
 class Workspace:
@@ -150,9 +152,17 @@ class Workspace:
 
     @property
     def boundary_queries(self) -> int:
-        """The number of held-out queries that get near-misses."""
-        wanted = self.config.boundary.queries
-        return wanted if wanted != "auto" else min(_MOST_NEAR, max(_LEAST_NEAR, len(self.pairs_to_write)))
+        """The number of held-out queries that get near-misses, if there are that many.
+
+        `auto` writes enough for `NEAR_MISSES` to pass the gates. An embedded LM, which needs hours for them, writes as
+        many as train queries get negatives.
+        """
+        wanted, enough = self.config.boundary.queries, round(NEAR_MISSES / _GATED)
+        if wanted != "auto":
+            return wanted
+        if not boundary_settings(self.config).model.startswith("local/"):
+            return enough
+        return min(enough, max(_FEWEST_NEAR, len(self.pairs_to_write)))
 
     @property
     def pairs_to_mine(self) -> list[Pair]:

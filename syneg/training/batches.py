@@ -53,6 +53,7 @@ def conflicts(instances: Sequence[Instance], relevant: Mapping[str, Sequence[str
     known: dict[str, str] = {}
 
     def key(text: str) -> str:
+        """`text`, normalised once."""
         if text not in known:
             known[text] = normalise(text)
         return known[text]

@@ -52,6 +52,7 @@ class TextCollator(SentenceTransformerDataCollator):
     rows: Sequence[Instance] = ()
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        """The features of a batch of rows, whose numbers are the labels."""
         names = columns_of(self.rows[0])
         texts = []
         for place in (feature["label"] for feature in features):

@@ -161,6 +161,7 @@ class FrozenLayers:
         plain = model.forward
 
         def forward(features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
+            """Put the plain method back while `embed` runs, because that calls the model."""
             model.forward = plain
             try:
                 return {**features, "sentence_embedding": self.embed(model, features)}

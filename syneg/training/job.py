@@ -88,5 +88,6 @@ def read_job(folder: Path) -> Job:
 
 
 def _instance(row: Mapping[str, Any]) -> Instance:
+    """A row as JSON holds it, with its lists as tuples."""
     lists = (tuple(row[key]) for key in ("negatives", "sources", "weights", "doc_ids"))
     return Instance(Pair(**row["pair"]), *lists)

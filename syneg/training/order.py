@@ -90,7 +90,7 @@ def _divergence(scores: Tensor, grades: Tensor, kept: Tensor, rows: Tensor) -> T
     """Mean over `rows` (rows,) of the KL divergence between softmax(grades / .3) and softmax(scores) over what is
     `kept` (rows, candidates); scores elsewhere are very low."""
     target = (grades / _TEACHER_TEMPERATURE).masked_fill(~kept, -torch.inf).log_softmax(1)
-    target = target.masked_fill(~kept, 0.0)  # what is not kept would give gradients that are no numbers
+    target = target.masked_fill(~kept, 0.0)  # a row of which nothing is kept has a softmax of no numbers
     ours = scores.log_softmax(1)
     divergence = torch.where(kept, target.exp() * (target - ours), torch.zeros_like(ours))
     return torch.where(rows, divergence.sum(1), torch.zeros_like(divergence[:, 0])).sum() / rows.sum().clamp_min(1)

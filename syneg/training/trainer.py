@@ -175,6 +175,7 @@ def _whole_checkpoint(folder: Path) -> str | None:
 
 
 def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerTrainingArguments:
+    """Arguments of the trainer, which evaluates and saves by steps, and keeps the best model on dev."""
     config, device = job.config, encoder.model.device.type
     roles = column_roles(job.rows[0])
     arguments = SentenceTransformerTrainingArguments(

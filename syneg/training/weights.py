@@ -72,6 +72,7 @@ def interpolate(
     start = base.state_dict()
 
     def move(alpha: float) -> None:
+        """Give `tuned` the mixed weights: a share `alpha` of the tuned ones, the rest of the base."""
         # integers, such as position ids, are not weights and stay as they are
         mixed = {n: torch.lerp(start[n].to(w), w, alpha) if w.is_floating_point() else w for n, w in end.items()}
         tuned.load_state_dict(mixed)

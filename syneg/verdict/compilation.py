@@ -79,13 +79,13 @@ def _outcome(compiled: Compiled) -> str:
     if not confirmed:
         return f"No. {best} was chosen and used; no further queries confirmed it."
     interval = confirmed.get("interval")
-    told = f"{confirmed['delta']:+.4f} nDCG@10" + (f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else "")
-    told += f" against the author's, on {confirmed['queries']} queries that no proposal had seen"
+    gain = f"{confirmed['delta']:+.4f} nDCG@10" + (f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else "")
+    gain += f" against the author's, on {confirmed['queries']} queries that no proposal had seen"
     if confirmed.get("detectable") is not None:
-        told += f", which would have shown {confirmed['detectable']:.4f}"
+        gain += f", which would have shown {confirmed['detectable']:.4f}"
     how = confirmed.get("how", "full training, confirm split")
     verdict = "so it replaced the author's" if compiled["won"] else "so the author's text was kept"
-    return f"No. {best} was chosen. The last word had {how}: {told}, {verdict}."
+    return f"No. {best} was chosen. The last word had {how}: {gain}, {verdict}."
 
 
 def chosen(compiled: Compiled) -> int:

@@ -109,8 +109,8 @@ def notes(verdict: Verdict) -> Iterator[str]:
         shares = [training.shares for training in result.training if training.shares]
         if any("synthetic" in third for run in shares for third in run):
             thirds = [np.mean([run[min(i, len(run) - 1)].get("synthetic", 0.0) for run in shares]) for i in range(3)]
-            told = ", ".join(f"{share:.0%}" for share in thirds)
-            yield f"gradient share of synthetic in {short(arm, 30)}, by third of training: {told}"
+            by_third = ", ".join(f"{share:.0%}" for share in thirds)
+            yield f"gradient share of synthetic in {short(arm, 30)}, by third of training: {by_third}"
 
 
 def generation_line(generation: Generation | None) -> str:

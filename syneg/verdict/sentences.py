@@ -11,7 +11,7 @@ from .records import BASE, Comparison, Interval, Verdict
 MIN_DEV = 30
 """With fewer dev queries than this, a sentence calls the choice of the best arm chance."""
 
-_NEAR_MISSES, _POINTS = 400, 0.06  # a difference of 6 points shows from 400 near-misses on
+NEAR_MISSES, _POINTS = 400, 0.06  # a difference of 6 points shows from 400 near-misses on
 
 
 def sentence(verdict: Verdict) -> str:
@@ -30,6 +30,8 @@ def sentence(verdict: Verdict) -> str:
         parts.append(f"With {dev} dev queries, which arm is best on dev is largely chance.")
     parts += [_other(row) for row in verdict.comparisons if _worth_telling(verdict, row)]
     parts += [_at_equal_calls(verdict, row) for row in verdict.comparisons if _is_equal(row)]
+    if is_small := _small_boundary(verdict):
+        parts.append(f"The boundary test is {is_small}.")
     if (worth := verdict.worth) is not None and worth.without_lm != BASE:
         parts.append(lm_sentence(verdict))
     return " ".join(parts)
@@ -130,9 +132,23 @@ def lm_sentence(verdict: Verdict) -> str:
         return ""
     rates = [f"{worth.per_1000_calls:+.4f} per 1,000 calls"] if worth.per_1000_calls is not None else []
     rates += [f"{worth.per_dollar:+.4f} per dollar"] if worth.per_dollar is not None else []
-    told = f" ({', '.join(rates)})" if rates else ""
+    if not verdict.arms[worth.with_lm].calls:
+        rates = ["without a call: what it wrote or read was given"]
+    cost = f" ({', '.join(rates)})" if rates else ""
     best = f"Best on dev with an LM: {worth.with_lm}; without one: {worth.without_lm}"
-    return f"{best}. The LM adds {worth.gain:+.3f} on test{told}."
+    return f"{best}. The LM adds {worth.gain:+.3f} on test{cost}."
+
+
+def _small_boundary(verdict: Verdict) -> str:
+    """What the boundary test is too small to tell; "" with enough near-misses, or without the test."""
+    edge = verdict.arms[BASE].boundary
+    if edge is None or edge.near_misses >= NEAR_MISSES:
+        return ""
+    least = 100 * _POINTS * (NEAR_MISSES / max(1, edge.near_misses)) ** 0.5
+    return (
+        f"too small to tell differences under about {least:.0f} points: {edge.near_misses} near-misses "
+        f"({NEAR_MISSES} show {100 * _POINTS:.0f} points)"
+    )
 
 
 def boundary_note(verdict: Verdict) -> str:
@@ -140,13 +156,7 @@ def boundary_note(verdict: Verdict) -> str:
     base = verdict.arms[BASE].boundary
     if base is None:
         return ""
-    parts = []
-    if base.near_misses < _NEAR_MISSES:
-        least = 100 * _POINTS * (_NEAR_MISSES / max(1, base.near_misses)) ** 0.5
-        parts.append(
-            f"{base.near_misses} near-misses are few: differences under about {least:.0f} points cannot be told "
-            f"({_NEAR_MISSES} show {100 * _POINTS:.0f} points)"
-        )
+    parts = [small] if (small := _small_boundary(verdict)) else []
     for row in verdict.comparisons:
         if row.a == BASE and row.boundary_delta is not None:
             parts.append(f"{row.b} against base {row.boundary_delta:+.3f}{interval_text(row.boundary_interval)}")
