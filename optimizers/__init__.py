@@ -9,12 +9,13 @@ answers, and scores all answers of a program together. The winner is confirmed o
 (`syneg.run.compile`).
 """
 
-from .compiling import Candidate, Compiling
+from .compiling import Compiling
 from .critic import Critic, Judgement
 from .objective import Objective, Score
 from .queries import QueriesTarget
 from .reader import ReaderTarget
 from .recipes import RECIPES, run_recipe
+from .register import Candidate
 from .search import choose
 from .target import Target, Worth
 from .writer import WriterTarget

@@ -1,8 +1,12 @@
 """Score a set of negatives: nDCG@10 of a probe trained with them, minus that of a probe trained on mined ones alone.
 
-    objective = Objective(encoder, collection, pairs, mined, config)
+    objective = Objective(encoder, collection, pairs, mined, config, near)
     objective.score({"q1": [HardNegative("We follow 112 giant planets …")], …})
       → Score(gain=.012, error=.005, likelihood=.11, likelihood_error=.03, queries={"q7": .37, "q9": 0.0, …})
+
+Most collections hold few near-misses, so standard nDCG@10 hardly sees what written negatives teach. With `near`, the
+gain is in nDCG@10 of dev queries with near-misses of another origin in the corpus. Standard nDCG@10 is then a
+condition: it must not fall by more than its error under that of the first program (`Score.refusal`).
 
 The probe is scored on the dev queries and on train queries that are not among the pairs. If these are too few, the
 pairs' own queries are cross-fitted in folds. Queries of confirm and test are never used. Both probes share rows, folds,
@@ -13,6 +17,7 @@ ranx is not thread-safe.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -27,12 +32,14 @@ from syneg.core.records import HardNegative, Instance, MinedNegative, Pair, fing
 from syneg.data.collection import Collection
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
-from syneg.retrieval.metrics import MAIN_METRIC
+from syneg.retrieval.metrics import MAIN_METRIC, mean_and_error
 from syneg.training.sampling import Supply, mix
 
-from .probe import LIKELIHOOD, Probe
+from .probe import BOUNDARY, LIKELIHOOD, Near, Probe
 
-_MUCH_GAIN, _MUCH_LIKELIHOOD = 0.01, 0.1  # scales of nDCG@10 and of log-likelihood, from which tanh flattens
+# scales from which tanh flattens: of nDCG@10, of log-likelihood, of nDCG@10 with near-misses
+_MUCH_GAIN, _MUCH_LIKELIHOOD, _MUCH_BOUNDARY = 0.01, 0.1, 0.05
+STANDARD = "standard nDCG@10 over mined alone"
 Sets = Mapping[str, Sequence[HardNegative]]
 
 
@@ -41,7 +48,9 @@ class Score:
     """The score of one set.
 
     `gain` is the gain in nDCG@10 over mined negatives alone, the mean over the held-out `queries` (query_id → gain);
-    `error` is its standard error. `likelihood` and `likelihood_error` are the same for the log-likelihood.
+    `error` is its standard error. `likelihood` and `likelihood_error` are the same for the log-likelihood. With
+    near-misses, `queries` are dev queries with near-misses in the corpus, and `standard` holds the gain of each
+    held-out query in nDCG@10 without them. `more` are further figures.
     """
 
     gain: float
@@ -50,21 +59,35 @@ class Score:
     likelihood_error: float = 0.0
     queries: Mapping[str, float] = field(default_factory=dict)
     more: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    standard: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
-        """The number that ranks sets, from -1 to 1: the mean of both gains, each bounded by tanh.
+        """The number that ranks sets, from -1 to 1: the gain with near-misses, bounded by tanh.
 
-        Of three collections, the likelihood alone orders sets as full training does on two, and nDCG@10 alone on the
-        third. Together they lose little on any (docs/lab_notes.md, "A third collection").
+        Without near-misses it is the mean of both gains, each bounded by tanh. Of three collections, the likelihood
+        alone orders sets as full training does on two, and nDCG@10 alone on the third. Together they lose little on any
+        (docs/lab_notes.md, "A third collection").
         """
+        if self.standard:
+            return math.tanh(self.gain / _MUCH_BOUNDARY)
         gains = {MAIN_METRIC: np.array([self.gain]), LIKELIHOOD: np.array([self.likelihood])}
         return float(worth(gains)[0])
 
     @property
     def figures(self) -> Mapping[str, tuple[float, float]]:
-        """The log-likelihood with its error."""
-        return {"log-likelihood over mined alone": (self.likelihood, self.likelihood_error), **self.more}
+        """Standard nDCG@10, if it is not the gain, and the log-likelihood, with their errors; then `more`."""
+        standard = {STANDARD: mean_and_error(list(self.standard.values()))} if self.standard else {}
+        likelihood = {"log-likelihood over mined alone": (self.likelihood, self.likelihood_error)}
+        return {**standard, **likelihood, **self.more}
+
+    def refusal(self, first: Score) -> str:
+        """Why the set must not replace the one with the score `first`: standard nDCG@10 falls by more than its error.
+
+        "" if it does not fall so far, or if it is the gain itself.
+        """
+        mean, error = mean_and_error([value - first.standard[q] for q, value in self.standard.items()])
+        return f"standard nDCG@10 falls by {-mean:.4f} ± {error:.4f}" if mean < -error else ""
 
 
 def worth(gains: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -85,7 +108,9 @@ class Objective:
         pairs: Sequence[Pair],
         mined: Mapping[str, Sequence[MinedNegative]],
         config: Config,
+        near: Near | None = None,
     ) -> None:
+        """`near[query_id]` are texts of near-misses of dev queries, by another program or LM than the sets to score."""
         own = [pair.query_id for pair in pairs]
         dev = collection.splits["dev"]
         unseen = {*collection.splits["confirm"], *collection.splits["test"]}
@@ -93,11 +118,13 @@ class Objective:
             raise DataError("no dev queries to optimize against", todo="give the collection a dev split")
         if foreign := unseen & {*own}:
             raise DataError(f"query {min(foreign)!r} is of confirm or test, which an objective must not see")
-        self.pairs, self._mined, self._config = list(pairs), mined, config
+        if strange := {*(near or {})} - {*dev}:
+            raise DataError(f"query {min(strange)!r} has near-misses and is no dev query")
+        self.pairs, self._mined, self._config, self.near = list(pairs), mined, config, near or {}
         chosen = held_out_queries(collection, own, config.probe.queries, config.seed)
         held_out = dev_set(encoder, collection, config.probe.passages, config.seed, chosen)
         relevant = {q: collection.relevant_texts(q) for q in {*dev, *own}}
-        self.probe = Probe(encoder, held_out, relevant, config.train, config.probe)
+        self.probe = Probe(encoder, held_out, relevant, config.train, config.probe, self.near)
         self.lock = threading.RLock()  # of the probe's weights
         self._kept: dict[str, Score] = {}
 
@@ -119,9 +146,11 @@ class Objective:
         """The score of training rows: one list for each seed of the probe."""
         ours = self._values(rows)
         gains = {metric: {q: ours[metric][q] - base for q, base in self._base[metric].items()} for metric in self._base}
+        main, likelihood = gains.get(BOUNDARY, gains[MAIN_METRIC]), list(gains[LIKELIHOOD].values())
         return Score(
-            *mean_and_error(gains[MAIN_METRIC]), *mean_and_error(gains[LIKELIHOOD]), queries=gains[MAIN_METRIC]
-        )
+            *mean_and_error(list(main.values())), *mean_and_error(likelihood), queries=main,
+            standard=gains[MAIN_METRIC] if BOUNDARY in gains else {},
+        )  # fmt: skip
 
     @cached_property
     def _base(self) -> dict[str, dict[str, float]]:
@@ -138,12 +167,6 @@ class Objective:
             metric: {query_id: float(np.mean([seed[metric][query_id] for seed in by_seed])) for query_id in values}
             for metric, values in by_seed[0].items()
         }
-
-
-def mean_and_error(gains: Mapping[str, float]) -> tuple[float, float]:
-    """The mean over queries and its standard error."""
-    values = np.array(list(gains.values()))  # (queries,)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def held_out_queries(collection: Collection, own: Sequence[str], wanted: int, seed: int) -> list[str]:

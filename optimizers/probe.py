@@ -3,6 +3,8 @@
     probe = Probe(encoder, held_out, relevant, TrainConfig(), ProbeConfig())
     probe.values(instances, seed=0) → {"ndcg@10": {"q7": .63, "q9": 1.0, …}, "likelihood": {"q7": -1.2, …}}
 
+With near-misses, nDCG@10 is also computed with them in the corpus (`BOUNDARY`), for the queries that have some.
+
 Loss, mix and batches are those of full training, and the weights of the last layers really change. The output of the
 frozen layers is cached for every text, so only the first probe pays for it.
 
@@ -44,14 +46,16 @@ from .racing import fold_of
 _CHUNK = 32  # texts embedded at once
 _DEPTH = 10  # of the ranking that nDCG@10 needs
 _TEMPERATURES = (0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1)
-LIKELIHOOD = "likelihood"
+LIKELIHOOD, BOUNDARY = "likelihood", "ndcg@10 with near-misses"
+Near = Mapping[str, Sequence[str]]  # query_id → texts of its near-misses
 
 
 class Probe:
     """Trains the last `config.layers` layers and scores them, each time from the same initial weights.
 
     `held_out` holds all queries to score on; some may also occur in training rows. `relevant[query_id]` are the texts
-    known to be relevant. An encoder without layers to freeze is trained as a whole.
+    known to be relevant, `near[query_id]` near-misses, which join the corpus of `BOUNDARY`. An encoder without layers
+    to freeze is trained as a whole.
     """
 
     def __init__(
@@ -61,9 +65,11 @@ class Probe:
         relevant: Mapping[str, Sequence[str]],
         train: TrainConfig,
         config: ProbeConfig,
+        near: Near | None = None,
     ) -> None:
         self._encoder, self._held_out, self._relevant = encoder, held_out, relevant
-        self._train, self._config = train, config
+        self._train, self._config, self._near = train, config, near or {}
+        self._near_texts = [text for texts in self._near.values() for text in texts]
         most = min(encoder.config.max_tokens or config.max_tokens, config.max_tokens)
         # a fresh copy: `encoder` stays untuned
         self._model: Any = Encoder.load(encoder.config.model_copy(update={"max_tokens": most})).model
@@ -82,14 +88,14 @@ class Probe:
             return lambda model, features: model(features)["sentence_embedding"]
 
     def values(self, instances: Sequence[Instance], *, seed: int) -> dict[str, dict[str, float]]:
-        """Train on `instances` and score; return metric (`ndcg@10`, `likelihood`) → query_id → value.
+        """Train on `instances` and score; return metric (those of `score`) → query_id → value.
 
         With folds, the value is the mean over the probes that were not trained on the query.
         """
         cross = any(row.pair.query_id in self._held_out.queries for row in instances)
         folds = self._config.folds if cross else 1
         trained_on = {row.pair.query_id: fold_of(row.pair.query_id, folds) for row in instances}
-        by_fold: dict[str, dict[str, list[float]]] = {MAIN_METRIC: {}, LIKELIHOOD: {}}
+        by_fold: dict[str, dict[str, list[float]]] = {}
         for fold in range(folds):
             rows = [row for row in instances if not cross or trained_on[row.pair.query_id] != fold]
             if not rows:
@@ -98,8 +104,9 @@ class Probe:
             # every fold's probe scores the queries of no row; a query of a row is scored by the one that left it out
             scored = [q for q in self._held_out.queries if trained_on.get(q, fold) == fold]
             for metric, values in self.score(scored).items():
+                of_metric = by_fold.setdefault(metric, {})
                 for query_id, value in values.items():
-                    by_fold[metric].setdefault(query_id, []).append(value)
+                    of_metric.setdefault(query_id, []).append(value)
         return {metric: {q: float(np.mean(v)) for q, v in values.items()} for metric, values in by_fold.items()}
 
     def weights(self) -> dict[str, Tensor]:
@@ -145,26 +152,38 @@ class Probe:
             epoch += 1
 
     def score(self, query_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-        """nDCG@10 and log-likelihood of each query with the current weights: metric → query_id → value."""
+        """nDCG@10 and log-likelihood of each query with the current weights: metric → query_id → value.
+
+        With near-misses also nDCG@10 with all of them in the corpus, for the queries that have some.
+        """
         held_out, doc_ids = self._held_out, list(self._held_out.passages)
         place = {doc_id: i for i, doc_id in enumerate(doc_ids)}
-        # scores (queries, passages)
-        passages = self.embed(list(held_out.passages.values()), "passage")
+        # scores (queries, passages and near-misses)
+        passages = self.embed([*held_out.passages.values(), *self._near_texts], "passage")
         scores = self.embed([held_out.queries[q] for q in query_ids], "query") @ passages.T
-        ranking, relevant = {}, {}
         for query_id, row in zip(query_ids, scores, strict=True):
-            judged = held_out.qrels[query_id]
             # a passage with the query's own id is the query itself: rank it last
-            if query_id in place and query_id not in judged:
+            if query_id in place and query_id not in held_out.qrels[query_id]:
                 row[place[query_id]] = row.min()
+        relevant = [[place[doc_id] for doc_id in held_out.relevant(query_id)] for query_id in query_ids]
+        standard = scores[:, : len(doc_ids)]
+        values = {
+            MAIN_METRIC: self._ndcg(query_ids, standard),
+            LIKELIHOOD: dict(zip(query_ids, _likelihoods(standard, relevant), strict=True)),
+        }
+        if places := [i for i, query_id in enumerate(query_ids) if query_id in self._near]:
+            values[BOUNDARY] = self._ndcg([query_ids[i] for i in places], scores[places])
+        return values
+
+    def _ndcg(self, query_ids: Sequence[str], scores: np.ndarray) -> dict[str, float]:
+        """nDCG@10 from `scores` (queries, passages); columns after the passages of the corpus are near-misses."""
+        doc_ids = [*self._held_out.passages, *(f"near-miss {i}" for i in range(len(self._near_texts)))]
+        ranking = {}
+        for query_id, row in zip(query_ids, scores, strict=True):
             # the first ten, which nDCG@10 needs; ties in the order of the corpus
             top = np.argsort(-row, kind="stable")[:_DEPTH]
             ranking[query_id] = {doc_ids[i]: float(row[i]) for i in top}
-            relevant[query_id] = [place[doc_id] for doc_id in held_out.relevant(query_id)]
-        return {
-            MAIN_METRIC: evaluate(held_out.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC],
-            LIKELIHOOD: dict(zip(query_ids, _likelihoods(scores, list(relevant.values())), strict=True)),
-        }
+        return evaluate(self._held_out.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC]
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """Embeddings (n, dim), float32, with the current weights; of length 1 if the encoder uses cosines."""

@@ -22,7 +22,8 @@ from syneg.core.text import cut
 from syneg.llm.calls import purpose, reraise_fatal
 from syneg.programs import shortened
 
-from .compiling import Candidate, Compiling
+from .compiling import Compiling
+from .register import Candidate
 
 _SHOWN, _TRIED = 4, 4  # answers and instructions shown
 _WORDS = 60  # of an instruction tried before, for an embedded LM

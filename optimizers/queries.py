@@ -19,16 +19,15 @@ from typing import Any
 
 import dspy
 
-from syneg.core.errors import one_line
 from syneg.core.text import grams, word_count
-from syneg.llm.calls import CallPurpose, reraise_fatal
+from syneg.llm.calls import CallPurpose, attempted
 from syneg.llm.lms import LanguageModel
-from syneg.negatives.queries import LONGEST, SHORTEST, Asked
+from syneg.negatives.queries import LONGEST, SHORTEST, Asked, first_query
 from syneg.programs import fenced
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import LexicalIndex
+from syneg.retrieval.metrics import mean_and_error
 
-from .reader import mean_and_error
 from .target import Score, Worth
 
 _DEPTH = 10
@@ -63,6 +62,7 @@ class QueriesTarget:
     name = "queries"
     does = "writes a search query for a passage, which that passage answers and few others do"
     ideas: Sequence[str] = IDEAS
+    measure = "nDCG@10"
     baseline = "a query that finds nothing"
     second = "sound queries"
     answers = 1
@@ -91,13 +91,9 @@ class QueriesTarget:
 
     def answer(self, program: dspy.Module, ask: Mapping[str, Any], current: CallPurpose) -> dspy.Prediction:
         """`query`, the first one that the program writes."""
-        try:
-            queries = program(**ask).queries
-            query = " ".join(str(queries[0]).split()).strip("\"'“”") if queries else ""
-        except Exception as error:  # noqa: BLE001 a program may be the user's own code
-            reraise_fatal(error)
-            return dspy.Prediction(query="", failed=one_line(error))
-        return dspy.Prediction(query=query, failed="" if query else "the program returned no query")
+        prediction, failed = attempted(program, ask)
+        query = first_query(prediction)
+        return dspy.Prediction(query=query, failed=failed or ("" if query else "the program returned no query"))
 
     def judge(self, example_id: str, prediction: dspy.Prediction) -> QueryWorth:
         """nDCG@10 of the round trip, and in words where the passage ranks and which one stands above it."""

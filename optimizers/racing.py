@@ -24,6 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from syneg.retrieval.metrics import mean_and_error
+
 STOP = 0.95  # share of the draws that stops a loser
 ALPHA = 0.05
 _DRAWS = 2000
@@ -163,7 +165,7 @@ def _result(measured: _Measured, alive: Sequence[str], number: int) -> Race:
     first, standings = measured.first, []
     for name, blocks in measured.values.items():
         gains = measured.gains(name, first)
-        (gain, error), *others = [_mean_and_error(values) for values in gains.values()]
+        (gain, error), *others = [mean_and_error(values) for values in gains.values()]
         standings.append(Standing(
             name, gain, error, measured.worth(gains), 0.5 if name == first else measured.sure(gains), len(blocks),
             name not in alive, dict(zip(list(gains)[1:], others, strict=True)),
@@ -204,8 +206,3 @@ def _cross(measured: _Measured, alive: Sequence[str]) -> float | None:
 def fold_of(query_id: str, folds: int) -> int:
     """The fold of a query, 0 to `folds` - 1, by a hash of its id."""
     return int(hashlib.sha256(query_id.encode()).hexdigest(), 16) % folds
-
-
-def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-    return (float(values.mean()) if len(values) else 0.0), error

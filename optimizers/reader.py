@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-import numpy as np
 
-from syneg.core.errors import ConfigError, one_line
+from syneg.core.errors import ConfigError
 from syneg.core.text import cut
 from syneg.data.collection import Collection
-from syneg.llm.calls import CallPurpose, reraise_fatal
+from syneg.llm.calls import CallPurpose, attempted
 from syneg.llm.lms import LanguageModel
 from syneg.negatives.reader_agreement import by_grade, ndcg_of_lists
 from syneg.negatives.reading import ANSWERS, IN_PART, ToRead
 from syneg.programs import GradeList, fenced, labelled_demo
+from syneg.retrieval.metrics import mean_and_error
 
 from .target import Score, Worth
 
@@ -75,6 +75,7 @@ class ReaderTarget:
         "its grades the relevant passages stand first"
     )
     ideas: Sequence[str] = IDEAS
+    measure = "nDCG@10"
     baseline = "the encoder's order"
     second = "recall of hidden positives"
     answers = 1
@@ -107,11 +108,9 @@ class ReaderTarget:
 
     def answer(self, program: dspy.Module, ask: Mapping[str, Any], current: CallPurpose) -> dspy.Prediction:
         """A prediction with `grades` and `spans`. Raises ConfigError for a program that returns anything else."""
-        try:
-            prediction = program(**ask)
-        except Exception as error:  # noqa: BLE001 a program may be the user's own code
-            reraise_fatal(error)
-            return dspy.Prediction(grades=[], spans=[], failed=one_line(error))
+        prediction, failed = attempted(program, ask)
+        if failed:
+            return dspy.Prediction(grades=[], spans=[], failed=failed)
         grades, spans = getattr(prediction, "grades", None), getattr(prediction, "spans", None)
         sizes = {len(part) if isinstance(part, list) else -1 for part in (grades, spans)}
         if sizes != {len(ask["passages"])}:
@@ -211,11 +210,3 @@ class ReaderTarget:
         random.Random(asked.query_id).shuffle(rows)
         shown = [(cut(passages[doc_id], _DEMO_WORDS), grade) for doc_id, grade in rows]
         return labelled_demo(self._definition, asked.query, shown)
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and its standard error, 0 for a single value."""
-    if not values:
-        return 0.0, 0.0
-    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-    return float(np.mean(values)), error

@@ -13,16 +13,16 @@ import random
 from collections.abc import Sequence
 
 import dspy
-from scipy.stats import fisher_exact, ttest_1samp
+from scipy.stats import fisher_exact
 
 from syneg.llm.calls import in_threads
 
-from .compiling import Candidate, Compiling
+from .compiling import Compiling
 from .proposing import Proposal, planned, proposed
+from .register import SURE, Candidate, chance
 
 _KEEP = 4  # candidates in the last round of the choice
 _LEAST_RACE = 4  # examples from which a candidate can be stopped
-_CHANCE = 0.05  # level of the tests in `behind` and `writes_less`
 
 
 def search(compiling: Compiling) -> None:
@@ -47,7 +47,7 @@ def _round(compiling: Compiling, proposals: Sequence[Proposal]) -> list[Candidat
         return proposed(compiling, proposals[place])
 
     programs = dict(in_threads(work, len(proposals), compiling.width))
-    candidates = []
+    candidates: list[Candidate] = []
     for place, proposal in enumerate(proposals):
         program = programs[place]
         if program is None or compiling.register.knows(program):  # small models often repeat the old instruction
@@ -76,19 +76,15 @@ def behind(candidate: Candidate, leader: Candidate) -> bool:
     """Whether a candidate is worse than the leader on the examples that both have answered (paired t-test, one-sided,
     p < .05)."""
     leads = candidate.leads(leader)
-    if candidate is leader or len(leads) < _LEAST_RACE:
-        return False
-    if max(leads) - min(leads) < 1e-12:
-        return leads[0] < 0
-    return bool(ttest_1samp(leads, 0.0, alternative="less").pvalue < _CHANCE)
+    return candidate is not leader and len(leads) >= _LEAST_RACE and chance([-lead for lead in leads]) < SURE
 
 
 def choose(compiling: Compiling) -> list[Candidate]:
     """The best candidates and the first program, best first (`ordered`).
 
     Needs no new LM calls if all answers exist. A candidate is ranked last if it answered fewer than half of the
-    examples, or if fewer of its answers are usable than of the first program's: so few negatives barely move the
-    weights, and that is not a merit.
+    examples, or if fewer of its answers are usable than of the first program's (so few negatives barely move the
+    weights, and that is not a merit), or if its score is refused (`Scored.refusal`).
     """
     ids, enough = sorted(compiling.ids), compiling.enough
     going = [candidate for candidate in compiling.ranked() if not candidate.stopped]
@@ -102,13 +98,16 @@ def choose(compiling: Compiling) -> list[Candidate]:
     _score_alike(compiling, ranked, ids)
     for candidate in ranked:
         assert candidate.score is not None
-        gain = f"nDCG@10 over {compiling.target.baseline}"
+        if candidate is not compiling.first and compiling.first.score is not None:
+            candidate.refused = candidate.score.refusal(compiling.first.score)
+        gain = f"{compiling.target.measure} over {compiling.target.baseline}"
         figures = {gain: (candidate.score.gain, candidate.score.error), **candidate.score.figures}
         shown = ", ".join(f"{name} {mean:+.4f} ± {error:.4f}" for name, (mean, error) in figures.items())
-        compiling.say(f"candidate {candidate.number}: value {candidate.mean:.3f}, {shown}")
+        refused = f"; refused: {candidate.refused}" if candidate.refused else ""
+        compiling.say(f"candidate {candidate.number}: value {candidate.mean:.3f}, {shown}{refused}")
     return sorted(
         ordered(ranked, compiling.first, enough=enough),
-        key=lambda c: (len(c.answers) < len(half), writes_less(c, compiling.first)),
+        key=lambda c: (len(c.answers) < len(half), writes_less(c, compiling.first), bool(c.refused)),
     )
 
 
@@ -135,7 +134,7 @@ def writes_less(candidate: Candidate, first: Candidate) -> bool:
     if candidate is first:
         return False
     (accepted, rejected), own = _accepted(candidate), _accepted(first)
-    return not accepted or bool(fisher_exact([[accepted, rejected], own], alternative="less").pvalue < _CHANCE)
+    return not accepted or bool(fisher_exact([[accepted, rejected], own], alternative="less").pvalue < SURE)
 
 
 def _accepted(candidate: Candidate) -> tuple[int, int]:

@@ -40,7 +40,7 @@ class Worth:
 
 
 class Scored(Protocol):
-    """The score of all answers of a program. `gain` is in the target's main metric, over `Target.baseline`."""
+    """The score of all answers of a program. `gain` is in `Target.measure`, over `Target.baseline`."""
 
     @property
     def gain(self) -> float:
@@ -67,6 +67,10 @@ class Scored(Protocol):
         """Further figures by name, each with its standard error."""
         ...
 
+    def refusal(self, first: Any) -> str:
+        """Why a program with this score must not replace the one with the score `first`; "" if it may."""
+        ...
+
 
 @dataclass(frozen=True)
 class Score:
@@ -82,6 +86,10 @@ class Score:
         """The gain."""
         return self.gain
 
+    def refusal(self, first: Score) -> str:
+        """No other figure is a condition."""
+        return ""
+
 
 class Target(Protocol):
     """One program to improve. All attributes and methods are used from several threads."""
@@ -92,6 +100,8 @@ class Target(Protocol):
     'What the program does, for an LM that improves its instruction: "writes hard negatives …".'
     ideas: Sequence[str]
     "What a proposal may try, in turn."
+    measure: str
+    'What the gain of `score` is in: "nDCG@10".'
     baseline: str
     'What `score` compares with: "mined alone".'
     second: str

@@ -44,6 +44,7 @@ class WriterTarget:
     name = "writer"
     does = "writes hard negatives for a search engine: passages that look relevant to a query and are not"
     ideas: Sequence[str] = IDEAS
+    measure = "nDCG@10"
     baseline = "mined alone"
     second = SECOND
     enough = ENOUGH
@@ -60,6 +61,8 @@ class WriterTarget:
         """`judge` is the LM that the critic asks; None where no judge is trusted."""
         assert assignment.program is not None, "negatives from a file have no program to compile"
         self.critic, self.objective = critic, objective
+        if objective.near:
+            self.measure = "nDCG@10 with near-misses"
         self.program, self.lm = assignment.program, writer
         self.others: Sequence[LanguageModel] = [judge] if judge else []
         self.answers = assignment.config.generate.per_pair

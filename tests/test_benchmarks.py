@@ -105,6 +105,39 @@ def test_an_accepted_negative_costs_its_share_of_all_calls(load) -> None:  # typ
     assert each({**found, "accepted": 0}, 2)["calls"] == float("inf")
 
 
+def test_recipes_prints_one_table_and_reads_what_is_made(
+    load,  # type: ignore[no-untyped-def]
+    beir: Path,
+    encoder_path: str,
+    tmp_path: Path,
+) -> None:
+    args = ["--quick", "--dataset", str(beir), "--recipes", "search,bootstrap", "--out", str(tmp_path / "out")]
+    args += [
+        "--json",
+        str(tmp_path / "found.json"),
+        "--set",
+        f"encoder.model={encoder_path}",
+        "--set",
+        "encoder.precision=fp32",
+    ]
+    module = load("recipes")
+    found = CliRunner().invoke(module.main, args, catch_exceptions=False).output
+    rows = [line.strip("| ").split(" | ") for line in found.splitlines() if line.startswith("| ")]
+    assert rows[0] == list(module._COLUMNS) and [line[0] for line in rows[1:]] == ["search", "bootstrap"]
+    search = dict(zip(rows[0], rows[1], strict=True))
+    assert re.fullmatch(r"[+-]\d\.\d{4} ± \d\.\d{4}", search["gain of the best"])
+    assert re.fullmatch(r"[+-]\d\.\d{4} \[[+-]\d\.\d{4}, [+-]\d\.\d{4}\]", search["on unseen queries"])
+    assert (search["queries"], search["replaced"]) == ("12", "yes") and int(search["calls"]) > 8
+    (figures,) = json.loads((tmp_path / "found.json").read_text())["measured"]["search"]
+    assert figures["low"] > 0 and figures["minutes"] > 0
+    ledger = (tmp_path / "out" / "reader-search" / "ledger" / "calls.jsonl").read_bytes()
+    again = CliRunner().invoke(module.main, args, catch_exceptions=False).output
+    assert [line for line in again.splitlines() if line.startswith("| ")] == [
+        line for line in found.splitlines() if line.startswith("| ")
+    ]
+    assert (tmp_path / "out" / "reader-search" / "ledger" / "calls.jsonl").read_bytes() == ledger
+
+
 def test_quality_counts_differences_by_query(load) -> None:  # type: ignore[no-untyped-def]
     found = {"base": [{"a": 0.0, "b": 0.5}], "st-95": [{"a": 0.2, "b": 0.4}, {"a": 0.4, "b": 0.4}]}
     base, stock = load("quality").compared(found, "base")

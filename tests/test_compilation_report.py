@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from syneg.verdict.compilation import chosen, compilation, story, what_became
+from syneg.verdict.compilation import chosen, compilation, compilation_page, front, story, what_became
 
 PLANTED = "<script>document.title='planted'</script>"
 FIRST = "Write a passage that looks relevant to the query but is not. Keep the style."
@@ -34,29 +34,42 @@ def test_it_is_told_in_words_what_was_done_what_came_out_and_what_it_cost() -> N
         "tried 4 other texts beside the author's own (single_prompt, no. 0), by the recipe search: an LLM read" in what
     )
     assert outcome == (
-        "No. 2 was chosen. The last word had full training, confirm split: +0.0070 nDCG@10 [+0.0010, +0.0130] against the "
-        "author's, on 320 queries that no proposal had seen, which would have shown 0.0080, so it replaced the author's."
+        "No. 2, here the candidate, was chosen. The last word (full training, confirm split): nDCG@10 0.4120, and 0.4050 "
+        "with the author's (+0.0070 ± 0.0030 [+0.0010, +0.0130], 320 queries, which would have shown 0.0080). The interval "
+        "lies over 0, so the candidate replaces the program."
     )
-    assert cost == "It took 60 calls, 31,200 tokens, $0.04. A limit ended it early (calls: 60 of 60)."
-    assert story(compiled(won=False))[1].endswith("so the author's text was kept.")
-    assert story(compiled(won=False, confirmed={}))[1] == "No text did better than the author's, which this run used."
-    assert story(compiled(confirmed={}))[1] == "No. 2 was chosen and used; no further queries confirmed it."
+    assert cost == (
+        "The search took 60 calls, 31,200 tokens, $0.04; the comparison that had the last word is not counted. A limit ended "
+        "the search early (calls: 60 of 60)."
+    )
+    tie = {**compiled()["confirmed"], "interval": (-0.001, 0.013), "cost": (1200.0, 900.0)}
+    assert story(compiled(won=False, confirmed=tie))[1].endswith(
+        "No difference is shown. An accepted negative takes 1,200 tokens with the candidate and 900 tokens with the program "
+        "as it was, so the program as it was is used."
+    )
+    assert story(compiled(won=False, confirmed={}))[1] == "No text did better than the author's, which is used."
+    assert story(compiled(confirmed={}))[1] == "No. 2 was chosen and is used; no further queries confirmed it."
 
 
 def test_every_text_has_what_became_of_it() -> None:
     assert what_became(compiled()) == {
         0: "the author's own text",
         1: f"refused: it repeats a phrase of the training data, “a phrase {PLANTED}”",
-        2: "won: it is what this run used",
-        3: "refused: its answers were worth less than those of the texts that were trained on",
+        2: "won: it is used",
+        3: "refused: its answers were worth less than those of the texts that were compared",
         4: "refused: no. 2 gained more",
     }
     kept = what_became(compiled(won=False))
     assert (kept[0], kept[2]) == (
-        "the author's own text: it is what this run used",
+        "the author's own text: it is used",
         "chosen, and refused: the lead was not confirmed",
     )
     assert chosen(compiled(confirmed={})) == 2
+    rows = [row(0, FIRST, 0.4, 0.0), row(1, "One.", 0.5, 0.02, refused="standard nDCG@10 falls by 0.0100 ± 0.0071"),
+            row(2, "Two.", 0.1, stopped="behind program 0 after 4 examples")]  # fmt: skip
+    became = what_became(compiled(candidates=rows, won=False, confirmed={}))
+    assert became[1] == "refused: standard nDCG@10 falls by 0.0100 ± 0.0071"
+    assert became[2] == "refused: behind program 0 after 4 examples"
 
 
 def test_the_change_is_shown_word_by_word_and_nothing_planted_is_code() -> None:
@@ -67,6 +80,79 @@ def test_the_change_is_shown_word_by_word_and_nothing_planted_is_code() -> None:
     assert page.count("<figure") == 2
     assert "3 texts; the highest is no. 2 with 0.0090, no. 0 has 0.0010" in page
     assert "+0.0090 ± 0.0039" in page
+
+
+@pytest.mark.parametrize(
+    ("target", "head", "tried"),
+    [
+        ("writer", "How the prompt was improved", "Each text wrote for some train queries."),
+        (
+            "reader",
+            "How the reader&#x27;s prompt was improved",
+            "Each text graded the passages of labelled train queries.",
+        ),
+        (
+            "queries",
+            "How the prompt for queries was improved",
+            "Each text wrote a query for some passages of the corpus.",
+        ),
+    ],
+)
+def test_each_target_is_told_in_its_own_words(target: str, head: str, tried: str) -> None:
+    page = "\n".join(compilation(compiled(target=target, measure="nDCG@10 of something", baseline="nothing")))
+    assert f"<h2>{head}</h2>" in page and tried in page
+    assert (
+        "<th class=long>nDCG@10 of something over nothing</th>" in page
+        and "the gain in nDCG@10 of something decides" in page
+    )
+
+
+def test_every_target_has_words_of_its_own() -> None:
+    from syneg.run.targets import TARGETS
+    from syneg.verdict.compilation import _HEADS, _TRIED
+
+    assert {*_HEADS, "sampler"} == {*_TRIED, "sampler"} == {*TARGETS}
+
+
+def test_the_texts_that_none_beats_in_both_figures_are_marked() -> None:
+    rows = [row(n, f"Text {n}.", 0.5, gain, figures={"recall": (second, 0.05)})
+            for n, (gain, second) in enumerate([(0.1, 0.9), (0.2, 0.5), (0.1, 0.5)])]  # fmt: skip
+    assert front(rows, "recall") == {0, 1} and front([row(0, "x", 0.5)], "recall") == set()
+    page = "\n".join(compilation(compiled(candidates=rows, second="recall", won=False, confirmed={})))
+    assert "<th>recall</th><th>*</th>" in page and page.count("<td>*</td>") == 2
+    assert "<td class=n>0.900 ± 0.098</td>" in page and "* no other text is better in both figures" in page
+
+
+def test_races_are_told_one_by_one() -> None:
+    def raced(number: int, about: str, name: str, gain: float, **more: Any) -> dict[str, Any]:
+        return {
+            **row(number, "", 0.1, gain),
+            "instructions": {about: f"{name}: {{}}"},
+            "origin": f"{name} {PLANTED}",
+            **more,
+        }
+
+    rows = [raced(0, "places of a row", "3 places", 0.0), raced(1, "places of a row", "1 places", 0.012),
+            raced(2, "written negatives", "as set", 0.0), raced(3, "written negatives", "none", -0.02, stopped="after block 1")]  # fmt: skip
+    state = {"mine.margin": 1e9, "mix.negatives": 1}
+    page = "\n".join(
+        compilation(
+            compiled(
+                target="sampler", candidates=rows, state=state, confirmed={}, used={"probes": 7}, notes=["a <note>"]
+            )
+        )
+    )
+    assert "The races changed the settings. They took 7 probes." in page
+    assert "<td>mix.negatives</td><td class=n>1</td>" in page and "a &lt;note&gt;" in page
+    assert "<td>mine.margin</td><td>none</td>" in page
+    assert page.count("<figure") == 2 and "Race: places of a row" in page
+    assert "nDCG@10 over 3 places" in page and "stopped after block 1" in page and "+0.0120 ± 0.0039" in page
+    assert PLANTED not in page
+
+
+def test_a_page_of_its_own_is_a_whole_document() -> None:
+    page = compilation_page(compiled(target="reader"))
+    assert page.startswith("<!doctype html>") and "<title>reader compiled: syneg-dspy</title>" in page
 
 
 @pytest.mark.parametrize("candidates", [[], [row(0, FIRST, 0.4)]])

@@ -20,13 +20,19 @@ from syneg.core.storage import read_json, read_rows
 from syneg.llm.budget import Budget
 from syneg.negatives.gating import Gating
 from syneg.optimizers import RECIPES, Candidate, Critic, Judgement, Objective, Score, WriterTarget
-from syneg.optimizers.compiling import Register
 from syneg.optimizers.guards import FENCE, check_floor, copies_corpus, fences_of, keep_fence
 from syneg.optimizers.objective import held_out_queries
+from syneg.optimizers.probe import BOUNDARY
+from syneg.optimizers.register import Register
 from syneg.optimizers.search import choose, ordered
 from syneg.programs import SinglePrompt, load_program
+from syneg.retrieval.metrics import MAIN_METRIC
+from syneg.run.compile_writer import WriterPlan
 from syneg.run.compiled import Outcome
+from syneg.run.near_misses import compiling_origin
 from syneg.run.pipeline import Run
+from syneg.run.trial import Trials
+from syneg.verdict.confirmed import Confirmed
 
 QUERY = rf"({'|'.join(ACTIONS)}) a ({'|'.join(THINGS)})"
 GOOD = "Write about the same action on another thing: a NEARMISS."
@@ -125,7 +131,8 @@ def test_the_path_goes_through_the_compiled_program(opened: Callable[..., Run]) 
     compiled = read_json(run.folder / "compiled.json")
     assert compiled["confirmed"]["queries"] > 0
     assert f"with candidate {compiled['confirmed']['candidate']}, the best" in (run.folder / "program.md").read_text()
-    assert compiled["won"] == (compiled["confirmed"]["delta"] > compiled["confirmed"]["error"])
+    assert compiled["won"] == Confirmed.from_json(compiled["confirmed"]).replaces
+    assert compiled["confirmed"]["unit"] == "tokens" and all(cost > 0 for cost in compiled["confirmed"]["cost"])
     assert "```diff" in (run.folder / "program.md").read_text() or not compiled["won"]
     assert found["best"]
 
@@ -320,6 +327,121 @@ def test_the_objective_sees_false_negatives_and_no_confirm_or_test_query(opened:
             )
 
 
+def test_near_misses_of_another_lm_decide_and_test_queries_have_none(opened: Callable[..., Run]) -> None:
+    """By the same program, but another LM: `boundary.model`."""
+    run = opened(
+        **{
+            "compile.optimizer": "search", "compile.proposals": 3, "boundary.queries": 60,
+            "boundary.program": "single_prompt", "boundary.model": "openai/other",
+        }
+    )  # fmt: skip
+    outcome = run.until("compile")
+    splits, rows = run.workspace.collection.splits, list(read_rows(run.folder / "ledger" / "calls.jsonl"))
+    asked = {row["query_id"] for row in rows if row["model"].startswith("openai/other")}
+    assert asked == {*splits["dev"], *splits["confirm"]}
+    assert {*splits["test"]}.isdisjoint(row["query_id"] for row in rows)
+    assert outcome["measure"] == "nDCG@10 with near-misses"
+    scored = [row for row in outcome["candidates"] if row["gain"] is not None]
+    assert len(scored) > 1 and all("standard nDCG@10 over mined alone" in row["figures"] for row in scored)
+    confirmed = Confirmed.from_json(outcome["confirmed"])
+    assert confirmed.measure == "nDCG@10 with near-misses" and confirmed.standard is not None
+    assert confirmed.queries == len(asked & {*splits["confirm"]}) and outcome["won"] == confirmed.replaces
+    page = (run.folder / "program.md").read_text()
+    heads = next(line for line in page.splitlines() if line.startswith("| number |"))
+    assert "| nDCG@10 with near-misses over mined alone |" in heads and "| standard nDCG@10 over mined alone |" in heads
+    assert confirmed.verdict in page and "; standard nDCG@10 " in page
+    assert not [row for row in run.estimate("compile")["parts"] if row["calls"]["most"]]
+
+
+def test_a_budget_that_is_too_small_is_said_before_near_misses_are_written(opened: Callable[..., Run]) -> None:
+    run = opened(**{"compile.optimizer": "search", "compile.calls": 5, "boundary.queries": 60})
+    with pytest.raises(ConfigError, match="5 calls allow search to try 0 programs"):
+        run.until("compile")
+    assert not run.server.requests  # type: ignore[attr-defined]
+
+
+def test_the_confirmation_learns_from_the_teacher_of_the_arms_or_is_refused(
+    opened: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both programs are the author's, so there is no difference, and none is cheaper."""
+    path, taught, refusal = tmp_path / "scores.jsonl", list[int](), [""]
+    settings = {"train.distil": 0.5, "train.teacher": path, "generate.pairs": 6, "train.pairs": 12}
+    run = opened(**{"compile.optimizer": "search", **settings})
+    rows = [{"query_id": q, "doc_id": d, "score": i % 3} for i, q in enumerate(run.workspace.collection.queries)
+            for d in (f"d{i}", f"d{(i + 1) % 96}")]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train = Trials.train
+    monkeypatch.setattr(
+        Trials, "train", lambda self, job, *more: (taught.append(len(job.taught)), train(self, job, *more))[1]
+    )
+    monkeypatch.setattr("syneg.run.teachers.Teachers.refusal", lambda self, teacher: refusal[0])
+    plan = WriterPlan(run.workspace, "single_prompt", SinglePrompt(), readings=run.readings)
+    confirmed = plan.confirm(Candidate("1", SinglePrompt(), 1), Candidate("0", SinglePrompt(), 0))
+    assert taught == [12, 12]
+    assert confirmed is not None and confirmed.delta == 0 and not confirmed.replaces
+    assert confirmed.verdict.startswith("No difference is shown. An accepted negative takes ")
+    refusal[0] = "its order is bad"
+    with pytest.raises(DataError, match="confirmed with train.teacher=.+scores.jsonl: its order is bad"):
+        plan.target()
+    run.workspace.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "origin"),
+    [
+        ({"boundary.program": "auto"}, "neighbour_rewrite"),
+        ({"boundary.program": "neighbour_topic"}, "neighbour_topic"),
+        ({"boundary.program": "single_prompt"}, ""),
+        ({"boundary.program": "single_prompt", "boundary.model": "openai/other"}, "single_prompt"),
+        ({"boundary.queries": 0}, ""),
+        ({"lm.model": "local/smollm2-135m"}, ""),
+        ({"lm.model": "local/smollm2-135m", "boundary.queries": 20}, "neighbour_rewrite"),
+        ({"lm.model": "local/smollm2-135m", "boundary.model": "openai/other"}, "neighbour_rewrite"),
+    ],
+)
+def test_near_misses_are_of_another_origin(settings: dict[str, object], origin: str) -> None:
+    config = load_config(None, (), {"lm.model": "openai/own", **settings})
+    found, reason = compiling_origin(config, "single_prompt")
+    assert found == origin and bool(reason) == (not origin)
+
+
+def test_a_fall_in_standard_ndcg_is_refused_whatever_is_gained_at_the_boundary() -> None:
+    def score(gain: float, *standard: float) -> Score:
+        return Score(gain, 0.01, standard={f"q{i}": value for i, value in enumerate(standard)})
+
+    first = score(0.0, 0.02, 0.0, 0.01, -0.01)
+    assert score(0.2, 0.01, -0.03, 0.01, -0.01).refusal(first) == "standard nDCG@10 falls by 0.0100 ± 0.0071"
+    assert score(0.2, 0.01, 0.01, 0.01, -0.02).refusal(first) == ""  # by .0025 ± .0048
+    assert Score(0.2, 0.01).refusal(Score(0.0, 0.01)) == ""  # without near-misses it is the gain itself
+    assert score(0.01, 0.9, 0.9).value < score(0.02, -0.9, -0.9).value < 1
+    both = Chosen((96, 0.0), (96, 0.2))
+    both.scores = {0: first, 1: score(0.2, 0.01, -0.03, 0.01, -0.01)}
+    ranked = choose(both)  # type: ignore[arg-type]
+    assert [candidate.number for candidate in ranked] == [0, 1]
+    assert ranked[1].refused == "standard nDCG@10 falls by 0.0100 ± 0.0071"
+
+
+def test_near_misses_join_the_corpus_of_their_dev_queries(opened: Callable[..., Run]) -> None:
+    run = opened(**{"train.pairs": 0, "probe.steps": 2, "compile.optimizer": "search"})
+    run.until("mine")
+    workspace = run.workspace
+    pairs = {pair.query_id: pair for pair in workspace.collection.pairs("dev")}
+    few = sorted(pairs)[:5]
+    near = {query_id: [pairs[query_id].positive + " again"] for query_id in few}
+    parts = workspace.encoder, workspace.collection, workspace.pairs[:24], workspace.mined, run.config
+    plain, with_near = Objective(*parts), Objective(*parts, near)
+    ids = [*plain.probe._held_out.queries]
+    ours, theirs = with_near.probe.score(ids), plain.probe.score(ids)
+    assert ours[MAIN_METRIC] == theirs[MAIN_METRIC] and BOUNDARY not in theirs
+    assert set(ours[BOUNDARY]) == set(few)
+    assert all(ours[BOUNDARY][q] <= ours[MAIN_METRIC][q] for q in few)
+    assert sum(ours[BOUNDARY].values()) < sum(ours[MAIN_METRIC][q] for q in few)
+    score = with_near.score({})
+    assert (score.gain, set(score.queries)) == (0.0, set(few)) and set(score.standard) == set(ids)
+    with pytest.raises(DataError, match="is no dev query"):
+        Objective(*parts, {workspace.collection.splits["test"][0]: ["text"]})
+
+
 def test_the_settings_name_the_recipes_that_there_are() -> None:
     from typing import get_args
 
@@ -346,13 +468,14 @@ class Chosen:
             }
             self.candidates.append(Candidate(str(number), SinglePrompt(), number, answers))
             self.gains[number] = gain
+        self.scores: dict[int, Score] = {}
         self.first = self.candidates[0]
 
     def ranked(self) -> list[Candidate]:
         return list(self.candidates)
 
     def score(self, candidate: Candidate, ids: list[str]) -> Score:
-        return Score(self.gains[candidate.number], 0.004)
+        return self.scores.get(candidate.number, Score(self.gains[candidate.number], 0.004))
 
     def say(self, text: str) -> None:
         pass

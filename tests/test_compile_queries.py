@@ -10,12 +10,12 @@ from typing import Any
 
 import dspy
 import pytest
-from conftest import FakeLM
+from conftest import ACTIONS, THINGS, FakeLM
 
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
-from syneg.optimizers import QueriesTarget
+from syneg.optimizers import RECIPES, QueriesTarget
 from syneg.programs import load_query_program
 from syneg.run.compile_queries import QueriesPlan
 from syneg.run.pipeline import Run
@@ -25,11 +25,23 @@ GOOD = "Ask for action and thing, with CARE."
 
 
 def scripted(messages: Messages) -> tuple[int, str]:
-    text = str(messages)
-    if "better_instruction" in text:
-        return 200, json.dumps({"better_instruction": GOOD})
-    action, thing = re.findall(r"to (\w+) the (\w+) it is", str(messages[-1]["content"]))[-1]
-    return 200, json.dumps({"search_query": f"{action} a {thing}" if "CARE" in text else f"slowly the {thing}"})
+    """Asks for action and thing where the prompt says CARE, or a demo of this collection shows how; sometimes anyway."""
+    text, asked = "\n".join(str(message["content"]) for message in messages), str(messages[-1]["content"])
+    proposals = {
+        "better_instruction": GOOD, "proposed_instruction": GOOD, "proposed_prefix_for_output_field": "Query:",
+        "observations": "Passages.", "summary": "Passages.", "program_description": "It asks.", "module_description": "It asks.",
+        "discussion": "Some find nothing.", "module_advice": {"program.write": GOOD, "write": GOOD, "program": GOOD, "self": GOOD},
+    }  # fmt: skip
+    if wanted := {name: value for name, value in proposals.items() if name in text}:
+        return 200, json.dumps(wanted)
+    found = re.findall(r"to (\w+) the (\w+) it is", asked)
+    if not found or "```" in asked[-400:]:
+        return 200, f"```\n{GOOD}\n```"
+    action, thing = found[-1]
+    shown = "\n".join(str(message["content"]) for message in messages if message["role"] == "assistant")
+    knows = "CARE" in text or re.search(rf"({'|'.join(ACTIONS)}) a ({'|'.join(THINGS)})", shown)
+    lucky = (len(action) + len(thing)) % 3 == 0
+    return 200, json.dumps({"search_query": f"{action} a {thing}" if knows or lucky else f"slowly the {thing}"})
 
 
 @pytest.fixture
@@ -57,6 +69,25 @@ def test_the_planted_instruction_is_found_and_other_passages_decide(opened: Call
     assert read_json(run.folder / "queries-program.json")["manifest"]["class"] == "write_queries"
     again = load_query_program(str(run.folder / "queries-program.json"))
     assert "CARE" in again.write.signature.instructions
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in ("none", "search")])
+def test_every_recipe_runs_to_its_end_and_finds_it(recipe: str, opened: Callable[..., Run]) -> None:
+    if recipe == "mipro":
+        pytest.importorskip("optuna")
+    run = opened(**{"compile.optimizer": recipe, "compile.proposals": 3})
+    outcome = run.until("compile")
+    assert outcome["won"] and not outcome["stopped"], outcome["candidates"]
+    best = next(row for row in outcome["candidates"] if row["number"] == outcome["confirmed"]["candidate"])
+    assert best["gain"] > outcome["candidates"][0]["gain"] and best["figures"]["sound queries"][0] == 1.0
+    assert outcome["optimizer"] == recipe and outcome["confirmed"]["interval"][0] > 0
+    saved = load_query_program(str(run.folder / "queries-program.json"))
+    assert (
+        "CARE" in saved.write.signature.instructions
+        or saved.write.demos != load_query_program("write_queries").write.demos
+    )
+    page = (run.folder / "queries-compiled.html").read_text()
+    assert "How the prompt for queries was improved" in page and "won: it is used" in page
 
 
 def test_a_query_is_worth_its_round_trip(opened: Callable[..., Run]) -> None:
@@ -90,3 +121,14 @@ def test_the_table_marks_the_programs_that_none_beats_in_both_figures() -> None:
     marked = [line.split(" | ")[0].strip("| ") for line in outcome._table() if " * |" in line]
     assert marked == ["0", "1"]
     assert "nDCG@10 over the encoder's order | recall | none better" in outcome._table()[2]
+
+
+def test_the_estimate_counts_the_passages_that_decide(opened: Callable[..., Run]) -> None:
+    run = opened()
+    parts = {part["name"]: part for part in run.estimate("compile")["parts"]}
+    assert parts["confirm"]["calls"] == {"likely": 48.0, "most": 48.0}  # 24 passages, two programs
+    assert {"compile", "reflect"} <= {*parts}
+    everything = opened(**{"compile.confirm_queries": 0}).estimate("compile")["parts"]
+    assert next(part for part in everything if part["name"] == "confirm")["calls"]["likely"] == 2 * (96 - 12)
+    run.until("compile")
+    assert run.estimate("compile")["parts"][-1]["calls"]["most"] == 0

@@ -229,14 +229,3 @@ def test_what_cannot_be_compiled_is_said_before_any_call(
     with pytest.raises(error, match=match):
         run.until("compile")
     assert not run.server.requests  # type: ignore[attr-defined]
-
-
-def test_a_strict_win_takes_an_interval_over_zero() -> None:
-    from syneg.run.compiled import Confirmed
-
-    first = {f"q{i}": 0.5 for i in range(20)}
-    noisy = {q: value + (0.3 if i % 2 else -0.25) for i, (q, value) in enumerate(first.items())}
-    steady = {q: value + 0.01 * (1 + i % 2) for i, (q, value) in enumerate(first.items())}
-    tie, lead = Confirmed.of(1, noisy, first, strict=True), Confirmed.of(1, steady, first, strict=True)
-    assert tie.delta > 0 and tie.interval is not None and tie.interval[0] < 0 and not tie.wins
-    assert lead.wins and "which would have shown" in str(lead)

@@ -15,7 +15,7 @@ from syneg.core.storage import read_rows, write_rows
 from syneg.llm.usage import count_tokens
 from syneg.programs import PROGRAMS
 from syneg.run.figures import Estimate, Figure, Part
-from syneg.run.negative_sets import other_program
+from syneg.run.near_misses import other_program
 from syneg.run.pipeline import Run
 from syneg.run.prompt_sizes import expected_attempts
 

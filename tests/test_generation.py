@@ -28,7 +28,7 @@ from syneg.negatives.judging import compare
 from syneg.negatives.strength import strength
 from syneg.programs import Judge
 from syneg.retrieval.indexes import DenseIndex
-from syneg.run.negative_sets import SMALL_PROGRAM, STRONG_PROGRAM
+from syneg.run.near_misses import SMALL_PROGRAM, STRONG_PROGRAM
 from syneg.run.pipeline import Run
 
 Settings = Callable[..., list[str]]

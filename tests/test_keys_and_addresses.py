@@ -21,6 +21,7 @@ from syneg.llm.addresses import origin_of
 from syneg.llm.api_keys import missing_key
 from syneg.llm.endpoints import Endpoint
 from syneg.run.checks import check_keys
+from syneg.run.pipeline import STAGES
 
 _PROBE = """
 import sys, click
@@ -71,14 +72,39 @@ def test_only_keys_that_are_needed_for_certain_are_asked_for(
         monkeypatch.delenv(name, raising=False)
     config = load_config(None, (), settings)
     if not missing:
-        check_keys(config, asks=True)
+        check_keys(config, STAGES["generate"].asks(config))
         return
     with pytest.raises(ConfigError, match=missing):
-        check_keys(config, asks=True)
+        check_keys(config, STAGES["generate"].asks(config))
     mined = config.model_copy(update={"train": config.train.model_copy(update={"arms": ("mined",)})})
-    check_keys(mined, asks=False)
+    check_keys(mined, STAGES["train"].asks(mined))
     monkeypatch.setenv(missing, "sk-planted")
-    check_keys(config, asks=True)
+    check_keys(config, STAGES["generate"].asks(config))
+
+
+@pytest.mark.parametrize(
+    ("settings", "missing"),
+    [
+        ({"compile.target": "sampler", "train.arms": ("mined",)}, ""),
+        ({"compile.target": "sampler", "train.arms": ("mined",), "compile.optimizer": "search"}, ""),
+        ({"compile.target": "sampler"}, "lm.model"),  # the arm hybrid needs written negatives
+        ({"compile.target": "queries", "train.arms": ("mined",)}, "lm.model"),
+        ({"compile.target": "reader", "reader.model": "openai/x", "lm.model": "anthropic/y"}, "reader.model"),
+        ({"compile.target": "reader", "reader.model": "local/smollm2-135m", "reflection.model": "local/smollm2-135m"}, ""),
+    ],
+)  # fmt: skip
+def test_compiling_asks_for_the_keys_of_its_target_only(
+    settings: dict[str, Any], missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    config = load_config(None, (), {"lm.model": "openai/gpt-4o-mini", **settings})
+    found = ""
+    try:
+        check_keys(config, STAGES["compile"].asks(config))
+    except ConfigError as error:
+        found = str(error)
+    assert f"(for {missing})" in found if missing else not found
 
 
 def test_a_server_by_the_environment_may_need_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

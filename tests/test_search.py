@@ -15,8 +15,9 @@ from test_reading import sparse  # noqa: F401 a fixture
 
 from syneg.core.config import CompileConfig
 from syneg.optimizers import Candidate, Worth
-from syneg.optimizers.compiling import Register
+from syneg.optimizers.compiling import Compiling
 from syneg.optimizers.proposing import Proposal, planned, proposed
+from syneg.optimizers.register import Register, chance
 from syneg.optimizers.search import behind
 from syneg.programs import GradeList, NeighbourRewrite
 from syneg.run.pipeline import Run
@@ -141,3 +142,26 @@ def test_the_reflection_lm_sees_whole_texts_and_a_far_too_long_answer_is_not_tak
     assert "it should have had 3" in shown[0] and "slowly" in shown[0]
     longest = max(len(row["instructions"]["grade"].split()) for row in outcome["candidates"])
     assert longest < 190
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0.9, 0.8, 0.9, 0.8, 0.9, 0.8), "program 1: +0.350 ± 0.022 over the first on 6 examples, the best so far (p "),
+        ((0.5, 0.5, 0.5, 0.5, 0.5, 0.9), "program 1: +0.067 ± 0.067 over the first on 6 examples, no program leads by more, but within chance (p 0.18)"),
+    ],
+)  # fmt: skip
+def test_it_is_said_how_sure_a_lead_is(values: tuple[float, ...], said: str) -> None:
+    first, other, told = candidate(0, *[0.5] * 6), candidate(1), list[str]()
+    compiling: Any = object.__new__(Compiling)
+    compiling.first, compiling._best, compiling._least, compiling._lock = first, 0.0, 6, threading.Lock()
+    compiling.register, compiling.say = SimpleNamespace(candidates={"1": other}), told.append
+    compiling.target = SimpleNamespace(judge=lambda example_id, value: Worth(value.worth, ""))
+    for number, value in enumerate(values):
+        compiling.judge(f"q{number}", SimpleNamespace(candidate="1", worth=value))
+    assert len(told) == 1 and told[0].startswith(said)
+
+
+def test_chance_is_a_one_sided_paired_test() -> None:
+    assert chance([0.1, 0.2, 0.3]) == pytest.approx(0.0371, abs=1e-4)  # t = 3.46 with two degrees of freedom
+    assert [chance(leads) for leads in ([], [0.5], [0.2, 0.2], [0.0, 0.0], [-0.2, -0.2])] == [1.0, 1.0, 0.0, 1.0, 1.0]

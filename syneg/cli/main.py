@@ -108,7 +108,7 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
 
     folder, config = _settings(flags)
     if not flags["dry_run"] and not flags.get("batch") and not RunFolder(folder).ledger.exists():
-        check_keys(config, asks=stage.asks)
+        check_keys(config, stage.asks(config))
     batch = flags.get("batch") or ()
     files = {way: tuple(path for other, path in batch if other == way) for way in ("import", "export")}
     if len(files["export"]) > 1:

@@ -134,12 +134,12 @@ class CompileConfig(Section):
     "Lowest value of an answer that may become a demo; auto is .5 for a writer and .9 for a reader."
     confirm: bool = True
     "Compare the winner with the original program on queries that no proposal has seen; for a writer by full training."
-    confirm_seeds: Positive = 2
+    confirm_seeds: Positive = 3
     "Seeds of that training."
     confirm_queries: Count | Literal["auto"] = "auto"
     (
-        "Labelled queries to compare two readers on, from train, dev and confirm, without those of the proposals; 0 = "
-        "all; auto is 300, or 60 with an embedded LM."
+        "Labelled queries to compare two readers on, from train, dev and confirm, without those of the proposals; or "
+        "passages to compare two writers of queries on; 0 = all; auto is 300, or 60 with an embedded LM."
     )
 
     def improves(self, target: str) -> bool:
@@ -171,7 +171,11 @@ class ProbeConfig(Section):
 
 
 class BoundaryConfig(Section):
-    """The boundary test: it adds written near-misses for held-out queries to the corpus."""
+    """The boundary test: it adds written near-misses for held-out queries to the corpus.
+
+    A compilation of the writer compares its candidates with near-misses of dev and confirm queries, as many of each as
+    `queries` says; auto is then 240, or none if an embedded LM would write them.
+    """
 
     queries: Count | Literal["auto"] = "auto"
     (

@@ -11,12 +11,12 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dspy.utils.exceptions import DSPyError
 
@@ -24,6 +24,7 @@ from syneg.core.errors import BackendError, DeferredError, RefusedError, Stopped
 from syneg.core.records import Call
 
 T = TypeVar("T")
+R = TypeVar("R")
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -69,6 +70,18 @@ def reraise_fatal(error: BaseException) -> None:
         if isinstance(cause, SynegError) or (isinstance(cause, OSError) and cause.errno in _DISK_ERRORS):
             raise cause
         cause = cause.__cause__ or cause.__context__
+
+
+def attempted(program: Callable[..., R], ask: Mapping[str, Any]) -> tuple[R | None, str]:
+    """Run a program once: its prediction and "", or None and why it failed.
+
+    A program may be a user's own code, so any exception is a failure. Raises errors that end the run.
+    """
+    try:
+        return program(**ask), ""
+    except Exception as error:  # noqa: BLE001 the boundary to code that is not ours
+        reraise_fatal(error)
+        return None, one_line(error)
 
 
 def check_answered(error: BaseException, *, answered: bool) -> None:

@@ -21,11 +21,11 @@ from typing import Any
 
 import dspy
 
-from syneg.core.errors import ConfigError, UnusableError, one_line
+from syneg.core.errors import ConfigError, UnusableError
 from syneg.core.progress import Progress, Tick
 from syneg.core.records import Draft, HardNegative
 from syneg.core.text import plain_text
-from syneg.llm.calls import CallPurpose, in_threads, purpose, reraise_fatal
+from syneg.llm.calls import CallPurpose, attempted, in_threads, purpose
 from syneg.llm.lms import LanguageModel
 from syneg.programs import name_of
 
@@ -122,15 +122,11 @@ def answers_of(
 
 
 def _try(program: dspy.Module, ask: Mapping[str, Any]) -> list[HardNegative]:
-    """Run the program once; a failure gives one empty negative.
-
-    A program may be a user's own code, so any exception counts as a failed attempt.
-    """
-    try:
-        negatives = _checked(program(**ask), program)
-    except Exception as error:  # noqa: BLE001 the boundary to code that is not ours
-        reraise_fatal(error)
-        return [_nothing(program, ask, one_line(error))]
+    """Run the program once; a failure gives one empty negative."""
+    prediction, failed = attempted(program, ask)
+    if failed:
+        return [_nothing(program, ask, failed)]
+    negatives = _checked(prediction, program)
     return negatives[: len(ask["attributes"])] or [_nothing(program, ask, "the program returned no negative")]
 
 

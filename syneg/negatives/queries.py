@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import dspy
 import numpy as np
@@ -119,10 +120,9 @@ def written(
             dspy.context(lm=writer.lm_for(0, 1), adapter=writer.adapter),
         ):
             try:
-                answers = program(
-                    passage=passage.passage, task=task, kind=passage.kind, examples=passage.examples
-                ).queries
-                text = " ".join(str(answers[0]).split()).strip("\"'“”") if answers else ""
+                text = first_query(
+                    program(passage=passage.passage, task=task, kind=passage.kind, examples=passage.examples)
+                )
             except PROGRAM_ERRORS as error:
                 reraise_fatal(error)
                 text = ""
@@ -135,6 +135,12 @@ def written(
         if progress:
             progress(len(queries), len(asked))
     return [queries[place] for place in sorted(queries)]
+
+
+def first_query(prediction: Any) -> str:
+    """The first of the `queries` of a prediction, on one line and without quotation marks; "" if there is none."""
+    queries = getattr(prediction, "queries", None)
+    return " ".join(str(queries[0]).split()).strip("\"'“”") if queries else ""
 
 
 def gated(

@@ -130,6 +130,14 @@ def mean(values: Mapping[str, float]) -> float:
     return float(np.mean(list(values.values()))) if values else 0.0
 
 
+def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The mean of values and its standard error; 0 for no values, and an error of 0 for a single one."""
+    if len(values) == 0:
+        return 0.0, 0.0
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    return float(np.mean(values)), error
+
+
 def compare(qrels: Qrels, runs: Mapping[str, Ranking], metric: str = MAIN_METRIC) -> dict[tuple[str, str], float]:
     """Two-sided paired Student's t-test over queries (`ranx.compare`): (arm, arm) → p-value without correction.
 

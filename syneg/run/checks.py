@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from syneg.core.assets import ASSETS
@@ -64,20 +64,22 @@ def check_folder(folder: Path, config: Config) -> None:
         )
 
 
-def check_keys(config: Config, *, asks: bool) -> None:
+def check_keys(config: Config, asked: Collection[str]) -> None:
     """Raise ConfigError if the API key of an LM that the stage is sure to call is missing. Loads no heavy library.
 
-    `asks`: the stage always calls the writer. Other stages call it only if an arm needs synthetic negatives.
+    `asked` names the sections of the LMs that run a program (`Stage.asks`). Their judge and the LM that proposes
+    instructions are found from the settings.
     """
-    planned = arms(config)
-    if config.executor.replay or not (asks or config.writes_queries or any(arm.wants_synthetic for arm in planned)):
+    if config.executor.replay or not asked:
         return
-    lms = {} if config.generate.given else {"lm": config.lm}
+    lms = {name: config.lm if name == "lm" else config.reader.beside(config.lm) for name in asked}
+    if config.generate.given:
+        lms.pop("lm", None)
     if config.compile.improves("reader"):
         lms["reader"] = config.reader.beside(config.lm)
-    if config.judge.use == "on":
+    if config.judge.use == "on" and "lm" in asked:
         lms["judge"] = config.judge.beside(config.lm)
-    if config.compile.optimizer != "none":
+    if config.compile.optimizer != "none" and config.compile.target != "sampler":
         lms["reflection"] = config.reflection.beside(config.lm)
     missing = {section: key for section, lm in lms.items() if (key := missing_key(lm))}
     if missing:

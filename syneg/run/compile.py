@@ -21,10 +21,12 @@ import dspy
 from syneg.core.errors import ConfigError
 from syneg.core.storage import read_json, write_json
 from syneg.llm.budget import Budget
+from syneg.llm.lms import LanguageModel
 from syneg.optimizers import RECIPES, Candidate, Compiling, Target, choose, run_recipe
 from syneg.optimizers.guards import check_floor
+from syneg.verdict.confirmed import Confirmed
 
-from .compiled import CandidateRow, Confirmed, Outcome
+from .compiled import CandidateRow, Outcome
 from .workspace import Workspace
 
 COMPILE, CONFIRM = "compile", "confirm"  # values of `use` in the ledger
@@ -43,6 +45,16 @@ class Plan(Protocol):
     "Name of the stage in the manifest."
     path: Path
     "File that the outcome is written to."
+
+    @property
+    def lm(self) -> LanguageModel:
+        """The LM that runs the program."""
+        ...
+
+    @property
+    def examples(self) -> int:
+        """Number of examples that candidates are tried on."""
+        ...
 
     @property
     def key(self) -> str:
@@ -94,8 +106,8 @@ def best_of(plan: Plan) -> dspy.Module:
 
 def _compile(workspace: Workspace, plan: Plan) -> Outcome:
     config, progress = workspace.config.compile, workspace.progress
+    _check_budget(workspace, plan)
     target = plan.target()
-    _check_budget(workspace, target)
     if len(target.asks) < target.enough:
         progress.say(
             f"  {len(target.asks)} pairs are too few for the objective alone (under {target.enough}): "
@@ -118,27 +130,27 @@ def _compile(workspace: Workspace, plan: Plan) -> Outcome:
     best, confirmed = ranked[0], None
     if config.confirm and best is not compiling.first:
         confirmed = plan.confirm(best, compiling.first)
-        best = best if confirmed is not None and confirmed.wins else compiling.first
+        best = best if confirmed is not None and confirmed.replaces else compiling.first
     candidates = sorted(compiling.register.candidates.values(), key=lambda candidate: candidate.number)
     return Outcome(
         program=plan.name, optimizer=config.optimizer, state=best.program.dump_state(json_mode=True),
         won=best is not compiling.first, confirmed=confirmed, stopped=stopped, used=budget.used,
         candidates=tuple(CandidateRow.of(candidate, compiling.copied(candidate)) for candidate in candidates),
-        target=target.name, baseline=target.baseline, second=target.second,
+        target=target.name, measure=target.measure, baseline=target.baseline, second=target.second,
     )  # fmt: skip
 
 
-def _check_budget(workspace: Workspace, target: Target) -> None:
+def _check_budget(workspace: Workspace, plan: Plan) -> None:
     """Raise ConfigError if the limits are too low for the recipe, or if `compile.usd` is set without a known price."""
     config = workspace.config.compile
-    steps = len(target.program.predictors())
+    steps = len(plan.program.predictors())
     check_floor(
-        config.optimizer, calls=config.calls, per_program=steps * max(2, len(target.asks) // 3),
+        config.optimizer, calls=config.calls, per_program=steps * max(2, plan.examples // 3),
         least=RECIPES[config.optimizer].least,
     )  # fmt: skip
-    if config.usd and not target.lm.engine.price_known:
+    if config.usd and not plan.lm.engine.price_known:
         raise ConfigError(
-            f"the price of {target.lm.engine.config.model!r} is not known, so compile.usd cannot be kept",
+            f"the price of {plan.lm.engine.config.model!r} is not known, so compile.usd cannot be kept",
             todo="limit calls or tokens",
         )
 

@@ -16,57 +16,48 @@ from functools import cached_property
 
 import dspy
 
-from syneg.core.errors import ConfigError, DataError
+from syneg.core.errors import ConfigError
 from syneg.core.records import Pair
-from syneg.data.tasks import task_for
+from syneg.llm.lms import LanguageModel
 from syneg.llm.roles import reader_settings
 from syneg.negatives.reader_agreement import by_grade, ndcg_of_lists
 from syneg.negatives.reading import ToRead, read_by_lm
 from syneg.optimizers import Candidate, ReaderTarget
 from syneg.retrieval.metrics import MAIN_METRIC, mean
+from syneg.verdict.confirmed import Confirmed
 
-from .compile import CONFIRM, LEAST_CONFIRM
-from .compiled import Confirmed
-from .keys import source_of, stage_key
+from .compile import CONFIRM
+from .deciding import DecidedPlan, deciding
 from .workspace import Workspace
 
 PREFIX = "reader-"  # of file names in the run folder
 _SHOWN = 4  # lists that demos are made from, in addition to the examples
-_QUERIES, _EMBEDDED_QUERIES = 300, 60  # queries that confirm, with a remote and an embedded LM
 Lists = Callable[[Sequence[Pair]], list[ToRead]]
 
 
-class ReaderPlan:
+class ReaderPlan(DecidedPlan):
     """Plan for the grading program `name`. `lists` maps pairs to the passage lists that the reader grades."""
 
     stage = "compile reader"
+    prefix = PREFIX
+    unit = "labelled queries"
 
     def __init__(self, workspace: Workspace, name: str, program: dspy.Module, lists: Lists) -> None:
-        self._workspace, self.name, self.program, self._lists = workspace, name, program, lists
-        self.path = workspace.folder.compiled(PREFIX)
-        self._definition = task_for(workspace.config).definition
+        super().__init__(workspace, name, program)
+        self._lists = lists
+
+    @property
+    def lm(self) -> LanguageModel:
+        """The reader's LM."""
+        return self._workspace.roles.reader_lm
 
     def check(self) -> None:
-        """Raise ConfigError if no LM grades, and DataError if under two labelled queries are left to confirm on."""
+        """Raise ConfigError if no LM grades, and DataError if too few labelled queries are left to confirm on."""
         config = self._workspace.config
         if config.reader.given or config.reader.cross_encoder:
             key = "reader.given" if config.reader.given else "reader.cross_encoder"
             raise ConfigError(f"there is no program to compile: {key} reads", todo="leave it out, or --target reader")
-        if config.compile.confirm and len(self._deciding) < LEAST_CONFIRM:
-            raise DataError(
-                f"{len(self._deciding)} labelled queries are left to decide whether the compiled reader is better",
-                todo="lower compile.pairs, or let the score decide alone with --set compile.confirm=false",
-            )
-
-    @property
-    def key(self) -> str:
-        """A hash of settings, data, encoder, LMs and program."""
-        workspace = self._workspace
-        roles, encoder = workspace.roles, workspace.encoder
-        return stage_key(
-            self.stage, workspace.config, workspace.collection.fingerprint, encoder.fingerprint, encoder.prompts,
-            roles.reader_lm.identity, roles.reflection.identity, self.program.dump_state(), source_of(self.name),
-        )  # fmt: skip
+        super().check()
 
     @property
     def _pairs(self) -> list[Pair]:
@@ -81,16 +72,18 @@ class ReaderPlan:
     def _deciding(self) -> list[Pair]:
         """The queries that confirm: dev, confirm, then train without the queries that a proposal has seen."""
         workspace = self._workspace
-        wanted = workspace.config.compile.confirm_queries
-        if wanted == "auto":
-            embedded = reader_settings(workspace.config).model.startswith("local/")
-            wanted = _EMBEDDED_QUERIES if embedded else _QUERIES
+        wanted = deciding(workspace.config, reader_settings(workspace.config).model)
         rest = workspace.train_split[len(self._pairs) + len(self._shown) :]
         labelled = [*workspace.collection.pairs("dev"), *workspace.collection.pairs("confirm"), *rest]
         return labelled[: wanted or None]
 
     @property
-    def queries(self) -> int:
+    def examples(self) -> int:
+        """Number of train queries that candidates are tried on."""
+        return len(self._pairs)
+
+    @property
+    def deciding(self) -> int:
         """Number of queries that confirm."""
         return len(self._deciding)
 
@@ -99,7 +92,7 @@ class ReaderPlan:
         workspace = self._workspace
         return ReaderTarget(
             self.program, self._lists(self._pairs), self._lists(self._shown), workspace.collection, self._definition,
-            workspace.roles.reader_lm,
+            self.lm,
         )  # fmt: skip
 
     def confirm(self, best: Candidate, first: Candidate) -> Confirmed | None:
@@ -110,7 +103,7 @@ class ReaderPlan:
         for label, candidate in (("compiled", best), ("first", first)):
             with workspace.progress.stage(f"confirm {label}", "lists") as line, workspace.roles.used_for(CONFIRM):
                 answers = read_by_lm(
-                    lists, workspace.roles.reader_lm, self._definition, workspace.collection.passages, line,
+                    lists, self.lm, self._definition, workspace.collection.passages, line,
                     candidate.program,
                 )  # fmt: skip
                 grades = answers.by_query()
@@ -124,9 +117,10 @@ class ReaderPlan:
             orders.append(values)
         own = mean(ndcg_of_lists(lists, {asked.query_id: list(asked.doc_ids) for asked in lists}, qrels))
         how = f"order of the passages of labelled queries that no proposal has seen (the encoder's own {own:.4f})"
-        confirmed = Confirmed.of(best.number, orders[0], orders[1], how, strict=True)
+        confirmed = Confirmed.of(best.number, orders[0], orders[1], how=how)
         workspace.progress.say(
             f"  confirm: {MAIN_METRIC} {confirmed.mean[0]:.4f} with the compiled reader, {confirmed.mean[1]:.4f} with "
-            f"the first, {own:.4f} in the encoder's order ({confirmed})"
+            f"the first, {own:.4f} in the encoder's order "
+            f"({confirmed.figures}). {confirmed.verdict}"
         )
         return confirmed

@@ -1,52 +1,71 @@
 """Compile the writer. Its examples are the first train pairs; full training, scored on the confirm split, decides.
 
-    plan = WriterPlan(workspace, "neighbour_rewrite", program)
+    plan = WriterPlan(workspace, "neighbour_rewrite", program, near=near_misses, readings=readings)
     compiled(workspace, plan)                          → the program that writes the negatives of this run
     plan.confirm(best, first)                          → Confirmed(delta=.007, error=.003, …)
 
-The candidate replaces the program only if its mean nDCG@10 on confirm is higher by more than the standard error of the
-paired difference.
+Candidates are compared by nDCG@10 of dev queries with near-misses of another origin in the corpus, and the confirmation
+by that of confirm queries. Standard nDCG@10 must not fall by more than its error. Without near-misses, standard nDCG@10
+is compared itself. If the confirmation shows no difference, the program is used whose accepted negatives cost less.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import dspy
 import numpy as np
 
 from syneg.core.errors import DataError, UnusableError
-from syneg.core.records import HardNegative, Pair
+from syneg.core.records import Draft, Pair
+from syneg.llm.lms import LanguageModel
 from syneg.negatives.assignment import Assignment
 from syneg.negatives.calibration import TrustedJudge
 from syneg.negatives.gating import Gating
 from syneg.negatives.generation import write
 from syneg.optimizers import Candidate, Critic, Objective, WriterTarget
-from syneg.retrieval.metrics import MAIN_METRIC
+from syneg.retrieval.metrics import MAIN_METRIC, mean_and_error
+from syneg.training.sampling import Weighed
+from syneg.verdict.boundary import boundary_scores, boundary_values
+from syneg.verdict.confirmed import Confirmed, differences
 
+from .arms import BASE_TEACHER
 from .assigning import gating_of, planned_task
 from .compile import CONFIRM, LEAST_CONFIRM
-from .compiled import Confirmed
 from .judge import judge_of
 from .keys import source_of, stage_key
+from .readings import Readings
 from .trial import Trials
+from .windows import chosen
 from .workspace import Workspace
+
+Near = Mapping[str, Sequence[str]]  # query_id → near-misses
+Values = Mapping[str, float]  # query_id → nDCG@10
 
 
 class WriterPlan:
-    """Plan for the writing program `name`. Examples are `pairs`, by default the first `compile.pairs` of the run."""
+    """Plan for the writing program `name`. Examples are `pairs`, by default the first `compile.pairs` of the run.
+
+    `near` makes near-misses of dev and confirm queries. `readings` are needed where arms learn from a teacher.
+    """
 
     stage = "compile"
 
     def __init__(
-        self, workspace: Workspace, name: str, program: dspy.Module, pairs: Sequence[Pair] | None = None
+        self,
+        workspace: Workspace,
+        name: str,
+        program: dspy.Module,
+        pairs: Sequence[Pair] | None = None,
+        near: Callable[[], Near] = dict,
+        readings: Readings | None = None,
     ) -> None:
         self._workspace, self.name, self.program = workspace, name, program
         self.path = workspace.folder.compiled()
-        self._pairs = pairs
+        self._pairs, self._near_of, self._readings = pairs, near, readings
 
     def check(self) -> None:
         """Raise DataError if `compile.confirm` is set and the confirm split has fewer than two queries."""
@@ -71,45 +90,123 @@ class WriterPlan:
         return gating_of(self._workspace, self.assignment, judge_of(self._workspace))
 
     @property
+    def lm(self) -> LanguageModel:
+        """The LM that writes."""
+        return self._workspace.roles.writer
+
+    @property
+    def examples(self) -> int:
+        """Number of pairs that candidates are tried on."""
+        return len(self.assignment.pairs)
+
+    @cached_property
+    def _near(self) -> Near:
+        return self._near_of()
+
+    def _near_of_split(self, split: str) -> Near:
+        ids = set(self._workspace.collection.splits[split])
+        return {query_id: texts for query_id, texts in self._near.items() if query_id in ids}
+
+    @property
     def key(self) -> str:
         """A hash of settings, data, encoder, LMs, program, task and judge."""
         return writer_key(self._workspace, self.assignment, self.gating.judge)
 
     def target(self) -> WriterTarget:
-        """Return the program with its examples, scored by the critic and by the objective."""
+        """Return the program with its examples, scored by the critic and by the objective.
+
+        Raises DataError if the confirmation could not train with `train.teacher`.
+        """
+        self._check_teacher()
         workspace, assignment, judge = self._workspace, self.assignment, self.gating.judge
-        config = workspace.config
+        config, near = workspace.config, self._near_of_split("dev")
+        places = f"{config.mix.negatives} negatives in a row, {config.mix.ratio:g} written for each mined one"
+        workspace.progress.say(f"  candidates stand in {places}; {_mined_by(workspace)}")
+        if near:
+            workspace.progress.say(f"  they are compared on {len(near)} dev queries with near-misses")
         return WriterTarget(
             assignment, Critic(self.gating, config.generate.per_pair),
-            Objective(workspace.encoder, workspace.collection, assignment.pairs, workspace.mined, config),
-            workspace.roles.writer, judge.lm if judge else None,
+            Objective(workspace.encoder, workspace.collection, assignment.pairs, workspace.mined, config, near),
+            self.lm, judge.lm if judge else None,
         )  # fmt: skip
 
     def confirm(self, best: Candidate, first: Candidate) -> Confirmed | None:
-        """Compare both programs by nDCG@10 on confirm, after full training with their negatives for the run's pairs.
+        """Compare both programs on confirm, after full training with their negatives for the run's pairs.
 
         None if the gates accept nothing that the candidate writes. Raises UnusableError if that is true of the first
         program.
         """
-        workspace, trials = self._workspace, Trials(self._workspace)
-        values = []
+        workspace, trials = self._workspace, Trials(self._workspace, self._readings)
+        near, tried = self._near_of_split("confirm"), []
         for label, candidate in (("best", best), ("first", first)):
             assignment = replace(self.assignment, pairs=workspace.pairs_to_write, program=candidate.program)
             try:
-                negatives = _accepted(workspace, assignment, self.gating)
+                drafts = _written(workspace, assignment, self.gating)
             except UnusableError as unusable:
                 if candidate is first:
                     raise
                 workspace.progress.say(f"  confirm: candidate {candidate.number} loses: {unusable}")
                 return None
-            values.append(_trained(workspace, trials, negatives, label))
-        confirmed = Confirmed.of(best.number, values[0], values[1])
+            tried.append(_trained(trials, workspace, drafts, near, label))
+        confirmed = compared(best.number, tried[0], tried[1])
         means = confirmed.mean
         workspace.progress.say(
-            f"  confirm: {MAIN_METRIC} {means[0]:.4f} with the compiled program, {means[1]:.4f} with the first "
-            f"({confirmed})"
+            f"  confirm: {confirmed.measure} {means[0]:.4f} with the compiled program, {means[1]:.4f} with the first "
+            f"({confirmed.figures}). {confirmed.verdict}"
         )
         return confirmed
+
+    def _check_teacher(self) -> None:
+        """Raise DataError if the confirmation cannot learn from `train.teacher`, as the arms of the run do."""
+        train = self._workspace.config.train
+        if not self._workspace.config.compile.confirm or not train.distil or train.teacher == BASE_TEACHER:
+            return
+        if refusal := Trials(self._workspace, self._readings).teachers.refusal(train.teacher):
+            raise DataError(
+                f"no program can be confirmed with train.teacher={train.teacher}: {refusal}",
+                todo="set train.teacher=base or train.distil=0",
+            )
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A program after full training: nDCG@10 of confirm queries, `boundary` with near-misses in the corpus.
+
+    `drafts` are what it wrote.
+    """
+
+    standard: Values
+    boundary: Values = field(default_factory=dict)
+    drafts: Sequence[Draft] = ()
+
+    def cost(self, unit: str) -> float:
+        """What an accepted negative took, in "tokens" or "dollars"; infinite if none was accepted."""
+        negatives = [draft.negative for draft in self.drafts]
+        taken = sum(n.usd or 0.0 if unit == "dollars" else n.input_tokens + n.output_tokens for n in negatives)
+        return taken / accepted if (accepted := sum(draft.accepted for draft in self.drafts)) else float("inf")
+
+    @property
+    def priced(self) -> bool:
+        """Whether the price of every negative is known and not 0."""
+        return all(draft.negative.usd for draft in self.drafts if draft.negative.calls)
+
+
+def compared(number: int, best: Tried, first: Tried) -> Confirmed:
+    """Compare candidate `number` with the first program, with near-misses if there are some."""
+    unit = "dollars" if best.priced and first.priced else "tokens"
+    cost = best.cost(unit), first.cost(unit)
+    if not best.boundary:
+        return Confirmed.of(number, best.standard, first.standard, cost=cost, unit=unit)
+    return Confirmed.of(
+        number, best.boundary, first.boundary, measure="nDCG@10 with near-misses",
+        standard=mean_and_error(differences(best.standard, first.standard)), cost=cost, unit=unit,
+    )  # fmt: skip
+
+
+def _mined_by(workspace: Workspace) -> str:
+    """How the mined negatives of the row are chosen, in words."""
+    margin = workspace.config.mine.margin
+    return chosen(workspace).lines()[0] if margin == "auto" else f"mined with margin {margin:g}, as set (auto races)"
 
 
 def writer_key(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> str:
@@ -129,39 +226,44 @@ def is_writer_compiled(workspace: Workspace, assignment: Assignment, judge: Trus
     return workspace.manifest.key(WriterPlan.stage) == key and workspace.folder.compiled().exists()
 
 
-def _accepted(workspace: Workspace, assignment: Assignment, gating: Gating) -> dict[str, list[HardNegative]]:
-    """Write negatives for `assignment` as the generate stage does; return query_id → accepted negatives.
+def _written(workspace: Workspace, assignment: Assignment, gating: Gating) -> list[Draft]:
+    """Write negatives for `assignment` as the generate stage does.
 
     Raises UnusableError if the gates accept none: training would then use mined negatives only, and say nothing about
     the program.
     """
     with workspace.roles.used_for(CONFIRM):
         drafts = write(assignment, gating, workspace.roles.writer, workspace.progress)
-    negatives: dict[str, list[HardNegative]] = {}
-    for draft in drafts:
-        if draft.accepted:
-            negatives.setdefault(draft.pair.query_id, []).append(draft.negative)
-    if not negatives:
+    if not any(draft.accepted for draft in drafts):
         raise UnusableError(
             f"the gates accept nothing of {len(drafts)} negatives", todo="try another --lm or --program"
         )
-    return negatives
+    return drafts
 
 
-def _trained(
-    workspace: Workspace, trials: Trials, negatives: dict[str, list[HardNegative]], label: str
-) -> dict[str, float]:
-    """Train on `negatives`; return query_id → nDCG@10 on confirm, mean over `compile.confirm_seeds` seeds."""
-    config = workspace.config
-    synthetic = {q: [(n, config.mix.weight) for n in written] for q, written in negatives.items()}
-    by_query: dict[str, list[float]] = {}
+def _trained(trials: Trials, workspace: Workspace, drafts: Sequence[Draft], near: Near, label: str) -> Tried:
+    """Train on the accepted `drafts`; return nDCG@10 on confirm, mean over `compile.confirm_seeds` seeds."""
+    config, collection = workspace.config, workspace.collection
+    written: dict[str, list[Weighed]] = {}
+    for draft in drafts:
+        if draft.accepted:
+            written.setdefault(draft.pair.query_id, []).append((draft.negative, config.mix.weight))
+    by_metric: dict[str, dict[str, list[float]]] = {"standard": {}, "boundary": {}}
     for seed in range(config.compile.confirm_seeds):
         name = f"{label}-{seed}"
         folder = workspace.folder / "confirm" / name
         shutil.rmtree(folder, ignore_errors=True)
-        trials.train(trials.job("hybrid", config, synthetic, seed), folder, name)
-        result = trials.evaluate(trials.load(folder, config), ("confirm",))
+        trials.train(trials.job("hybrid", config, written, seed), folder, name)
+        encoder = trials.load(folder, config)
+        at_boundary = boundary_scores(encoder, collection, near) if near else None
+        result = trials.evaluate(encoder, ("confirm",))["confirm"]
         shutil.rmtree(folder, ignore_errors=True)
-        for query_id, value in result["confirm"].values[MAIN_METRIC].items():
-            by_query.setdefault(query_id, []).append(value)
-    return {query_id: float(np.mean(values)) for query_id, values in by_query.items()}
+        values: dict[str, Values] = {"standard": result.values[MAIN_METRIC]}
+        if at_boundary is not None:
+            ranking = {query_id: result.ranking[query_id] for query_id in near}
+            values["boundary"] = boundary_values(at_boundary, ranking, collection.qrels)[MAIN_METRIC]
+        for metric, of_queries in values.items():
+            for query_id, value in of_queries.items():
+                by_metric[metric].setdefault(query_id, []).append(value)
+    means = {m: {q: float(np.mean(v)) for q, v in values.items()} for m, values in by_metric.items()}
+    return Tried(means["standard"], means["boundary"], drafts)

@@ -14,11 +14,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from syneg.core.config import Config
 from syneg.core.errors import DataError
-from syneg.core.progress import Progress
 from syneg.core.records import SPLITS, fingerprint
 from syneg.core.storage import read_rows, write_rows
 from syneg.data.collection import Collection
@@ -28,33 +26,14 @@ from syneg.data.read_log import ReadLog
 from syneg.data.splits import MIN_QUERIES, divide, groups_by_hash
 from syneg.data.tables import read_table
 from syneg.data.tasks import task_for
-from syneg.llm.roles import Roles
 from syneg.negatives.queries import WrittenQuery, ask_for_queries, gated, one_per_cluster, written
 from syneg.programs import load_query_program
-from syneg.retrieval.encoder import Encoder
 
-from .folder import Manifest, RunFolder
 from .keys import source_of, stage_key
+from .workplace import Unasked
 
 FEWEST_HUMAN = MIN_QUERIES["dev"] + MIN_QUERIES["test"]
 _ENOUGH_TESTED = 50  # test queries that are enough to show a difference
-
-
-class Workplace(Protocol):
-    """The part of a `Workspace` that exists before the queries do."""
-
-    config: Config
-    folder: RunFolder
-    progress: Progress
-
-    @property
-    def manifest(self) -> Manifest: ...
-
-    @property
-    def bare_encoder(self) -> Encoder: ...
-
-    @property
-    def roles(self) -> Roles: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +45,7 @@ class _Human:
     qrels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-def corpus_collection(workspace: Workplace) -> Collection:
+def corpus_collection(workspace: Unasked) -> Collection:
     """Read the corpus, write queries for it unless that is done, and divide them into splits.
 
     Raises DataError if the corpus has no passage or if too few queries pass the gates.
@@ -123,7 +102,7 @@ def _human_splits(queries: Mapping[str, str], seed: int) -> dict[str, list[str]]
     return {split: sorted(query_id for group in part for query_id in group) for split, part in cut.items()}
 
 
-def _read(workspace: Workplace) -> tuple[PairsReader, _Human]:
+def _read(workspace: Unasked) -> tuple[PairsReader, _Human]:
     config = workspace.config
     corpus, examples = Path(config.collection.corpus or "").expanduser(), config.queries.examples
     columns, encoding, log = ColumnNames(config.collection.columns), config.collection.encoding, ReadLog()
@@ -146,7 +125,7 @@ def _read(workspace: Workplace) -> tuple[PairsReader, _Human]:
     return reader, _Human(texts, {query_id: queries[query_id] for query_id in judged}, judged)
 
 
-def _rows(workspace: Workplace, passages: dict[str, str], human: _Human) -> list[dict[str, Any]]:
+def _rows(workspace: Unasked, passages: dict[str, str], human: _Human) -> list[dict[str, Any]]:
     """Return the rows of queries.jsonl; write the queries first if the manifest has no matching key."""
     config, path = workspace.config, workspace.folder.queries
     encoder, writer = workspace.bare_encoder, workspace.roles.writer
@@ -176,7 +155,7 @@ def _row(query: WrittenQuery) -> dict[str, Any]:
 
 
 def _note(
-    workspace: Workplace, rows: list[dict[str, Any]], splits: Mapping[str, Any], human: _Human, *, by_human: bool
+    workspace: Unasked, rows: list[dict[str, Any]], splits: Mapping[str, Any], human: _Human, *, by_human: bool
 ) -> None:
     """Print the sizes of the splits, and note the counts of written queries in the manifest."""
     kinds = dict(Counter(row["kind"] for row in rows if row["accepted"]))

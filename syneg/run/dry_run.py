@@ -18,7 +18,6 @@ from pathlib import Path
 
 from syneg.core.config import LMConfig
 from syneg.core.storage import read_rows
-from syneg.llm.prices import dollars
 from syneg.llm.roles import (
     DOUBT,
     GRADES_WORDS,
@@ -29,18 +28,20 @@ from syneg.llm.roles import (
     reflection_settings,
     strong_reader_settings,
 )
-from syneg.llm.room import is_reasoning_model, room_for, thinks
 from syneg.negatives.reading import passages_in_a_list
 from syneg.negatives.strength import TESTS
 from syneg.optimizers import RECIPES
 
+from .call_estimates import CallEstimates
 from .compile import COMPILE, CONFIRM
+from .deciding import deciding
 from .figures import NOTHING, Estimate, Figure, Part
 from .machine_time import MachineTime
-from .negative_sets import FOLDS, STRONG_PROGRAM
+from .near_misses import STRONG_PROGRAM
+from .negative_sets import FOLDS, NEAR_TO_COMPILE
 from .parts import Parts
 from .prompt_sizes import Size, Sizes, expected_attempts
-from .rates import Rate, Rates
+from .rates import Rates
 from .reader import MEASURE
 from .readings import READING
 from .remaining import Remaining, SetLeft
@@ -49,13 +50,7 @@ from .workspace import STRENGTH
 _ORDER = ("queries", "mine", "read", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
 # Assumptions until a value is measured; the notes of an estimate name them.
 _PASSING, _EMBEDDED_PASSING, _LEAST_PASSING = 0.85, 0.6, 0.3  # share of negatives that pass the gates on text
-_SPEED, _EMBEDDED_SPEED = 60.0, 12.0  # tokens a second that one call writes
-# Measured on two cores (docs/lab_notes.md). Prompts of one program share their beginning, so few tokens are read anew.
-# Four calls side by side write 1.3 times as fast as one. Units: tokens a second; a factor.
-_EMBEDDED_READ, _EMBEDDED_GAIN = 1000.0, 1.3
 _DOUBTED = 0.3  # share of the lists that the strong LM reads again
-_EMBEDDED_LENGTH = 0.6  # share of the requested length that a small LLM writes (.53, .55 in two runs on python-docs)
-_THOUGHTS = 800  # tokens that a reasoning model thinks for one answer
 _GRADE = 25  # tokens written for the grade of one passage, with its quote
 _QUERY = (500.0, 20.0)  # tokens read and written for one query
 _REFLECTION, _PLAN = (1800.0, 500.0), (1100.0, 60.0)  # tokens read and written
@@ -73,7 +68,7 @@ class _Estimator:
         self._left = Remaining(parts, self._rates)
         self._sizes = Sizes(parts.workspace)
         self._time = MachineTime(parts, self._left)
-        self._assumed: dict[str, None] = {}
+        self._calls = CallEstimates(self._config, self._rates)
 
     def estimate(self) -> Estimate:
         mining, *later = self._time.parts(self._stage)
@@ -82,8 +77,8 @@ class _Estimator:
         notes = list(self._time.notes)
         if self._config.executor.replay:
             notes.append(f"no LM is called: {self._config.executor.replay} answers")
-        if self._assumed:
-            notes.append(f"assumed, as nothing measured it yet: {'; '.join(self._assumed)}")
+        if self._calls.assumed:
+            notes.append(f"assumed, as nothing measured it yet: {'; '.join(self._calls.assumed)}")
         return Estimate(tuple(parts), tuple(notes))
 
     def _reaches(self, stage: str) -> bool:
@@ -95,7 +90,14 @@ class _Estimator:
         if self._config.executor.replay:
             return False
         synthetic = any(arm.wants_synthetic for arm in self._left.arms)
+        if self._samples:
+            return synthetic
         return self._stage in ("calibrate", "compile", "generate") or (self._reaches("train") and synthetic)
+
+    @property
+    def _samples(self) -> bool:
+        """Whether the stage ends with the races of the sampler, which need the written negatives of arms."""
+        return self._stage == "compile" and self._config.compile.target == "sampler"
 
     def _reading(self) -> Iterator[Part]:
         """Estimate measuring the reader on dev queries, then one call for each train query if it may be used."""
@@ -120,9 +122,9 @@ class _Estimator:
             queries = left.queries_to_read
         for use, number in ((MEASURE, lists), (READING, queries)):
             if number and not reader.cross_encoder:
-                yield self._part(use, lm, Figure(number, 2.0 * number), size, words=GRADES_WORDS)
+                yield self._calls.part(use, lm, Figure(number, 2.0 * number), size, words=GRADES_WORDS)
         if strong:
-            yield self._part(DOUBT, strong, self._in_doubt(lists + queries, strong), size, words=GRADES_WORDS)
+            yield self._calls.part(DOUBT, strong, self._in_doubt(lists + queries, strong), size, words=GRADES_WORDS)
 
     def _in_doubt(self, lists: int, strong: LMConfig) -> Figure:
         """Calls of the strong LM, if `lists` lists are still to be read."""
@@ -132,7 +134,7 @@ class _Estimator:
         else:
             share = _DOUBTED
             if lists:
-                self._assumed[f"{share:.0%} of the lists are in doubt and read by {strong.model}"] = None
+                self._calls.assumed[f"{share:.0%} of the lists are in doubt and read by {strong.model}"] = None
         return Figure(share * lists, 2.0 * lists)
 
     def _asked(self) -> Iterator[Part]:
@@ -141,9 +143,9 @@ class _Estimator:
         if self._stage == "calibrate":
             yield from self._calibrating()
             return
-        if self._stage == "compile" and config.compile.target != "writer":
-            if config.compile.improves("queries"):
-                yield from self._proposing(config.lm, Size(1, *_QUERY))
+        if self._stage == "compile" and config.compile.target in ("reader", "queries"):
+            if config.compile.improves("queries") and not left.are_queries_compiled:
+                yield from self._compiling_queries()
             return
         if config.generate.given:
             if config.judge.use == "on" and self._reaches("generate"):
@@ -153,13 +155,13 @@ class _Estimator:
                 yield self._judging(Figure(rows, 2 * rows))
             return
         if left.needs_strength and left.strength is None:
-            yield self._part(STRENGTH, config.lm, Figure(TESTS, TESTS), self._sizes.of(STRONG_PROGRAM, config))
+            yield self._calls.part(STRENGTH, config.lm, Figure(TESTS, TESTS), self._sizes.of(STRONG_PROGRAM, config))
         if left.task is None:
-            yield self._part("plan", config.lm, Figure(1, 3), Size(1, *_PLAN))
+            yield self._calls.part("plan", config.lm, Figure(1, 3), Size(1, *_PLAN))
         sets = [left.set_of(name) for name in self._programs]
         if config.compile.improves("writer") and not left.is_compiled:
             yield from self._compiling(sets[0])
-        if not self._reaches("generate"):
+        if not self._reaches("generate") and not self._samples:
             return
         of_folds = left.fold_sets(sets) if self._stage == "verdict" else []
         sets += [*(left.near_misses() if self._reaches("evaluate") else []), *of_folds]
@@ -184,9 +186,13 @@ class _Estimator:
         if rate is not None:
             likely = min(rate.calls_each, most)
         elif planned.left:
-            self._assumed[f"{self._passing(planned):.0%} of what {planned.name} writes passes the gates on text"] = None
+            self._calls.assumed[
+                f"{self._passing(planned):.0%} of what {planned.name} writes passes the gates on text"
+            ] = None
         calls = Figure(planned.left, planned.left).times(likely, most)
-        part = self._part(planned.use, planned.config.lm, calls, size, answers=generate.per_pair)
+        part = self._calls.part(planned.use, planned.config.lm, calls, size, answers=generate.per_pair)
+        if planned.stem == NEAR_TO_COMPILE:
+            return replace(part, name=f"{part.name}, to compile")
         return replace(part, name=f"{part.name}, folds") if planned.stem.startswith(FOLDS) else part
 
     def _passing(self, planned: SetLeft) -> float:
@@ -206,92 +212,59 @@ class _Estimator:
         return Figure(max(0.0, likely), 2.0 * sum(count for count, _ in wanted))
 
     def _compiling(self, first: SetLeft) -> Iterator[Part]:
-        """Estimate compiling the writer: runs of the program within `compile.calls`, reflection and confirmation."""
+        """Estimate compiling the writer: near-misses, runs of the program within `compile.calls`, reflection and
+        confirmation."""
+        yield from (self._writing(each) for each in self._left.near_misses_to_compile() if each.left)
         config, lm = self._config.compile, self._config.lm
         size = self._sizes.of(first.name, first.config)
         wanted = size.steps * RECIPES[config.optimizer].runs(min(config.pairs, self._left.pairs), config.proposals)
         most = float(config.calls) or 4 * wanted
         likely = max(0.0, min(wanted, most) - self._rates.calls(COMPILE, lm.model))
-        yield self._part(COMPILE, lm, Figure(likely, most), size)
+        yield self._calls.part(COMPILE, lm, Figure(likely, most), size)
         if RECIPES[config.optimizer].reflects:
             proposals = Figure(config.proposals, 2.0 * config.proposals)
-            yield self._part(REFLECT, reflection_settings(self._config), proposals, Size(1, *_REFLECTION))
+            yield self._calls.part(REFLECT, reflection_settings(self._config), proposals, Size(1, *_REFLECTION))
         if config.confirm:
             each = Figure(first.pairs * size.steps, 2.0 * first.pairs * size.steps)
-            yield self._part(CONFIRM, lm, each.times(1.0, first.config.generate.attempts), size)
+            yield self._calls.part(CONFIRM, lm, each.times(1.0, first.config.generate.attempts), size)
 
     def _compiling_reader(self) -> Iterator[Part]:
         """Estimate compiling the reader: the optimizer on train lists, then both programs on the deciding lists."""
         lm = reader_settings(self._config)
         count = passages_in_a_list(self._config.reader, [lm.model])
         size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
-        yield from self._proposing(lm, size, words=GRADES_WORDS)
+        yield from self._proposing(lm, size, self._left.queries("train"), words=GRADES_WORDS)
         if self._config.compile.confirm:
             lists = 2.0 * self._left.deciding_queries
-            yield self._part(CONFIRM, lm, Figure(lists, 2 * lists), size, words=GRADES_WORDS)
+            yield self._calls.part(CONFIRM, lm, Figure(lists, 2 * lists), size, words=GRADES_WORDS)
 
-    def _proposing(self, lm: LMConfig, size: Size, words: int = 0) -> Iterator[Part]:
+    def _compiling_queries(self) -> Iterator[Part]:
+        """Estimate compiling the writer of queries: the optimizer, then both programs for the deciding passages."""
+        config, size = self._config, Size(1, *_QUERY)
+        passages = len(self._left.passages)
+        yield from self._proposing(config.lm, size, passages)
+        if config.compile.confirm:
+            left = max(0, passages - config.compile.pairs)
+            each = min(left, deciding(config, config.lm.model) or left)
+            yield self._calls.part(CONFIRM, config.lm, Figure(2.0 * each, 2.0 * each), size)
+
+    def _proposing(self, lm: LMConfig, size: Size, examples: int, words: int = 0) -> Iterator[Part]:
         """Estimate an optimizer's calls to `lm`, one for each example that it runs, and to the LM that reflects."""
         config = self._config.compile
-        wanted = RECIPES[config.optimizer].runs(min(config.pairs, self._left.queries("train")), config.proposals)
+        wanted = RECIPES[config.optimizer].runs(min(config.pairs, examples), config.proposals)
         most = float(config.calls) or 4 * wanted
         likely = max(0.0, min(wanted, most) - self._rates.calls(COMPILE, lm.model))
-        yield self._part(COMPILE, lm, Figure(likely, most), size, words=words)
+        yield self._calls.part(COMPILE, lm, Figure(likely, most), size, words=words)
         if RECIPES[config.optimizer].reflects:
             proposals = Figure(config.proposals, 2.0 * config.proposals)
-            yield self._part(REFLECT, reflection_settings(self._config), proposals, Size(1, *_REFLECTION))
+            yield self._calls.part(REFLECT, reflection_settings(self._config), proposals, Size(1, *_REFLECTION))
 
     def _calibrating(self) -> Iterator[Part]:
         if self._left.calibration is None:
             sample = min(self._config.judge.sample, 2 * self._left.queries("train"))
             lm = judge_settings(self._config)
-            part = self._part(JUDGE, lm, Figure(sample, 2.0 * sample), self._sizes.of_judge(self._config))
+            part = self._calls.part(JUDGE, lm, Figure(sample, 2.0 * sample), self._sizes.of_judge(self._config))
             yield replace(part, name="calibrate judge")
 
     def _judging(self, calls: Figure) -> Part:
-        return self._part(JUDGE, judge_settings(self._config), calls, self._sizes.of_judge(self._config))
-
-    def _part(self, use: str, lm: LMConfig, calls: Figure, size: Size, answers: int = 1, words: int = 0) -> Part:
-        """One use of an LM. Tokens and seconds of a call come from the ledger, else from `size` and assumptions."""
-        rate = self._rates.find(use, lm.model)
-        room = room_for(lm, words or self._config.generate.passage_words, answers)
-        if rate is not None:
-            reads, writes = rate.reads, rate.writes
-        else:
-            thoughts = _THOUGHTS if thinks(lm.model) or is_reasoning_model(lm.model) else 0
-            length = size.writes * (_EMBEDDED_LENGTH if lm.model.startswith("local/") else 1.0)
-            reads, writes = size.reads, min(length + thoughts, room)
-            if calls.likely:
-                self._assumed[f"a call for {use} reads {reads:.0f} tokens and writes {writes:.0f}"] = None
-        tokens_in, tokens_out = calls.times(reads), calls.times(writes, max(room, writes))
-        usd = [
-            dollars(lm.model, round(read), round(written))
-            for read, written in ((tokens_in.likely, tokens_out.likely), (tokens_in.most, tokens_out.most))
-        ]
-        priced = None if usd[0] is None or usd[1] is None else Figure(usd[0], usd[1])
-        return Part(
-            use, lm.model, calls, tokens_in, tokens_out, priced, self._minutes(lm, calls, (reads, writes), rate)
-        )
-
-    def _minutes(self, lm: LMConfig, calls: Figure, tokens: tuple[float, float], rate: Rate | None) -> Figure:
-        """Minutes of `calls`, run `lm.concurrency` at a time and within `lm.max_rpm`. `tokens` are (read, written) by
-        one call."""
-        seconds, (reads, writes) = rate.seconds if rate is not None else 0.0, tokens
-        if not seconds:
-            each = self._rates.seconds_per_token(lm.model)
-            seconds = writes * (each or 0.0)
-            if each is None and calls.likely:
-                seconds = self._assumed_seconds(lm, reads, writes)
-        side_by_side = calls.times(seconds / lm.concurrency / 60)
-        spaced = calls.times(1 / lm.max_rpm) if lm.max_rpm else NOTHING
-        return Figure(max(side_by_side.likely, spaced.likely), max(side_by_side.most, spaced.most))
-
-    def _assumed_seconds(self, lm: LMConfig, reads: float, writes: float) -> float:
-        """Assumed seconds of one call while others run. Calls of an embedded LM share the CPU cores."""
-        embedded = lm.model.startswith("local/")
-        speed = _EMBEDDED_SPEED if embedded else _SPEED
-        self._assumed[f"{lm.model} writes {speed:.0f} tokens a second"] = None
-        if not embedded:
-            return writes / speed
-        alone = writes / speed + reads / _EMBEDDED_READ
-        return alone * max(1.0, lm.concurrency / _EMBEDDED_GAIN)
+        return self._calls.part(JUDGE, judge_settings(self._config), calls, self._sizes.of_judge(self._config))

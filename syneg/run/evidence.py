@@ -14,13 +14,16 @@ from typing import Any
 from syneg.core.storage import read_json, read_rows
 from syneg.verdict.page import Evidence
 
+from .targets import TARGETS
 from .workspace import Workspace
 
 
 def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evidence:
     """Collect queries, samples, settings and times of a run. `rows` are its written negatives as plain data."""
     folder = workspace.folder
-    compiled = read_json(folder.compiled()) if workspace.config.compile.improves("writer") else None
+    target, path = workspace.config.compile.target, folder.compiled(TARGETS[workspace.config.compile.target].prefix)
+    made = (workspace.config.compile.improves(target) or target == "sampler") and path.exists()
+    compiled = read_json(path) if made else None
     return Evidence(
         queries=workspace.collection.queries, rows=rows,
         positives={row["doc_id"]: workspace.collection.passages.get(row["doc_id"], "") for row in rows},

@@ -104,6 +104,10 @@ class RunFolder:
         """Outcome of a compilation. `prefix` names its target, as in "reader-" (`syneg.run.targets`)."""
         return self.path / f"{prefix}compiled.json"
 
+    def compiled_page(self, prefix: str = "") -> Path:
+        """The same outcome as a page for a browser."""
+        return self.path / f"{prefix}compiled.html"
+
     @property
     def best(self) -> Path:
         """Folder of the model that is best on dev; it may be the untuned base."""

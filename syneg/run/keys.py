@@ -38,7 +38,7 @@ NOT_HANDED: dict[str, tuple[str, ...]] = {
     "mine": ("collection", *_LMS, *_AFTER_WRITING),
     "read": ("mine", "queries", "generate", "gates", "judge", *_COMPILING, *_AFTER_WRITING),
     "calibrate": ("mine", "queries", "generate", "gates", "reader", *_COMPILING, *_AFTER_WRITING),
-    "compile": ("queries", "reader", *_AFTER_TRAINING),
+    "compile": ("queries", "reader", "evaluate"),
     "compile queries": ("mine", "reader", "generate", "gates", "judge", "probe", *_AFTER_WRITING),
     "compile reader": ("mine", "queries", "generate", "gates", "judge", "probe", *_AFTER_WRITING),
     "generate": ("queries", "reader", *_COMPILING, *_AFTER_WRITING),

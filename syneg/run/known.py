@@ -19,12 +19,15 @@ from syneg.core.fetch import is_here
 from syneg.core.records import MinedNegative
 from syneg.data.tasks import Task, task_for
 from syneg.llm.lms import LanguageModel
-from syneg.llm.roles import reader_settings
+from syneg.llm.roles import reader_settings, reflection_settings
 from syneg.negatives.assignment import plan_domains
 from syneg.negatives.calibration import Calibration, TrustedJudge
 from syneg.negatives.strength import Strength, known_strength
+from syneg.programs import load_query_program
 
 from .arms import Arm
+from .compile import is_compiled
+from .compile_queries import QueriesPlan
 from .folds import pairs_of_folds, wants_folds
 from .judge import known_calibration
 from .measured import Measured
@@ -150,9 +153,22 @@ class Known:
         return self._reader_is_here and self._readings.reader.is_compiled
 
     @property
+    def passages(self) -> Mapping[str, str]:
+        """The passages of the collection."""
+        return self._workspace.collection.passages
+
+    @property
+    def are_queries_compiled(self) -> bool:
+        """Whether the program that writes queries is compiled for the current settings."""
+        if self._writer is None or not self.encoder_is_here or not is_here(reflection_settings(self._config).model):
+            return False
+        name = self._config.queries.program
+        return is_compiled(self._workspace, QueriesPlan(self._workspace, name, load_query_program(name)))
+
+    @property
     def deciding_queries(self) -> int:
         """The number of queries that decide between two programs of the reader."""
-        return self._readings.reader.plan.queries
+        return self._readings.reader.plan.deciding
 
     @cached_property
     def _candidates(self) -> Mapping[str, Sequence[MinedNegative]]:

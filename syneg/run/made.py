@@ -54,6 +54,7 @@ def calibrated(run: Parts) -> Result:
 def compiled(run: Parts) -> Result:
     """Compile `compile.target`; return its candidates and the winner. Raises ConfigError without an optimizer."""
     from syneg.optimizers import RECIPES
+    from syneg.verdict.compilation import compilation_page
 
     if run.config.compile.optimizer == "none" and run.config.compile.target != "sampler":
         raise ConfigError(
@@ -61,7 +62,9 @@ def compiled(run: Parts) -> Result:
         )
     target = TARGETS[run.config.compile.target]
     target.compile(run)
-    return dict(read_json(run.folder.compiled(target.prefix)))
+    outcome = dict(read_json(run.folder.compiled(target.prefix)))
+    write_text(run.folder.compiled_page(target.prefix), compilation_page(outcome))
+    return outcome
 
 
 def generated(run: Parts) -> Result:

@@ -10,7 +10,6 @@ made once for the same inputs. The rows of `generate.given` take the place of wr
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,16 +19,14 @@ from typing import Any
 import dspy
 
 from syneg.core.config import Config
-from syneg.core.errors import BackendError, DataError, DeferredError
+from syneg.core.errors import BackendError, DataError, DeferredError, UnusableError
 from syneg.core.records import Draft, MinedNegative, Pair
 from syneg.core.storage import JsonObject, read_rows, sha256_of, write_rows
 from syneg.data.tasks import task_for
-from syneg.llm.roles import boundary_settings
 from syneg.negatives.assignment import Assignment
 from syneg.negatives.calibration import TrustedJudge
 from syneg.negatives.generation import generate, write
 from syneg.negatives.given import given_negatives
-from syneg.programs import PROGRAMS
 from syneg.verdict.records import Generation, generation_of
 
 from .assigning import gating_of, planned_task
@@ -37,14 +34,19 @@ from .counts import summary
 from .folder import version
 from .judge import judge_of
 from .keys import source_of, stage_key
+from .near_misses import (
+    SMALL_PROGRAM,
+    STRONG_PROGRAM,
+    compiling_origin,
+    held_out,
+    near_miss_settings,
+    other_program,
+    pairs_to_compile,
+)
 from .workspace import Workspace
 
-# The defaults were chosen from the tables in docs/lab_notes.md. `_OTHER` names, for each default, the program that
-# writes its near-misses.
-STRONG_PROGRAM, SMALL_PROGRAM = "multi_attribute", "neighbour_rewrite"
-NEGATIVES, NEAR_MISSES = "negatives", "near-misses"
+NEGATIVES, NEAR_MISSES, NEAR_TO_COMPILE = "negatives", "near-misses", "near-misses-compile"
 FOLDS = f"{NEGATIVES}-folds"  # how the names of the sets for cross-fitting begin
-_OTHER = {"multi_attribute": "requirement_break", "neighbour_rewrite": "neighbour_topic"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class NegativeSets:
             chosen = other_program(names)
             if not chosen:
                 return self._none("every program is trained on; name another as boundary.program")
-        pairs = self.held_out()[: workspace.boundary_queries]
+        pairs = held_out(workspace.collection, workspace.config.seed)[: workspace.boundary_queries]
         mined = workspace.mine_for(pairs).negatives
         try:
             near = self._written(NEAR_MISSES, Assignment(pairs, mined, task_for(config), config, chosen))
@@ -148,12 +150,31 @@ class NegativeSets:
             return self._none(str(error))
         return near if near.accepted else self._none(f"the gates accepted nothing by {chosen}")
 
+    def near_misses_to_compile(self, name: str) -> dict[str, list[str]]:
+        """Make near-misses for dev and confirm queries, by another program or LM than that of the program `name`.
+
+        Returns query_id → texts. {} if none can be made, with a message.
+        """
+        workspace = self._workspace
+        config, pairs = near_miss_settings(workspace.config), pairs_to_compile(workspace.config, workspace.collection)
+        chosen, reason = compiling_origin(workspace.config, name)
+        if chosen:
+            mined = workspace.mine_for(pairs).negatives
+            try:
+                near = self._written(NEAR_TO_COMPILE, Assignment(pairs, mined, task_for(config), config, chosen))
+                return {q: [draft.negative.text for draft in drafts] for q, drafts in near.accepted.items()}
+            except UnusableError as error:
+                reason = str(error)
+        workspace.progress.say(f"  candidates are compared without near-misses: {reason}")
+        return {}
+
     def _given_near_misses(self, names: Sequence[str], chosen: str, config: Config) -> NegativeSet | None:
+        workspace = self._workspace
         if "auto" in names:
             return self._none("the file has to name programs, and --program the one to train on")
         by_others = chosen == "auto"
         label = f"other than {', '.join(names)}" if by_others else chosen
-        assignment = Assignment(self.held_out(), {}, task_for(config), config, label)
+        assignment = Assignment(held_out(workspace.collection, config.seed), {}, task_for(config), config, label)
         near = self._given(NEAR_MISSES, assignment, lambda by: by not in names if by_others else by == chosen)
         return near if near.accepted else self._none("no usable row by another program for held-out queries")
 
@@ -161,15 +182,6 @@ class NegativeSets:
         self._workspace.manifest.note(no_boundary=reason)
         self._workspace.progress.say(f"  no boundary test: {reason}")
         return None
-
-    def held_out(self) -> list[Pair]:
-        """The pairs that no arm trains on: test, then confirm, then dev, each shuffled by seed."""
-        pairs = []
-        for split in ("test", "confirm", "dev"):
-            of_split = self._workspace.collection.pairs(split)
-            random.Random(f"{self._workspace.config.seed}:{split}").shuffle(of_split)
-            pairs += of_split
-        return pairs
 
     def _given(self, stem: str, assignment: Assignment, wanted: Callable[[str], bool]) -> NegativeSet:
         """The set of the rows of `generate.given` whose program is `wanted`."""
@@ -278,22 +290,6 @@ def fold_stem(program: str) -> str:
 def use_of(program: str) -> str:
     """The use of an LM under which the ledger files the calls of `program`."""
     return f"write {program}"
-
-
-def near_miss_settings(config: Config) -> Config:
-    """The settings for near-misses: one for each query, by the LM of the boundary test.
-
-    There is no margin gate, since it would reject the hardest near-misses.
-    """
-    gates = config.gates.model_copy(update={"margin": 0.0})
-    generate = config.generate.model_copy(update={"per_pair": 1})
-    return config.model_copy(update={"gates": gates, "generate": generate, "lm": boundary_settings(config)})
-
-
-def other_program(names: Sequence[str]) -> str:
-    """The program that writes near-misses when arms train on `names`; "" if they train on all programs."""
-    likely = (_OTHER.get(names[0], ""), SMALL_PROGRAM, STRONG_PROGRAM, "neighbour_topic", *PROGRAMS)
-    return next((name for name in likely if name and name not in names), "")
 
 
 def _slug(name: str) -> str:

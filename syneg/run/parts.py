@@ -83,7 +83,11 @@ class Parts:
         if not self.config.compile.improves("writer") or prefix:
             save_program(self.folder, prefix, program, name, adapter_for(self.config.lm))
             return program
-        best = compiled(self.workspace, WriterPlan(self.workspace, name, program))
+        plan = WriterPlan(
+            self.workspace, name, program, near=lambda: self.negatives.near_misses_to_compile(name),
+            readings=self.readings,
+        )  # fmt: skip
+        best = compiled(self.workspace, plan)
         save_program(self.folder, prefix, best, name, adapter_for(self.config.lm), before=program)
         return best
 

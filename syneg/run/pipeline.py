@@ -21,9 +21,12 @@ from . import made, show
 from .folder import RunFolder, RunLock, version
 from .made import Result
 from .parts import Parts
+from .targets import TARGETS
 
 # `--help` reads STAGES, so modules that load dspy or torch are imported inside functions.
 if TYPE_CHECKING:
+    from syneg.core.config import Config
+
     from .figures import Estimate
 
 _PACKAGES = ("syneg-dspy", "dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx")
@@ -37,16 +40,13 @@ class Run(Parts):
 
         Raises the errors of `syneg.core.errors`; the message of each is one line that says what to do.
         """
-        from .arms import arms
-
         row = STAGES[stage]
-        synthetic = any(arm.wants_synthetic for arm in arms(self.config))
 
         def work(run: Run) -> Result:
             run.workspace.announce(lambda: f"  {run._estimate(stage).line()}")
             return row.make(run)
 
-        return self._held(work, writes=row.asks or self.config.writes_queries or synthetic)
+        return self._held(work, writes=bool(row.asks(self.config)))
 
     def estimate(self, stage: str = "verdict") -> Result:
         """Estimate what is left to do up to `stage`: calls, tokens, dollars and minutes. Calls no LM.
@@ -96,8 +96,8 @@ class Stage:
     """One stage of the path, and its command.
 
     `make` runs the earlier stages, then this one, and returns the result as plain data. `show` turns that into text.
-    `sections` are the sections of the settings that the stage reads; the command has their flags. `asks` says that the
-    stage always calls an LM; other stages call one only if an arm has synthetic negatives.
+    `sections` are the sections of the settings that the stage reads; the command has their flags. `writes` says that
+    the stage always calls an LM; other stages call one only if an arm has synthetic negatives.
     """
 
     name: str
@@ -106,7 +106,15 @@ class Stage:
     sections: tuple[str, ...]
     make: Callable[[Parts], Result]
     show: Callable[[RunFolder, Mapping[str, Any]], str]
-    asks: bool = False
+    writes: bool = False
+
+    def asks(self, config: Config) -> set[str]:
+        """Return the sections of the LMs that the stage is sure to call, as far as the settings tell."""
+        from .arms import arms
+
+        own = TARGETS[config.compile.target].lm if self.name == "compile" else "lm" if self.writes else ""
+        synthetic = not own and any(arm.wants_synthetic for arm in arms(config))
+        return {own} - {""} | ({"lm"} if synthetic or config.writes_queries else set())
 
 
 _QUERIES = ("collection", "queries", "encoder", "executor", "lm", "budget")
@@ -117,17 +125,17 @@ _COMPILING = (*_WRITING, "compile", "probe", "mix", "train")
 _ALL = (*_COMPILING, "boundary", "evaluate", "track")
 _ROWS = (
     Stage("queries", "write-queries", "Write queries for a corpus that has none.",
-          _QUERIES, made.queries, show.queries, asks=True),
+          _QUERIES, made.queries, show.queries, writes=True),
     Stage("mine", "mine", "Mine hard negatives from the corpus.", _DATA, made.mined, show.mined),
     Stage("read", "read", (
         "Grade the passages near the train queries, with a reader that is measured first."
     ), _READING, made.read, show.read),
     Stage("calibrate", "calibrate-judge", "Measure the judge on labelled passages.",
-          _WRITING, made.calibrated, show.calibrated, asks=True),
+          _WRITING, made.calibrated, show.calibrated, writes=True),
     Stage("compile", "compile", "Optimize the program against retrieval.",
-          _COMPILING, made.compiled, show.compiled, asks=True),
+          _COMPILING, made.compiled, show.compiled, writes=True),
     Stage("generate", "generate", "Write synthetic negatives and gate them.",
-          _COMPILING, made.generated, show.generated, asks=True),
+          _COMPILING, made.generated, show.generated, writes=True),
     Stage("train", "train", "Train the encoder of every arm.", _ALL, made.trained, show.trained),
     Stage("evaluate", "evaluate", "Rank the whole corpus with every arm.", _ALL, made.evaluated, show.evaluated),
     Stage("verdict", "run", "Run the whole path, to a verdict.", _ALL, made.verdict, show.verdict),

@@ -29,16 +29,16 @@ from .compile_writer import is_writer_compiled
 from .compiled import Outcome
 from .folds import pairs_of_folds
 from .known import Known
-from .negative_sets import (
-    NEAR_MISSES,
-    NEGATIVES,
+from .near_misses import (
     SMALL_PROGRAM,
     STRONG_PROGRAM,
-    fold_stem,
+    compiling_origin,
+    held_out,
     near_miss_settings,
     other_program,
-    use_of,
+    pairs_to_compile,
 )  # fmt: skip
+from .negative_sets import NEAR_MISSES, NEAR_TO_COMPILE, NEGATIVES, fold_stem, use_of
 from .parts import Parts
 from .rates import Rates
 
@@ -86,8 +86,15 @@ class Remaining(Known):
         if not count or (not programs and chosen == "auto"):
             return []
         name = other_program(sorted({self.set_name(program) for program in programs})) if chosen == "auto" else chosen
-        pairs, config = self._sets.held_out()[:count], near_miss_settings(self._config)
+        pairs = held_out(self._workspace.collection, self._config.seed)[:count]
+        config = near_miss_settings(self._config)
         return [self._looked_up(NEAR_MISSES, name, pairs, config)] if name else []
+
+    def near_misses_to_compile(self) -> list[SetLeft]:
+        """The near-misses that a writer is compiled with, as a list of one set; [] where none are written."""
+        name = compiling_origin(self._config, self.set_name(self._config.generate.program))[0]
+        pairs = pairs_to_compile(self._config, self._workspace.collection)
+        return [self._looked_up(NEAR_TO_COMPILE, name, pairs, near_miss_settings(self._config))] if name else []
 
     def fold_sets(self, sets: Sequence[SetLeft]) -> list[SetLeft]:
         """The pairs of other folds that cross-fitting writes for, beyond the `sets` of the run."""
@@ -133,7 +140,8 @@ class Remaining(Known):
         program, workspace = self._program(stem, name), self._workspace
         if program is None:
             return whole
-        mined = workspace.mine_for(pairs).negatives if stem == NEAR_MISSES else self._candidates
+        near = stem in (NEAR_MISSES, NEAR_TO_COMPILE)
+        mined = workspace.mine_for(pairs).negatives if near else self._candidates
         assignment = Assignment(pairs, mined, self.task, config, name, program)
         if not self._judge_is_open and self._sets.is_written(stem, assignment, self._judge):
             return replace(whole, left=0, made=True)

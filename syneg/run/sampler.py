@@ -128,7 +128,7 @@ class SamplerChoice:
         outcome = Outcome(
             program="sampler", optimizer="racing", state=settings, won=_differs(workspace.config, settings),
             confirmed=None, stopped="", used={"probes": probes}, candidates=tuple(rows), target="sampler",
-            baseline="the first of its race",
+            baseline="the first of its race", notes=tuple(lines),
         )  # fmt: skip
         write_json(self._path, outcome.to_json())
         write_json(workspace.folder.program(PREFIX), {"settings": settings})
@@ -169,7 +169,8 @@ def _rows(about: str, raced: Race, samplers: Sequence[Sampler], number: int) -> 
     return [
         CandidateRow(
             number + place, round(row.worth, 4), row.blocks, round(row.gain, 5), round(row.error, 5), "",
-            {about: f"{row.name}: {dict(by_name[row.name].settings)}"}, {about: 0}, dict(row.others),
+            {about: f"{row.name}: {dict(by_name[row.name].settings)}"}, {about: 0}, dict(row.others), raced.why,
+            f"after block {row.blocks}" if row.stopped else "",
         )
         for place, row in enumerate(raced.standings)
     ]  # fmt: skip

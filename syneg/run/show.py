@@ -80,7 +80,11 @@ def compiled(folder: RunFolder, result: Result) -> str:
     """Format the outcome of a compilation, with the change of the prompts as a diff."""
     prefix = TARGETS[result["target"]].prefix
     outcome = folder.prompts(prefix).read_text(encoding="utf-8").split("## Candidates")[0]
-    return f"{outcome}\nprogram: {folder.program(prefix)}; all candidates: {folder.prompts(prefix)}"
+    lines = (
+        f"program: {folder.program(prefix)}", f"all candidates: {folder.prompts(prefix)}",
+        f"report: {folder.compiled_page(prefix)}",
+    )  # fmt: skip
+    return "\n".join((outcome, *lines))
 
 
 def generated(folder: RunFolder, result: Result) -> str:

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TargetRow:
-    """One target: its name in `compile.target`, the `prefix` of its files, and the function that compiles it."""
+    """One target: its name in `compile.target`, the `prefix` of its files, and the function that compiles it.
+
+    `lm` is the section of the LM that runs its program, or "" for none.
+    """
 
     name: str
     prefix: str
     compile: Callable[[Parts], object]
+    lm: str = "lm"
 
 
 def _writer(run: Parts) -> None:
@@ -56,8 +60,8 @@ def _sampler(run: Parts) -> None:
 
 _ROWS = (
     TargetRow("writer", "", _writer),
-    TargetRow("reader", "reader-", _reader),
+    TargetRow("reader", "reader-", _reader, "reader"),
     TargetRow("queries", "queries-", _queries),
-    TargetRow("sampler", "sampler-", _sampler),
+    TargetRow("sampler", "sampler-", _sampler, ""),
 )
 TARGETS = {row.name: row for row in _ROWS}

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
-from syneg.core.config import Config, MineConfig
-from syneg.core.progress import Progress, Tick
-from syneg.core.records import Pair
+from syneg.core.config import MineConfig
+from syneg.core.progress import Tick
 from syneg.core.storage import read_json, write_json
-from syneg.data.collection import Collection
-from syneg.retrieval.encoder import Encoder
 
-from .folder import Manifest, RunFolder
 from .keys import stage_key
+from .workplace import Unmined
 
 # Modules that load torch are imported inside functions.
 if TYPE_CHECKING:
@@ -34,26 +31,6 @@ _CHOICE = "choose margin"
 _NONE = 1e9  # stands for no margin: no passage scores over it
 _VERSION = 2  # of the procedure; part of the key
 Source = Literal["dense", "bm25"]
-
-
-class Unmined(Protocol):
-    """The part of a `Workspace` that needs no mined negatives."""
-
-    config: Config
-    folder: RunFolder
-    progress: Progress
-
-    @property
-    def manifest(self) -> Manifest: ...
-
-    @property
-    def collection(self) -> Collection: ...
-
-    @property
-    def encoder(self) -> Encoder: ...
-
-    @property
-    def pairs_to_mine(self) -> list[Pair]: ...
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,29 @@
-"""The section of report.html on a compilation, for readers who do not know DSPy.
+"""The section of report.html on a compilation, for readers who do not know DSPy; also as a page of its own.
 
-    compilation(compiled)  → ["<h2>How the prompt was improved</h2>", "<p>…", "<figure …", …]
-    what_became(compiled)  → {0: "the author's own text", 1: "refused: it repeats …", 3: "won: it is what this run …"}
+    compilation(compiled)       → ["<h2>How the prompt was improved</h2>", "<p>…", "<figure …", …]
+    compilation_page(compiled)  → "<!doctype html>…"
+    what_became(compiled)       → {0: "the author's own text", 1: "refused: it repeats …", 3: "won: it is used"}
+    front(rows, second)         → {0, 3}      the texts that no other one beats in both figures
 
 `compiled` is the data of compiled.json. Text of users and LMs is escaped.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from .confirmed import Confirmed
+from .diffs import diffs
 from .figures import Figure, intervals
-from .markup import drawn, html_table
+from .markup import document, drawn, html_table
+from .raced import races
 from .report import short
 
 _95 = 1.96  # standard errors in half of a 95 % interval
-_FEW_WORDS = 3  # fewer unchanged words between two changes are shown as part of one change
 Compiled = Mapping[str, Any]
+Rows = Sequence[Mapping[str, Any]]
 _RECIPES = {
     "search": "an LLM read what went wrong with an earlier text and wrote a better one",
     "gepa": (
@@ -31,25 +35,48 @@ _RECIPES = {
     "copro": "an LLM wrote instructions in rounds and saw how well those of the round before had done",
     "bootstrap": "the program's own good answers were shown to it as examples; the instructions stayed",
 }
+_HEADS = {
+    "writer": "How the prompt was improved",
+    "reader": "How the reader's prompt was improved",
+    "queries": "How the prompt for queries was improved",
+}
+# what the texts did, what the value of an answer is, and what is compared
+_TRIED = {
+    "writer": (
+        "Each text wrote for some train queries. The value of its answers, 0 to 1, says how many pass the gates and "
+        "how hard they are for the encoder. The best texts were then compared by a short training on their answers"
+    ),
+    "reader": (
+        "Each text graded the passages of labelled train queries. The value of an answer, 0 to 1, is nDCG@10 of the "
+        "passages in the order of its grades, and 0 for an answer that could not be read. The best texts were then "
+        "compared on all of these queries"
+    ),
+    "queries": (
+        "Each text wrote a query for some passages of the corpus. The value of an answer, 0 to 1, says how high a "
+        "search with the query ranks its own passage. The best texts were then compared on all of these passages"
+    ),
+}
 
 
 def compilation(compiled: Compiled | None) -> list[str]:
     """The section as parts of HTML; [] without a compilation."""
     if not compiled:
         return []
-    rows = compiled.get("candidates", ())
-    became = what_became(compiled)
-    columns = ("text", "what became of it", "value of its answers", f"nDCG@10 over {_baseline(compiled)}", "queries")
-    cells = [
-        (str(row["number"]), became[row["number"]], f"{row['critic']:.3f}", _gain(row), str(row["pairs"]))
-        for row in rows
-    ]
+    if _target(compiled) == "sampler":
+        return races(compiled)
     figures = [figure for figure in (_gains(compiled), _values(compiled)) if figure is not None]
+    rows = compiled.get("candidates", ())
+    star = "<p><small>* no other text is better in both figures</small></p>" if front(rows, _second(compiled)) else ""
     return [
-        "<h2>How the prompt was improved</h2>", *(f"<p>{escape(text)}</p>" for text in story(compiled)),
-        *(drawn(figure, 3) for figure in figures), "<h3>What was tried</h3>", html_table(columns, cells),
-        *_diffs(compiled),
+        f"<h2>{escape(_HEADS[_target(compiled)])}</h2>", *(f"<p>{escape(text)}</p>" for text in story(compiled)),
+        *(drawn(figure, 3) for figure in figures), "<h3>What was tried</h3>", _table(compiled), star,
+        *diffs(rows, chosen(compiled)),
     ]  # fmt: skip
+
+
+def compilation_page(compiled: Compiled) -> str:
+    """The section as a page of its own."""
+    return document(f"{_target(compiled)} compiled", compilation(compiled))
 
 
 def story(compiled: Compiled) -> list[str]:
@@ -59,33 +86,29 @@ def story(compiled: Compiled) -> list[str]:
     how = _RECIPES.get(compiled["optimizer"], "other texts were proposed")
     texts = "text" if tried == 1 else "texts"
     what = (
-        f"A program is the text that tells the LLM what to write. This run tried {tried} other {texts} beside the "
-        f"author's own ({compiled['program']}, no. 0), by the recipe {compiled['optimizer']}: {how}. Each text wrote "
-        "for some train queries. The value of its answers, 0 to 1, says how many pass the gates and how hard they are "
-        "for the encoder. The best texts were then compared by a short training on their answers: the gain in nDCG@10 "
-        "decides which text is chosen."
+        f"A program is the text that tells the LLM what to do. This run tried {tried} other {texts} beside the "
+        f"author's own ({compiled['program']}, no. 0), by the recipe {compiled['optimizer']}: {how}. "
+        f"{_TRIED[_target(compiled)]}: the gain in {_measure(compiled)} decides which text is chosen."
     )
     money = f"{used.get('calls', 0):,.0f} calls, {used.get('tokens', 0):,.0f} tokens, ${used.get('usd', 0.0):.2f}"
-    cost = f"It took {money}."
+    cost = f"The search took {money}; the comparison that had the last word is not counted."
     if compiled.get("stopped"):
-        cost += f" A limit ended it early ({compiled['stopped']})."
+        cost += f" A limit ended the search early ({compiled['stopped']})."
     return [what, _outcome(compiled), cost]
 
 
 def _outcome(compiled: Compiled) -> str:
-    best, confirmed = chosen(compiled), compiled.get("confirmed") or {}
+    best = chosen(compiled)
     if best == 0:
-        return "No text did better than the author's, which this run used."
-    if not confirmed:
-        return f"No. {best} was chosen and used; no further queries confirmed it."
-    interval = confirmed.get("interval")
-    gain = f"{confirmed['delta']:+.4f} nDCG@10" + (f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else "")
-    gain += f" against the author's, on {confirmed['queries']} queries that no proposal had seen"
-    if confirmed.get("detectable") is not None:
-        gain += f", which would have shown {confirmed['detectable']:.4f}"
-    how = confirmed.get("how", "full training, confirm split")
-    verdict = "so it replaced the author's" if compiled["won"] else "so the author's text was kept"
-    return f"No. {best} was chosen. The last word had {how}: {gain}, {verdict}."
+        return "No text did better than the author's, which is used."
+    if not compiled.get("confirmed"):
+        return f"No. {best} was chosen and is used; no further queries confirmed it."
+    confirmed = Confirmed.from_json(compiled["confirmed"])
+    return (
+        f"No. {best}, here the candidate, was chosen. The last word ({confirmed.how}): {confirmed.measure} "
+        f"{confirmed.mean[0]:.4f}, and {confirmed.mean[1]:.4f} with the author's ({confirmed.figures}). "
+        f"{confirmed.verdict}"
+    )
 
 
 def chosen(compiled: Compiled) -> int:
@@ -106,40 +129,90 @@ def chosen(compiled: Compiled) -> int:
 def what_became(compiled: Compiled) -> dict[int, str]:
     """number of a text → why it was refused or used."""
     rows, best = compiled.get("candidates", ()), chosen(compiled)
-    scored = {row["number"]: row["gain"] for row in rows if row["gain"] is not None}
-    became = {}
-    for row in rows:
-        number = row["number"]
-        if row["copies"]:
-            text = f"refused: it repeats a phrase of the training data, “{short(row['copies'], 60)}”"
-        elif number == best and number:
-            text = (
-                "won: it is what this run used"
-                if compiled["won"]
-                else "chosen, and refused: the lead was not confirmed"
-            )
-        elif number == 0:
-            text = "the author's own text" + ("" if compiled["won"] else ": it is what this run used")
-        elif number not in scored:
-            text = "refused: its answers were worth less than those of the texts that were trained on"
-        elif best in scored and scored[number] <= scored[best]:
-            text = (
-                f"refused: no. {best} gained more"
-                if scored[number] < scored[best]
-                else f"refused: no better than no. {best}"
-            )
-        else:
-            text = f"refused: gain and value together were less than those of no. {best}"
-        became[number] = text
-    return became
+    gains = {row["number"]: row["gain"] for row in rows if row["gain"] is not None}
+    return {row["number"]: _became(compiled, row, best, gains) for row in rows}
 
 
-def _baseline(compiled: Compiled) -> str:
-    return str(compiled.get("baseline", "mined alone"))
+def _became(compiled: Compiled, row: Mapping[str, Any], best: int, gains: Mapping[int, float]) -> str:
+    number = row["number"]
+    if row["copies"]:
+        return f"refused: it repeats a phrase of the training data, “{short(row['copies'], 60)}”"
+    if number == best and number:
+        return "won: it is used" if compiled["won"] else "chosen, and refused: the lead was not confirmed"
+    if number == 0:
+        return "the author's own text" + ("" if compiled["won"] else ": it is used")
+    if row.get("refused"):
+        return f"refused: {row['refused']}"
+    if row.get("stopped"):
+        return f"refused: {row['stopped']}"
+    if number not in gains:
+        return "refused: its answers were worth less than those of the texts that were compared"
+    if best in gains and gains[number] < gains[best]:
+        return f"refused: no. {best} gained more"
+    if best in gains and gains[number] == gains[best]:
+        return f"refused: no better than no. {best}"
+    return f"refused: gain and value together were less than those of no. {best}"
+
+
+def front(rows: Rows, second: str) -> set[int]:
+    """The Pareto front: numbers of the scored texts that none beats in one of gain and `second` and equals in the
+    other."""
+    both = {
+        row["number"]: (row["gain"], row["figures"].get(second, (0.0, 0.0))[0])
+        for row in rows if row["gain"] is not None
+    }  # fmt: skip
+    return {
+        number for number, own in both.items()
+        if not any(other != own and other[0] >= own[0] and other[1] >= own[1] for other in both.values())
+    }  # fmt: skip
+
+
+def _table(compiled: Compiled) -> str:
+    """Every text: what became of it, its value, its gain, all further figures, and whether none beats it in both."""
+    rows, became = compiled.get("candidates", ()), what_became(compiled)
+    names = list(dict.fromkeys(name for row in rows for name in row["figures"]))
+    unbeaten = front(rows, _second(compiled))
+    columns = ("text", "what became of it", "examples", "value of its answers", _gain_name(compiled), *names, "*")
+    cells = [
+        (
+            str(row["number"]), became[row["number"]], str(row["pairs"]),
+            _within(row["critic"], row.get("critic_error") or 0.0, 3, ""), _gain(row),
+            *(_figure(name, row["figures"].get(name)) for name in names),
+            "*" if row["number"] in unbeaten else "",
+        )
+        for row in rows
+    ]  # fmt: skip
+    return html_table(columns, cells)
 
 
 def _gain(row: Mapping[str, Any]) -> str:
-    return "" if row["gain"] is None else f"{row['gain']:+.4f} ± {_95 * (row['error'] or 0.0):.4f}"
+    return "" if row["gain"] is None else _within(row["gain"], row["error"] or 0.0, 4, "+")
+
+
+def _figure(name: str, found: tuple[float, float] | None) -> str:
+    """A further figure; one over a baseline has its sign."""
+    return "" if found is None else _within(*found, 3, "+" if " over " in name else "")
+
+
+def _within(value: float, error: float, digits: int, sign: str) -> str:
+    """A value with half of its 95 % interval."""
+    return f"{value:{sign}.{digits}f}" + (f" ± {_95 * error:.{digits}f}" if error else "")
+
+
+def _target(compiled: Compiled) -> str:
+    return str(compiled.get("target", "writer"))
+
+
+def _measure(compiled: Compiled) -> str:
+    return str(compiled.get("measure", "nDCG@10"))
+
+
+def _second(compiled: Compiled) -> str:
+    return str(compiled.get("second", ""))
+
+
+def _gain_name(compiled: Compiled) -> str:
+    return f"{_measure(compiled)} over {compiled.get('baseline', 'mined alone')}"
 
 
 def _gains(compiled: Compiled) -> Figure | None:
@@ -147,43 +220,11 @@ def _gains(compiled: Compiled) -> Figure | None:
         (row["number"], row["gain"], _95 * (row["error"] or 0.0))
         for row in compiled.get("candidates", ()) if row["gain"] is not None
     ]  # fmt: skip
-    return intervals("Gain of each text that was trained on", points, f"nDCG@10 over {_baseline(compiled)}, with 95 %")
+    return intervals("Gain of each text that was compared", points, f"{_gain_name(compiled)}, with 95 %")
 
 
 def _values(compiled: Compiled) -> Figure | None:
-    points = [(row["number"], row["critic"], 0.0) for row in compiled.get("candidates", ())]
-    return intervals("Value of the answers to each text", points, "value of an answer, 0 to 1")
-
-
-def _diffs(compiled: Compiled) -> list[str]:
-    """The changes in the chosen text, then those in every other text, folded."""
-    rows: Sequence[Mapping[str, Any]] = compiled.get("candidates", ())
-    if len(rows) < 2:
-        return []
-    first, best = rows[0], chosen(compiled)
-    parts = []
-    for row in sorted(rows[1:], key=lambda row: row["number"] != best):
-        body = "".join(_diff(name, first, row) for name in row["instructions"])
-        head = f"no. {row['number']}"
-        if row["number"] == best:
-            parts.append(f"<h3>What changed in no. {best}, the text that was chosen</h3>{body}")
-        else:
-            parts.append(f"<details><summary>What changed in {head}</summary>{body}</details>")
-    return parts
-
-
-def _diff(name: str, first: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """The changes in one step of a program: removed and added words, and its number of worked examples."""
-    before, after = first["instructions"].get(name, "").split(), row["instructions"][name].split()
-    words, a, c = list[str](), 0, 0
-    for block in difflib.SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks():
-        if 0 < block.size < _FEW_WORDS and block.b + block.size < len(after):
-            continue  # a few words between two changes belong to one change
-        old, new = escape(" ".join(before[a : block.a])), escape(" ".join(after[c : block.b]))
-        words += [f"<del>{old}</del>"] * bool(old) + [f"<ins>{new}</ins>"] * bool(new)
-        a, c = block.a + block.size, block.b + block.size
-        words.append(escape(" ".join(after[block.b : c])))
-    examples, others = row["demos"].get(name, 0), first["demos"].get(name, 0)
-    shown = f"; {examples} worked examples in place of {others}" if examples != others else ""
-    same = " (the instruction is as it was)" if before == after else ""
-    return f"<p><small>step {escape(name)}{shown}{same}</small></p><blockquote>{' '.join(words)}</blockquote>"
+    points = [
+        (row["number"], row["critic"], _95 * (row.get("critic_error") or 0.0)) for row in compiled.get("candidates", ())
+    ]
+    return intervals("Value of the answers to each text", points, "value of an answer, 0 to 1, with 95 %")

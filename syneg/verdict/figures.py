@@ -40,26 +40,28 @@ def effect(verdict: Verdict) -> Figure | None:
 
 def effects(named: Sequence[tuple[str, Comparison]]) -> Figure | None:
     """Differences to the base with their intervals, from (name, comparison); None if `named` is empty."""
+    rows = [(name, row.delta, row.interval or (row.delta, row.delta)) for name, row in named]
+    return ranges("Difference to the base", rows, "nDCG@10 on test minus the base's, with 95 % interval", "arm")
+
+
+def ranges(title: str, named: Sequence[tuple[str, float, tuple[float, float]]], unit: str, what: str) -> Figure | None:
+    """Differences with their intervals, from (name, difference, interval); None if `named` is empty."""
     if not named:
         return None
 
     def draw(axes: Any) -> None:
-        for place, (_, row) in enumerate(named):
-            low, high = row.interval or (row.delta, row.delta)
-            axes.plot([low, high], [place, place], color=_BLUE, linewidth=3)
-            axes.plot([row.delta], [place], "o", color=_BLUE)
+        for place, (_, delta, interval) in enumerate(named):
+            axes.plot(interval, [place, place], color=_BLUE, linewidth=3)
+            axes.plot([delta], [place], "o", color=_BLUE)
         axes.axvline(0, color=_GREY, linewidth=1)
-        axes.set_yticks(range(len(named)), [short(name, 28) for name, _ in named])
+        axes.set_yticks(range(len(named)), [short(name, 28) for name, *_ in named])
         axes.set_ylim(len(named) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel("nDCG@10 on test minus the base's, with 95 % interval")
+        axes.set_xlabel(unit)
 
-    numbers = [
-        (name, f"{row.delta:+.4f}", *(f"{x:+.4f}" for x in row.interval or (row.delta, row.delta)))
-        for name, row in named
-    ]
+    numbers = [(name, f"{delta:+.4f}", f"{low:+.4f}", f"{high:+.4f}") for name, delta, (low, high) in named]
     text = "; ".join(f"{name} {delta} [{low}, {high}]" for name, delta, low, high in numbers)
-    return Figure("Difference to the base", text, _svg(draw, len(named)), ("arm", "difference", "low", "high"), numbers)
+    return Figure(title, text, _svg(draw, len(named)), (what, "difference", "low", "high"), numbers)
 
 
 def wins(verdict: Verdict) -> Figure | None:

@@ -10,6 +10,7 @@ from html import escape
 
 from .figures import Figure
 
+_LONG = 20  # characters of a column's name that may be broken into lines
 _STYLE = """:root{color-scheme:light dark;--back:#fff;--fore:#1a1a1a;--soft:#f4f4f2;--line:#bbb;--mild:#555}
 @media(prefers-color-scheme:dark){:root{--back:#16181c;--fore:#e6e6e6;--soft:#23262b;--line:#4a4d52;--mild:#aaa}}
 @media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}
@@ -21,7 +22,7 @@ pre,.wide{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:13px;ma
 @media(max-width:600px){pre{font-size:9px}}@media print{pre{font-size:9px;white-space:pre-wrap}}
 table{border-collapse:collapse;font-size:13px}
 td,th{border-bottom:1px solid var(--line);padding:.2rem .4rem;text-align:left;overflow-wrap:break-word;
-max-width:30rem}th{white-space:nowrap}
+max-width:30rem}th{white-space:nowrap}th.long{white-space:normal;min-width:7rem}
 figure{margin:1rem 0}svg{width:100%;height:auto;max-width:42rem;max-height:34rem}
 td.n{text-align:right;white-space:nowrap}label{display:inline-block;margin-right:.6rem}
 article{border-top:1px solid var(--line);padding:.6rem 0}
@@ -58,7 +59,7 @@ def drawn(figure: Figure, level: int = 2) -> str:
 
 def html_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """An HTML table that scrolls sideways if it is wider than the page. All cells are escaped."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    head = "".join(f"<th{' class=long' if len(column) > _LONG else ''}>{escape(column)}</th>" for column in columns)
     body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
