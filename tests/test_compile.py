@@ -427,15 +427,15 @@ def test_near_misses_join_the_corpus_of_their_dev_queries(opened: Callable[..., 
     workspace = run.workspace
     pairs = {pair.query_id: pair for pair in workspace.collection.pairs("dev")}
     few = sorted(pairs)[:5]
-    near = {query_id: [pairs[query_id].positive + " again"] for query_id in few}
+    near = {query_id: [pairs[query_id].query] for query_id in few}  # nothing is nearer to a query than itself
     parts = workspace.encoder, workspace.collection, workspace.pairs[:24], workspace.mined, run.config
     plain, with_near = Objective(*parts), Objective(*parts, near)
     ids = [*plain.probe._held_out.queries]
     ours, theirs = with_near.probe.score(ids), plain.probe.score(ids)
     assert ours[MAIN_METRIC] == theirs[MAIN_METRIC] and BOUNDARY not in theirs
     assert set(ours[BOUNDARY]) == set(few)
-    assert all(ours[BOUNDARY][q] <= ours[MAIN_METRIC][q] for q in few)
-    assert sum(ours[BOUNDARY].values()) < sum(ours[MAIN_METRIC][q] for q in few)
+    found = [q for q in few if ours[MAIN_METRIC][q]]
+    assert len(found) >= 3 and all(ours[BOUNDARY][q] < ours[MAIN_METRIC][q] for q in found)
     score = with_near.score({})
     assert (score.gain, set(score.queries)) == (0.0, set(few)) and set(score.standard) == set(ids)
     with pytest.raises(DataError, match="is no dev query"):
