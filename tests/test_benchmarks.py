@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import sys
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -110,6 +111,7 @@ def test_recipes_prints_one_table_and_reads_what_is_made(
     beir: Path,
     encoder_path: str,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     args = ["--quick", "--dataset", str(beir), "--recipes", "search,bootstrap", "--out", str(tmp_path / "out")]
     args += [
@@ -120,7 +122,9 @@ def test_recipes_prints_one_table_and_reads_what_is_made(
         "--set",
         "encoder.precision=fp32",
     ]
-    module = load("recipes")
+    module, both = load("recipes"), ExitStack()
+    url = both.enter_context(module.scripted_server())  # the same address both times: it is part of what was made
+    monkeypatch.setattr(module, "scripted_server", lambda: nullcontext(url))
     found = CliRunner().invoke(module.main, args, catch_exceptions=False).output
     rows = [line.strip("| ").split(" | ") for line in found.splitlines() if line.startswith("| ")]
     assert rows[0] == list(module._COLUMNS) and [line[0] for line in rows[1:]] == ["search", "bootstrap"]
@@ -136,6 +140,7 @@ def test_recipes_prints_one_table_and_reads_what_is_made(
         line for line in found.splitlines() if line.startswith("| ")
     ]
     assert (tmp_path / "out" / "reader-search" / "ledger" / "calls.jsonl").read_bytes() == ledger
+    both.close()
 
 
 def test_quality_counts_differences_by_query(load) -> None:  # type: ignore[no-untyped-def]
