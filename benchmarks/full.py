@@ -65,13 +65,13 @@ def command(name: str, out: Path, also: tuple[str, ...] = ()) -> list[str]:
 def main(only: tuple[str, ...], also: tuple[str, ...], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     names, failed = only or tuple(PARTS), []
-    print(f"about {sum(PARTS[name].minutes for name in names):.0f} minutes on two quiet cores")
+    print(f"about {sum(PARTS[name].minutes for name in names):.0f} min on two quiet cores")
     for name in names:
-        print(f"\n== {name}: about {PARTS[name].minutes:g} minutes; load {os.getloadavg()[0]:.1f}", flush=True)
+        print(f"\n== {name}: about {PARTS[name].minutes:g} min; load {os.getloadavg()[0]:.1f}", flush=True)
         start = time.monotonic()
         if subprocess.run(command(name, out, also)).returncode:
             failed.append(name)
-        print(f"== {name} took {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
+        print(f"== {name} took {(time.monotonic() - start) / 60:.1f} min", flush=True)
     if failed:
         raise click.ClickException(f"failed: {', '.join(failed)}")
 
