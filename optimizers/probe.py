@@ -165,7 +165,7 @@ class Probe:
             # a passage with the query's own id is the query itself: rank it last
             if query_id in place and query_id not in held_out.qrels[query_id]:
                 row[place[query_id]] = row.min()
-        relevant = [[place[doc_id] for doc_id in held_out.relevant(query_id)] for query_id in query_ids]
+        relevant = [[place[doc_id] for doc_id in sorted(held_out.relevant(query_id))] for query_id in query_ids]
         standard = scores[:, : len(doc_ids)]
         values = {
             MAIN_METRIC: self._ndcg(query_ids, standard),

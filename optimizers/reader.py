@@ -151,8 +151,9 @@ class ReaderTarget:
         labels = self._collection.qrels[asked.query_id]
         best = max((labels[doc_id] for doc_id in asked.positives), default=0)
         due = {doc_id: ANSWERS if labels[doc_id] == best else IN_PART for doc_id in asked.positives}
+        listed = [doc_id for doc_id in asked.doc_ids if doc_id in asked.positives]
         passages, sentences = self._collection.passages, []
-        for doc_id in sorted(asked.positives, key=lambda d: grades[d] - due[d]):
+        for doc_id in sorted(listed, key=lambda d: grades[d] - due[d]):
             if grades[doc_id] < due[doc_id]:
                 sentences.append(
                     f"Passage {fenced(passages[doc_id])} is relevant and was graded {grades[doc_id]}; it should have "
