@@ -7,7 +7,8 @@ A block is a part of the evidence, such as some of the train pairs or of the que
 everything else, so differences are taken query by query (common random numbers). The first candidate wins if the race
 is not sure; it is measured in every block.
 
-- A candidate stops if the leader's worth is higher in `STOP` of the draws of a paired bootstrap over queries.
+- A candidate stops if it is worth no more than the first: what is left of the race could hardly make it sure.
+- It also stops if the leader's worth is higher in `STOP` of the draws of a paired bootstrap over queries.
 - The race ends early if only the first candidate is left.
 - To win, a candidate must be worth more than the first in all but `ALPHA` of the draws, divided by the number of rivals
   (Bonferroni).
@@ -154,11 +155,12 @@ def race(
 
 
 def _left(measured: _Measured, alive: Sequence[str]) -> list[str]:
-    """The candidates that go on: the first, the leader, and all that the leader does not surely beat (`STOP`)."""
-    leader = max(alive, key=lambda name: measured.worth(measured.gains(name, measured.first)))
-    return [
-        name for name in alive if name in (measured.first, leader) or measured.sure(measured.gains(leader, name)) < STOP
-    ]
+    """The candidates that go on: the first, and all over it that the leader does not surely beat (`STOP`)."""
+    worths = {name: measured.worth(measured.gains(name, measured.first)) for name in alive}
+    leader = max(alive, key=worths.__getitem__)
+    rivals = [name for name in alive if worths[name] > 0]
+    near = [name for name in rivals if name == leader or measured.sure(measured.gains(leader, name)) < STOP]
+    return [name for name in alive if name == measured.first or name in near]
 
 
 def _result(measured: _Measured, alive: Sequence[str], number: int) -> Race:

@@ -63,6 +63,16 @@ def test_a_gain_on_both_halves_within_the_noise_is_not_chosen() -> None:
     assert raced.winner == "rule" and raced.why.startswith("not sure")
 
 
+def test_a_rival_behind_the_first_stops_though_nothing_is_sure() -> None:
+    calls: list[tuple[str, int]] = []
+    gains = {"rule": 0.0, "behind": -0.012, "ahead": 0.02}
+    raced = race(list(gains), 2, noisy(gains, calls=calls))
+    behind, ahead = raced.standings[1:]
+    assert 0.05 < behind.sure < 0.5 and behind.stopped  # not surely behind, but what would win is far off
+    assert ("behind", 1) not in calls and ("ahead", 1) in calls and not ahead.stopped
+    assert raced.measurements == 5
+
+
 def test_the_race_ends_when_all_rivals_have_lost() -> None:
     calls: list[tuple[str, int]] = []
     raced = race(["rule", "a", "b"], 5, noisy({"rule": 0, "a": -0.2, "b": -0.3}, calls=calls))

@@ -26,10 +26,12 @@ from syneg.negatives.given_readings import given_readings
 from syneg.negatives.reader_agreement import Agreement, agreement
 from syneg.negatives.reading import ToRead, lists_to_read
 from syneg.retrieval.encoder import Encoder
+from syneg.run import windows
 from syneg.run.arms import arm
 from syneg.run.cross_time import CrossTime
 from syneg.run.measured import Measured
 from syneg.run.pipeline import Run
+from syneg.run.windows import Choice
 from syneg.verdict.verdict import Cost
 
 Settings = Callable[..., list[str]]
@@ -424,6 +426,43 @@ def test_the_rule_of_trust(kappa: float, order: float, interval: tuple[float, fl
     assert measured.table().splitlines()[-1].startswith("trusted" if trusted else "NOT trusted")
     assert max(map(len, measured.table().splitlines())) <= 80
     assert Measured.from_json(json.loads(json.dumps(measured.to_json()))) == measured
+
+
+def test_the_choice_of_the_margin_sees_the_answers_that_a_trusted_reader_finds(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "LEAST_PAIRS", 4)
+    monkeypatch.setattr(windows, "LEAST_QUERIES", 4)
+    seen: list[float | None] = []
+
+    def choose(trials: object, config: object, answers: float | None, line: object) -> Choice:
+        seen.append(answers)
+        return Choice("95 % rule", (), "planted")
+
+    monkeypatch.setattr(windows, "choose", choose)
+    monkeypatch.setattr(windows, "trials_of", lambda *_: None)
+    server = fake_lm(reads_well)
+
+    def opened(name: str, **more: object) -> Run:
+        values = settings(server.url, **{**READS, "mine.margin": "auto", **more})
+        return Run(tmp_path / name, load_config(None, values), Progress(quiet=True))
+
+    run_ = opened("run")
+    run_.until("train")  # reads before it mines, although no stage asked for it yet
+    relevant = run_.workspace.collection.relevant
+    rows = [
+        row for row in read_rows(tmp_path / "run" / "readings.jsonl") if row["doc_id"] not in relevant(row["query_id"])
+    ]
+    assert seen == [sum(row["grade"] == 3 for row in rows) / len(rows)] and seen[0] is not None and seen[0] > 0.05
+    opened("unread").until("mine")  # calls no LM
+    opened("off", **{"reader.use": "off"}).until("mine")
+    server.answer = all_three
+    opened("bad").until("train")  # not trusted
+    assert seen[1:] == [None, None, None]
+    given = {"reader.given": str(tmp_path / "run" / "readings.jsonl")}
+    calls = len(server.requests)
+    opened("given", **given).until("mine")
+    assert seen[4:] == seen[:1] and len(server.requests) == calls
 
 
 def test_a_strong_lm_reads_the_lists_in_doubt(

@@ -40,9 +40,9 @@ class Planted:
         return race(list(by_name), 2, measure)
 
 
-def chosen_by(gain: Callable[[MineConfig], float]) -> tuple[Choice, Planted]:
+def chosen_by(gain: Callable[[MineConfig], float], answers: float | None = None) -> tuple[Choice, Planted]:
     planted = Planted(gain)
-    return choose(cast("SamplerTrials", planted), MineConfig()), planted
+    return choose(cast("SamplerTrials", planted), MineConfig(), answers), planted
 
 
 def test_no_margin_is_chosen_where_it_gains() -> None:
@@ -51,6 +51,15 @@ def test_no_margin_is_chosen_where_it_gains() -> None:
     assert "no margin is better in 100.0% of the draws" in choice.why
     assert planted.raced[1] == ["no margin", "dense alone", "bm25 alone"]
     assert choice.of(MineConfig()).margin == pytest.approx(1e9)
+
+
+@pytest.mark.parametrize(("answers", "window"), [(0.013, "no margin"), (0.05, "no margin"), (0.18, "95 % rule")])
+def test_no_margin_is_not_raced_where_a_reader_finds_many_answers(answers: float, window: str) -> None:
+    choice, planted = chosen_by(lambda config: 0.05 * (config.margin == 1e9 and config.first_rank == 1), answers)
+    assert choice.window == window
+    assert ("no margin" in planted.raced[0]) == (window == "no margin")
+    assert "no margin, from rank 11" in planted.raced[0]
+    assert f"the reader finds {answers:.1%} answers among the nearest unjudged passages" in " ".join(choice.lines())
 
 
 def test_the_rule_stays_where_the_race_is_not_sure() -> None:

@@ -31,6 +31,7 @@ from .costs import cost_of, sum_of
 from .reader import Reader
 from .workspace import Workspace
 
+_LEAST_UNJUDGED = 200  # graded passages from which a share of answers tells something
 READING = "read"  # name of the stage, and of the LM use in the ledger
 
 
@@ -112,6 +113,25 @@ class Readings:
     def grades(self) -> dict[str, dict[str, int]]:
         """query_id → doc_id → grade."""
         return grades_of(self.readings)
+
+    @property
+    def answers(self) -> float | None:
+        """The share of passages graded 3 among the nearest ones that nobody judged relevant; it makes no LM call.
+
+        None if the grades are not on disk, if the reader may not be used, or if it graded too few such passages.
+        """
+        if self._config.use == "off":
+            return None
+        if not self._config.given:
+            if not self._workspace.folder.readings.exists():
+                return None
+            if not (self._config.use == "on" or self.reader.is_measured) or not self.is_made:
+                return None
+        if self.reader.refusal():
+            return None
+        collection = self._workspace.collection
+        unjudged = [r.grade for r in self.readings if r.doc_id not in collection.relevant(r.query_id)]
+        return unjudged.count(ANSWERS) / len(unjudged) if len(unjudged) >= _LEAST_UNJUDGED else None
 
     @cached_property
     def calls(self) -> dict[str, int]:

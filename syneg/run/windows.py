@@ -5,7 +5,8 @@
 No margin is best everywhere. On one collection the 95 % rule costs 3 points of nDCG@10. On another, mining without it
 costs 2, because unjudged answers rank highest there (docs/lab_notes.md). So WINDOWS race on held-out queries
 (`syneg.optimizers.racing`), then the sources race. The 95 % rule stays if the race is not decisive, or if there are too
-few pairs or queries for one. The choice, its reason and the measurements are printed and kept in window.json.
+few pairs or queries for one. If a trusted reader has graded the nearest passages and finds many answers among them, no
+margin does not take part. The choice, its reason and the measurements are printed and kept in window.json.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from syneg.optimizers.sampler import Material, Sampler, SamplerTrials
 
 LEAST_PAIRS, LEAST_QUERIES = 64, 100
+MOST_ANSWERS = 0.05  # share of answers among the nearest unjudged passages; above it, no margin is not raced
 _RULE = 0.95  # NV-Retriever; used unless a race chooses another
 _CHOICE = "choose margin"
 _NONE = 1e9  # stands for no margin: no passage scores over it
-_VERSION = 2  # of the procedure; part of the key
+_VERSION = 3  # of the procedure; part of the key
 Source = Literal["dense", "bm25"]
 
 
@@ -48,10 +50,11 @@ class Window:
         return config.model_copy(update=changed)
 
 
+_NO_MARGIN = Window("no margin", None)
 WINDOWS = (
     Window("95 % rule", _RULE),
     Window("90 % rule", 0.9),
-    Window("no margin", None),
+    _NO_MARGIN,
     Window("no margin, from rank 11", None, first_rank=11),
 )
 _BY_NAME = {window.name: window for window in WINDOWS}
@@ -93,7 +96,7 @@ def chosen(workspace: Unmined) -> Choice:
             choice = Choice(WINDOWS[0].name, (), small)
         else:
             with workspace.progress.stage(_CHOICE, "probes") as line:
-                choice = choose(trials_of(workspace), workspace.config.mine, line)
+                choice = choose(trials_of(workspace), workspace.config.mine, workspace.answers(), line)
                 line.note = choice.window
         for row in choice.lines():
             workspace.progress.say(f"  {row}")
@@ -141,8 +144,8 @@ def _key(workspace: Unmined) -> str:
     query_ids = [pair.query_id for pair in workspace.pairs_to_mine]
     return stage_key(
         "mine", config, workspace.collection.fingerprint, encoder.fingerprint, encoder.prompts, query_ids,
-        config.probe.model_dump(), config.mix.model_dump(), config.train.temperature, [asdict(w) for w in WINDOWS],
-        _VERSION,
+        config.probe.model_dump(), config.mix.model_dump(), config.train.temperature,
+        [asdict(window) for window in _raced(workspace.answers())], _VERSION,
     )  # fmt: skip
 
 
@@ -153,11 +156,28 @@ def trials_of(workspace: Unmined, material: Material | None = None) -> SamplerTr
     return SamplerTrials(workspace.encoder, workspace.collection, workspace.pairs_to_mine, workspace.config, material)
 
 
-def choose(trials: SamplerTrials, config: MineConfig, progress: Tick | None = None) -> Choice:
-    """Race the windows, then the sources within the winning window."""
-    first = trials.race([_sampler(window.name, window.of(config)) for window in WINDOWS], progress)
+def _raced(answers: float | None) -> Sequence[Window]:
+    """The windows that race: without no margin if `answers`, a share found by a reader, is over MOST_ANSWERS."""
+    barred = answers is not None and answers > MOST_ANSWERS
+    return [window for window in WINDOWS if not (barred and window == _NO_MARGIN)]
+
+
+def choose(
+    trials: SamplerTrials, config: MineConfig, answers: float | None = None, progress: Tick | None = None
+) -> Choice:
+    """Race the windows, then the sources within the winning window.
+
+    `answers` is the share of answers that a trusted reader finds among the nearest unjudged passages.
+    """
+    first = trials.race([_sampler(window.name, window.of(config)) for window in _raced(answers)], progress)
     window = _BY_NAME[first.winner]
     measured: tuple[str, ...] = (first.line("nDCG@10 over the 95 % rule"),)
+    if answers is not None:
+        part = "takes part" if answers <= MOST_ANSWERS else "does not take part"
+        measured += (
+            f"the reader finds {answers:.1%} answers among the nearest unjudged passages (up to {MOST_ANSWERS:.0%} are "
+            f"few): no margin {part}",
+        )
     if len(config.sources) < 2:
         return Choice(window.name, (), first.why, measured)
     alone: tuple[tuple[Source, ...], ...] = tuple((source,) for source in config.sources)

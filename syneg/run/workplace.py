@@ -6,6 +6,7 @@ mining_of(workspace: Unmined)              nothing is mined yet
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from syneg.core.config import Config
@@ -50,3 +51,5 @@ class Unmined(Workplace, Protocol):
 
     @property
     def pairs_to_mine(self) -> list[Pair]: ...
+
+    answers: Callable[[], float | None]  # share of answers among the nearest unjudged passages, None if nobody read

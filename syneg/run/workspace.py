@@ -60,6 +60,8 @@ class Workspace:
         self._pending, self._given = pending, collection
         self._cluster: Cluster | None = None
         self._announced: Callable[[], str] | None = None
+        self.answers: Callable[[], float | None] = lambda: None
+        """The share of answers that a trusted reader found among the nearest unjudged passages; None if none read."""
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -210,7 +212,7 @@ class Workspace:
     ) -> Workspace:
         """Return a workspace over other splits of the same queries, in `folder`. It shares the encoder and the LMs."""
         other = Workspace(folder, self.config, self.progress, collection=collection)
-        other.collection, other.mined = collection, mined
+        other.collection, other.mined, other.mining = collection, mined, self.mining
         other.bare_encoder, other.encoder, other.roles = self.bare_encoder, self.encoder, self.roles
         return other
 
