@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -144,8 +143,7 @@ def train_here(
     # each evaluation writes a checkpoint: a killed training continues from the last complete one
     checkpoints = folder / "checkpoints"
     last = _whole_checkpoint(checkpoints)
-    with _still_heap():
-        trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=last)
     done = None
     if trainer.is_world_process_zero():
         # the trainer has loaded the best weights on dev; try mixing them with the untuned ones, alpha by alpha
@@ -239,19 +237,6 @@ def _hardness(job: Job, encoder: Encoder) -> list[float] | None:
         scores = encoder.encode(texts, "passage") @ query
         hardness.append(float(np.max(scores[1:], initial=-np.inf) - scores[0]) if len(scores) > 1 else -np.inf)
     return hardness
-
-
-@contextlib.contextmanager
-def _still_heap() -> Iterator[None]:
-    """Inside this context the garbage collector passes over all objects that exist now.
-
-    The trainer collects garbage twice by itself. Each time that searches a million objects of imported modules.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _give_memory_back() -> None:
