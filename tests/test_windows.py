@@ -16,6 +16,7 @@ from syneg.core.storage import read_json, read_rows
 from syneg.optimizers.racing import Race, race
 from syneg.optimizers.sampler import Sampler, SamplerTrials
 from syneg.run import windows
+from syneg.run.folder import RunFolder
 from syneg.run.pipeline import Run
 from syneg.run.windows import WINDOWS, Choice, choose
 
@@ -110,3 +111,17 @@ def test_too_few_pairs_keep_the_rule_and_train_nothing(
     assert run.workspace.mining.margin == pytest.approx(0.95)
     said = " ".join(row.get("text", "") for row in read_rows(run.folder.events))
     assert "mined by 95 % rule: 10 train pairs" in said and "too few to choose" in said
+
+
+def test_other_splits_are_mined_with_the_window_of_the_run(
+    tmp_path: Path, settings: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "LEAST_PAIRS", 4)
+    monkeypatch.setattr(windows, "LEAST_QUERIES", 4)
+    monkeypatch.setattr(windows, "trials_of", lambda *_: None)
+    monkeypatch.setattr(windows, "choose", lambda *_: Choice("no margin", (), "planted"))
+    overrides = settings("http://127.0.0.1:9", **{"mine.margin": "auto"})
+    workspace = Run(tmp_path / "run", load_config(None, overrides), Progress(quiet=True)).workspace
+    other = workspace.with_splits_of(workspace.collection, RunFolder(tmp_path / "fold"), {})
+    monkeypatch.setattr(windows, "choose", lambda *_: pytest.fail("a second race"))
+    assert other.mining == workspace.mining and other.mining.margin == pytest.approx(1e9)
