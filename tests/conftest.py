@@ -198,6 +198,42 @@ def fake_lm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FakeLM]]:
 
 
 @pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], list[str]]]:
+    """Stand in for the Hugging Face hub: hub(reachable) gives the paths that are asked for; it holds no repository."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(reachable: bool) -> list[str]:
+        asked: list[str] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                self.send_response(404)
+                self.send_header("X-Error-Code", "RepoNotFound")
+                self.end_headers()
+
+            do_HEAD = do_GET
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        if reachable:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            servers.append(server)
+        else:
+            server.server_close()
+        return asked
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
 def settings(beir: Path, encoder_path: str) -> Callable[..., list[str]]:
     """`--set` values of a small, whole run."""
 

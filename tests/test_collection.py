@@ -133,7 +133,7 @@ def test_csv_pairs_share_positives_and_queries(tmp_path: Path) -> None:
             "a.jsonl:1 empty query\n  a.jsonl:2 is not a JSON object",
         ),
         ("a.csv", "query,positive\na\n", "a.csv:2 has 1 fields, the header 2"),
-        ("a.jsonl", "", "has no passage"),
+        ("a.jsonl", "", "has no rows"),
         ("a.txt", "x", "cannot read 'a.txt'"),
         ("a.jsonl", '{"query": "a", "positive": "b"}\n', "leaves"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from syneg.run.comparison import side, sides
 from syneg.run.evidence import times
 from syneg.run.folder import RunFolder
 from syneg.verdict.comparison import changed_settings, comparison_page, comparison_table
+from syneg.verdict.figures import curves
 from syneg.verdict.page import Evidence, html_report
 from syneg.verdict.records import ArmResult, Comparison, Verdict
 
@@ -124,3 +126,11 @@ def test_the_page_has_a_table_of_arms_without_empty_columns(tmp_path: Path) -> N
     assert "[+0.040, +0.060]" in arms
     assert "boundary" not in arms
     assert "<pre>" not in page.split("<h2>Samples")[0].split("<h2>How it was made")[0]
+
+
+def test_a_curve_has_whole_steps_on_its_axis() -> None:
+    drawn = curves("Score on dev", {"mined, seed 0": [(4, 1.0), (8, 0.94)]}, "nDCG@10")
+    assert drawn is not None
+    written = re.findall(r">([\d.]+)<", drawn.svg)
+    assert "8" in written
+    assert "4.5" not in written

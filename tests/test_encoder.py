@@ -319,6 +319,20 @@ def test_bin_weights_are_read_without_running_what_a_pickle_holds(
     assert "opened" not in capsys.readouterr().out
 
 
+def test_the_hub_is_asked_once(hub: Callable[[bool], list[str]], caplog: pytest.LogCaptureFixture) -> None:
+    from syneg.negatives.cross_reading import CrossReader
+
+    hub(False)
+    for attempt in (lambda: load("nosuch/encoder"), lambda: CrossReader.load("nosuch/encoder", "cpu")):
+        with pytest.raises(BackendError, match=r"hub cannot be reached, and its cache holds no model 'nosuch/encoder'"):
+            attempt()
+    asked = hub(True)
+    with pytest.raises(BackendError, match=r"no model of the Hugging Face hub: 'nosuch/encoder'"):
+        load("nosuch/encoder")
+    assert len(asked) == 1
+    assert "Retrying" not in caplog.text
+
+
 def test_models_that_cannot_be_loaded_are_one_line(tmp_path: Path) -> None:
     import json
 

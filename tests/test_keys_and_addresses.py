@@ -50,6 +50,18 @@ def test_a_missing_key_is_said_before_anything_heavy_is_loaded(tmp_path: Path, b
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_before_does_not_hide_a_missing_key(
+    tmp_path: Path, beir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("OPENAI_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "run" / "ledger").mkdir(parents=True)
+    (tmp_path / "run" / "ledger" / "calls.jsonl").touch()  # a dry run leaves it empty
+    command = ["run", "--lm", "openai/gpt-4o-mini", "--dataset", str(beir), "--run", str(tmp_path / "run")]
+    said = CliRunner().invoke(cli, command)
+    assert "no key: OPENAI_API_KEY (for lm.model) is not set" in str(said.exception)
+
+
 @pytest.mark.parametrize(
     ("settings", "missing"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -523,6 +523,27 @@ def test_a_collection_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     collection = load("someone/a-set")
     assert len(collection.passages) == 40 and collection.relevant("q35") == {"d35"}
     assert set(collection.splits["test"]) == {f"q{i}" for i in range(30, 40)}
+
+
+def test_a_file_without_rows_and_an_id_that_no_passage_has_are_said(tmp_path: Path) -> None:
+    for text in ("", "query,positive\n"):
+        (tmp_path / "empty.csv").write_text(text)
+        with pytest.raises(DataError, match="'empty' has no rows; give a header"):
+            load(tmp_path / "empty.csv")
+    (tmp_path / "docs.jsonl").write_text('{"_id": "d1", "text": "the socket is closed"}\n')
+    (tmp_path / "pairs.csv").write_text("query,doc_id\nclose a socket,d2\n")
+    with pytest.raises(DataError, match="pairs.csv:2 no passage has the id 'd2'"):
+        load(tmp_path / "pairs.csv", corpus=str(tmp_path / "docs.jsonl"))
+
+
+def test_the_hub_is_asked_once(hub: Callable[[bool], list[str]]) -> None:
+    hub(False)
+    with pytest.raises(DataError, match="hub cannot be reached for 'someone/no-such-set'.*HF_HUB_OFFLINE=1"):
+        load("someone/no-such-set")
+    asked = hub(True)
+    with pytest.raises(DataError, match="no file, folder or data set of the Hugging Face hub: 'someone/no-such-set'"):
+        load("someone/no-such-set")
+    assert len(asked) == 1
 
 
 def test_a_set_that_the_hub_cannot_give_is_one_line() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from started import Started
 from syneg.core.errors import BackendError, DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
-from syneg.core.storage import Log, read_rows
+from syneg.core.storage import Log, disk_error, read_rows
 from syneg.retrieval.embedding_cache import spaces
 from syneg.run.pipeline import Run
 from syneg.verdict.records import Verdict
@@ -99,7 +101,7 @@ def test_without_a_hybrid_arm_no_lm_is_needed(tmp_path: Path, settings: Settings
     found = run(tmp_path / "run", settings("http://127.0.0.1:9/v1", **{"train.arms": json.dumps(["mined"])}))
     assert list(found["arms"]) == ["base", "mined"]
     assert found["generation"] is None
-    assert "no arm of this run uses synthetic" in (tmp_path / "run" / "report.html").read_text()
+    assert "No arm of this run uses synthetic" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_all_arms_train_and_interpolation_is_chosen_on_dev(
@@ -422,3 +424,51 @@ def test_a_grounded_arm_trains_on_real_passages_near_written_texts(
         assert len(set(row["doc_ids"])) == len(row["doc_ids"])
         assert all(corpus[doc_id] == text for doc_id, text in zip(row["doc_ids"], row["negatives"], strict=True))
     assert found["arms"]["grounded"]["calls"] > 0 and found["worth"]["with_lm"] == "grounded"
+
+
+def test_a_full_disk_while_a_model_is_saved_is_one_line_and_the_command_resumes(
+    tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    args = ["train", "--run", "r", *flags(settings(fake_lm().url, **{"train.arms": '["mined"]'}))]
+    assert Started(args, tmp_path).wait() == 0
+    shutil.rmtree(tmp_path / "r" / "models")
+    done = Started(args, tmp_path, file_limit=6_000)  # the weights of the tiny encoder have more bytes
+    assert done.wait() == 1
+    assert "error: File too large; what was written is kept; run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert Started(args, tmp_path).wait() == 0
+    assert (tmp_path / "r" / "models" / "mined-0" / "training.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at inline_container.cc:603] . PytorchStreamWriter failed writing file data/0: file write failed"),
+        Exception("No space left on device (os error 28)"),
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]),
+        OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
+    ],
+    ids=["torch", "tokenizers", "shutil", "pyarrow"],
+)  # fmt: skip
+def test_a_full_disk_is_known_by_the_error_of_any_library(error: Exception) -> None:
+    found = disk_error(error)
+    assert found is not None
+    assert found.errno == errno.ENOSPC
+
+
+def test_errors_that_are_not_of_the_disk_stay_what_they_are() -> None:
+    assert disk_error(ValueError("no such thing (os error 2)")) is None
+    assert disk_error(OSError("a message alone")) is None
+
+
+def test_a_perfect_encoder_is_said_before_training(
+    tmp_path: Path, beir: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    queries = list(read_rows(beir / "queries.jsonl"))
+    same = [{"_id": f"d{number}", "text": row["text"]} for number, row in enumerate(queries)]
+    (beir / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in same))
+    server = fake_lm()
+    run(tmp_path / "run", settings(server.url, **{"train.arms": '["mined"]', "mine.margin": 2.0}))
+    said = (tmp_path / "run" / "events.jsonl").read_text()
+    assert "the untuned encoder ranks every query of dev and test perfectly: nothing can be gained" in said
+    assert said.index("ranks every query") < said.index('"stage": "train"')

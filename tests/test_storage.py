@@ -122,6 +122,19 @@ def test_two_processes_on_one_run_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_mistyped_name_leaves_no_folder(tmp_path: Path) -> None:
+    def fails(name: str, *more: str) -> None:
+        with RunLock(tmp_path / name):
+            for file in ("bad_rows.jsonl", "config.toml", "events.jsonl", "manifest.json", *more):
+                (tmp_path / name / file).touch()
+            raise DataError("no model of this name")
+
+    for name, more in (("typo", ()), ("worked", ("mined.jsonl",))):
+        with pytest.raises(DataError):
+            fails(name, *more)
+    assert [path.name for path in tmp_path.iterdir()] == ["worked"]
+
+
 def test_embeddings_come_back_and_are_not_asked_for_twice(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path)
     texts = ["a", "b", "a", "c"]

@@ -165,7 +165,10 @@ def test_a_seed_fixes_the_weights(bert: str, tmp_path: Path) -> None:
 
 
 def test_a_broken_checkpoint_is_no_obstacle(bert: str, tmp_path: Path) -> None:
-    (tmp_path / "m" / "checkpoints" / "checkpoint-4").mkdir(parents=True)
+    for name, text in (("checkpoint-4", None), ("checkpoint-6", '{"best_metric": 0.3')):  # a full disk cuts a file
+        (tmp_path / "m" / "checkpoints" / name).mkdir(parents=True)
+        if text:
+            (tmp_path / "m" / "checkpoints" / name / "trainer_state.json").write_text(text)
     assert train(job(bert), tmp_path / "m").resumed is False
 
 

@@ -23,6 +23,7 @@ import click
 
 from syneg.core.errors import ConfigError, SynegError
 from syneg.core.progress import Progress
+from syneg.core.storage import disk_error
 from syneg.run.folder import RunFolder, default_folder
 from syneg.run.parts import Batch
 from syneg.run.pipeline import STAGES, Run, Stage
@@ -107,7 +108,7 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
     from syneg.run.checks import check_keys
 
     folder, config = _settings(flags)
-    if not flags["dry_run"] and not flags.get("batch") and not RunFolder(folder).ledger.exists():
+    if not flags["dry_run"] and not flags.get("batch") and not _has_answers(folder):
         check_keys(config, stage.asks(config))
     batch = flags.get("batch") or ()
     files = {way: tuple(path for other, path in batch if other == way) for way in ("import", "export")}
@@ -122,6 +123,12 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
         return
     click.echo(result["table"] if flags["dry_run"] else stage.show(run.folder, result))
     progress.say(progress.shares())
+
+
+def _has_answers(folder: Path) -> bool:
+    """Whether an LM has answered in this run folder. A finished run can then be shown again without a key."""
+    ledger = RunFolder(folder).ledger
+    return ledger.is_file() and ledger.stat().st_size > 0
 
 
 def _settings(flags: dict[str, Any]) -> tuple[Path, Config]:
@@ -190,14 +197,17 @@ def main() -> None:
         )
     except SynegError as error:
         _leave(f"error: {error}", error.exit_code, debug)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        _leave(f"error: {error.strerror or error}{where}; {_remedy(error)}", 1, debug)
+    except Exception as error:
+        of_disk = disk_error(error) or (error if isinstance(error, OSError) else None)
+        if of_disk is None:
+            raise
+        where = f" ({of_disk.filename})" if of_disk.filename else ""
+        _leave(f"error: {of_disk.strerror or of_disk}{where}; {_remedy(of_disk)}", 1, debug)
 
 
 def _remedy(error: OSError) -> str:
     """Say what the user can do about an error of the operating system."""
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "make room on the disk; what was written is kept, so run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "nothing can be written there; give a folder of your own with --run"

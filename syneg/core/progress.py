@@ -3,7 +3,8 @@
     mine          5171/5171 passages  13.9 s
     generate      17/48 pairs  11.2/min  ETA 2:46  $0.03
 
-The line is redrawn on a terminal, and repeated every 20 s in a pipe. `verbose` adds a line for every LM call. Stdout
+The line is redrawn every second on a terminal, with a clock until the first count; it is repeated every 20 s in a
+pipe. `verbose` adds a line for every LM call. Stdout
 stays free for output that machines read. `Progress.kept` also writes an event for each stage and each message:
 
     {"time": "2026-11-21T17:10:02+00:00", "event": "done", "stage": "mine", "seconds": 13.9,
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +30,10 @@ Tick = Callable[[int, int], None]
 
 _PIPE_SECONDS = 20.0
 _TERMINAL_SECONDS = 0.2
+_CLOCK_SECONDS = 1.0
+_COLUMNS = 80
+_CLEAR = "\x1b[2K"
+_FIXED = "\N{NO-BREAK SPACE}"  # lines are not wrapped there; it is printed as a space
 
 
 class Stage:
@@ -43,8 +49,11 @@ class Stage:
         self._drawn = 0.0
         self._terminal = sys.stderr.isatty()
         self._done = self._total = self._offset = 0
-        if self._terminal:
+        self._ended = threading.Event()
+        self._clock = threading.Thread(target=self._run_clock, daemon=True)
+        if self._terminal and not quiet:
             self._draw("…", end="\r")
+            self._clock.start()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -57,9 +66,17 @@ class Stage:
 
     def close(self, how: str = "") -> float:
         """Draw the last line with `how` (or `note`). Returns the seconds since the stage began."""
+        self._ended.set()
+        if self._clock.is_alive():
+            self._clock.join()
         seconds = time.monotonic() - self._start
-        self._draw("  ".join(part for part in (how or self.note, f"{seconds:.1f} s") if part), end="\n")
+        self._draw("  ".join(part for part in (how or self.note, f"{seconds:.1f}{_FIXED}s") if part), end="\n")
         return seconds
+
+    def _run_clock(self) -> None:
+        while not self._ended.wait(_CLOCK_SECONDS):
+            now = time.monotonic()
+            self._draw(self._counts(now) if self._total else f"…  {now - self._start:.0f} s", end="\r")
 
     def _counts(self, now: float) -> str:
         parts = [f"{self._done}/{self._total} {self.unit}"]
@@ -75,9 +92,15 @@ class Stage:
 
     def _draw(self, text: str, end: str) -> None:
         if not self.quiet:
-            clear = "\x1b[2K" if self._terminal else ""
-            sys.stderr.write(f"{clear}{self.name:<10} {text}{end}")
+            line = _wrapped(f"{self.name:<10} {text}", indent=" " * 11)
+            sys.stderr.write(f"{_CLEAR if self._terminal else ''}{line}{end}")
             sys.stderr.flush()
+
+
+def _wrapped(line: str, indent: str) -> str:
+    """Wrap a line at 80 columns. White space inside the line stays; `indent` precedes each further line."""
+    text = textwrap.fill(line, _COLUMNS, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+    return text.replace(_FIXED, " ")
 
 
 class Progress:
@@ -125,11 +148,10 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if not self.quiet:
+            clear = _CLEAR if sys.stderr.isatty() else ""  # a stage may have drawn its line here
             for line in text.splitlines():
                 indent = line[: len(line) - len(line.lstrip())]
-                sys.stderr.write(
-                    f"{textwrap.fill(line.strip(), 80, initial_indent=indent, subsequent_indent=indent)}\n"
-                )
+                sys.stderr.write(f"{clear}{_wrapped(line, indent)}\n")
             sys.stderr.flush()
 
     def call(self, row: Mapping[str, Any]) -> None:
@@ -148,13 +170,13 @@ class Progress:
 
         `90 s: mine 14 s (16%), train 76 s (84%)`
         """
-        total = sum(self.seconds.values()) or 1.0
+        total = sum(self.seconds.values())
         parts = [
             f"{name} {seconds:.0f} s ({seconds / total:.0%})"
             for name, seconds in self.seconds.items()
             if seconds >= 0.5
         ]
-        return f"{total:.0f} s: " + ", ".join(parts)
+        return ": ".join(filter(None, (f"{total:.0f} s", ", ".join(parts))))
 
     def _add(self, name: str, seconds: float) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds

@@ -57,7 +57,7 @@ def load_config(
 
     Raises ConfigError with every problem at once.
     """
-    tree = read_tree(path) if path is not None else {}
+    tree, overrides = read_tree(path) if path is not None else {}, tuple(overrides)
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign:
@@ -73,7 +73,8 @@ def load_config(
     tree = _over(below, tree)
     if base is not None:
         tree = _over(read_tree(base), tree)
-    return build_config(tree, where=str(path) if path else "--set")
+    alone = path is not None and not overrides and not any(value is not None for value in (flags or {}).values())
+    return build_config(tree, where=str(path) if alone else "")
 
 
 def read_tree(path: Path) -> JsonObject:
@@ -87,16 +88,19 @@ def read_tree(path: Path) -> JsonObject:
 
 
 def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
-    """Check a tree of settings. `where` names its source in messages. Raises ConfigError with every problem."""
-    tree = _renamed(tree)
+    """Check a tree of settings. `where` names the file that they are from, for messages; "" for several sources.
+
+    Raises ConfigError with every problem.
+    """
+    tree, source = _renamed(tree), f" in {where}" if where else ""
     problems = [f"unknown key {key!r}; {nearest(key, known_keys())}" for key in _unknown(tree)]
     if problems:
-        raise ConfigError(collected(f"{len(problems)} unknown setting(s) in {where}", problems))
+        raise ConfigError(collected(f"{len(problems)} unknown setting(s){source}", problems))
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
         wrong = [f"{'.'.join(str(part) for part in e['loc'])} = {e.get('input')!r}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(collected(f"{len(wrong)} wrong setting(s) in {where}", wrong)) from error
+        raise ConfigError(collected(f"{len(wrong)} wrong setting(s){source}", wrong)) from error
     shares = config.collection.dev + config.collection.confirm + config.collection.test
     if shares >= 1:
         raise ConfigError(f"collection.dev + confirm + test = {shares:g}", todo="leave something to train on")
@@ -186,6 +190,8 @@ def _unknown(tree: Mapping[str, Any]) -> Iterator[str]:
     for name, value in tree.items():
         if isinstance(value, Mapping) and any(key.startswith(f"{name}.") for key in known):
             yield from (f"{name}.{key}" for key in value if f"{name}.{key}" not in known)
+        elif isinstance(value, Mapping) and value:
+            yield from (f"{name}.{key}" for key in value)
         elif name not in known and not any(key.startswith(f"{name}.") for key in known):
             yield name
 

@@ -9,9 +9,11 @@ A crash may cut the last line of a `Log`. The next `Log` of the file drops that 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -85,6 +87,27 @@ def read_rows(path: Path) -> Iterator[JsonObject]:
                     raise DataError(
                         f"not valid JSON: {error}", where=f"{path}:{number}", todo="delete the line"
                     ) from error
+
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+_NUMBER = re.compile(r"(?:os error |errno )(\d+)", re.IGNORECASE)
+_OF_TORCH = ("file write failed", "unexpected pos")  # its writer of archives names no number
+
+
+def disk_error(error: BaseException) -> OSError | None:
+    """The error of the disk behind a library's own exception, such as safetensors' for a full disk; None for another.
+
+    >>> disk_error(RuntimeError("Error while serializing: No space left on device (os error 28)"))
+    OSError(28, 'No space left on device')
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    text = str(error)
+    if any(words in text for words in _OF_TORCH):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    found = _NUMBER.search(text)
+    number = int(found.group(1)) if found else 0
+    return OSError(number, os.strerror(number)) if number in _DISK_ERRORS else None
 
 
 class Log:

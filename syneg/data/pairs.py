@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syneg.core.errors import DataError
 from syneg.core.storage import JsonObject
 from syneg.core.text import normalise
 
@@ -140,6 +141,8 @@ class PairsReader:
         if first and not seen:
             where, row, missing = first
             raise no_column(sorted(missing, reverse=True), row, where)
+        if not seen:
+            raise DataError(f"{self.name!r} has no rows", todo="give a header, and a row for each pair")
 
     def _pair(self, where: str, row: JsonObject, names: Mapping[str, list[str]]) -> _Pair:
         def cell(role: str) -> Any:
@@ -151,6 +154,8 @@ class PairsReader:
         known = self._known(doc_id)
         if not positives and known in self._corpus.passages:
             positives = [self._corpus.passages[known]]
+        if query and doc_id and not positives:
+            raise BadCell(f"no passage has the id {doc_id!r}")
         if not query or not positives:
             raise BadCell(f"empty {'query' if not query else 'positive'}")
         negatives = [text for name in names.get("negative", ()) for text in texts_cell(row[name], name)]

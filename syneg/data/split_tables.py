@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from syneg.core.errors import DataError, one_line
+from syneg.core.hub import on_hub
 
 from .columns import QRELS, ColumnNames, no_column
 from .folders import is_passages, judged_rows, text_rows
@@ -122,6 +123,7 @@ class HubCollection:
 def open_hub(name: str, columns: ColumnNames) -> HubPairs | HubCollection:
     """Read `owner/name` or `owner/name:subset` with `datasets.load_dataset`. Raises DataError if that fails."""
     dataset, _, subset = name.partition(":")
+    _ask_hub(dataset)
     subsets = () if subset else _subsets(dataset)
     if {"corpus", "queries"} <= {*subsets}:
         judged = next((part for part in ("qrels", "default") if part in subsets), "default")
@@ -142,6 +144,25 @@ def _rows(name: str, table: Any, log: ReadLog) -> Iterator[Row]:
             number += 1
             log.row(name)
             yield f"{name}:{number}", dict(zip(batch, cells, strict=True))
+
+
+def _ask_hub(dataset: str) -> None:
+    """Raise DataError if the hub has no such data set, or cannot be reached. HF_HUB_OFFLINE leaves it to the cache."""
+    from huggingface_hub import is_offline_mode
+
+    if is_offline_mode():
+        return
+    there = on_hub(dataset, "dataset")
+    if there is None:
+        raise DataError(
+            f"the Hugging Face hub cannot be reached for {dataset!r}",
+            todo="check the network; HF_HUB_OFFLINE=1 reads a set that is in its cache",
+        )
+    if not there:
+        raise DataError(
+            f"no file, folder or data set of the Hugging Face hub: {dataset!r}",
+            todo="check the name; a private data set needs HF_TOKEN",
+        )
 
 
 def _subsets(dataset: str) -> tuple[str, ...]:

@@ -15,12 +15,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from syneg.core.errors import ConfigError, one_line
 from syneg.core.progress import Tick
+from syneg.retrieval.loading import local_only, not_cached
 
 from .reading import ANSWERS, IN_PART, NEAR, OTHER, Answers, Reading, ToRead
 
@@ -38,7 +40,7 @@ class Thresholds:
     def grade(self, score: float) -> int:
         """The grade of a score.
 
-        (2.0, 1.0, 0.0).grade(score) for score in (2.5, 1.0, 0.3, -1.0)]
+        >>> [Thresholds(2.0, 1.0, 0.0).grade(score) for score in (2.5, 1.0, 0.3, -1.0)]
         [3, 2, 1, 0]
         """
         limits = ((self.answers, ANSWERS), (self.in_part, IN_PART), (self.near, NEAR))
@@ -59,15 +61,22 @@ class CrossReader:
     def load(cls, name: str, device: str) -> CrossReader:
         """Load a model of the Hugging Face hub or a folder, from safetensors only.
 
-        Raises ConfigError if it cannot be loaded or gives more than one score.
+        Raises ConfigError if it cannot be loaded or gives more than one score, and BackendError if it is not on the
+        hub, or if the hub cannot be reached.
         """
         from sentence_transformers import CrossEncoder
 
+        here = local_only(name)
         try:
             model = CrossEncoder(
-                name, device=None if device == "auto" else device, model_kwargs={"use_safetensors": True}
+                name,
+                device=None if device == "auto" else device,
+                local_files_only=here,
+                model_kwargs={"use_safetensors": True},
             )
         except (OSError, ValueError, RuntimeError) as error:
+            if here and not Path(name).is_dir():
+                raise not_cached(name) from error
             raise ConfigError(f"reader.cross_encoder {name!r} cannot be loaded: {one_line(error)}") from error
         if model.num_labels != 1:
             raise ConfigError(

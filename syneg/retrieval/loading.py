@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from syneg.core.config import EncoderConfig
 from syneg.core.errors import BackendError, ConfigError, one_line
+from syneg.core.hub import on_hub
 
 from .prompts import known_names
 
@@ -57,10 +58,11 @@ def load_model(config: EncoderConfig, source: str) -> Loaded:
     from sentence_transformers.util import load_file_path
 
     transformers.utils.logging.disable_progress_bar()
-    model = _read(config, source)
     folder = Path(source) if Path(source).is_dir() else None
+    here = local_only(source, config.revision)
+    model = _read(config, source, here)
     loaded = Loaded(model, known_names(source, folder))
-    plain = load_file_path(source, "modules.json", revision=config.revision) is None
+    plain = load_file_path(source, "modules.json", revision=config.revision, local_files_only=here) is None
     pooling, similarity = _plain_settings(loaded.names) if plain else (None, None)
     if config.pooling != "auto":
         pooling = config.pooling
@@ -77,22 +79,50 @@ def load_model(config: EncoderConfig, source: str) -> Loaded:
     return loaded
 
 
-def _read(config: EncoderConfig, source: str) -> SentenceTransformer:
-    """Load from safetensors, or from plain tensors where the model has none. Raises BackendError if neither works."""
+def local_only(name: str, revision: str | None = None) -> bool:
+    """Whether the model `name` must be opened without the hub: it is a folder, or the hub cannot be reached.
+
+    Raises BackendError if the hub has no such model.
+    """
+    if Path(name).is_dir():
+        return True
+    there = on_hub(name, revision=revision)
+    if there is False and "/" in name:  # sentence-transformers completes a name without an owner
+        wanted = name if revision is None else f"{name}, revision {revision}"
+        raise BackendError(
+            f"no folder and no model of the Hugging Face hub: {wanted!r}",
+            todo="check the name; a private model needs HF_TOKEN",
+        )
+    return there is None
+
+
+def not_cached(name: str) -> BackendError:
+    """The error for a model that is not in the hub's cache while the hub cannot be reached."""
+    return BackendError(
+        f"the Hugging Face hub cannot be reached, and its cache holds no model {name!r}",
+        todo="check the name and the network, or give the model's folder",
+    )
+
+
+def _read(config: EncoderConfig, source: str, here: bool) -> SentenceTransformer:
+    """Load from safetensors, or from plain tensors where the model has none; with `here` from this machine only.
+
+    Raises BackendError if neither works.
+    """
     try:
-        return _open(config, source, safetensors=True)
+        return _open(config, source, here, safetensors=True)
     except OSError as error:
         if "safetensors" not in str(error):
-            raise _failure(source, error) from error
+            raise _failure(source, error, here) from error
     except _FAILURES as error:
-        raise _failure(source, error) from error
+        raise _failure(source, error, here) from error
     try:
-        return _open(config, source, safetensors=False)
+        return _open(config, source, here, safetensors=False)
     except (OSError, *_FAILURES) as error:
-        raise _failure(source, error) from error
+        raise _failure(source, error, here) from error
 
 
-def _open(config: EncoderConfig, source: str, *, safetensors: bool) -> SentenceTransformer:
+def _open(config: EncoderConfig, source: str, here: bool, *, safetensors: bool) -> SentenceTransformer:
     """Load a model in float32."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -101,14 +131,17 @@ def _open(config: EncoderConfig, source: str, *, safetensors: bool) -> SentenceT
         source,
         device=None if config.device == "auto" else config.device,
         revision=config.revision,
+        local_files_only=here,
         trust_remote_code=config.trust_remote_code,
         model_kwargs={"use_safetensors": safetensors, "dtype": torch.float32},
     )
 
 
-def _failure(source: str, error: Exception) -> BackendError:
+def _failure(source: str, error: Exception, here: bool) -> BackendError:
     """The error for a model that cannot be loaded, with what to do."""
     text = str(error)
+    if here and not Path(source).is_dir():
+        return not_cached(source)
     if re.search(r"trust_remote_code|custom code|remote code", text):
         return BackendError(
             f"the encoder {source!r} needs code from its repository, which is not run",

@@ -87,6 +87,7 @@ class Experiment(TrainedArms):
     def verdict(self) -> Verdict:
         """Compare all arms on test, by cross-fitting if that split is small. Saves the best model on dev in best/."""
         workspace, near = self._workspace, self.near_misses
+        self.say_ceiling()  # after the first LM calls: a wrong key is found before the corpus is embedded
         wrote = workspace.manifest.facts.get("written_queries") if workspace.config.writes_queries else None
         counts = near.facts if near else None
         facts = Facts(

@@ -225,7 +225,7 @@ def version(package: str) -> str:
         return "not installed"
 
 
-_WORTHLESS = {".lock", "config.toml", "events.jsonl", "manifest.json"}
+_WORTHLESS = {".lock", "bad_rows.jsonl", "config.toml", "events.jsonl", "manifest.json"}
 
 
 class RunLock:

@@ -110,6 +110,7 @@ def evaluated(run: Parts) -> Result:
     """Return arm → one entry per seed → split → metric → mean over queries."""
     from syneg.retrieval.metrics import mean
 
+    run.experiment.say_ceiling()
     return {
         arm: [{split: {m: mean(v) for m, v in r.values.items()} for split, r in result.items()} for result in results]
         for arm, results in run.experiment.results.items()

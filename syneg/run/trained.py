@@ -20,7 +20,7 @@ from syneg.core.records import HardNegative, Training, fingerprint
 from syneg.core.storage import read_json, write_json, write_rows
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
-from syneg.retrieval.metrics import write_trec
+from syneg.retrieval.metrics import MAIN_METRIC, mean, write_trec
 from syneg.training.sampling import Weighed
 from syneg.verdict.records import BASE, Generation, generation_of
 
@@ -36,6 +36,9 @@ from .workspace import Workspace
 
 if TYPE_CHECKING:
     from syneg.training.job import Job
+
+
+_ROUNDING = 1e-9  # a mean of ones
 
 
 class TrainedArms:
@@ -195,12 +198,27 @@ class TrainedArms:
         return self._evaluated(name, weights, lambda: self._trials.load(folder, arm.config))
 
     @cached_property
+    def base_result(self) -> dict[str, SplitResult]:
+        """The evaluation of the untuned encoder: split → rankings and metrics."""
+        base = self._workspace.encoder
+        return self._evaluated(BASE, base.fingerprint, lambda: base)
+
+    def say_ceiling(self) -> None:
+        """Say, before any training, if the untuned encoder is perfect on dev or test."""
+        splits = {split: mean(result.values[MAIN_METRIC]) for split, result in self.base_result.items()}
+        perfect = [split for split in ("dev", "test") if splits.get(split, 0.0) > 1 - _ROUNDING]
+        if perfect:
+            self._workspace.progress.say(
+                f"  the untuned encoder ranks every query of {' and '.join(perfect)} perfectly: nothing can be gained "
+                "there; harder queries or a larger corpus would tell more"
+            )
+
+    @cached_property
     def results(self) -> dict[str, list[dict[str, SplitResult]]]:
         """Evaluations of all arms: arm → one result per seed. The untuned base has one result."""
         # call LMs before any training, so that a failing LM stops the run early
         _ = (self.generation, self.arms, self.near_misses)
-        base = self._workspace.encoder
-        results = {BASE: [self._evaluated(BASE, base.fingerprint, lambda: base)]}
+        results = {BASE: [self.base_result]}
         if self._workspace.cluster is not None:
             self._trials.train_elsewhere(
                 {arm.file_name(seed): self._begun(arm, seed) for arm in self.arms for seed in arm.config.train.seeds}

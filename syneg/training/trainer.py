@@ -32,7 +32,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallbac
 from transformers.trainer_utils import get_last_checkpoint
 
 from syneg.core.config import TrainConfig
-from syneg.core.errors import BackendError
+from syneg.core.errors import BackendError, DataError
 from syneg.core.progress import Tick
 from syneg.core.records import Training
 from syneg.core.storage import read_json, write_json
@@ -155,19 +155,24 @@ def train_here(
             shares=tuple(shares_by_third(loss.shares())), synthetic_share=synthetic_share(rows),
             losses=tuple(loss_curve(loss.losses(), trainer.state.global_step)), resumed=last is not None,
         )  # fmt: skip
+        write_json(folder / "training.json", asdict(done))  # first: on a full disk the checkpoints stay
         shutil.rmtree(checkpoints, ignore_errors=True)
         (folder / JOB).unlink(missing_ok=True)  # it holds training texts, and the model may be given away
-        write_json(folder / "training.json", asdict(done))
     return done
 
 
 def _whole_checkpoint(folder: Path) -> str | None:
     """The last complete checkpoint, or None.
 
-    trainer_state.json is written last. Checkpoints without it were cut off by a crash, and are removed.
+    trainer_state.json is written last. Checkpoints without it, or with a part of it, were cut off by a crash or a full
+    disk, and are removed.
     """
     for path in folder.glob("checkpoint-*"):
-        if not (path / "trainer_state.json").exists():
+        try:
+            whole = read_json(path / "trainer_state.json") is not None
+        except DataError:
+            whole = False
+        if not whole:
             shutil.rmtree(path)
     return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 

@@ -159,6 +159,7 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], unit:
     def draw(axes: Any) -> None:
         for name, points in filled.items():
             axes.plot(*zip(*points, strict=True), marker="o", label=short(name, 28))
+        axes.locator_params(axis="x", integer=True)
         axes.legend(frameon=False)
         axes.set_xlabel("step")
         axes.set_ylabel(unit)

@@ -16,9 +16,14 @@ _STYLE = """:root{color-scheme:light dark;--back:#fff;--fore:#1a1a1a;--soft:#f4f
 @media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}
 figure,article{break-inside:avoid}body{font-size:11px}svg{max-height:15rem;max-width:28rem}}
 *{box-sizing:border-box}
-body{overflow-wrap:anywhere;font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;
+body{overflow-wrap:anywhere;font:16px/1.5 system-ui,sans-serif;max-width:66rem;margin:0 auto;padding:1rem;
 color:var(--fore);background:var(--back)}
+p,li{max-width:58rem}
 pre,.wide{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:13px;max-width:100%}
+.wide{background:linear-gradient(90deg,var(--soft) 40%,transparent) 0/3rem 100% local,
+linear-gradient(-90deg,var(--soft) 40%,transparent) 100%/3rem 100% local,
+linear-gradient(90deg,var(--line),transparent) 0/.8rem 100% scroll,
+linear-gradient(-90deg,var(--line),transparent) 100%/.8rem 100% scroll,var(--soft);background-repeat:no-repeat}
 @media(max-width:600px){pre{font-size:9px}}@media print{pre{font-size:9px;white-space:pre-wrap}}
 table{border-collapse:collapse;font-size:13px}
 td,th{border-bottom:1px solid var(--line);padding:.2rem .4rem;text-align:left;overflow-wrap:break-word;
@@ -34,7 +39,8 @@ ins{color:#1f7a36;text-decoration:underline}del{color:#b03024}
 @media(prefers-color-scheme:dark){ins{color:#7fd694}del{color:#ff9a7c}}
 blockquote{margin:.4rem 0;padding:.2rem .8rem;border-left:3px solid var(--line)}
 input,select{font:inherit;max-width:100%;margin:.2rem}
-@media print{.wide{overflow:visible;padding:0}table{font-size:9px}th{white-space:normal}tr{break-inside:avoid}
+@media print{.wide{overflow:visible;padding:0;background:none}figure details{display:none}
+table{font-size:9px}th{white-space:normal}tr{break-inside:avoid}
 h2,h3{break-after:avoid}article:nth-of-type(n+21){display:none}p.lead{font-size:1.1rem}}"""
 
 

@@ -116,7 +116,7 @@ def notes(verdict: Verdict) -> Iterator[str]:
 def generation_line(generation: Generation | None) -> str:
     """One sentence on the synthetic negatives: how many were accepted, tokens, dollars, reasons of rejections."""
     if generation is None:
-        return "no arm of this run uses synthetic negatives"
+        return "No arm of this run uses synthetic negatives"
     money = "price unknown" if generation.usd is None else f"${generation.usd:.4f}"
     if generation.lm == "given":
         source, spent = f"from {generation.program}", ""

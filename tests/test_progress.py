@@ -1,0 +1,62 @@
+"""Progress on a terminal and in a pipe: a clock from the first second, lines that fit 80 columns."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+
+import pytest
+
+from syneg.core.progress import Progress
+
+LONG = "pairs: 120 passages; queries: train 24, dev 6, confirm 0, test 10, of a set with a long name"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_clock_before_the_first_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+    monkeypatch.setattr("syneg.core.progress._CLOCK_SECONDS", 0.05)
+    with Progress().stage("generate", "pairs") as line:
+        time.sleep(0.3)
+        line(3, 16)
+        time.sleep(0.3)
+    drawn = re.split(r"[\r\n]", screen.getvalue().replace("\x1b[2K", ""))
+    assert any(re.fullmatch(r"generate   …  \d s", text) for text in drawn)
+    assert sum(text.startswith("generate   3/16 pairs") for text in drawn) > 1
+    ended = screen.getvalue()
+    time.sleep(0.2)
+    assert screen.getvalue() == ended
+
+
+def test_a_message_clears_the_line_that_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+    progress = Progress()
+    with progress.stage("generate", "pairs"):
+        progress.say("  a message")
+    assert "\x1b[2K  a message\n" in screen.getvalue()
+
+
+def test_a_pipe_gets_plain_lines_of_at_most_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress().stage("collection") as line:
+        line.note = LONG
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert " ".join(said.split()).startswith(f"collection {LONG}")
+    assert max(map(len, said.splitlines())) <= 80
+    assert re.search(r"  0\.\d s\n$", said)
+
+
+def test_seconds_stay_with_their_unit(capsys: pytest.CaptureFixture[str]) -> None:
+    for length in range(60, 70):
+        with Progress().stage("collection") as line:
+            line.note = "x" * length
+    assert "\n           s\n" not in capsys.readouterr().err
+
+
+def test_stages_of_no_time_need_no_list() -> None:
+    assert Progress().shares() == "0 s"
