@@ -141,7 +141,7 @@ class PairsReader:
         if first and not seen:
             where, row, missing = first
             raise no_column(sorted(missing, reverse=True), row, where)
-        if not seen:
+        if not seen and not self.log.problems:
             raise DataError(f"{self.name!r} has no rows", todo="give a header, and a row for each pair")
 
     def _pair(self, where: str, row: JsonObject, names: Mapping[str, list[str]]) -> _Pair:
