@@ -44,19 +44,9 @@ class Run(Parts):
 
         def work(run: Run) -> Result:
             run.workspace.announce(lambda: f"  {run._estimate(stage).line()}")
-            if "generate" in row.sections:
-                run._read_first()
             return row.make(run)
 
         return self._held(work, writes=bool(row.asks(self.config)))
-
-    def _read_first(self) -> None:
-        """Grade before mining, if the margin is to be chosen and an arm uses grades: the choice looks at the answers
-        that the reader finds."""
-        from .windows import needs_race
-
-        if self.batch is None and needs_race(self.workspace) and self.readings.are_used:
-            _ = self.readings.readings
 
     def estimate(self, stage: str = "verdict") -> Result:
         """Estimate what is left to do up to `stage`: calls, tokens, dollars and minutes. Calls no LM.
