@@ -42,7 +42,8 @@ def report(run: Run, names: list[str], against: Path) -> None:
     names = [name for name in names if name in full]
     if not names or not (probe or critic):
         return
-    sizes = {split: len(run.workspace.collection.splits[split]) for split in ("confirm", "test")}
+    splits = run.workspace.collection.splits  # confirm is empty unless something is compiled
+    sizes = {split: len(splits[split]) for split in ("confirm", "test") if splits[split]}
 
     def other(row: dict[str, float]) -> float:  # confirm and test queries alike: more queries, less noise
         return sum(row[split] * n for split, n in sizes.items()) / sum(sizes.values())

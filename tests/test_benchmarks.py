@@ -8,7 +8,7 @@ import re
 import sys
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -90,6 +90,23 @@ def test_ways_are_shown_with_their_spread_and_their_ratio_to_litellm(load) -> No
     shown = load("lm_overhead").shown({"litellm": [turn(160), turn(80)], "ours": [turn(80), turn(80)]})
     assert shown.splitlines()[2].split("  ")[-1].strip() == "0.75 [0.50, 1.00]"
     assert "0.25 [0.25, 0.25]" in shown.splitlines()[2]
+
+
+def test_fidelity_is_reported_for_a_collection_without_confirm_queries(
+    load,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    probe = {f"set{i}": {"gain": i / 100, "error": 0.01, "likelihood": i / 10, "seconds": 2.0} for i in range(4)}
+    full = {name: {"0": {"test": i / 10, "held": i / 10, "seconds": 100.0}} for i, name in enumerate(probe)}
+    for name, of in (("probe", probe), ("full", full)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(of))
+    splits = {"confirm": (), "test": ("q1", "q2")}
+    run = SimpleNamespace(folder=tmp_path, workspace=SimpleNamespace(collection=SimpleNamespace(splits=splits)))
+    load("fidelity_report").report(run, list(probe), tmp_path)
+    told = capsys.readouterr().out
+    assert "tau of the probe's value with full training, other queries: 1.00" in told
+    assert "full training costs 50 times as much as the probe, over 4 sets" in told
 
 
 def test_rows_beyond_those_of_a_collection_are_copies_of_their_own(load) -> None:  # type: ignore[no-untyped-def]
