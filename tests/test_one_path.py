@@ -12,11 +12,12 @@ import pytest
 from conftest import THINGS, FakeLM, write_negative
 
 from syneg.core.progress import Progress
-from syneg.core.records import HardNegative
+from syneg.core.records import Draft, HardNegative
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
 from syneg.negatives.gates import ANSWERS
 from syneg.programs import SinglePrompt
+from syneg.run.compile_writer import Tried
 from syneg.run.pipeline import Run
 
 Messages = list[dict[str, Any]]
@@ -100,9 +101,12 @@ def test_confirm_trains_on_what_generate_accepts(
 ) -> None:
     trained = dict[str, dict[str, list[str]]]()
 
-    def keep(workspace: Any, trials: Any, negatives: dict[str, list[HardNegative]], label: str) -> dict[str, float]:
-        trained[label] = {query_id: [one.text for one in written] for query_id, written in negatives.items()}
-        return {"q1": 0.5, "q2": 0.5}
+    def keep(trials: Any, workspace: Any, drafts: list[Draft], near: Any, label: str) -> Tried:
+        of_label = trained.setdefault(label, {})
+        for draft in drafts:
+            if draft.accepted:
+                of_label.setdefault(draft.pair.query_id, []).append(draft.negative.text)
+        return Tried({"q1": 0.5, "q2": 0.5}, {}, drafts)
 
     monkeypatch.setattr("syneg.run.compile_writer._trained", keep)
     monkeypatch.setattr(
