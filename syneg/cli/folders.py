@@ -15,6 +15,8 @@ from syneg.run.folder import RunFolder
 from syneg.run.push import MODEL, NEGATIVES
 from syneg.run.push import push as send
 
+from .colours import show
+
 _FORMATS = ("sentence-transformers", "flagembedding", "tevatron", "pylate", "beir", "hf-dataset")
 
 
@@ -71,7 +73,7 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
     from syneg.verdict.comparison import comparison_page, comparison_table
 
     runs = sides(folders)
-    click.echo(comparison_table(runs))
+    show(comparison_table(runs))
     write_text(out, comparison_page(runs))
     click.echo(f"\npage: {out}")
 

@@ -28,6 +28,7 @@ from syneg.run.folder import RunFolder, default_folder
 from syneg.run.parts import Batch
 from syneg.run.pipeline import STAGES, Run, Stage
 
+from .colours import show
 from .folders import FOLDERS
 from .tools import TOOLS
 
@@ -121,7 +122,7 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
     if flags["as_json"]:
         click.echo(json.dumps(result, ensure_ascii=False, sort_keys=True))
         return
-    click.echo(result["table"] if flags["dry_run"] else stage.show(run.folder, result))
+    show(result["table"] if flags["dry_run"] else stage.show(run.folder, result))
     progress.say(progress.shares())
 
 
@@ -219,7 +220,7 @@ def _remedy(error: OSError) -> str:
 def _leave(message: str, code: int, debug: bool) -> None:
     if debug:
         raise
-    click.echo(message, err=True)
+    show(message, err=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # do not wait for threads that call an LM; rows already written are safe
