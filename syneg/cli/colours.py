@@ -7,7 +7,6 @@ painted("arm      seeds\\nhybrid*      1")
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 
 import click
@@ -16,9 +15,8 @@ _HEADINGS = ("arm", "model", "run")  # first words of the headings of tables
 
 
 def show(text: str, *, err: bool = False) -> None:
-    """Print text, coloured if the stream is a terminal."""
-    stream = sys.stderr if err else sys.stdout
-    click.echo(painted(text) if stream.isatty() and not os.environ.get("NO_COLOR") else text, err=err)
+    """Print text, coloured if the stream is a terminal: click takes the colours out of everything else."""
+    click.echo(text if os.environ.get("NO_COLOR") else painted(text), err=err)
 
 
 def painted(text: str) -> str:
