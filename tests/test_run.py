@@ -288,7 +288,7 @@ def test_help_is_quick(command: str, tmp_path: Path) -> None:
     bare = time.monotonic()
     subprocess.run([sys.executable, "-c", "import click, pydantic"], check=True)
     limit = 0.3 if command in ("", "fetch") else 0.5  # the flags of a stage are read from the settings, by pydantic
-    assert min(times) < max(limit, 3 * (time.monotonic() - bare))  # a busy machine slows both
+    assert min(times) < max(limit, 4 * (time.monotonic() - bare))  # a slow or busy machine slows both
 
 
 def test_errors_are_one_line_with_a_code(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class _Health:
                 shown = f", such as {self.sample[:60]!r}" if self.sample else ""
                 raise UnusableError(
                     f"{self.model!r} wrote no usable negative for the first {self.done} pairs ({reasons}{shown})",
-                    todo="try another --lm, --program or lm.adapter",
+                    todo="try another --lm, --program or lm.adapter; --arms mined goes on without an LM",
                 )
 
 
