@@ -13,9 +13,10 @@ from conftest import FakeLM
 from test_compile import GOOD, Chosen, negative_for, opened, scripted  # noqa: F401 a fixture among them
 
 from syneg.core.errors import DataError
-from syneg.core.records import HardNegative
+from syneg.core.records import Draft, HardNegative
 from syneg.optimizers import Candidate, Compiling, Judgement, Score, choose
 from syneg.programs import NeighbourRewrite, SinglePrompt
+from syneg.run.compile_writer import Tried
 from syneg.run.pipeline import Run
 
 Opened = Callable[..., Run]
@@ -110,10 +111,10 @@ def test_the_candidate_wins_only_where_its_training_does_better(
 ) -> None:
     """What is trained on says whose it is: only the candidate's texts have the planted word."""
 
-    def measured(workspace: Any, trials: Any, negatives: dict[str, list[HardNegative]], label: str) -> dict[str, float]:
-        texts = [one.text for written in negatives.values() for one in written]
+    def measured(trials: Any, workspace: Any, drafts: list[Draft], near: Any, label: str) -> Tried:
+        texts = [draft.negative.text for draft in drafts if draft.accepted]
         value = candidate if all("NEARMISS" in text for text in texts) else first
-        return {f"q{i}": value + i / 1000 for i in range(4)}
+        return Tried({f"q{i}": value + i / 1000 for i in range(4)})
 
     def last_first(compiling: Any) -> list[Candidate]:
         return sorted(compiling.register.candidates.values(), key=lambda candidate: -candidate.number)

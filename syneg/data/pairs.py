@@ -76,12 +76,12 @@ class _Corpus:
 
 
 class PairsReader:
-    """Reads rows of pairs and, unless `corpus` is None, rows of a corpus."""
+    """Reads rows of pairs and, unless `corpus` is None, rows of a corpus. With `pairs` None there is a corpus alone."""
 
     published = False
 
     def __init__(
-        self, name: str, pairs: Iterable[Row], corpus: Iterable[Row] | None, columns: ColumnNames, log: ReadLog
+        self, name: str, pairs: Iterable[Row] | None, corpus: Iterable[Row] | None, columns: ColumnNames, log: ReadLog
     ) -> None:
         self.name, self.log = name, log
         self._corpus = _Corpus()
@@ -93,7 +93,7 @@ class PairsReader:
         self._qrels: list[Qrel] = []
         self._negatives: dict[str, dict[str, None]] = defaultdict(dict)
         self._never_mined: dict[str, set[str]] = defaultdict(set)
-        self._join(list(self._good_rows(pairs, columns)))
+        self._join([] if pairs is None else list(self._good_rows(pairs, columns)))
 
     @classmethod
     def from_files(cls, path: Path, corpus: Path | None, columns: ColumnNames, encoding: str) -> PairsReader:

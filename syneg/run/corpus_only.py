@@ -109,14 +109,14 @@ def _read(workspace: Unasked) -> tuple[PairsReader, _Human]:
     name = corpus.name.split(".")[0]
     passages = read_table(corpus, log, encoding)
     if not examples:
-        return PairsReader(name, (), passages, columns, log), _Human()
+        return PairsReader(name, None, passages, columns, log), _Human()
     rows = list(read_table(Path(examples).expanduser(), log, encoding))
     names = [columns.of(row, PAIRS) for _, row in rows]
     texts = tuple(str(row[roles["query"][0]]) for (_, row), roles in zip(rows, names, strict=True) if "query" in roles)
     if not texts:
         raise DataError("no column 'query'", where=examples, todo="name it: --columns query=NAME")
     pairs = [row for row, roles in zip(rows, names, strict=True) if roles.keys() & {"positive", "doc_id"}]
-    reader = PairsReader(name, pairs, passages, columns, log)
+    reader = PairsReader(name, pairs or None, passages, columns, log)
     qrels: dict[str, dict[str, float]] = {}
     for row in reader.qrels():
         qrels.setdefault(row.query_id, {})[row.doc_id] = row.relevance

@@ -153,7 +153,7 @@ def _for_corpus(files: _Files) -> Iterator[str]:
     passages = [
         text
         for _, text in PairsReader(
-            "", (), read_table(Path(files.corpus).expanduser(), log), ColumnNames(), log
+            "", None, read_table(Path(files.corpus).expanduser(), log), ColumnNames(), log
         ).passages()
     ]
     log.check(CollectionConfig().max_bad_rows)
