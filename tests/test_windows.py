@@ -17,6 +17,7 @@ from syneg.optimizers.racing import Race, race
 from syneg.optimizers.sampler import Sampler, SamplerTrials
 from syneg.run import windows
 from syneg.run.folder import RunFolder
+from syneg.run.near_misses import held_out
 from syneg.run.pipeline import Run
 from syneg.run.windows import WINDOWS, Choice, choose
 
@@ -97,7 +98,7 @@ def test_the_race_decides_what_is_mined_and_says_so(
     run, rows = mined("seed=1")
     assert min(int(str(row["rank"])) for row in rows) == 11
     assert run.workspace.mining.margin == pytest.approx(1e9)
-    near = run.workspace.mine_for(run.negatives.held_out()[:3]).negatives
+    near = run.workspace.mine_for(held_out(run.workspace.collection, run.config.seed)[:3]).negatives
     assert min(negative.rank for negatives in near.values() for negative in negatives) == 11
 
 
