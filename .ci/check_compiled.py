@@ -1,4 +1,7 @@
-"""Fails where a replayed compilation did not go by the whole ledger, or was not confirmed: check_compiled.py RUN LEDGER."""
+"""Fails where a replayed compilation left out calls of the ledger, or was not confirmed.
+
+check_compiled.py RUN LEDGER.zst
+"""
 
 import io
 import json

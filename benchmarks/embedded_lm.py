@@ -4,9 +4,9 @@
 
 The bare runtime is the llama.cpp server of xllamacpp, called over plain HTTP. The requests are those of `single_prompt`
 for pairs of python-docs, at temperature 0, so that both ways write the same text. Each turn starts a new server, and
-the order of the ways changes from turn to turn. The import of litellm (5 s, once in a run) is not timed. For each number
-of slots (prompts that the server works on at once) a table shows the medians over turns, and the ratio to the bare
-runtime within a turn with its least and most.
+the order of the ways changes from turn to turn. The import of litellm (5 s, once in a run) is not timed. For each
+number of slots (prompts that the server works on at once) a table shows the medians over turns, and the ratio to the
+bare runtime within a turn with its least and most.
 """
 
 from __future__ import annotations

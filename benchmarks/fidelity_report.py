@@ -82,7 +82,8 @@ def table(names: list[str], probe: Any, critic: Any, full: Any, means: dict[str,
     """One line for each set, the best by full training first."""
     judges = " ".join(f"{label:>9s}" for label in critic)
     print(
-        f"\n{'set':22s} {'nDCG@10':>8s} {'error':>6s} {'likelihood':>10s} {'s':>5s} {judges} {'full: same':>10s} {'other':>6s} {'s':>6s}"
+        f"\n{'set':22s} {'nDCG@10':>8s} {'error':>6s} {'likelihood':>10s} {'s':>5s} {judges} "
+        f"{'full: same':>10s} {'other':>6s} {'s':>6s}"
     )
     for place in sorted(range(len(names)), key=lambda place: -means["same"][place]):
         name, blank = names[place], " " * 32
@@ -91,7 +92,8 @@ def table(names: list[str], probe: Any, critic: Any, full: Any, means: dict[str,
         values = [f"{overall(of[name]):9.3f}" if name in of else " " * 9 for of in critic.values()]
         seconds = sum(one["seconds"] for one in full[name])
         print(
-            f"{name:22s} {blank} {' '.join(values)} {means['same'][place]:10.4f} {means['other'][place]:6.4f} {seconds:6.0f}"
+            f"{name:22s} {blank} {' '.join(values)} {means['same'][place]:10.4f} {means['other'][place]:6.4f} "
+            f"{seconds:6.0f}"
         )
 
 

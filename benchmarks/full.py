@@ -4,8 +4,8 @@
     python benchmarks/full.py --only calls           one part
 
 Each part is a script of this folder in a new process. It prints its tables, and writes OUT/NAME.json. `minutes` is an
-estimate. The collections SciFact and Vaswani are downloaded or found by ir_datasets; `--also` adds one for the objective.
-A part that fails does not stop the others; the status is then 1.
+estimate. The collections SciFact and Vaswani are downloaded or found by ir_datasets; `--also` adds one for the
+objective. A part that fails does not stop the others; the status is then 1.
 """
 
 from __future__ import annotations

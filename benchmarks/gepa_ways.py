@@ -85,8 +85,8 @@ def main(dataset: str, program: str, pairs: int, seeds: int, overrides: tuple[st
     found: dict[str, list[float]] = {}
     for seed in range(seeds):
         flags = {
-            "collection.dataset": dataset, "train.pairs": 2 * pairs, "generate.pairs": 2 * pairs, "generate.program": program,
-            "compile.proposals": 4, "seed": seed,
+            "collection.dataset": dataset, "train.pairs": 2 * pairs, "generate.pairs": 2 * pairs,
+            "generate.program": program, "compile.proposals": 4, "seed": seed,
         }  # fmt: skip
         run = Run(folder / str(seed), load_config(None, overrides, flags), Progress())
         with RunLock(run.folder):

@@ -3,8 +3,8 @@
     python benchmarks/gpu.py --out gpu            prints every table, and writes one JSON file for each
     python benchmarks/gpu.py --only training      one of them
 
-It takes about ten minutes. Without a CUDA device it says so in one line and ends with status 0. Each part is a script of
-this folder with `--device cuda`, in a new process; the sides that are compared use the same card. A part that fails
+It takes about ten minutes. Without a CUDA device it says so in one line and ends with status 0. Each part is a script
+of this folder with `--device cuda`, in a new process; the sides that are compared use the same card. A part that fails
 does not stop the others; the status is then 1.
 """
 
@@ -18,12 +18,13 @@ import click
 
 FOLDER = Path(__file__).resolve().parent
 CUDA = ("--set", "encoder.device=cuda")
+DOCS = ("--device", "cuda", "--dataset", "python-docs")
 PARTS: dict[str, tuple[str, ...]] = {
     "tests": ("-m", "pytest", "-q", "-m", "gpu", str(FOLDER.parent / "tests" / "test_gpu.py")),
-    "embedding": ("embedding", "--device", "cuda", "--dataset", "python-docs", "--texts", "50000"),
+    "embedding": ("embedding", *DOCS, "--texts", "50000"),
     "mining": ("mining", "--dataset", "python-docs", "--turns", "2", *CUDA),
-    "training": ("training_speed", "--device", "cuda", "--dataset", "python-docs", "--batch", "16,64,256,1024", "--steps", "8"),
-    "quality": ("quality", "--device", "cuda", "--dataset", "python-docs", "--seeds", "3"),
+    "training": ("training_speed", *DOCS, "--batch", "16,64,256,1024", "--steps", "8"),
+    "quality": ("quality", *DOCS, "--seeds", "3"),
     "run": ("whole_path", "--turns", "1", "--", *CUDA),
 }  # fmt: skip
 

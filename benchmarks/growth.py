@@ -33,10 +33,10 @@ def stages(folder: Path, url: str, encoder: str, passages: int, pairs: int) -> F
     """Seconds of each stage, and the peak memory, of one command on a new collection."""
     data = beir(folder / "data", passages, pairs)
     command = [
-        sys.executable, "-P", "-m", "syneg", "generate", "--dataset", str(data), "--run", str(folder / "run"), "--lm", "openai/made",
-        "--api-base", url, "--program", "single_prompt", "--pairs", "0", "--judge", "off", "--concurrency", "8",
-        "--set", f"encoder.model={json.dumps(encoder)}", "--set", "lm.engine=native", "--set", "gates.margin=0",
-        "--set", "generate.attempts=1", "--set", "lm.max_rpm=1000000",
+        sys.executable, "-P", "-m", "syneg", "generate", "--dataset", str(data), "--run", str(folder / "run"),
+        "--lm", "openai/made", "--api-base", url, "--program", "single_prompt", "--pairs", "0", "--judge", "off",
+        "--concurrency", "8", "--set", f"encoder.model={json.dumps(encoder)}", "--set", "lm.engine=native",
+        "--set", "gates.margin=0", "--set", "generate.attempts=1", "--set", "lm.max_rpm=1000000",
     ]  # fmt: skip
     start = time.perf_counter()
     process = subprocess.Popen(

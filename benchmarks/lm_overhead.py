@@ -1,7 +1,7 @@
 """Calls a second of five ways to generate, with the same server on this machine, program, prompts and parallel calls.
 
-    python benchmarks/lm_overhead.py --latency 0.1,0.5,2            an LM that takes 0.1, 0.5 and 2 seconds for an answer
-    python benchmarks/lm_overhead.py --ray 2                        also over litellm in two Ray workers
+    python benchmarks/lm_overhead.py --latency 0.1,0.5,2        an LM that takes 0.1, 0.5 and 2 seconds for an answer
+    python benchmarks/lm_overhead.py --ray 2                    also over litellm in two Ray workers
 
 The ways are a plain litellm loop in threads (the rendered prompts, no parsing), DSPy's program in threads,
 dspy.Parallel, and the whole stack of a run (DSPy, ledger synced to disk, budget, flow) over litellm (the default) and

@@ -13,16 +13,19 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 VOCABULARY = 50_000
 _WORDS = 40
+
+Message = dict[str, Any]
 
 
 def corpus(passages: int, words: int = _WORDS, seed: int = 0) -> dict[str, str]:
@@ -75,9 +78,8 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
 
-def _serve(latency: float, ports: Queue[int]) -> None:
-    """Each answer is a new passage of the made vocabulary, so that no gate takes it for a copy."""
-    draw, made = np.random.default_rng(1), iter(range(10**9))
+def completing(text_of: Callable[[list[Message]], str], latency: float = 0.0) -> type[BaseHTTPRequestHandler]:
+    """A handler of chat completions that takes `latency` seconds to answer `text_of(messages)`."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -85,16 +87,14 @@ def _serve(latency: float, ports: Queue[int]) -> None:
         wbufsize = -1
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
             time.sleep(latency)
-            text = " ".join([f"n{next(made)}", *(f"w{i:x}" for i in draw.integers(0, 5_000, _WORDS - 1))])
-            answer = {
+            message = {"role": "assistant", "content": text_of(asked["messages"])}
+            body = json.dumps({
                 "id": "1", "object": "chat.completion", "created": 1, "model": "made",
-                "choices": [{"index": 0, "finish_reason": "stop",
-                             "message": {"role": "assistant", "content": json.dumps({"hard_negative": text})}}],
+                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
                 "usage": {"prompt_tokens": 90, "completion_tokens": 60, "total_tokens": 150},
-            }  # fmt: skip
-            body = json.dumps(answer).encode()
+            }).encode()  # fmt: skip
             self.send_response(200)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
@@ -104,7 +104,18 @@ def _serve(latency: float, ports: Queue[int]) -> None:
         def log_message(self, *args: object) -> None:
             pass
 
-    server = _Server(("127.0.0.1", 0), Handler)
+    return Handler
+
+
+def _serve(latency: float, ports: Queue[int]) -> None:
+    """Each answer is a new passage of the made vocabulary, so that no gate takes it for a copy."""
+    draw, made = np.random.default_rng(1), iter(range(10**9))
+
+    def text(messages: list[Message]) -> str:
+        words = [f"n{next(made)}", *(f"w{i:x}" for i in draw.integers(0, 5_000, _WORDS - 1))]
+        return json.dumps({"hard_negative": " ".join(words)})
+
+    server = _Server(("127.0.0.1", 0), completing(text, latency))
     ports.put(server.server_port)
     server.serve_forever()
 

@@ -2,11 +2,11 @@
 
     python benchmarks/objective_cost.py --dataset python-docs,beir/scifact,vaswani --pairs 100
 
-A candidate brings one new text for each train pair. The candidates here need no LM: their texts are random passages, the
-first passages by BM25, and false negatives (made_sets of objective_fidelity.py). `s_a_candidate` is the mean over them
-without the first one, which also pays for what all share: the probe on mined negatives alone, and the output of the
-frozen layers (`first_s`). `corpus_s` is what comes before: embeddings of the corpus (found on disk from the second run
-on) and mining. Each collection and turn has a process of its own.
+A candidate brings one new text for each train pair. The candidates here need no LM: their texts are random passages,
+the first passages by BM25, and false negatives (made_sets of objective_fidelity.py). `s_a_candidate` is the mean over
+them without the first one, which also pays for what all share: the probe on mined negatives alone, and the output of
+the frozen layers (`first_s`). `corpus_s` is what comes before: embeddings of the corpus (found on disk from the second
+run on) and mining. Each collection and turn has a process of its own.
 """
 
 from __future__ import annotations

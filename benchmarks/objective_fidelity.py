@@ -61,7 +61,8 @@ from syneg.run.pipeline import Run
 
 PLACES = 3
 QUICK = (
-    "encoder.max_tokens=32", "probe.queries=40", "probe.passages=200", "probe.steps=2", "probe.epochs=0.2", "train.epochs=0.2"
+    "encoder.max_tokens=32", "probe.queries=40", "probe.passages=200", "probe.steps=2", "probe.epochs=0.2",
+    "train.epochs=0.2",
 )  # fmt: skip
 
 
@@ -82,7 +83,8 @@ def made_sets(run: Run) -> list[dict[str, str]]:
 
     add("random", random_texts)
     for name, source, margin in (
-        ("bm25_top", "bm25", 10.0), ("dense_top", "dense", 10.0), ("dense_95", "dense", 0.95), ("dense_80", "dense", 0.8),
+        ("bm25_top", "bm25", 10.0), ("dense_top", "dense", 10.0), ("dense_95", "dense", 0.95),
+        ("dense_80", "dense", 0.8),
     ):  # fmt: skip
         settings = run.config.mine.model_copy(update={"sources": (source,), "margin": margin, "per_query": PLACES})
         found = mine(collection, pairs, run.workspace.encoder, settings).negatives
@@ -146,7 +148,8 @@ def main(
         dataset, pairs, seeds, fast, overrides = "python-docs-small", 16, 1, True, (*QUICK, *overrides)
     flags: dict[str, Any] = {
         "collection.dataset": dataset, "train.pairs": 0, "generate.pairs": 0, "generate.per_pair": PLACES,
-        "generate.given": str(folder / "sets.jsonl"), "boundary.queries": 0, "judge.use": "off", "mix.negatives": PLACES,
+        "generate.given": str(folder / "sets.jsonl"), "boundary.queries": 0, "judge.use": "off",
+        "mix.negatives": PLACES,
         "train.seeds": tuple(range(seeds)), **(FAST if fast else {}),
     }  # fmt: skip
     off = list(load_config().gates.model_dump())
@@ -210,8 +213,8 @@ def probed(run: Run, experiment: Experiment, names: list[str]) -> None:
         start = time.monotonic()
         score = objective.compared(rows)
         found[name] = {
-            "likelihood": score.likelihood, "likelihood_error": score.likelihood_error, "gain": score.gain, "error": score.error,
-            "seconds": time.monotonic() - start,
+            "likelihood": score.likelihood, "likelihood_error": score.likelihood_error, "gain": score.gain,
+            "error": score.error, "seconds": time.monotonic() - start,
         }  # fmt: skip
         print(json.dumps({name: found[name]}), flush=True)
     write_json(run.folder / "probe.json", found)

@@ -1,5 +1,5 @@
-"""Compare programs on one collection: cost of an accepted negative, accepted share, reasons of rejections, nearness, and
-the source probe.
+"""Compare programs on one collection: cost of an accepted negative, accepted share, reasons of rejections, nearness,
+and the source probe.
 
     python benchmarks/programs.py --dataset beir/scifact --pairs 100 --out runs/programs-scifact
 
@@ -26,7 +26,8 @@ from syneg.run.pipeline import Run
 from syneg.verdict.source_probe import source_probe
 
 SHORT = {
-    "over the margin of the positive": "margin", "copies a positive": "copy", "far shorter than positive or corpus": "short",
+    "over the margin of the positive": "margin", "copies a positive": "copy",
+    "far shorter than positive or corpus": "short",
     "unparseable answer": "unparseable", "too far from the query": "far", "equals a positive": "copy",
     "means the same as a positive": "copy", "repeats the query": "query", "empty or too short": "short",
     "copies its parent": "parent", "far longer than positive or corpus": "long", "truncated": "truncated",
@@ -50,17 +51,15 @@ def main(  # one parameter for each flag
     if quick:
         dataset, pairs, lm, programs = "python-docs-small", 2, "local/smollm2-135m", "single_prompt"
     lines = [
-        (
-            "| program | calls | tokens in + out | s | each accepted: calls, tokens, s | accepted | rejected | cos query (positive) | cos positive | "
-            "AUC length, n-grams, embedding |"
-        )
+        "| program | calls | tokens in + out | s | each accepted: calls, tokens, s | accepted | rejected | "
+        "cos query (positive) | cos positive | AUC length, n-grams, embedding |"
     ]
     lines.append("|---|---|---|---|---|---|---|---|---|---|")
     measured: dict[str, list[Figures]] = {}
     for name in programs.split(","):
         settings = {
-            "collection.dataset": dataset, "generate.pairs": pairs, "generate.program": name, "lm.model": lm, "judge.use": "off",
-            "generate.attempts": 1, "generate.passage_words": words,
+            "collection.dataset": dataset, "generate.pairs": pairs, "generate.program": name, "lm.model": lm,
+            "judge.use": "off", "generate.attempts": 1, "generate.passage_words": words,
         }  # fmt: skip
         config = load_config(None, overrides, settings)
         run = Run(out / name, config, Progress())
@@ -96,9 +95,11 @@ def row(run: Run, found: dict[str, Any], words: int, concurrency: int) -> str:
     one = each(found, concurrency)
     return (
         f"| {found['program']} | {found['calls']} | {found['input_tokens']} + {found['output_tokens']} | "
-        f"{found['call_seconds'] / concurrency:.0f} | {one['calls']:.1f}, {one['tokens']:.0f}, {one['seconds']:.1f} | {found['accepted']}/{found['written']} | "
+        f"{found['call_seconds'] / concurrency:.0f} | {one['calls']:.1f}, {one['tokens']:.0f}, {one['seconds']:.1f} | "
+        f"{found['accepted']}/{found['written']} | "
         f"{', '.join(f'{reason} {n}' for reason, n in reasons.most_common())} | "
-        f"{mean(compared, 'query_cosine')} ({mean(compared, 'positive_query_cosine')}) | {mean(compared, 'positive_cosine')} | "
+        f"{mean(compared, 'query_cosine')} ({mean(compared, 'positive_query_cosine')}) | "
+        f"{mean(compared, 'positive_cosine')} | "
         f"{', '.join(f'{value:.2f}' for value in auc.values()) or 'too few'} |"
     )
 

@@ -2,9 +2,9 @@
 
     python benchmarks/ray_workers.py --workers 1,2,4 --calls 320 --texts 2000
 
-32 calls are under way in all, over litellm to a loopback server with a set latency; texts are embedded by a table of word
-vectors (`--encoder` names a real one) in chunks as a run makes them. Each number of workers has a Ray and a process of
-its own. `alone` is the same without Ray. What the cores of one machine do not give, more workers cannot.
+32 calls are under way in all, over litellm to a loopback server with a set latency; texts are embedded by a table of
+word vectors (`--encoder` names a real one) in chunks as a run makes them. Each number of workers has a Ray and a
+process of its own. `alone` is the same without Ray. What the cores of one machine do not give, more workers cannot.
 """
 
 from __future__ import annotations

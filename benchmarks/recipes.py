@@ -23,11 +23,12 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import click
+from made import completing
 from turns import Figures, save
 
 from syneg.core.progress import Progress
@@ -77,27 +78,7 @@ def scripted(messages: list[dict[str, Any]]) -> str:
 def scripted_server() -> Iterator[str]:
     """The address of a server that answers with `scripted`."""
 
-    class Handler(BaseHTTPRequestHandler):
-        wbufsize = -1  # an answer in one piece
-
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            message = {"role": "assistant", "content": scripted(asked["messages"])}
-            body = json.dumps({
-                "id": "1", "object": "chat.completion", "created": 1, "model": "scripted",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-                "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
-            }).encode()  # fmt: skip
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), completing(scripted))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"

@@ -74,7 +74,8 @@ def main(
     settings = {
         "collection.dataset": "python-docs-small" if quick else dataset, "collection.confirm": 0.0,
         "collection.divide_test": Path(dataset).is_dir(), "mine.margin": "auto", "train.arms": ("mined",),
-        "train.seeds": tuple(range(1 if quick else seeds)), "train.pairs": 0, "boundary.queries": 0, "evaluate.folds": 0,
+        "train.seeds": tuple(range(1 if quick else seeds)), "train.pairs": 0, "boundary.queries": 0,
+        "evaluate.folds": 0,
         "encoder.max_tokens": 32 if quick else 128,
         **({"probe.steps": 2, "probe.epochs": 0.2, "probe.passages": 200, "train.epochs": 0.2} if quick else {}),
     }  # fmt: skip

@@ -3,7 +3,8 @@
     python benchmarks/sparse_labels.py --dataset path/to/cranfield --oracle --seeds 5 --out runs/sparse-cranfield
     python benchmarks/sparse_labels.py --dataset vaswani --set reader.model=openai/gpt-4o-mini --out runs/sparse-vaswani
 
-The reader reads one list for each query, once, before the folds (OUT/readings.jsonl), so every fold has the same grades.
+The reader reads one list for each query, once, before the folds (OUT/readings.jsonl), so every fold has the same
+grades.
 
 All judged positives but one are hidden for each train and dev query. Training, mining and the reader's test know one;
 evaluation knows all. Arms: untuned (base), in-batch, mined, and verified, which has the reader's extra positives. If a

@@ -232,7 +232,8 @@ def main(  # one parameter for each flag
                 measured[name].append(measure(kinds[name], rows, own.train.temperature))
         cache = ", gradient cache" if cached else ""
         click.echo(
-            f"{dataset}, batches of {size} x {len(COLUMNS)} texts{cache}, {steps} steps, {rounds} rounds, {encoder.model.device}"
+            f"{dataset}, batches of {size} x {len(COLUMNS)} texts{cache}, {steps} steps, {rounds} rounds, "
+            f"{encoder.model.device}"
         )
         click.echo(table(measured, "stock"))
         click.echo(f"loss of the untrained encoder {loss_of(encoder.model, rows, own.train.temperature):.4f}")

@@ -59,7 +59,8 @@ def in_turn(sides: Mapping[str, Side], turns: int) -> dict[str, list[Figures]]:
 
 
 def table(measured: Mapping[str, Sequence[Figures]], base: str) -> str:
-    """One line for each figure: each side's median, and the ratio of every other side to `base`, median [least, most]."""
+    """One line for each figure: each side's median, and the ratio of every other side to `base`, median [least,
+    most]."""
     others = [name for name in measured if name != base]
     numbers = [key for key, value in measured[base][0].items() if isinstance(value, int | float)]
     lines = [f"{'':24}" + "".join(f"{name:>22}" for name in (base, *others)) + "   ratio to " + base]
