@@ -86,7 +86,7 @@ def main(dataset: str, program: str, pairs: int, seeds: int, overrides: tuple[st
     for seed in range(seeds):
         flags = {
             "collection.dataset": dataset, "train.pairs": 2 * pairs, "generate.pairs": 2 * pairs,
-            "generate.program": program, "compile.proposals": 4, "seed": seed,
+            "generate.program": program, "compile.proposals": 4, "mine.margin": 0.95, "seed": seed,
         }  # fmt: skip
         run = Run(folder / str(seed), load_config(None, overrides, flags), Progress())
         with RunLock(run.folder):

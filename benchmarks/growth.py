@@ -36,7 +36,8 @@ def stages(folder: Path, url: str, encoder: str, passages: int, pairs: int) -> F
         sys.executable, "-P", "-m", "syneg", "generate", "--dataset", str(data), "--run", str(folder / "run"),
         "--lm", "openai/made", "--api-base", url, "--program", "single_prompt", "--pairs", "0", "--judge", "off",
         "--concurrency", "8", "--set", f"encoder.model={json.dumps(encoder)}", "--set", "lm.engine=native",
-        "--set", "gates.margin=0", "--set", "generate.attempts=1", "--set", "lm.max_rpm=1000000",
+        "--set", "gates.margin=0", "--set", "mine.margin=0.95",
+        "--set", "generate.attempts=1", "--set", "lm.max_rpm=1000000",
     ]  # fmt: skip
     start = time.perf_counter()
     process = subprocess.Popen(

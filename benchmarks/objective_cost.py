@@ -36,7 +36,10 @@ def measure(dataset: str, pairs: int, overrides: tuple[str, ...]) -> Figures:
     from syneg.optimizers.objective import Objective
     from syneg.run.pipeline import Run
 
-    flags = {"collection.dataset": dataset, "train.pairs": pairs, "generate.pairs": pairs, "boundary.queries": 0}
+    flags = {
+        "collection.dataset": dataset, "train.pairs": pairs, "generate.pairs": pairs, "boundary.queries": 0,
+        "mine.margin": 0.95,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), load_config(None, overrides, flags), Progress())
         workspace, start = run.workspace, time.perf_counter()

@@ -149,7 +149,7 @@ def main(
     flags: dict[str, Any] = {
         "collection.dataset": dataset, "train.pairs": 0, "generate.pairs": 0, "generate.per_pair": PLACES,
         "generate.given": str(folder / "sets.jsonl"), "boundary.queries": 0, "judge.use": "off",
-        "mix.negatives": PLACES,
+        "mix.negatives": PLACES, "mine.margin": 0.95,
         "train.seeds": tuple(range(seeds)), **(FAST if fast else {}),
     }  # fmt: skip
     off = list(load_config().gates.model_dump())

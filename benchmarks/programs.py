@@ -59,7 +59,7 @@ def main(  # one parameter for each flag
     for name in programs.split(","):
         settings = {
             "collection.dataset": dataset, "generate.pairs": pairs, "generate.program": name, "lm.model": lm,
-            "judge.use": "off", "generate.attempts": 1, "generate.passage_words": words,
+            "judge.use": "off", "generate.attempts": 1, "generate.passage_words": words, "mine.margin": 0.95,
         }  # fmt: skip
         config = load_config(None, overrides, settings)
         run = Run(out / name, config, Progress())

@@ -133,6 +133,7 @@ def main(  # one parameter for each flag
     settings: dict[str, object] = {
         "collection.dataset": dataset or ("python-docs-small" if quick else "python-docs"), "lm.model": lm,
         "compile.target": target, "train.arms": ("mined", "verified") if target == "reader" else ("mined",),
+        "mine.margin": 0.95,
     }  # fmt: skip
     measured: dict[str, list[Figures]] = {}
     with scripted_server() if quick else nullcontext("") as url:

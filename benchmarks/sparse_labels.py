@@ -206,7 +206,7 @@ def main(
     settings: Mapping[str, object] = {
         "collection.dataset": dataset, "collection.confirm": 0.0, "collection.divide_test": Path(dataset).exists(),
         "train.arms": ARMS, "train.seeds": tuple(range(1 if quick else seeds)), "boundary.queries": 0,
-        "train.pairs": 32 if quick else 0, "reader.pairs": 0, "evaluate.folds": 0,
+        "train.pairs": 32 if quick else 0, "reader.pairs": 0, "evaluate.folds": 0, "mine.margin": 0.95,
     }  # fmt: skip
     config = load_config(None, overrides, dict(settings), fast=quick)
     whole = whole_collection(config, out)

@@ -208,7 +208,9 @@ def main(  # one parameter for each flag
     if quick:
         dataset, steps, rounds, sizes, cached_from = "python-docs-small", 2, 1, [8, 16], 16
         overrides = ("train.pairs=64", "encoder.max_tokens=64", *overrides)
-    flags: dict[str, Any] = {"collection.dataset": dataset, "encoder.device": device, "boundary.queries": 0}
+    flags: dict[str, Any] = {
+        "collection.dataset": dataset, "encoder.device": device, "boundary.queries": 0, "mine.margin": 0.95,
+    }  # fmt: skip
     config = load_config(None, overrides, {**flags, "train.arms": ("mined",)})
     run = Run(out, config, Progress())
     run.until("mine")

@@ -18,7 +18,7 @@ from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
 from syneg.optimizers import RECIPES
 from syneg.programs import GradeList, load_reader_program
-from syneg.run import reader
+from syneg.run import compile_reader, reader
 from syneg.run.compiled import save_program
 from syneg.run.folder import RunFolder
 from syneg.run.pipeline import Run
@@ -229,3 +229,35 @@ def test_what_cannot_be_compiled_is_said_before_any_call(
     with pytest.raises(error, match=match):
         run.until("compile")
     assert not run.server.requests  # type: ignore[attr-defined]
+
+
+def test_a_reader_that_won_is_tested_once_on_the_test_queries_if_asked(opened: Callable[..., Run]) -> None:
+    run = opened(**{"compile.test": True})
+    outcome = run.until("compile")
+    queries = len(run.workspace.collection.pairs("test"))
+    tested = outcome["confirmed"]["test"]
+    assert outcome["won"] and tested["queries"] == queries > 0
+    assert tested["mean"][0] > tested["mean"][1] and tested["interval"][0] > 0
+    for text in ((run.folder / "reader-program.md").read_text(), (run.folder / "reader-compiled.html").read_text()):
+        assert f"{tested['mean'][0]:.4f}" in text and f"{queries} test queries" in " ".join(text.split())
+
+
+def test_the_estimate_counts_the_lists_of_the_test_queries(opened: Callable[..., Run]) -> None:
+    def confirming(**more: object) -> float:
+        run = opened(**more)
+        return next(part["calls"]["likely"] for part in run.estimate("compile")["parts"] if part["name"] == "confirm")
+
+    queries = len(opened().workspace.collection.pairs("test"))
+    assert confirming(**{"compile.test": True}) == confirming() + 2 * queries
+
+
+def test_a_reader_that_lost_is_not_tested(opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compile_reader, "by_grade", lambda asked, grades: list(asked.doc_ids))
+    run = opened(**{"compile.test": True})
+    outcome = run.until("compile")
+    assert not outcome["won"] and outcome["confirmed"]["test"] is None
+
+
+def test_a_test_of_another_target_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"compile.test is for --target reader.*the verdict"):
+        load_config(None, ["compile.test=true"])

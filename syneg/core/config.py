@@ -124,10 +124,10 @@ class MineConfig(Section):
     "Last rank of a ranking to consider."
     per_query: Positive = 12
     "Most mined negatives per query."
-    margin: Above | Literal["auto"] = 0.95
+    margin: Above | Literal["auto"] = "auto"
     (
-        "Highest score of a negative, as a share of the positive's score (NV-Retriever: 95 %); 10 switches it off; "
-        "auto chooses by a race of several on dev."
+        "Highest score of a negative, as a share of the positive's score (NV-Retriever: 0.95); 10 switches it off; "
+        "auto chooses by a race of several on dev, or is 0.95 where there are too few pairs for a race."
     )
     index: str = "auto"
     (

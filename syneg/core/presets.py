@@ -70,12 +70,12 @@ FAST: JsonObject = {
 }
 _OTHERS: dict[str, JsonObject] = {
     # What `syneg-dspy run` does without a collection: every stage with the embedded models, in minutes on two cores.
-    "demo": {"collection.dataset": "python-docs-small", "generate.program": "neighbour_rewrite", "generate.pairs": 24,
+    "demo": {"collection.dataset": "python-docs-small", "generate.program": "neighbour_rewrite", "generate.pairs": 20,
              "generate.per_pair": 2,
              "generate.attempts": 1, "generate.passage_words": 60, "judge.use": "off", "lm.concurrency": 1,
-             "mix.negatives": 1, "mix.ratio": 99.0,
-             "train.pairs": 28, "train.epochs": 4.0, "encoder.max_tokens": 128, "boundary.queries": 0, **FAST},
-    "quick": {"generate.pairs": 24, "train.pairs": 200, "boundary.queries": 8, **FAST},
+             "mine.margin": 0.95, "mix.negatives": 1, "mix.ratio": 99.0,
+             "train.pairs": 24, "train.epochs": 4.0, "encoder.max_tokens": 128, "boundary.queries": 0, **FAST},
+    "quick": {"generate.pairs": 24, "train.pairs": 200, "boundary.queries": 8, "mine.margin": 0.95, **FAST},
     "thorough": {"generate.pairs": 0, "generate.per_pair": 2, "train.pairs": 0, "train.seeds": (0, 1, 2, 3, 4),
                  "train.arms": ("in-batch", "bm25", "mined", "synthetic", "dataset-mix", "hybrid"), "train.epochs": 2.0,
                  "train.evals": 6, "train.patience": 3, "train.alphas": (0.25, 0.5, 0.75, 1.0)},

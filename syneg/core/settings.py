@@ -118,6 +118,10 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
         )
     if config.train.teacher != "base" and config.train.guide:
         raise ConfigError("train.guide goes by the untuned encoder, and so must train.teacher", todo="leave out one")
+    if config.compile.test and config.compile.target != "reader":
+        raise ConfigError(
+            "compile.test is for --target reader", todo="leave it out: the verdict of a run tests its arms"
+        )
     if config.mine.first_rank > config.mine.last_rank:
         raise ConfigError(f"mine.first_rank {config.mine.first_rank} is after mine.last_rank {config.mine.last_rank}")
     return config

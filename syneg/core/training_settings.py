@@ -141,6 +141,8 @@ class CompileConfig(Section):
         "Labelled queries to compare two readers on, from train, dev and confirm, without those of the proposals; or "
         "passages to compare two writers of queries on; 0 = all; auto is 300, or 60 with an embedded LM."
     )
+    test: bool = False
+    "Compare a reader that won once more with the first one, on the test queries. It changes nothing."
 
     def improves(self, target: str) -> bool:
         """Whether the program of `target` is compiled."""

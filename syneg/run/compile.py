@@ -6,8 +6,8 @@ decide whether the best one replaces the author's program.
 A plan says how a run compiles one target; `syneg.run.targets` lists the plans. The stage writes `compiled.json`: the
 state of the winner, every candidate with its scores, and the confirmation. `program.json` and `program.md` are made
 from it. For targets other than the writer, file names start with the target: `reader-compiled.json`. The stage never
-uses the test split. If a budget stops the recipe, the stage chooses among the candidates so far. After a kill, the same
-command replays the finished calls from the ledger.
+chooses by the test split. If a budget stops the recipe, the stage chooses among the candidates so far. After a kill,
+the same command replays the finished calls from the ledger.
 """
 
 from __future__ import annotations

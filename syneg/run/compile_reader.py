@@ -6,12 +6,14 @@
 
 No encoder is trained on the grades here, so every labelled query outside the examples can confirm: first dev and
 confirm, then the rest of train, never test. The candidate replaces the program only if the 95 % interval of the paired
-difference in nDCG@10 (ranx) of their orders lies above 0.
+difference in nDCG@10 (ranx) of their orders lies above 0. With `compile.test` a winner is then compared on the test
+queries, which decides nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import dspy
@@ -96,12 +98,28 @@ class ReaderPlan(DecidedPlan):
         )  # fmt: skip
 
     def confirm(self, best: Candidate, first: Candidate) -> Confirmed | None:
-        """Compare both programs by nDCG@10 of their orders on the confirming queries; an unreadable answer gives 0."""
-        workspace = self._workspace
-        lists, qrels = self._lists(self._deciding), workspace.collection.qrels
-        orders = []
+        """Compare both programs by nDCG@10 of their orders on the confirming queries; an unreadable answer gives 0.
+
+        With `compile.test`, a candidate that won is compared on the test queries, too.
+        """
+        confirmed, own = self._compare(self._deciding, best, first, CONFIRM)
+        self._workspace.progress.say(
+            f"  confirm: {MAIN_METRIC} {confirmed.mean[0]:.4f} with the compiled reader, {confirmed.mean[1]:.4f} with "
+            f"the first, {own:.4f} in the encoder's order "
+            f"({confirmed.figures}). {confirmed.verdict}"
+        )
+        if self._workspace.config.compile.test and confirmed.replaces:
+            tested, _ = self._compare(self._workspace.collection.pairs("test"), best, first, "test")
+            confirmed = replace(confirmed, test=tested)
+            self._workspace.progress.say(f"  {confirmed.tested}")
+        return confirmed
+
+    def _compare(self, pairs: Sequence[Pair], best: Candidate, first: Candidate, stage: str) -> tuple[Confirmed, float]:
+        """Both programs on the lists of `pairs`, and nDCG@10 of the encoder's own order of these lists."""
+        workspace, lists, orders = self._workspace, self._lists(pairs), []
+        qrels = workspace.collection.qrels
         for label, candidate in (("compiled", best), ("first", first)):
-            with workspace.progress.stage(f"confirm {label}", "lists") as line, workspace.roles.used_for(CONFIRM):
+            with workspace.progress.stage(f"{stage} {label}", "lists") as line, workspace.roles.used_for(CONFIRM):
                 answers = read_by_lm(
                     lists, self.lm, self._definition, workspace.collection.passages, line,
                     candidate.program,
@@ -117,10 +135,4 @@ class ReaderPlan(DecidedPlan):
             orders.append(values)
         own = mean(ndcg_of_lists(lists, {asked.query_id: list(asked.doc_ids) for asked in lists}, qrels))
         how = f"order of the passages of labelled queries that no proposal has seen (the encoder's own {own:.4f})"
-        confirmed = Confirmed.of(best.number, orders[0], orders[1], how=how)
-        workspace.progress.say(
-            f"  confirm: {MAIN_METRIC} {confirmed.mean[0]:.4f} with the compiled reader, {confirmed.mean[1]:.4f} with "
-            f"the first, {own:.4f} in the encoder's order "
-            f"({confirmed.figures}). {confirmed.verdict}"
-        )
-        return confirmed
+        return Confirmed.of(best.number, orders[0], orders[1], how=how), own

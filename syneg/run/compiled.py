@@ -119,7 +119,7 @@ class Outcome:
                 f"{how}: {self.confirmed.measure} {best:.4f} with candidate {self.confirmed.candidate}, "
                 f"the best, {first:.4f} with the program as it was ({self.confirmed.figures})."
             )
-            lines += [self.confirmed.verdict, ""]
+            lines += [self.confirmed.verdict, "", *([self.confirmed.tested, ""] if self.confirmed.test else [])]
         else:
             lines += ["The candidate replaces the program." if self.won else "The program stays as it was.", ""]
         old = {name: p.signature.instructions for name, p in before.named_predictors()}

@@ -235,7 +235,8 @@ class _Estimator:
         size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
         yield from self._proposing(lm, size, self._left.queries("train"), words=GRADES_WORDS)
         if self._config.compile.confirm:
-            lists = 2.0 * self._left.deciding_queries
+            tested = self._left.queries("test") if self._config.compile.test else 0
+            lists = 2.0 * (self._left.deciding_queries + tested)
             yield self._calls.part(CONFIRM, lm, Figure(lists, 2 * lists), size, words=GRADES_WORDS)
 
     def _compiling_queries(self) -> Iterator[Part]:

@@ -107,7 +107,7 @@ def _outcome(compiled: Compiled) -> str:
     return (
         f"No. {best}, here the candidate, was chosen. The last word ({confirmed.how}): {confirmed.measure} "
         f"{confirmed.mean[0]:.4f}, and {confirmed.mean[1]:.4f} with the author's ({confirmed.figures}). "
-        f"{confirmed.verdict}"
+        f"{confirmed.verdict} {confirmed.tested}".rstrip()
     )
 
 

@@ -30,7 +30,8 @@ class Confirmed:
     standard error, `interval` its 95 % interval. `detectable` is the smallest difference that this number of queries
     shows with power .8. `how` names what was ranked. `standard` is the difference in standard nDCG@10 with its error,
     None if that is `measure` itself. `cost` is what an accepted negative takes with the candidate and with the first
-    program, in `unit`; None for programs that write none.
+    program, in `unit`; None for programs that write none. `test` is the same comparison on the test queries, which
+    decides nothing; None if it was not made.
     """
 
     candidate: int
@@ -45,6 +46,7 @@ class Confirmed:
     standard: tuple[float, float] | None = None
     cost: tuple[float, float] | None = None
     unit: str = "tokens"
+    test: Confirmed | None = None
 
     @classmethod
     def of(cls, candidate: int, best: Mapping[str, float], first: Mapping[str, float], **more: Any) -> Confirmed:
@@ -63,7 +65,8 @@ class Confirmed:
     def from_json(cls, data: Mapping[str, Any]) -> Confirmed:
         """Read it from plain data; keys that it does not have are left out."""
         names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in data.items() if name in names})
+        known = {name: value for name, value in data.items() if name in names}
+        return cls(**{**known, "test": cls.from_json(known["test"]) if known.get("test") else None})
 
     @property
     def falls(self) -> bool:
@@ -96,6 +99,17 @@ class Confirmed:
         if self.standard is not None:
             text += f"; standard {_NDCG} {self.standard[0]:+.4f} ± {self.standard[1]:.4f}"
         return text
+
+    @property
+    def tested(self) -> str:
+        """The comparison on the test queries, in a sentence; "" if it was not made."""
+        if self.test is None:
+            return ""
+        best, first = self.test.mean
+        return (
+            f"On {self.test.queries} test queries, after the choice: {self.measure} {best:.4f} with the candidate, "
+            f"{first:.4f} with the first ({self.test.figures})."
+        )
 
     @property
     def verdict(self) -> str:
