@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from syneg.core.config import MineConfig
+from syneg.core.presets import preset
 from syneg.core.progress import Progress, Tick
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
@@ -126,3 +127,9 @@ def test_other_splits_are_mined_with_the_window_of_the_run(
     other = workspace.with_splits_of(workspace.collection, RunFolder(tmp_path / "fold"), {})
     monkeypatch.setattr(windows, "choose", lambda *_: pytest.fail("a second race"))
     assert other.mining == workspace.mining and other.mining.margin == pytest.approx(1e9)
+
+
+def test_a_race_is_the_default_and_short_presets_do_without() -> None:
+    assert load_config(None, []).mine.margin == "auto"
+    for name in ("demo", "quick"):
+        assert preset(name, "")["mine.margin"] == pytest.approx(0.95)
