@@ -41,3 +41,12 @@ def test_the_readme_names_every_stage_and_package() -> None:
         if path.parent.name not in ("programs", "optimizers")
     ]
     assert not [folder for folder in (*folders, "programs", "optimizers") if f"`{folder}`" not in text]
+
+
+def test_prose_keeps_to_120_columns() -> None:
+    made = {"api.md", "settings.md"}  # from docstrings and descriptions
+    pages = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in made)]
+    for page in pages:
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        long = [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")]
+        assert not long, f"{page.name}: {long[0]}"
