@@ -550,3 +550,16 @@ def test_a_set_that_the_hub_cannot_give_is_one_line() -> None:
     with pytest.raises(DataError, match="cannot load 'someone/no-such-set' from the Hugging Face hub") as error:
         load("someone/no-such-set")
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("A proof at 4 °C takes a night in the fridge, a café crème does not", "cp1252"), ("Öfen über 200 Grad", "cp1252"),
+     ("Привет мир, как дела сегодня утром", "cp1251"), ("日本語のテキストです。とても短い。", "cp932")],
+)  # fmt: skip
+def test_the_encoding_proposed_reads_the_text(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "pairs.csv").write_text(f"query,positive\n{text},{text}\n" * 9, encoding=encoding)
+    with pytest.raises(DataError) as error:
+        load(tmp_path / "pairs.csv")
+    proposed = str(error.value).rpartition("collection.encoding=")[2]
+    assert text.encode(encoding).decode(proposed) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def test_files_that_do_not_go_together_are_refused() -> None:
         suggestion([corpus(), "more.jsonl"])
     with pytest.raises(DataError, match="a file of queries does not say which passages are searched"):
         suggestion([csv("asked.csv", "query", ["prime pump"])])
-    with pytest.raises(DataError, match=r"no column 'query'.*the columns are 'a', 'b'.*--columns"):
+    with pytest.raises(
+        DataError, match=r"no column 'query' and 'positive'; the columns are 'a', 'b'.*name them: --columns"
+    ):
         suggestion([csv("odd.csv", "a,b", ["1,2"])])
     with pytest.raises(DataError, match="no such file or folder"):
         suggestion(["nosuch.csv"])
@@ -115,3 +118,36 @@ def test_the_command_writes_settings_once() -> None:
     assert "settings: config.toml; run them with: syneg-dspy run --config config.toml" in said.stdout
     with pytest.raises(ConfigError, match="'config.toml' is there already.*--out"):
         CliRunner().invoke(cli, ["init", *files], catch_exceptions=False)
+
+
+def test_names_of_columns_and_an_encoding_are_taken_and_written_down() -> None:
+    rows = [f"how is pump number {i} primed?;{TEXTS['German']} café {i}" for i in range(40)]
+    Path("odd.csv").write_text("\n".join(["Frage;Antwort", *rows]) + "\n", encoding="cp1252")
+    given = ["--columns", "query=Frage,positive=Antwort", "--set", "collection.encoding=cp1252"]
+    said = CliRunner().invoke(cli, ["init", "odd.csv", *given])
+    assert said.exit_code == 0, said.output
+    assert "40 queries with 40 positives" in said.stdout
+    assert tomllib.loads(Path("config.toml").read_text())["collection"] == {
+        "dataset": "odd.csv", "columns": "query=Frage,positive=Antwort", "encoding": "cp1252", "task": "question answering",
+    }  # fmt: skip
+    assert shlex.join(given) in Path("config.toml").read_text().splitlines()[0]
+
+
+def test_a_corpus_alone_is_read_with_the_settings_given() -> None:
+    csv("odd.csv", "Absatz", [f"{TEXTS['English']} {i}" for i in range(60)])
+    said = CliRunner().invoke(cli, ["init", "odd.csv", "--columns", "text=Absatz"])
+    assert said.exit_code == 0, said.output
+    assert said.stdout.startswith("Seen: 60 passages (English")
+    assert load_config(Path("config.toml")).collection.columns == "text=Absatz"
+
+
+def test_init_takes_settings_of_the_data_only() -> None:
+    with pytest.raises(ConfigError, match=r"'train.epochs' is no setting of the data.*--set collection"):
+        CliRunner().invoke(cli, ["init", pairs(), "--set", "train.epochs=2"], catch_exceptions=False)
+    assert not Path("config.toml").exists()
+
+
+@pytest.mark.parametrize("second", ["nosuch.jsonl", "./nosuch", "nosuch.txt"])
+def test_a_second_file_that_is_missing_is_named(second: str) -> None:
+    with pytest.raises(DataError, match=f"no such file or folder: '{second}'"):
+        suggestion([pairs(), second])

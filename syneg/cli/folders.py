@@ -82,17 +82,26 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
 @click.argument("files", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("config.toml"),
               help="settings to write  [config.toml]")  # fmt: skip
-def init(files: tuple[str, ...], out: Path) -> None:
+@click.option("--columns", metavar="ROLE=NAME,…", help="your names for columns that are not recognised")
+@click.option("--set", "overrides", multiple=True, metavar="collection.KEY=VALUE",
+              help="another setting of the data, as in collection.encoding=cp1252; repeatable")  # fmt: skip
+def init(files: tuple[str, ...], out: Path, columns: str | None, overrides: tuple[str, ...]) -> None:
     """Look at your data and suggest settings.
 
     FILES are a file of pairs, a file of passages or both, passages with a few queries, a folder, or an id of a public
     collection. The settings are commented TOML, for `syneg-dspy run --config`.
     """
+    from syneg.core.settings import load_config
     from syneg.run.suggest import suggestion
 
     if out.exists():
         raise ConfigError(f"{str(out)!r} is there already", todo="give another name with --out")
-    text = suggestion(files)
+    if other := next((item for item in overrides if not item.startswith("collection.")), None):
+        raise ConfigError(f"{other.partition('=')[0]!r} is no setting of the data",
+                          todo=f"give --set collection.KEY=VALUE here, and the others in {out}")  # fmt: skip
+    given = load_config(None, overrides, {"collection.columns": columns}).collection
+    typed = [*(["--columns", columns] if columns else []), *(part for item in overrides for part in ("--set", item))]
+    text = suggestion(files, given, typed)
     write_text(out, text)
     for line in text.partition("\n\n")[0].splitlines()[2:]:
         click.echo(line.removeprefix("# "))

@@ -139,7 +139,7 @@ def settings_page() -> str:
     for name, info in Config.model_fields.items():
         section = info.annotation
         if not (isinstance(section, type) and issubclass(section, Section)):
-            lines += [f"`{name}` (default `{_toml(info.default)}`): {info.description}", ""]
+            lines += [f"`{name}` (default `{toml_value(info.default)}`): {info.description}", ""]
             continue
         lines += [
             f"## {name}",
@@ -150,7 +150,7 @@ def settings_page() -> str:
             "|---|---|---|",
         ]
         for key, field in section.model_fields.items():
-            default = "" if field.default is None else f"`{_toml(field.default)}`"
+            default = "" if field.default is None else f"`{toml_value(field.default)}`"
             lines.append(f"| `{name}.{key}` | {default} | {(field.description or '').replace('|', '&#124;')} |")
         lines.append("")
     return "\n".join(lines)
@@ -166,7 +166,7 @@ def to_toml(config: Config) -> str:
         if isinstance(section, BaseModel):
             lines += ["", f"[{name}]"]
             settings = masked_values({key: value for key, value in section if value is not None})
-            lines += [f"{key} = {_toml(value)}" for key, value in settings.items()]
+            lines += [f"{key} = {toml_value(value)}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -255,16 +255,16 @@ def _is_text(key: str) -> bool:
     return str in {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds}
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Write one value as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, (tuple, list)):
-        return f"[{', '.join(_toml(item) for item in value)}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     if isinstance(value, Mapping):
-        return (
-            f"{{{', '.join(f'{json.dumps(key)} = {_toml(item)}' for key, item in value.items() if item is not None)}}}"
-        )
+        pairs = (f"{json.dumps(key)} = {toml_value(item)}" for key, item in value.items() if item is not None)
+        return f"{{{', '.join(pairs)}}}"
     # A JSON string is a TOML basic string, except for DEL: JSON does not escape it.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -103,5 +103,5 @@ def no_column(missing: Iterable[str], names: Iterable[Any], where: str) -> DataE
     return DataError(
         f"no column {' and '.join(map(repr, missing))}; the columns are {shown}",
         where=where,
-        todo=f"name it: --columns {','.join(f'{name}=NAME' for name in missing)}",
+        todo=f"name {'them' if len(missing) > 1 else 'it'}: --columns {','.join(f'{name}=NAME' for name in missing)}",
     )

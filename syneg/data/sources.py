@@ -30,7 +30,7 @@ def open_reader(config: CollectionConfig) -> Reader:
     path = Path(dataset).expanduser()
     if config.corpus is not None and not path.is_file() and not (path.is_dir() and split_files(path)):
         if names_a_file(dataset) and not path.exists():
-            raise _absent(dataset)
+            raise no_file(dataset)
         raise DataError(
             f"collection.corpus needs a file of pairs, and {dataset!r} is none", todo="leave out collection.corpus"
         )
@@ -40,11 +40,12 @@ def open_reader(config: CollectionConfig) -> Reader:
         corpus = _corpus(config)
         return PairsReader.from_files(path, corpus, columns, config.encoding)
     if names_a_file(dataset):
-        raise _absent(dataset)
+        raise no_file(dataset)
     return open_public(dataset, columns)
 
 
-def _absent(dataset: str) -> DataError:
+def no_file(dataset: str) -> DataError:
+    """Return the error for a path where nothing is."""
     return DataError(f"no such file or folder: {dataset!r}", todo="check the path")
 
 

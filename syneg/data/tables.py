@@ -35,6 +35,7 @@ _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+_LATIN = 0.15  # a larger share of bytes beyond ASCII is another script
 _LONGEST_CELL = 2**31 - 1  # characters; csv's own limit is 131,072
 
 
@@ -125,13 +126,18 @@ def _wrong_encoding(path: Path, encoding: str) -> DataError:
         sample = binary.read(1 << 20)
         binary.seek(0)
         line = next((n for n, text in enumerate(binary, 1) if not _decodes(text, wanted) or b"\0" in text), 1)
-    best = charset_normalizer.from_bytes(sample).best()
-    guess = best.encoding if best is not None and best.encoding not in ("utf_8", "ascii") else "cp1252"
     return DataError(
         f"not {wanted.upper()} text",
         where=f"{path.name}:{line}",
-        todo=f"convert it to UTF-8, or name its encoding: --set collection.encoding={guess}",
+        todo=f"convert it to UTF-8, or name its encoding, perhaps --set collection.encoding={_guess(sample)}",
     )
+
+
+def _guess(sample: bytes) -> str:
+    """Guess the encoding of bytes that are no UTF-8: cp1252 for Latin letters, where charset_normalizer often errs."""
+    best = charset_normalizer.from_bytes(sample).best()
+    latin = b"\0" not in sample and sum(byte >= 0x80 for byte in sample) < _LATIN * len(sample)
+    return "cp1252" if latin or best is None or best.encoding in ("utf_8", "ascii") else best.encoding
 
 
 def _decodes(text: bytes, encoding: str) -> bool:

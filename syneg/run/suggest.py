@@ -26,6 +26,7 @@ import numpy as np
 
 from syneg.core.config import CollectionConfig, Config
 from syneg.core.errors import DataError
+from syneg.core.settings import toml_value
 from syneg.core.text import word_count
 from syneg.data.collection import Collection, load_collection
 from syneg.data.columns import CORPUS, PAIRS, ColumnNames
@@ -33,7 +34,8 @@ from syneg.data.language import language_of
 from syneg.data.pairs import PairsReader
 from syneg.data.read_log import ReadLog
 from syneg.data.remarks import encoder_remark, remarks
-from syneg.data.tables import read_table
+from syneg.data.sources import no_file
+from syneg.data.tables import names_a_file, read_table
 from syneg.data.tasks import TASKS
 
 _FEW_PAIRS, _MANY_PAIRS = 100, 2000
@@ -53,40 +55,48 @@ class _Files:
     unused: Sequence[str] = ()
 
 
-def suggestion(files: Sequence[str]) -> str:
+def suggestion(files: Sequence[str], given: CollectionConfig | None = None, typed: Sequence[str] = ()) -> str:
     """Return the text of a config.toml for `files`.
 
     These may be a folder, the id of a data set, a file of pairs (and a file of passages), or a file of passages alone
-    (and a file of a few queries). Raises DataError if a file cannot be read, or if the files do not go together.
+    (and a file of a few queries). They are read with the settings `given` (columns, encoding and so on), which the
+    text repeats. `typed` are the flags of the command, for its first line. Raises DataError if a file cannot be read,
+    or if the files do not go together.
     """
-    sorted_files = _sorted(files)
-    if not sorted_files.dataset:
-        return "\n".join([*_head(files), *_for_corpus(sorted_files), ""])
-    settings = CollectionConfig(dataset=sorted_files.dataset, corpus=sorted_files.corpus or None, confirm=0.0)
-    return "\n".join([*_head(files), *_for_collection(sorted_files, load_collection(settings)), ""])
+    given = given or CollectionConfig()
+    sorted_files = _sorted(files, given)
+    if sorted_files.dataset:
+        settings = {"dataset": sorted_files.dataset, "corpus": sorted_files.corpus or None, "confirm": 0.0}
+        lines = _for_collection(sorted_files, load_collection(given.model_copy(update=settings)), given)
+    else:
+        lines = _for_corpus(sorted_files, given)
+    return "\n".join([*_head([*files, *typed]), *lines, ""])
 
 
-def _head(files: Sequence[str]) -> Iterator[str]:
-    yield f"# Suggested by: {shlex.join(['syneg-dspy', 'init', *files])}"
+def _head(arguments: Sequence[str]) -> Iterator[str]:
+    yield f"# Suggested by: {shlex.join(['syneg-dspy', 'init', *arguments])}"
     yield "# Every setting that is not here keeps its default: syneg-dspy settings"
 
 
-def _sorted(files: Sequence[str]) -> _Files:
+def _sorted(files: Sequence[str], given: CollectionConfig) -> _Files:
+    names = ColumnNames(given.columns)
     kinds: dict[str, str] = {}
     columns: Mapping[str, Sequence[str]] | None = None
     unused: Sequence[str] = ()
     for name in files:
         path = Path(name).expanduser()
+        if not path.exists() and names_a_file(name):
+            raise no_file(name)
         if not path.is_file():
             kind = "dataset"
         else:
-            row = next((row for _, row in read_table(path, ReadLog())), {})
-            roles = ColumnNames().of(row, PAIRS)
+            row = next((row for _, row in read_table(path, ReadLog(), given.encoding)), {})
+            roles = names.of(row, PAIRS)
             if "query" in roles and roles.keys() & {"positive", "doc_id"}:
-                kind, columns, unused = "dataset", roles, ColumnNames().unused(row, PAIRS)
+                kind, columns, unused = "dataset", roles, names.unused(row, PAIRS)
             elif "query" in roles:
                 kind = "examples"
-            elif "text" in ColumnNames().of(row, CORPUS):
+            elif "text" in names.of(row, CORPUS):
                 kind = "corpus"
             else:
                 kind, columns = "dataset", {}
@@ -107,7 +117,7 @@ def _sorted(files: Sequence[str]) -> _Files:
 _WHAT = {"dataset": "pairs or a data set", "corpus": "passages", "examples": "queries"}
 
 
-def _for_collection(files: _Files, collection: Collection) -> Iterator[str]:
+def _for_collection(files: _Files, collection: Collection, given: CollectionConfig) -> Iterator[str]:
     sizes = {split: len(ids) for split, ids in collection.splits.items() if ids}
     positives = sum(len(collection.relevant(query_id)) for query_id in collection.queries)
     yield from _comment([
@@ -124,8 +134,11 @@ def _for_collection(files: _Files, collection: Collection) -> Iterator[str]:
             f"{role}={names[0]}" for role, names in files.columns.items() if role in ("query", "positive", "doc_id")
         )
         yield from _comment([f"recognised; not used: {', '.join(files.unused) or 'none'}"])
-        yield f"columns = {_quoted(named)}"
-    yield from _task(collection.queries.values())
+        yield f"columns = {_quoted(given.columns or named)}"
+    elif given.columns:
+        yield f"columns = {_quoted(given.columns)}"
+    yield from _given(given)
+    yield from _task(collection.queries.values(), given)
     yield from _encoder(collection.passages.values(), encoder_remark(collection, Config().encoder.model))
     train = sizes.get("train", 0)
     yield from ["", "[generate]"]
@@ -143,29 +156,29 @@ def _folds(collection: Collection) -> list[str]:
     if not collection.wants_folds:
         return []
     return [
-        f"So the arms are trained in {Config().evaluate.folds} folds, and every query is tested once (evaluate.folds = "
-        "0: not)."
+        f"So the arms are trained in {Config().evaluate.folds} folds, and every query is tested once "
+        "(evaluate.folds=0 turns this off)."
     ]
 
 
-def _for_corpus(files: _Files) -> Iterator[str]:
+def _for_corpus(files: _Files, given: CollectionConfig) -> Iterator[str]:
     log = ReadLog()
-    passages = [
-        text
-        for _, text in PairsReader(
-            "", None, read_table(Path(files.corpus).expanduser(), log), ColumnNames(), log
-        ).passages()
-    ]
-    log.check(CollectionConfig().max_bad_rows)
-    examples = [row for _, row in read_table(Path(files.examples).expanduser(), log)] if files.examples else []
+    rows = read_table(Path(files.corpus).expanduser(), log, given.encoding)
+    passages = [text for _, text in PairsReader("", None, rows, ColumnNames(given.columns), log).passages()]
+    log.check(given.max_bad_rows)
+    examples = list(read_table(Path(files.examples).expanduser(), log, given.encoding)) if files.examples else []
     queries = min(Config().queries.passages, len(passages))
     yield from _comment([
         f"Seen: {_passages(passages)}, no pairs{f', {len(examples)} queries to imitate' if examples else ''}.",
-        f"An LM writes a query for {queries} passages; test queries are synthetic, so how real ones fare is not told.",
+        f"An LM writes a query for each of {queries} passages. All test queries are then synthetic, so the verdict "
+        "cannot say how real ones fare.",
         *log.problems[:3],
     ])  # fmt: skip
     yield from ["", "[collection]", f"corpus = {_quoted(files.corpus)}"]
-    yield from _task(())
+    if given.columns:
+        yield f"columns = {_quoted(given.columns)}"
+    yield from _given(given)
+    yield from _task((), given)
     yield from ["", "[queries]", f"passages = {queries}"]
     if files.examples:
         yield f"examples = {_quoted(files.examples)}"
@@ -184,8 +197,18 @@ def _passages(texts: Iterable[str]) -> str:
     return f"{len(texts)} passages ({f'{language}, ' if language else ''}median {median} words, 1 in 20 over {long})"
 
 
-def _task(queries: Iterable[str]) -> Iterator[str]:
-    """Yield the setting `task`: question answering if most queries are questions, else a line to fill in."""
+def _given(settings: CollectionConfig) -> Iterator[str]:
+    """Yield the lines of the settings that are not at their default, save those with a line of their own."""
+    for key, value in settings.model_dump(exclude_defaults=True).items():
+        if key not in ("dataset", "corpus", "columns", "task") and value is not None:
+            yield f"{key} = {toml_value(value)}"
+
+
+def _task(queries: Iterable[str], given: CollectionConfig) -> Iterator[str]:
+    """Yield the setting `task`: the one given, question answering if most queries are questions, or a line to fill."""
+    if given.task:
+        yield f"task = {_quoted(given.task)}"
+        return
     yield from _comment([f"what relevant means decides what a negative is: {', '.join(TASKS)}, or your own words"])
     texts = [text.strip().casefold() for text in queries]
     asked = sum(
