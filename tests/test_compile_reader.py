@@ -94,6 +94,15 @@ def test_every_recipe_finds_the_planted_instruction(recipe: str, opened: Callabl
     assert run.until("compile")["won"] and len(run.server.requests) == calls  # type: ignore[attr-defined]
 
 
+def test_compiling_the_reader_says_nothing_of_pairs_to_write_for(
+    opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(Progress, "say", lambda self, line: lines.append(line))
+    opened(**{"generate.pairs": 5}).until("compile")
+    assert lines and not [line for line in lines if "train pairs are" in line]
+
+
 def test_the_compiled_reader_reads(opened: Callable[..., Run]) -> None:
     run = opened()
     assert run.estimate("compile")["parts"]

@@ -50,3 +50,15 @@ def test_results_of_another_collection_are_removed_or_said(
     read()
     assert not ranking.exists()
     assert sum("the collection has changed: models that are not trained again" in line for line in lines) == 1
+
+
+def test_only_what_is_used_is_said_of_pairs(tmp_path: Path, beir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(Progress, "say", lambda self, line: lines.append(line) if "train pairs are" in line else None)
+    overrides = [f"collection.dataset={beir}", "train.pairs=10", "generate.pairs=20"]
+    workspace = Workspace(RunFolder(tmp_path), load_config(None, overrides), Progress(quiet=True))
+    assert len(workspace.train_split) == 58 and not lines
+    assert len(workspace.pairs) == len(workspace.pairs) == 10
+    assert lines == ["  10 of 58 train pairs are trained on (--train-pairs 0 for all)"]
+    assert len(workspace.pairs_to_write) == len(workspace.pairs_to_write) == 20
+    assert lines[1:] == ["  20 of 58 train pairs are given written negatives (--pairs 0 for all)"]

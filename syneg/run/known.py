@@ -70,7 +70,7 @@ class Known:
     @cached_property
     def pairs(self) -> int:
         """The number of pairs that are trained on."""
-        return len(self._workspace.pairs)
+        return len(self._workspace.train_split[: self._config.train.pairs or None])
 
     def queries(self, split: str) -> int:
         """Count the queries of `split`."""

@@ -112,7 +112,7 @@ class Sizes:
         return float(np.mean([count_tokens(text, config.lm.model) for text in texts])) if texts else 0.0
 
     def _sample(self) -> list[Pair]:
-        pairs = self._workspace.pairs_to_write
+        pairs = self._workspace.train_split[: self._workspace.config.generate.pairs or None]
         return random.Random(f"{self._workspace.config.seed}:dry").sample(pairs, min(_SAMPLE, len(pairs)))
 
 

@@ -131,17 +131,23 @@ class Workspace:
         """All pairs of the train split, shuffled by seed. Training and writing each take the first ones."""
         pairs = self.collection.pairs("train")
         random.Random(self.config.seed).shuffle(pairs)
-        limits = (("trained on", self.config.train.pairs, "--train-pairs"),
-                  ("given written negatives", self.config.generate.pairs, "--pairs"))  # fmt: skip
-        for what, limit, flag in limits:
-            if 0 < limit < len(pairs):
-                self.progress.say(f"  {limit} of {len(pairs)} train pairs are {what} ({flag} 0 for all)")
         return pairs
+
+    def _first(self, limit: int, what: str, flag: str) -> list[Pair]:
+        """The first `limit` pairs of the train split (0 = all). If there are more, says what the first ones are."""
+        pairs = self.train_split
+        if 0 < limit < len(pairs):
+            self.progress.say(f"  {limit} of {len(pairs)} train pairs are {what} ({flag} 0 for all)")
+        return pairs[: limit or None]
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """The pairs that are trained on: the first `train.pairs` of the train split."""
-        return self.train_split[: self.config.train.pairs or None]
+        """The pairs that are trained on: the first `train.pairs` of the train split. Says on first use how many."""
+        return self._first(self.config.train.pairs, "trained on", "--train-pairs")
+
+    @cached_property
+    def _written_for(self) -> list[Pair]:
+        return self._first(self.config.generate.pairs, "given written negatives", "--pairs")
 
     @property
     def pairs_to_write(self) -> list[Pair]:
@@ -150,7 +156,7 @@ class Workspace:
         With `generate.shard = "2/8"`, only the 2nd, 10th, 18th, … of them.
         """
         part, parts = map(int, self.config.generate.shard.split("/"))
-        return self.train_split[: self.config.generate.pairs or None][part - 1 :: parts]
+        return self._written_for[part - 1 :: parts]
 
     @property
     def boundary_queries(self) -> int:
