@@ -18,7 +18,7 @@ import syneg
 from syneg.cli.main import cli
 from syneg.core.config import Config
 from syneg.core.errors import BackendError, ConfigError, DataError
-from syneg.core.progress import Progress
+from syneg.core.progress import Progress, Stage
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows, write_json, write_rows
 from syneg.data.collection import Collection, load_collection
@@ -132,6 +132,32 @@ def test_agreement_by_hand() -> None:
     second = 0.6309297535714575  # 1 / log2(3)
     assert found.order == pytest.approx({"q1": 1.0, "q2": second})
     assert found.encoder_order == pytest.approx({"q1": second, "q2": 1.0})
+
+
+@pytest.mark.parametrize("use", ["auto", "on"])
+def test_reading_shows_progress_while_it_embeds_the_corpus(
+    use: str, tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    counted: dict[str, list[tuple[int, int]]] = {}
+    opened: list[str] = []
+
+    class Seen(Stage):
+        def __init__(self, name: str, *more: Any) -> None:
+            super().__init__(name, *more)
+            assert not opened, f"{name} is drawn over {opened}"
+            opened.append(name)
+
+        def __call__(self, done: int, total: int) -> None:
+            counted.setdefault(self.name, []).append((done, total))
+
+        def close(self, how: str = "") -> float:
+            opened.remove(self.name)
+            return super().close(how)
+
+    monkeypatch.setattr("syneg.core.progress.Stage", Seen)
+    run(tmp_path / "run", settings(fake_lm(reads_well).url, **{**READS, "reader.use": use}), "read")
+    assert counted["embed"][-1] == (192, 192)
 
 
 def test_a_reader_is_measured_and_its_answers_become_positives(

@@ -55,6 +55,7 @@ class Reader:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._config = workspace.config.reader
+        self._embedded_corpus = False
 
     @cached_property
     def plan(self) -> ReaderPlan:
@@ -192,12 +193,26 @@ class Reader:
         return replaced(answers, read_by_lm(again, strong, definition, passages, program=self._grader), len(again))
 
     def lists(self, pairs: Sequence[Pair]) -> list[ToRead]:
-        """Choose the passages to grade for the queries of `pairs`, one list for each query."""
+        """Choose the passages to grade for the queries of `pairs`, one list for each query.
+
+        Shows its progress on first use, when it embeds the corpus; so no stage may be open then.
+        """
         workspace = self._workspace
+        self._embed()
         models = [] if self._config.cross_encoder else [reader_settings(workspace.config).model]
         models += [strong_reader_settings(workspace.config).model] if self._config.strong else []
         count = passages_in_a_list(self._config, models)
         return lists_to_read(workspace.collection, workspace.encoder, pairs, count, workspace.config.seed)
+
+    def _embed(self) -> None:
+        """Embed the corpus, which is searched for the passages of the lists; once."""
+        if self._embedded_corpus:
+            return
+        encoder, passages = self._workspace.encoder, self._workspace.collection.passages
+        with self._workspace.progress.stage("embed", "passages") as line:
+            encoder.index(passages, line)
+            line.note = f"{len(passages)} passages to choose from"
+        self._embedded_corpus = True
 
     def _ordered(self, lists: Sequence[ToRead]) -> list[ToRead]:
         if not lists and self._config.use != "on":

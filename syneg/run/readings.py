@@ -70,8 +70,8 @@ class Readings:
         thresholds = self._thresholds
 
         def work() -> None:
+            lists = [] if self._config.given else self.reader.lists(pairs)
             with workspace.progress.stage(READING, "queries") as line, workspace.roles.used_for(READING):
-                lists = [] if self._config.given else self.reader.lists(pairs)
                 answers = self._given(pairs) if self._config.given else self.reader.answers(lists, thresholds, line)
                 if lists and answers.unreadable == len(lists):
                     raise UnusableError(
