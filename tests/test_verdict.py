@@ -139,7 +139,6 @@ def printed(found: Verdict, folder: Path) -> dict[str, str]:
     [
         (Cost(500, 10, 10, 2.0), "+{calls:.4f} per 1,000 calls, +{usd:.4f} per dollar"),
         (Cost(500, 10, 10, None), "+{calls:.4f} per 1,000 calls"),  # no price is known
-        (Cost(0, 0, 0, 0.0), "without a call: what it wrote or read was given"),
     ],
 )
 def test_the_best_arms_with_and_without_an_lm_are_printed_everywhere(cost: Cost, rates: str, tmp_path: Path) -> None:
@@ -153,6 +152,18 @@ def test_the_best_arms_with_and_without_an_lm_are_printed_everywhere(cost: Cost,
     wanted = "Best on dev with an LM: hybrid; without one: mined. "
     wanted += f"The LM adds {gain:+.3f} on test ({rates.format(calls=gain * 2, usd=gain / 2)})."
     assert all(text.count(wanted) == 1 for text in printed(found, tmp_path).values())
+
+
+def test_what_was_given_is_not_called_the_work_of_an_lm(tmp_path: Path) -> None:
+    data = collection()
+    found = told({"base": ArmRuns([result(data, 0)]), "mined": ArmRuns([result(data, 0.2, seed=5)], (0,)),
+                  "hybrid": ArmRuns([result(data, 0.35, seed=6)], (0,), cost=Cost(0, 0, 0, 0.0))}, data)  # fmt: skip
+    gain = found.arms["hybrid"].test["ndcg@10"] - found.arms["mined"].test["ndcg@10"]
+    wanted = "Best on dev with given negatives or grades: hybrid; without any: mined. "
+    wanted += f"What was given adds {gain:+.3f} on test."
+    for text in printed(found, tmp_path).values():
+        assert text.count(wanted) == 1
+        assert "an LM" not in text and "The LM" not in text
 
 
 def test_a_winner_on_dev_that_is_not_better_on_test_is_named_everywhere(tmp_path: Path) -> None:

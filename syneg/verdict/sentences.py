@@ -126,14 +126,18 @@ def _other(row: Comparison) -> str:
 
 
 def lm_sentence(verdict: Verdict) -> str:
-    """How much the best arm with LM-written negatives gains over the best one without; "" if no arm uses an LM."""
+    """How much the best arm with an LM's negatives or grades gains over the best one without; "" if no arm uses any.
+
+    An arm without a call has them from a file.
+    """
     worth = verdict.worth
     if worth is None:
         return ""
+    if not verdict.arms[worth.with_lm].calls:
+        best = f"Best on dev with given negatives or grades: {worth.with_lm}; without any: {worth.without_lm}"
+        return f"{best}. What was given adds {worth.gain:+.3f} on test."
     rates = [f"{worth.per_1000_calls:+.4f} per 1,000 calls"] if worth.per_1000_calls is not None else []
     rates += [f"{worth.per_dollar:+.4f} per dollar"] if worth.per_dollar is not None else []
-    if not verdict.arms[worth.with_lm].calls:
-        rates = ["without a call: what it wrote or read was given"]
     cost = f" ({', '.join(rates)})" if rates else ""
     best = f"Best on dev with an LM: {worth.with_lm}; without one: {worth.without_lm}"
     return f"{best}. The LM adds {worth.gain:+.3f} on test{cost}."
