@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from started import Started, ranks
+from transformers.utils.logging import warning_once
 
 from syneg.core.config import EncoderConfig, ProbeConfig, TrainConfig
 from syneg.core.errors import BackendError, ConfigError
@@ -19,6 +22,7 @@ from syneg.core.storage import read_json
 from syneg.optimizers.probe import Probe, _likelihoods
 from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
+from syneg.run.cluster_trials import TrainedModel
 from syneg.training.__main__ import main
 from syneg.training.course import loss_curve, shares_by_third
 from syneg.training.frozen import FrozenLayers, LayerCache, frozen_count
@@ -328,3 +332,38 @@ def test_weights_are_mixed_as_is_best_on_dev_and_known_scores_are_not_asked_agai
     assert interpolate(tuned, base, dev, (1.0, 0.5), 0.2) == [(0.5, pytest.approx(0.9)), (1.0, 0.2)]  # type: ignore[arg-type]
     assert asked == [0.5]
     assert torch.allclose(next(tuned.parameters()).detach(), start + 0.5, atol=1e-5)
+
+
+def test_training_json_is_on_disk_before_the_checkpoints_go(
+    bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_a_full_disk(path: Path, data: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("syneg.training.trainer.write_json", on_a_full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        train(job(bert), tmp_path / "m")
+    assert list((tmp_path / "m" / "checkpoints").glob("checkpoint-*/trainer_state.json"))  # a later start goes on there
+
+
+def test_a_model_of_another_node_is_whole_only_with_its_last_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: written.append(path.name))
+    files = dict.fromkeys(("training.json", "model.safetensors", "config.json", "vocab.txt"), b"")
+    TrainedModel(files, {}, "").write(tmp_path / "m")
+    assert sorted(written) == sorted(files) and written[-1] == "training.json"
+
+
+def test_checkpoints_within_a_second_are_no_reason_to_warn(bert: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    handler, library = logging.Handler(), logging.getLogger("transformers")
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    warning_once.cache_clear()
+    library.addHandler(handler)
+    try:
+        done = train(job(bert, evals=4), tmp_path / "m")
+    finally:
+        library.removeHandler(handler)
+    assert len(done.dev) == 4 and not said

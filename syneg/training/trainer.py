@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import shutil
 import subprocess
@@ -46,6 +47,9 @@ from .frozen import FrozenLayers, LayerCache, frozen_count
 from .job import JOB, Job, write_job
 from .loss import BaseView, HybridInfoNCE, Taught
 from .weights import interpolate, learning_rate, set_dropout, swift_attention
+
+# it warns of checkpoints that are written within a second, and then sorts them by their steps, which is right
+logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
 
 
 class _Report(TrainerCallback):
