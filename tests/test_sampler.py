@@ -16,6 +16,7 @@ from syneg.optimizers.racing import Race, race
 from syneg.optimizers.sampler import Sampler
 from syneg.run import sampler as compiled_sampler
 from syneg.run import windows
+from syneg.run.machine_time import MachineTime
 from syneg.run.pipeline import Run
 from syneg.run.windows import Choice
 
@@ -94,4 +95,25 @@ def test_with_another_target_arms_stay_as_they_are(
     run = Run(tmp_path / "run", load_config(None, settings(fake_lm().url)), Progress(quiet=True))
     assert [arm.config.mix.negatives for arm in run.experiment.arms] == [3, 3]
     assert not planted.raced
+    run.workspace.close()
+
+
+@pytest.mark.parametrize(("arms", "probes"), [('["mined"]', 6), ('["mined", "hybrid"]', 16)])
+def test_the_races_of_the_sampler_are_timed_before_they_run(
+    arms: str, probes: int, tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM],
+    planted: Planted, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(MachineTime, "_each", 0.01)  # seconds to embed a passage
+    more = ("probe.passages=100", "probe.queries=40", "probe.epochs=2")
+    run = run_with(tmp_path, settings(fake_lm().url, **{"train.arms": arms}), *more)
+
+    def minutes() -> dict[str, float]:
+        return {part["name"]: part["minutes"]["likely"] for part in run.estimate("compile")["parts"]}
+
+    # 140 texts are embedded; a probe takes half a pass over them, and half of three passes over 2 epochs of 500 texts
+    each = 140 / 2 + 3 * 2 * 500 / 2
+    assert minutes()["choose the margin"] == pytest.approx(0.01 * (140 + 9 * each) / 60)
+    assert minutes()["race the sampler"] == pytest.approx(0.01 * (140 + probes * each) / 60)
+    run.until("compile")
+    assert not minutes().keys() & {"choose the margin", "race the sampler"}
     run.workspace.close()

@@ -26,7 +26,8 @@ from .cross_time import CrossTime
 from .figures import Figure, Part
 from .parts import Parts
 from .remaining import Remaining
-from .windows import needs_race
+from .sampler import PREFIX as SAMPLER
+from .windows import needs_race, too_small
 
 _PROBED = 32  # passages embedded to measure the speed
 _BACKWARD = 3.0  # time of a training step, in forward passes
@@ -34,7 +35,8 @@ _START = 4.0  # seconds to load and save a model
 _SEARCH = 2e-8  # seconds to score one passage for one query, metrics included
 _DOUBT = 1.6  # factor from likely to at most
 _SCORED = 5  # candidates that a compilation scores by probes
-_RACED, _BLOCK, _LAYER = 9, 100 * 5, 0.5  # probes of a race, texts of a block, share of the trained layers
+_RACED, _BLOCK, _LAYER = 9, 100 * 5, 0.5  # probes for the window, texts of a block, share of the trained layers
+_PLACES, _WRITTEN, _GRADED = 3, 5, 3  # samplers in each further race of the sampler, of two blocks each
 
 
 class MachineTime:
@@ -57,11 +59,13 @@ class MachineTime:
             )
         yield self._part("mine", 0.0 if self._left.is_mined else self._embedding(self._passages + self._left.pairs))
         if self._left.encoder_is_here and needs_race(self._workspace):
-            yield self._part("choose the margin", self._racing())
+            yield self._part("choose the margin", self._racing(_RACED))
         for name, passages in self._cross.scored(stage):
             yield self._part(name, None if self._cross.each is None else self._cross.each * passages)
         if stage in ("queries", "mine", "read", "calibrate"):
             return
+        if self._config.compile.target == "sampler" and not self._workspace.folder.compiled(SAMPLER).exists():
+            yield self._part("race the sampler", self._racing(self._probes_of_sampler))
         if self._config.compile.improves("writer") and not self._left.is_compiled:
             yield self._part("probes and confirmation", self._compiling())
         if stage in ("compile", "generate"):
@@ -169,11 +173,20 @@ class MachineTime:
         scored = config.evals + sum(alpha != 1.0 for alpha in config.alphas)
         return _START + self._each * (_BACKWARD * frozen * texts + scored * dev)
 
-    def _racing(self) -> float | None:
-        """Seconds of the race for the mining window: probes train one layer on cached output of lower layers."""
+    @property
+    def _probes_of_sampler(self) -> int:
+        """Probes of the races that follow the window's; none where these have too few pairs or queries."""
+        if too_small(self._workspace):
+            return 0
+        written = _WRITTEN if any(arm.wants_synthetic for arm in self._left.arms) else 0
+        graded = _GRADED if any(arm.reads for arm in self._left.arms) else 0
+        return 2 * (_PLACES + written + graded)
+
+    def _racing(self, probes: int) -> float | None:
+        """Seconds of so many probes of a race: they train one layer on cached output of the layers below."""
         probe = self._config.probe
         scored = probe.passages + probe.queries
-        return self._embedding(round(scored + _RACED * (_LAYER * scored + _BACKWARD * _LAYER * probe.epochs * _BLOCK)))
+        return self._embedding(round(scored + probes * _LAYER * (scored + _BACKWARD * probe.epochs * _BLOCK)))
 
     def _compiling(self) -> float | None:
         """Seconds of the candidates' probes, and of the trainings that confirm the best candidate."""
