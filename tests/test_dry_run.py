@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from conftest import ACTIONS, THINGS, FakeLM, Fault
 
-from syneg.core.errors import BudgetError
+from syneg.core.errors import BudgetError, DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows, write_rows
+from syneg.llm.engine import LedgerEngine
 from syneg.llm.usage import count_tokens
 from syneg.programs import PROGRAMS
 from syneg.run.figures import Estimate, Figure, Part
@@ -271,3 +272,19 @@ def test_an_embedded_lm_is_taken_to_write_less_than_it_is_asked_for(
         return float(whole["writes"]["likely"] / whole["calls"]["likely"])
 
     assert written("local/qwen2.5-coder-1.5b") < 0.7 * written("openai/gpt-4o-mini")
+
+
+def test_an_estimate_does_not_hide_an_error_that_ends_the_run(
+    tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = fake_lm()
+    opened(settings(server.url, **{"generate.pairs": 2}), tmp_path / "run").until("generate")
+    more = opened(settings(server.url, **{"generate.pairs": 6}), tmp_path / "run")
+    assert more.estimate("generate")["parts"][0]["calls"]["likely"] >= 4  # the ledger answers for two of six
+
+    def damaged(engine: LedgerEngine, request: object) -> None:
+        raise DataError("not valid JSON", where="calls.jsonl, byte 0")
+
+    monkeypatch.setattr(LedgerEngine, "complete", damaged)
+    with pytest.raises(DataError, match="not valid JSON"):
+        more.estimate("generate")

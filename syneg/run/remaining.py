@@ -17,7 +17,7 @@ from functools import cached_property
 import dspy
 
 from syneg.core.config import Config
-from syneg.core.errors import SynegError
+from syneg.core.errors import BackendError, BudgetError
 from syneg.core.fetch import is_here
 from syneg.core.records import Pair
 from syneg.core.storage import read_json
@@ -168,6 +168,6 @@ class Remaining(Known):
             except Exception as error:  # noqa: BLE001 a program may be the user's own code
                 try:
                     reraise_fatal(error)
-                except SynegError:
+                except (BudgetError, BackendError):  # the ledger, of this run or of --replay, has no answer
                     return False
         return True
