@@ -40,6 +40,17 @@ def write(path: Path, count: int) -> None:
         file.writelines(json.dumps(row(n)) + "\n" for n in range(count))
 
 
+def test_rows_go_into_the_index_sorted_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syneg.llm.ledger._ROWS_PER_COMMIT", 4)
+    ledger, said = Ledger(tmp_path / "calls.jsonl"), list[str]()
+    ledger._index._database.set_trace_callback(said.append)
+    for number in (5, 2, 9, 1, 7, 3, 8):
+        ledger.keep(row(number))
+    ledger.close()
+    added = [text.split("'")[1] for text in said if text.startswith("INSERT OR REPLACE INTO calls")]
+    assert added == [f"key-{number}" for number in (1, 2, 5, 9, 3, 7, 8)]  # commits of four and of three
+
+
 def test_many_rows_are_found_by_key_in_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     write(path, 20_000)

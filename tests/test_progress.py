@@ -58,5 +58,14 @@ def test_seconds_stay_with_their_unit(capsys: pytest.CaptureFixture[str]) -> Non
     assert "\n           s\n" not in capsys.readouterr().err
 
 
+def test_a_long_message_is_wrapped_at_80_columns_under_its_indent(capsys: pytest.CaptureFixture[str]) -> None:
+    Progress().say("  " + " ".join(["word"] * 40))
+    full = "  " + " ".join(["word"] * 15)  # 76 columns; with a 16th word 81
+    assert capsys.readouterr().err.splitlines() == [full, full, "  " + " ".join(["word"] * 10)]
+    path = "/data/a-long-name" * 6
+    Progress().say(f"the file {path} is not there")
+    assert capsys.readouterr().err.splitlines() == ["the file", path, "is not there"]
+
+
 def test_stages_of_no_time_need_no_list() -> None:
     assert Progress().shares() == "0 s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -118,6 +119,19 @@ def test_negatives_go_to_a_data_set_without_the_ledger_and_the_settings(hub: Hub
     }  # fmt: skip
     push(folder, "me/rows", (NEGATIVES,))
     assert hub.committed["datasets/me/rows"] and hub.made[-1]["visibility"] == "private"
+
+
+def test_a_line_is_printed_for_each_repository_and_the_token_stands_nowhere(
+    hub: Hub, folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    said = CliRunner().invoke(cli, ["push", str(folder), "--to", "me/pairs", "--what", "both"])
+    assert said.stdout.splitlines() == [
+        f"model: 3 files in {hub.url}/me/pairs",
+        f"negatives: 6 files in {hub.url}/datasets/me/pairs-negatives",
+    ]
+    assert all(asked["visibility"] == "private" for asked in hub.made)
+    assert caplog.records and "hf_planted" not in said.output + caplog.text
 
 
 def test_without_a_token_nothing_is_asked(
