@@ -122,3 +122,18 @@ def test_a_reader_reads_for_the_queries_of_all_folds(opened: Callable[..., Run],
     assert read == set(collection.queries) and own < read
     trained = run.until("verdict")  # nothing is made again
     assert trained["arms"] == found["arms"]
+
+
+def test_the_lines_of_a_run_name_each_fold_and_claim_no_perfection_of_the_queries_still_to_come(
+    opened: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = opened(**{"train.arms": '["mined"]', "mine.margin": 2.0})
+    rows = [{"query": row["query"], "positive": row["query"]} for row in read_rows(tmp_path / "pairs.jsonl")]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps({"text": row["positive"]}) + "\n" for row in rows))
+    run.until("verdict")
+    said = [str(row.get("text")) for row in read_rows(run.folder / "events.jsonl")]
+    assert [line for line in said if "fold " in line] == [f"  fold {place} of 3" for place in (1, 2, 3)]
+    (perfect,) = [line for line in said if "perfectly" in line]
+    assert "every query of dev and test perfectly; the folds test the other queries, too" in perfect
+    assert not (run.folder / "folds").exists()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -107,6 +108,8 @@ def cross_fit(
         )
         for place in range(number):  # the models of the folds are not kept; what was read for them is
             shutil.rmtree(workspace.folder / "folds" / str(place + 1), ignore_errors=True)
+        with suppress(OSError):  # not empty: a reader's answers are kept
+            (workspace.folder / "folds").rmdir()
 
     workspace.progress.say(f"  cross-fitting: {number} folds test each of the {len(_ids(folds, 'test'))} queries once")
     workspace.manifest.make("folds", key, path, work)
@@ -135,7 +138,7 @@ def pairs_of_folds(workspace: Workspace) -> tuple[list[Pair], list[Pair]]:
     return pairs, [*first, *(pair for pair in pairs if pair not in first)][:count]
 
 
-def wants_folds(workspace: Workspace, arms: Sequence[Arm]) -> bool:
+def wants_folds(workspace: Workspace) -> bool:
     """Whether `cross_fit` trains in folds with these settings."""
     config = workspace.config
     return config.evaluate.folds >= 2 and workspace.collection.wants_folds and config.compile.optimizer == "none"
@@ -160,6 +163,7 @@ def _fold(
 ) -> Results:  # fmt: skip
     """Compute the results of one fold in a folder of its own, from which a killed run resumes."""
     folder = RunFolder(workspace.folder / "folds" / str(place + 1))
+    workspace.progress.say(f"  fold {place + 1} of {workspace.config.evaluate.folds}")
     return results_of(workspace.with_splits_of(fold, folder, mined))
 
 

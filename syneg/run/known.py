@@ -145,7 +145,7 @@ class Known:
     @cached_property
     def folds(self) -> int:
         """The number of folds of cross-fitting; 0 where the run is not cross-fitted."""
-        return self._config.evaluate.folds if wants_folds(self._workspace, self.arms) else 0
+        return self._config.evaluate.folds if wants_folds(self._workspace) else 0
 
     @property
     def is_reader_compiled(self) -> bool:

@@ -27,7 +27,7 @@ from syneg.verdict.records import BASE, Generation, generation_of
 from .arms import EQUAL, Arm, arms
 from .equal_calls import calls_of, within
 from .export import trained_rows
-from .folds import SharedSets
+from .folds import SharedSets, wants_folds
 from .keys import stage_key
 from .negative_sets import NegativeSet, NegativeSets
 from .readings import Readings
@@ -208,9 +208,13 @@ class TrainedArms:
         splits = {split: mean(result.values[MAIN_METRIC]) for split, result in self.base_result.items()}
         perfect = [split for split in ("dev", "test") if splits.get(split, 0.0) > 1 - _ROUNDING]
         if perfect:
+            rest = (
+                "; the folds test the other queries, too"
+                if wants_folds(self._workspace)
+                else ": nothing can be gained there; harder queries or a larger corpus would tell more"
+            )
             self._workspace.progress.say(
-                f"  the untuned encoder ranks every query of {' and '.join(perfect)} perfectly: nothing can be gained "
-                "there; harder queries or a larger corpus would tell more"
+                f"  the untuned encoder ranks every query of {' and '.join(perfect)} perfectly{rest}"
             )
 
     @cached_property
