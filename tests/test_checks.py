@@ -14,7 +14,7 @@ import pytest
 from conftest import FakeLM
 
 from syneg.cli.main import _remedy
-from syneg.core.errors import ConfigError, DataError, SynegError
+from syneg.core.errors import BackendError, ConfigError, DataError, SynegError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.run.checks import check
@@ -94,3 +94,29 @@ def test_usage_errors_are_one_line_after_the_usage(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: No such option")
+
+
+def test_without_a_network_the_hub_is_asked_once_for_an_embedded_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import huggingface_hub
+    from huggingface_hub import HfApi
+
+    from syneg.core.fetch import fetch
+
+    asked: list[str] = []
+
+    def unreachable(self: object, name: str, **_: object) -> None:
+        asked.append(name)
+        raise OSError("Connection refused")
+
+    def download(*_: object, **__: object) -> None:
+        raise AssertionError("it repeats each failed request for half a minute")
+
+    monkeypatch.setenv("SYNEG_HOME", str(tmp_path))
+    monkeypatch.setattr(HfApi, "repo_info", unreachable)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(BackendError, match=r"hub: huggingface.co cannot be reached; .*--from PATH") as error:
+        fetch("minilm", source="hub")
+    assert "\n" not in str(error.value)
+    assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]

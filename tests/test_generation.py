@@ -368,7 +368,7 @@ def test_prompts_and_inspect_show_what_there_is(
     )
     assert "REJECTED: unparseable answer" in gated and "accepted\n" not in gated
     for args, says in (
-        ([str(tmp_path)], "no negatives here"),
+        ([str(tmp_path)], "no written negatives here"),
         ([str(tmp_path / "run"), "--attribute", "colour=red"], "no negative has the attribute 'colour'"),
     ):
         assert says in str(CliRunner().invoke(cli, ["inspect", *args]).exception)

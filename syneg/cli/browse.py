@@ -28,7 +28,7 @@ def select(
     path = folder / "negatives.jsonl"
     if not path.exists():
         raise DataError(
-            "no negatives here", where=str(folder), todo="run `syneg-dspy generate` first, or name its folder"
+            "no written negatives here", where=str(folder), todo="run `syneg-dspy generate` first, or name its folder"
         )
     rows = list(read_rows(path))
     known = sorted({key for row in rows for key in row["attributes"]})

@@ -83,7 +83,7 @@ FLAGS = (
     Flag("--ratio", "mix.ratio"),
     Flag(
         "--arms", "train.arms",
-        note="As in hybrid@ratio=0.7@weight=0.3.", default="mined,hybrid, and verified with a reader",
+        note="Several: hybrid@ratio=0.7@weight=0.3.", default="mined,hybrid, and verified with a reader",
     ),
     Flag("--train-pairs", "train.pairs"),
     Flag("--seeds", "train.seeds", default="1"),

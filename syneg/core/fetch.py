@@ -19,12 +19,14 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import zipfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from .assets import ASSETS, Asset, Wheel
 from .errors import BackendError, ConfigError, nearest
+from .hub import on_hub
 from .progress import Progress, Tick
 from .storage import cache_home, sha256_of
 
@@ -179,11 +181,13 @@ def _from_hub(asset: Asset, draft: Path) -> None:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     repository, revision = asset.hub
+    if on_hub(repository, revision=revision) is None:  # hf_hub_download repeats each failed request for half a minute
+        raise _Unreachable("huggingface.co cannot be reached")
     for path in asset.files:
         try:
             hf_hub_download(repository, path, revision=revision, local_dir=draft)
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-            raise _Unreachable(str(error).splitlines()[0][:160]) from error
+            raise _Unreachable(textwrap.shorten(str(error).splitlines()[0], 160)) from error
     shutil.rmtree(draft / ".cache", ignore_errors=True)
 
 
