@@ -253,7 +253,7 @@ def test_positives_that_are_pieces_of_passages_stand_for_these_and_are_counted(t
     collection = load(table(tmp_path / "pairs.csv", [*ROWS, ("another", "nowhere to be found")]), corpus=str(corpus))
     assert len(collection.passages) == 41
     assert all(collection.relevant(q) <= set(collection.passages) for q in collection.queries)
-    assert "41 of 41 positives are no passage of the corpus: 40 are contained in passages" in collection.notes[0]
+    assert "41 of 41 positives are no passage of the corpus; 40 are contained in passages" in collection.notes[0]
 
 
 def test_passages_around_a_positive_are_never_negatives_of_its_query(tmp_path: Path) -> None:
@@ -563,3 +563,18 @@ def test_the_encoding_proposed_reads_the_text(tmp_path: Path, text: str, encodin
         load(tmp_path / "pairs.csv")
     proposed = str(error.value).rpartition("collection.encoding=")[2]
     assert text.encode(encoding).decode(proposed) == text
+
+
+@pytest.mark.parametrize("content", ["", "_id,text\n"])
+def test_a_corpus_without_passages_is_refused(tmp_path: Path, content: str) -> None:
+    path = table(tmp_path / "pairs.csv", ROWS)
+    (tmp_path / "docs.csv").write_text(content)
+    with pytest.raises(DataError, match="the corpus has no passages; give a row with a text for each"):
+        load(path, corpus=str(tmp_path / "docs.csv"))
+
+
+def test_positives_that_no_passage_contains_are_told_in_a_line_without_the_other_case(tmp_path: Path) -> None:
+    path = table(tmp_path / "pairs.csv", ROWS)
+    (tmp_path / "docs.csv").write_text("_id,text\nx,a passage of nothing that is asked\n")
+    said = load(path, corpus=str(tmp_path / "docs.csv")).notes[0]
+    assert said == "40 of 40 positives are no passage of the corpus; 40 were added to it"

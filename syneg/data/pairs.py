@@ -87,6 +87,8 @@ class PairsReader:
         self._corpus = _Corpus()
         if corpus is not None:
             self._corpus.read(corpus, columns, log)
+            if not self._corpus.passages and not log.problems:
+                raise DataError("the corpus has no passages", todo="give a row with a text for each")
         self._has_corpus = corpus is not None
         self._queries: dict[str, str] = {}
         self._query_ids: dict[str, str] = {}
@@ -225,7 +227,11 @@ class PairsReader:
 
     def _say(self, absent: list[str], holders: Mapping[str, list[str]], positives: int) -> None:
         taken = sum(0 < len(holders.get(text, ())) <= _MOST_HOLDERS for text in absent)
+        added = len(absent) - taken
+        parts = [
+            f"{taken} are contained in passages, which are relevant instead" if taken else "",
+            f"{added} were added to it" if added else "",
+        ]
         self.log.notes.append(
-            f"{len(absent)} of {positives} positives are no passage of the corpus: {taken} are contained in passages, "
-            f"which are relevant instead; {len(absent) - taken} were added to the corpus"
+            f"{len(absent)} of {positives} positives are no passage of the corpus; {'; '.join(filter(None, parts))}"
         )
