@@ -118,6 +118,16 @@ def test_a_rerun_keeps_the_times_of_the_first_run(tmp_path: Path) -> None:
     assert times(path) == "Begun t0; 40 s: collection 2 s (5%), mine 8 s (20%), train 30 s (75%)"
 
 
+def test_a_long_text_of_a_sample_ends_in_a_mark_at_a_word(tmp_path: Path) -> None:
+    told = Verdict.from_json(json.loads(finished(tmp_path, shift=0.05).verdict.read_text()))
+    words = [f"word{i}" for i in range(300)]
+    row = {"query_id": "q1", "query": "q", "doc_id": "d", "text": "short", "accepted": True, "reason": "", "figure": None,
+           "threshold": None, "figures": {}, "attributes": {}, "program": "p"}  # fmt: skip
+    page = html_report(told, Evidence({}, [row], {"d": " ".join(words)}))
+    assert f"<p>{' '.join(words[:200])} …</p>" in page
+    assert "<p>short</p>" in page
+
+
 def test_the_page_has_a_table_of_arms_without_empty_columns(tmp_path: Path) -> None:
     verdict = side(finished(tmp_path / "a", shift=0.05), "x").verdict
     page = html_report(verdict, Evidence({}))

@@ -258,6 +258,18 @@ def test_the_length_limit_is_the_models_own_and_longer_passages_are_counted(tmp_
     assert cut.fingerprint != encoder.fingerprint
 
 
+def test_of_many_long_passages_a_sample_of_400_is_tokenised(tmp_path: Path) -> None:
+    cut = load(build(tmp_path), max_tokens=16)
+
+    def texts(count: int, long: int) -> list[str]:
+        """Every third text has many tokens, from the place `long` on; the others have many letters and one token."""
+        return [f"{'the file ' * 20}{i}" if i % 3 == long else "x" * 40 for i in range(count)]
+
+    assert cut.longer_than_limit(texts(399, 1)) == (133, True)
+    assert cut.longer_than_limit(texts(1200, 0)) == (1200, False)  # the texts 0, 3, 6 … stand for all
+    assert cut.longer_than_limit(texts(1200, 1)) == (0, False)
+
+
 def test_dot_products_are_scores_everywhere(tmp_path: Path, beir: Path) -> None:
     path = build(tmp_path, similarity_fn_name="dot")
     encoder, plain = load(path), SentenceTransformer(path, device="cpu")

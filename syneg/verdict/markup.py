@@ -14,7 +14,7 @@ _LONG = 20  # characters of a column's name that may be broken into lines
 _STYLE = """:root{color-scheme:light dark;--back:#fff;--fore:#1a1a1a;--soft:#f4f4f2;--line:#bbb;--mild:#555}
 @media(prefers-color-scheme:dark){:root{--back:#16181c;--fore:#e6e6e6;--soft:#23262b;--line:#4a4d52;--mild:#aaa}}
 @media print{:root{--back:#fff;--fore:#000;--soft:#fff;--mild:#333}.filters{display:none}
-figure,article{break-inside:avoid}body{font-size:11px}svg{max-height:15rem;max-width:28rem}}
+figure,article{break-inside:avoid}}
 *{box-sizing:border-box}
 body{overflow-wrap:anywhere;font:16px/1.5 system-ui,sans-serif;max-width:66rem;margin:0 auto;padding:1rem;
 color:var(--fore);background:var(--back)}
@@ -41,6 +41,7 @@ blockquote{margin:.4rem 0;padding:.2rem .8rem;border-left:3px solid var(--line)}
 input,select{font:inherit;max-width:100%;margin:.2rem}
 @media print{.wide{overflow:visible;padding:0;background:none}figure details{display:none}
 table{font-size:9px}th{white-space:normal}tr{break-inside:avoid}
+body{font-size:11px}svg{max-height:15rem;max-width:28rem}.sides{grid-template-columns:repeat(3,minmax(0,1fr))}
 h2,h3{break-after:avoid}article:nth-of-type(n+21){display:none}p.lead{font-size:1.1rem}}"""
 
 

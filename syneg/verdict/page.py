@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from syneg.core.text import cut
+
 from . import figures
 from .compilation import compilation
 from .figures import Figure
@@ -20,7 +22,7 @@ from .markup import document, drawn, html_table
 from .records import Verdict
 from .report import arm_cells, generation_line, notes
 
-_SAMPLES = 60
+_SAMPLES, _WORDS = 60, 200  # negatives that are shown, and words of each text
 _SCRIPT = """for(const e of document.querySelectorAll(".filters *"))e.addEventListener("input",()=>{
 const [q,p,g]=["query","program","gate"].map(n=>document.getElementById("by-"+n).value);
 for(const a of document.querySelectorAll("article"))a.hidden=!(a.textContent.toLowerCase().includes(q.toLowerCase())
@@ -163,7 +165,8 @@ def _sample(row: Mapping[str, Any], evidence: Evidence) -> str:
         figure = "" if row["figure"] is None else f" ({row['figure']:.3g}, threshold {row['threshold']:.3g})"
         why = f"rejected: {row['reason']}{figure}"
     sides = (("positive", evidence.positives.get(row["doc_id"], "")), ("mined", mined), ("synthetic", row["text"]))
-    texts = "".join(f"<div><small>{name}</small><p>{escape(text[:1200])}</p></div>" for name, text in sides if text)
+    shown = ((name, cut(text, _WORDS)) for name, text in sides if text)
+    texts = "".join(f"<div><small>{name}</small><p>{escape(text)}</p></div>" for name, text in shown)
     attributes = "; ".join(f"{key}: {value}" for key, value in row["attributes"].items())
     return (
         f'<article data-program="{escape(row["program"])}" data-gate="{escape(row["reason"] or "accepted")}">'
