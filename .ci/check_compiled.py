@@ -1,4 +1,4 @@
-"""Fails where a replayed compilation left out calls of the ledger, or was not confirmed.
+"""Fails where a replayed compilation left out calls of the ledger, was not confirmed, or was not tested.
 
 check_compiled.py RUN LEDGER.zst
 """
@@ -21,5 +21,11 @@ if replayed != recorded:
     problems.append(f"{len(recorded)} prompts are recorded, {len(replayed)} were replayed")
 if not compiled["won"] or low <= 0:
     problems.append("the compiled reader was not confirmed")
-print("\n".join(problems) or f"{len(replayed)} calls replayed to a confirmed reader, [{low:+.3f}, {high:+.3f}]")
+tested = compiled["confirmed"]["test"] or {"delta": 0.0, "queries": 0}
+if not tested["queries"]:
+    problems.append("the compiled reader was not tested")
+print(
+    "\n".join(problems)
+    or f"{len(replayed)} calls replayed to a confirmed reader, [{low:+.3f}, {high:+.3f}], test {tested['delta']:+.3f}"
+)
 sys.exit(bool(problems))
