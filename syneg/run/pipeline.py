@@ -61,8 +61,8 @@ class Run(Parts):
 
         if self.config.writes_queries and not self.folder.queries.is_file():
             raise ConfigError(
-                f"up to {self.config.queries.passages} calls write queries first; the rest can be estimated when there are "
-                "some",
+                f"up to {self.config.queries.passages} calls write queries first; the rest can be estimated when "
+                "there are some",
                 todo="run `syneg-dspy write-queries` with the same flags, then this again",
             )
         return self._held(work, writes=False)
