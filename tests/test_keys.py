@@ -114,3 +114,23 @@ def test_what_decides_negatives_makes_them_anew(
     first = rows()
     assert rows("lm.timeout_s=99", "budget.calls=500") == first
     assert rows(change)[0] != first[0]
+
+
+def test_what_is_kept_is_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    path = tmp_path / "rows.jsonl"
+
+    def made(manifest: Manifest, stage: str, key: str) -> None:
+        manifest.make(stage, key, path, lambda: write_text(path, key))
+
+    for _ in range(2):  # what this process made is not kept from an earlier one
+        made(Manifest(tmp_path), "mine", "first")
+    first = Manifest(tmp_path, said.append)
+    made(first, "mine", "second")
+    made(first, "mine", "second")
+    assert said == []
+    later = Manifest(tmp_path, said.append)
+    made(later, "mine", "second")
+    made(later, "mine", "second")
+    made(later, "read", "first")
+    assert said == ["mine: kept from an earlier run"]

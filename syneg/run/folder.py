@@ -178,10 +178,14 @@ def default_folder(dataset: str) -> Path:
 
 
 class Manifest:
-    """manifest.json in memory. Only the process that holds the lock of the run folder opens it, once."""
+    """manifest.json in memory. Only the process that holds the lock of the run folder opens it, once.
 
-    def __init__(self, folder: Path | RunFolder) -> None:
-        self._path = folder / "manifest.json"
+    `say` prints a line for each stage whose result is kept from an earlier run.
+    """
+
+    def __init__(self, folder: Path | RunFolder, say: Callable[[str], None] | None = None) -> None:
+        self._path, self._say = folder / "manifest.json", say
+        self._settled: set[str] = set()  # stages made here, or said to be kept
         self.facts: JsonObject = read_json(self._path) or {}
         self._stages: dict[str, str] = self.facts.setdefault("stages", {})
 
@@ -194,7 +198,11 @@ class Manifest:
 
         The old key is dropped before `work` begins: an interrupted stage never leaves a new file under an old key.
         """
+        known = stage in self._settled
+        self._settled.add(stage)
         if self.key(stage) == key and path.exists():
+            if self._say is not None and not known:
+                self._say(f"{stage}: kept from an earlier run")
             return False
         self.drop(stage)
         work()
