@@ -272,9 +272,10 @@ class Workspace:
         """The share of small writing tests that the writer passes. Settings that are `auto` follow it."""
         with self.progress.stage(STRENGTH, "tests") as line, self.roles.used_for(STRENGTH):
             measured = strength(self.roles.writer, line)
-            faults = "".join(f", {fault} {n}" for fault, n in measured.faults.items())
+            faults = ", ".join(f"{fault} {n}" for fault, n in measured.faults.items())
+            why = f" (not: {faults})" if faults else ""
             kind = "strong" if measured.strong else "small"
-            line.note = f"{measured.passed} of {measured.written} tests passed: {kind} model{faults}"
+            line.note = f"{measured.passed} of {measured.written} test texts are usable{why}: a {kind} model"
         return measured
 
     @property
