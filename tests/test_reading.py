@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -22,9 +23,9 @@ from syneg.core.progress import Progress, Stage
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows, write_json, write_rows
 from syneg.data.collection import Collection, load_collection
-from syneg.negatives.given_readings import given_readings
+from syneg.negatives.given_readings import given_readings, lists_of, with_known_negative
 from syneg.negatives.reader_agreement import Agreement, agreement
-from syneg.negatives.reading import ToRead, lists_to_read
+from syneg.negatives.reading import ANSWERS, Answers, Reading, ToRead, lists_to_read, ordered
 from syneg.retrieval.encoder import Encoder
 from syneg.run import windows
 from syneg.run.arms import arm
@@ -297,6 +298,37 @@ def test_given_grades_take_the_place_of_a_reader(tmp_path: Path, sparse: Path, s
     assert (verdict["arms"]["verified"]["uses_lm"], verdict["arms"]["verified"]["calls"]) == (True, 0)
     write_rows(path, rows[: len(rows) // 2])
     assert run(tmp_path / "run", settings("http://127.0.0.1:9", **more), "verdict")["arms"] != verdict["arms"]
+
+
+def test_what_nobody_judged_does_not_count_against_given_grades(small: tuple[Collection, Encoder]) -> None:
+    collection, encoder = small
+    readings = []
+    for pair in collection.pairs("train")[:12]:
+        truth = {d: grade(pair.query, text) for d, text in collection.passages.items()}
+        best = sorted(truth, key=lambda d: -truth[d])[:12]
+        readings += [Reading(pair.query_id, d, truth[d], lm="given") for d in best]
+    query_ids = {reading.query_id for reading in readings}
+    given = ordered(lists_of(readings, collection, query_ids), collection.passages, encoder)
+    assert not any(asked.checks for asked in given)  # nobody judged a passage as not relevant
+    lists = [with_known_negative(asked) for asked in given]
+    grades = Answers(readings).by_query()
+    for asked in lists:
+        (check,) = asked.checks
+        assert [d for d in asked.doc_ids if d not in asked.positives][-1] == check
+        assert sum(value == ANSWERS for value in grades[asked.query_id].values()) > len(asked.positives)
+    assert agreement(lists, grades, collection.qrels).kappa == pytest.approx(1.0)
+    judged = replace(given[0], checks=frozenset(given[0].doc_ids[:1]))
+    assert with_known_negative(judged) == judged
+
+
+def test_a_passage_judged_not_relevant_is_a_known_negative_of_given_grades(small: tuple[Collection, Encoder]) -> None:
+    collection, _ = small
+    pair = collection.pairs("train")[0]
+    (known,), rest = collection.relevant(pair.query_id), sorted(collection.passages)[:3]
+    qrels = {**collection.qrels, pair.query_id: {known: 1, rest[0]: 0}}
+    readings = [Reading(pair.query_id, d, 0, lm="given") for d in {known: 0, **dict.fromkeys(rest, 0)}]
+    (asked,) = lists_of(readings, replace(collection, qrels=qrels), {pair.query_id})
+    assert asked.checks == {rest[0]} and asked.positives == {known}
 
 
 def test_what_is_wrong_with_given_grades_is_said(tmp_path: Path, sparse: Path) -> None:

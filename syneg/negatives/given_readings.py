@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ def _grade(value: Any) -> int:
 def lists_of(readings: list[Reading], collection: Collection, query_ids: set[str]) -> list[ToRead]:
     """The graded passages of `query_ids` as lists, so that the grades can be compared with the qrels.
 
-    Graded passages that are not relevant by the qrels count as known negatives. Lists without a known positive are left
-    out, because they tell nothing about the grades.
+    Graded passages that were judged not relevant are the known negatives. Lists without a known positive are left out,
+    because they tell nothing about the grades.
     """
     doc_ids: dict[str, list[str]] = {}
     for reading in readings:
@@ -92,6 +93,17 @@ def lists_of(readings: list[Reading], collection: Collection, query_ids: set[str
     for query_id, graded in doc_ids.items():
         positives = frozenset(collection.relevant(query_id).intersection(graded))
         if positives:
-            rest = frozenset(graded) - positives
-            lists.append(ToRead(query_id, collection.queries[query_id], tuple(graded), positives, rest))
+            judged = collection.qrels[query_id]
+            checks = frozenset(d for d in graded if judged.get(d, 1) <= 0)
+            lists.append(ToRead(query_id, collection.queries[query_id], tuple(graded), positives, checks))
     return lists
+
+
+def with_known_negative(asked: ToRead) -> ToRead:
+    """Return the list with a known negative: if nobody judged one, its last passage that nobody judged relevant.
+
+    `asked` has its passages in the encoder's order. The others that nobody judged are not known to be irrelevant; a
+    reader finds relevant ones among them.
+    """
+    rest = [doc_id for doc_id in asked.doc_ids if doc_id not in asked.positives]
+    return asked if asked.checks or not rest else replace(asked, checks=frozenset(rest[-1:]))

@@ -31,7 +31,7 @@ from syneg.llm.capabilities import adapter_for
 from syneg.llm.roles import reader_settings, strong_reader_settings
 from syneg.negatives.cascade import in_doubt, replaced
 from syneg.negatives.cross_reading import CrossReader, Thresholds
-from syneg.negatives.given_readings import given_readings, lists_of
+from syneg.negatives.given_readings import given_readings, lists_of, with_known_negative
 from syneg.negatives.reader_agreement import agreement
 from syneg.negatives.reading import Answers, Reading, ToRead, lists_to_read, ordered, passages_in_a_list, read_by_lm
 from syneg.programs import load_reader_program
@@ -220,7 +220,8 @@ class Reader:
                 "the given grades name no known positive, so they cannot be measured",
                 where=str(self._config.given), todo="set reader.use=on to use them untested",
             )  # fmt: skip
-        return ordered(lists, self._workspace.collection.passages, self._workspace.encoder)
+        in_order = ordered(lists, self._workspace.collection.passages, self._workspace.encoder)
+        return [with_known_negative(asked) for asked in in_order]
 
     @cached_property
     def given(self) -> list[Reading]:
