@@ -116,6 +116,12 @@ def test_a_rerun_keeps_the_times_of_the_first_run(tmp_path: Path) -> None:
     )
     path.write_text(events(*first, *goes_on, *again))
     assert times(path) == "Begun t0; 40 s: collection 2 s (5%), mine 8 s (20%), train 30 s (75%)"
+    stopped = (begun, ("done", "collection", 2.0, "toy"), ("stopped", "mine", 12.0, ""))
+    resumed = (begun, ("done", "collection", 5.0, "toy"), ("done", "mine", 6.0, "3"))
+    path.write_text(events(*stopped, *resumed))
+    assert times(path) == "Begun t0; 20 s: collection 2 s (10%), mine 18 s (90%)"
+    path.write_text(events(*stopped, *resumed, begun, ("stopped", "mine", 50.0, ""), *again))
+    assert "mine 18 s" in times(path)  # what was made anew adds nothing, stopped or not
 
 
 def test_a_long_text_of_a_sample_ends_in_a_mark_at_a_word(tmp_path: Path) -> None:

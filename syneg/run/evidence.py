@@ -36,17 +36,22 @@ def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evid
 def times(events: Path) -> str:
     """Return one line: start of the first stage, total seconds, and seconds of each stage; "" if there are no events.
 
-    A stage counts only the seconds of the first command that finished a part of it. Stages under half a second are
-    not named.
+    A stage counts only the seconds of the first command that finished a part of it, and those of commands before it
+    that were stopped in this stage. Stages under half a second are not named.
     """
     seconds: dict[str, float] = {}
+    stopped: dict[str, float] = {}  # since the stage was last finished
     first, command = "", 0
     made_by: dict[tuple[str, str], int] = {}
     for row in read_rows(events):
         first = first or row["time"]
         command += (row["event"], row.get("stage")) == ("begun", "collection")  # every command begins with this event
-        if row["event"] == "done" and made_by.setdefault(_what(row), command) == command:
-            seconds[row["stage"]] = seconds.get(row["stage"], 0.0) + row["seconds"]
+        if row["event"] == "stopped":
+            stopped[row["stage"]] = stopped.get(row["stage"], 0.0) + row["seconds"]
+        if row["event"] == "done":
+            before = stopped.pop(row["stage"], 0.0)
+            if made_by.setdefault(_what(row), command) == command:
+                seconds[row["stage"]] = seconds.get(row["stage"], 0.0) + before + row["seconds"]
     total = sum(seconds.values())
     parts = [f"{name} {value:.0f} s ({value / total:.0%})" for name, value in seconds.items() if value >= 0.5]
     return f"Begun {first}; {total:.0f} s: {', '.join(parts)}" if seconds else ""
