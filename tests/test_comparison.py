@@ -122,6 +122,8 @@ def test_a_rerun_keeps_the_times_of_the_first_run(tmp_path: Path) -> None:
     assert times(path) == "Begun t0; 20 s: collection 2 s (10%), mine 18 s (90%)"
     path.write_text(events(*stopped, *resumed, begun, ("stopped", "mine", 50.0, ""), *again))
     assert "mine 18 s" in times(path)  # what was made anew adds nothing, stopped or not
+    path.write_text(events(begun, ("stopped", "train", 4.0, ""), *first, *goes_on))
+    assert "train 34 s" in times(path)  # once, not for each model
 
 
 def test_a_long_text_of_a_sample_ends_in_a_mark_at_a_word(tmp_path: Path) -> None:
