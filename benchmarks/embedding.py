@@ -22,10 +22,10 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from configured import configured
 from turns import Figures, save, table
 
 from syneg.core.config import CollectionConfig
-from syneg.core.settings import load_config
 from syneg.data.collection import load_collection
 from syneg.retrieval.encoder import Encoder
 
@@ -68,7 +68,7 @@ def main(
 ) -> None:
     if quick:
         dataset, texts, turns = "python-docs-small", 64, 1
-    config = load_config(None, overrides, {"encoder.device": device}).encoder
+    config = configured(overrides, {"encoder.device": device}).encoder
     passages = list(load_collection(CollectionConfig(dataset=dataset), 0).passages.values())
     asked = [passages[place % len(passages)] for place in range(texts)]
     embeds = ways(config)

@@ -21,10 +21,10 @@ from typing import Any
 import click
 import dspy
 import numpy as np
+from configured import configured
 
 from syneg.core.progress import Progress
 from syneg.core.records import Pair
-from syneg.core.settings import load_config
 from syneg.llm.budget import Budget
 from syneg.optimizers import RECIPES, Compiling
 from syneg.optimizers.recipes import quiet
@@ -88,7 +88,7 @@ def main(dataset: str, program: str, pairs: int, seeds: int, overrides: tuple[st
             "collection.dataset": dataset, "train.pairs": 2 * pairs, "generate.pairs": 2 * pairs,
             "generate.program": program, "compile.proposals": 4, "mine.margin": 0.95, "seed": seed,
         }  # fmt: skip
-        run = Run(folder / str(seed), load_config(None, overrides, flags), Progress())
+        run = Run(folder / str(seed), configured(overrides, flags), Progress())
         with RunLock(run.folder):
             try:
                 values = one_seed(run, program, pairs)

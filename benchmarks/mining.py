@@ -22,11 +22,11 @@ from functools import partial
 from pathlib import Path
 
 import click
+from configured import configured
 from turns import Figures, in_turn, save, table
 
 from syneg.core.config import Config
 from syneg.core.records import Pair
-from syneg.core.settings import load_config
 from syneg.core.text import near_key
 from syneg.data.collection import Collection, load_collection
 
@@ -35,9 +35,8 @@ MARGIN = 0.95
 
 
 def inputs(sets: Sequence[str], pairs: int) -> tuple[Config, Collection, list[Pair]]:
-    config = load_config(
-        None, ['mine.sources=["dense"]', f"mine.per_query={PER_QUERY}", f"mine.margin={MARGIN}", *sets]
-    )
+    own = {"mine.sources": ("dense",), "mine.per_query": PER_QUERY, "mine.margin": MARGIN}
+    config = configured(sets, own)
     collection = load_collection(config.collection, config.seed)
     return config, collection, collection.pairs("train")[: pairs or None]
 

@@ -28,11 +28,11 @@ NAMES = ("random", "bm25_top", "false_3")
 
 def measure(dataset: str, pairs: int, overrides: tuple[str, ...]) -> Figures:
     """Seconds of the objective on one collection."""
+    from configured import configured
     from objective_fidelity import made_sets
 
     from syneg.core.progress import Progress
     from syneg.core.records import HardNegative
-    from syneg.core.settings import load_config
     from syneg.optimizers.objective import Objective
     from syneg.run.pipeline import Run
 
@@ -41,7 +41,7 @@ def measure(dataset: str, pairs: int, overrides: tuple[str, ...]) -> Figures:
         "mine.margin": 0.95,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder), load_config(None, overrides, flags), Progress())
+        run = Run(Path(folder), configured(overrides, flags), Progress())
         workspace, start = run.workspace, time.perf_counter()
         mined = workspace.mined
         corpus_s = time.perf_counter() - start

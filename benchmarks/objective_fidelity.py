@@ -40,6 +40,7 @@ from typing import Any
 
 import click
 import numpy as np
+from configured import configured
 from fidelity_report import report
 
 from syneg.core.presets import FAST
@@ -154,7 +155,7 @@ def main(
     }  # fmt: skip
     off = list(load_config().gates.model_dump())
     flags |= {f"gates.{key}": 1.0 if key in ("script",) else 0 for key in off}
-    config = load_config(None, overrides, flags)
+    config = configured(overrides, flags)
     run = Run(folder, config, Progress())
     with RunLock(folder):
         written = written_sets(also)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from configured import configured
 from turns import Figures, save
 
 from syneg.core.progress import Progress
-from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
 from syneg.programs import PROGRAMS
 from syneg.run.pipeline import Run
@@ -61,7 +61,7 @@ def main(  # one parameter for each flag
             "collection.dataset": dataset, "generate.pairs": pairs, "generate.program": name, "lm.model": lm,
             "judge.use": "off", "generate.attempts": 1, "generate.passage_words": words, "mine.margin": 0.95,
         }  # fmt: skip
-        config = load_config(None, overrides, settings)
+        config = configured(overrides, settings)
         run = Run(out / name, config, Progress())
         found = run.until("generate")
         lines.append(row(run, found, words, config.lm.concurrency))

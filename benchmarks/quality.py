@@ -28,13 +28,13 @@ from typing import Any
 
 import click
 import numpy as np
+from configured import configured
 from turns import Figures, save
 
 from syneg.core.config import Config
 from syneg.core.presets import FAST
 from syneg.core.progress import Progress
 from syneg.core.records import Pair
-from syneg.core.settings import load_config
 from syneg.core.storage import read_rows, write_rows
 from syneg.retrieval.metrics import MAIN_METRIC
 from syneg.run.arms import arm
@@ -153,7 +153,7 @@ def main(  # one parameter for each flag
         "boundary.queries": 0, "judge.use": "off", "mix.negatives": PLACES, "train.seeds": tuple(range(seeds)),
         "evaluate.folds": 0, "encoder.device": device, **(FAST if fast else {}),
     }  # fmt: skip
-    config = load_config(None, overrides, flags)
+    config = configured(overrides, flags)
     folder.mkdir(parents=True, exist_ok=True)
     first = Run(folder / "sets", config, Progress())
     with RunLock(folder):

@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from configured import configured
 from made import completing
 from turns import Figures, save
 
 from syneg.core.progress import Progress
-from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
 from syneg.optimizers import RECIPES
 from syneg.run.pipeline import Run
@@ -144,7 +144,7 @@ def main(  # one parameter for each flag
             }  # fmt: skip
             os.environ.setdefault("OPENAI_API_KEY", "none")
         for name in recipes.split(","):
-            config = load_config(None, overrides, {**settings, "compile.optimizer": name})
+            config = configured(overrides, {**settings, "compile.optimizer": name})
             folder = out / f"{target}-{name}"
             outcome = Run(folder, config, Progress()).until("compile")
             measured[name] = [figures(outcome, folder)]

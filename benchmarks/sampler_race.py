@@ -5,7 +5,7 @@
 
 The race chooses among the windows of `syneg.run.windows` on train and dev queries. Then the arm `mined` is trained in
 full with each window, for every seed, and tested. With `--one-positive` training, mining and the race know one judged
-positive a query, drawn by seed, and the test knows all, as in sparse_labels.py. `--only race` leaves the training out.
+positive a query, drawn by seed, and the test knows all, as in sparse_labels.py. `--seeds 0` leaves the training out.
 
 Printed: what was chosen and why, seconds of wall and of CPU; nDCG@10 on test of each window, and by how much the choice
 falls short of the best fixed window, and each window against the 95 % rule, with a paired t-test over queries on each
@@ -25,12 +25,11 @@ from pathlib import Path
 
 import click
 import numpy as np
-from scipy.stats import ttest_rel
-from sparse_labels import whole_collection, with_one_positive
+from configured import configured
+from sparse_labels import p_value, whole_collection, with_one_positive
 
 from syneg.core.config import Config
 from syneg.core.progress import Progress
-from syneg.core.settings import load_config
 from syneg.core.storage import write_json
 from syneg.data.collection import Collection
 from syneg.retrieval.metrics import MAIN_METRIC
@@ -66,37 +65,33 @@ def compared(ours: list[Values], theirs: list[Values]) -> str:
     """The paired difference of two windows over queries, on each query's mean over the seeds."""
     gains = [np.mean([s[q] for s in ours]) - np.mean([s[q] for s in theirs]) for q in ours[0]]
     low, high = paired_interval(gains) or (0.0, 0.0)
-    p_value = float(ttest_rel(gains, [0.0] * len(gains)).pvalue) if np.ptp(gains) else 1.0
-    return f"{np.mean(gains):+.4f} [{low:+.4f}, {high:+.4f}], p = {p_value:.4f}, {len(gains)} queries"
+    return f"{np.mean(gains):+.4f} [{low:+.4f}, {high:+.4f}], p = {p_value(gains):.4f}, {len(gains)} queries"
 
 
 @click.command()
 @click.option("--dataset", default="python-docs", show_default=True)
 @click.option("--one-positive", is_flag=True, help="train and dev queries keep one judged positive")
-@click.option("--seeds", default=2, show_default=True, help="of full training")
-@click.option("--only", type=click.Choice(["race"]), help="leave the full training out")
+@click.option("--seeds", default=2, show_default=True, help="of full training; 0 leaves it out")
 @click.option("--quick", is_flag=True, help="a small collection, one seed, a few steps")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/race"), show_default=True)
-def main(
-    dataset: str, one_positive: bool, seeds: int, only: str | None, quick: bool, overrides: tuple[str, ...], out: Path
-) -> None:
+def main(dataset: str, one_positive: bool, seeds: int, quick: bool, overrides: tuple[str, ...], out: Path) -> None:
     settings = {
         "collection.dataset": "python-docs-small" if quick else dataset, "collection.confirm": 0.0,
         "collection.divide_test": Path(dataset).is_dir(), "mine.margin": "auto", "train.arms": ("mined",),
-        "train.seeds": tuple(range(1 if quick else seeds)), "train.pairs": 0, "boundary.queries": 0,
+        "train.seeds": tuple(range(1 if quick else max(1, seeds))), "train.pairs": 0, "boundary.queries": 0,
         "evaluate.folds": 0,
         "encoder.max_tokens": 32 if quick else 128,
         **({"probe.steps": 2, "probe.epochs": 0.2, "probe.passages": 200, "train.epochs": 0.2} if quick else {}),
     }  # fmt: skip
-    config = load_config(None, overrides, settings, fast=True)
+    config = configured(overrides, settings, fast=True)
     collection = whole_collection(config, out)
     if one_positive:
         collection = with_one_positive(collection, config.seed)
     run, choice = raced(config, collection, out)
     print(f"{collection.name}: {choice['why']}; seconds {choice['seconds']}")
     run.workspace.close()
-    by_window = {} if only == "race" else trained(config, collection, out)
+    by_window = trained(config, collection, out) if seeds else {}
     by_seed = {name: [float(np.mean(list(seed.values()))) for seed in seeds] for name, seeds in by_window.items()}
     write_json(out / "race.json", {"choice": choice, "full": by_seed})
     means = {name: float(np.mean(values)) for name, values in by_seed.items()}

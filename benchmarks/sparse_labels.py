@@ -25,12 +25,12 @@ from pathlib import Path
 
 import click
 import numpy as np
-from scipy.stats import ttest_rel
+from configured import configured
+from scipy.stats import ttest_1samp
 
 from syneg.core.config import Config
 from syneg.core.errors import DataError
 from syneg.core.progress import Progress
-from syneg.core.settings import load_config
 from syneg.core.storage import write_rows, write_text
 from syneg.data.collection import Collection, load_collection
 from syneg.negatives.reader_agreement import agreement
@@ -161,6 +161,11 @@ def one_fold(whole: Collection, config: Config, out: Path, *, by_oracle: bool) -
     return values, line
 
 
+def p_value(differences: Sequence[float]) -> float:
+    """The p-value of a paired t-test over queries; 1 if all differences are equal."""
+    return float(ttest_1samp(differences, 0.0).pvalue) if np.ptp(differences) else 1.0
+
+
 def table(values: Values) -> str:
     """Means, and `verified` against each other arm, paired by query."""
     lines = ["| arm | nDCG@10 | verified less this, 95 % | p (Holm) |", "|---|---|---|---|"]
@@ -168,10 +173,7 @@ def table(values: Values) -> str:
     differences: dict[str, list[float]] = {}
     if ours is not None:
         differences = {arm: [ours[q] - v for q, v in own.items()] for arm, own in values.items() if arm != "verified"}
-    p_values = {
-        arm: float(ttest_rel(list(d), [0.0] * len(d)).pvalue) if np.ptp(d) else 1.0 for arm, d in differences.items()
-    }
-    adjusted = holm(p_values)
+    adjusted = holm({arm: p_value(paired) for arm, paired in differences.items()})
     for arm, own in values.items():
         cells = ["", ""]
         if arm in differences:
@@ -208,7 +210,7 @@ def main(
         "train.arms": ARMS, "train.seeds": tuple(range(1 if quick else seeds)), "boundary.queries": 0,
         "train.pairs": 32 if quick else 0, "reader.pairs": 0, "evaluate.folds": 0, "mine.margin": 0.95,
     }  # fmt: skip
-    config = load_config(None, overrides, dict(settings), fast=quick)
+    config = configured(overrides, settings, fast=quick)
     whole = whole_collection(config, out)
     if not by_oracle and not config.reader.given and not config.reader.cross_encoder:
         reader = config.reader.model_copy(update={"given": str(read_once(whole, config, out))})

@@ -31,6 +31,7 @@ from typing import Any
 
 import click
 import torch
+from configured import configured
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
@@ -43,7 +44,6 @@ from syneg.core.config import Config
 from syneg.core.presets import FAST
 from syneg.core.progress import Progress
 from syneg.core.records import Instance
-from syneg.core.settings import load_config
 from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
 from syneg.run.arms import arm
@@ -211,7 +211,7 @@ def main(  # one parameter for each flag
     flags: dict[str, Any] = {
         "collection.dataset": dataset, "encoder.device": device, "boundary.queries": 0, "mine.margin": 0.95,
     }  # fmt: skip
-    config = load_config(None, overrides, {**flags, "train.arms": ("mined",)})
+    config = configured(overrides, {**flags, "train.arms": ("mined",)})
     run = Run(out, config, Progress())
     run.until("mine")
     found = [row for row in run.experiment.job(arm("mined", config), 0).epochs[0] if all(row.weights)]
@@ -219,8 +219,8 @@ def main(  # one parameter for each flag
     for size in sizes:
         cached = size >= cached_from
         changed = {"train.batch_size": size, "train.cached_chunk": CHUNK if cached else 0}
-        own = load_config(None, overrides, {**flags, "train.arms": ("mined",), **changed})
-        fast = load_config(None, overrides, {**flags, **FAST, **changed})
+        own = configured(overrides, {**flags, "train.arms": ("mined",), **changed})
+        fast = configured(overrides, {**flags, **FAST, **changed})
         rows, states, encoder = enough(found, steps * size), LayerCache(), run.workspace.encoder
         kinds: dict[str, Callable[[Path], Trained]] = {
             "stock": functools.partial(stock, rows, own, steps),

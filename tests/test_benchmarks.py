@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from syneg.core.records import Instance, Pair
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-SHARED = ("made", "turns", "fidelity_report")
+SHARED = ("configured", "made", "turns", "fidelity_report")
 
 
 @pytest.fixture
@@ -194,3 +194,17 @@ def test_sparse_labels_hides_all_positives_but_one(
     assert "19 test queries, 1 seeds" in found and "reader: oracle" in found
     assert [row.split(" | ")[0] for row in found.splitlines() if row.startswith("| ")][1:] == ["| untuned", "| in-batch", "| mined", "| verified"]  # fmt: skip
     assert re.search(r"hidden positives read: \d\d, 100% got a 3", found)
+
+
+def test_what_a_user_sets_wins_over_the_settings_of_a_benchmark(load) -> None:  # type: ignore[no-untyped-def]
+    own = {"mine.margin": 0.95, "train.pairs": 0}
+    config = load("configured").configured(("mine.margin = 10", "seed=3"), own, fast=True)
+    assert (config.mine.margin, config.train.pairs, config.seed, config.train.evals) == (10, 0, 3, 1)
+
+
+def test_two_margins_are_compared_query_by_query(load) -> None:  # type: ignore[no-untyped-def]
+    compared = load("sampler_race").compared
+    ours = [{f"q{i}": 0.5 + i / 100 for i in range(20)}, {f"q{i}": 0.7 + i / 100 for i in range(20)}]
+    theirs = [{f"q{i}": 0.5 for i in range(20)}] * 2
+    assert compared(ours, theirs).startswith("+0.1950 [") and compared(ours, theirs).endswith("p = 0.0000, 20 queries")
+    assert compared(theirs, theirs) == "+0.0000 [+0.0000, +0.0000], p = 1.0000, 20 queries"
