@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from dspy.teleprompt import COPRO, SIMBA, BootstrapFewShotWithRandomSearch, MIPROv2
 
-from syneg.core.errors import BackendError, BudgetError, StoppedError, one_line
+from syneg.core.errors import BackendError, BudgetError, StoppedError, SynegError, one_line
 from syneg.llm.calls import reraise_fatal
 from syneg.llm.engine import LedgerEngine
 
@@ -59,12 +59,16 @@ def quiet() -> Iterator[None]:
 def run_recipe(name: str, compiling: Compiling) -> str:
     """Run a recipe until it ends or its budget is spent; return why it stopped early, or "".
 
+    After the budget is spent, calls are refused, and DSPy raises a bare Exception. Another error is a fault of the
+    recipe, and stands in the reason.
+
     Optimizers continue after errors. So this raises afterwards what should have ended the run: the budget of the whole
     command, an endpoint that is down, or a reflection LM that never answered.
     """
     target = compiling.target
     engines = [lm.engine for lm in (target.lm, *target.others, compiling.reflection)]
     before = [(engine, len(engine.ended), engine.answers, engine.failures) for engine in engines]
+    fault = ""
     try:
         with quiet(), compiling.context():
             RECIPES[name].propose(compiling)
@@ -73,8 +77,17 @@ def run_recipe(name: str, compiling: Compiling) -> str:
         if not compiling.budget.spent:
             reraise_fatal(error)
             raise BackendError(f"{name} failed: {one_line(error)}") from error
+        fault = "" if _is_refusal(error) else f"; {name} then failed: {one_line(error)}"
     _raise_swallowed(compiling, before)
-    return compiling.budget.spent
+    return f"{compiling.budget.spent}{fault}"
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether an error comes from refused calls: DSPy's bare Exception, or one of ours among its causes."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, SynegError):
+        cause = cause.__cause__ or cause.__context__
+    return type(error) is Exception or cause is not None
 
 
 def _raise_swallowed(compiling: Compiling, before: Sequence[tuple[LedgerEngine, int, int, int]]) -> None:

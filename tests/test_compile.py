@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from syneg.core.storage import read_json, read_rows
 from syneg.llm.budget import Budget
 from syneg.negatives.gating import Gating
 from syneg.optimizers import RECIPES, Candidate, Critic, Judgement, Objective, Score, WriterTarget
+from syneg.optimizers.compiling import Compiling
 from syneg.optimizers.guards import FENCE, check_floor, copies_corpus, fences_of, keep_fence
 from syneg.optimizers.objective import held_out_queries
 from syneg.optimizers.probe import BOUNDARY
@@ -155,6 +157,22 @@ def test_the_budget_is_a_hard_cap(opened: Callable[..., Run]) -> None:
     found = run.until("compile")
     assert found["stopped"].startswith("calls: ")
     assert len([r for r in read_rows(run.folder / "ledger" / "calls.jsonl") if r["error"] is None]) <= 40
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(KeyError("demos"), "; search then failed: KeyError: 'demos'"), (Exception("cancelled"), "")]
+)
+def test_a_fault_of_a_recipe_is_said_even_if_the_budget_is_spent(
+    error: Exception, said: str, opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spends_all_and_fails(compiling: Compiling) -> None:
+        RECIPES["none"].propose(compiling)
+        compiling.budget.spent = "calls: 40 of 40"
+        raise error
+
+    run = opened(**{"compile.optimizer": "search", "compile.confirm": "false"})
+    monkeypatch.setitem(RECIPES, "search", replace(RECIPES["search"], propose=spends_all_and_fails))
+    assert run.until("compile")["stopped"] == f"calls: 40 of 40{said}"
 
 
 @pytest.mark.parametrize("limits", [{}, {"compile.calls": 30}, {"lm.concurrency": 1, "compile.calls": 30}])
