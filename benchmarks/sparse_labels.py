@@ -7,9 +7,10 @@ The reader reads one list for each query, once, before the folds (OUT/readings.j
 grades.
 
 All judged positives but one are hidden for each train and dev query. Training, mining and the reader's test know one;
-evaluation knows all. Arms: untuned (base), in-batch, mined, and verified, which has the reader's extra positives. If a
-collection has no test split, each query is tested once, in 5 folds. The paired t-test is over queries, on each query's
-mean over the seeds, Holm-corrected over the comparisons with `verified`.
+evaluation knows all. Arms: untuned (base), in-batch, mined, and verified, which has the reader's extra positives;
+`--set train.arms=…` names others. Arms with written negatives take those of OUT/writing, which are written once, too.
+If a collection has no test split, each query is tested once, in 5 folds. The paired t-test is over queries, on each
+query's mean over the seeds, Holm-corrected over the comparisons with `--against`.
 
 `--oracle` reads with the hidden judgements: 3 for a relevant passage, 1 for any other, 0 for the known negative. It is
 an upper bound and a check of the code, not a result. Without it the reader is that of the settings (`--set reader.…`).
@@ -36,6 +37,7 @@ from syneg.data.collection import Collection, load_collection
 from syneg.negatives.reader_agreement import agreement
 from syneg.negatives.reading import ANSWERS, IN_PART, NEAR, OTHER, Answers, Reading, ToRead, lists_to_read
 from syneg.retrieval.metrics import MAIN_METRIC, holm
+from syneg.run.arms import arm as arm_of
 from syneg.run.pipeline import Run
 from syneg.verdict.statistics import paired_interval
 
@@ -91,13 +93,30 @@ def oracle(run: Run, whole: Collection) -> Iterator[Reading]:
             yield Reading(asked.query_id, doc_id, grade, lm="oracle")
 
 
+def known_once(whole: Collection, config: Config) -> Collection:
+    """The collection with one known positive a query, and every query a train query."""
+    every = tuple(query_id for split in ("train", "dev", "test") for query_id in whole.splits[split])
+    return with_one_positive(replace(whole, splits={**whole.splits, "train": every}), config.seed)
+
+
+def write_once(whole: Collection, config: Config, out: Path) -> Path:
+    """Negatives for every query, by the settings' program and LM. Kept in `out`."""
+    every = {
+        "generate": config.generate.model_copy(update={"pairs": 0}),
+        "train": config.train.model_copy(update={"pairs": 0}),
+    }
+    run = Run(out / "writing", config.model_copy(update=every), Progress(), collection=known_once(whole, config))
+    run.until("generate")
+    run.workspace.close()
+    return run.folder.negatives()
+
+
 def read_once(whole: Collection, config: Config, out: Path) -> Path:
     """Grades of the settings' reader, one list for each query with one known positive in it. Kept in `out`, with a
     table of how the grades agree with the hidden judgements."""
     path = out / "readings.jsonl"
     if not path.exists():
-        every = tuple(query_id for split in ("train", "dev", "test") for query_id in whole.splits[split])
-        known = with_one_positive(replace(whole, splits={**whole.splits, "train": every}), config.seed)
+        known = known_once(whole, config)
         run = Run(out / "reading", config, Progress(), collection=known)
         lists = run.readings.reader.lists(known.pairs("train"))
         with run.workspace.progress.stage("read", "lists") as line:
@@ -166,13 +185,13 @@ def p_value(differences: Sequence[float]) -> float:
     return float(ttest_1samp(differences, 0.0).pvalue) if np.ptp(differences) else 1.0
 
 
-def table(values: Values) -> str:
-    """Means, and `verified` against each other arm, paired by query."""
-    lines = ["| arm | nDCG@10 | verified less this, 95 % | p (Holm) |", "|---|---|---|---|"]
-    ours = values.get("verified")
+def table(values: Values, against: str) -> str:
+    """Means, and `against` against each other arm, paired by query."""
+    lines = [f"| arm | nDCG@10 | {against} less this, 95 % | p (Holm) |", "|---|---|---|---|"]
+    ours = values.get(against)
     differences: dict[str, list[float]] = {}
     if ours is not None:
-        differences = {arm: [ours[q] - v for q, v in own.items()] for arm, own in values.items() if arm != "verified"}
+        differences = {arm: [ours[q] - v for q, v in own.items()] for arm, own in values.items() if arm != against}
     adjusted = holm({arm: p_value(paired) for arm, paired in differences.items()})
     for arm, own in values.items():
         cells = ["", ""]
@@ -201,10 +220,12 @@ def pooled(parts: list[Values]) -> Values:
 @click.option("--folds", default=5, show_default=True, help="where the test split is cut here")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
+@click.option("--against", default="verified", show_default=True, help="the arm that all others are compared with")
 @click.option("--quick", is_flag=True, help="one fold, one seed, 32 train queries, half of the encoder")
 def main(
-    dataset: str, by_oracle: bool, seeds: int, folds: int, out: Path, overrides: tuple[str, ...], quick: bool
-) -> None:
+    dataset: str, by_oracle: bool, seeds: int, folds: int, out: Path, overrides: tuple[str, ...], against: str,
+    quick: bool,
+) -> None:  # fmt: skip
     settings: Mapping[str, object] = {
         "collection.dataset": dataset, "collection.confirm": 0.0, "collection.divide_test": Path(dataset).exists(),
         "train.arms": ARMS, "train.seeds": tuple(range(1 if quick else seeds)), "boundary.queries": 0,
@@ -215,6 +236,9 @@ def main(
     if not by_oracle and not config.reader.given and not config.reader.cross_encoder:
         reader = config.reader.model_copy(update={"given": str(read_once(whole, config, out))})
         config = config.model_copy(update={"reader": reader})
+    if any(arm_of(text, config).wants_synthetic for text in config.train.arms) and not config.generate.given:
+        generate = config.generate.model_copy(update={"given": str(write_once(whole, config, out))})
+        config = config.model_copy(update={"generate": generate})
     parts, lines = [], []
     for number, fold in enumerate(folds_of(whole, folds)[: 1 if quick else None]):
         values, line = one_fold(fold, config, out / f"fold-{number}", by_oracle=by_oracle)
@@ -225,7 +249,7 @@ def main(
     asked = config.reader.cross_encoder or config.reader.model or config.reader.given or config.lm.model
     print(f"reader: {'oracle (the hidden judgements)' if by_oracle else asked}")
     read = out / "readings.md"
-    print(table(values), *lines, *([read.read_text()] if read.exists() else []), sep="\n")
+    print(table(values, against), *lines, *([read.read_text()] if read.exists() else []), sep="\n")
 
 
 if __name__ == "__main__":

@@ -169,12 +169,8 @@ def test_quality_counts_differences_by_query(load) -> None:  # type: ignore[no-u
     assert stock["seeds"] == pytest.approx([0.3, 0.4])
 
 
-def test_sparse_labels_hides_all_positives_but_one(
-    load,  # type: ignore[no-untyped-def]
-    beir: Path,
-    encoder_path: str,
-    tmp_path: Path,
-) -> None:
+def _twice_judged(beir: Path) -> None:
+    """Give each query of the folder a second relevant passage, and make all queries test queries."""
     rows = [json.loads(line) for line in (beir / "corpus.jsonl").read_text().splitlines()]
     twice = [{**row, "_id": f"{row['_id']}b", "text": f"the {row['text'].split(' the ')[1]} twice"} for row in rows]
     (beir / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + twice))
@@ -182,18 +178,50 @@ def test_sparse_labels_hides_all_positives_but_one(
     more = [line.removesuffix("\t1") + "b\t1" for line in judged[1:]]
     (beir / "qrels" / "train.tsv").unlink()
     (beir / "qrels" / "test.tsv").write_text("\n".join([*judged, *more]) + "\n")
-    args = ["--dataset", str(beir), "--oracle", "--quick", "--out", str(tmp_path / "out")]
-    for value in (
-        f"encoder.model={encoder_path}",
-        "encoder.precision=fp32",
-        "train.frozen_layers=0",
-        "train.batch_size=8",
-    ):
+
+
+def _sparse(beir: Path, encoder_path: str, *more: str) -> list[str]:
+    args = ["--dataset", str(beir), "--oracle", "--quick"]
+    small = ("encoder.precision=fp32", "train.frozen_layers=0", "train.batch_size=8")
+    for value in (f"encoder.model={encoder_path}", *small, *more):
         args += ["--set", value]
+    return args
+
+
+def test_sparse_labels_hides_all_positives_but_one(
+    load,  # type: ignore[no-untyped-def]
+    beir: Path,
+    encoder_path: str,
+    tmp_path: Path,
+) -> None:
+    _twice_judged(beir)
+    args = [*_sparse(beir, encoder_path), "--out", str(tmp_path / "out")]
     found = CliRunner().invoke(load("sparse_labels").main, args, catch_exceptions=False).output
     assert "19 test queries, 1 seeds" in found and "reader: oracle" in found
     assert [row.split(" | ")[0] for row in found.splitlines() if row.startswith("| ")][1:] == ["| untuned", "| in-batch", "| mined", "| verified"]  # fmt: skip
     assert re.search(r"hidden positives read: \d\d, 100% got a 3", found)
+
+
+def test_sparse_labels_writes_once_for_every_query(
+    load,  # type: ignore[no-untyped-def]
+    beir: Path,
+    encoder_path: str,
+    tmp_path: Path,
+    fake_lm,  # type: ignore[no-untyped-def]
+) -> None:
+    _twice_judged(beir)
+    lm, out = fake_lm(), tmp_path / "out"
+    more = ("train.arms=in-batch,hybrid", "lm.model=openai/fake", f"lm.api_base={lm.url}", "generate.program=single_prompt",
+            "judge.use=off", "gates.margin=0", "gates.floor=0", "generate.attempts=1", "train.epochs=1")  # fmt: skip
+    args = [*_sparse(beir, encoder_path, *more), "--against", "hybrid", "--out", str(out)]
+    found = CliRunner().invoke(load("sparse_labels").main, args, catch_exceptions=False).output
+    assert [row.split(" | ")[0] for row in found.splitlines() if row.startswith("| ")] == ["| arm", "| untuned", "| in-batch", "| hybrid"]  # fmt: skip
+    assert "hybrid less this, 95 %" in found
+    asked = {json.loads(line)["query_id"] for line in (out / "writing" / "negatives.jsonl").read_text().splitlines()}
+    queries = (beir / "queries.jsonl").read_text().splitlines()
+    assert len(asked) == len(lm.requests) > 60 and len(asked) <= len(queries)
+    given = [json.loads(line) for line in (out / "fold-0" / "negatives.jsonl").read_text().splitlines()]
+    assert given and {row["query_id"] for row in given} <= asked
 
 
 def test_what_a_user_sets_wins_over_the_settings_of_a_benchmark(load) -> None:  # type: ignore[no-untyped-def]
