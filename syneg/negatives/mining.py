@@ -35,6 +35,7 @@ _GROUP = 1024  # queries whose passages are looked up together
 _KEYS = 20_000  # passages whose keys are kept: 20 MB for passages of 1,000 characters
 _PART_WORDS = 4  # a shorter passage is contained in many others by chance
 _SILENT = 0.5  # share of queries without a hit from which a source is reported
+_Ranked = tuple[str, str, int]  # doc_id, source, rank
 RULE = 0.95  # the margin for `auto`, if none was chosen (`syneg.run.windows`)
 
 
@@ -110,17 +111,15 @@ class Rankings:
         mined, passages = Mined({}, notes=_silent_sources(lists)), self.collection.passages
         margin = RULE if config.margin == "auto" else config.margin
         for i, (pair, cosine) in enumerate(zip(self.pairs, self.cosines, strict=True)):
-            ranked: dict[str, list[MinedNegative]] = {
-                source: [
-                    MinedNegative(doc_id, passages[doc_id], source, rank, cosine[doc_id])
-                    for rank, (doc_id, _) in enumerate(hits[i][: config.last_rank], 1)
-                    if rank >= config.first_rank
-                ]
-                for source, hits in lists.items()
-            }
+            ranked = [
+                ((doc_id, source, rank) for rank, doc_id in _window(hits[i], config)) for source, hits in lists.items()
+            ]
             judged = Judged(self.collection, pair.query_id, self.key_of)
             limit = margin_limit(cosine[pair.doc_id], margin)
-            chosen = _choose(ranked, judged, limit, config.per_query, mined.skipped)
+            chosen = [
+                MinedNegative(doc_id, passages[doc_id], source, rank, cosine[doc_id])
+                for doc_id, source, rank in _choose(ranked, cosine, judged, limit, config.per_query, mined.skipped)
+            ]
             mined.short += len(chosen) < config.per_query
             mined.negatives[pair.query_id] = chosen
         if empty := sum(not chosen for chosen in mined.negatives.values()):
@@ -176,9 +175,6 @@ class Judged:
         self.texts = {near_key(text) for text in collection.relevant_texts(query_id)}
         self.query = near_key(collection.queries[query_id])
 
-    def __contains__(self, negative: MinedNegative) -> bool:
-        return self.excludes(negative.doc_id)
-
     def is_known(self, doc_id: str) -> bool:
         """Whether a passage is relevant, is a piece of a positive, or is the query itself."""
         return doc_id in self.ids or self.key_of(doc_id) == self.query
@@ -196,23 +192,39 @@ def is_part(inner: str, outer: str) -> bool:
     return f" {inner} " in f" {outer} " and word_count(inner) >= _PART_WORDS
 
 
+def _window(hits: Sequence[tuple[str, float]], config: MineConfig) -> Iterator[tuple[int, str]]:
+    """Rank and doc_id of the hits inside the window. Ranks start at 1."""
+    first = max(config.first_rank, 1)
+    return ((rank, doc_id) for rank, (doc_id, _) in enumerate(hits[first - 1 : config.last_rank], first))
+
+
 def _choose(
-    ranked: dict[str, list[MinedNegative]], judged: Judged, limit: float, wanted: int, skipped: Counter[str]
-) -> list[MinedNegative]:
-    """Take from the sources in turn, each in rank order, up to `wanted` passages; count what is left out."""
-    queues = [iter(negatives) for negatives in ranked.values()]
-    chosen: dict[str, MinedNegative] = {}
+    ranked: Sequence[Iterator[_Ranked]],
+    scores: Mapping[str, float],
+    judged: Judged,
+    limit: float,
+    wanted: int,
+    skipped: Counter[str],
+) -> list[_Ranked]:
+    """Take from the sources in turn, each in rank order, up to `wanted` passages; count what is left out.
+
+    Texts are compared last, because their keys are slow to make.
+    """
+    queues, chosen = list(ranked), dict[str, _Ranked]()
     while queues and len(chosen) < wanted:
         for queue in list(queues):
-            for negative in queue:
-                if negative.doc_id in chosen:
+            for passage in queue:
+                doc_id = passage[0]
+                if doc_id in chosen:
                     continue
-                if negative in judged:
+                if doc_id in judged.ids:
                     skipped["judged relevant"] += 1
-                elif negative.score > limit:
+                elif scores[doc_id] > limit:
                     skipped["over the margin of the positive"] += 1
+                elif judged.excludes(doc_id):
+                    skipped["the text of a relevant passage or of the query"] += 1
                 else:
-                    chosen[negative.doc_id] = negative
+                    chosen[doc_id] = passage
                     break
             else:
                 queues.remove(queue)
