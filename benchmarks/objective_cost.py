@@ -38,7 +38,7 @@ def measure(dataset: str, pairs: int, overrides: tuple[str, ...]) -> Figures:
 
     flags = {
         "collection.dataset": dataset, "train.pairs": pairs, "generate.pairs": pairs, "boundary.queries": 0,
-        "mine.margin": 0.95,
+        "mine.margin": 0.95, "collection.divide_test": Path(dataset).exists(),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), configured(overrides, flags), Progress())
