@@ -37,7 +37,7 @@ def stages(folder: Path, url: str, encoder: str, passages: int, pairs: int) -> F
         "--lm", "openai/made", "--api-base", url, "--program", "single_prompt", "--pairs", "0", "--judge", "off",
         "--concurrency", "8", "--set", f"encoder.model={json.dumps(encoder)}", "--set", "lm.engine=native",
         "--set", "gates.margin=0", "--set", "mine.margin=0.95",
-        "--set", "generate.attempts=1", "--set", "lm.max_rpm=1000000",
+        "--set", "generate.attempts=1", "--set", "lm.max_rpm=1000000", "--set", "reader.use=off",
     ]  # fmt: skip
     start = time.perf_counter()
     process = subprocess.Popen(

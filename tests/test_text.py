@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import random
 import unicodedata
 
 import pytest
@@ -111,3 +112,34 @@ def test_a_query_shares_terms_with_its_passage(query: str, passage: str) -> None
 def test_terms_tell_names_apart() -> None:
     assert not set(terms("C++")) & set(terms("C# and C"))
     assert words("x<0") != words("x>0")
+
+
+def test_the_words_of_a_plain_text_do_not_depend_on_a_letter_elsewhere_in_it() -> None:
+    # an accent, or a letter of another script, has the text split by another pattern
+    draw = random.Random(0)
+    pieces = [
+        "a",
+        "b7",
+        "9",
+        "3.5",
+        "1,000",
+        ".",
+        ",",
+        "c++",
+        "c#",
+        "d#e",
+        "_",
+        "-",
+        "!=",
+        "==",
+        "<",
+        "$",
+        " ",
+        "'",
+        "#",
+        "+",
+    ]
+    for _ in range(2000):
+        text = "".join(draw.choice(pieces) for _ in range(draw.randrange(1, 9)))
+        assert [*words(text), "é"] == words(f"{text} é"), text
+        assert [*words(text), "ἀ"] == words(f"{text} ἀ"), text

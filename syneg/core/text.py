@@ -52,7 +52,9 @@ _HANGUL = regex.compile(r"\p{Script=Hangul}+", _V1)
 _CARRIES = regex.compile(r"[\p{L}\p{N}\p{S}]", _V1)
 # Latin, Greek and Cyrillic texts are split by `re`, which is five times as fast as the Unicode tables of `regex`.
 _NEEDS_TABLES = re.compile("[\u0300-\u036f\u0483-\u0489\u0530-\u1dff\u200c\u200d\u2070-\U0010ffff]")
-_EASY_WORD = re.compile(r"\d+(?:[.,]\d+)+(?![^\W_])|[^\W_]+(?:\++|#(?!\w))?|!=+|[<>=+|~$¢£¥¬±×÷]+")
+_EASY = r"\d+(?:[.,]\d+)+(?![^\W_])|[^\W_]+(?:\++|#(?!\w))?|!=+|[<>=+|~$¢£¥¬±×÷]+"
+_EASY_WORD = re.compile(_EASY)
+_ASCII_WORD = re.compile(r"[a-z]+(?![a-z0-9+#])|" + _EASY, re.ASCII)  # plain words first: a third faster
 _ELISION = regex.compile(r"(?<=\p{L})['’]\p{L}(?!\w)", _V1)
 _FENCE = regex.compile(r"</?data>", regex.IGNORECASE)
 _UNSEEN = regex.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe0e\ufe0f]")
@@ -95,7 +97,7 @@ def words(text: str) -> list[str]:
     ['is', 'c++', 'faster', '打', '开']
     """
     plain = normalise(text)
-    return _WORD.findall(plain) if _NEEDS_TABLES.search(plain) else _EASY_WORD.findall(plain)
+    return (_easy_words(plain) or _WORD).findall(plain)
 
 
 def word_count(text: str) -> int:
@@ -197,8 +199,8 @@ def terms(text: str) -> list[str]:
     (['the', 'cat', 'c++', 'résumé'], ['打', '开', '文', '件', '打开', '开文', '文件'], ['파일', '일을'])
     """
     plain = _ELISION.sub("", normalise(text)) if "'" in text or "’" in text else normalise(text)
-    if not _NEEDS_TABLES.search(plain):
-        return [word for word in _EASY_WORD.findall(plain) if word[0].isalnum()]
+    if easy := _easy_words(plain):
+        return [word for word in easy.findall(plain) if word[0].isalnum()]
     units: list[str] = []
     for match in _TERM.finditer(plain):
         word = match.group()
@@ -243,6 +245,13 @@ def plain_text(text: str) -> str:
     'Close it. Then'
     """
     return " ".join(_FENCE.sub(" ", encodable(text)).split()).rstrip(" …")
+
+
+def _easy_words(plain: str) -> re.Pattern[str] | None:
+    """The fastest pattern of a word that is right for a normalised text; None if it needs the tables of `regex`."""
+    if plain.isascii():
+        return _ASCII_WORD
+    return None if _NEEDS_TABLES.search(plain) else _EASY_WORD
 
 
 def _pieces(text: str) -> Iterator[tuple[int, float]]:
