@@ -65,10 +65,31 @@ def test_no_margin_is_not_raced_where_a_reader_finds_many_answers(answers: float
     assert f"the reader finds {answers:.1%} answers among the nearest unjudged passages" in " ".join(choice.lines())
 
 
-def test_the_rule_stays_where_the_race_is_not_sure() -> None:
-    choice, _ = chosen_by(lambda config: 0.001 if config.margin == 1e9 else 0.0)
+@pytest.mark.parametrize(("answers", "window"), [(None, "95 % rule"), (0.18, "95 % rule"), (0.013, "no margin")])
+def test_where_the_race_is_not_sure_what_the_reader_found_decides(answers: float | None, window: str) -> None:
+    choice, planted = chosen_by(lambda config: 0.001 if config.margin != 0.95 else 0.0, answers)
+    assert choice.window == planted.raced[0][0] == window
+    over = "over the 95 % rule" if window == "95 % rule" else "over no margin"
+    assert over in " ".join(choice.measured)
+
+
+def test_a_rule_that_is_surely_better_is_chosen_though_the_reader_finds_few_answers() -> None:
+    choice, _ = chosen_by(lambda config: 0.05 * (config.margin == 0.95), 0.013)
     assert choice.window == "95 % rule"
     assert choice.of(MineConfig()).margin == pytest.approx(0.95)
+
+
+def test_too_few_pairs_go_by_what_the_reader_found(
+    tmp_path: Path, settings: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = settings("http://127.0.0.1:9", **{"mine.margin": "auto", "train.pairs": 10, "generate.pairs": 10})
+    for answers, margin in ((0.01, 1e9), (0.2, 0.95)):
+        run = Run(tmp_path / str(answers), load_config(None, overrides), Progress(quiet=True))
+        run.workspace.answers = lambda share=answers: share  # type: ignore[misc]
+        run.until("mine")
+        assert run.workspace.mining.margin == pytest.approx(margin)
+        said = " ".join(row.get("text", "") for row in read_rows(run.folder.events))
+        assert f"the reader finds {answers:.1%} answers" in said
 
 
 def test_a_source_that_gains_alone_is_chosen_with_the_window() -> None:

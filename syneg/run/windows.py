@@ -4,9 +4,11 @@
 
 No margin is best everywhere. On one collection the 95 % rule costs 3 points of nDCG@10. On another, mining without it
 costs 2, because unjudged answers rank highest there (docs/lab_notes.md). So WINDOWS race on held-out queries
-(`syneg.optimizers.racing`), then the sources race. The 95 % rule stays if the race is not decisive, or if there are too
-few pairs or queries for one. If a trusted reader has graded the nearest passages and finds many answers among them, no
-margin does not take part. The choice, its reason and the measurements are printed and kept in window.json.
+(`syneg.optimizers.racing`), then the sources race. The first window stays if the race is not decisive, or if there are
+too few pairs or queries for one. It is the 95 % rule, which guards against unjudged answers. If a trusted reader has
+graded the nearest passages and finds few answers among them, there is little to guard against, and no margin is the
+first window. If it finds many, no margin does not take part. The choice, its reason and the measurements are printed
+and kept in window.json.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
 
 LEAST_PAIRS, LEAST_QUERIES = 64, 100
 MOST_ANSWERS = 0.05  # share of answers among the nearest unjudged passages; above it, no margin is not raced
-_RULE = 0.95  # NV-Retriever; used unless a race chooses another
+_RULE = 0.95  # NV-Retriever
 _CHOICE = "choose margin"
 _NONE = 1e9  # stands for no margin: no passage scores over it
-_VERSION = 3  # of the procedure; part of the key
+_VERSION = 4  # of the procedure; part of the key
 Source = Literal["dense", "bm25"]
 
 
@@ -52,7 +54,7 @@ class Window:
 
 _NO_MARGIN = Window("no margin", None)
 WINDOWS = (
-    Window("95 % rule", _RULE),
+    Window("95 % rule", _RULE),  # stays unless another is surely better
     Window("90 % rule", 0.9),
     _NO_MARGIN,
     Window("no margin, from rank 11", None, first_rank=11),
@@ -93,7 +95,8 @@ def chosen(workspace: Unmined) -> Choice:
 
     def work() -> None:
         if small := too_small(workspace):
-            choice = Choice(WINDOWS[0].name, (), small)
+            answers = workspace.answers()
+            choice = Choice(_raced(answers)[0].name, (), small, _found(answers))
         else:
             with workspace.progress.stage(_CHOICE, "probes") as line:
                 choice = choose(trials_of(workspace), workspace.config.mine, workspace.answers(), line)
@@ -157,9 +160,23 @@ def trials_of(workspace: Unmined, material: Material | None = None) -> SamplerTr
 
 
 def _raced(answers: float | None) -> Sequence[Window]:
-    """The windows that race: without no margin if `answers`, a share found by a reader, is over MOST_ANSWERS."""
-    barred = answers is not None and answers > MOST_ANSWERS
-    return [window for window in WINDOWS if not (barred and window == _NO_MARGIN)]
+    """The windows that race, the one that stays in doubt first. `answers` is a share found by a reader, if one read."""
+    if answers is None:
+        return WINDOWS
+    others = [window for window in WINDOWS if window != _NO_MARGIN]
+    return [_NO_MARGIN, *others] if answers <= MOST_ANSWERS else others
+
+
+def _found(answers: float | None) -> tuple[str, ...]:
+    """A line on what the reader found, and what follows; none without a reader."""
+    if answers is None:
+        return ()
+    few = answers <= MOST_ANSWERS
+    then = "no margin stays unless another is surely better" if few else "no margin does not take part"
+    return (
+        f"the reader finds {answers:.1%} answers among the nearest unjudged passages (up to {MOST_ANSWERS:.0%} are "
+        f"few): {then}",
+    )
 
 
 def choose(
@@ -169,15 +186,10 @@ def choose(
 
     `answers` is the share of answers that a trusted reader finds among the nearest unjudged passages.
     """
-    first = trials.race([_sampler(window.name, window.of(config)) for window in _raced(answers)], progress)
-    window = _BY_NAME[first.winner]
-    measured: tuple[str, ...] = (first.line("nDCG@10 over the 95 % rule"),)
-    if answers is not None:
-        part = "takes part" if answers <= MOST_ANSWERS else "does not take part"
-        measured += (
-            f"the reader finds {answers:.1%} answers among the nearest unjudged passages (up to {MOST_ANSWERS:.0%} are "
-            f"few): no margin {part}",
-        )
+    raced = _raced(answers)
+    first = trials.race([_sampler(window.name, window.of(config)) for window in raced], progress)
+    window, over = _BY_NAME[first.winner], "no margin" if raced[0] == _NO_MARGIN else f"the {raced[0].name}"
+    measured = (first.line(f"nDCG@10 over {over}"), *_found(answers))
     if len(config.sources) < 2:
         return Choice(window.name, (), first.why, measured)
     alone: tuple[tuple[Source, ...], ...] = tuple((source,) for source in config.sources)
