@@ -127,7 +127,8 @@ class MineConfig(Section):
     margin: Above | Literal["auto"] = "auto"
     (
         "Highest score of a negative, as a share of the positive's score (NV-Retriever: 0.95); 10 switches it off; "
-        "auto chooses by a race of several on dev. In doubt it is 0.95, or off if a trusted reader finds few unjudged answers."
+        "auto chooses by a race of several on dev. In doubt it is 0.95, or off if a trusted reader finds few unjudged "
+        "answers."
     )
     index: str = "auto"
     (
