@@ -10,9 +10,10 @@ is not sure; it is measured in every block.
 - A candidate stops if it is worth no more than the first: what is left of the race could hardly make it sure.
 - It also stops if the leader's worth is higher in `STOP` of the draws of a paired bootstrap over queries.
 - The race ends early if only the first candidate is left.
-- To win, a candidate must be worth more than the first in all but `ALPHA` of the draws, divided by the number of rivals
-  (Bonferroni).
-- It must also gain by cross-fitting: chosen on one half of the queries and blocks, measured on the other half.
+- To win, a candidate must be worth more than the first in `SURE` of the draws. A choice is not a claim: keeping the
+  first one in error costs as much as leaving it in error, so less is asked than for significance.
+- By cross-fitting (chosen on one half of the queries and blocks, measured on the other half) it must not lose more than
+  the standard error.
 
 Sources: Hoeffding races (Maron and Moore, 1994) for stopping losers; F-Race (Birattari and others, 2002) for blocks.
 """
@@ -28,7 +29,7 @@ import numpy as np
 from syneg.retrieval.metrics import mean_and_error
 
 STOP = 0.95  # share of the draws that stops a loser
-ALPHA = 0.05
+SURE = 0.9  # share of the draws that a winner needs
 _DRAWS = 2000
 _LEAST = 8  # queries that a bootstrap needs
 PerQuery = Mapping[str, Mapping[str, float]]  # metric → query id → value; the first metric is the main one
@@ -62,15 +63,15 @@ class Standing:
 class Race:
     """The result of a race.
 
-    `best` has the highest worth. `winner` is `best` if that is sure, otherwise the first candidate. `needed` is the
-    share of draws that `best` needs. `cross` is the gain by cross-fitting, None if there were too few measurements.
+    `best` has the highest worth. `winner` is `best` if that is sure, otherwise the first candidate. `cross` is the gain
+    by cross-fitting, None if there were too few measurements. `cross_error` is its standard error.
     """
 
     winner: str
     best: str
     standings: tuple[Standing, ...]
-    needed: float
     cross: float | None
+    cross_error: float
     queries: int
     measurements: int
 
@@ -84,8 +85,9 @@ class Race:
         first, leader = self.standings[0].name, next(row for row in self.standings if row.name == self.best)
         if self.best == first:
             return f"nothing is worth more than {first}"
-        cross = "" if self.cross is None else f", {self.cross:+.4f} on queries and pairs it was not chosen on"
-        found = f"{self.best} is better in {leader.sure:.1%} of the draws ({self.needed:.1%} are needed){cross}"
+        unseen = f", {self.cross:+.4f} ± {self.cross_error:.4f} on queries and pairs it was not chosen on"
+        cross = "" if self.cross is None else unseen
+        found = f"{self.best} is better in {leader.sure:.1%} of the draws ({SURE:.0%} are needed){cross}"
         return found if self.winner == self.best else f"not sure: {found}"
 
 
@@ -173,17 +175,16 @@ def _result(measured: _Measured, alive: Sequence[str], number: int) -> Race:
             name not in alive, dict(zip(list(gains)[1:], others, strict=True)),
         ))  # fmt: skip
     best = max((row for row in standings if not row.stopped), key=lambda row: row.worth)
-    needed = 1 - ALPHA / max(1, len(standings) - 1)
-    cross = _cross(measured, alive)
-    sure = best.sure >= needed and (cross is None or cross > 0)
+    unseen = _cross(measured, alive)
+    cross, error = mean_and_error(unseen)
+    sure = best.sure >= SURE and (not unseen or cross > -error)
     queries = {q for values in measured.values[first].values() for q in next(iter(values.values()))}
-    return Race(
-        best.name if sure else first, best.name, tuple(standings), needed, cross, len(queries), number
-    )  # fmt: skip
+    winner = best.name if sure else first
+    return Race(winner, best.name, tuple(standings), cross if unseen else None, error, len(queries), number)
 
 
-def _cross(measured: _Measured, alive: Sequence[str]) -> float | None:
-    """The mean gain in the main metric on queries and blocks that took no part in the choice.
+def _cross(measured: _Measured, alive: Sequence[str]) -> list[float]:
+    """The gains in the main metric on queries and blocks that took no part in the choice, one for each query.
 
     Queries are halved by a hash of their id, blocks by their number; a single block belongs to both halves. If a choice
     falls on the first candidate, its gain is 0.
@@ -202,7 +203,7 @@ def _cross(measured: _Measured, alive: Sequence[str]) -> float | None:
             worths = {name: measured.worth(measured.gains(name, measured.first, here)) for name in alive}
             chosen = max(worths, key=worths.__getitem__)
             gains += next(iter(measured.gains(chosen, measured.first, there).values())).tolist()
-    return float(np.mean(gains)) if gains else None
+    return gains
 
 
 def fold_of(query_id: str, folds: int) -> int:
