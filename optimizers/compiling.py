@@ -156,13 +156,21 @@ class Compiling:
             attempts[job][example_id] = done[place]
         return attempts
 
+    def answer(self, candidates: Sequence[Candidate], example_ids: Sequence[str]) -> None:
+        """Run candidates, side by side, on those of the examples that each has not answered.
+
+        A spent budget of the compilation leaves some unanswered. That of the whole command raises BudgetError.
+        """
+        missing = [[example for example in example_ids if example not in c.answers] for c in candidates]
+        try:
+            self.run_all([(c.program, ids) for c, ids in zip(candidates, missing, strict=True)])
+        except BudgetError as error:
+            if error.budget is not self.budget:
+                raise
+
     def score(self, candidate: Candidate, example_ids: Sequence[str]) -> Scored:
         """The score of a candidate's answers to these examples; if the budget is spent, of the answers that exist."""
-        try:
-            self.run(candidate.program, [example for example in example_ids if example not in candidate.answers])
-        except BudgetError as error:
-            if error.budget is not self.budget:  # the budget of the whole command ends the command
-                raise
+        self.answer([candidate], example_ids)
         answers = {example: candidate.answers[example] for example in example_ids if example in candidate.answers}
         return self.target.score(answers)
 

@@ -117,6 +117,7 @@ def _score_alike(compiling: Compiling, candidates: Sequence[Candidate], ids: Seq
     A spent budget may leave examples unanswered. Candidates that answered fewer than half of `ids` are ranked last
     anyway, so they do not reduce the examples of the others.
     """
+    compiling.answer(candidates, ids)
     for candidate in candidates:
         candidate.score = compiling.score(candidate, ids)
     compared = [c for c in candidates if 2 * sum(example in c.answers for example in ids) >= len(ids)]

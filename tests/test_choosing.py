@@ -221,5 +221,6 @@ def test_the_objective_compares_candidates_on_the_pairs_that_all_have_answered()
         return Score(compiling.gains[candidate.number], 0.004)
 
     compiling.score = score  # type: ignore[method-assign]
+    compiling.answer = lambda *_: None  # type: ignore[method-assign]
     assert [candidate.number for candidate in choose(compiling)] == [1, 0, 2]  # type: ignore[arg-type]
     assert scored == {0: pairs[:80], 1: pairs[:80], 2: pairs}

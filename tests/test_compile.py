@@ -492,6 +492,9 @@ class Chosen:
     def ranked(self) -> list[Candidate]:
         return list(self.candidates)
 
+    def answer(self, candidates: list[Candidate], ids: list[str]) -> None:
+        pass
+
     def score(self, candidate: Candidate, ids: list[str]) -> Score:
         return self.scores.get(candidate.number, Score(self.gains[candidate.number], 0.004))
 

@@ -48,6 +48,26 @@ def test_proposals_of_a_round_are_asked_for_side_by_side(opened: Opened) -> None
     assert len(ideas) == 3
 
 
+def test_the_programs_that_are_chosen_among_answer_side_by_side(opened: Opened) -> None:  # noqa: F811
+    served, together, guard = {"0": 0, "1": 0}, threading.Barrier(16, timeout=20), threading.Lock()
+
+    def answer(messages: Messages) -> tuple[int, str]:
+        text = str(messages)
+        if "better_instruction" in text:
+            return 200, json.dumps({"better_instruction": "Grade them the OTHER way."})
+        with guard:
+            served[number := str(int("OTHER" in text))] += 1
+            is_rest = served[number] > 4  # a third of the examples is answered before the choice
+        if is_rest:
+            together.wait()
+        return reads_badly(messages)
+
+    settings = {"compile.pairs": 12, "compile.proposals": 1, "lm.concurrency": 16, "compile.confirm": False}
+    outcome = opened(answer, **settings).until("compile")
+    assert [row["pairs"] for row in outcome["candidates"]] == [12, 12]
+    assert served == {"0": 12, "1": 12}
+
+
 def test_a_losing_candidate_is_stopped_early(opened: Opened) -> None:  # noqa: F811
     def answer(messages: Messages) -> tuple[int, str]:
         text = str(messages)
