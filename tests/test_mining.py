@@ -262,3 +262,14 @@ def test_written_texts_find_real_passages(beir: Path, encoder_path: str) -> None
 
 def encoder_score(encoder: Encoder, pair: Pair) -> float:
     return float(encoder.encode([pair.positive], "passage")[0] @ encoder.encode([pair.query], "query")[0])
+
+
+def test_a_negative_names_the_source_and_the_rank_it_was_taken_from(collection: Collection, encoder: Encoder) -> None:
+    pairs = collection.pairs("train")[:5]
+    both = mine(collection, pairs, encoder, MineConfig(margin=99)).negatives
+    for source in ("dense", "bm25"):
+        alone = mine(collection, pairs, encoder, MineConfig(margin=99, sources=(source,), per_query=50)).negatives
+        for query_id, found in both.items():
+            ranks = {n.doc_id: n.rank for n in alone[query_id]}
+            named = {n.doc_id: n.rank for n in found if n.source == source}
+            assert named and named.items() <= ranks.items()

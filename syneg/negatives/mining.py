@@ -111,9 +111,7 @@ class Rankings:
         mined, passages = Mined({}, notes=_silent_sources(lists)), self.collection.passages
         margin = RULE if config.margin == "auto" else config.margin
         for i, (pair, cosine) in enumerate(zip(self.pairs, self.cosines, strict=True)):
-            ranked = [
-                ((doc_id, source, rank) for rank, doc_id in _window(hits[i], config)) for source, hits in lists.items()
-            ]
+            ranked = [_window(source, hits[i], config) for source, hits in lists.items()]
             judged = Judged(self.collection, pair.query_id, self.key_of)
             limit = margin_limit(cosine[pair.doc_id], margin)
             chosen = [
@@ -192,10 +190,10 @@ def is_part(inner: str, outer: str) -> bool:
     return f" {inner} " in f" {outer} " and word_count(inner) >= _PART_WORDS
 
 
-def _window(hits: Sequence[tuple[str, float]], config: MineConfig) -> Iterator[tuple[int, str]]:
-    """Rank and doc_id of the hits inside the window. Ranks start at 1."""
+def _window(source: str, hits: Sequence[tuple[str, float]], config: MineConfig) -> Iterator[_Ranked]:
+    """The hits of a source inside the window. Ranks start at 1."""
     first = max(config.first_rank, 1)
-    return ((rank, doc_id) for rank, (doc_id, _) in enumerate(hits[first - 1 : config.last_rank], first))
+    return ((doc_id, source, rank) for rank, (doc_id, _) in enumerate(hits[first - 1 : config.last_rank], first))
 
 
 def _choose(
