@@ -438,6 +438,28 @@ def test_files_of_trec_that_are_broken(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize(("given", "known"), [("3.0", True), ("v3.0", False), ("python-3.0", False)])
+def test_only_a_number_is_looked_up_without_its_point(beir: Path, given: str, known: bool) -> None:
+    own = given.removesuffix(".0")
+    for name in ("corpus.jsonl", "qrels/train.tsv"):
+        path = beir / name
+        path.write_text(path.read_text().replace('"d3"', f'"{own}"').replace("q3\td3\t", f"q3\t{given}\t"))
+    if known:
+        assert load(beir).relevant("q3") == {own}
+    else:
+        with pytest.raises(DataError, match=f"unknown passage '{given}'"):
+            load(beir, max_bad_rows=0)
+
+
+def test_hidden_files_are_no_data_and_a_second_file_of_passages_is_told(beir: Path) -> None:
+    (beir / "qrels" / ".DS_Store").write_bytes(b"\0\1")
+    (beir / "qrels" / "._train.tsv").write_bytes(b"\0\1")
+    assert load(beir).notes == ()
+    jsonl(beir / "corpus-old.jsonl", [{"_id": "old", "text": "an old passage"}])
+    (note,) = load(beir).notes
+    assert note == "passages are read from 2 files: corpus-old.jsonl, corpus.jsonl"
+
+
 # one table for each split, on disk and on the hub
 
 

@@ -52,7 +52,7 @@ class CollectionConfig(Section):
     columns: str = ""
     "Your names for columns that are not recognised, as in query=title,positive=body."
     encoding: str = "auto"
-    "Encoding of text files, such as cp1252; auto reads UTF-8, and UTF-16 or UTF-32 with a byte order mark."
+    "Encoding of text files that are no UTF-8, such as cp1252; a byte order mark selects UTF-8, UTF-16 or UTF-32."
     min_relevance: Above | None = None
     (
         "Lowest grade that counts as relevant; 1 if not given. Grades may be fractions only where it is given. nDCG "

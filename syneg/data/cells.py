@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import math
+from collections.abc import Container
 from typing import Any
 
 from syneg.core.text import encodable, normalise
@@ -69,6 +70,16 @@ def id_cell(value: Any, column: str = "id") -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return encodable(str(value).strip())
+
+
+def known_id(key: str, known: Container[str]) -> str:
+    """The id as the data set spells it. pandas writes 3 as 3.0 in a column with missing values.
+
+    >>> known_id("3.0", {"3"}), known_id("v3.0", {"v3"})
+    ('3', 'v3.0')
+    """
+    whole = key.removesuffix(".0")
+    return whole if key not in known and whole.isdecimal() and whole in known else key
 
 
 def grade_cell(value: Any, column: str) -> float:

@@ -22,6 +22,7 @@ from syneg.core.errors import DataError, collected
 from syneg.core.records import SPLITS, Pair
 from syneg.core.text import encodable
 
+from .cells import known_id
 from .readers import Qrel, Reader, Text
 from .sources import open_reader
 from .splits import MIN_QUERIES, divide, fold_splits, guard, split_name
@@ -198,7 +199,7 @@ def _judged(
     names: dict[str, str] = {}
     twice: set[tuple[str, str]] = set()
     for row in reader.qrels():
-        query_id, doc_id = _known(row.query_id, queries), _known(row.doc_id, passages)
+        query_id, doc_id = known_id(row.query_id, queries), known_id(row.doc_id, passages)
         grade = _grade(row, lowest)
         if query_id not in queries or doc_id not in passages:
             unknown = f"query {query_id!r}" if query_id not in queries else f"passage {doc_id!r}"
@@ -225,11 +226,6 @@ def _judged(
             f"{len(twice)} pairs of query and passage have two grades, such as {example}: the higher grade counts"
         )
     return qrels, splits_of
-
-
-def _known(key: str, known: Mapping[str, str]) -> str:
-    """The id as the data set spells it. Tools write 3 as 3.0 in a column with missing values."""
-    return whole if key not in known and (whole := key.removesuffix(".0")) in known else key
 
 
 def _grade(row: Qrel, lowest: float | None) -> float | None:

@@ -19,10 +19,11 @@ from syneg.core.errors import DataError
 
 from .cells import BadCell, grade_cell, id_cell, text_cell
 from .columns import QRELS, ColumnNames, no_column
+from .encodings import open_text
 from .read_log import ReadLog
 from .readers import Qrel, Text
 from .splits import SPLIT_NAMES, split_name
-from .tables import Row, kind_of, open_text, read_table
+from .tables import Row, kind_of, read_table
 from .trec import read_items, read_judgements
 
 _PASSAGES = ("corpus", "docs", "documents", "collection", "passages")
@@ -32,6 +33,11 @@ _NO_NEGATIVES: Mapping[str, Any] = {}
 
 def _part(path: Path) -> str:
     return re.split(r"[._\-]", path.name.lower())[0]
+
+
+def _shown(folder: Path) -> list[Path]:
+    """What a folder holds, without hidden files such as .DS_Store."""
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
 
 
 def is_passages(path: Path) -> bool:
@@ -83,12 +89,12 @@ class FolderReader:
     def __init__(self, folder: Path, columns: ColumnNames, encoding: str) -> None:
         self.folder, self.name, self.log = folder, folder.name, ReadLog()
         self._columns, self._encoding = columns, encoding
-        paths = sorted(folder.iterdir())
+        paths = _shown(folder)
         self._corpus = [path for path in paths if path.is_file() and _part(path) in _PASSAGES]
         self._topics = [path for path in paths if path.is_file() and _part(path) in _QUERIES]
         inside = [path for path in paths if path.is_dir() and _part(path) == "qrels"]
         self._qrels = [path for path in paths if path.is_file() and _part(path) == "qrels"]
-        self._qrels += [path for folder in inside for path in sorted(folder.iterdir()) if path.is_file()]
+        self._qrels += [path for folder in inside for path in _shown(folder) if path.is_file()]
         kinds = {"corpus.jsonl": self._corpus, "queries.jsonl": self._topics, "qrels/*.tsv": self._qrels}
         if missing := [name for name, files in kinds.items() if not files]:
             raise DataError(
@@ -96,6 +102,9 @@ class FolderReader:
                 where=str(folder),
                 todo="use these names, or give pairs as train.jsonl, validation.jsonl and test.jsonl",
             )
+        for what, files in (("passages", self._corpus), ("queries", self._topics)):
+            if len(files) > 1:
+                self.log.notes.append(f"{what} are read from {len(files)} files: {', '.join(p.name for p in files)}")
         self._splits = {path: self._split_of(path, bool(inside)) for path in self._qrels}
 
     def _split_of(self, path: Path, in_folder: bool) -> str:

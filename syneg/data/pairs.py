@@ -24,7 +24,7 @@ from syneg.core.errors import DataError
 from syneg.core.storage import JsonObject
 from syneg.core.text import normalise
 
-from .cells import BadCell, grade_cell, id_cell, made_id, text_cell, texts_cell
+from .cells import BadCell, grade_cell, id_cell, known_id, made_id, text_cell, texts_cell
 from .columns import CORPUS, PAIRS, ColumnNames, no_column
 from .matching import PassageIndex
 from .read_log import ReadLog
@@ -133,7 +133,7 @@ class PairsReader:
                 first = first or (where, row, missing)
                 self.log.problem(where, f"no {' and no '.join(sorted(missing, reverse=True))}")
                 continue
-            if not seen and (unused := columns.unused(row, PAIRS)):
+            if not seen and (unused := [*filter(None, columns.unused(row, PAIRS))]):
                 self.log.notes.append(f"columns not used: {', '.join(unused)}")
             seen = True
             try:
@@ -153,7 +153,7 @@ class PairsReader:
         query = text_cell(cell("query"), "query")
         positives = texts_cell(cell("positive"), "positive")
         doc_id = id_cell(cell("doc_id"), "doc_id")
-        known = self._known(doc_id)
+        known = known_id(doc_id, self._corpus.passages)
         if not positives and known in self._corpus.passages:
             positives = [self._corpus.passages[known]]
         if query and doc_id and not positives:
@@ -174,11 +174,6 @@ class PairsReader:
             raise BadCell(f"query id {query_id!r} occurs twice with different texts")
         self._query_ids.setdefault(normalise(query), query_id)
         return query_id
-
-    def _known(self, doc_id: str) -> str:
-        """The id as the corpus spells it. pandas writes 3 as 3.0 in a column with missing values."""
-        whole = doc_id.removesuffix(".0")
-        return whole if doc_id not in self._corpus.passages and whole in self._corpus.passages else doc_id
 
     # join with the corpus
 

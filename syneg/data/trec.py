@@ -19,22 +19,22 @@ from typing import TextIO
 
 from syneg.core.errors import DataError
 
+from .encodings import open_text
 from .read_log import ReadLog
-from .tables import open_text
 
 Item = tuple[str, str, str]
 
-_DOC = re.compile(r"<doc\b[^>]*>(.*?)</doc>", re.IGNORECASE | re.DOTALL)
-_TOPIC = re.compile(r"<(top|topic)\b([^>]*)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+_FIRST_TOPIC = re.compile(r"<(top|topic)\b", re.IGNORECASE)
 _DOC_ID = re.compile(r"<docno>\s*(.*?)\s*</docno>", re.IGNORECASE | re.DOTALL)
 _OTHER_IDS = re.compile(r"<(docid|dochdr|docoldno)>.*?</\1>", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"</?[a-z!][^<>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<!--.*?-->|<!\[CDATA\[|\]\]>|</?[a-z!][^<>]*>", re.IGNORECASE | re.DOTALL)
 _NUMBER = re.compile(r"""\b(?:number|id|qid)\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
-_FIELD = r"<{name}\b[^>]*>\s*(?:{label}\s*:)?\s*([^<]+)"
+_FIELDS = "num|title|query|question|desc|description|narr|narrative|dom|con|fac|def|smry|topic|top|subtopic"
+_FIELD = rf"<{{name}}\b[^>]*>\s*(?:{{label}}\s*:)?\s*(.+?)(?=</?(?:{_FIELDS})\b|\Z)"
 
 
 def read_items(path: Path, log: ReadLog, encoding: str, *, topics: bool) -> Iterator[Item]:
-    """Yield (file:line, id, text) of documents or topics. Entries without an id go to `log`.
+    """Yield (file:line, id, text) of documents or topics. Entries without an id, a beginning or an end go to `log`.
 
     Raises DataError if the file ends inside an entry.
     """
@@ -43,24 +43,43 @@ def read_items(path: Path, log: ReadLog, encoding: str, *, topics: bool) -> Iter
     if not first.lstrip().startswith("<"):
         yield from _lines(path, log, encoding)
         return
-    pattern = _TOPIC if topics else _DOC
-    end = re.compile(r"</top(?:ic)?>" if topics else r"</doc>", re.IGNORECASE)
+    for where, head, body in _entries(path, log, encoding, _tag_of_topics(path, encoding) if topics else "doc"):
+        item_id, text = _topic(head, body) if topics else _document(body)
+        if item_id:
+            yield where, item_id, text
+        else:
+            log.problem(where, "no number" if topics else "no <DOCNO>")
+
+
+def _tag_of_topics(path: Path, encoding: str) -> str:
+    with open_text(path, encoding) as file:
+        return next((match[1] for line in file if (match := _FIRST_TOPIC.search(line))), "top")
+
+
+def _entries(path: Path, log: ReadLog, encoding: str, tag: str) -> Iterator[Item]:
+    """Yield (file:line, attributes, content) of each <tag …>content</tag>. Several may share a line."""
+    begin = re.compile(rf"<{tag}\b([^>]*)>", re.IGNORECASE)
+    end = re.compile(rf"</{tag}\s*>", re.IGNORECASE)
     with open_text(path, encoding) as file:
         block, start = "", 1
         for number, line in enumerate(file, 1):
             block += line
             if not end.search(line):
                 continue
-            for match in pattern.finditer(block):
-                where = f"{path.name}:{start}"
+            *pieces, block = end.split(block)
+            for count, piece in enumerate(pieces, 1):
+                where = f"{path.name}:{start}" + (f", entry {count}" if count > 1 else "")
+                begins = list(begin.finditer(piece))
+                for lost in begins[:-1]:
+                    log.row(path.name)
+                    log.problem(f"{where} at {lost.start()}", f"<{tag}> does not end before the next one begins")
                 log.row(path.name)
-                item_id, text = _topic(match[2], match[3]) if topics else _document(match[1])
-                if item_id:
-                    yield where, item_id, text
+                if begins:
+                    yield where, begins[-1][1], piece[begins[-1].end() :]
                 else:
-                    log.problem(where, "no number" if topics else "no <DOCNO>")
-            block, start = "", number + 1
-    if pattern.search(block + ("</top>" if topics else "</doc>")):
+                    log.problem(where, f"</{tag}> has no beginning")
+            start = number + (not block.strip())
+    if begin.search(block):
         raise DataError("the file ends inside an entry", where=f"{path.name}:{start}", todo="check the file")
 
 
@@ -89,7 +108,7 @@ def _plain(text: str) -> str:
 
 def _topic(head: str, block: str) -> tuple[str, str]:
     def part(name: str, label: str = "") -> str:
-        match = re.search(_FIELD.format(name=name, label=label or name), block, re.IGNORECASE)
+        match = re.search(_FIELD.format(name=name, label=label or name), block, re.IGNORECASE | re.DOTALL)
         return _plain(match[1]) if match else ""
 
     number = _NUMBER.search(head)

@@ -19,7 +19,7 @@ from typing import Any
 
 from syneg.core.errors import DataError, collected
 from syneg.core.records import Draft, HardNegative, Pair
-from syneg.core.text import plain_text
+from syneg.core.text import normalise, plain_text
 
 from .gating import Gating
 
@@ -37,7 +37,7 @@ def given_negatives(
     if not path.is_file():
         raise DataError("no such file of negatives", where=str(path), todo="check --given")
     by_id = {pair.query_id: pair for pair in pairs}
-    by_text = {_as_text(pair.query): pair.query_id for pair in pairs}
+    by_text = {normalise(pair.query): pair.query_id for pair in pairs}
     negatives: dict[str, list[HardNegative]] = {}
     problems: list[str] = []
     lines = 0
@@ -65,11 +65,6 @@ def given_negatives(
     return drafts, problems
 
 
-def _as_text(query: str) -> str:
-    """A query with single spaces and without case, to compare it with others."""
-    return " ".join(query.split()).casefold()
-
-
 def _negative(row: Mapping[str, Any], by_text: Mapping[str, str]) -> tuple[str, HardNegative]:
     """The query id and the negative of one row. Raises ValueError for a row without text or query."""
     text = row.get("text") or row.get("hard_negative")
@@ -77,7 +72,7 @@ def _negative(row: Mapping[str, Any], by_text: Mapping[str, str]) -> tuple[str, 
         raise ValueError("no text (as `text` or `hard_negative`)")
     query_id = row.get("query_id")
     if query_id is None and isinstance(row.get("query"), str):
-        query_id = by_text.get(_as_text(row["query"]), "")
+        query_id = by_text.get(normalise(row["query"]), "")
     if not isinstance(query_id, (str, int)):
         raise ValueError("no query_id, and no query")
     own = row["attributes"] if isinstance(row.get("attributes"), dict) else row

@@ -1,0 +1,118 @@
+"""Open a text file in its encoding, decompressed if it ends with .gz.
+
+    pairs.csv     --set collection.encoding=cp1252   →  read as cp1252
+    corpus.jsonl  in UTF-8 beside it                 →  read as UTF-8
+
+A byte order mark at the start of a file selects UTF-8, UTF-16 or UTF-32. Any other encoding must be named in
+`collection.encoding`; it is never guessed. The name is for the files that need it: a file that is UTF-8 and holds more
+than ASCII is read as UTF-8, because a text of another encoding is hardly ever valid UTF-8.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import charset_normalizer
+
+from syneg.core.errors import DataError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+_LATIN = 0.15  # a larger share of bytes beyond ASCII is another script
+
+
+@contextmanager
+def open_text(path: Path, encoding: str = "auto") -> Iterator[TextIO]:
+    """Open a file as text, decompressed if it ends with .gz, with its line ends unchanged.
+
+    Raises DataError if it cannot be read or decoded.
+    """
+    try:
+        with _open_binary(path) as binary:
+            head = binary.read(4096)
+        marked = next((name for mark, name in _MARKS if head.startswith(mark)), "")
+        if marked or encoding == "auto":
+            encoding = marked or "utf-8"
+            if encoding == "utf-8" and head.count(b"\0") > len(head) // 8:
+                raise _wrong_encoding(path, encoding)
+        elif _known(encoding) and _is_utf8(path):
+            encoding = "utf-8"
+        with _as_text(path, encoding) as file:
+            yield file
+    except UnicodeDecodeError:
+        raise _wrong_encoding(path, encoding) from None
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise DataError(f"broken .gz file: {error}", where=str(path), todo="unpack it with gunzip") from error
+    except OSError as error:
+        raise DataError(f"cannot read the file: {error.strerror}", where=str(path), todo="check the path") from error
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether a file is UTF-8 and holds more than ASCII. A text of another encoding is hardly ever valid UTF-8."""
+    decoder, beyond = codecs.getincrementaldecoder("utf-8")(), False
+    try:
+        with _open_binary(path) as binary:
+            while chunk := binary.read(1 << 20):
+                if b"\0" in chunk:
+                    return False
+                beyond |= not decoder.decode(chunk).isascii()
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return beyond
+
+
+def _known(encoding: str) -> bool:
+    """True, or DataError for a name that Python does not know."""
+    try:
+        return bool(codecs.lookup(encoding))
+    except LookupError:
+        raise DataError(
+            f"unknown encoding {encoding!r}", todo="set collection.encoding to one of Python's, such as cp1252"
+        ) from None
+
+
+def _as_text(path: Path, encoding: str) -> TextIO:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding=encoding, newline="")
+    return path.open(encoding=encoding, newline="")
+
+
+def _open_binary(path: Path) -> Any:
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _wrong_encoding(path: Path, encoding: str) -> DataError:
+    """The error for a file that cannot be decoded. It names the first bad line, and an encoding that may fit."""
+    wanted = "utf-8" if encoding == "auto" else encoding
+    with _open_binary(path) as binary:
+        sample = binary.read(1 << 20)
+        binary.seek(0)
+        line = next((n for n, text in enumerate(binary, 1) if not _decodes(text, wanted) or b"\0" in text), 1)
+    return DataError(
+        f"not {wanted.upper()} text",
+        where=f"{path.name}:{line}",
+        todo=f"convert it to UTF-8, or name its encoding, perhaps --set collection.encoding={_guess(sample)}",
+    )
+
+
+def _guess(sample: bytes) -> str:
+    """Guess the encoding of bytes that are no UTF-8: cp1252 for Latin letters, where charset_normalizer often errs."""
+    best = charset_normalizer.from_bytes(sample).best()
+    latin = b"\0" not in sample and sum(byte >= 0x80 for byte in sample) < _LATIN * len(sample)
+    return "cp1252" if latin or best is None or best.encoding in ("utf_8", "ascii") else best.encoding
+
+
+def _decodes(text: bytes, encoding: str) -> bool:
+    try:
+        text.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
