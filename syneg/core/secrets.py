@@ -3,27 +3,34 @@
 >>> masked("http://me:hunter2@host/v1?api_key=sk-1&x=2")
 'http://***@host/v1?api_key=***&x=2'
 
-Three things count as secrets:
+Four things count as secrets:
 
 - values of environment variables with names such as OPENAI_API_KEY, WATSONX_APIKEY or DB_PASSWORD;
 - user and password before the @ of an address;
-- query parameters of an address with such names.
+- query parameters of an address with such names;
+- what `remember` was told: keys and passwords that stand in the settings of an LM. An endpoint may repeat a header in
+  its error message, and a client may print an address without its scheme.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 MASK = "***"
 _WORD = r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH|AUTHORIZATION|COOKIE|SIGNATURE|SIG)"
 _NAME = re.compile(rf"(?:^|[_\-.]|API|ACCESS){_WORD}S?(?:$|[_\-.])|_P(?:WD|ASS)$|BEARER", re.IGNORECASE)
-_USERINFO = re.compile(r"(\b[a-z][a-z0-9+.\-]*://)[^/@\s'\"]+@", re.IGNORECASE)
+_USERINFO = re.compile(r"(\b[a-z][a-z0-9+.\-]*://)([^/?#\s'\"]+)@", re.IGNORECASE)
 _PARAMETER = re.compile(r"([?&])([\w.\-]+)=([^&\s'\"#]+)")
 REFERENCE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
+_SCHEME = re.compile(r"^(?:Bearer|Basic|Token|ApiKey) +", re.IGNORECASE)
 _SHORTEST = 8  # characters; a shorter value may be an ordinary word
+_SHORTEST_TOLD = 6  # the same for a value that a setting calls secret; "none" and "EMPTY" are no keys
+_told: set[str] = set()
 
 
 def is_secret(name: str) -> bool:
@@ -35,9 +42,31 @@ def is_secret(name: str) -> bool:
     return bool(_NAME.search(name)) and not name.lower().startswith("max_")
 
 
+def remember(value: Any, name: str = "") -> None:
+    """Mask the secrets in a setting from now on: values of secret names, and user and password of an address.
+
+    >>> remember({"extra_headers": {"X-Api-Key": "my-gateway-key"}}); masked("wrong key my-gateway-key")
+    'wrong key ***'
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            remember(item, name if name and is_secret(name) else str(key))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            remember(item, name)
+    elif isinstance(value, str):
+        found = {_SCHEME.sub("", value)} if name and is_secret(name) else set()
+        for _, login in _USERINFO.findall(value):
+            plain = unquote(login)
+            found |= {login, plain, login.partition(":")[2], plain.partition(":")[2]}
+            found.add(base64.b64encode(plain.encode()).decode())  # as a header carries it
+        _told.update(secret for secret in found if len(secret) >= _SHORTEST_TOLD)
+
+
 def masked(text: str) -> str:
     """Replace every known secret in a text by ***."""
-    for value in sorted({v for k, v in os.environ.items() if len(v) >= _SHORTEST and is_secret(k)}, key=len)[::-1]:
+    named = {v for k, v in os.environ.items() if len(v) >= _SHORTEST and is_secret(k)}
+    for value in sorted(named | _told, key=len)[::-1]:
         text = text.replace(value, MASK)
     return masked_address(text)
 
@@ -52,6 +81,8 @@ def masked_values(value: Any, name: str = "") -> Any:
     """Settings that are safe to write to disk: secrets become ***, references ($NAME) stay. `name` is the key."""
     if isinstance(value, Mapping):
         return {key: masked_values(item, str(key)) for key, item in value.items()}
-    if not isinstance(value, str) or REFERENCE.fullmatch(value.removeprefix("Bearer ")):
+    if isinstance(value, (list, tuple)):
+        return [masked_values(item, name) for item in value]
+    if not isinstance(value, str) or REFERENCE.fullmatch(_SCHEME.sub("", value)):
         return value
     return MASK if name and is_secret(name) else masked_address(value)

@@ -99,7 +99,10 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        wrong = [f"{'.'.join(str(part) for part in e['loc'])} = {e.get('input')!r}: {e['msg']}" for e in error.errors()]
+        wrong = [
+            f"{'.'.join(str(part) for part in e['loc'])} = {masked_values(e.get('input'))!r}: {e['msg']}"
+            for e in error.errors()
+        ]
         raise ConfigError(collected(f"{len(wrong)} wrong setting(s){source}", wrong)) from error
     shares = config.collection.dev + config.collection.confirm + config.collection.test
     if shares >= 1:
@@ -245,11 +248,11 @@ def typed_value(key: str, text: str) -> Any:
 
 
 def _is_text(key: str) -> bool:
-    """Whether a setting is of type text, and not a list of texts."""
+    """Whether a setting is of type text, and not a list or a table of texts."""
     section, _, name = key.rpartition(".")
     model = Config.model_fields[section].annotation if section in Config.model_fields else Config
     info = getattr(model, "model_fields", {}).get(name)
-    if info is not None and get_origin(info.annotation) is tuple:
+    if info is not None and get_origin(info.annotation) in (tuple, dict):
         return False
     kinds = {info.annotation, *get_args(info.annotation)} if info is not None else set()
     return str in {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds}

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from syneg.core.config import LMConfig
 from syneg.core.errors import ConfigError
 from syneg.core.records import fingerprint
-from syneg.core.secrets import MASK, REFERENCE, is_secret, masked_address
+from syneg.core.secrets import MASK, REFERENCE, is_secret, masked_address, remember
 
 _VARIABLES = {
     "openai": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
@@ -70,6 +70,7 @@ def connected(config: LMConfig, section: str = "lm") -> LMConfig:
         )
     address = _resolved(config.api_base, f"{section}.api_base") or _from_environment(config.model)
     extra = {name: _resolved(value, f"{section}.extra.{name}") for name, value in config.extra.items()}
+    remember([address, extra])
     return config.model_copy(update={"api_base": address or None, "extra": extra})
 
 
@@ -144,6 +145,8 @@ def _resolved(value: Any, where: str) -> Any:
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise ConfigError(f"{where} names ${missing[0]}, which is not set", todo=f"export {missing[0]}=…")
+    for name in names:  # whoever keeps a value out of the settings wants it in no file
+        remember(os.environ[name], "secret")
     return REFERENCE.sub(lambda match: os.environ[match[1] or match[2]], value)
 
 
