@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import dspy
-from pydantic import BaseModel, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, BeforeValidator, Field, GetCoreSchemaHandler
 
 from syneg.core.text import cut
 
@@ -28,12 +28,25 @@ MOST = 20
 SHOWN_WORDS = 150
 
 
+def _grade(value: Any) -> Any:
+    """A grade that was written as a text ("3") is a number. True and False are none: they do not mean 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("true and false are no grades")
+    return int(value) if isinstance(value, str) and value.strip() in ("0", "1", "2", "3") else value
+
+
+def _span(value: Any) -> Any:
+    return "NONE" if value is None else value
+
+
 class Grade(BaseModel):
     """The answer for one passage."""
 
     passage: int = Field(description="number of the passage")
-    span: str = Field(description="for 2 and 3 the words copied from the passage that answer, else NONE")
-    grade: Literal[0, 1, 2, 3]
+    span: Annotated[str, BeforeValidator(_span)] = Field(
+        description="for 2 and 3 the words copied from the passage that answer, else NONE"
+    )
+    grade: Annotated[Literal[0, 1, 2, 3], BeforeValidator(_grade)]
 
 
 class GradePassages(dspy.Signature):

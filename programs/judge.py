@@ -9,6 +9,7 @@ answers and one that nearly does, from fields that no collection here is about.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import dspy
@@ -16,6 +17,9 @@ import dspy
 from syneg.core.text import contains, grams, words
 
 from .fence import fenced
+
+_GAP = re.compile(r"\s*[\[(]?(?:…|\.{3,})[\])]?\s*")
+_TAGS = re.compile(r"</?data>", re.IGNORECASE)
 
 
 class JudgeRelevance(dspy.Signature):
@@ -73,12 +77,17 @@ class Judge(dspy.Module):
 def quoted(span: str, passage: str) -> bool:
     """Whether `span` quotes the passage: nine tenths of its runs of three words occur in the passage.
 
+    A quotation may leave words out ("…"), and may repeat the tags of the prompt around the passage.
+
     >>> quoted("take it OUT after six", "Take it out, after six minutes."), quoted("NONE", "none is left")
     (True, False)
+    >>> quoted("<data>take it … minutes</data>", "Take it out, after six minutes.")
+    True
     """
-    quote = words(span)
-    if not quote or quote == ["none"]:
+    parts = [part for part in _GAP.split(_TAGS.sub(" ", span)) if words(part)]
+    if not parts or words(" ".join(parts)) == ["none"]:
         return False
-    runs = grams(span, 3)
+    runs = {part: grams(part, 3) for part in parts}
     known = set(grams(passage, 3))
-    return sum(run in known for run in runs) >= 0.9 * len(runs) if runs else contains(passage, span)
+    found = [run in known for part in parts for run in runs[part]]
+    return sum(found) >= 0.9 * len(found) and all(runs[part] or contains(passage, part) for part in parts)

@@ -14,6 +14,8 @@ from dspy.utils.exceptions import AdapterParseError
 
 from syneg.llm.capabilities import ADAPTERS
 from syneg.programs import GradeList
+from syneg.programs.grade_list import Grade
+from syneg.programs.judge import quoted
 
 TEXTS = [
     "Close the socket. It then fails.",
@@ -82,3 +84,33 @@ def test_a_list_graded_in_part_is_no_answer(fake_lm: Callable[..., FakeLM]) -> N
     with pytest.raises(ValueError, match="at most 20 can be graded"):
         graded(server, "compact", ["text"] * 21)
     assert graded(server, "compact", []).grades == []
+
+
+@pytest.mark.parametrize(
+    ("grade", "read"), [(3, 3), ("3", 3), (" 0 ", 0), (2.0, 2), (True, None), ("three", None), ("4", None), (-1, None)]
+)
+def test_a_grade_may_be_written_as_a_text_and_is_never_guessed(grade: Any, read: int | None) -> None:
+    answer = {"passage": "1", "span": None, "grade": grade}
+    if read is None:
+        with pytest.raises(ValueError, match="grade"):
+            Grade.model_validate(answer)
+    else:
+        assert Grade.model_validate(answer).grade == read
+
+
+@pytest.mark.parametrize(
+    ("span", "is_quoted"),
+    [
+        ("Close the socket with close", True),
+        ("<data>Close the socket</data>", True),
+        ("Close the socket … frees the port.", True),
+        ("Close the socket [...] port", True),
+        ("Close the socket ... and the file", False),
+        ("Close the socket … lock", False),
+        ("…", False),
+        ("NONE…", False),
+        ("<data>NONE</data>", False),
+    ],
+)
+def test_a_quotation_may_leave_words_out_but_none_may_be_new(span: str, is_quoted: bool) -> None:
+    assert quoted(span, "Close the socket with close(). It frees the port.") is is_quoted

@@ -11,12 +11,14 @@ turn repeats the request. Parsing and the JSON schema come from the JSONAdapter.
 
 from __future__ import annotations
 
+import ast
 import json
 import textwrap
 from typing import Any
 
 import dspy
 from dspy.adapters.utils import format_field_value, serialize_for_json
+from dspy.utils.exceptions import AdapterParseError
 
 from syneg.core.storage import JsonObject
 
@@ -40,6 +42,31 @@ class JSONAdapter(dspy.JSONAdapter):
             super()._prepare_response_format(lm, made, signature)
             self._formats[key] = made
         lm_kwargs.update(self._formats[key])
+
+    def parse(self, signature: type[dspy.Signature], completion: str) -> JsonObject:
+        """The fields of an answer. DSPy prints a list or an object into a text field, and it would be trained on.
+
+        A list or an object with a single text counts as this text. Raises AdapterParseError for any other.
+        """
+        fields: JsonObject = super().parse(signature, completion)
+        for name, field in signature.output_fields.items():
+            if field.annotation is str and str(fields[name]).lstrip()[:1] in ("[", "{"):
+                fields[name] = self._text(signature, completion, name, fields[name])
+        return fields
+
+    def _text(self, signature: type[dspy.Signature], completion: str, name: str, printed: str) -> str:
+        """The text of a field that DSPy may have printed from a list or an object; a text with brackets stays."""
+        try:
+            value = ast.literal_eval(printed)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return printed
+        if not isinstance(value, (list, dict)) or repr(value) != printed:
+            return printed
+        inner = [*(value.values() if isinstance(value, dict) else value)]
+        if len(inner) == 1 and isinstance(inner[0], str):
+            return inner[0]
+        kind = "a list" if isinstance(value, list) else "an object"
+        raise AdapterParseError("JSONAdapter", signature, completion, f"{name} is {kind}, not one text")
 
 
 class CompactAdapter(JSONAdapter):

@@ -6,8 +6,8 @@
         → Answer(text="", …) with the fault "all 320 tokens went into thinking; raise lm.max_tokens"
 
 Endpoints send thinking in three ways: in its own field (`reasoning_content`, `reasoning`), as parts of a list, or
-between tags inside the text. Some chat templates put the opening tag into the prompt, so that the text has only the
-closing tag.
+between tags inside the text, which each family of models spells in its own way. Some chat templates put the opening tag
+into the prompt, so that the text has only the closing tag.
 """
 
 from __future__ import annotations
@@ -20,13 +20,26 @@ from typing import Any
 
 from dspy.lm15 import ProviderError, Response, TextPart, ThinkingPart, ToolCallPart
 
-_NAMES = "think|thinking"  # not "reasoning": in the XML layout <reasoning> is a field of the programs
-_OPEN = rf"(?:<(?:{_NAMES})>|\[(?:{_NAMES})\]|◁(?:{_NAMES})▷)"
-_CLOSE = rf"(?:</(?:{_NAMES})>|\[/(?:{_NAMES})\]|◁/(?:{_NAMES})▷)"
+# Not "reasoning": in the XML layout <reasoning> is a field of the programs.
+_NAMES = "think|thinking|thought|thoughts|seed:think|longcat_think"
+_OPEN = (
+    rf"(?:<(?:{_NAMES})>|\[(?:{_NAMES})\]|◁(?:{_NAMES})▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    r"|<unused94>(?:thought\b)?|<\|channel>thought\b)"
+)
+_CLOSE = (
+    rf"(?:</(?:{_NAMES})>|\[/(?:{_NAMES})\]|◁/(?:{_NAMES})▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    r"|<unused95>|<channel\|>)"
+)
 _BLOCK = re.compile(rf"{_OPEN}(.*?){_CLOSE}", re.IGNORECASE | re.DOTALL)
 _CLOSED = re.compile(rf"\A(.*){_CLOSE}", re.IGNORECASE | re.DOTALL)
 _UNCLOSED = re.compile(rf"\A\s*{_OPEN}(.*)\Z", re.IGNORECASE | re.DOTALL)
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+).*?<\|message\|>(.*?)(?=<\|(?:end|return|start|call)\|>|\Z)", re.DOTALL)
+# What a server leaves of a chat template: marks around the answer, and the end of the turn.
+_MARKS = re.compile(
+    r"\A\s*<\|(?:begin_of_solution|START_RESPONSE)\|>"
+    r"|(?:\s*(?:<\|(?:end_of_solution|END_RESPONSE|im_end|eot_id|end|endoftext|end_of_text|return)\|>|</s>|<eos>"
+    r"|<end_of_turn>|<｜end▁of▁sentence｜>))+\s*\Z"
+)
 _FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
 CUT = "length"
 
@@ -65,7 +78,31 @@ class Answer:
             return f"the answer was cut after {max_tokens} tokens; {room}"
         if whole and len(_FENCE.findall(self.text)) % 2:
             return f"the answer ends inside a code fence; {room}"
+        if self.finish_reason != CUT and _ends_inside_json(self.text):
+            return f"the answer ends inside its JSON; {room}"
         return ""
+
+
+def _ends_inside_json(text: str) -> bool:
+    """Whether a text is JSON that stops inside a string. Some servers call an answer whole that they have cut.
+
+    Only a closing bracket that is missing is no sign of a cut: small LMs forget it.
+    """
+    text = text.strip()
+    if text[:1] not in ("{", "[") or text[-1:] in ("}", "]", '"'):
+        return False
+    depth, quoted, escaped = 0, False, False
+    for character in text:
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        elif character == '"':
+            quoted = True
+        else:
+            depth += (character in "{[") - (character in "}]")
+            if not depth and character in "}]":
+                return False  # the JSON is whole, and something follows it
+    return quoted
 
 
 def answer_of(response: Response) -> Answer:
@@ -101,6 +138,7 @@ def separated(text: str) -> tuple[str, list[str]]:
     if channels:
         final = "".join(part for name, part in channels if name == "final")
         return final, [part for name, part in channels if name != "final"]
+    text = _MARKS.sub("", text)
     thinking = _BLOCK.findall(text)
     rest = _BLOCK.sub("", text) if thinking else text
     if closed := _CLOSED.match(rest):
@@ -109,7 +147,7 @@ def separated(text: str) -> tuple[str, list[str]]:
     if unclosed := _UNCLOSED.match(rest):
         thinking.append(unclosed[1])
         rest = ""
-    return (rest.lstrip() if thinking else rest), [part.strip() for part in thinking]
+    return (_MARKS.sub("", rest.lstrip()) if thinking else rest), [part.strip() for part in thinking]
 
 
 def _message(body: Mapping[str, Any] | None) -> Mapping[str, Any]:
