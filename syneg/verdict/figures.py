@@ -73,8 +73,8 @@ def wins(verdict: Verdict) -> Figure | None:
 
     def draw(axes: Any) -> None:
         places = range(len(rows))
-        axes.barh(places, [row.wins for row in rows], color=_BLUE, label="better than base")
-        axes.barh(places, [-row.losses for row in rows], color=_RED, label="worse than base")
+        axes.barh(places, [row.wins for row in rows], color=_BLUE)
+        axes.barh(places, [-row.losses for row in rows], color=_RED)
         axes.set_yticks(places, [short(row.b, 28) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=6, integer=True)
@@ -135,13 +135,12 @@ def histogram(title: str, groups: Mapping[str, Sequence[float]], unit: str) -> F
     if not filled:
         return None
     together = [value for values in filled.values() for value in values]
-    edges = np.linspace(min(together), max(together) + 1e-9, 21)
+    edges = np.histogram_bin_edges(together, 20)
 
     def draw(axes: Any) -> None:
         for (name, values), style in zip(filled.items(), ("-", "--", ":", "-.") * len(filled), strict=False):
             shares = np.histogram(values, edges)[0] / len(values)
-            axes.step(edges[:-1], shares, where="post", linestyle=style, label=name, linewidth=2)
-        axes.legend(frameon=False)
+            axes.step(edges, [*shares, shares[-1]], where="post", linestyle=style, label=name, linewidth=2)
         axes.set_xlabel(unit)
         axes.set_ylabel("share of the group")
 
@@ -160,7 +159,6 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], unit:
         for name, points in filled.items():
             axes.plot(*zip(*points, strict=True), marker="o", label=short(name, 28))
         axes.locator_params(axis="x", integer=True)
-        axes.legend(frameon=False)
         axes.set_xlabel("step")
         axes.set_ylabel(unit)
 
@@ -180,7 +178,6 @@ def intervals(title: str, points: Sequence[tuple[int, float, float]], unit: str)
         axes.step(numbers, best, where="post", color=_GREY, linewidth=1, label="best so far")
         axes.errorbar(numbers, values, yerr=halves if any(halves) else None, fmt="o", color=_BLUE, capsize=3)
         axes.locator_params(axis="x", nbins=min(8, len(points)), integer=True)
-        axes.legend(frameon=False)
         axes.set_title(unit, loc="left", fontsize=11)  # a long label would not fit beside the axis
         axes.set_xlabel("number of the text; 0 is the author's own")
 
@@ -194,7 +191,10 @@ def intervals(title: str, points: Sequence[tuple[int, float, float]], unit: str)
 
 
 def _svg(draw: Callable[[Any], None], rows: int) -> str:
-    """Let `draw` fill one pair of axes, as high as `rows` bars need; return the SVG element."""
+    """Let `draw` fill one pair of axes, as high as `rows` bars need; return the SVG element.
+
+    A legend of what is labelled stands above the axes, where it covers nothing, and makes the picture higher.
+    """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
@@ -208,6 +208,10 @@ def _svg(draw: Callable[[Any], None], rows: int) -> str:
         FigureCanvasSVG(canvas)
         axes = canvas.add_subplot()
         draw(axes)
+        if labels := axes.get_legend_handles_labels()[1]:
+            columns = max(1, int(_WIDTH / (0.6 + 0.1 * max(map(len, labels)))))  # inches of a line and of a letter
+            canvas.set_figheight(canvas.get_figheight() + 0.25 * -(-len(labels) // columns))
+            canvas.legend(loc="outside upper left", ncols=columns, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         file = io.StringIO()
         canvas.savefig(file, format="svg", transparent=True, metadata={"Date": None})
