@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import click
 import numpy as np
 import torch
 from configured import configured
+from options import filled
 from turns import Figures, save, table
 
 from syneg.core.config import CollectionConfig
@@ -53,6 +55,19 @@ def ways(config: Any) -> dict[str, Embed]:
     }
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    dataset: str
+    texts: int
+    turns: int
+    device: str
+    overrides: tuple[str, ...]
+    quick: bool
+    path: Path | None
+
+
 @click.command()
 @click.option("--dataset", default="beir/scifact", show_default=True)
 @click.option(
@@ -63,14 +78,13 @@ def ways(config: Any) -> dict[str, Embed]:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
 @click.option("--quick", is_flag=True, help="64 passages of the smallest collection, one turn")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(
-    dataset: str, texts: int, turns: int, device: str, overrides: tuple[str, ...], quick: bool, path: Path | None
-) -> None:
-    if quick:
-        dataset, texts, turns = "python-docs-small", 64, 1
-    config = configured(overrides, {"encoder.device": device}).encoder
-    passages = list(load_collection(CollectionConfig(dataset=dataset), 0).passages.values())
-    asked = [passages[place % len(passages)] for place in range(texts)]
+@filled(Options)
+def main(options: Options) -> None:
+    if options.quick:
+        options = replace(options, dataset="python-docs-small", texts=64, turns=1)
+    config = configured(options.overrides, {"encoder.device": options.device}).encoder
+    passages = list(load_collection(CollectionConfig(dataset=options.dataset), 0).passages.values())
+    asked = [passages[place % len(passages)] for place in range(options.texts)]
     embeds = ways(config)
     model = Encoder.load(config).model
     limit = model.max_seq_length or 10**6
@@ -79,16 +93,18 @@ def main(
     measured: dict[str, list[Figures]] = {name: [] for name in embeds}
     for embed in embeds.values():
         embed(asked[:64])
-    for turn in range(turns):
+    for turn in range(options.turns):
         for name in list(embeds)[:: 1 if turn % 2 == 0 else -1]:
             start = time.perf_counter()
             vectors = embeds[name](asked)
             seconds = time.perf_counter() - start
             cosine = float((vectors[:64] * expected).sum(1).min())
-            measured[name].append({"texts_a_s": texts / seconds, "tokens_a_s": tokens / seconds, "cosine": cosine})
-    print(f"{dataset}, {texts} passages, {tokens / texts:.0f} tokens each, {model.device}")
+            rates = {"texts_a_s": len(asked) / seconds, "tokens_a_s": tokens / seconds}
+            measured[name].append({**rates, "cosine": cosine})
+    print(f"{options.dataset}, {options.texts} passages, {tokens / options.texts:.0f} tokens each, {model.device}")
     print(table(measured, "plain"))
-    save(path, "embedding", {"dataset": dataset, "texts": texts, "device": str(model.device)}, measured)
+    settings = {"dataset": options.dataset, "texts": options.texts, "device": str(model.device)}
+    save(options.path, "embedding", settings, measured)
 
 
 if __name__ == "__main__":

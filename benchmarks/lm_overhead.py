@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ import click
 import dspy
 import litellm
 from made import answering, corpus
+from options import filled
 from turns import Figures, save, spread
 
 from syneg.core.config import ExecutorConfig, LMConfig
@@ -139,6 +141,19 @@ def _latencies(_: click.Context, __: click.Parameter, text: str) -> list[float]:
     return [float(seconds) for seconds in text.split(",")]
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    calls: int
+    workers: int
+    latencies: list[float]
+    turns: int
+    processes: int
+    quick: bool
+    path: Path | None
+
+
 @click.command()
 @click.option("--calls", default=320, show_default=True, help="most calls of a way in a turn")
 @click.option("--workers", default=32, show_default=True, help="calls under way")
@@ -154,20 +169,21 @@ def _latencies(_: click.Context, __: click.Parameter, text: str) -> list[float]:
 @click.option("--ray", "processes", default=0, help="also over litellm in so many Ray workers on this machine")
 @click.option("--quick", is_flag=True, help="few calls, one turn")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(
-    calls: int, workers: int, latencies: list[float], turns: int, processes: int, quick: bool, path: Path | None
-) -> None:
-    if quick:
-        calls, workers, turns = 64, 16, 1
+@filled(Options)
+def main(options: Options) -> None:
+    if options.quick:
+        options = replace(options, calls=64, workers=16, turns=1)
     litellm.suppress_debug_info = True
     everything: dict[str, list[Figures]] = {}
-    for latency in latencies:
-        count = calls_for(latency, workers, calls)
-        measured = compared(latency, workers, count, turns, processes)
-        print(f"\n{count} calls, {workers} under way, {latency:g} s each: {workers / latency:.0f} a second are ideal")
+    for latency in options.latencies:
+        count = calls_for(latency, options.workers, options.calls)
+        measured = compared(latency, options.workers, count, options.turns, options.processes)
+        ideal = f"{options.workers / latency:.0f} a second are ideal"
+        print(f"\n{count} calls, {options.workers} under way, {latency:g} s each: {ideal}")
         print(shown(measured), flush=True)
         everything |= {f"{name} at {latency:g} s": rows for name, rows in measured.items()}
-    save(path, "lm_overhead", {"calls": calls, "workers": workers, "latencies": latencies}, everything)
+    asked = {"calls": options.calls, "workers": options.workers, "latencies": options.latencies}
+    save(options.path, "lm_overhead", asked, everything)
 
 
 def calls_for(latency: float, workers: int, most: int) -> int:

@@ -16,15 +16,30 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import resource
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 from made import corpus, static_encoder
+from options import filled
 
 
 def peak() -> float:
     """Peak memory of this process so far, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    passages: int
+    words: int
+    dim: int
+    pairs: int
+    index: str
+    sources: str
+    quick: bool
 
 
 @click.command()
@@ -35,9 +50,10 @@ def peak() -> float:
 @click.option("--index", default="auto", show_default=True, help="a factory string of faiss")
 @click.option("--sources", default="dense,bm25", show_default=True)
 @click.option("--quick", is_flag=True, help="2,000 passages")
-def main(passages: int, words: int, dim: int, pairs: int, index: str, sources: str, quick: bool) -> None:
-    if quick:
-        passages, dim, pairs = 2000, 32, 40
+@filled(Options)
+def main(options: Options) -> None:
+    if options.quick:
+        options = replace(options, passages=2000, dim=32, pairs=40)
     with tempfile.TemporaryDirectory() as name:
         os.environ["SYNEG_HOME"] = f"{name}/home"
         from syneg.core.config import EncoderConfig
@@ -47,27 +63,29 @@ def main(passages: int, words: int, dim: int, pairs: int, index: str, sources: s
         from syneg.retrieval.encoder import Encoder
 
         encoder = Encoder.load(
-            EncoderConfig(model=static_encoder(Path(name) / "encoder", dim), batch_size=512, precision="fp32")
+            EncoderConfig(model=static_encoder(Path(name) / "encoder", options.dim), batch_size=512, precision="fp32")
         )
-        say(f"encoder of {dim} dimensions", 0.0)
+        say(f"encoder of {options.dim} dimensions", 0.0)
         start = time.monotonic()
-        texts = corpus(passages, words)
-        ids = list(texts)[:pairs]
+        texts = corpus(options.passages, options.words)
+        ids = list(texts)[: options.pairs]
         # a query is half of a passage's words
-        queries = {f"q{i}": " ".join(texts[d].split()[: words // 2]) for i, d in enumerate(ids)}
+        queries = {f"q{i}": " ".join(texts[d].split()[: options.words // 2]) for i, d in enumerate(ids)}
         qrels = {f"q{i}": {d: 1} for i, d in enumerate(ids)}
         collection = Collection(
             "made", texts, queries, qrels, {"train": tuple(queries), "dev": (), "confirm": (), "test": ()}
         )
         say(
-            f"{passages} passages of {words} words, {sum(map(len, texts.values())) / 2**30:.2f} GB of text",
+            f"{options.passages} passages of {options.words} words, "
+            f"{sum(map(len, texts.values())) / 2**30:.2f} GB of text",
             time.monotonic() - start,
         )
-        config = build_config({"mine": {"index": index, "sources": sources.split(",")}}, where="--index").mine
+        asked = {"index": options.index, "sources": options.sources.split(",")}
+        config = build_config({"mine": asked}, where="--index").mine
         start = time.monotonic()
         found = mine(collection, collection.pairs("train"), encoder, config)
         say(
-            f"mined {sum(map(len, found.negatives.values()))} negatives for {pairs} queries, embeddings made",
+            f"mined {sum(map(len, found.negatives.values()))} negatives for {options.pairs} queries, embeddings made",
             time.monotonic() - start,
         )
         start = time.monotonic()

@@ -30,11 +30,11 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import dataclasses
 import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ import click
 import numpy as np
 from configured import configured
 from fidelity_report import report
+from options import filled
 
 from syneg.core.presets import FAST
 from syneg.core.progress import Progress
@@ -118,6 +119,22 @@ def written_sets(given: tuple[str, ...]) -> list[dict[str, str]]:
     return rows
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    dataset: str
+    pairs: int
+    also: tuple[str, ...]
+    seeds: int
+    fast: bool
+    only: str | None
+    against: Path | None
+    quick: bool
+    overrides: tuple[str, ...]
+    folder: Path
+
+
 @click.command()
 @click.option("--dataset", default="python-docs", show_default=True)
 @click.option("--pairs", default=300, show_default=True, help="train pairs of every set")
@@ -133,52 +150,44 @@ def written_sets(given: tuple[str, ...]) -> list[dict[str, str]]:
 @click.option("--quick", is_flag=True, help="a small collection, 16 pairs, one seed, a few steps")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=Path("runs/fidelity"), show_default=True)
-def main(
-    dataset: str,
-    pairs: int,
-    also: tuple[str, ...],
-    seeds: int,
-    fast: bool,
-    only: str | None,
-    against: Path | None,
-    quick: bool,
-    overrides: tuple[str, ...],
-    folder: Path,
-) -> None:
-    if quick:
-        dataset, pairs, seeds, fast, overrides = "python-docs-small", 16, 1, True, (*QUICK, *overrides)
+@filled(Options)
+def main(options: Options) -> None:
+    if options.quick:
+        options = replace(
+            options, dataset="python-docs-small", pairs=16, seeds=1, fast=True, overrides=(*QUICK, *options.overrides)
+        )
     flags: dict[str, Any] = {
-        "collection.dataset": dataset, "train.pairs": 0, "generate.pairs": 0, "generate.per_pair": PLACES,
-        "generate.given": str(folder / "sets.jsonl"), "boundary.queries": 0, "judge.use": "off",
+        "collection.dataset": options.dataset, "train.pairs": 0, "generate.pairs": 0, "generate.per_pair": PLACES,
+        "generate.given": str(options.folder / "sets.jsonl"), "boundary.queries": 0, "judge.use": "off",
         "mix.negatives": PLACES, "mine.margin": 0.95,
-        "train.seeds": tuple(range(seeds)), **(FAST if fast else {}),
+        "train.seeds": tuple(range(options.seeds)), **(FAST if options.fast else {}),
     }  # fmt: skip
     off = list(load_config().gates.model_dump())
     flags |= {f"gates.{key}": 1.0 if key in ("script",) else 0 for key in off}
-    config = configured(overrides, flags)
-    run = Run(folder, config, Progress())
-    with RunLock(folder):
-        written = written_sets(also)
+    config = configured(options.overrides, flags)
+    run = Run(options.folder, config, Progress())
+    with RunLock(options.folder):
+        written = written_sets(options.also)
         covered = {row["query_id"] for row in written} or {pair.query_id for pair in run.workspace.pairs}
-        run.workspace.pairs = [pair for pair in run.workspace.pairs if pair.query_id in covered][:pairs]
+        run.workspace.pairs = [pair for pair in run.workspace.pairs if pair.query_id in covered][: options.pairs]
         trained_on = {pair.query_id for pair in run.workspace.pairs}
         rows = made_sets(run) + [row for row in written if row["query_id"] in trained_on]
-        if list(read_rows(folder / "sets.jsonl")) != rows:
-            write_rows(folder / "sets.jsonl", rows)
+        if list(read_rows(options.folder / "sets.jsonl")) != rows:
+            write_rows(options.folder / "sets.jsonl", rows)
         names = list(dict.fromkeys(row["program"] for row in rows))
         arms = tuple(f"hybrid@ratio=1000.0@program={name}" for name in names)
         config = config.model_copy(update={"train": config.train.model_copy(update={"arms": arms})})
         own_pairs = run.workspace.pairs
-        run = Run(folder, config, Progress())
+        run = Run(options.folder, config, Progress())
         run.workspace.pairs = own_pairs
         experiment = run.experiment
-        if only in (None, "critic"):
+        if options.only in (None, "critic"):
             judged(run, rows)
-        if only in (None, "probe"):
+        if options.only in (None, "probe"):
             probed(run, experiment, names)
-        if only in (None, "full"):
-            trained(run, experiment, names, seeds)
-        report(run, names, against or folder)
+        if options.only in (None, "full"):
+            trained(run, experiment, names, options.seeds)
+        report(run, names, options.against or options.folder)
 
 
 def judged(run: Run, rows: list[dict[str, str]]) -> None:
@@ -230,7 +239,7 @@ def trained(run: Run, experiment: Experiment, names: list[str], seeds: int) -> N
     found: dict[str, dict[str, dict[str, float]]] = read_json(path) or {}
     own = {pair.query_id for pair in run.workspace.pairs}
     held = held_out_queries(run.workspace.collection, sorted(own), run.config.probe.queries, run.config.seed)
-    seen = dataclasses.replace(run.workspace.collection, splits={"held": [q for q in held if q not in own]})
+    seen = replace(run.workspace.collection, splits={"held": [q for q in held if q not in own]})
     for seed in range(seeds):
         for name in names:
             if str(seed) in found.setdefault(name, {}):

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 from configured import configured
+from options import filled
 from turns import Figures, save
 
 from syneg.core.progress import Progress
@@ -34,6 +36,21 @@ SHORT = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    dataset: str
+    pairs: int
+    lm: str
+    words: int
+    out: Path
+    programs: str
+    overrides: tuple[str, ...]
+    quick: bool
+    path: Path | None
+
+
 @click.command()
 @click.option("--dataset", default="python-docs")
 @click.option("--pairs", default=100)
@@ -44,30 +61,31 @@ SHORT = {
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
 @click.option("--quick", is_flag=True, help="the smallest model, two pairs, one program")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(  # one parameter for each flag
-    dataset: str, pairs: int, lm: str, words: int, out: Path, programs: str, overrides: tuple[str, ...], quick: bool,
-    path: Path | None,
-) -> None:  # fmt: skip
-    if quick:
-        dataset, pairs, lm, programs = "python-docs-small", 2, "local/smollm2-135m", "single_prompt"
+@filled(Options)
+def main(options: Options) -> None:
+    if options.quick:
+        options = replace(
+            options, dataset="python-docs-small", pairs=2, lm="local/smollm2-135m", programs="single_prompt"
+        )
     lines = [
         "| program | calls | tokens in + out | s | each accepted: calls, tokens, s | accepted | rejected | "
         "cos query (positive) | cos positive | AUC length, n-grams, embedding |"
     ]
     lines.append("|---|---|---|---|---|---|---|---|---|---|")
     measured: dict[str, list[Figures]] = {}
-    for name in programs.split(","):
+    for name in options.programs.split(","):
         settings = {
-            "collection.dataset": dataset, "generate.pairs": pairs, "generate.program": name, "lm.model": lm,
-            "judge.use": "off", "generate.attempts": 1, "generate.passage_words": words, "mine.margin": 0.95,
+            "collection.dataset": options.dataset, "generate.pairs": options.pairs, "generate.program": name,
+            "lm.model": options.lm, "judge.use": "off", "generate.attempts": 1,
+            "generate.passage_words": options.words, "mine.margin": 0.95,
         }  # fmt: skip
-        config = configured(overrides, settings)
-        run = Run(out / name, config, Progress())
+        config = configured(options.overrides, settings)
+        run = Run(options.out / name, config, Progress())
         found = run.until("generate")
-        lines.append(row(run, found, words, config.lm.concurrency))
+        lines.append(row(run, found, options.words, config.lm.concurrency))
         measured[name] = [{"accepted": found["accepted"], **each(found, config.lm.concurrency)}]
     click.echo("\n".join(lines))
-    save(path, "programs", {"dataset": dataset, "pairs": pairs, "lm": lm}, measured)
+    save(options.path, "programs", {"dataset": options.dataset, "pairs": options.pairs, "lm": options.lm}, measured)
 
 
 def each(found: dict[str, Any], concurrency: int) -> Figures:

@@ -23,12 +23,14 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 from configured import configured
+from options import filled
 from turns import Figures, save
 
 from syneg.core.config import Config
@@ -128,6 +130,23 @@ def compared(found: dict[str, list[dict[str, float]]], base: str) -> list[Figure
     return rows
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    dataset: str
+    given: tuple[str, ...]
+    pairs: int
+    seeds: int
+    base: str
+    fast: bool
+    device: str
+    folder: Path
+    overrides: tuple[str, ...]
+    quick: bool
+    path: Path | None
+
+
 @click.command()
 @click.option("--dataset", default="beir/scifact", show_default=True)
 @click.option("--given", multiple=True, metavar="[NAME=]FILE", help="JSONL of written negatives")
@@ -140,47 +159,49 @@ def compared(found: dict[str, list[dict[str, float]]], base: str) -> list[Figure
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
 @click.option("--quick", is_flag=True, help="the smallest collection, 32 pairs, one seed, half of the encoder")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(  # one parameter for each flag
-    dataset: str, given: tuple[str, ...], pairs: int, seeds: int, base: str, fast: bool, device: str, folder: Path,
-    overrides: tuple[str, ...], quick: bool, path: Path | None,
-) -> None:  # fmt: skip
-    if quick:
-        dataset, pairs, seeds, fast = "python-docs-small", 32, 1, True
-        overrides = ("encoder.max_tokens=64", *overrides)
-        folder = folder.with_name(f"{folder.name}-quick")
+@filled(Options)
+def main(options: Options) -> None:
+    if options.quick:
+        options = replace(
+            options, dataset="python-docs-small", pairs=32, seeds=1, fast=True,
+            overrides=("encoder.max_tokens=64", *options.overrides),
+            folder=options.folder.with_name(f"{options.folder.name}-quick"),
+        )  # fmt: skip
     flags: dict[str, Any] = {
-        "collection.dataset": dataset, "train.pairs": 0, "generate.pairs": 0, "generate.per_pair": PLACES,
-        "boundary.queries": 0, "judge.use": "off", "mix.negatives": PLACES, "train.seeds": tuple(range(seeds)),
-        "evaluate.folds": 0, "encoder.device": device, **(FAST if fast else {}),
+        "collection.dataset": options.dataset, "train.pairs": 0, "generate.pairs": 0, "generate.per_pair": PLACES,
+        "boundary.queries": 0, "judge.use": "off", "mix.negatives": PLACES, "train.seeds": tuple(range(options.seeds)),
+        "evaluate.folds": 0, "encoder.device": options.device, **(FAST if options.fast else {}),
     }  # fmt: skip
-    config = configured(overrides, flags)
-    folder.mkdir(parents=True, exist_ok=True)
-    first = Run(folder / "sets", config, Progress())
-    with RunLock(folder):
-        rows = written(given)
+    config = configured(options.overrides, flags)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    first = Run(options.folder / "sets", config, Progress())
+    with RunLock(options.folder):
+        rows = written(options.given)
         names = list(dict.fromkeys(row["program"] for row in rows))
-        first.workspace.pairs = covered(first.workspace.pairs, rows, names)[: pairs or None]
+        first.workspace.pairs = covered(first.workspace.pairs, rows, names)[: options.pairs or None]
         own = {pair.query_id for pair in first.workspace.pairs}
         rows = gated(first, [row for row in rows if row["query_id"] in own])
         rows += stock(first, first.workspace.pairs, "st-default")
         rows += stock(first, first.workspace.pairs, "st-95", range_max=100, relative_margin=0.05)
-        if list(read_rows(folder / "sets.jsonl")) != rows:
-            write_rows(folder / "sets.jsonl", rows)
+        if list(read_rows(options.folder / "sets.jsonl")) != rows:
+            write_rows(options.folder / "sets.jsonl", rows)
         peers = [f"hybrid@ratio=1000.0@program={name}" for name in ("st-default", "st-95")]
         arms = ("mined", *peers, *(f"hybrid@program={name}" for name in names))
-        flags = {"train.arms": arms, "generate.given": str(folder / "sets.jsonl"), **ungated(config)}
-        run = Run(folder, changed(config, flags), Progress())
+        flags = {"train.arms": arms, "generate.given": str(options.folder / "sets.jsonl"), **ungated(config)}
+        run = Run(options.folder, changed(config, flags), Progress())
         run.workspace.pairs = first.workspace.pairs
         labels = {one: arm(one, run.config).config.generate.program if "@" in one else one for one in arms}
-        found = {labels.get(name, name): values for name, values in results(run, seeds).items()}
-    table = compared(found, base)
-    print(f"{dataset}, {len(own)} train pairs, {seeds} seeds; nDCG@10 on {len(found[BASE][0])} test queries")
-    print(f"{'set':20s} {'nDCG@10':>8s} {'to ' + base:>14s}   95 % over queries     seeds")
+        found = {labels.get(name, name): values for name, values in results(run, options.seeds).items()}
+    table = compared(found, options.base)
+    tested = f"nDCG@10 on {len(found[BASE][0])} test queries"
+    print(f"{options.dataset}, {len(own)} train pairs, {options.seeds} seeds; {tested}")
+    print(f"{'set':20s} {'nDCG@10':>8s} {'to ' + options.base:>14s}   95 % over queries     seeds")
     for row in sorted(table, key=lambda row: -row["ndcg"]):
         low, high = row["interval"] or (0.0, 0.0)
         each = " ".join(f"{value:.4f}" for value in row["seeds"])
         print(f"{row['set']:20s} {row['ndcg']:8.4f} {row['difference']:+14.4f}   [{low:+.4f}, {high:+.4f}]   {each}")
-    save(path, "quality", {"dataset": dataset, "pairs": len(own), "seeds": seeds, "base": base}, {"sets": table})
+    asked = {"dataset": options.dataset, "pairs": len(own), "seeds": options.seeds, "base": options.base}
+    save(options.path, "quality", asked, {"sets": table})
 
 
 def covered(pairs: Sequence[Pair], rows: Sequence[Row], names: Sequence[str]) -> list[Pair]:

@@ -17,11 +17,13 @@ os.environ.setdefault("OPENAI_API_KEY", "none")
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import click
 from made import answering, corpus, static_encoder
+from options import filled
 from turns import Figures, in_turn, save, table
 
 UNDER_WAY = 32
@@ -73,6 +75,20 @@ def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
     return [int(size) for size in text.split(",") if size]
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    workers: list[int]
+    calls: int
+    texts: int
+    latency: float
+    encoder: str
+    turns: int
+    quick: bool
+    path: Path | None
+
+
 @click.command()
 @click.option("--workers", default="1,2,4", show_default=True, callback=_sizes)
 @click.option("--calls", default=320, show_default=True)
@@ -82,21 +98,21 @@ def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
 @click.option("--turns", default=1, show_default=True)
 @click.option("--quick", is_flag=True, help="one worker, few calls and texts")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(
-    workers: list[int], calls: int, texts: int, latency: float, encoder: str, turns: int, quick: bool, path: Path | None
-) -> None:
-    if quick:
-        workers, calls, texts, turns = [1], 32, 1024, 1
-    with answering(latency) as url, tempfile.TemporaryDirectory() as folder:
-        name = encoder or static_encoder(Path(folder) / "encoder", 384)
+@filled(Options)
+def main(options: Options) -> None:
+    if options.quick:
+        options = replace(options, workers=[1], calls=32, texts=1024, turns=1)
+    with answering(options.latency) as url, tempfile.TemporaryDirectory() as folder:
+        name = options.encoder or static_encoder(Path(folder) / "encoder", 384)
         sides = {
-            "alone" if not count else f"{count} workers": partial(measure, url, name, count, calls, texts)
-            for count in (0, *workers)
+            f"{n} workers" if n else "alone": partial(measure, url, name, n, options.calls, options.texts)
+            for n in (0, *options.workers)
         }
-        measured = in_turn(sides, turns)
-    print(f"{UNDER_WAY / latency:.0f} calls a second are ideal")
+        measured = in_turn(sides, options.turns)
+    print(f"{UNDER_WAY / options.latency:.0f} calls a second are ideal")
     print(table(measured, "alone"))
-    save(path, "ray_workers", {"calls": calls, "texts": texts, "latency": latency}, measured)
+    asked = {"calls": options.calls, "texts": options.texts, "latency": options.latency}
+    save(options.path, "ray_workers", asked, measured)
 
 
 if __name__ == "__main__":

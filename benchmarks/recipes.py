@@ -23,6 +23,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from typing import Any
 import click
 from configured import configured
 from made import completing
+from options import filled
 from turns import Figures, save
 
 from syneg.core.progress import Progress
@@ -115,6 +117,20 @@ def row(name: str, found: Figures) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    dataset: str | None
+    target: str
+    lm: str
+    recipes: str
+    quick: bool
+    overrides: tuple[str, ...]
+    out: Path
+    path: Path | None
+
+
 @click.command()
 @click.option("--dataset", help="python-docs if not given")
 @click.option("--target", type=click.Choice(["reader", "queries", "writer"]), default="reader", show_default=True)
@@ -124,34 +140,33 @@ def row(name: str, found: Figures) -> str:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/recipes"), show_default=True)
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(  # one parameter for each flag
-    dataset: str | None, target: str, lm: str, recipes: str, quick: bool, overrides: tuple[str, ...], out: Path,
-    path: Path | None,
-) -> None:  # fmt: skip
-    if quick and target == "writer":
+@filled(Options)
+def main(options: Options) -> None:
+    if options.quick and options.target == "writer":
         raise click.UsageError("--quick has no scripted writer; give --target reader or queries")
     settings: dict[str, object] = {
-        "collection.dataset": dataset or ("python-docs-small" if quick else "python-docs"), "lm.model": lm,
-        "compile.target": target, "train.arms": ("mined", "verified") if target == "reader" else ("mined",),
-        "mine.margin": 0.95,
+        "collection.dataset": options.dataset or ("python-docs-small" if options.quick else "python-docs"),
+        "train.arms": ("mined", "verified") if options.target == "reader" else ("mined",),
+        "lm.model": options.lm, "compile.target": options.target, "mine.margin": 0.95,
     }  # fmt: skip
     measured: dict[str, list[Figures]] = {}
-    with scripted_server() if quick else nullcontext("") as url:
-        if quick:
+    with scripted_server() if options.quick else nullcontext("") as url:
+        if options.quick:
             settings |= {
                 "lm.model": "openai/scripted", "lm.api_base": url, "lm.adapter": "json", "reader.candidates": 6,
                 "compile.pairs": 8, "compile.proposals": 3, "compile.confirm_queries": 12,
             }  # fmt: skip
             os.environ.setdefault("OPENAI_API_KEY", "none")
-        for name in recipes.split(","):
-            config = configured(overrides, {**settings, "compile.optimizer": name})
-            folder = out / f"{target}-{name}"
+        for name in options.recipes.split(","):
+            config = configured(options.overrides, {**settings, "compile.optimizer": name})
+            folder = options.out / f"{options.target}-{name}"
             outcome = Run(folder, config, Progress()).until("compile")
             measured[name] = [figures(outcome, folder)]
-    click.echo(f"{target}, {settings['collection.dataset']}, {settings['lm.model']}\n")
+    click.echo(f"{options.target}, {settings['collection.dataset']}, {settings['lm.model']}\n")
     click.echo(f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|")
     click.echo("\n".join(row(name, found) for name, (found,) in measured.items()))
-    save(path, "recipes", {"dataset": settings["collection.dataset"], "target": target, "lm": lm}, measured)
+    asked = {"dataset": settings["collection.dataset"], "target": options.target, "lm": options.lm}
+    save(options.path, "recipes", asked, measured)
 
 
 if __name__ == "__main__":

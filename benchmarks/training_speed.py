@@ -19,19 +19,20 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, for both
 
-import dataclasses
 import functools
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from configured import configured
+from options import filled
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
@@ -173,10 +174,8 @@ def enough(rows: list[Instance], count: int) -> list[Instance]:
 
     def copy(row: Instance, number: int) -> Instance:
         pair, end = row.pair, f" {number}"
-        own = dataclasses.replace(
-            pair, query_id=f"{pair.query_id}#{number}", query=pair.query + end, positive=pair.positive + end
-        )
-        return dataclasses.replace(row, pair=own, negatives=tuple(text + end for text in row.negatives))
+        own = replace(pair, query_id=f"{pair.query_id}#{number}", query=pair.query + end, positive=pair.positive + end)
+        return replace(row, pair=own, negatives=tuple(text + end for text in row.negatives))
 
     turns = -(-count // len(rows))
     return [row if turn == 0 else copy(row, turn) for turn in range(turns) for row in rows][:count]
@@ -184,6 +183,22 @@ def enough(rows: list[Instance], count: int) -> list[Instance]:
 
 def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
     return [int(size) for size in text.split(",") if size]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    dataset: str
+    sizes: list[int]
+    cached_from: int
+    steps: int
+    rounds: int
+    device: str
+    out: Path
+    overrides: tuple[str, ...]
+    quick: bool
+    path: Path | None
 
 
 @click.command()
@@ -201,46 +216,48 @@ def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
     "--quick", is_flag=True, help="the smallest collection, two steps, one round, batches of 8 and 16 (cached)"
 )
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(  # one parameter for each flag
-    dataset: str, sizes: list[int], cached_from: int, steps: int, rounds: int, device: str, out: Path,
-    overrides: tuple[str, ...], quick: bool, path: Path | None,
-) -> None:  # fmt: skip
-    if quick:
-        dataset, steps, rounds, sizes, cached_from = "python-docs-small", 2, 1, [8, 16], 16
-        overrides = ("train.pairs=64", "encoder.max_tokens=64", *overrides)
+@filled(Options)
+def main(options: Options) -> None:
+    if options.quick:
+        options = replace(
+            options, dataset="python-docs-small", steps=2, rounds=1, sizes=[8, 16], cached_from=16,
+            overrides=("train.pairs=64", "encoder.max_tokens=64", *options.overrides),
+        )  # fmt: skip
     flags: dict[str, Any] = {
-        "collection.dataset": dataset, "encoder.device": device, "boundary.queries": 0, "mine.margin": 0.95,
+        "collection.dataset": options.dataset, "encoder.device": options.device, "boundary.queries": 0,
+        "mine.margin": 0.95,
     }  # fmt: skip
-    config = configured(overrides, {**flags, "train.arms": ("mined",)})
-    run = Run(out, config, Progress())
+    config = configured(options.overrides, {**flags, "train.arms": ("mined",)})
+    run = Run(options.out, config, Progress())
     run.until("mine")
     found = [row for row in run.experiment.job(arm("mined", config), 0).epochs[0] if all(row.weights)]
     everything: dict[str, list[Figures]] = {}
-    for size in sizes:
-        cached = size >= cached_from
+    for size in options.sizes:
+        cached = size >= options.cached_from
         changed = {"train.batch_size": size, "train.cached_chunk": CHUNK if cached else 0}
-        own = configured(overrides, {**flags, "train.arms": ("mined",), **changed})
-        fast = configured(overrides, {**flags, **FAST, **changed})
-        rows, states, encoder = enough(found, steps * size), LayerCache(), run.workspace.encoder
+        own = configured(options.overrides, {**flags, "train.arms": ("mined",), **changed})
+        fast = configured(options.overrides, {**flags, **FAST, **changed})
+        rows, states, encoder = enough(found, options.steps * size), LayerCache(), run.workspace.encoder
         kinds: dict[str, Callable[[Path], Trained]] = {
-            "stock": functools.partial(stock, rows, own, steps),
-            "ours": functools.partial(ours, rows, own, steps, encoder, None),
+            "stock": functools.partial(stock, rows, own, options.steps),
+            "ours": functools.partial(ours, rows, own, options.steps, encoder, None),
         }
         if not cached:
-            kinds["ours, --fast"] = functools.partial(ours, rows, fast, steps, encoder, states)
+            kinds["ours, --fast"] = functools.partial(ours, rows, fast, options.steps, encoder, states)
         measured: dict[str, list[Figures]] = {kind: [] for kind in kinds}
-        for turn in range(rounds):
+        for turn in range(options.rounds):
             for name in list(kinds)[:: 1 if turn % 2 == 0 else -1]:
                 measured[name].append(measure(kinds[name], rows, own.train.temperature))
         cache = ", gradient cache" if cached else ""
         click.echo(
-            f"{dataset}, batches of {size} x {len(COLUMNS)} texts{cache}, {steps} steps, {rounds} rounds, "
-            f"{encoder.model.device}"
+            f"{options.dataset}, batches of {size} x {len(COLUMNS)} texts{cache}, {options.steps} steps, "
+            f"{options.rounds} rounds, {encoder.model.device}"
         )
         click.echo(table(measured, "stock"))
         click.echo(f"loss of the untrained encoder {loss_of(encoder.model, rows, own.train.temperature):.4f}")
         everything |= {f"{name} at {size}": turns for name, turns in measured.items()}
-    save(path, "training_speed", {"dataset": dataset, "steps": steps, "device": device}, everything)
+    asked = {"dataset": options.dataset, "steps": options.steps, "device": options.device}
+    save(options.path, "training_speed", asked, everything)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ import json
 import re
 import sys
 from contextlib import ExitStack, nullcontext
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import get_type_hints
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +18,8 @@ from click.testing import CliRunner
 from syneg.core.records import Instance, Pair
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-SHARED = ("configured", "made", "turns", "fidelity_report")
+SHARED = ("configured", "made", "options", "turns", "fidelity_report")
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED)
 
 
 @pytest.fixture
@@ -32,10 +35,20 @@ def load(monkeypatch: pytest.MonkeyPatch) -> object:
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED))
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_each_benchmark_finds_what_it_imports(load, name: str) -> None:  # type: ignore[no-untyped-def]
     result = CliRunner().invoke(load(name).main, ["--help"])
     assert result.exit_code == 0 and "Usage" in result.output, result.output
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_flag_of_a_benchmark_has_its_place(load, name: str) -> None:  # type: ignore[no-untyped-def]
+    main = load(name).main
+    hints = get_type_hints(main.callback)
+    hints.pop("return")
+    options = hints.get("options")
+    places = [field.name for field in fields(options)] if is_dataclass(options) else list(hints)
+    assert sorted(places) == sorted(flag.name for flag in main.params)
 
 
 def test_growth_is_fitted_over_sizes_that_take_long_enough(load) -> None:  # type: ignore[no-untyped-def]
