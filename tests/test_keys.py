@@ -134,3 +134,24 @@ def test_what_is_kept_is_said_once(tmp_path: Path) -> None:
     made(later, "mine", "second")
     made(later, "read", "first")
     assert said == ["mine: kept from an earlier run"]
+
+
+def test_of_many_results_of_a_kind_only_their_number_is_said(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = settings("http://127.0.0.1:9/v1", **{"train.arms": '["mined"]', "train.epochs": 1, "train.evals": 1})
+
+    def said(*more: str) -> list[str]:
+        Run(tmp_path / "run", load_config(None, [*overrides, *more]), Progress()).until("verdict")
+        return [line.removesuffix(": kept from an earlier run") for line in capsys.readouterr().err.splitlines()]
+
+    two = "train.seeds=[0, 1]"
+    assert not [line for line in said(two) if "kept" in line or "model" in line]
+    again = said(two)
+    assert "2 models, 2 evaluations" in again and "mine" in again and "evaluate base" in again
+    assert not [line for line in again if "mined-" in line or line.startswith("train ")]
+    more = said("train.seeds=[0, 1, 2]")
+    assert more.index("2 models, 2 evaluations") < min(n for n, line in enumerate(more) if line.startswith("train "))
+    assert "1 model" not in more and "1 evaluation" not in more
+    events = [row["text"] for row in read_rows(tmp_path / "run" / "events.jsonl") if row["event"] == "said"]
+    assert events.count("2 models, 2 evaluations: kept from an earlier run") == 2

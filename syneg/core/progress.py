@@ -17,6 +17,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -111,6 +112,7 @@ class Progress:
         self._dollars = 0.0  # cost of the LM calls so far
         self.seconds: dict[str, float] = {}
         self._events: Log | None = None
+        self._kept = Counter[str]()  # results of an earlier run that are not said yet
 
     @contextmanager
     def kept(self, path: Path) -> Iterator[None]:
@@ -119,6 +121,7 @@ class Progress:
         try:
             yield
         finally:
+            self._say_kept()
             self._events.close()
             self._events = None
 
@@ -130,6 +133,7 @@ class Progress:
     @contextmanager
     def stage(self, name: str, unit: str = "") -> Iterator[Stage]:
         """Open a stage and draw its line. Its seconds count even if it fails."""
+        self._say_kept()
         line = Stage(name, unit, self.quiet, lambda: self._dollars)
         how = "stopped"
         self._event("begun", stage=name)
@@ -143,8 +147,22 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a message, such as a warning, wrapped at 80 columns, and log it as an event."""
+        self._say_kept()
         self._event("said", text=text)
         self._line(text)
+
+    def keep(self, kind: str) -> None:
+        """Count one of many results of a kind ("model") that an earlier run made.
+
+        One line with the number of each kind precedes the next stage or message, or ends the log of events.
+        """
+        self._kept[kind] += 1
+
+    def _say_kept(self) -> None:
+        if self._kept:
+            kinds = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in self._kept.items())
+            self._kept.clear()
+            self.say(f"{kinds}: kept from an earlier run")
 
     def _line(self, text: str) -> None:
         if not self.quiet:

@@ -60,6 +60,7 @@ class Experiment(TrainedArms):
         workspace.manifest.make(
             f"boundary {name}", key, path,
             lambda: write_json(path, asdict(boundary_scores(self._encoder(model), workspace.collection, near))),
+            "boundary test",
         )  # fmt: skip
         ranking = {q: scores for split in result.values() for q, scores in split.ranking.items() if q in near}
         return boundary_values(Scores(**read_json(path)), ranking, workspace.collection.qrels)

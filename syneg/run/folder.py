@@ -180,11 +180,17 @@ def default_folder(dataset: str) -> Path:
 class Manifest:
     """manifest.json in memory. Only the process that holds the lock of the run folder opens it, once.
 
-    `say` prints a line for each stage whose result is kept from an earlier run.
+    `say` prints a line for each stage whose result is kept from an earlier run. `count` takes the kind of those that
+    are one of many.
     """
 
-    def __init__(self, folder: Path | RunFolder, say: Callable[[str], None] | None = None) -> None:
-        self._path, self._say = folder / "manifest.json", say
+    def __init__(
+        self,
+        folder: Path | RunFolder,
+        say: Callable[[str], None] | None = None,
+        count: Callable[[str], None] | None = None,
+    ) -> None:
+        self._path, self._say, self._count = folder / "manifest.json", say, count
         self._settled: set[str] = set()  # stages made here, or said to be kept
         self.facts: JsonObject = read_json(self._path) or {}
         self._stages: dict[str, str] = self.facts.setdefault("stages", {})
@@ -193,21 +199,29 @@ class Manifest:
         """The key of the result on disk; None if `stage` has no result."""
         return self._stages.get(stage)
 
-    def make(self, stage: str, key: str, path: Path, work: Callable[[], None]) -> bool:
+    def make(self, stage: str, key: str, path: Path, work: Callable[[], None], kind: str = "") -> bool:
         """Run `work`, which writes `path`, unless the result for `key` exists; return whether it ran.
 
         The old key is dropped before `work` begins: an interrupted stage never leaves a new file under an old key.
+        `kind` names a result that is one of many ("evaluation").
         """
-        known = stage in self._settled
-        self._settled.add(stage)
-        if self.key(stage) == key and path.exists():
-            if self._say is not None and not known:
-                self._say(f"{stage}: kept from an earlier run")
+        kept = self.key(stage) == key and path.exists()
+        self.settle(stage, kept=kept, kind=kind)
+        if kept:
             return False
         self.drop(stage)
         work()
         self.done(stage, key)
         return True
+
+    def settle(self, stage: str, *, kept: bool, kind: str = "") -> None:
+        """Say that the result of `stage` is kept from an earlier run, unless this process made it or has said so."""
+        if kept and stage not in self._settled:
+            if kind and self._count is not None:
+                self._count(kind)
+            elif self._say is not None:
+                self._say(f"{stage}: kept from an earlier run")
+        self._settled.add(stage)
 
     def drop(self, stage: str) -> None:
         """Forget the result of `stage`."""

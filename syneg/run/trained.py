@@ -165,6 +165,7 @@ class TrainedArms:
             workspace.folder.rows(name).unlink(missing_ok=True)
             settings = {**workspace.manifest.facts.get("trained_with", {}), name: self._settings_of(arm)}
             workspace.manifest.note(trained_with=settings)
+        workspace.manifest.settle(f"train {name}", kept=(folder / "training.json").exists(), kind="model")
         if not workspace.folder.rows(name).exists():
             write_rows(workspace.folder.rows(name), trained_rows(job.epochs))
         return job, folder
@@ -241,7 +242,7 @@ class TrainedArms:
                 write_json(path, {split: {"ranking": r.ranking, "values": r.values} for split, r in results.items()})
                 line.note = name
 
-        workspace.manifest.make(f"evaluate {name}", key, path, work)
+        workspace.manifest.make(f"evaluate {name}", key, path, work, "" if name == BASE else "evaluation")
         return {split: SplitResult(**data) for split, data in read_json(path).items()}
 
     def _evaluation_key(self, weights: str) -> str:

@@ -65,7 +65,7 @@ class Workspace:
 
     @cached_property
     def manifest(self) -> Manifest:
-        return Manifest(self.folder, self.progress.say)
+        return Manifest(self.folder, self.progress.say, self.progress.keep)
 
     @cached_property
     def collection(self) -> Collection:
