@@ -106,7 +106,7 @@ class EncoderConfig(Section):
     similarity: Literal["auto", "cosine", "dot"] = "auto"
     "How a query and a passage are compared; auto follows the model, or is cosine if the model names none."
     batch_size: Positive = 64
-    "Texts embedded in one forward pass."
+    "Texts embedded in one forward pass; a GPU takes more where they are shorter than the model's limit."
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     "Number format of forward passes; auto is bf16 if the hardware computes in it, else fp32."
     cache_gb: NonNegative = 20.0

@@ -32,6 +32,7 @@ from .embedding_cache import cache_folder, describe, prune, remove
 from .embeddings import EmbeddingStore, MissingEmbeddings
 from .indexes import DenseIndex
 from .loading import Loaded, length_limit, load_model
+from .passes import ahead, texts_a_pass, threads_for
 from .prompts import Prompts, Role, prompts_of, write_prompts
 
 if TYPE_CHECKING:
@@ -164,9 +165,12 @@ class Encoder:
         """Embeddings (n, dim) float32 without the cache. `model` may be a trained copy; None is the wrapped model."""
         model = self.model if model is None else model
         encode = model.encode_query if role == "query" else model.encode_document
+        size = self.config.batch_size
+        if model.device.type == "cuda" and texts:
+            size = texts_a_pass(self.features([max(texts, key=len)], role, model), length_limit(model), size)
         with self.autocast():
             vectors = encode(
-                texts, prompt=self.prompts.of(role), batch_size=self.config.batch_size,
+                texts, prompt=self.prompts.of(role), batch_size=size,
                 normalize_embeddings=self.similarity == "cosine", convert_to_numpy=True, show_progress_bar=False,
             )  # fmt: skip
         return np.asarray(vectors, dtype=np.float32)
@@ -246,8 +250,10 @@ class Encoder:
         if self._embedders is not None and count > _CHUNK:
             yield from self._embedders.embedded(chunks, role, self)
         else:
-            for chunk in chunks:
-                yield chunk, self.forward(chunk, role)
+            threads = threads_for(self.model.device.type)
+            if threads > 1:
+                self.features(["a"], role)  # sets the tokenizer's limits, which fails while another thread uses it
+            yield from ahead(lambda chunk: (chunk, self.forward(chunk, role)), chunks, threads)
 
     def _store(self, role: Role) -> EmbeddingStore:
         """The cached embeddings for one role, which has a prompt of its own."""
