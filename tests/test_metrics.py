@@ -48,7 +48,7 @@ def test_metrics_with_the_same_judgements_share_one_run_of_ranx(monkeypatch: pyt
     assert len(made) == 3
 
 
-def test_one_run_by_ranx_compare_is_the_paired_t_test() -> None:
+def test_p_values_are_those_of_a_paired_t_test() -> None:
     from scipy.stats import ttest_rel
 
     draw = random.Random(1)
@@ -82,6 +82,25 @@ def test_ids_with_white_space_stay_apart_in_a_trec_file(tmp_path: Path) -> None:
     assert sorted(unquote(row[2]) for row in rows) == sorted(ids)
     scores = np.array([row[4] for row in rows], np.float32)  # as trec_eval reads them
     assert (np.diff(scores) < 0).all()
+
+
+def test_rankings_and_judgements_of_any_length_are_scored_by_the_formulas() -> None:
+    draw = random.Random(2)
+    docs = [f"d{i}" for i in range(300)]
+    qrels = {f"q{i}": {d: draw.randint(1, 4) for d in draw.sample(docs, draw.randint(1, 150))} for i in range(30)}
+    run = {q: {d: draw.random() for d in draw.sample(docs, draw.randint(1, 200))} for q in qrels}
+    values = evaluate(qrels, run)
+    for query_id, grades in qrels.items():
+        ranked = sorted(run[query_id], key=lambda d: -run[query_id][d])
+        gains = [grades.get(d, 0) for d in ranked]
+        gained, ideal = (
+            sum(gain / math.log2(place + 2) for place, gain in enumerate(found[:10]))
+            for found in (gains, sorted(grades.values(), reverse=True))
+        )
+        first = next((1 / (place + 1) for place, gain in enumerate(gains[:10]) if gain), 0)
+        assert values["ndcg@10"][query_id] == pytest.approx(gained / ideal)
+        assert values["mrr@10"][query_id] == pytest.approx(first)
+        assert values["recall@100"][query_id] == pytest.approx(sum(map(bool, gains[:100])) / len(grades))
 
 
 def test_holm_by_hand() -> None:
