@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 import numpy as np
 from configured import configured
+from options import filled
 from scipy.stats import ttest_1samp
 
 from syneg.core.config import Config
@@ -211,6 +212,39 @@ def pooled(parts: list[Values]) -> Values:
     return {arm: {q: v for part in parts for q, v in part[arm].items()} for arm in arms}
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    dataset: str
+    by_oracle: bool
+    seeds: int
+    folds: int
+    out: Path
+    overrides: tuple[str, ...]
+    against: str
+    quick: bool
+
+
+def settled(options: Options) -> tuple[Config, Collection]:
+    """The settings and the whole collection. What the run needs of an LM is read and written once, for all folds."""
+    settings: Mapping[str, object] = {
+        "collection.dataset": options.dataset, "collection.confirm": 0.0,
+        "collection.divide_test": Path(options.dataset).exists(), "train.arms": ARMS,
+        "train.seeds": tuple(range(1 if options.quick else options.seeds)), "boundary.queries": 0,
+        "train.pairs": 32 if options.quick else 0, "reader.pairs": 0, "evaluate.folds": 0, "mine.margin": 0.95,
+    }  # fmt: skip
+    config = configured(options.overrides, settings, fast=options.quick)
+    whole = whole_collection(config, options.out)
+    if not options.by_oracle and not config.reader.given and not config.reader.cross_encoder:
+        reader = config.reader.model_copy(update={"given": str(read_once(whole, config, options.out))})
+        config = config.model_copy(update={"reader": reader})
+    if any(arm_of(text, config).wants_synthetic for text in config.train.arms) and not config.generate.given:
+        generate = config.generate.model_copy(update={"given": str(write_once(whole, config, options.out))})
+        config = config.model_copy(update={"generate": generate})
+    return config, whole
+
+
 @click.command()
 @click.option(
     "--dataset", required=True, help="a BEIR folder or an ir_datasets id with several judged positives a query"
@@ -222,34 +256,20 @@ def pooled(parts: list[Values]) -> Values:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
 @click.option("--against", default="verified", show_default=True, help="the arm that all others are compared with")
 @click.option("--quick", is_flag=True, help="one fold, one seed, 32 train queries, half of the encoder")
-def main(
-    dataset: str, by_oracle: bool, seeds: int, folds: int, out: Path, overrides: tuple[str, ...], against: str,
-    quick: bool,
-) -> None:  # fmt: skip
-    settings: Mapping[str, object] = {
-        "collection.dataset": dataset, "collection.confirm": 0.0, "collection.divide_test": Path(dataset).exists(),
-        "train.arms": ARMS, "train.seeds": tuple(range(1 if quick else seeds)), "boundary.queries": 0,
-        "train.pairs": 32 if quick else 0, "reader.pairs": 0, "evaluate.folds": 0, "mine.margin": 0.95,
-    }  # fmt: skip
-    config = configured(overrides, settings, fast=quick)
-    whole = whole_collection(config, out)
-    if not by_oracle and not config.reader.given and not config.reader.cross_encoder:
-        reader = config.reader.model_copy(update={"given": str(read_once(whole, config, out))})
-        config = config.model_copy(update={"reader": reader})
-    if any(arm_of(text, config).wants_synthetic for text in config.train.arms) and not config.generate.given:
-        generate = config.generate.model_copy(update={"given": str(write_once(whole, config, out))})
-        config = config.model_copy(update={"generate": generate})
+@filled(Options)
+def main(options: Options) -> None:
+    config, whole = settled(options)
     parts, lines = [], []
-    for number, fold in enumerate(folds_of(whole, folds)[: 1 if quick else None]):
-        values, line = one_fold(fold, config, out / f"fold-{number}", by_oracle=by_oracle)
+    for number, fold in enumerate(folds_of(whole, options.folds)[: 1 if options.quick else None]):
+        values, line = one_fold(fold, config, options.out / f"fold-{number}", by_oracle=options.by_oracle)
         parts.append(values)
         lines.append(f"fold {number}: {line}")
     values = pooled(parts)
     print(f"{whole.name}: {len(values['base'])} test queries, {len(config.train.seeds)} seeds")
     asked = config.reader.cross_encoder or config.reader.model or config.reader.given or config.lm.model
-    print(f"reader: {'oracle (the hidden judgements)' if by_oracle else asked}")
-    read = out / "readings.md"
-    print(table(values, against), *lines, *([read.read_text()] if read.exists() else []), sep="\n")
+    print(f"reader: {'oracle (the hidden judgements)' if options.by_oracle else asked}")
+    read = options.out / "readings.md"
+    print(table(values, options.against), *lines, *([read.read_text()] if read.exists() else []), sep="\n")
 
 
 if __name__ == "__main__":
