@@ -89,7 +89,7 @@ def read_rows(path: Path) -> Iterator[JsonObject]:
                     ) from error
 
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _NUMBER = re.compile(r"(?:os error |errno )(\d+)", re.IGNORECASE)
 _OF_TORCH = ("file write failed", "unexpected pos")  # its writer of archives names no number
 
@@ -107,7 +107,7 @@ def disk_error(error: BaseException) -> OSError | None:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     found = _NUMBER.search(text)
     number = int(found.group(1)) if found else 0
-    return OSError(number, os.strerror(number)) if number in _DISK_ERRORS else None
+    return OSError(number, os.strerror(number)) if number in DISK_ERRORS else None
 
 
 class Log:

@@ -8,7 +8,6 @@ If one of the parallel calls ends the run, the open calls are finished and kept,
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,70 +17,84 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import dspy
 from dspy.utils.exceptions import DSPyError
 
 from syneg.core.errors import BackendError, DeferredError, RefusedError, StoppedError, SynegError, one_line
 from syneg.core.records import Call
+from syneg.core.storage import DISK_ERRORS
 
 T = TypeVar("T")
 R = TypeVar("R")
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 @dataclass
 class CallPurpose:
-    """The query and attempt that the current calls belong to; `calls` collects these calls."""
+    """The query and attempt that the current calls belong to.
+
+    `calls` collects these calls, `ended` the errors among them that end the run.
+    """
 
     query_id: str
     attempt: int = 0
     calls: list[Call] = field(default_factory=list)
+    ended: list[Exception] = field(default_factory=list)
 
 
-_purpose: ContextVar[CallPurpose | None] = ContextVar("syneg_call_purpose", default=None)
+_PURPOSE = "syneg_call_purpose"  # a setting of DSPy, which DSPy hands on to the threads of dspy.Parallel
 
 
 @contextmanager
 def purpose(query_id: str, attempt: int = 0) -> Iterator[CallPurpose]:
     """Attribute the LM calls of this thread to a query and an attempt (from 0) while this is open."""
     current = CallPurpose(query_id, attempt)
-    token = _purpose.set(current)
-    try:
+    with dspy.context(**{_PURPOSE: current}):
         yield current
-    finally:
-        _purpose.reset(token)
 
 
 def current_purpose() -> CallPurpose:
     """The purpose set in this thread; one without a query if none was set."""
-    return _purpose.get() or CallPurpose("")
+    return dspy.settings.get(_PURPOSE) or CallPurpose("")
 
 
-def reraise_fatal(error: BaseException) -> None:
-    """Raise the error that ends the run, if `error` or one of its causes does: a SynegError, or a full or read-only
-    disk.
+def end_of_run(error: BaseException) -> Exception | None:
+    """The error that ends the run: `error` or the first of its causes that is a SynegError, or a full or read-only
+    disk; None if there is none.
 
     DSPy wraps every error of an engine, so the causes are searched. A RefusedError does not end a run.
     """
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, RefusedError):
-            return
-        if isinstance(cause, SynegError) or (isinstance(cause, OSError) and cause.errno in _DISK_ERRORS):
-            raise cause
+    while cause is not None and not isinstance(cause, RefusedError):
+        if isinstance(cause, SynegError) or (isinstance(cause, OSError) and cause.errno in DISK_ERRORS):
+            return cause
         cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def reraise_fatal(error: BaseException) -> None:
+    """Raise what `end_of_run` finds in `error`; return if it finds nothing."""
+    if fatal := end_of_run(error):
+        raise fatal
 
 
 def attempted(program: Callable[..., R], ask: Mapping[str, Any]) -> tuple[R | None, str]:
     """Run a program once: its prediction and "", or None and why it failed.
 
-    A program may be a user's own code, so any exception is a failure. Raises errors that end the run.
+    A program may be a user's own code, so any exception is a failure. Raises errors that end the run, also if the
+    program caught them, as dspy.BestOfN, dspy.Refine and dspy.Parallel do.
     """
+    about = current_purpose()
+    before = len(about.ended)
+    prediction, failed = None, ""
     try:
-        return program(**ask), ""
+        prediction = program(**ask)
     except Exception as error:  # noqa: BLE001 the boundary to code that is not ours
         reraise_fatal(error)
-        return None, one_line(error)
+        failed = one_line(error)
+    if caught := about.ended[before:]:
+        raise caught[0]
+    return prediction, failed
 
 
 def check_answered(error: BaseException, *, answered: bool) -> None:

@@ -28,7 +28,7 @@ from .addresses import connected, identity_of
 from .answers import CUT, NoAnswerError, answer_of
 from .batch_files import Pending
 from .budget import Budget
-from .calls import current_purpose, go_on
+from .calls import current_purpose, end_of_run, go_on
 from .capabilities import capabilities_of, key_hint
 from .endpoints import Client
 from .flow import Flow
@@ -94,7 +94,7 @@ class LedgerEngine:
         if call.terms.budget:
             self._tries.budgets.append(call.terms.budget)
         # Some optimizers swallow errors. Their callers read here which errors end the run, and how many calls failed.
-        self.ended: list[SynegError] = []
+        self.ended: list[Exception] = []
         self.answers, self.failures, self.last_failure = 0, 0, ""
         self._asked = Counter[str]()
         self._calls_allowed = True
@@ -167,9 +167,11 @@ class LedgerEngine:
             terms.before()
         try:
             row, replayed = self.ledger.once(key, made)
-        except SynegError as error:
-            if self._calls_allowed:
-                self.ended.append(error)
+        except (SynegError, OSError) as error:
+            if end_of_run(error):
+                purpose.ended.append(error)
+                if self._calls_allowed:
+                    self.ended.append(error)
             raise
         except LM15Error as error:
             self.failures, self.last_failure = self.failures + 1, one_line(error)

@@ -21,7 +21,7 @@ from syneg.core.errors import BackendError, BudgetError
 from syneg.core.fetch import is_here
 from syneg.core.records import Pair
 from syneg.core.storage import read_json
-from syneg.llm.calls import purpose, reraise_fatal
+from syneg.llm.calls import attempted, purpose
 from syneg.negatives.assignment import Assignment
 from syneg.programs import load_program
 
@@ -164,10 +164,7 @@ class Remaining(Known):
         about = purpose(assignment.pairs[place].query_id)
         with writer.engine.uncalled(), about, dspy.context(lm=lm, adapter=writer.adapter):
             try:
-                assignment.program(**ask)
-            except Exception as error:  # noqa: BLE001 a program may be the user's own code
-                try:
-                    reraise_fatal(error)
-                except (BudgetError, BackendError):  # the ledger, of this run or of --replay, has no answer
-                    return False
+                attempted(assignment.program, ask)
+            except (BudgetError, BackendError):  # the ledger, of this run or of --replay, has no answer
+                return False
         return True
