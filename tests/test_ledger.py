@@ -188,6 +188,32 @@ def test_an_index_that_does_not_fit_is_made_again(tmp_path: Path) -> None:
         Ledger(path)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"[1]", "no JSON object"), (b'{"answer": "a"}', "no call"), (b'{"key": "k"}', "no call"), (b"{", "not valid JSON"),
+        (b'{"key": "\xe9"}', "not valid JSON"),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_call_is_named_by_its_number(line: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    write(path, 3)
+    path.write_bytes(path.read_bytes() + line + b"\n" + json.dumps(row(9)).encode() + b"\n")
+    with pytest.raises(DataError, match=rf"{said}.*calls.jsonl:4\); delete the line"):
+        Ledger(path)
+
+
+def test_a_ledger_with_holes_of_zero_bytes_keeps_its_calls(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    write(path, 2)
+    path.write_bytes(path.read_bytes() + b"\0" * 600 + b"\n" + b"\0" * 9 + json.dumps(row(2)).encode())
+    ledger = Ledger(path)
+    assert all(ledger.find(f"key-{number}") for number in range(3))
+    ledger.keep(row(3))  # type: ignore[arg-type]
+    ledger.close()
+    assert [found["key"] for found in read_rows(path)] == [f"key-{number}" for number in range(4)]
+
+
 def test_only_answers_are_found(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "calls.jsonl")
     ledger.keep(row(1, error="down", finish_reason="error"))

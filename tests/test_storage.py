@@ -32,10 +32,30 @@ def test_a_log_cut_anywhere_keeps_every_whole_row(texts: list[str], cut: int) ->
         whole = path.read_bytes()[:cut]
         path.write_bytes(whole)
         log = Log(path)
-        assert [row["t"] for row in read_rows(path)] == texts[: whole.count(b"\n")]
+        rows = whole.count(b"\n") + whole.endswith(b"}")  # a whole row needs no line end
+        assert [row["t"] for row in read_rows(path)] == texts[:rows]
         log.append({"t": "after"})
         log.close()
         assert [row["t"] for row in read_rows(path)][-1] == "after"
+
+
+@pytest.mark.parametrize("hole", [b"\0" * 5000 + b"\n", b"\n", b" \r\n", b"\0" * 7])
+def test_empty_lines_and_zero_bytes_of_a_power_failure_are_passed_over(hole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    for before, after in ((b"", b""), (b'{"t": 1}\n', b'{"t": 2}\n')):
+        path.write_bytes(before + hole + after)
+        assert [row["t"] for row in read_rows(path)] == [1, 2][: 2 * bool(before)]
+        log = Log(path)
+        log.append({"t": 3})
+        log.close()
+        assert [row["t"] for row in read_rows(path)][-1] == 3
+
+
+@pytest.mark.parametrize("line", [b"[1]", b"1", b"null", b'"text"'])
+def test_a_line_without_an_object_is_named(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_bytes(b'{"t": 1}\n' + line + b"\n")
+    with pytest.raises(DataError, match=r"no JSON object \(.*log.jsonl:2\)"):
+        list(read_rows(tmp_path / "log.jsonl"))
 
 
 def test_a_full_disk_leaves_no_half_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,16 +77,33 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 
 def read_rows(path: Path) -> Iterator[JsonObject]:
-    """Read JSON lines; yields nothing if the file does not exist. Raises DataError for invalid JSON."""
+    """Read JSON lines; yields nothing if the file does not exist. Raises DataError for a line without an object."""
     if path.exists():
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    yield json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise DataError(
-                        f"not valid JSON: {error}", where=f"{path}:{number}", todo="delete the line"
-                    ) from error
+                    row = row_of(line)
+                except ValueError as error:
+                    raise DataError(str(error), where=f"{path}:{number}", todo="delete the line") from error
+                if row:
+                    yield row
+
+
+_BLANK = b"\0 \t\r\n"
+
+
+def row_of(line: bytes) -> JsonObject:
+    """The JSON object of a line; {} for an empty line, also one of the zero bytes that a power failure leaves.
+
+    Raises ValueError for a line that holds something else.
+    """
+    try:
+        row = json.loads(line.strip(_BLANK) or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not valid JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError("a line is no JSON object")
+    return row
 
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
@@ -155,19 +172,31 @@ class Log:
         self._file.close()
 
     def _mend(self) -> None:
+        """End a last line that is whole, and remove one that a crash cut."""
         end = self._file.seek(0, os.SEEK_END)
+        start = self._last_line(end)
+        if start < end:
+            self._file.seek(start)
+            try:
+                whole = bool(row_of(self._file.read()))
+            except ValueError:
+                whole = False
+            if whole:
+                self._file.write(b"\n")
+            else:
+                os.ftruncate(self._file.fileno(), start)
+
+    def _last_line(self, end: int) -> int:
+        """The byte after the last line end."""
         start = end
         while start:
             step = min(65536, start)
             self._file.seek(start - step)
             cut = self._file.read(step).rfind(b"\n")
             if cut >= 0:
-                if start - step + cut + 1 < end:
-                    os.ftruncate(self._file.fileno(), start - step + cut + 1)
-                return
+                return start - step + cut + 1
             start -= step
-        if end:
-            os.ftruncate(self._file.fileno(), 0)
+        return 0
 
 
 class _Batch:

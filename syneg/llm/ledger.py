@@ -22,7 +22,6 @@ lacks after a crash are read again, and an index that does not fit the file is b
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import threading
 import zlib
@@ -32,7 +31,7 @@ from pathlib import Path
 from typing import cast
 
 from syneg.core.errors import DataError
-from syneg.core.storage import Log
+from syneg.core.storage import Log, row_of
 
 from .rows import CallRow, is_answer, unanswered
 
@@ -186,22 +185,29 @@ class Index:
     def _read_on(self) -> None:
         """Index the rows after the last indexed row."""
         state = self._database.execute("SELECT done FROM state").fetchone()
-        for row, start, length in self._rows(state[0] if state else 0):
-            self._note(self._key_of(row), start, length)
+        for line, start in self._lines(state[0] if state else 0):
+            try:
+                if row := row_of(line):
+                    self._note(self._key_of(cast(CallRow, row)), start, len(line))
+            except (ValueError, KeyError) as error:
+                what = f"a line is no call: it has no {error}" if isinstance(error, KeyError) else str(error)
+                raise DataError(what, where=self._line_at(start), todo="delete the line") from error
         self._commit()
 
-    def _rows(self, start: int) -> Iterator[tuple[CallRow, int, int]]:
+    def _lines(self, start: int) -> Iterator[tuple[bytes, int]]:
         while True:
             self._file.seek(start)  # a commit between two rows moves the position
             line = self._file.readline()
             if not line:
                 return
-            try:
-                yield json.loads(line), start, len(line)
-            except (ValueError, RecursionError) as error:
-                where = f"{self._path}, byte {start}"
-                raise DataError(f"not valid JSON: {error}", where=where, todo="delete the line") from error
+            yield line, start
             start += len(line)
+
+    def _line_at(self, start: int) -> str:
+        """`calls.jsonl:17`, the line that begins at byte `start`."""
+        self._file.seek(0)
+        before = self._file.read(start).count(b"\n")
+        return f"{self._path}:{before + 1}"
 
     def _note(self, key: str, start: int, length: int) -> None:
         self._last = start, length
@@ -219,10 +225,9 @@ class Index:
             return None
         self._file.seek(place[0])
         try:
-            row = json.loads(self._file.read(place[1]))
+            return cast(CallRow, row_of(self._file.read(place[1]))) or _EDITED
         except ValueError:
             return _EDITED
-        return cast(CallRow, row) if isinstance(row, dict) else _EDITED
 
     def _commit(self) -> None:
         """Move waiting rows into the database, and record the end of the last indexed line."""
