@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import threading
@@ -164,6 +165,28 @@ def test_embeddings_come_back_and_are_not_asked_for_twice(tmp_path: Path) -> Non
     again = EmbeddingStore(tmp_path)
     assert again.missing([*texts, "d"]) == [4]
     assert again.take(["c", "a"]).tolist() == [[6, 7, 8], [0, 1, 2]]
+
+
+def test_a_folder_that_is_slow_to_list_is_listed_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[Path] = []
+    plain, clock = os.scandir, itertools.count()
+    monkeypatch.setattr("os.scandir", lambda folder: [listed.append(folder), plain(folder)][1])
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))  # each look at the clock takes a second
+    store, other = EmbeddingStore(tmp_path / "space"), EmbeddingStore(tmp_path / "space")
+    for number in range(60):
+        assert store.missing([f"text {number}"]) == [0]
+        store.add([f"text {number}"], np.ones((1, 4), np.float32))
+    assert 1 <= len(listed) <= 4
+    assert other.missing([f"text {number}" for number in range(60)]) == []
+
+
+def test_a_shard_of_another_process_is_found_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 1.0)  # listing takes no time
+    store, other = EmbeddingStore(tmp_path / "space"), EmbeddingStore(tmp_path / "space")
+    for number in range(5):
+        assert store.missing([f"text {number}"]) == [0]
+        other.add([f"text {number}"], np.ones((1, 4), np.float32))
+        assert store.missing([f"text {number}"]) == []
 
 
 def test_a_shard_cut_by_a_crash_is_ignored(tmp_path: Path) -> None:

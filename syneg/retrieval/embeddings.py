@@ -7,7 +7,8 @@
 
 A shard is two files: `HASH.npy` with n vectors and `HASH.keys` with n keys of 16 bytes. Each is written as a draft and
 renamed. A shard without keys is ignored, so a crash loses at most one shard. Several processes may share a folder; each
-finds new shards of the others at its next `missing`. An open store holds a shared lock on its folder, which protects it
+finds new shards of the others at its next `missing`, or a little later in a folder so large that listing it takes
+time. An open store holds a shared lock on its folder, which protects it
 from pruning (`embedding_cache`). Nothing is pickled.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +35,7 @@ except ImportError:  # Windows has no flock: there a space in use may be pruned,
 _KEY_BYTES = 16
 _KEY = np.dtype([("high", ">u8"), ("low", ">u8")])
 _ROW_BITS = 20  # a shard has at most 2**20 rows
+_QUICK_S, _PAUSE = 0.002, 20  # a listing that takes longer is not repeated before 20 times as long
 _RECENT = 100_000  # keys to hold in a dictionary (180 bytes each) before they move to sorted arrays (24 bytes each)
 
 
@@ -55,7 +58,7 @@ class EmbeddingStore:
         self._recent: dict[bytes, int] = {}  # key → place, which is shard << _ROW_BITS | row
         self._keys = np.zeros(0, _KEY)  # sorted
         self._places = np.zeros(0, np.int64)
-        self._seen_at = -1
+        self._seen_at, self._next_look = -1, 0.0
 
     def missing(self, texts: Sequence[str]) -> list[int]:
         """Positions of texts that are not stored; for repeated texts only the first position."""
@@ -134,6 +137,9 @@ class EmbeddingStore:
 
     def _refresh(self) -> None:
         """Find the shards that other processes have written meanwhile."""
+        start = time.monotonic()
+        if start < self._next_look:
+            return
         try:
             changed = self.folder.stat().st_mtime_ns
         except FileNotFoundError:
@@ -142,10 +148,14 @@ class EmbeddingStore:
         self._hold()
         if changed == self._seen_at:
             return
-        for path in sorted(self.folder.glob("*.keys")):
-            if path.name not in self._known:
-                self._open(path.name)
+        with os.scandir(self.folder) as entries:
+            new = sorted(e.name for e in entries if e.name.endswith(".keys") and e.name not in self._known)
+        for name in new:
+            self._open(name)
         self._seen_at = changed
+        took = time.monotonic() - start
+        if took > _QUICK_S:
+            self._next_look = start + _PAUSE * took
 
     def _open(self, name: str) -> None:
         """Learn the keys of a shard. Does nothing if it is known, or if its files do not fit each other."""
