@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 import dspy
 from pydantic import BaseModel, BeforeValidator, Field, GetCoreSchemaHandler
 
+from syneg.core.choices import chosen
 from syneg.core.text import cut
 
 from .fence import fenced
@@ -26,13 +27,20 @@ from .judge import quoted
 
 MOST = 20
 SHOWN_WORDS = 150
+GRADES = (0, 1, 2, 3)
 
 
 def _grade(value: Any) -> Any:
-    """A grade that was written as a text ("3") is a number. True and False are none: they do not mean 1 and 0."""
+    """A grade as a number, from a plain spelling ("3", "Grade: 2/3"). True and False do not mean 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("true and false are no grades")
-    return int(value) if isinstance(value, str) and value.strip() in ("0", "1", "2", "3") else value
+    grade = chosen(value, GRADES, "grade")
+    return value if grade is None else grade
+
+
+def _number(value: Any) -> Any:
+    number = chosen(value, range(1, MOST + 1), "passage")
+    return value if number is None else number
 
 
 def _span(value: Any) -> Any:
@@ -42,7 +50,7 @@ def _span(value: Any) -> Any:
 class Grade(BaseModel):
     """The answer for one passage."""
 
-    passage: int = Field(description="number of the passage")
+    passage: Annotated[int, BeforeValidator(_number)] = Field(description="number of the passage")
     span: Annotated[str, BeforeValidator(_span)] = Field(
         description="for 2 and 3 the words copied from the passage that answer, else NONE"
     )

@@ -87,10 +87,23 @@ def test_a_list_graded_in_part_is_no_answer(fake_lm: Callable[..., FakeLM]) -> N
 
 
 @pytest.mark.parametrize(
-    ("grade", "read"), [(3, 3), ("3", 3), (" 0 ", 0), (2.0, 2), (True, None), ("three", None), ("4", None), (-1, None)]
+    ("grade", "read"),
+    [
+        (3, 3),
+        ("3", 3),
+        (" 0 ", 0),
+        (2.0, 2),
+        ("3/3", 3),
+        ("Grade: 2", 2),
+        ("three", 3),
+        (True, None),
+        ("4", None),
+        (-1, None),
+        ("2 or 3", None),
+    ],
 )
 def test_a_grade_may_be_written_as_a_text_and_is_never_guessed(grade: Any, read: int | None) -> None:
-    answer = {"passage": "1", "span": None, "grade": grade}
+    answer = {"passage": "Passage 1.", "span": None, "grade": grade}
     if read is None:
         with pytest.raises(ValueError, match="grade"):
             Grade.model_validate(answer)

@@ -12,20 +12,72 @@ turn repeats the request. Parsing and the JSON schema come from the JSONAdapter.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import textwrap
-from typing import Any
+import types
+from typing import Any, Literal, Union, get_args, get_origin
 
 import dspy
-from dspy.adapters.utils import format_field_value, serialize_for_json
+from dspy.adapters.utils import format_field_value, parse_value, serialize_for_json
 from dspy.utils.exceptions import AdapterParseError
 
+from syneg.core.choices import chosen
 from syneg.core.storage import JsonObject
 
-_SIGNATURES = 64  # signatures whose schemas are kept; an optimizer makes new ones as it goes
+_SIGNATURES = 64  # signatures of which something is kept; an optimizer makes new ones as it goes
 
 
-class JSONAdapter(dspy.JSONAdapter):
+class _Reading(dspy.Adapter):
+    """Reads the closed fields of an answer (yes or no, a grade) in whatever plain spelling they come."""
+
+    def parse(self, signature: type[dspy.Signature], completion: str) -> JsonObject:
+        """The fields of an answer. Raises AdapterParseError if one is missing, ambiguous or of another kind."""
+        fields: JsonObject = super().parse(_as_sent(signature), completion)
+        for name, field in signature.output_fields.items():
+            allowed = _allowed(field.annotation)
+            if allowed is None:
+                continue
+            option = chosen(fields[name], allowed, name)
+            try:
+                fields[name] = parse_value(fields[name], field.annotation) if option is None else option
+            except ValueError as error:
+                problem = f"{name} is {str(fields[name])[:80]!r}, not one of {', '.join(map(str, allowed))}"
+                raise AdapterParseError(type(self).__name__, signature, completion, problem) from error
+        return fields
+
+    def _make_json_adapter_fallback(self) -> dspy.JSONAdapter:
+        return JSONAdapter()
+
+
+def _allowed(annotation: Any) -> tuple[Any, ...] | None:
+    """The options of a closed field (a Literal or a bool, also one that may be None); None for any other field."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [part for part in get_args(annotation) if part is not types.NoneType]
+        return _allowed(inner[0]) if len(inner) == 1 else None
+    if annotation is bool:
+        return True, False
+    return get_args(annotation) if get_origin(annotation) is Literal else None
+
+
+@functools.lru_cache(_SIGNATURES)
+def _as_sent(signature: type[dspy.Signature]) -> type[dspy.Signature]:
+    """The signature with closed fields open, so that DSPy hands over their values as they were written."""
+    for name, field in signature.output_fields.items():
+        if _allowed(field.annotation) is not None:
+            signature = signature.with_updated_fields(name, str | None | Any)
+    return signature
+
+
+class ChatAdapter(_Reading, dspy.ChatAdapter):
+    """DSPy's ChatAdapter with closed fields read."""
+
+
+class XMLAdapter(_Reading, dspy.XMLAdapter):
+    """DSPy's XMLAdapter with closed fields read."""
+
+
+class JSONAdapter(_Reading, dspy.JSONAdapter):
     """DSPy's JSONAdapter, but it builds the JSON schema of a signature once. DSPy builds it anew for each call, which
     takes some 7 to 10 % of the call's processor time."""
 

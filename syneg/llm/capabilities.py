@@ -6,17 +6,15 @@ capabilities_of(LMConfig(model="openai/gpt-4o-mini")) → (True, frozenset({"tem
 
 from __future__ import annotations
 
-import dspy
-
 from syneg.core.config import LMConfig
 
-from .adapters import CompactAdapter, JSONAdapter
+from .adapters import ChatAdapter, CompactAdapter, JSONAdapter, XMLAdapter
 from .addresses import is_own_server, missing_keys, provider_of
 
 ADAPTERS = {
     "json": JSONAdapter,
-    "chat": dspy.ChatAdapter,
-    "xml": dspy.XMLAdapter,
+    "chat": ChatAdapter,
+    "xml": XMLAdapter,
     "compact": CompactAdapter,
 }
 
