@@ -126,12 +126,14 @@ class FakeLM:
     def __init__(self, answer: Callable[[list[dict[str, Any]]], tuple[Any, ...] | Fault]) -> None:
         self.answer = answer
         self.requests: list[dict[str, Any]] = []
+        self.headers: list[Any] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 outer.requests.append(body)
+                outer.headers.append(self.headers)
                 found = outer.answer(body["messages"])
                 if isinstance(found, Fault):
                     time.sleep(found.wait)

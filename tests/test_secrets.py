@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
-from conftest import Server
+from conftest import FakeLM, Server
 
 from syneg.core.config import Config, LMConfig
 from syneg.core.errors import ConfigError, one_line
@@ -80,6 +81,25 @@ def test_no_secret_of_the_settings_is_in_ledger_or_message(
     written = (tmp_path / "calls.jsonl").read_text() + one_line(error.value)
     assert "error" in written
     assert [secret for secret in secrets if secret in written] == []
+
+
+@pytest.mark.parametrize("engine", ["litellm", "native"])
+@pytest.mark.parametrize("login", ["me:hunt%40er6", "me:hunt@er6", "token-alone-7"])
+def test_a_login_in_the_address_is_sent_and_never_written(
+    login: str, engine: str, fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    server = fake_lm(lambda messages: (200, '{"answer": "blue"}'))
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    address = server.url.replace("//", f"//{login}@")
+    lm = LanguageModel.open(LMConfig(model="openai/fake", api_base=address, retries=0, engine=engine), ledger)
+    with purpose("q"), dspy.context(lm=lm.lm, adapter=lm.adapter):
+        assert dspy.Predict("question -> answer")(question="Which?").answer == "blue"
+    ledger.close()
+    sent = base64.b64encode(b"me:hunt@er6" if "me:" in login else b"token-alone-7:").decode()
+    assert server.headers[-1].get_all("Authorization") == [f"Basic {sent}"]
+    assert masked(f"wrong {sent}") == "wrong ***"
+    written = (tmp_path / "calls.jsonl").read_text()
+    assert [secret for secret in ("er6", "token-alone", sent) if secret in written] == []
 
 
 def test_a_password_may_hold_an_at_sign() -> None:

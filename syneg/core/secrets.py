@@ -59,7 +59,8 @@ def remember(value: Any, name: str = "") -> None:
         for _, login in _USERINFO.findall(value):
             plain = unquote(login)
             found |= {login, plain, login.partition(":")[2], plain.partition(":")[2]}
-            found.add(base64.b64encode(plain.encode()).decode())  # as a header carries it
+            sent = plain if ":" in plain else f"{plain}:"
+            found.add(base64.b64encode(sent.encode()).decode())  # as a header carries it
         _told.update(secret for secret in found if len(secret) >= _SHORTEST_TOLD)
 
 

@@ -27,6 +27,7 @@ from syneg.core.errors import ConfigError
 from syneg.core.storage import JsonObject
 
 from .addresses import connected, is_own_server, missing_keys
+from .basic_auth import Transport, separated
 from .fallbacks import Fallbacks
 from .local_server import LocalServer
 from .room import is_reasoning_model
@@ -170,9 +171,13 @@ def native_client(config: LMConfig) -> Client:
             f"DSPy's native client does not know {config.model!r}: {str(error).splitlines()[0]}",
             todo="set lm.engine=litellm",
         ) from error
-    own = {provider: config.api_base} if config.api_base else {}
-    key = config.extra.get("api_key") or (_NO_KEY if config.api_base and missing_keys(config.model) else "")
-    routed = RouterConfig(base_urls=own, timeouts=timeouts, api_keys={provider: key} if key else {})
+    address, login = separated(config.api_base or "")
+    key = config.extra.get("api_key") or (_NO_KEY if address and missing_keys(config.model) else "")
+    routed = RouterConfig(
+        base_urls=_given(**{provider: address}), timeouts=timeouts, api_keys=_given(**{provider: key})
+    )
+    if login:
+        routed = replace(routed, timeouts=None, transport=Transport(login, **routed.transport_kwargs()))
     extra = {name: value for name, value in config.extra.items() if name != "api_key"}
     return NativeClient(LM15Engine(routed), extra)
 
