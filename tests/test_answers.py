@@ -137,6 +137,9 @@ def test_only_thinking_is_taken_out(text: str, said: str, thought: list[str]) ->
     [
         ('{"answer": ["blue", "red"]}', "answer is a list, not one text"),
         ('{"answer": {"a": "blue", "b": "red"}}', "answer is an object, not one text"),
+        ('{"answer": null}', "answer is missing"),
+        ('{"answer": [null]}', "answer is a list, not one text"),
+        ('{"other": "blue"}', "answer is missing"),
         ('{"answer": "blue is a colour that the', "the answer ends inside its JSON; raise lm.max_tokens"),
         ('{"list": [{"answer": "blue"}, {"answer": "a \\" re', "the answer ends inside its JSON"),
     ],

@@ -141,6 +141,14 @@ def test_a_judge_is_read_in_every_layout(layout: str, opened: Callable[..., Any]
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("layout", ["json", "compact"])
+def test_null_is_no_quotation_and_no_verdict(layout: str, opened: Callable[..., Any]) -> None:
+    asked = [("q", "close a socket", "None of the sockets is closed")]
+    for verdict, read in (("no", (False, "")), ("yes", (False, "")), (None, None)):
+        judge_lm, _ = opened(layout, {"span": None, "relevant": verdict})
+        assert ask_all(asked, Judge(), judge_lm, "task") == [read]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_program_has_its_closed_fields_read(layout: str, opened: Callable[..., Any]) -> None:
     lm, _ = opened(layout, {"good": "YES.", "grade": "Grade: 2", "maybe": "High"})

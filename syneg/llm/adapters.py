@@ -11,7 +11,6 @@ turn repeats the request. Parsing and the JSON schema come from the JSONAdapter.
 
 from __future__ import annotations
 
-import ast
 import functools
 import json
 import textwrap
@@ -29,25 +28,54 @@ _SIGNATURES = 64  # signatures of which something is kept; an optimizer makes ne
 
 
 class _Reading(dspy.Adapter):
-    """Reads the closed fields of an answer (yes or no, a grade) in whatever plain spelling they come."""
+    """Reads values as an LM writes them: closed fields (yes or no, a grade) in any plain spelling."""
+
+    _texts = False  # whether DSPy prints what is no text into a text field
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> JsonObject:
         """The fields of an answer. Raises AdapterParseError if one is missing, ambiguous or of another kind."""
-        fields: JsonObject = super().parse(_as_sent(signature), completion)
-        for name, field in signature.output_fields.items():
-            allowed = _allowed(field.annotation)
-            if allowed is None:
-                continue
-            option = chosen(fields[name], allowed, name)
-            try:
-                fields[name] = parse_value(fields[name], field.annotation) if option is None else option
-            except ValueError as error:
-                problem = f"{name} is {str(fields[name])[:80]!r}, not one of {', '.join(map(str, allowed))}"
-                raise AdapterParseError(type(self).__name__, signature, completion, problem) from error
-        return fields
+        sent: JsonObject = super().parse(_as_sent(signature, self._texts), completion)
+        try:
+            return {name: _value(name, field, sent[name]) for name, field in signature.output_fields.items()}
+        except ValueError as error:
+            raise AdapterParseError(type(self).__name__, signature, completion, str(error)) from error
 
     def _make_json_adapter_fallback(self) -> dspy.JSONAdapter:
         return JSONAdapter()
+
+
+def _value(name: str, field: Any, value: Any) -> Any:
+    """The value of a field. Raises ValueError if it is missing or of another kind."""
+    if value is None and not field.is_required():
+        return field.get_default(call_default_factory=True)
+    if field.annotation is str:
+        return _text(name, field, value)
+    allowed = _allowed(field.annotation)
+    option = chosen(value, allowed, name) if allowed else None
+    if allowed is None or option is not None:
+        return value if option is None else option
+    try:
+        return parse_value(value, field.annotation)
+    except ValueError as error:
+        options = ", ".join(map(str, allowed))
+        raise ValueError(f"{name} is {str(value)[:80]!r}, not one of {options}") from error
+
+
+def _text(name: str, field: Any, value: Any) -> str:
+    """A text field. A list or an object with a single text counts as this text, and null as NONE where NONE is offered.
+
+    DSPy would print null, a list or an object into the text, and it would be trained on.
+    """
+    if value is None:
+        if "or NONE" in (field.json_schema_extra or {}).get("desc", ""):
+            return "NONE"
+        raise ValueError(f"{name} is missing")
+    if not isinstance(value, (list, dict)):
+        return str(value)
+    inner = [*(value.values() if isinstance(value, dict) else value)]
+    if len(inner) == 1 and isinstance(inner[0], str):
+        return inner[0]
+    raise ValueError(f"{name} is {'a list' if isinstance(value, list) else 'an object'}, not one text")
 
 
 def _allowed(annotation: Any) -> tuple[Any, ...] | None:
@@ -61,10 +89,10 @@ def _allowed(annotation: Any) -> tuple[Any, ...] | None:
 
 
 @functools.lru_cache(_SIGNATURES)
-def _as_sent(signature: type[dspy.Signature]) -> type[dspy.Signature]:
-    """The signature with closed fields open, so that DSPy hands over their values as they were written."""
+def _as_sent(signature: Any, texts: bool) -> type[dspy.Signature]:
+    """The signature with open types for closed fields, and for `texts`, so that DSPy hands over values as they came."""
     for name, field in signature.output_fields.items():
-        if _allowed(field.annotation) is not None:
+        if _allowed(field.annotation) is not None or (texts and field.annotation is str):
             signature = signature.with_updated_fields(name, str | None | Any)
     return signature
 
@@ -81,6 +109,8 @@ class JSONAdapter(_Reading, dspy.JSONAdapter):
     """DSPy's JSONAdapter, but it builds the JSON schema of a signature once. DSPy builds it anew for each call, which
     takes some 7 to 10 % of the call's processor time."""
 
+    _texts = True
+
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._formats: dict[Any, JsonObject] = {}
@@ -94,31 +124,6 @@ class JSONAdapter(_Reading, dspy.JSONAdapter):
             super()._prepare_response_format(lm, made, signature)
             self._formats[key] = made
         lm_kwargs.update(self._formats[key])
-
-    def parse(self, signature: type[dspy.Signature], completion: str) -> JsonObject:
-        """The fields of an answer. DSPy prints a list or an object into a text field, and it would be trained on.
-
-        A list or an object with a single text counts as this text. Raises AdapterParseError for any other.
-        """
-        fields: JsonObject = super().parse(signature, completion)
-        for name, field in signature.output_fields.items():
-            if field.annotation is str and str(fields[name]).lstrip()[:1] in ("[", "{"):
-                fields[name] = self._text(signature, completion, name, fields[name])
-        return fields
-
-    def _text(self, signature: type[dspy.Signature], completion: str, name: str, printed: str) -> str:
-        """The text of a field that DSPy may have printed from a list or an object; a text with brackets stays."""
-        try:
-            value = ast.literal_eval(printed)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return printed
-        if not isinstance(value, (list, dict)) or repr(value) != printed:
-            return printed
-        inner = [*(value.values() if isinstance(value, dict) else value)]
-        if len(inner) == 1 and isinstance(inner[0], str):
-            return inner[0]
-        kind = "a list" if isinstance(value, list) else "an object"
-        raise AdapterParseError("JSONAdapter", signature, completion, f"{name} is {kind}, not one text")
 
 
 class CompactAdapter(JSONAdapter):
