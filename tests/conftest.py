@@ -19,7 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is slow
+hypothesis.settings.load_profile("no deadline")
 
 REAL_HOME = os.environ.get("SYNEG_HOME")
 SHARED = Path(__file__).resolve().parents[2] / "shared"

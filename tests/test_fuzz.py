@@ -52,8 +52,8 @@ _JUNK = st.binary(max_size=30) | st.just(b"[" * 5000) | st.just(b'{"_id": "d1"')
 _LINE = (_ROW | _VALUE).map(lambda value: json.dumps(value).encode()) | _JUNK
 _LINES = st.lists(_LINE, max_size=8).map(b"\n".join)
 
-_MANY = hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-_FEW = hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_MANY = hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_FEW = hypothesis_settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _holds(config: CollectionConfig) -> None:
