@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import click
@@ -131,7 +132,7 @@ def main(dataset: str, pairs: int, turns: int, sets: tuple[str, ...], quick: boo
     settings = (f"collection.dataset={dataset}", *sets)
     measured = in_turn({"ours": partial(ours, settings, pairs), "theirs": partial(theirs, settings, pairs)}, turns)
     last = {name: figures[-1] for name, figures in measured.items()}
-    shared = {f"{a}_in_{b}": overlap(last[a], last[b]) for a, b in (("ours", "theirs"), ("theirs", "ours"))}
+    shared = {f"{a}_in_{b}": overlap(last[a], last[b]) for a, b in permutations(last, 2)}
     for figures in measured.values():
         for turn in figures:
             del turn["texts"]

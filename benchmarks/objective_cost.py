@@ -76,7 +76,7 @@ def main(datasets: str, pairs: int, turns: int, overrides: tuple[str, ...], quic
 
         names, pairs, turns, overrides = ["python-docs-small"], 16, 1, (*QUICK, *overrides)
     measured = in_turn({name: partial(measure, name, pairs, overrides) for name in names}, turns)
-    figures = list(measured[names[0]][0])
+    figures = list(next(iter(measured.values()))[0])
     width = max(map(len, names)) + 2
     print(" " * width + "".join(f"{figure:>22}" for figure in figures))
     for name, rows in measured.items():

@@ -5,7 +5,8 @@
 
 A ratio is taken within a turn, because the machine may be slow in one turn and fast in the next for both sides. The
 table shows its median, smallest and largest value. A new process gives each side its own peak memory, and an
-interpreter that the other side has not warmed up.
+interpreter that the other side has not warmed up. A side that fails is left out of the turns that follow; what was
+measured is still printed and written, and the benchmark ends with status 1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import platform
 import resource
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,44 +35,58 @@ def _child(work: Side, end: Connection) -> None:
     end.send_bytes(json.dumps(figures).encode())
 
 
-def in_turn(sides: Mapping[str, Side], turns: int) -> dict[str, list[Figures]]:
-    """Run each side once a turn, in turns, each time in a new process; name → its figures of every turn.
+class Measured(dict[str, list[Figures]]):
+    """Name of a side → its figures of every turn. `failed` has the turn, from 1, in which a side failed."""
 
-    A side must be picklable: a function of a module, or a partial of one. Raises RuntimeError if a side fails.
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__({name: [] for name in names})
+        self.failed: dict[str, int] = {}
+
+
+def in_turn(sides: Mapping[str, Side], turns: int) -> Measured:
+    """Run each side once a turn, in turns, each time in a new process.
+
+    A side must be picklable: a function of a module, or a partial of one. A side without any figures is left out.
+    Raises RuntimeError if that holds for all of them.
     """
     spawn = multiprocessing.get_context("spawn")
-    measured: dict[str, list[Figures]] = {name: [] for name in sides}
+    measured = Measured(sides)
     for turn in range(turns):
         # the order changes, so that neither side is always the one that finds files in memory
         for name in list(sides)[:: 1 if turn % 2 == 0 else -1]:
+            if name in measured.failed:
+                continue
             ours, theirs = spawn.Pipe(duplex=False)
             process = spawn.Process(target=_child, args=(sides[name], theirs))
             process.start()
             theirs.close()
             try:
-                figures = json.loads(ours.recv_bytes())
+                measured[name].append(json.loads(ours.recv_bytes()))
             except EOFError:
-                process.join()
-                raise RuntimeError(f"{name} failed, see above") from None
+                measured.failed[name] = turn + 1
             process.join()
-            measured[name].append(figures)
+    for name in [name for name in measured if not measured[name]]:
+        del measured[name]
+    if not measured:
+        raise RuntimeError(f"all failed, see above: {', '.join(measured.failed)}")
     return measured
 
 
 def table(measured: Mapping[str, Sequence[Figures]], base: str) -> str:
     """One line for each figure: each side's median, and the ratio of every other side to `base`, median [least,
-    most]."""
-    others = [name for name in measured if name != base]
-    numbers = [key for key, value in measured[base][0].items() if isinstance(value, int | float)]
-    lines = [f"{'':24}" + "".join(f"{name:>22}" for name in (base, *others)) + "   ratio to " + base]
+    most]. Without a base that was measured there are no ratios."""
+    names = sorted(measured, key=lambda name: name != base)
+    others = [name for name in names if name != base and base in measured]
+    numbers = [key for key, value in measured[names[0]][0].items() if isinstance(value, int | float)]
+    lines = [f"{'':24}" + "".join(f"{name:>22}" for name in names) + (f"   ratio to {base}" if others else "")]
     for key in numbers:
         line = f"{key:24}"
-        for name in (base, *others):
+        for name in names:
             line += f"{statistics.median(turn[key] for turn in measured[name]):22.3f}"
         for name in others:
             ratios = [
                 turn[key] / before[key]
-                for turn, before in zip(measured[name], measured[base], strict=True)
+                for turn, before in zip(measured[name], measured[base], strict=False)  # a failed side has fewer
                 if before[key]
             ]
             if ratios:
@@ -105,7 +120,11 @@ def machine() -> Figures:
 
 
 def save(path: Path | None, name: str, settings: Figures, measured: Mapping[str, Sequence[Figures]]) -> None:
-    """Write figures, settings and machine as JSON, if a path is given."""
+    """Write figures, settings and machine as JSON, if a path is given. Ends the program if a side failed."""
+    failed = getattr(measured, "failed", {})
     if path:
         report = {"benchmark": name, "settings": settings, "machine": machine(), "measured": measured}
+        report |= {"failed": failed} if failed else {}
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if failed:
+        sys.exit(f"error: {', '.join(f'{side} failed in turn {turn}' for side, turn in failed.items())}, see above")

@@ -8,6 +8,7 @@ import re
 import sys
 from contextlib import ExitStack, nullcontext
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import get_type_hints
@@ -60,6 +61,38 @@ def test_growth_is_fitted_over_sizes_that_take_long_enough(load) -> None:  # typ
 def test_ratios_are_taken_within_a_turn(load) -> None:  # type: ignore[no-untyped-def]
     rows = {"theirs": [{"s": 1.0}, {"s": 10.0}], "ours": [{"s": 2.0}, {"s": 5.0}]}
     assert "1.25 [0.50, 2.00]" in load("turns").table(rows, "theirs")
+
+
+def _measures() -> dict[str, float]:
+    return {"s": 1.0}
+
+
+def _fails() -> dict[str, float]:
+    raise ValueError("planted")
+
+
+def _fails_the_second_time(mark: Path) -> dict[str, float]:
+    if mark.exists():
+        raise ValueError("planted")
+    mark.touch()
+    return {"s": 2.0}
+
+
+def test_a_side_that_fails_leaves_the_figures_of_the_others(load, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    turns = load("turns")
+    later = partial(_fails_the_second_time, tmp_path / "mark")
+    measured = turns.in_turn({"theirs": _measures, "ours": _fails, "later": later}, 3)
+    assert {name: len(rows) for name, rows in measured.items()} == {"theirs": 3, "later": 1}
+    assert measured.failed == {"ours": 1, "later": 2}
+    assert "2.00 [2.00, 2.00]" in turns.table(measured, "theirs")
+    assert "ratio" not in turns.table(measured, "ours")
+    with pytest.raises(SystemExit, match="error: ours failed in turn 1, later failed in turn 2, see above") as ended:
+        turns.save(tmp_path / "report.json", "name", {}, measured)
+    assert not isinstance(ended.value.code, int)  # a text is printed, and the status is 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (len(report["measured"]["theirs"]), report["failed"]) == (3, {"ours": 1, "later": 2})
+    with pytest.raises(RuntimeError, match="all failed, see above: ours"):
+        turns.in_turn({"ours": _fails}, 2)
 
 
 def test_gpu_runs_scripts_with_options_that_they_know_and_skips_in_a_line_without_a_card(
