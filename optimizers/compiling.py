@@ -21,6 +21,7 @@ import dspy
 
 from syneg.core.config import Config
 from syneg.core.errors import BudgetError
+from syneg.core.progress import Tick
 from syneg.llm.budget import Budget
 from syneg.llm.calls import in_threads
 from syneg.llm.lms import LanguageModel
@@ -137,7 +138,9 @@ class Compiling:
         """example_id → one attempt of a program, tracked or not, in threads."""
         return self.run_all([(program, example_ids)])[0]
 
-    def run_all(self, jobs: Sequence[tuple[dspy.Module, Sequence[str]]]) -> list[dict[str, Attempt]]:
+    def run_all(
+        self, jobs: Sequence[tuple[dspy.Module, Sequence[str]]], tick: Tick = lambda done, total: None
+    ) -> list[dict[str, Attempt]]:
         """`run` for several programs, all their examples side by side."""
         examples = {example.example_id: example for example in self.trainset}
         tracked = [self.tracked(program) for program, _ in jobs]
@@ -150,20 +153,28 @@ class Compiling:
                 trace = list(dspy.settings.trace)
             return Attempt(prediction, self.judge(example_id, prediction), trace)
 
-        done = dict(in_threads(work, len(flat), self.at_once))
+        done: dict[int, Attempt] = {}
+        for place, attempt in in_threads(work, len(flat), self.at_once):
+            done[place] = attempt
+            tick(len(done), len(flat))
         attempts: list[dict[str, Attempt]] = [{} for _ in jobs]
         for place, (job, example_id) in enumerate(flat):
             attempts[job][example_id] = done[place]
         return attempts
 
-    def answer(self, candidates: Sequence[Candidate], example_ids: Sequence[str]) -> None:
+    def answer(
+        self,
+        candidates: Sequence[Candidate],
+        example_ids: Sequence[str],
+        tick: Tick = lambda done, total: None,
+    ) -> None:
         """Run candidates, side by side, on those of the examples that each has not answered.
 
         A spent budget of the compilation leaves some unanswered. That of the whole command raises BudgetError.
         """
         missing = [[example for example in example_ids if example not in c.answers] for c in candidates]
         try:
-            self.run_all([(c.program, ids) for c, ids in zip(candidates, missing, strict=True)])
+            self.run_all([(c.program, ids) for c, ids in zip(candidates, missing, strict=True)], tick)
         except BudgetError as error:
             if error.budget is not self.budget:
                 raise

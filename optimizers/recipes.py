@@ -14,8 +14,11 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+from unittest import mock
 
 from dspy.teleprompt import COPRO, SIMBA, BootstrapFewShotWithRandomSearch, MIPROv2
+from tqdm import tqdm
 
 from syneg.core.errors import BackendError, BudgetError, StoppedError, SynegError, one_line
 from syneg.llm.calls import reraise_fatal
@@ -46,11 +49,15 @@ _NEVER = 10**6  # errors until an optimizer gives up: never, because unreadable 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside this context, suppress what optimizers print and log."""
-    before = logging.root.manager.disable
+    """Inside this context, suppress what optimizers print and log, and all their progress bars."""
+    before, make_bar = logging.root.manager.disable, tqdm.__init__
+
+    def hidden(bar: Any, *args: Any, **settings: Any) -> None:
+        make_bar(bar, *args, **{**settings, "disable": True})
+
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(tqdm, "__init__", hidden):
             yield
     finally:
         logging.disable(before)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import dspy
 from scipy.stats import fisher_exact
 
+from syneg.core.progress import Tick
 from syneg.llm.calls import in_threads
 
 from .compiling import Compiling
@@ -79,8 +80,8 @@ def behind(candidate: Candidate, leader: Candidate) -> bool:
     return candidate is not leader and len(leads) >= _LEAST_RACE and chance([-lead for lead in leads]) < SURE
 
 
-def choose(compiling: Compiling) -> list[Candidate]:
-    """The best candidates and the first program, best first (`ordered`).
+def choose(compiling: Compiling, tick: Tick = lambda done, total: None) -> list[Candidate]:
+    """The best candidates and the first program, best first (`ordered`). `tick` counts answers and scores.
 
     Needs no new LM calls if all answers exist. A candidate is ranked last if it answered fewer than half of the
     examples, or if fewer of its answers are usable than of the first program's (so few negatives barely move the
@@ -91,11 +92,11 @@ def choose(compiling: Compiling) -> list[Candidate]:
     ranked = going[: 2 * _KEEP if enough else _KEEP]
     half = ids[: max(2, len(ids) // 2)]
     if len(ranked) > _KEEP:
-        _score_alike(compiling, ranked, half)
+        _score_alike(compiling, ranked, half, tick)
         ranked = ordered(ranked, compiling.first, enough=enough)[:_KEEP]
     if compiling.first not in ranked:
         ranked.append(compiling.first)
-    _score_alike(compiling, ranked, ids)
+    _score_alike(compiling, ranked, ids, tick)
     for candidate in ranked:
         assert candidate.score is not None
         if candidate is not compiling.first and compiling.first.score is not None:
@@ -111,14 +112,16 @@ def choose(compiling: Compiling) -> list[Candidate]:
     )
 
 
-def _score_alike(compiling: Compiling, candidates: Sequence[Candidate], ids: Sequence[str]) -> None:
+def _score_alike(compiling: Compiling, candidates: Sequence[Candidate], ids: Sequence[str], tick: Tick) -> None:
     """Score all candidates on the same examples: those of `ids` that each of them has answered.
 
     A spent budget may leave examples unanswered. Candidates that answered fewer than half of `ids` are ranked last
     anyway, so they do not reduce the examples of the others.
     """
-    compiling.answer(candidates, ids)
-    for candidate in candidates:
+    total = len(candidates) + sum(example not in c.answers for c in candidates for example in ids)
+    compiling.answer(candidates, ids, lambda done, _: tick(done, total))
+    for place, candidate in enumerate(candidates):
+        tick(total - len(candidates) + place, total)
         candidate.score = compiling.score(candidate, ids)
     compared = [c for c in candidates if 2 * sum(example in c.answers for example in ids) >= len(ids)]
     common = [example for example in ids if all(example in c.answers for c in compared)]

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from conftest import FakeLM
 from test_compile import GOOD, Chosen, negative_for, opened, scripted  # noqa: F401 a fixture among them
+from tqdm import tqdm
 
 from syneg.core.errors import DataError
+from syneg.core.progress import Progress, Tick
 from syneg.core.records import Draft, HardNegative
 from syneg.optimizers import Candidate, Compiling, Judgement, Score, choose
+from syneg.optimizers.recipes import quiet
 from syneg.programs import NeighbourRewrite, SinglePrompt
 from syneg.run.compile_writer import Tried
 from syneg.run.pipeline import Run
@@ -28,7 +31,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[Compiling]:
     """Stop after the proposals; the compilation is in the list."""
     compilations: list[Compiling] = []
 
-    def keep(compiling: Compiling) -> list[Candidate]:
+    def keep(compiling: Compiling, tick: Tick) -> list[Candidate]:
         compilations.append(compiling)
         return [compiling.first]
 
@@ -116,7 +119,7 @@ def test_the_candidate_wins_only_where_its_training_does_better(
         value = candidate if all("NEARMISS" in text for text in texts) else first
         return Tried({f"q{i}": value + i / 1000 for i in range(4)})
 
-    def last_first(compiling: Any) -> list[Candidate]:
+    def last_first(compiling: Any, tick: Tick) -> list[Candidate]:
         return sorted(compiling.register.candidates.values(), key=lambda candidate: -candidate.number)
 
     monkeypatch.setattr("syneg.run.compile_writer._trained", measured)
@@ -224,3 +227,29 @@ def test_the_objective_compares_candidates_on_the_pairs_that_all_have_answered()
     compiling.answer = lambda *_: None  # type: ignore[method-assign]
     assert [candidate.number for candidate in choose(compiling)] == [1, 0, 2]  # type: ignore[arg-type]
     assert scored == {0: pairs[:80], 1: pairs[:80], 2: pairs}
+
+
+def test_the_choice_counts_answers_and_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    compiling = Chosen((120, 0.0), (120, 0.01))
+    del compiling.candidates[1].answers["q000"], compiling.candidates[1].answers["q001"]
+    ticks: list[tuple[int, int]] = []
+
+    def answer(candidates: list[Candidate], ids: list[str], tick: Tick) -> None:
+        tick(1, 2)
+        tick(2, 2)
+
+    compiling.answer = answer  # type: ignore[method-assign]
+    choose(compiling, lambda done, total: ticks.append((done, total)))  # type: ignore[arg-type]
+    assert ticks == [(1, 4), (2, 4), (2, 4), (3, 4)]
+    with Progress().stage("choose", "answers and scores") as line:
+        choose(compiling, line)  # type: ignore[arg-type]
+    assert capsys.readouterr().err.startswith("choose     1/4 answers and scores\n")
+
+
+def test_bars_of_dspy_are_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    with quiet():
+        assert list(tqdm(range(3), disable=False)) == [0, 1, 2]
+        Progress().say("a line of ours")
+    assert capsys.readouterr().err == "a line of ours\n"
+    assert list(tqdm(range(3), disable=False)) == [0, 1, 2]
+    assert "3/3" in capsys.readouterr().err

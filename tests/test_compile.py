@@ -14,7 +14,7 @@ from conftest import ACTIONS, THINGS, FakeLM
 
 from syneg.core.config import GatesConfig
 from syneg.core.errors import BackendError, BudgetError, ConfigError, DataError
-from syneg.core.progress import Progress
+from syneg.core.progress import Progress, Tick
 from syneg.core.records import Draft, GateVerdict, HardNegative, Pair
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
@@ -492,7 +492,7 @@ class Chosen:
     def ranked(self) -> list[Candidate]:
         return list(self.candidates)
 
-    def answer(self, candidates: list[Candidate], ids: list[str]) -> None:
+    def answer(self, candidates: list[Candidate], ids: list[str], tick: Tick) -> None:
         pass
 
     def score(self, candidate: Candidate, ids: list[str]) -> Score:

@@ -123,9 +123,9 @@ def _compile(workspace: Workspace, plan: Plan) -> Outcome:
             programs = len(compiling.register.candidates)
             line.note = f"{config.optimizer}: {programs} programs, {budget.used['calls']:.0f} calls"
             line.note += f"; stopped: {stopped}" if stopped else ""
-        with progress.stage("choose") as line:
+        with progress.stage("choose", "answers and scores") as line:
             budget.scale(1 / _FOR_PROPOSALS)
-            ranked = choose(compiling)
+            ranked = choose(compiling, line)
             line.note = f"{len(ranked)} programs, best number {ranked[0].number}"
     best, confirmed = ranked[0], None
     if config.confirm and best is not compiling.first:
