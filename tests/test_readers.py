@@ -199,6 +199,21 @@ def test_columns_that_are_not_known_are_named(tmp_path: Path) -> None:
         load(path, columns="qery=Titel")
 
 
+def test_a_score_beside_pairs_is_no_grade_until_it_is_named(tmp_path: Path) -> None:
+    rows = [{"query": q, "positive": p, "score": 2} for q, p in ROWS]
+    path = jsonl(tmp_path / "a.jsonl", rows)
+    collection = load(path)
+    assert collection.notes == (
+        "columns not used: score; if score grades the positive, give --columns relevance=score",
+    )
+    assert {grade for grades in collection.qrels.values() for grade in grades.values()} == {1}
+    graded = load(path, columns="relevance=score")
+    assert graded.notes == ()
+    assert {grade for grades in graded.qrels.values() for grade in grades.values()} == {2}
+    both = load(jsonl(tmp_path / "b.jsonl", [{**row, "label": 1} for row in rows]))
+    assert both.notes == ("columns not used: score",)
+
+
 # ids
 
 

@@ -75,6 +75,14 @@ class _Corpus:
                 self.bodies[doc_id] = parts["text"]
 
 
+def _grade_advice(unused: list[str], names: Mapping[str, list[str]], columns: ColumnNames) -> str:
+    """What to do about a score that is not used. It is as often the score of a search engine as a grade."""
+    score = columns.of(unused, ("score",)).get("score")
+    if not score or "relevance" in names:
+        return ""
+    return f"; if {score[0]} grades the positive, give --columns relevance={score[0]}"
+
+
 class PairsReader:
     """Reads rows of pairs and, unless `corpus` is None, rows of a corpus. With `pairs` None there is a corpus alone."""
 
@@ -134,7 +142,7 @@ class PairsReader:
                 self.log.problem(where, f"no {' and no '.join(sorted(missing, reverse=True))}")
                 continue
             if not seen and (unused := [*filter(None, columns.unused(row, PAIRS))]):
-                self.log.notes.append(f"columns not used: {', '.join(unused)}")
+                self.log.notes.append(f"columns not used: {', '.join(unused)}{_grade_advice(unused, names, columns)}")
             seen = True
             try:
                 yield self._pair(where, row, names)
