@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 from dspy.teleprompt import COPRO, SIMBA, BootstrapFewShotWithRandomSearch, MIPROv2
 from tqdm import tqdm
@@ -56,11 +55,13 @@ def quiet() -> Iterator[None]:
         make_bar(bar, *args, **{**settings, "disable": True})
 
     logging.disable(logging.CRITICAL)
+    tqdm.__init__ = hidden
     try:
-        with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(tqdm, "__init__", hidden):
+        with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(before)
+        tqdm.__init__ = make_bar
 
 
 def run_recipe(name: str, compiling: Compiling) -> str:

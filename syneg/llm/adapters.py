@@ -15,7 +15,8 @@ import functools
 import json
 import textwrap
 import types
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Hashable
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import dspy
 from dspy.adapters.utils import format_field_value, parse_value, serialize_for_json
@@ -34,7 +35,7 @@ class _Reading(dspy.Adapter):
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> JsonObject:
         """The fields of an answer. Raises AdapterParseError if one is missing, ambiguous or of another kind."""
-        sent: JsonObject = super().parse(_as_sent(signature, self._texts), completion)
+        sent: JsonObject = super().parse(_as_sent(cast(Hashable, signature), self._texts), completion)
         try:
             return {name: _value(name, field, sent[name]) for name, field in signature.output_fields.items()}
         except ValueError as error:

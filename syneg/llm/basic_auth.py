@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from dspy._vendor.lm15.transports import StdlibTransport  # dspy.lm15 does not name it
+# dspy.lm15 does not name it; a plain import would make mypy take dspy for a package of this alone
+StdlibTransport: Any = import_module("dspy._vendor.lm15.transports").StdlibTransport
 
 
 def separated(address: str) -> tuple[str, str]:
