@@ -194,7 +194,7 @@ def test_columns_that_are_not_known_are_named(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", [(q, p, "x") for q, p in ROWS], ("Titel", "Inhalt", "Autor"))
     collection = load(path, columns="query=titel, positive=Inhalt")
     assert texts_of(collection) == EXPECTED
-    assert "columns not used: Autor" in collection.notes
+    assert "columns of a.csv not used: Autor" in collection.notes
     with pytest.raises(SynegError, match="unknown 'qery'; did you mean 'query'"):
         load(path, columns="qery=Titel")
 
@@ -204,14 +204,15 @@ def test_a_score_beside_pairs_is_no_grade_until_it_is_named(tmp_path: Path) -> N
     path = jsonl(tmp_path / "a.jsonl", rows)
     collection = load(path)
     assert collection.notes == (
-        "columns not used: score; if score grades the positive, give --columns relevance=score",
+        "if score grades the positive, give --columns relevance=score",
+        "columns of a.jsonl not used: score",
     )
     assert {grade for grades in collection.qrels.values() for grade in grades.values()} == {1}
     graded = load(path, columns="relevance=score")
     assert graded.notes == ()
     assert {grade for grades in graded.qrels.values() for grade in grades.values()} == {2}
     both = load(jsonl(tmp_path / "b.jsonl", [{**row, "label": 1} for row in rows]))
-    assert both.notes == ("columns not used: score",)
+    assert both.notes == ("columns of b.jsonl not used: score",)
 
 
 # ids
@@ -509,7 +510,7 @@ def test_a_folder_of_splits_with_a_corpus_and_other_files(tmp_path: Path) -> Non
     (folder / "notes.csv").write_text("a,b\n1,2\n")
     collection = load(folder)
     assert set(collection.passages) == {f"c{i}" for i in range(40)}
-    assert "files not used: notes.csv" in collection.notes
+    assert "files of set not used: notes.csv" in collection.notes
     (folder / "corpus.jsonl").rename(tmp_path / "docs.jsonl")
     assert set(load(folder, corpus=str(tmp_path / "docs.jsonl")).passages) == set(collection.passages)
 

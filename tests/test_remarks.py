@@ -60,6 +60,15 @@ def test_small_splits_are_said_with_the_smallest_effect_that_they_show() -> None
     assert least_effect(100) == pytest.approx(2.8 * 0.2 / 10)
 
 
+def test_a_corpus_that_every_ranking_holds_is_said() -> None:
+    whole = collection()
+    first = {"p-" + query_id: whole.passages[f"p-{query_id}"] for query_id in whole.splits["train"][:10]}
+    qrels = {query_id: {next(iter(first)): 1.0} for query_id in whole.queries}
+    said = remarks(collection(passages=first, qrels=qrels))
+    assert said[0] == "The corpus has 10 passages, and a ranking of 10 holds them all: give a larger --corpus."
+    assert not any("a ranking of 10" in line for line in remarks(collection(passages={**first, "p": "x"}, qrels=qrels)))
+
+
 def test_positives_of_train_in_test_are_counted() -> None:
     data = collection(test=60)
     qrels = {

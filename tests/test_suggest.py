@@ -64,7 +64,7 @@ def test_what_was_seen_is_said() -> None:
     assert "# Seen: 60 passages (English, median 23 words, 1 in 20 over 23), 40 queries with 40 positives." in text
     assert "# Splits: train 24, dev 6, test 10." in text
     assert "# test has 10 queries: it cannot show a difference under about 0.18 nDCG@10." in text
-    assert "# recognised; not used: url" in text
+    assert "# columns of pairs.csv not used: url" in text
     assert "# So the arms are trained in 5 folds, and every query is tested once" in text
 
 

@@ -60,6 +60,7 @@ _ASCII_WORD = re.compile(r"[a-z]+(?![a-z0-9+#])|" + _EASY, re.ASCII)  # plain wo
 _ELISION = regex.compile(r"(?<=\p{L})['’]\p{L}(?!\w)", _V1)
 _FENCE = regex.compile(r"</?data>", regex.IGNORECASE)
 _UNSEEN = regex.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe0e\ufe0f]")
+_SEEN = regex.compile(r"[^\s\p{Cc}\p{Cf}\ufe0e\ufe0f]", _V1)
 _STOPS = ".!?…。！？"
 _ENDS_SENTENCE = re.compile(r"(?:[^\W\d_]{2}| \d)\Z")  # "closed" and "closed!"; "n" and "n!" are two texts
 _RAISED = regex.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
@@ -246,6 +247,15 @@ def is_dense(character: str) -> bool:
 def is_letter(character: str) -> bool:
     """Whether a character is a letter or a mark on a letter, such as a vowel sign of Hindi or Thai."""
     return character.isalpha() or unicodedata.category(character)[0] == "M"
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has no visible character: only spaces, control characters and invisible ones such as U+200B.
+
+    >>> is_blank(" \u200b"), is_blank(" a")
+    (True, False)
+    """
+    return not _SEEN.search(text)
 
 
 def encodable(text: str) -> str:

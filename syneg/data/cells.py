@@ -12,11 +12,15 @@ import ast
 import hashlib
 import math
 from collections.abc import Container
+from decimal import Decimal
 from typing import Any
 
-from syneg.core.text import encodable, normalise
+from syneg.core.text import encodable, is_blank, normalise
 
-_MISSING = {"nan", "null", "none", "<na>", "#n/a"}  # missing values as pandas, JSON, Python and spreadsheets write them
+_MISSING = {  # missing values as pandas, JSON, Python, R and people write them, and the errors of spreadsheets
+    "nan", "null", "none", "<na>", "na", "n/a", "n.a.", "#n/a", "#na", "#null!", "#ref!", "#value!", "#name?", "#num!",
+    "#div/0!",
+}  # fmt: skip
 _KINDS = {list: "a list", tuple: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
 
 
@@ -32,6 +36,8 @@ def text_cell(value: Any, column: str) -> str:
     if not isinstance(value, str):
         raise BadCell(f"{column} is {_KINDS.get(type(value), type(value).__name__)}, not a text")
     text = value.strip()
+    if is_blank(text):
+        return ""
     if text.casefold() in _MISSING:
         raise BadCell(f"{column} is {text!r}, which usually marks a missing value")
     if _is_written_list(text):
@@ -39,6 +45,12 @@ def text_cell(value: Any, column: str) -> str:
     if encodable(text) != text:
         raise BadCell(f"{column} holds half of a surrogate pair, which no file can store")
     return text
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN, or an empty text, list or object."""
+    value = _plain(value)
+    return value is None or (isinstance(value, (str, list, tuple, dict)) and not value)
 
 
 def texts_cell(value: Any, column: str) -> list[str]:
@@ -65,9 +77,9 @@ def id_cell(value: Any, column: str = "id") -> str:
     value = _plain(value)
     if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise BadCell(f"{column} is {_KINDS.get(type(value), type(value).__name__)}, not an id")
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
         value = int(value)
     return encodable(str(value).strip())
 

@@ -20,7 +20,7 @@ from functools import cached_property
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError, collected
 from syneg.core.records import SPLITS, Pair
-from syneg.core.text import encodable
+from syneg.core.text import encodable, is_blank
 
 from .cells import known_id
 from .readers import Qrel, Reader, Text
@@ -180,9 +180,9 @@ def _texts(reader: Reader, stream: Iterator[Text], what: str) -> dict[str, str]:
     texts: dict[str, str] = {}
     for key, text in stream:
         key, text = encodable(key), encodable(text)
-        where = f"{what}s of {reader.name}"
+        where = f"{'queries' if what == 'query' else 'passages'} of {reader.name}"
         reader.log.row(where)
-        if not text.strip():
+        if is_blank(text):
             reader.log.problem(f"{where}:{key}", "is empty")
         elif texts.setdefault(key, text) != text:
             reader.log.problem(f"{where}:{key}", f"{what} id {key!r} occurs twice with different texts")
@@ -220,6 +220,8 @@ def _judged(
             reader.log.problem(last[query_id], f"query {query_id!r} has no relevant passage")
             qrels.pop(query_id, None)
             splits_of.pop(query_id, None)
+    if unjudged := sum(query_id not in last for query_id in queries):
+        reader.log.notes.append(f"{unjudged} of {len(queries)} queries have no judgement; they are left out")
     if twice:
         example = "query {!r} and passage {!r}".format(*min(twice))
         reader.log.notes.append(

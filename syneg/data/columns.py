@@ -10,19 +10,24 @@ Case does not matter, and `-` and spaces count as `_`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from syneg.core.errors import ConfigError, DataError, nearest
 
+from .cells import is_missing
+from .read_log import ReadLog
+from .tables import Row
+
 KNOWN_NAMES: dict[str, tuple[str, ...]] = {
     "query": ("query", "anchor", "question", "query_text", "search_query", "q"),
     "positive": (
-        "positive", "pos", "positives", "answer", "answers", "passage", "document", "positive_text", "positive_passage",
-        "positive_passages", "doc_text", "passage_text", "document_text", "context", "response", "text",
+        "positive", "pos", "positives", "positive_ctxs", "answer", "answers", "passage", "document", "positive_text",
+        "positive_passage", "positive_passages", "doc_text", "passage_text", "document_text", "context", "response",
+        "text",
     ),
-    "negative": ("negative", "neg", "negatives", "hard_negative", "hard_negatives", "negative_passages",
-                 "negative_text"),
+    "negative": ("negative", "neg", "negatives", "hard_negative", "hard_negatives", "hard_negative_ctxs",
+                 "negative_passages", "negative_text"),
     "query_id": ("query_id", "qid", "queryid", "question_id", "anchor_id", "topic_id"),
     "doc_id": ("doc_id", "docid", "corpus_id", "pid", "passage_id", "document_id", "docno", "positive_id"),
     "split": ("split",),
@@ -55,6 +60,7 @@ class ColumnNames:
                 raise ConfigError(f"collection.columns: unknown {role!r}", todo=nearest(role, KNOWN_NAMES))
             self._named[role] = column
         self._kept: dict[tuple[Any, ...], dict[str, list[str]]] = {}
+        self._met: set[str] = set()
 
     def of(self, names: Iterable[Any], roles: Iterable[str]) -> dict[str, list[str]]:
         """The columns of each role found among `names`: perhaps several for negatives, else at most one."""
@@ -71,6 +77,7 @@ class ColumnNames:
             if role in self._named:
                 wanted = self._named[role]
                 chosen = [wanted] if wanted in names else [plain[_plain(wanted)]] if _plain(wanted) in plain else []
+                self._met.update({role} if chosen else ())
             else:
                 chosen = [plain[known] for known in _known(role) if known in plain and plain[known] not in taken][:1]
                 if role == "negative":
@@ -85,6 +92,23 @@ class ColumnNames:
         names = [str(name) for name in names]
         used = {name for chosen in self.of(tuple(names), tuple(roles)).values() for name in chosen}
         return [name for name in names if name not in used]
+
+    def noted(self, rows: Iterable[Row], roles: Iterable[str], log: ReadLog) -> Iterator[Row]:
+        """Yield the rows; note afterwards which columns hold something and have none of the roles, file by file."""
+        unused: dict[str, dict[str, None]] = {}
+        for where, row in rows:
+            left = [name for name in self.unused(row, roles) if name and not is_missing(row.get(name))]
+            if left:
+                unused.setdefault(where.rpartition(":")[0], {}).update(dict.fromkeys(left))
+            yield where, row
+        log.notes.extend(f"columns of {file} not used: {', '.join(names)}" for file, names in unused.items())
+
+    def check(self) -> None:
+        """Raise ConfigError for a column in collection.columns that no table had."""
+        if lost := [f"{role}={name}" for role, name in self._named.items() if role not in self._met]:
+            raise ConfigError(
+                f"collection.columns: no table has the column of {', '.join(lost)}", todo="check the name"
+            )
 
 
 def _known(role: str) -> tuple[str, ...]:

@@ -25,6 +25,16 @@ _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+_NO_TEXT = {  # the first bytes of files that are no text, and what to do with them
+    b"\x1f\x8b": ("a .gz file", "name it .gz"),
+    b"PK\x03\x04": ("a .zip or .xlsx file", "unpack it, or save the table as CSV"),
+    b"PAR1": ("a Parquet file", "name it .parquet"),
+    b"\x28\xb5\x2f\xfd": ("a .zst file", "unpack it with zstd -d"),
+    b"BZh": ("a .bz2 file", "unpack it with bunzip2"),
+    b"\xfd7zXZ": ("an .xz file", "unpack it with unxz"),
+    b"\xd0\xcf\x11\xe0": ("an .xls file", "save the table as CSV"),
+    b"ARROW1": ("an Arrow file", "save the table as Parquet"),
+}
 _LATIN = 0.15  # a larger share of bytes beyond ASCII is another script
 
 
@@ -37,6 +47,8 @@ def open_text(path: Path, encoding: str = "auto") -> Iterator[TextIO]:
     try:
         with _open_binary(path) as binary:
             head = binary.read(4096)
+        if packed := next((what for start, what in _NO_TEXT.items() if head.startswith(start)), None):
+            raise DataError(f"{packed[0]}, not text", where=str(path), todo=packed[1])
         marked = next((name for mark, name in _MARKS if head.startswith(mark)), "")
         if marked or encoding == "auto":
             encoding = marked or "utf-8"

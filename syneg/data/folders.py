@@ -45,6 +45,18 @@ def is_passages(path: Path) -> bool:
     return path.is_file() and _part(path) in _PASSAGES
 
 
+def note_unused(folder: Path, used: Iterable[Path], log: ReadLog) -> None:
+    """Note the files of a folder that are not read, save README and LICENSE."""
+    files = [path for path in _shown(folder) if path.is_file() and _part(path) not in ("readme", "license")]
+    if unused := [path.name for path in files if path not in {*used}]:
+        log.notes.append(f"files of {folder.name} not used: {', '.join(unused)}")
+
+
+def no_rows(path: str) -> DataError:
+    """The error for a file of one split that has no rows: that split would be cut out of another one."""
+    return DataError("the file has no rows", where=path, todo="fill it, or remove it")
+
+
 def has_qrels(folder: Path) -> bool:
     """Whether a folder has a file or a folder named qrels."""
     return any(_part(path) == "qrels" for path in folder.iterdir())
@@ -55,7 +67,7 @@ def text_rows(rows: Iterable[Row], columns: ColumnNames, roles: tuple[str, ...],
 
     Bad rows go to `log`.
     """
-    for where, row in rows:
+    for where, row in columns.noted(rows, roles, log):
         names = columns.of(row, roles)
         try:
             key = id_cell(row[names[roles[0]][0]]) if roles[0] in names else ""
@@ -105,6 +117,7 @@ class FolderReader:
         for what, files in (("passages", self._corpus), ("queries", self._topics)):
             if len(files) > 1:
                 self.log.notes.append(f"{what} are read from {len(files)} files: {', '.join(p.name for p in files)}")
+        note_unused(folder, [*self._corpus, *self._topics, *self._qrels], self.log)
         self._splits = {path: self._split_of(path, bool(inside)) for path in self._qrels}
 
     def _split_of(self, path: Path, in_folder: bool) -> str:
@@ -154,6 +167,9 @@ class FolderReader:
         for path in self._qrels:
             rows = read_judgements(path, self.log, self._encoding, self._label(path))
             yield from judged_rows(self._named(path) if rows is None else rows, self._splits[path], self.log)
+            if not self.log.has_rows(self._label(path)):
+                raise no_rows(self._label(path))
+        self._columns.check()
 
     def _named(self, path: Path) -> Iterator[tuple[str, list[Any]]]:
         if not kind_of(path):

@@ -56,7 +56,7 @@ class _Corpus:
 
     def read(self, rows: Iterable[Row], columns: ColumnNames, log: ReadLog, *, need_ids: bool = False) -> None:
         """Add passages from rows. A row needs a text; its id and title are optional. Bad rows go to `log`."""
-        for where, row in rows:
+        for where, row in columns.noted(rows, CORPUS, log):
             names = columns.of(row, CORPUS)
             try:
                 parts = {role: text_cell(row[names[role][0]], role) for role in ("title", "text") if role in names}
@@ -80,7 +80,7 @@ def _grade_advice(unused: list[str], names: Mapping[str, list[str]], columns: Co
     score = columns.of(unused, ("score",)).get("score")
     if not score or "relevance" in names:
         return ""
-    return f"; if {score[0]} grades the positive, give --columns relevance={score[0]}"
+    return f"if {score[0]} grades the positive, give --columns relevance={score[0]}"
 
 
 class PairsReader:
@@ -104,6 +104,8 @@ class PairsReader:
         self._negatives: dict[str, dict[str, None]] = defaultdict(dict)
         self._never_mined: dict[str, set[str]] = defaultdict(set)
         self._join([] if pairs is None else list(self._good_rows(pairs, columns)))
+        if pairs is not None:
+            columns.check()
 
     @classmethod
     def from_files(cls, path: Path, corpus: Path | None, columns: ColumnNames, encoding: str) -> PairsReader:
@@ -132,7 +134,7 @@ class PairsReader:
     def _good_rows(self, rows: Iterable[Row], columns: ColumnNames) -> Iterator[_Pair]:
         seen = False
         first: tuple[str, JsonObject, set[str]] | None = None
-        for where, row in rows:
+        for where, row in columns.noted(rows, PAIRS, self.log):
             names = columns.of(row, PAIRS)
             missing = {"query", "positive"} - names.keys()
             if "doc_id" in names and self._has_corpus:
@@ -141,8 +143,8 @@ class PairsReader:
                 first = first or (where, row, missing)
                 self.log.problem(where, f"no {' and no '.join(sorted(missing, reverse=True))}")
                 continue
-            if not seen and (unused := [*filter(None, columns.unused(row, PAIRS))]):
-                self.log.notes.append(f"columns not used: {', '.join(unused)}{_grade_advice(unused, names, columns)}")
+            if not seen and (advice := _grade_advice(columns.unused(row, PAIRS), names, columns)):
+                self.log.notes.append(advice)
             seen = True
             try:
                 yield self._pair(where, row, names)

@@ -26,12 +26,14 @@ _NO_NEGATIVES: Mapping[str, Any] = {}
 def open_public(dataset: str, columns: ColumnNames) -> Reader:
     """Choose the reader for a name that is no path. Raises DataError for an unknown name."""
     if dataset in PythonDocs.names:
+        columns.check()
         return PythonDocs(dataset)
     import ir_datasets
 
     known = [key for key, _ in ir_datasets.registry._registered.items()]
     if may_be_on_hub(dataset) and dataset.split("/")[0] not in {key.split("/")[0] for key in known}:
         return open_hub(dataset, columns)
+    columns.check()
     return IrDatasets(dataset)
 
 

@@ -21,6 +21,7 @@ TELLING_TEST, TELLING_DEV = 50, 30
 
 _SPREAD = 0.2  # standard deviation over queries of nDCG@10 differences: .13 to .25 in the runs of docs/results.md
 _POWER = 1.96 + 0.84  # two-sided level .05, power 80 %
+_CUTOFF = 10  # of nDCG@10
 _NOTABLE_SHARE = 0.1  # share of queries from which a remark is made
 _WHOLE_CORPUS = 200_000  # passages; larger corpora are not searched for copies
 
@@ -46,6 +47,8 @@ def remarks(collection: Collection) -> list[str]:
 
 
 def _sizes(collection: Collection) -> Iterator[str]:
+    if (passages := len(collection.passages)) <= _CUTOFF:
+        yield f"The corpus has {passages} passages, and a ranking of {_CUTOFF} holds them all: give a larger --corpus."
     sizes = {split: len(ids) for split, ids in collection.splits.items()}
     if 0 < sizes["test"] < TELLING_TEST:
         least = least_effect(sizes["test"])

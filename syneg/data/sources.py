@@ -17,7 +17,7 @@ from .folders import FolderReader, has_qrels
 from .pairs import PairsReader
 from .public import open_public
 from .readers import Reader
-from .split_tables import open_split_folder, split_files
+from .split_tables import is_saved, open_saved, open_split_folder, split_files
 from .tables import names_a_file
 
 
@@ -28,7 +28,8 @@ def open_reader(config: CollectionConfig) -> Reader:
     """
     dataset, columns = config.dataset, ColumnNames(config.columns)
     path = Path(dataset).expanduser()
-    if config.corpus is not None and not path.is_file() and not (path.is_dir() and split_files(path)):
+    has_pairs = path.is_file() or is_saved(path) or (path.is_dir() and split_files(path))
+    if config.corpus is not None and not has_pairs:
         if names_a_file(dataset) and not path.exists():
             raise no_file(dataset)
         raise DataError(
@@ -54,6 +55,8 @@ def _corpus(config: CollectionConfig) -> Path | None:
 
 
 def _folder(path: Path, config: CollectionConfig, columns: ColumnNames) -> Reader:
+    if is_saved(path):
+        return open_saved(path, _corpus(config), columns, config.encoding)
     if not has_qrels(path) and split_files(path):
         return open_split_folder(path, _corpus(config), columns, config.encoding)
     return FolderReader(path, columns, config.encoding)

@@ -1,6 +1,7 @@
 """Read pairs from one table per split: a folder of your own, or a data set of the Hugging Face hub.
 
     my-set/train.jsonl, my-set/validation.jsonl, my-set/test.jsonl      (or data/train-00000-of-00001.parquet)
+    my-set/dataset_dict.json, my-set/train/, …                          a folder of `save_to_disk`
     sentence-transformers/natural-questions                             load_dataset(id); `id:subset` for one subset
       → PairsReader over all rows; the name of a file or table gives the split of its rows
 
@@ -19,7 +20,7 @@ from syneg.core.errors import DataError, one_line
 from syneg.core.hub import on_hub
 
 from .columns import QRELS, ColumnNames, no_column
-from .folders import is_passages, judged_rows, text_rows
+from .folders import is_passages, judged_rows, no_rows, note_unused, text_rows
 from .pairs import PairsReader
 from .read_log import ReadLog
 from .readers import Qrel, Text
@@ -56,10 +57,13 @@ def open_split_folder(folder: Path, corpus: Path | None, columns: ColumnNames, e
 
     def rows() -> Iterator[Row]:
         for path, split in named.items():
-            yield from _with_split(read_table(path, log, encoding, str(path.relative_to(folder))), split)
+            name = str(path.relative_to(folder))
+            yield from _with_split(read_table(path, log, encoding, name), split)
+            if not log.has_rows(name):
+                raise no_rows(name)
 
-    if unused := [path.name for path in sorted(folder.iterdir()) if kind_of(path) and path not in (*named, corpus)]:
-        log.notes.append(f"files not used: {', '.join(unused)}")
+    for inside in filter(Path.is_dir, (folder, folder / "data")):
+        note_unused(inside, (*named, *filter(None, [corpus])), log)
     passages = None if corpus is None else read_table(corpus, log, encoding)
     return PairsReader(folder.name, rows(), passages, columns, log)
 
@@ -67,6 +71,27 @@ def open_split_folder(folder: Path, corpus: Path | None, columns: ColumnNames, e
 def _with_split(rows: Iterator[Row], split: str) -> Iterator[Row]:
     for where, row in rows:
         yield where, {**{name: cell for name, cell in row.items() if str(name).casefold() != "split"}, "split": split}
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets` wrote the folder, with `save_to_disk`."""
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def open_saved(folder: Path, corpus: Path | None, columns: ColumnNames, encoding: str) -> PairsReader:
+    """Read a folder of `save_to_disk`: one table, or one for each split. Raises DataError if that fails."""
+    from datasets import load_from_disk
+
+    try:
+        saved = load_from_disk(str(folder))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise DataError(
+            f"cannot read a folder of save_to_disk: {one_line(error)}", where=str(folder), todo="save it again"
+        ) from error
+    log = ReadLog()
+    rows = _split_rows(folder.name, saved, log) if isinstance(saved, dict) else _rows(folder.name, saved, log)
+    passages = None if corpus is None else read_table(corpus, log, encoding)
+    return PairsReader(folder.name, rows, passages, columns, log)
 
 
 # the Hugging Face hub
@@ -128,13 +153,13 @@ def open_hub(name: str, columns: ColumnNames) -> HubPairs | HubCollection:
     if {"corpus", "queries"} <= {*subsets}:
         judged = next((part for part in ("qrels", "default") if part in subsets), "default")
         return HubCollection(dataset, columns, judged)
-    tables, log = _load(dataset, subset or None), ReadLog()
+    log = ReadLog()
+    return HubPairs(name, _split_rows(name, _load(dataset, subset or None), log), None, columns, log)
 
-    def rows() -> Iterator[Row]:
-        for split, table in tables.items():
-            yield from _with_split(_rows(f"{name} {split}", table, log), split_name(split, name))
 
-    return HubPairs(name, rows(), None, columns, log)
+def _split_rows(name: str, tables: Mapping[str, Any], log: ReadLog) -> Iterator[Row]:
+    for split, table in tables.items():
+        yield from _with_split(_rows(f"{name} {split}", table, log), split_name(split, name))
 
 
 def _rows(name: str, table: Any, log: ReadLog) -> Iterator[Row]:

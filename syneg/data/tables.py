@@ -5,12 +5,14 @@
 
 The separator of a CSV is the one that divides its first line into most columns. A bad row becomes a problem in the log.
 An error that would end the file early, such as an open quotation mark or a broken Parquet file, raises DataError.
+So do two columns of one name. In JSON that is an error of one row.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any, TextIO
 
 from syneg.core.errors import DataError
 from syneg.core.storage import JsonObject
+from syneg.core.text import is_blank
 
 from .encodings import open_text
 from .read_log import ReadLog
@@ -25,7 +28,11 @@ from .read_log import ReadLog
 Row = tuple[str, JsonObject]
 KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _OTHER_KINDS = {".tab": ".tsv", ".ndjson": ".jsonl"}
-_OTHER_FILES = (".gz", ".txt", ".trec", ".zip", ".xlsx")  # endings that mark a name as a file, though not as a table
+_OTHER_FILES = (  # endings that mark a name as a file, though not as a table
+    ".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".7z", ".txt", ".trec", ".xml", ".xlsx", ".xls", ".ods", ".arrow",
+    ".feather", ".pkl",
+)  # fmt: skip
+_ARRAY = re.compile(r"\s*\[\s*(\{|$)")  # the first line of a JSON array of objects
 _LONGEST_CELL = 2**31 - 1  # characters; csv's own limit is 131,072
 
 
@@ -79,7 +86,13 @@ def _csv(name: str, file: TextIO, log: ReadLog, again: Callable[[], AbstractCont
     if separator == "\t":
         with again() as raw, again() as whole:
             quoted = _has_quoting(raw, whole)
-    reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
+    reader = csv.reader(
+        file,
+        delimiter=separator,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        skipinitialspace=True,
+        strict=True,
+    )
     header: list[str] | None = None
     while True:
         start = reader.line_num + 1
@@ -98,18 +111,22 @@ def _csv(name: str, file: TextIO, log: ReadLog, again: Callable[[], AbstractCont
             log.row(name)
             log.problem(where, f"not valid CSV: {error}")
             continue
-        if not fields:
+        if is_blank("".join(fields)):
             continue
         if header is None:
             header = [column.strip() for column in fields]
-            if doubled := sorted({column for column in header if column and header.count(column) > 1}):
-                raise DataError(f"two columns are called {doubled[0]!r}", where=where, todo="rename one of them")
+            _each_once(header, where)
             continue
         log.row(name)
         if len(fields) != len(header):
             log.problem(where, f"has {len(fields)} fields, the header {len(header)}")
         else:
             yield where, dict(zip(header, fields, strict=True))
+
+
+def _each_once(header: list[str], where: str) -> None:
+    if doubled := next((column for column in header if column and header.count(column) > 1), ""):
+        raise DataError(f"two columns are called {doubled!r}", where=where, todo="rename one of them")
 
 
 def _has_quoting(raw: Iterable[str], whole: Iterable[str]) -> bool:
@@ -141,20 +158,18 @@ def _has_quoting(raw: Iterable[str], whole: Iterable[str]) -> bool:
 
 
 def _is_jsonl(path: Path, encoding: str) -> bool:
-    """Whether a .json file holds one object per line."""
+    """Whether a .json file holds one object per line. A single line of lists or objects holds a whole table."""
     with open_text(path, encoding) as file:
-        first = next((line for line in file if line.strip()), "").strip()
+        lines = (line for line in file if line.strip())
+        first, second = next(lines, "").strip(), next(lines, "")
     if not first.startswith("{"):
         return False
     try:
-        return not any(isinstance(value, list) for value in json.loads(first).values()) or _second_line(path, encoding)
+        cells = json.loads(first).values()
     except ValueError:
         return False
-
-
-def _second_line(path: Path, encoding: str) -> bool:
-    with open_text(path, encoding) as file:
-        return sum(1 for line in file if line.strip()) > 1
+    is_table = any(isinstance(cell, list) for cell in cells) or all(isinstance(cell, dict) for cell in cells)
+    return bool(second) or not is_table
 
 
 def _jsonl(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
@@ -162,11 +177,11 @@ def _jsonl(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
         if not line.strip():
             continue
         where = f"{name}:{number}"
-        if not log.has_rows(name) and line.strip() == "[":
+        if not log.has_rows(name) and _ARRAY.match(line):
             raise DataError("a JSON array, not one object per line", where=where, todo="name the file .json")
         log.row(name)
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             log.problem(where, f"not valid JSON: {error}")
             continue
@@ -176,14 +191,25 @@ def _jsonl(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
             log.problem(where, "is not a JSON object")
 
 
+def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
+    """An object of JSON. Raises ValueError for a name that occurs twice; `json` would keep the last value alone."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"two values are called {next(name for name in names if names.count(name) > 1)!r}")
+    return row
+
+
 def _json(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
     try:
-        data = json.load(file)
+        data = json.load(file, object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}", where=name, todo="write a list of objects, or JSONL") from error
     if isinstance(data, dict):
+        if all(isinstance(cells, dict) and cells.keys() == next(iter(data.values())).keys() for cells in data.values()):
+            data = {column: [*cells.values()] for column, cells in data.items()}  # as pandas writes a DataFrame
         lists = [value for value in data.values() if isinstance(value, list)]
         if len(lists) == len(data) and len({len(column) for column in lists}) == 1:
             data = [dict(zip(data, cells, strict=True)) for cells in zip(*lists, strict=True)]
@@ -215,6 +241,7 @@ def _parquet(path: Path, name: str, log: ReadLog) -> Iterator[Row]:
 
     try:
         with parquet.ParquetFile(path) as file:
+            _each_once(file.schema_arrow.names, name)
             rows = (row for batch in file.iter_batches(4096) for row in batch.to_pylist())
             yield from rows_of(rows, name, log)
     except pyarrow.ArrowException as error:

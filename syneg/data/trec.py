@@ -29,14 +29,16 @@ _DOC_ID = re.compile(r"<docno>\s*(.*?)\s*</docno>", re.IGNORECASE | re.DOTALL)
 _OTHER_IDS = re.compile(r"<(docid|dochdr|docoldno)>.*?</\1>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<!--.*?-->|<!\[CDATA\[|\]\]>|</?[a-z!][^<>]*>", re.IGNORECASE | re.DOTALL)
 _NUMBER = re.compile(r"""\b(?:number|id|qid)\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
-_FIELDS = "num|title|query|question|desc|description|narr|narrative|dom|con|fac|def|smry|topic|top|subtopic"
+_FIELDS = (
+    "num|number|identifier|title|query|question|desc|description|narr|narrative|dom|con|fac|def|smry|topic|top|subtopic"
+)
 _FIELD = rf"<{{name}}\b[^>]*>\s*(?:{{label}}\s*:)?\s*(.+?)(?=</?(?:{_FIELDS})\b|\Z)"
 
 
 def read_items(path: Path, log: ReadLog, encoding: str, *, topics: bool) -> Iterator[Item]:
     """Yield (file:line, id, text) of documents or topics. Entries without an id, a beginning or an end go to `log`.
 
-    Raises DataError if the file ends inside an entry.
+    Raises DataError if the file has no entry, or ends inside one.
     """
     with open_text(path, encoding) as file:
         first = next((line for line in file if line.strip()), "")
@@ -44,7 +46,7 @@ def read_items(path: Path, log: ReadLog, encoding: str, *, topics: bool) -> Iter
         yield from _lines(path, log, encoding)
         return
     for where, head, body in _entries(path, log, encoding, _tag_of_topics(path, encoding) if topics else "doc"):
-        item_id, text = _topic(head, body) if topics else _document(body)
+        item_id, text = _topic(head, body) if topics else _document(head, body)
         if item_id:
             yield where, item_id, text
         else:
@@ -61,7 +63,7 @@ def _entries(path: Path, log: ReadLog, encoding: str, tag: str) -> Iterator[Item
     begin = re.compile(rf"<{tag}\b([^>]*)>", re.IGNORECASE)
     end = re.compile(rf"</{tag}\s*>", re.IGNORECASE)
     with open_text(path, encoding) as file:
-        block, start = "", 1
+        block, start, found = "", 1, False
         for number, line in enumerate(file, 1):
             block += line
             if not end.search(line):
@@ -70,6 +72,7 @@ def _entries(path: Path, log: ReadLog, encoding: str, tag: str) -> Iterator[Item
             for count, piece in enumerate(pieces, 1):
                 where = f"{path.name}:{start}" + (f", entry {count}" if count > 1 else "")
                 begins = list(begin.finditer(piece))
+                found |= bool(begins)
                 for lost in begins[:-1]:
                     log.row(path.name)
                     log.problem(f"{where} at {lost.start()}", f"<{tag}> does not end before the next one begins")
@@ -81,6 +84,8 @@ def _entries(path: Path, log: ReadLog, encoding: str, tag: str) -> Iterator[Item
             start = number + (not block.strip())
     if begin.search(block):
         raise DataError("the file ends inside an entry", where=f"{path.name}:{start}", todo="check the file")
+    if not found:
+        raise DataError(f"the file has no entry <{tag}> … </{tag}>", where=path.name, todo="check the file")
 
 
 def _lines(path: Path, log: ReadLog, encoding: str) -> Iterator[Item]:
@@ -96,8 +101,8 @@ def _lines(path: Path, log: ReadLog, encoding: str) -> Iterator[Item]:
                 log.problem(f"{path.name}:{number}", "is not an id, a tab and a text")
 
 
-def _document(block: str) -> tuple[str, str]:
-    match = _DOC_ID.search(block)
+def _document(head: str, block: str) -> tuple[str, str]:
+    match = _DOC_ID.search(block) or _NUMBER.search(head)
     body = _OTHER_IDS.sub(" ", _DOC_ID.sub(" ", block))
     return match[1] if match else "", _plain(body)
 
@@ -113,24 +118,31 @@ def _topic(head: str, block: str) -> tuple[str, str]:
 
     number = _NUMBER.search(head)
     text = part("title", "topic") or part("query") or part("question") or part("desc", "description")
-    return number[1] if number else part("num", "number"), text
+    return number[1] if number else part("num", "number") or part("number") or part("identifier"), text
 
 
 def read_judgements(path: Path, log: ReadLog, encoding: str, name: str) -> Iterator[tuple[str, list[str]]] | None:
     """Yield (file:line, [query id, document id, grade]); None for a file with a header."""
     with open_text(path, encoding) as file:
-        first = next((line.split() for line in file if line.strip()), [])
+        line = next((line for line in file if line.strip()), "")
+    separator = "\t" if line.strip().count("\t") in (2, 3) else None  # an id may hold spaces between tabs
+    first = _fields(line, separator)
     if len(first) not in (3, 4) or not re.fullmatch(r"-?\d+(\.\d+)?", first[-1]):
         return None
-    return _judgements(open_text(path, encoding), name, log, len(first))
+    return _judgements(open_text(path, encoding), name, log, (separator, len(first)))
+
+
+def _fields(line: str, separator: str | None) -> list[str]:
+    return [field.strip() for field in line.strip().split(separator)] if line.strip() else []
 
 
 def _judgements(
-    opened: AbstractContextManager[TextIO], name: str, log: ReadLog, width: int
+    opened: AbstractContextManager[TextIO], name: str, log: ReadLog, form: tuple[str | None, int]
 ) -> Iterator[tuple[str, list[str]]]:
+    separator, width = form
     with opened as lines:
         for number, line in enumerate(lines, 1):
-            fields = line.split()
+            fields = _fields(line, separator)
             if not fields:
                 continue
             log.row(name)

@@ -52,7 +52,6 @@ class _Files:
     corpus: str = ""
     examples: str = ""
     columns: Mapping[str, Sequence[str]] | None = None
-    unused: Sequence[str] = ()
 
 
 def suggestion(files: Sequence[str], given: CollectionConfig | None = None, typed: Sequence[str] = ()) -> str:
@@ -82,7 +81,6 @@ def _sorted(files: Sequence[str], given: CollectionConfig) -> _Files:
     names = ColumnNames(given.columns)
     kinds: dict[str, str] = {}
     columns: Mapping[str, Sequence[str]] | None = None
-    unused: Sequence[str] = ()
     for name in files:
         path = Path(name).expanduser()
         if not path.exists() and names_a_file(name):
@@ -93,7 +91,7 @@ def _sorted(files: Sequence[str], given: CollectionConfig) -> _Files:
             row = next((row for _, row in read_table(path, ReadLog(), given.encoding)), {})
             roles = names.of(row, PAIRS)
             if "query" in roles and roles.keys() & {"positive", "doc_id"}:
-                kind, columns, unused = "dataset", roles, names.unused(row, PAIRS)
+                kind, columns = "dataset", roles
             elif "query" in roles:
                 kind = "examples"
             elif "text" in names.of(row, CORPUS):
@@ -111,7 +109,7 @@ def _sorted(files: Sequence[str], given: CollectionConfig) -> _Files:
         )
     if "examples" in kinds and "dataset" in kinds:
         raise DataError("pairs and queries do not go together", where=kinds["examples"], todo="leave out the queries")
-    return _Files(**kinds, columns=columns, unused=unused)
+    return _Files(**kinds, columns=columns)
 
 
 _WHAT = {"dataset": "pairs or a data set", "corpus": "passages", "examples": "queries"}
@@ -133,7 +131,7 @@ def _for_collection(files: _Files, collection: Collection, given: CollectionConf
         named = ",".join(
             f"{role}={names[0]}" for role, names in files.columns.items() if role in ("query", "positive", "doc_id")
         )
-        yield from _comment([f"recognised; not used: {', '.join(files.unused) or 'none'}"])
+        yield from _comment(["the columns that were recognised"])
         yield f"columns = {_quoted(given.columns or named)}"
     elif given.columns:
         yield f"columns = {_quoted(given.columns)}"
