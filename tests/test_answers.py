@@ -9,7 +9,7 @@ from typing import Any
 
 import dspy
 import pytest
-from conftest import FakeLM
+from conftest import FakeLM, Fault
 
 from syneg.core.config import LMConfig
 from syneg.core.storage import read_rows
@@ -156,3 +156,47 @@ def test_what_is_no_text_or_not_whole_is_no_answer(
 def test_a_text_with_brackets_stays(text: str, fake_lm: Callable[..., FakeLM], tmp_path: Path) -> None:
     server = fake_lm(lambda messages: (200, text))
     assert ask(tmp_path / "calls.jsonl", server.url) == json.loads(text)["answer"]
+
+
+@pytest.mark.parametrize("engine", ["litellm", "native"])
+@pytest.mark.parametrize("finish", ["length", "max_tokens", "MAX_TOKENS"])
+def test_a_cut_answer_is_asked_for_again_however_the_cut_is_called(
+    finish: str, engine: str, fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    server = fake_lm()
+    server.answer = lambda messages: (200, BLUE) if len(server.requests) > 1 else (200, '{"answer": "blue and', finish)
+    assert ask(tmp_path / "calls.jsonl", server.url, engine=engine, max_tokens=64) == "blue"
+    cut, whole = read_rows(tmp_path / "calls.jsonl")
+    assert (cut["finish_reason"], whole["finish_reason"]) == ("length", "stop")
+
+
+INSTEAD: dict[str, tuple[dict[str, Any], str]] = {
+    "an error": ({"error": {"message": "the model is overloaded", "code": 503}}, "the model is overloaded"),
+    "an error with empty choices": ({"choices": [], "error": {"message": "no such model"}}, "no such model"),
+    "an error with a name": ({"error": {"message": "no such model", "code": "model_not_found"}}, "no such model"),
+}
+
+
+@pytest.mark.parametrize("engine", ["litellm", "native"])
+@pytest.mark.parametrize("form", INSTEAD)
+def test_an_error_that_comes_with_status_200_is_told(
+    form: str, engine: str, fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    body, why = INSTEAD[form]
+    server = fake_lm(lambda messages: Fault(200, json.dumps(body).encode()))
+    with pytest.raises(dspy.utils.exceptions.DSPyError, match=why):
+        ask(tmp_path / "calls.jsonl", server.url, engine=engine)
+    assert why in next(read_rows(tmp_path / "calls.jsonl"))["error"]
+
+
+@pytest.mark.parametrize(
+    "body", [{"error": "no such model"}, {"detail": "no such model"}, {"choices": None, "message": "no such model"}]
+)
+def test_a_reply_without_an_answer_is_a_failed_call_of_the_native_client(
+    body: dict[str, Any], fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    server = fake_lm(lambda messages: Fault(200, json.dumps(body).encode()))
+    with pytest.raises(dspy.utils.exceptions.DSPyError, match="the endpoint sent no answer: no such model"):
+        ask(tmp_path / "calls.jsonl", server.url, engine="native")
+    server.answer = lambda messages: (200, BLUE)
+    assert ask(tmp_path / "calls.jsonl", server.url, engine="native") == "blue"

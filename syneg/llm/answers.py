@@ -42,6 +42,7 @@ _MARKS = re.compile(
 )
 _FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
 CUT = "length"
+_ALSO_CUT = ("max_tokens", "max_output_tokens")  # as some gateways say it
 
 
 class NoAnswerError(ProviderError):
@@ -110,12 +111,15 @@ def answer_of(response: Response) -> Answer:
     parts = response.message.parts
     text = "".join(part.text for part in parts if isinstance(part, TextPart))
     thinking = [part.text for part in parts if isinstance(part, ThinkingPart) and part.text]
-    message = _message(response.provider_data)
+    choice = _choice(response.provider_data)
+    message: Mapping[str, Any] = choice["message"] if isinstance(choice.get("message"), Mapping) else {}
     if isinstance(message.get("content"), list):
         text, thinking = _listed(message["content"])
     text, inside = separated(text)
     thinking += inside
     finish = str(response.finish_reason or "stop")
+    if str(choice.get("finish_reason")).lower() in _ALSO_CUT:
+        finish = CUT
     if not text.strip() and finish == "stop" and thinking:
         text = _closing_object(thinking[-1])
     names = {part.name for part in parts if isinstance(part, ToolCallPart)}
@@ -150,13 +154,13 @@ def separated(text: str) -> tuple[str, list[str]]:
     return (_MARKS.sub("", rest.lstrip()) if thinking else rest), [part.strip() for part in thinking]
 
 
-def _message(body: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The message of a chat completion as the endpoint sent it; {} for a body of another form."""
+def _choice(body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The first choice of a chat completion as the endpoint sent it; {} for a body of another form."""
     try:
-        message = (body or {})["choices"][0]["message"]
+        choice = (body or {})["choices"][0]
     except (LookupError, TypeError):
         return {}
-    return message if isinstance(message, Mapping) else {}
+    return choice if isinstance(choice, Mapping) else {}
 
 
 def _listed(content: list[Any]) -> tuple[str, list[str]]:

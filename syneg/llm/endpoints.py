@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing 
 
 from dspy.clients.engines.litellm_engine import LiteLLMEngine
 from dspy.clients.engines.lm15_engine import LM15Engine, timeouts_for
-from dspy.lm15 import InvalidRequestError, LM15Error, Request, Response, RouterConfig
+from dspy.lm15 import InvalidRequestError, LM15Error, Request, Response, RouterConfig, ServerError, TextPart
 
 from syneg.core.config import LMConfig
 from syneg.core.errors import ConfigError
@@ -38,6 +38,9 @@ _OPENAI_PARAMETERS = {
     "frequency_penalty", "logit_bias", "logprobs", "parallel_tool_calls", "presence_penalty", "reasoning_effort",
     "seed", "service_tier", "stop", "thinking", "top_logprobs", "top_p", "user", "verbosity",
 }  # fmt: skip
+
+
+_LISTS = ("choices", "content", "output", "candidates")  # where the protocols of the providers have their answers
 
 
 class Client(Protocol):
@@ -151,8 +154,17 @@ class LiteLLMClient(LiteLLMEngine):
         return {**arguments, **no_logging(arguments)}
 
     def complete(self, request: Request) -> Response:
-        with no_logging_thread():
-            response: Response = super().complete(request)
+        import openai
+
+        try:
+            with no_logging_thread():
+                response: Response = super().complete(request)
+        except LM15Error as error:
+            error.message = _whole_message(error)
+            error.args = (error.message,)
+            raise
+        except openai.APIError as error:  # DSPy passes on what has a word for its status
+            raise ServerError(_whole_message(error)) from error
         return response
 
     def _response(self, raw: Any, request: Request) -> Response:
@@ -192,10 +204,34 @@ class NativeClient:
         if self._extra:
             extensions = {**(request.config.extensions or {}), **self._extra}
             request = replace(request, config=replace(request.config, extensions=extensions))
-        return self._engine.complete(request)
+        response = self._engine.complete(request)
+        empty = all(isinstance(part, TextPart) and not part.text for part in response.message.parts)
+        if empty and (said := _said_instead(response.provider_data)):
+            raise ServerError(f"the endpoint sent no answer: {said}")
+        return response
 
     def close(self) -> None:
         self._engine.close()
+
+
+def _whole_message(error: Exception) -> str:
+    """The message of an error, with that of its cause: litellm loses the text of an error that came with HTTP 200."""
+    message = str(getattr(error, "message", error))
+    causes: list[BaseException] = [error]
+    for cause in causes:
+        said = str(getattr(cause, "message", ""))
+        if type(cause) is Exception and said not in message:
+            message = f"{message} {said}"
+        causes += [each for each in (cause.__cause__, cause.__context__) if each and each not in causes]
+    return message
+
+
+def _said_instead(body: Any) -> str:
+    """What a reply without a list of answers says, such as its error; "" for any other reply."""
+    if not isinstance(body, Mapping) or any(isinstance(body.get(name), list) for name in _LISTS):
+        return ""
+    said = next((body[name] for name in ("error", "detail", "message") if body.get(name)), dict(body))
+    return str(said)[:200]
 
 
 def _with_plain_limit(request: Request) -> Request:
