@@ -152,6 +152,24 @@ def test_what_is_no_text_or_not_whole_is_no_answer(
         ask(tmp_path / "calls.jsonl", server.url)
 
 
+@pytest.mark.parametrize(
+    ("adapter", "said", "read"),
+    [
+        ("json", '{"Answer": "blue"}', "blue"),
+        ("compact", '{" answer ": "blue"}', "blue"),
+        ("json", '{"Answer": "red", "answer": "blue"}', "blue"),
+        ("json", '{"ANSWER": "say \\"answer\\": x"}', 'say "answer": x'),
+        ("xml", "<answer>R&D &amp; x < 3 or <= 4</answer>", "R&D & x < 3 or <= 4"),
+    ],
+)
+def test_small_slips_of_form_are_read(
+    adapter: str, said: str, read: str, fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    server = fake_lm(lambda messages: (200, said))
+    assert ask(tmp_path / "calls.jsonl", server.url, adapter=adapter) == read
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("text", ['{"answer": "[1, 2] is a list"}', '{"answer": "[see note] close it"}'])
 def test_a_text_with_brackets_stays(text: str, fake_lm: Callable[..., FakeLM], tmp_path: Path) -> None:
     server = fake_lm(lambda messages: (200, text))

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import textwrap
 import types
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import dspy
@@ -26,6 +27,9 @@ from syneg.core.choices import chosen
 from syneg.core.storage import JsonObject
 
 _SIGNATURES = 64  # signatures of which something is kept; an optimizer makes new ones as it goes
+
+_KEY = re.compile(r'"([^"\\\n]{1,60})"(?=\s*:)')
+_BARE = re.compile(r"&(?!#?\w+;)|<(?![/A-Za-z_])")
 
 
 class _Reading(dspy.Adapter):
@@ -98,12 +102,31 @@ def _as_sent(signature: Any, texts: bool) -> type[dspy.Signature]:
     return signature
 
 
+def _named(completion: str, names: Iterable[str]) -> str:
+    """JSON with the fields under their names: "hardNegative" or "Hard negative" is hard_negative, if that is missing.
+
+    >>> _named('{"Hard negative": "a"}', ["hard_negative"])
+    '{"hard_negative": "a"}'
+    """
+    missing = {_letters(name): name for name in names if f'"{name}"' not in completion}
+    if not missing:
+        return completion
+    return _KEY.sub(lambda key: f'"{missing.get(_letters(key[1]), key[1])}"', completion)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
 class ChatAdapter(_Reading, dspy.ChatAdapter):
     """DSPy's ChatAdapter with closed fields read."""
 
 
 class XMLAdapter(_Reading, dspy.XMLAdapter):
-    """DSPy's XMLAdapter with closed fields read."""
+    """DSPy's XMLAdapter with closed fields read. A bare & or < in a text ("R&D", "x < 3") stands for itself."""
+
+    def parse(self, signature: type[dspy.Signature], completion: str) -> JsonObject:
+        return super().parse(signature, _BARE.sub(lambda mark: "&amp;" if mark[0] == "&" else "&lt;", completion))
 
 
 class JSONAdapter(_Reading, dspy.JSONAdapter):
@@ -111,6 +134,9 @@ class JSONAdapter(_Reading, dspy.JSONAdapter):
     takes some 7 to 10 % of the call's processor time."""
 
     _texts = True
+
+    def parse(self, signature: type[dspy.Signature], completion: str) -> JsonObject:
+        return super().parse(signature, _named(completion, signature.output_fields))
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
