@@ -120,7 +120,7 @@ def test_gepa_takes_the_objective_where_a_batch_is_large_enough(
     opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"compile.optimizer": "gepa", "compile.confirm": "false", "compile.proposals": 2}
-    monkeypatch.setattr("syneg.run.compile.choose", lambda compiling: [compiling.first])
+    monkeypatch.setattr("syneg.run.compile.choose", lambda compiling, tick: [compiling.first])
     without = opened(**settings).until("compile")["candidates"]
     assert [row["gain"] for row in without] == [None] * len(without)
     monkeypatch.setattr("syneg.optimizers.WriterTarget.sets_from", 8)
@@ -521,7 +521,7 @@ def test_a_candidate_that_writes_nothing_usable_loses_on_confirm(
             return 200, json.dumps({"better_instruction": "Be BRIEF."})
         return 200, json.dumps({"hard_negative": "no comment" if "Be BRIEF" in text else negative_for(text)})
 
-    def worst_first(compiling: Any) -> list[Candidate]:
+    def worst_first(compiling: Any, tick: Any) -> list[Candidate]:
         return sorted(compiling.register.candidates.values(), key=lambda candidate: -candidate.number)
 
     monkeypatch.setattr("syneg.run.compile.choose", worst_first)

@@ -110,7 +110,7 @@ def test_confirm_trains_on_what_generate_accepts(
 
     monkeypatch.setattr("syneg.run.compile_writer._trained", keep)
     monkeypatch.setattr(
-        "syneg.run.compile.choose", lambda compiling: list(compiling.register.candidates.values())[::-1]
+        "syneg.run.compile.choose", lambda compiling, tick: list(compiling.register.candidates.values())[::-1]
     )
     run = opened(**{"judge.use": use, "generate.pairs": 16})
     run.until("generate")
