@@ -17,7 +17,6 @@ from syneg.core.text import (
     cut,
     grams,
     length_of,
-    may_overlap,
     near_key,
     normalise,
     terms,
@@ -57,27 +56,6 @@ def test_texts_that_differ_in_meaning_are_not_the_same(one: str, other: str) -> 
 )  # fmt: skip
 def test_spellings_of_one_text_are_the_same(one: str, other: str) -> None:
     assert normalise(one) == normalise(other)
-
-
-PIECES = [
-    "close", "The", "FILE", "C++", "c#", "3.14", "1,000", "x<0", "don't", "a_b", "é", "文件", "!", "…", "\n", "*a*", ".", "Größe",
-    "GRÖSSE", "ＡＢＣ", "abc",
-]  # fmt: skip
-
-
-@given(*[st.lists(st.sampled_from(PIECES), max_size=6).map(" ".join)] * 2)
-def test_texts_that_overlap_are_never_said_to_be_apart(text: str, other: str) -> None:
-    key, found = near_key(text), near_key(other)
-    if key == found or f" {found} " in f" {key} " or f" {key} " in f" {found} ":
-        assert may_overlap(text, found)
-
-
-def test_most_texts_are_told_apart_without_their_keys() -> None:
-    assert not may_overlap("Shut down one half of the connection.", near_key("Close the socket now"))
-    assert may_overlap("Shut it down.", near_key("To shut it down, call close"))
-    assert may_overlap("To shut it down, call close.", near_key("Shut it down"))
-    assert may_overlap("< > < >", near_key("close < > < > file"))
-    assert may_overlap("close ＡＢＣ", near_key("abc"))
 
 
 @given(st.text(max_size=40))

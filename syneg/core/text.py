@@ -20,12 +20,10 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import lru_cache
 
 import regex
 
 _NGRAM = 4
-_RUN, _OPENING = re.compile("[a-z0-9]+"), 200  # characters from which `may_overlap` takes a word of a text
 # Scripts without spaces between words. Script_Extensions (scx) are used because ー 々 〆 belong to several scripts.
 _DENSE = r"\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{Script=Yi}"
 _LOOSE = "".join(
@@ -91,26 +89,6 @@ def near_key(text: str) -> str:
     ('close the file', False, '???')
     """
     return " ".join(words(text)) or normalise(text)
-
-
-def may_overlap(text: str, key: str) -> bool:
-    """Whether `near_key(text)` may equal `key`, contain it or be part of it. False is certain, and much faster.
-
-    >>> may_overlap("Open the *socket*!", "close the file"), may_overlap("Close the *file*!", "close the file")
-    (False, True)
-    """
-    if not text.isascii():
-        return True
-    plain = text.lower()
-    if _longest_word(key) in plain:  # each word of the key of an ASCII text stands in it
-        return True
-    runs = _RUN.findall(plain, 0, _OPENING)
-    return not runs or max(runs, key=len) in key
-
-
-@lru_cache(10_000)
-def _longest_word(key: str) -> str:
-    return max(key.split(), key=len, default="")
 
 
 def words(text: str) -> list[str]:

@@ -26,7 +26,7 @@ import numpy as np
 from syneg.core.config import MineConfig
 from syneg.core.progress import Tick
 from syneg.core.records import MinedNegative, Pair, margin_limit
-from syneg.core.text import may_overlap, near_key, word_count
+from syneg.core.text import near_key, word_count
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import Hits, LexicalIndex
@@ -168,25 +168,21 @@ class Judged:
 
     def __init__(self, collection: Collection, query_id: str, key_of: Callable[[str], str]) -> None:
         """`key_of` maps a doc_id to the `near_key` of its passage (`keys_of`)."""
-        self.key_of, self._passages = key_of, collection.passages
+        self.key_of = key_of
         self.ids = collection.no_negative(query_id)
         self.texts = {near_key(text) for text in collection.relevant_texts(query_id)}
         self.query = near_key(collection.queries[query_id])
 
     def is_known(self, doc_id: str) -> bool:
         """Whether a passage is relevant, is a piece of a positive, or is the query itself."""
-        return doc_id in self.ids or (self._may_be(doc_id, self.query) and self.key_of(doc_id) == self.query)
+        return doc_id in self.ids or self.key_of(doc_id) == self.query
 
     def excludes(self, doc_id: str) -> bool:
         """Whether a passage must not be a negative: also if its text equals, contains or is part of a relevant one."""
         if self.is_known(doc_id):
             return True
-        near = [own for own in self.texts if self._may_be(doc_id, own)]
-        text = self.key_of(doc_id) if near else ""
-        return any(text == own or is_part(text, own) or is_part(own, text) for own in near)
-
-    def _may_be(self, doc_id: str, own: str) -> bool:
-        return may_overlap(self._passages[doc_id], own)
+        text = self.key_of(doc_id)
+        return any(text == own or is_part(text, own) or is_part(own, text) for own in self.texts)
 
 
 def is_part(inner: str, outer: str) -> bool:
