@@ -23,7 +23,8 @@ from syneg.llm.calls import attempted, current_purpose, purpose
 from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
-from syneg.programs import SinglePrompt
+from syneg.negatives.queries import Asked, written
+from syneg.programs import SinglePrompt, WriteQueries
 from syneg.run.pipeline import Run
 
 ASK = {"query": "close a socket", "positive": "Close the socket."}
@@ -93,6 +94,13 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     ledger.close()
 
 
+def spent() -> Budget:
+    budget = Budget(calls=1)
+    with budget.spend(tokens=1) as used:
+        used(1, 0.0)
+    return budget
+
+
 def asked(program: dspy.Module, lm: LanguageModel) -> Any:
     with dspy.context(lm=lm.lm_for(0, 1), adapter=lm.adapter), purpose("q1"):
         return attempted(program, ASK)
@@ -100,11 +108,8 @@ def asked(program: dspy.Module, lm: LanguageModel) -> Any:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_spent_budget_ends_the_run(name: str, fake_lm: Callable[..., FakeLM], opened: Open) -> None:
-    budget = Budget(calls=1)
-    with budget.spend(tokens=1) as used:
-        used(1, 0.0)
     with pytest.raises(BudgetError, match="the budget is spent"):
-        asked(PROGRAMS[name](), opened(fake_lm(write_negative).url, budget=budget))
+        asked(PROGRAMS[name](), opened(fake_lm(write_negative).url, budget=spent()))
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -140,10 +145,41 @@ def test_calls_in_threads_of_dspy_belong_to_the_query(fake_lm: Callable[..., Fak
     assert current.calls and current_purpose().query_id == ""
 
 
+class Queries(dspy.Module):
+    """Writes queries, or one of its own if the LM does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write = WriteQueries()
+
+    def forward(self, **ask: Any) -> dspy.Prediction:
+        try:
+            return self.write(**ask)
+        except Exception:  # noqa: BLE001 as a user may write it
+            return dspy.Prediction(queries=["a query in place of an answer"])
+
+
+def test_a_spent_budget_ends_the_writing_of_queries(fake_lm: Callable[..., FakeLM], opened: Open) -> None:
+    lm = opened(fake_lm(write_negative).url, budget=spent())
+    with pytest.raises(BudgetError, match="the budget is spent"):
+        written([Asked("d1", "Close the socket.", "question", ())], Queries(), lm, "search")
+
+
+def test_an_error_of_a_users_query_program_is_a_failed_attempt(fake_lm: Callable[..., FakeLM], opened: Open) -> None:
+    class Broken(dspy.Module):
+        def forward(self, **ask: Any) -> dspy.Prediction:
+            raise RuntimeError("of the user")
+
+    lm = opened(fake_lm(write_negative).url)
+    found = written([Asked("d1", "Close the socket.", "question", ())], Broken(), lm, "search")
+    assert [query.text for query in found] == [""]
+
+
 PROGRAM = """
 import dspy
 from syneg.core.records import HardNegative
-from syneg.programs import SinglePrompt
+from syneg.negatives.queries import Asked, written
+from syneg.programs import SinglePrompt, WriteQueries
 
 class Program(dspy.Module):
     def __init__(self):

@@ -166,7 +166,7 @@ def test_columns_of_any_row_and_of_the_corpus_that_are_not_used_are_named(tmp_pa
 @pytest.mark.parametrize("columns", ["negative=nosuch", "split=nosuch,relevance=nosuch"])
 def test_a_column_that_is_named_and_in_no_table_is_told(tmp_path: Path, beir: Path, columns: str) -> None:
     for data in (write(tmp_path / "a.jsonl", lines(as_objects())), beir):
-        with pytest.raises(SynegError, match="collection.columns: no table has the column of .*nosuch"):
+        with pytest.raises(SynegError, match="collection.columns: no table has the column .*nosuch"):
             load(data, columns=columns)
     with pytest.raises(SynegError, match="collection.columns: no table has"):
         load_collection(CollectionConfig(dataset="python-docs-small", columns=columns))

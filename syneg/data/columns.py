@@ -94,7 +94,7 @@ class ColumnNames:
         return [name for name in names if name not in used]
 
     def noted(self, rows: Iterable[Row], roles: Iterable[str], log: ReadLog) -> Iterator[Row]:
-        """Yield the rows; note afterwards which columns hold something and have none of the roles, file by file."""
+        """Yield the rows. Afterwards, note for each file the columns that hold something but have no role."""
         unused: dict[str, dict[str, None]] = {}
         for where, row in rows:
             left = [name for name in self.unused(row, roles) if name and not is_missing(row.get(name))]
@@ -105,10 +105,8 @@ class ColumnNames:
 
     def check(self) -> None:
         """Raise ConfigError for a column in collection.columns that no table had."""
-        if lost := [f"{role}={name}" for role, name in self._named.items() if role not in self._met]:
-            raise ConfigError(
-                f"collection.columns: no table has the column of {', '.join(lost)}", todo="check the name"
-            )
+        if lost := [f"{name!r} ({role})" for role, name in self._named.items() if role not in self._met]:
+            raise ConfigError(f"collection.columns: no table has the column {', '.join(lost)}", todo="check the name")
 
 
 def _known(role: str) -> tuple[str, ...]:

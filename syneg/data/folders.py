@@ -53,7 +53,7 @@ def note_unused(folder: Path, used: Iterable[Path], log: ReadLog) -> None:
 
 
 def no_rows(path: str) -> DataError:
-    """The error for a file of one split that has no rows: that split would be cut out of another one."""
+    """The error for a file of one split that has no rows. Without it, that split would be cut out of another one."""
     return DataError("the file has no rows", where=path, todo="fill it, or remove it")
 
 

@@ -1,4 +1,10 @@
-"""A DSPy adapter for small local models. It writes a signature and its demos in half the tokens, the request last.
+"""DSPy's adapters, which read what LMs write in place of what was asked; and one for small local models.
+
+    {"Hard negative": "…"}      → hard_negative: "…"             a key in other letters
+    {"relevant": "**Yes**."}    → relevant: "yes"                a plain spelling of an option
+    {"hard_negative": null}     → AdapterParseError: hard_negative is missing
+
+`CompactAdapter` writes a signature and its demos in half the tokens, the request last:
 
     system     the instructions of the signature, nothing else
     user       query: <data>close a socket</data>⏎positive: <data>…</data>⏎Reply with JSON. topic: …; hard_negative: …
@@ -6,7 +12,7 @@
 
 A model with 1.5 B parameters reads 70 tokens/s on a CPU. A call with three demos takes 1,240 tokens through DSPy's
 JSONAdapter, and about 600 through this adapter (docs/lab_notes.md). Small models follow what they read last, so every
-turn repeats the request. Parsing and the JSON schema come from the JSONAdapter.
+turn repeats the request.
 """
 
 from __future__ import annotations
@@ -126,6 +132,7 @@ class XMLAdapter(_Reading, dspy.XMLAdapter):
     """DSPy's XMLAdapter with closed fields read. A bare & or < in a text ("R&D", "x < 3") stands for itself."""
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> JsonObject:
+        """The fields of an answer, as `_Reading.parse`."""
         return super().parse(signature, _BARE.sub(lambda mark: "&amp;" if mark[0] == "&" else "&lt;", completion))
 
 
@@ -136,6 +143,7 @@ class JSONAdapter(_Reading, dspy.JSONAdapter):
     _texts = True
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> JsonObject:
+        """The fields of an answer, as `_Reading.parse`."""
         return super().parse(signature, _named(completion, signature.output_fields))
 
     def __init__(self, **settings: Any) -> None:

@@ -33,7 +33,7 @@ PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError,
 class CallPurpose:
     """The query and attempt that the current calls belong to.
 
-    `calls` collects these calls, `ended` the errors among them that end the run.
+    `calls` collects these calls. `ended` collects the errors of calls that end the run.
     """
 
     query_id: str

@@ -195,6 +195,7 @@ class Index:
         self._commit()
 
     def _lines(self, start: int) -> Iterator[tuple[bytes, int]]:
+        """The lines from byte `start` on, each with the byte where it begins."""
         while True:
             self._file.seek(start)  # a commit between two rows moves the position
             line = self._file.readline()

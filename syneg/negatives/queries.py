@@ -22,7 +22,7 @@ from syneg.core.lm_settings import QueriesConfig
 from syneg.core.progress import Tick
 from syneg.core.text import cut, normalise, word_count
 from syneg.data.cells import made_id
-from syneg.llm.calls import PROGRAM_ERRORS, in_threads, purpose, reraise_fatal
+from syneg.llm.calls import attempted, in_threads, purpose
 from syneg.llm.lms import LanguageModel
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import LexicalIndex
@@ -119,13 +119,8 @@ def written(
             purpose(f"query for {passage.doc_id}") as current,
             dspy.context(lm=writer.lm_for(0, 1), adapter=writer.adapter),
         ):
-            try:
-                text = first_query(
-                    program(passage=passage.passage, task=task, kind=passage.kind, examples=passage.examples)
-                )
-            except PROGRAM_ERRORS as error:
-                reraise_fatal(error)
-                text = ""
+            ask = {"passage": passage.passage, "task": task, "kind": passage.kind, "examples": passage.examples}
+            text = first_query(attempted(program, ask)[0])
         calls = tuple(call.key for call in current.calls)
         return WrittenQuery(made_id("w", text or passage.doc_id), text, passage.doc_id, passage.kind, calls=calls)
 
