@@ -12,7 +12,7 @@ run: $(VENV)/.local install
 	$(BIN)/syneg-dspy run
 
 test: $(VENV)/.dev install lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal  # a process for each core
 
 lint: $(VENV)/.dev install
 	$(BIN)/ruff check .

@@ -82,7 +82,7 @@ def test_a_text_without_a_visible_character_is_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "says"),
     [
-        (gzip.compress(b"query,positive"), "a .gz file, not text"),
+        (gzip.compress(b"query,positive", mtime=0), "a .gz file, not text"),
         (b"PK\x03\x04 [Content_Types].xml", "a .zip or .xlsx file"),
         (b"PAR1\x15\x04", "a Parquet file"),
         (b"\x28\xb5\x2f\xfd\x04", "a .zst file"),
