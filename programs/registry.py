@@ -10,7 +10,6 @@ Gates, retries, the ledger and budgets are outside a program.
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import inspect
 import json
@@ -23,6 +22,8 @@ import dspy
 from syneg.core.errors import ConfigError
 from syneg.core.records import MinedNegative, fingerprint
 from syneg.core.storage import JsonObject
+
+from .own import built, imported
 
 PROGRAMS: dict[str, type[dspy.Module]] = {}
 QUERY_PROGRAMS: dict[str, type[dspy.Module]] = {}  # programs that write queries, not negatives
@@ -77,17 +78,12 @@ def _load(name: str, known: Mapping[str, type[dspy.Module]], inputs: Sequence[st
     if name.endswith(".json"):
         return _load_state(Path(name), known, inputs)
     module_name, colon, class_name = name.partition(":")
-    if not colon:
+    if not colon and not name.endswith(".py"):
         raise ConfigError(
             f"unknown program {name!r}",
             todo=f"known: {', '.join(known)}, or your own as module:Class, or a saved program.json",
         )
-    try:
-        program_class = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"cannot import the program {name!r}: {error}", todo="check module:Class and PYTHONPATH"
-        ) from error
+    program_class = imported(module_name, class_name)
     if not (isinstance(program_class, type) and issubclass(program_class, dspy.Module)):
         raise ConfigError(f"{name!r} is not a dspy.Module", todo="derive the class from dspy.Module")
     taken = inspect.signature(getattr(program_class, "forward", program_class.__call__)).parameters
@@ -98,12 +94,9 @@ def _load(name: str, known: Mapping[str, type[dspy.Module]], inputs: Sequence[st
             f"forward of {name!r} does not take {', '.join(missing)}",
             todo=f"it is called with {', '.join(inputs)}",
         )
-    try:
-        program: dspy.Module = program_class()
-        program.set_lm(None)  # the run's LM is used, so that its settings, ledger and budget apply
-        return program
-    except TypeError as error:
-        raise ConfigError(f"cannot build {name!r} without arguments: {error}") from error
+    program = built(program_class, name)
+    program.set_lm(None)  # the run's LM is used, so that its settings, ledger and budget apply
+    return program
 
 
 def signatures_of(program: dspy.Module) -> dict[str, str]:

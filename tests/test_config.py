@@ -37,11 +37,36 @@ def test_a_key_in_the_wrong_section_is_found() -> None:
         ("mine.first_rank=99", "is after"),
         ("train.patience=2", "train.patience = 2 stops nothing with train.evals = 2; set more evals"),
         ("evaluate.depth=3", "evaluate.depth = 3"),
+        ("encoder.model=", "encoder.model = '': String should have at least 1 character"),
+        ("lm.model= ", "lm.model = ' '"),
+        ("generate.program=", "generate.program = ''"),
+        ("train.teacher=", "train.teacher = ''"),
+        ("mine.index=", "mine.index = ''"),
+        ("collection.dataset=", "collection.dataset is empty; name a file, a folder or a data set"),
     ],
 )
 def test_wrong_values_are_named(override: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says.replace(".", r"\.")):
         load_config(None, [override])
+
+
+def test_a_key_among_the_settings_is_sent_to_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('[lm]\napi_key = "sk-planted-key"\n[mine]\ndepht = 1\n')
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    line = next(line for line in str(error.value).splitlines() if "lm.api_key" in line)
+    assert "no setting holds a key; export the provider's variable, such as OPENAI_API_KEY" in line
+    assert "api_base" not in str(error.value) and "sk-planted-key" not in str(error.value)
+
+
+def test_a_config_that_is_no_text_is_told_what_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("seed = 3\n", encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"not UTF-8 \(.*c\.toml\); save it as UTF-8"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r"Is a directory \(.*\); give a TOML file, as `syneg-dspy init` writes"):
+        load_config(tmp_path)
 
 
 def test_flags_win_over_set_and_file(tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from test_corpus_only import answer
 
 from syneg.cli.api_page import api_page
 from syneg.cli.main import cli
+from syneg.cli.options import FLAGS
 from syneg.core.errors import ConfigError
+from syneg.core.settings import known_keys
+from syneg.run.pipeline import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "lab_notes.md")]
@@ -51,6 +54,39 @@ def test_every_command_of_the_docs_can_be_given(page: str, args: list[str]) -> N
     assert command is not None, args[0]
     with command.make_context(args[0], [part for part in args[1:] if part != "…"], resilient_parsing=False):
         pass
+
+
+def offered() -> dict[str, click.Parameter]:
+    """Every option of every command."""
+    made = [cli.get_command(click.Context(cli), name) for name in cli.list_commands(click.Context(cli))]
+    return {name: option for command in made if command for option in command.params for name in option.opts}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "benchmarks.md"], ids=lambda page: page.name)
+def test_every_option_and_setting_that_a_page_names_exists(page: Path) -> None:
+    words = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S))
+    words = [word for word in words if not word.startswith(("python ", "pip ", "benchmarks/"))]
+    options = {name for word in words for name in re.findall(r"(?<![\w-])--[a-z][\w-]+", word)}
+    others = {"--help", "--quick", "--folds", "--one-positive", "--steps"}  # of the last three, benchmarks/
+    assert not options - set(offered()) - others
+    sections = {key.partition(".")[0] for key in known_keys() if "." in key}
+    settings = {key for word in words for key in re.findall(r"^(\w+\.\w+)(?:$|=)", word)}
+    files = {"train.jsonl", "queries.jsonl", "reader.json", "mine.py"}
+    assert not {key for key in settings if key.partition(".")[0] in sections} - set(known_keys()) - files
+
+
+def test_every_flag_is_offered_by_a_stage() -> None:
+    stages = [cli.get_command(click.Context(cli), stage.command) for stage in STAGES.values()]
+    names = {name for stage in stages if stage for option in stage.params for name in option.opts}
+    assert not [flag.name for flag in FLAGS if flag.name not in names]
+
+
+def test_help_lists_the_machines_and_the_replay_under_run() -> None:
+    text = invoke(["run", "--help"])
+    headings = dict(re.findall(r"^(\w+):\n(.*?)(?=^\w+:|\Z)", text, re.M | re.S))
+    assert "--executor" in headings["Run"] and "--replay" in headings["Run"]
+    assert "--reflection-lm" in headings["Compiling"]
+    assert list(headings)[-1] == "Run"
 
 
 @pytest.fixture

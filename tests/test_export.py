@@ -34,6 +34,12 @@ EPOCHS = [
 ]  # fmt: skip
 
 
+def test_arms_that_are_equal_on_dev_are_settled_as_in_the_verdict(folder: RunFolder) -> None:
+    arms = {"base": arm(), "hybrid": arm(s0=0.7), "mined": arm(s0=0.7)}
+    write_json(folder.verdict, Verdict("toy", "f", "ndcg@10", 0.05, {"test": 60}, arms, "mined", ()).to_json())
+    assert export(folder, "sentence-transformers").arm == "mined"
+
+
 def arm(**dev_by_seed: float) -> ArmResult:
     scores = {int(seed.removeprefix("s")): value for seed, value in dev_by_seed.items()}
     return ArmResult({"ndcg@10": max(scores.values(), default=0.5)}, {}, {}, dev_by_seed=scores)

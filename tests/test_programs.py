@@ -71,7 +71,7 @@ def test_a_program_of_ones_own_is_checked_against_the_contract() -> None:
     for name, says in (
         ("nope", "known: single_prompt"),
         ("nowhere.at.all:X", "cannot import"),
-        (f"{__name__}:Nope", "cannot import"),
+        (f"{__name__}:Nope", "has no class 'Nope'"),
         (f"{__name__}:pytest", "is not a dspy.Module"),
         (f"{__name__}:WrongInputs", "does not take query, positive, task, attributes, candidates"),
         ("nowhere.json", "cannot read the program"),

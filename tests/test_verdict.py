@@ -154,6 +154,23 @@ def test_the_best_arms_with_and_without_an_lm_are_printed_everywhere(cost: Cost,
     assert all(text.count(wanted) == 1 for text in printed(found, tmp_path).values())
 
 
+@pytest.mark.parametrize("calls", [500, 0])
+@pytest.mark.parametrize(
+    ("queries", "says"), [(60, "cannot be told from zero"), (12, "cannot be told from so few queries")]
+)
+def test_a_gain_that_may_be_chance_is_not_called_a_gain(queries: int, says: str, calls: int) -> None:
+    data = collection(queries)
+    found = told({"base": ArmRuns([result(data, 0)]), "mined": ArmRuns([result(data, 0.2, seed=5)], (0,)),
+                  "hybrid": ArmRuns([result(data, 0.201, seed=6)], (0,), cost=Cost(calls, 10, 10, 2.0))}, data)  # fmt: skip
+    row = found.against("mined", "hybrid")
+    assert row is not None and not row.significant
+    subject = "What the LM adds" if calls else "What the given texts or grades add"
+    assert found.worth is not None
+    numbers = f"{found.worth.gain:+.3f} [{row.interval[0]:+.3f}, {row.interval[1]:+.3f}]" if row.interval else ""
+    assert f"{subject} on test {says}: {numbers}." in found.sentence
+    assert not any(words in found.sentence for words in ("The LM adds", "given adds", "per 1,000 calls"))
+
+
 def test_what_was_given_is_not_called_the_work_of_an_lm(tmp_path: Path) -> None:
     data = collection()
     found = told({"base": ArmRuns([result(data, 0)]), "mined": ArmRuns([result(data, 0.2, seed=5)], (0,)),

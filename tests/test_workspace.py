@@ -52,6 +52,23 @@ def test_results_of_another_collection_are_removed_or_said(
     assert sum("the collection has changed: models that are not trained again" in line for line in lines) == 1
 
 
+def test_bad_rows_are_a_file_only_where_there_are_any(
+    tmp_path: Path, beir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read() -> bool:
+        config = load_config(None, [f"collection.dataset={beir}", "collection.max_bad_rows=0.1"])
+        folder = RunFolder(tmp_path / "run")
+        _ = Workspace(folder, config, Progress(quiet=True)).collection
+        return folder.bad_rows.exists()
+
+    assert not read()
+    whole = (beir / "corpus.jsonl").read_text()
+    (beir / "corpus.jsonl").write_text(whole + '{"_id": "bad"}\n')
+    assert read()
+    (beir / "corpus.jsonl").write_text(whole)
+    assert not read()
+
+
 def test_only_what_is_used_is_said_of_pairs(tmp_path: Path, beir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr(Progress, "say", lambda self, line: lines.append(line) if "train pairs are" in line else None)

@@ -91,10 +91,10 @@ FLAGS = (
 )  # fmt: skip
 KEYS = {flag.parameter: flag.key for flag in FLAGS}
 _GROUPS = {
-    "collection": "Data", "queries": "Data", "encoder": "Encoder", "executor": "Encoder", "mine": "Encoder",
+    "collection": "Data", "queries": "Data", "encoder": "Encoder", "mine": "Encoder",
     "lm": "LM", "generate": "Writing",
     "reader": "Reading", "judge": "Writing", "compile": "Compiling", "reflection": "Compiling", "budget": "Limits",
-    "mix": "Training", "train": "Training", "": "Run",
+    "mix": "Training", "train": "Training", "executor": "Run", "": "Run",
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from .lm_settings import (
     ReflectionConfig,
     RoleLM,
 )
-from .section import Above, Count, Fraction, NonNegative, OwnPath, Positive, Section
+from .section import Above, Count, Fraction, Name, NonNegative, OwnModel, OwnPath, Positive, Section
 from .training_settings import (
     BoundaryConfig,
     CompileConfig,
@@ -51,7 +51,7 @@ class CollectionConfig(Section):
     "File of passages (CSV, TSV, JSONL, Parquet) for a file of pairs. Without pairs an LM writes queries for it."
     columns: str = ""
     "Your names for columns that are not recognised, as in query=title,positive=body."
-    encoding: str = "auto"
+    encoding: Name = "auto"
     "Encoding of text files that are no UTF-8, such as cp1252; a byte order mark selects UTF-8, UTF-16 or UTF-32."
     min_relevance: Above | None = None
     (
@@ -87,13 +87,13 @@ class CollectionConfig(Section):
 class EncoderConfig(Section):
     """The encoder to fine-tune: any sentence-transformers model."""
 
-    model: OwnPath = "local/minilm"
+    model: OwnModel = "local/minilm"
     "sentence-transformers model, on disk or on the hub, or local/minilm."
     revision: str | None = None
     "Branch, tag or commit of a model on the hub."
     trust_remote_code: bool = False
     "Run the Python code in the model's repository; read it first."
-    device: str = "auto"
+    device: Name = "auto"
     "cpu, cuda, cuda:1 or mps; auto prefers a GPU."
     query_prompt: str | None = None
     "Text put before each query; empty for none. If not given: the model's own prompt, or that of its family."
@@ -130,7 +130,7 @@ class MineConfig(Section):
         "auto chooses by a race of several on dev. In doubt it is 0.95, or off if a trusted reader finds few unjudged "
         "answers."
     )
-    index: str = "auto"
+    index: Name = "auto"
     (
         "faiss factory string of the index for mining, gates, judging and dev sets, or auto. Evaluation always "
         "searches exactly."

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .section import Above, Count, Fraction, NonNegative, OwnPath, OwnProgram, Positive, Section
+from .section import Above, Count, Fraction, NonNegative, OwnModel, OwnPath, OwnProgram, Positive, Section
 from .storage import JsonObject
 
 
 class LMConfig(Section):
     """The writer: the LM that writes negatives and queries. Limits and retries of its calls: `syneg.llm.flow`."""
 
-    model: OwnPath = "local/qwen2.5-coder-1.5b"
+    model: OwnModel = "local/qwen2.5-coder-1.5b"
     "litellm model string, or local/NAME, or local/PATH.gguf."
     api_base: str | None = None
     "Address of your own LM server."

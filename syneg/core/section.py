@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 
 def own_path(name: str) -> str:
@@ -42,8 +42,10 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Above = Annotated[float, Field(gt=0)]
+Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]  # "" would be the working folder
 OwnPath = Annotated[str, AfterValidator(own_path)]
-OwnProgram = Annotated[str, AfterValidator(own_program)]
+OwnModel = Annotated[Name, AfterValidator(own_path)]
+OwnProgram = Annotated[Name, AfterValidator(own_program)]
 
 
 class Section(BaseModel):

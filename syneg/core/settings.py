@@ -22,8 +22,11 @@ from .config import CollectionConfig, Config, Section
 from .errors import ConfigError, collected, nearest
 from .presets import FAST
 from .presets import preset as settings_of
-from .secrets import masked_values
+from .secrets import is_secret, masked_values
 from .storage import JsonObject
+
+
+NO_KEYS = "no setting holds a key; export the provider's variable, such as OPENAI_API_KEY"
 
 
 def known_keys() -> list[str]:
@@ -82,8 +85,11 @@ def read_tree(path: Path) -> JsonObject:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigError(f"cannot read the config: {error.strerror}", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        todo = "give a TOML file, as `syneg-dspy init` writes"
+        raise ConfigError(f"cannot read the config: {error.strerror}", where=str(path), todo=todo) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("the config is not UTF-8", where=str(path), todo="save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
 
 
@@ -93,7 +99,9 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
     Raises ConfigError with every problem.
     """
     tree, source = _renamed(tree), f" in {where}" if where else ""
-    problems = [f"unknown key {key!r}; {nearest(key, known_keys())}" for key in _unknown(tree)]
+    problems = [
+        f"unknown key {key!r}; {NO_KEYS if is_secret(key) else nearest(key, known_keys())}" for key in _unknown(tree)
+    ]
     if problems:
         raise ConfigError(collected(f"{len(problems)} unknown setting(s){source}", problems))
     try:
@@ -104,6 +112,8 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
             for e in error.errors()
         ]
         raise ConfigError(collected(f"{len(wrong)} wrong setting(s){source}", wrong)) from error
+    if not config.source.strip():
+        raise ConfigError("collection.dataset is empty", todo="name a file, a folder or a data set")
     shares = config.collection.dev + config.collection.confirm + config.collection.test
     if shares >= 1:
         raise ConfigError(f"collection.dev + confirm + test = {shares:g}", todo="leave something to train on")
@@ -153,7 +163,8 @@ def settings_page() -> str:
             "|---|---|---|",
         ]
         for key, field in section.model_fields.items():
-            default = "" if field.default is None else f"`{toml_value(field.default)}`"
+            value = field.get_default(call_default_factory=True)
+            default = "" if value is None else f"`{toml_value(value)}`"
             lines.append(f"| `{name}.{key}` | {default} | {(field.description or '').replace('|', '&#124;')} |")
         lines.append("")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from .section import Above, Count, Fraction, NonNegative, OwnPath, OwnProgram, Positive, Section, own_program
+from .section import Above, Count, Fraction, NonNegative, OwnModel, OwnPath, OwnProgram, Positive, Section, own_program
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ class TrainConfig(Section):
     "Weight of the loss term for that order."
     distil: NonNegative = 0.0
     "Weight of a loss term that keeps the ranking of a row close to the teacher's; 0 = off."
-    teacher: OwnPath = "base"
+    teacher: OwnModel = "base"
     (
         "Teacher of that ranking: base (the untuned encoder), reader (its grades), cross-encoder "
         "(reader.cross_encoder), or a JSONL of query_id, doc_id, score. Its order has to beat the encoder's on dev."

@@ -100,7 +100,8 @@ def _arm(folder: RunFolder, arm: str, seed: int | None) -> tuple[str, int, list[
     trained = {name: result for name, result in verdict.arms.items() if name != BASE}
     notes = []
     if not arm:
-        arm = max(trained, key=lambda name: trained[name].dev.get(verdict.metric, 0.0))
+        by_dev = max(trained, key=lambda name: trained[name].dev.get(verdict.metric, 0.0))
+        arm = verdict.best if verdict.best in trained else by_dev  # of equal arms the one that best/ holds
         if verdict.best == BASE:
             notes.append(f"no arm beat the untuned encoder on dev; these are the rows of {arm}, the best of the others")
     if arm not in trained:

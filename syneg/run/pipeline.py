@@ -121,7 +121,7 @@ _QUERIES = ("collection", "queries", "encoder", "executor", "lm", "budget")
 _DATA = ("collection", "queries", "encoder", "executor", "mine")
 _READING = (*_DATA, "lm", "reader", "budget")
 _WRITING = (*_READING, "generate", "gates", "judge")
-_COMPILING = (*_WRITING, "compile", "probe", "mix", "train")
+_COMPILING = (*_WRITING, "compile", "reflection", "probe", "mix", "train")
 _ALL = (*_COMPILING, "boundary", "evaluate", "track")
 _ROWS = (
     Stage("queries", "write-queries", "Write queries for a corpus that has none.",

@@ -87,9 +87,10 @@ class Workspace:
         known = (*collection.notes, *remarks(collection), encoder_remark(collection, self.config.encoder.model))
         for note in filter(None, known):
             self.progress.say(f"  {note}")
-        write_rows(
-            self.folder.bad_rows, [{"problem": problem} for problem in (*collection.problems, *collection.leaks)]
-        )
+        if problems := (*collection.problems, *collection.leaks):
+            write_rows(self.folder.bad_rows, [{"problem": problem} for problem in problems])
+        else:
+            self.folder.bad_rows.unlink(missing_ok=True)
         self._mark_old_results(collection)
         self.manifest.note(collection=collection.fingerprint)
         return collection

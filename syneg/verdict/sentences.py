@@ -128,18 +128,26 @@ def _other(row: Comparison) -> str:
 def lm_sentence(verdict: Verdict) -> str:
     """How much the best arm with an LM's negatives or grades gains over the best one without; "" if no arm uses any.
 
-    An arm without a call has them from a file.
+    An arm without a call has them from a file. Only a significant difference is called a gain, and divided by its cost.
     """
     worth = verdict.worth
     if worth is None:
         return ""
-    if not verdict.arms[worth.with_lm].calls:
-        best = f"Best on dev with given negatives or grades: {worth.with_lm}; without any: {worth.without_lm}"
+    called = bool(verdict.arms[worth.with_lm].calls)
+    row = verdict.against(worth.without_lm, worth.with_lm)
+    best = f"Best on dev with given negatives or grades: {worth.with_lm}; without any: {worth.without_lm}"
+    if called:
+        best = f"Best on dev with an LM: {worth.with_lm}; without one: {worth.without_lm}"
+    if row is not None and not row.significant:
+        subject = "What the LM adds" if called else "What the given texts or grades add"
+        told = "cannot be told from so few queries" if row.p_holm is None else "cannot be told from zero"
+        numbers = f"{worth.gain:+.3f}{interval_text(row.interval, row.a == worth.with_lm)}"
+        return f"{best}. {subject} on test {told}: {numbers}."
+    if not called:
         return f"{best}. What was given adds {worth.gain:+.3f} on test."
     rates = [f"{worth.per_1000_calls:+.4f} per 1,000 calls"] if worth.per_1000_calls is not None else []
     rates += [f"{worth.per_dollar:+.4f} per dollar"] if worth.per_dollar is not None else []
     cost = f" ({', '.join(rates)})" if rates else ""
-    best = f"Best on dev with an LM: {worth.with_lm}; without one: {worth.without_lm}"
     return f"{best}. The LM adds {worth.gain:+.3f} on test{cost}."
 
 
