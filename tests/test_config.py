@@ -60,6 +60,12 @@ def test_a_key_among_the_settings_is_sent_to_the_environment(tmp_path: Path) -> 
     assert "api_base" not in str(error.value) and "sk-planted-key" not in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["budget.token", "lm.tokens", "lm.max_token", "generate.keys"])
+def test_a_slip_in_another_name_is_answered_with_the_nearest(key: str) -> None:
+    with pytest.raises(ConfigError, match="did you mean"):
+        load_config(None, [f"{key}=1"])
+
+
 def test_a_config_that_is_no_text_is_told_what_to_be(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text("seed = 3\n", encoding="utf-16")

@@ -9,12 +9,14 @@ After 3 and 130, the same command resumes the run.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import json
 import os
 import shlex
 import sys
 import warnings
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +53,14 @@ class Commands(click.Group):
             return _ablation()
         stage = next((stage for stage in STAGES.values() if stage.command == cmd_name), None)
         return super().get_command(ctx, cmd_name) if stage is None else _command(stage)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         texts = {stage.command: stage.help for stage in STAGES.values()} | {"ablate": _ABLATE}
@@ -118,7 +128,8 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
     by_files = Batch(files["import"], next(iter(files["export"]), None)) if batch else None
     progress = Progress(quiet=flags["quiet"], verbose=flags["verbose"])
     run = Run(folder, config, progress, None if flags["dry_run"] else by_files)
-    result = run.estimate(stage.name) if flags["dry_run"] else run.until(stage.name)
+    with redirect_stdout(sys.stderr):  # a user's program may print, as dspy.Refine does; stdout holds the result alone
+        result = run.estimate(stage.name) if flags["dry_run"] else run.until(stage.name)
     if flags["as_json"]:
         click.echo(json.dumps(result, ensure_ascii=False, sort_keys=True))
         return

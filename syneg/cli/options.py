@@ -16,6 +16,7 @@ import click
 
 from syneg.core.config import Config
 from syneg.core.presets import PRESETS
+from syneg.core.settings import NO_KEYS
 
 from .completion import COMPLETE
 
@@ -106,8 +107,25 @@ class Option(click.Option):
         self.group = group
 
 
+class Named(click.Path):
+    """A path that must be named: an empty one, as from a variable that is not set, would be the working folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class GroupedCommand(click.Command):
     """A command whose --help lists its options under the headings of their groups."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if "key" in error.option_name:
+                raise click.UsageError(f"No such option {error.option_name!r}: {NO_KEYS}.", ctx) from error
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows: dict[str, list[tuple[str, str]]] = {}
@@ -156,7 +174,7 @@ def _option(flag: Flag) -> Option:
 
 def run_options() -> list[Option]:
     """Return the options that every stage has: run folder, sources of settings, and output."""
-    path = click.Path(path_type=Path)
+    folder = Named(path_type=Path, file_okay=False)
     return [
         Option(["--fast"], is_flag=True, group="Training", help=(
             "Train only the upper half of the encoder; the lower half is frozen and its output cached."
@@ -164,10 +182,10 @@ def run_options() -> list[Option]:
         Option(["--preset"], type=click.Choice(PRESETS), help=(
             "Named settings; syneg-paper wants one of the paper's --dataset."
         )),
-        Option(["--run", "folder"], type=path, help=(
+        Option(["--run", "folder"], type=folder, help=(
             "Run folder; without other flags its own settings are used.  [runs/DATASET]"
         )),
-        Option(["--config", "config_path"], type=path, help="Settings as TOML."),
+        Option(["--config", "config_path"], type=Named(path_type=Path), help="Settings as TOML."),
         Option(["--set", "overrides"], multiple=True, metavar="KEY=VALUE", help=(
             "Any setting, as in train.epochs=2; repeatable."
         )),

@@ -11,6 +11,7 @@ Settings are checked once, all together. The message for an unknown key suggests
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,11 +23,11 @@ from .config import CollectionConfig, Config, Section
 from .errors import ConfigError, collected, nearest
 from .presets import FAST
 from .presets import preset as settings_of
-from .secrets import is_secret, masked_values
+from .secrets import masked_values
 from .storage import JsonObject
 
-
 NO_KEYS = "no setting holds a key; export the provider's variable, such as OPENAI_API_KEY"
+_A_KEY = re.compile(r"(?:^|[_.]|api)key$|secret|passw(?:or)?d", re.IGNORECASE)
 
 
 def known_keys() -> list[str]:
@@ -100,7 +101,8 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
     """
     tree, source = _renamed(tree), f" in {where}" if where else ""
     problems = [
-        f"unknown key {key!r}; {NO_KEYS if is_secret(key) else nearest(key, known_keys())}" for key in _unknown(tree)
+        f"unknown key {key!r}; {NO_KEYS if _A_KEY.search(key) else nearest(key, known_keys())}"
+        for key in _unknown(tree)
     ]
     if problems:
         raise ConfigError(collected(f"{len(problems)} unknown setting(s){source}", problems))

@@ -89,7 +89,7 @@ def attempted(program: Callable[..., R], ask: Mapping[str, Any]) -> tuple[R | No
     prediction, failed = None, ""
     try:
         prediction = program(**ask)
-    except Exception as error:  # noqa: BLE001 the boundary to code that is not ours
+    except (Exception, SystemExit) as error:  # noqa: BLE001 the boundary to code that is not ours
         reraise_fatal(error)
         failed = one_line(error)
     if caught := about.ended[before:]:

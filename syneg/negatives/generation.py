@@ -57,12 +57,15 @@ class _Health:
             self.reasons.update(draft.verdict.reason for draft in drafts if draft.verdict.reason)
             self.sample = next((d.negative.text or d.negative.reasoning for d in drafts if not d.accepted), self.sample)
             if self.done >= _HOPELESS_AFTER and not self.usable:
-                reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
-                shown = f", such as {self.sample[:60]!r}" if self.sample else ""
                 raise UnusableError(
-                    f"{self.model!r} wrote no usable negative for the first {self.done} pairs ({reasons}{shown})",
+                    f"{self.model!r} wrote no usable negative for the first {self.done} pairs ({self.why()})",
                     todo="try another --lm, --program or lm.adapter; --arms mined goes on without an LM",
                 )
+
+    def why(self) -> str:
+        """How often each reason rejected a draft, and one of the rejected drafts."""
+        reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
+        return reasons + (f", such as {self.sample[:60]!r}" if self.sample else "")
 
 
 def write(assignment: Assignment, gating: Gating, writer: LanguageModel, progress: Progress) -> list[Draft]:
@@ -71,6 +74,10 @@ def write(assignment: Assignment, gating: Gating, writer: LanguageModel, progres
         drafts = generate(assignment, gating, writer, line)
         usable = sum(draft.accepted for draft in drafts)
         line.note = f"{len(drafts)} written by {assignment.name}, {usable} through the gates on text"
+        if drafts and not usable:
+            health = _Health("")
+            health.finished(drafts)
+            line.note += f" ({health.why()})" if health.reasons else ""
     return gating.rest(drafts, progress)
 
 

@@ -1,0 +1,83 @@
+"""What a user types wrongly on the command line, and what a program prints beside a result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import FakeLM
+
+from syneg.cli.main import cli
+
+PRINTS = """
+import dspy
+from syneg.programs import SinglePrompt
+
+class Prints(SinglePrompt):
+    def forward(self, **ask):
+        print("said by the program")
+        return super().forward(**ask)
+
+class Leaves(SinglePrompt):
+    def forward(self, **ask):
+        raise SystemExit(0)
+"""
+
+
+def said(args: list[str]) -> tuple[int, str]:
+    found = CliRunner().invoke(cli, args)
+    return found.exit_code, found.output
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
+        (["generat"], "Did you mean 'generate'?"),
+        (["write_queries"], "Did you mean 'write-queries'?"),
+        (["run", "--api-key", "sk-planted"], "no setting holds a key; export the provider's variable"),
+        (["mine", "--run", ""], "is empty"),
+        (["mine", "--config", ""], "is empty"),
+        (["mine", "--run", __file__], "is a file"),
+    ],
+)
+def test_wrong_usage_is_told_with_a_way_out(
+    args: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text = said(args)
+    assert code == 2 and says in text, text
+    assert "api-base" not in text and not list(tmp_path.glob("*.json*"))
+
+
+@pytest.fixture
+def generated(
+    tmp_path: Path, fake_lm: Callable[..., FakeLM], settings: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[str, str]]:
+    (tmp_path / "prints_and_leaves.py").write_text(PRINTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def build(name: str) -> tuple[str, str]:
+        values = settings(fake_lm().url, **{"generate.program": f"prints_and_leaves:{name}", "generate.pairs": 2})
+        args = ["generate", "--json", *(part for line in values for part in ("--set", line))]
+        found = CliRunner().invoke(cli, args, catch_exceptions=False)
+        assert found.exit_code == 0, found.output
+        return found.stdout, found.stderr
+
+    return build
+
+
+def test_what_a_program_prints_does_not_reach_the_json(generated: Callable[[str], tuple[str, str]]) -> None:
+    out, err = generated("Prints")
+    assert json.loads(out)["accepted"] == 2
+    assert "said by the program" in err
+
+
+def test_a_program_that_leaves_is_a_failed_attempt_and_is_told(generated: Callable[[str], tuple[str, str]]) -> None:
+    out, err = generated("Leaves")
+    assert json.loads(out)["accepted"] == 0
+    assert "unparseable answer 4, such as 'SystemExit: 0'" in " ".join(err.split())
