@@ -58,6 +58,18 @@ READ = {
     "marks of a template": {"content": f"<|START_THINKING|>{THOUGHT}<|END_THINKING|><|START_RESPONSE|>{BLUE}<|END_RESPONSE|>"},
     "one text in brackets": {"content": '{"answer": ["blue"]}'},
     "one text in an object": {"content": '{"answer": {"text": "blue"}}'},
+    "wrapped once": {"content": '{"output": {"answer": "blue"}}'},
+    "wrapped as a text": {"content": json.dumps({"output": BLUE})},
+    "a list of one object": {"content": '[{"answer": "blue"}]'},
+    "JSON in a text of JSON": {"content": json.dumps(BLUE)},
+    "braces before it": {"content": f"Set {{x}} is:\n{BLUE}\nI hope it helps."},
+    "the schema before it": {"content": '{"properties": {"answer": {"type": "string"}}}\n' + BLUE},
+    "said twice": {"content": f"{BLUE}\n{BLUE}"},
+    "an object as content": {"content": {"answer": "blue"}},
+    "a part as content": {"content": {"type": "text", "text": BLUE}},
+    "a call of a tool": {"content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "json", "arguments": BLUE}}]},
+    "a call of a function": {"content": "", "function_call": {"name": "answer", "arguments": BLUE}},
+    "tags with the name of a field": {"content": f"<reasoning>{THOUGHT}</reasoning>\n{BLUE}"},
     "a bracket forgotten": {"content": BLUE[:-1]},
     "citations": {"content": BLUE, "annotations": [{"type": "url_citation", "url_citation": {"url": "http://a", "title": "a", "start_index": 0, "end_index": 1}}]},
     "a refusal that is none": {"content": BLUE, "refusal": None, "tool_calls": None},
@@ -75,7 +87,7 @@ def test_the_text_is_read_whatever_stands_beside_it(
     assert ask(path, server.url, engine=engine) == "blue"
     assert ask(path, server.url, engine=engine) == "blue"
     (row,) = read_rows(path)
-    assert len(server.requests) == 1 + (engine == "litellm" and "list" in shape)  # litellm cannot read lists
+    assert len(server.requests) == 1
     assert "blue" in row["answer"]
     assert ("red" in row.get("thinking", "")) is ("red" in json.dumps(READ[shape]))
 
@@ -125,6 +137,14 @@ def test_an_empty_answer_is_a_failed_call_that_says_what_helps(
         ("<|channel>thought\nwhy<channel|>said", "said", ["why"]),
         ("said<|im_end|>", "said", []),
         ("the tag </s> is left alone, and <|end|> too.", "the tag </s> is left alone, and <|end|> too.", []),
+        ('{"a": "use <think>b</think> tags"}', '{"a": "use <think>b</think> tags"}', []),
+        ('<think>why</think>{"a": "the </think> tag"}', '{"a": "the </think> tag"}', ["why"]),
+        ('Hm {"a": "b"} no</think>{"a": "<think> c </think>"}', '{"a": "<think> c </think>"}', ['Hm {"a": "b"} no']),
+        ('{"a": "b"}<think>why</think>', '{"a": "b"}', ["why"]),
+        ("[[ ## a ## ]]\nuse <think>b</think> tags", "[[ ## a ## ]]\nuse <think>b</think> tags", []),
+        ("[[ ## a ## ]]?</think>[[ ## a ## ]]\nthe <think> tag", "[[ ## a ## ]]\nthe <think> tag", ["[[ ## a ## ]]?"]),
+        ("<think>a <think>b</think> c</think>said", "said", ["a <think>b", "c"]),
+        ('<analysis>why</analysis> {"a": "b"}', '{"a": "b"}', ["why"]),
         ("<reasoning>why</reasoning><text>said</text>", "<reasoning>why</reasoning><text>said</text>", []),
     ],
 )
@@ -138,6 +158,10 @@ def test_only_thinking_is_taken_out(text: str, said: str, thought: list[str]) ->
         ('{"answer": ["blue", "red"]}', "answer is a list, not one text"),
         ('{"answer": {"a": "blue", "b": "red"}}', "answer is an object, not one text"),
         ('{"answer": null}', "answer is missing"),
+        ('{"answer": "blue"} or {"answer": "red"}', "2 objects have answer, and they differ"),
+        ('[{"answer": "blue"}, {"answer": "red"}]', "2 objects have answer, and they differ"),
+        ('{"a": {"answer": "blue"}, "b": {"answer": "red"}}', "answer is missing"),
+        ('{"properties": {"answer": {"type": "string"}}}', "answer is missing"),
         ('{"answer": [null]}', "answer is a list, not one text"),
         ('{"other": "blue"}', "answer is missing"),
         ('{"answer": "blue is a colour that the', "the answer ends inside its JSON; raise lm.max_tokens"),

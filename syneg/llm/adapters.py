@@ -32,6 +32,8 @@ from dspy.utils.exceptions import AdapterParseError
 from syneg.core.choices import chosen
 from syneg.core.storage import JsonObject
 
+from .objects import alone
+
 _SIGNATURES = 64  # signatures of which something is kept; an optimizer makes new ones as it goes
 
 _KEY = re.compile(r'"([^"\\\n]{1,60})"(?=\s*:)')
@@ -143,8 +145,12 @@ class JSONAdapter(_Reading, dspy.JSONAdapter):
     _texts = True
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> JsonObject:
-        """The fields of an answer, as `_Reading.parse`."""
-        return super().parse(signature, _named(completion, signature.output_fields))
+        """The fields of an answer, as `_Reading.parse`. Also raises for two objects that answer differently."""
+        try:
+            completion = alone(_named(completion, signature.output_fields), {*signature.output_fields})
+        except ValueError as error:
+            raise AdapterParseError(type(self).__name__, signature, completion, str(error)) from error
+        return super().parse(signature, completion)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -20,7 +20,9 @@ from typing import Any
 
 from dspy.lm15 import ProviderError, Response, TextPart, ThinkingPart, ToolCallPart
 
-# Not "reasoning": in the XML layout <reasoning> is a field of the programs.
+from .objects import objects_in
+from .replies import choice_of
+
 _NAMES = "think|thinking|thought|thoughts|seed:think|longcat_think"
 _OPEN = (
     rf"(?:<(?:{_NAMES})>|\[(?:{_NAMES})\]|◁(?:{_NAMES})▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
@@ -30,9 +32,12 @@ _CLOSE = (
     rf"(?:</(?:{_NAMES})>|\[/(?:{_NAMES})\]|◁/(?:{_NAMES})▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
     r"|<unused95>|<channel\|>)"
 )
-_BLOCK = re.compile(rf"{_OPEN}(.*?){_CLOSE}", re.IGNORECASE | re.DOTALL)
-_CLOSED = re.compile(rf"\A(.*){_CLOSE}", re.IGNORECASE | re.DOTALL)
-_UNCLOSED = re.compile(rf"\A\s*{_OPEN}(.*)\Z", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(rf"{_OPEN}|(?P<end>{_CLOSE})", re.IGNORECASE)
+_HEADER = re.compile(r"\[\[ ## \w+ ## \]\]")  # of a field in DSPy's chat layout
+# These are fields of the XML layout, too, so they count only before JSON, code or a header.
+_BEFORE = re.compile(
+    r"\A\s*<(reasoning|analysis|reflection|scratchpad)>(.*?)</\1>\s*(?=[{\[`])", re.IGNORECASE | re.DOTALL
+)
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+).*?<\|message\|>(.*?)(?=<\|(?:end|return|start|call)\|>|\Z)", re.DOTALL)
 # What a server leaves of a chat template: marks around the answer, and the end of the turn.
 _MARKS = re.compile(
@@ -41,6 +46,7 @@ _MARKS = re.compile(
     r"|<end_of_turn>|<｜end▁of▁sentence｜>))+\s*\Z"
 )
 _FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
+_MOST_OBJECTS = 200  # braces at which a JSON object is looked for
 CUT = "length"
 _ALSO_CUT = ("max_tokens", "max_output_tokens")  # as some gateways say it
 
@@ -111,10 +117,15 @@ def answer_of(response: Response) -> Answer:
     parts = response.message.parts
     text = "".join(part.text for part in parts if isinstance(part, TextPart))
     thinking = [part.text for part in parts if isinstance(part, ThinkingPart) and part.text]
-    choice = _choice(response.provider_data)
+    choice = choice_of(response.provider_data)
     message: Mapping[str, Any] = choice["message"] if isinstance(choice.get("message"), Mapping) else {}
-    if isinstance(message.get("content"), list):
-        text, thinking = _listed(message["content"])
+    content = message.get("content")
+    if isinstance(content, Mapping):
+        content = [content] if "type" in content else json.dumps(content, ensure_ascii=False)
+    if isinstance(content, list):
+        text, thinking = _listed(content)
+    elif isinstance(content, str):
+        text = text or content
     text, inside = separated(text)
     thinking += inside
     finish = str(response.finish_reason or "stop")
@@ -122,12 +133,28 @@ def answer_of(response: Response) -> Answer:
         finish = CUT
     if not text.strip() and finish == "stop" and thinking:
         text = _closing_object(thinking[-1])
-    names = {part.name for part in parts if isinstance(part, ToolCallPart)}
+    names, given = _called(message)
+    names |= {part.name for part in parts if isinstance(part, ToolCallPart)}
+    if given and not text.strip():
+        text, finish = given, "stop" if finish == "tool_calls" else finish
     refusal = message.get("refusal") or (message.get("provider_specific_fields") or {}).get("refusal")
     other = f"the LM refused: {' '.join(str(refusal).split())[:200]}" if refusal else ""
     if names:
         other = f"the LM called the tool {', '.join(sorted(names))}, which the request does not offer"
     return Answer(text, "\n".join(thinking), finish, other)
+
+
+def _called(message: Mapping[str, Any]) -> tuple[set[str], str]:
+    """The tools that a message calls; and the arguments, if there is one call. Some gateways send JSON as a call."""
+    listed = message.get("tool_calls")
+    calls = [call.get("function") for call in listed if isinstance(call, Mapping)] if isinstance(listed, list) else []
+    calls = [call for call in [*calls, message.get("function_call")] if isinstance(call, Mapping)]
+    given = calls[0].get("arguments") if len(calls) == 1 else None
+    if isinstance(given, Mapping):
+        given = json.dumps(given, ensure_ascii=False) if given else None
+    if not isinstance(given, str) or given.strip() in ("", "{}"):
+        given = ""
+    return {str(call.get("name")) for call in calls}, given
 
 
 def separated(text: str) -> tuple[str, list[str]]:
@@ -142,25 +169,34 @@ def separated(text: str) -> tuple[str, list[str]]:
     if channels:
         final = "".join(part for name, part in channels if name == "final")
         return final, [part for name, part in channels if name != "final"]
-    text = _MARKS.sub("", text)
-    thinking = _BLOCK.findall(text)
-    rest = _BLOCK.sub("", text) if thinking else text
-    if closed := _CLOSED.match(rest):
-        thinking.append(closed[1])
-        rest = rest[closed.end() :]
-    if unclosed := _UNCLOSED.match(rest):
-        thinking.append(unclosed[1])
-        rest = ""
+    rest = _MARKS.sub("", text)
+    rest, thinking = _without_blocks(rest) if _TAG.search(rest) else (rest, [])
+    while before := _BEFORE.match(rest):
+        thinking.append(before[2])
+        rest = rest[before.end() :]
     return (_MARKS.sub("", rest.lstrip()) if thinking else rest), [part.strip() for part in thinking]
 
 
-def _choice(body: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The first choice of a chat completion as the endpoint sent it; {} for a body of another form."""
-    try:
-        choice = (body or {})["choices"][0]
-    except (LookupError, TypeError):
-        return {}
-    return choice if isinstance(choice, Mapping) else {}
+def _without_blocks(text: str) -> tuple[str, list[str]]:
+    """Take out blocks of thinking, what stands before an end without a beginning, and all after a beginning without an
+    end. Tags inside a JSON object, or in a field after its header, are the answer's own words."""
+    own, fields = list(objects_in(text)), [header.start() for header in _HEADER.finditer(text)]
+    kept, thinking = "", list[str]()
+    place, begun = 0, -1
+    for tag in _TAG.finditer(text):
+        start, end = tag.span()
+        inside = bool(fields) and fields[0] < start and not (tag["end"] and start < fields[-1])
+        if any(first < start < last for first, last in own) or (begun < 0 and inside):
+            continue
+        if tag["end"]:
+            thinking.append(text[begun:start] if begun >= 0 else kept + text[place:start])
+            kept, place, begun = kept if begun >= 0 else "", end, -1
+        elif begun < 0:
+            kept += text[place:start]
+            place, begun = start, end
+    if begun >= 0 and not kept.strip():
+        return "", [*thinking, text[begun:]]
+    return kept + text[place:], thinking
 
 
 def _listed(content: list[Any]) -> tuple[str, list[str]]:
@@ -187,7 +223,7 @@ def _closing_object(thinking: str) -> str:
     contains the answer."""
     tail = re.sub(r"\s*```\s*\Z", "", thinking).rstrip()
     starts = [match.start() for match in re.finditer(r"\{", tail)] if tail.endswith("}") else []
-    for start in starts[:200]:
+    for start in starts[:_MOST_OBJECTS]:
         try:
             match, end = json.JSONDecoder(strict=False).raw_decode(tail, start)
         except (ValueError, RecursionError):

@@ -11,7 +11,6 @@ own request. Even a model without an API can be used this way, by hand.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +19,15 @@ from pathlib import Path
 from typing import Any, NotRequired, cast
 
 from dspy.clients.lm15_boundary import request_kwargs
-from dspy.lm15 import Request, response_from_openai_chat
+from dspy.lm15 import Request
 
 from syneg.core.errors import DataError, collected
 from syneg.core.storage import JsonObject, read_rows, write_rows
 
-from .answers import Answer, answer_of
+from .answers import answer_of
 from .ledger import Ledger
 from .prices import batch_dollars, has_batch_price
+from .replies import response_of
 from .rows import AnswerRow, CallRow, RequestRow, answered, is_answer, unanswered
 
 _URL = "/v1/chat/completions"
@@ -178,9 +178,10 @@ def _answered(line: JsonObject, known: RequestRow, model: str) -> CallRow:
         body = response["body"]
         if int(response.get("status_code", 200)) != 200:
             raise ValueError(str(body)[:200])
-        usage = body.get("usage") or {}
-        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        answer = _answer(body)
+        reply = response_of(body, model)
+        if reply is None:
+            raise ValueError("no message")
+        tokens, answer = (reply.usage.input_tokens or 0, reply.usage.output_tokens or 0), answer_of(reply)
         fault = answer.fault("lm", tokens[1], whole=False)
         row: AnswerRow = {
             "error": fault or None, "answer": answer.text, "finish_reason": answer.finish_reason,
@@ -197,12 +198,3 @@ def _answered(line: JsonObject, known: RequestRow, model: str) -> CallRow:
         if refused:
             return {**unanswered(known, "refused", reason), "refused": True}
         return unanswered(known, "error", reason, usd=None)
-
-
-def _answer(body: Mapping[str, Any]) -> Answer:
-    """Read the answer in the body of a chat completion, in the same way as the answer of a call."""
-    choice = body["choices"][0]
-    message, content = choice["message"], choice["message"].get("content")
-    plain = {**message, "content": content if isinstance(content, str) else ""}
-    response = response_from_openai_chat({**body, "choices": [{**choice, "message": plain}]}, model="batch")
-    return answer_of(dataclasses.replace(response, provider_data=dict(body)))

@@ -27,10 +27,11 @@ from syneg.core.errors import ConfigError
 from syneg.core.storage import JsonObject
 
 from .addresses import connected, is_own_server, missing_keys
-from .basic_auth import Transport, separated
 from .fallbacks import Fallbacks
 from .local_server import LocalServer
+from .replies import UNREAD, body_of, error_of, has_status, listening, response_of, said, said_instead
 from .room import is_reasoning_model
+from .transport import Transport, separated
 from .unlogged import no_logging, no_logging_thread
 
 _NO_KEY = "none"  # key for a server that needs none, because the client insists on one
@@ -38,9 +39,6 @@ _OPENAI_PARAMETERS = {
     "frequency_penalty", "logit_bias", "logprobs", "parallel_tool_calls", "presence_penalty", "reasoning_effort",
     "seed", "service_tier", "stop", "thinking", "top_logprobs", "top_p", "user", "verbosity",
 }  # fmt: skip
-
-
-_LISTS = ("choices", "content", "output", "candidates")  # where the protocols of the providers have their answers
 
 
 class Client(Protocol):
@@ -156,15 +154,19 @@ class LiteLLMClient(LiteLLMEngine):
     def complete(self, request: Request) -> Response:
         import openai
 
-        try:
-            with no_logging_thread():
+        with no_logging_thread(), listening() as replies:
+            try:
                 response: Response = super().complete(request)
-        except LM15Error as error:
-            error.message = _whole_message(error)
-            error.args = (error.message,)
-            raise
-        except openai.APIError as error:  # DSPy passes on what has a word for its status
-            raise ServerError(_whole_message(error)) from error
+            except (*UNREAD, openai.APIError) as error:
+                body = body_of(replies)
+                if (read := response_of(body, request.model)) is not None:
+                    return read
+                if replies and isinstance(body, Mapping) and not has_status(body):
+                    raise error_of(body) from error
+                if isinstance(error, LM15Error):
+                    _tell(error, _whole_message(error))
+                    raise
+                raise ServerError(_whole_message(error)) from error  # DSPy passes on what has a word for its status
         return response
 
     def _response(self, raw: Any, request: Request) -> Response:
@@ -175,7 +177,6 @@ class LiteLLMClient(LiteLLMEngine):
 
 def native_client(config: LMConfig) -> Client:
     """Connect DSPy's own client, without litellm. Raises ConfigError for a provider that it does not know."""
-    timeouts = timeouts_for(config.timeout_s)
     try:
         provider = LM15Engine().resolve(config.model).provider
     except (LM15Error, ValueError) as error:
@@ -185,33 +186,49 @@ def native_client(config: LMConfig) -> Client:
         ) from error
     address, login = separated(config.api_base or "")
     key = config.extra.get("api_key") or (_NO_KEY if address and missing_keys(config.model) else "")
+    given = RouterConfig(timeouts=timeouts_for(config.timeout_s)).transport_kwargs()
+    transport = Transport(login, **given)
     routed = RouterConfig(
-        base_urls=_given(**{provider: address}), timeouts=timeouts, api_keys=_given(**{provider: key})
+        base_urls=_given(**{provider: address}), api_keys=_given(**{provider: key}), transport=transport
     )
-    if login:
-        routed = replace(routed, timeouts=None, transport=Transport(login, **routed.transport_kwargs()))
     extra = {name: value for name, value in config.extra.items() if name != "api_key"}
-    return NativeClient(LM15Engine(routed), extra)
+    return NativeClient(LM15Engine(routed), extra, transport)
 
 
 class NativeClient:
     """Calls DSPy's own client with the parameters in `lm.extra`."""
 
-    def __init__(self, engine: LM15Engine, extra: JsonObject) -> None:
-        self._engine, self._extra = engine, extra
+    def __init__(self, engine: LM15Engine, extra: JsonObject, transport: Transport) -> None:
+        self._engine, self._extra, self._transport = engine, extra, transport
 
     def complete(self, request: Request) -> Response:
         if self._extra:
             extensions = {**(request.config.extensions or {}), **self._extra}
             request = replace(request, config=replace(request.config, extensions=extensions))
-        response = self._engine.complete(request)
+        with listening() as replies:
+            try:
+                response = self._engine.complete(request)
+            except UNREAD as error:
+                body, status = body_of(replies), getattr(error, "status", None)
+                if status is None and (read := response_of(body, request.model)) is not None:
+                    return read
+                if not isinstance(error, LM15Error) and replies:
+                    raise ServerError(f"the endpoint sent no answer: {said(body)}") from error
+                if isinstance(error, LM15Error) and said(body) not in error.message:
+                    _tell(error, f"{said(body)} ({error.message})")
+                raise
         empty = all(isinstance(part, TextPart) and not part.text for part in response.message.parts)
-        if empty and (said := _said_instead(response.provider_data)):
-            raise ServerError(f"the endpoint sent no answer: {said}")
+        if empty and (text := said_instead(response.provider_data)):
+            raise ServerError(f"the endpoint sent no answer: {text}")
         return response
 
     def close(self) -> None:
         self._engine.close()
+        self._transport.close()
+
+
+def _tell(error: LM15Error, message: str) -> None:
+    error.message, error.args = message, (message,)
 
 
 def _whole_message(error: Exception) -> str:
@@ -219,19 +236,11 @@ def _whole_message(error: Exception) -> str:
     message = str(getattr(error, "message", error))
     causes: list[BaseException] = [error]
     for cause in causes:
-        said = str(getattr(cause, "message", ""))
-        if type(cause) is Exception and said not in message:
-            message = f"{message} {said}"
+        text = str(getattr(cause, "message", ""))
+        if type(cause) is Exception and text not in message:
+            message = f"{message} {text}"
         causes += [each for each in (cause.__cause__, cause.__context__) if each and each not in causes]
     return message
-
-
-def _said_instead(body: Any) -> str:
-    """What a reply without a list of answers says, such as its error; "" for any other reply."""
-    if not isinstance(body, Mapping) or any(isinstance(body.get(name), list) for name in _LISTS):
-        return ""
-    said = next((body[name] for name in ("error", "detail", "message") if body.get(name)), dict(body))
-    return str(said)[:200]
 
 
 def _with_plain_limit(request: Request) -> Request:

@@ -46,7 +46,7 @@ _UNKNOWN = re.compile(
     r"|forbidden|invalid (argument|parameter|field)|use '?\"?max|cannot be used|deprecated|not a valid|instead"
 )
 _TOO_MUCH = re.compile(r"too (large|high|long|big)|at most|exceed|maximum|less than or equal")
-_LIST = re.compile(r"invalid response object.*valid string", re.DOTALL)
+_UNREADABLE = re.compile(r"invalid response object")
 MESSAGES = {
     "system": "takes no system message: the instructions move into the first user message",
     "schema": "takes no JSON schema: requests ask for any JSON object instead",
@@ -95,7 +95,7 @@ def refusal(error: LM15Error, request: Request, without: frozenset[str]) -> str:
     config = request.config
     if isinstance(error, _OTHER_CAUSES):
         return ""
-    if _LIST.search(message) and "litellm" not in without:
+    if _UNREADABLE.search(message) and "litellm" not in without:
         return "litellm"
     if config.response_format is not None and _FORMAT.search(message):
         is_schema = config.response_format.get("type") == "json_schema"

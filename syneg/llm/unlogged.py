@@ -5,6 +5,7 @@
 
 litellm accepts the object that prices and logs a call as an argument, and starts no logging thread for a call that is
 marked internal. If the user has set callbacks of litellm, its own object and thread are used, and the callbacks run.
+Otherwise `replies` hears what the endpoint sent.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from functools import lru_cache
 from typing import Any
 
 from syneg.core.storage import JsonObject
+
+from .replies import hear
 
 _CALLBACKS = ("callbacks", "input_callback", "success_callback", "failure_callback")
 
@@ -59,13 +62,16 @@ def _called_back() -> bool:
 
 @lru_cache(maxsize=1)
 def _silent() -> type[Any] | None:
-    """A subclass of litellm's logger that does nothing after an answer; None if this version has no such class."""
+    """A subclass of litellm's logger that does no more than hear an answer; None if this version has no such class."""
     try:
         from litellm.litellm_core_utils.litellm_logging import Logging
     except ImportError:
         return None
 
     class Silent(Logging):
+        def post_call(self, original_response: Any, *_: Any, **__: Any) -> None:
+            hear(original_response)
+
         def response_cost_calculator(self, *_: Any, **__: Any) -> None:
             return None
 
