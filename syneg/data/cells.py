@@ -21,6 +21,7 @@ _MISSING = {  # missing values as pandas, JSON, Python, R and people write them,
     "nan", "null", "none", "<na>", "na", "n/a", "n.a.", "#n/a", "#na", "#null!", "#ref!", "#value!", "#name?", "#num!",
     "#div/0!",
 }  # fmt: skip
+PASSAGE_IDS = ("docid", "doc_id", "pid", "passage_id", "psg_id", "corpus_id", "document_id", "docno")
 _KINDS = {list: "a list", tuple: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
 
 
@@ -53,23 +54,28 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, (str, list, tuple, dict)) and not value)
 
 
-def texts_cell(value: Any, column: str) -> list[str]:
-    """The texts of a cell: a text, a list of texts, or a list of objects with `text` and perhaps `title`.
+def passages_cell(value: Any, column: str) -> list[tuple[str, str]]:
+    """(id, text) of each passage in a cell: a text, a list of texts, or a list of objects as those of Tevatron and DPR.
 
-    Empty texts are left out. Raises BadCell for a value that is no text.
+    An object has a text and perhaps a title and an id, or an id alone. The id is "" if there is none, and so is the
+    text. Empty texts are left out. Raises BadCell for a value that is no text.
     """
     value = _plain(value)
     values = value if isinstance(value, (list, tuple)) else [value]
-    texts = []
+    passages = []
     for item in values:
         if isinstance(item, dict):
-            if "text" not in item:
+            doc_id = next(
+                (id_cell(item[name], f"{column} {name}") for name in PASSAGE_IDS if not is_missing(item.get(name))), ""
+            )
+            if "text" not in item and not doc_id:
                 raise BadCell(f"{column} holds an object without 'text'")
             parts = [text_cell(item.get(name), f"{column} {name}") for name in ("title", "text")]
-            texts.append(" ".join(part for part in parts if part))
+            text = " ".join(part for part in parts if part) if parts[1] or "text" in item else ""
+            passages.append((doc_id, text))
         else:
-            texts.append(text_cell(item, f"an entry of {column}" if values is value else column))
-    return [text for text in texts if text]
+            passages.append(("", text_cell(item, f"an entry of {column}" if values is value else column)))
+    return [passage for passage in passages if any(passage)]
 
 
 def id_cell(value: Any, column: str = "id") -> str:

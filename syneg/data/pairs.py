@@ -5,7 +5,7 @@
       → query "q-8d0e…", passages "p-51f2…" (relevant) and "p-c0aa…" (its given negative)
 
 - Rows with the same query id (or the same text, without ids) become one query with several positives.
-- A positive is looked up in the corpus by its id, its text, or its text without the title.
+- A positive is looked up in the corpus by its id, its text, or its text without the title. So is a negative.
 - If one to three passages contain the positive, they become relevant in its place.
 - A positive that is nowhere in the corpus is added to it.
 - Passages that contain a positive, or that it contains, are never mined as negatives of its query.
@@ -24,7 +24,7 @@ from syneg.core.errors import DataError
 from syneg.core.storage import JsonObject
 from syneg.core.text import normalise
 
-from .cells import BadCell, grade_cell, id_cell, known_id, made_id, text_cell, texts_cell
+from .cells import BadCell, grade_cell, id_cell, known_id, made_id, passages_cell, text_cell
 from .columns import CORPUS, PAIRS, ColumnNames, no_column
 from .matching import PassageIndex
 from .read_log import ReadLog
@@ -36,13 +36,12 @@ _MOST_HOLDERS = 3  # a text inside more passages than this is a common phrase, s
 
 @dataclass
 class _Pair:
-    """One usable row. `doc_id` is "" if the row has several positives or names none."""
+    """One usable row. Positives and negatives are (id, text); the id is "" if the row names none."""
 
     where: str
     query_id: str
-    positives: list[str]
-    doc_id: str
-    negatives: list[str]
+    positives: list[Text]
+    negatives: list[Text]
     split: str
     relevance: float
 
@@ -98,12 +97,15 @@ class PairsReader:
             if not self._corpus.passages and not log.problems:
                 raise DataError("the corpus has no passages", todo="give a row with a text for each")
         self._has_corpus = corpus is not None
+        self._ids_alone = 0  # passages that rows name by their id alone, without a text
         self._queries: dict[str, str] = {}
         self._query_ids: dict[str, str] = {}
         self._qrels: list[Qrel] = []
         self._negatives: dict[str, dict[str, None]] = defaultdict(dict)
         self._never_mined: dict[str, set[str]] = defaultdict(set)
         self._join([] if pairs is None else list(self._good_rows(pairs, columns)))
+        if self._ids_alone:
+            log.notes.append(f"{self._ids_alone} positives and negatives are ids of passages")
         if pairs is not None:
             columns.check()
 
@@ -161,22 +163,37 @@ class PairsReader:
             return row[names[role][0]] if role in names else None
 
         query = text_cell(cell("query"), "query")
-        positives = texts_cell(cell("positive"), "positive")
         doc_id = id_cell(cell("doc_id"), "doc_id")
-        known = known_id(doc_id, self._corpus.passages)
-        if not positives and known in self._corpus.passages:
-            positives = [self._corpus.passages[known]]
-        if query and doc_id and not positives:
-            raise BadCell(f"no passage has the id {doc_id!r}")
+        positives = self._named(passages_cell(cell("positive"), "positive"))
+        if len(positives) == 1 and doc_id:
+            positives = [(known_id(doc_id, self._corpus.passages), positives[0][1])]
+        elif query and doc_id and not positives:
+            positives = self._named([(doc_id, "")])
         if not query or not positives:
             raise BadCell(f"empty {'query' if not query else 'positive'}")
-        negatives = [text for name in names.get("negative", ()) for text in texts_cell(row[name], name)]
+        cells = (passages_cell(row[name], name) for name in names.get("negative", ()))
+        negatives = [passage for passages in cells for passage in self._named(passages)]
         relevance = grade_cell(cell("relevance"), "relevance") if "relevance" in names else 1.0
         split = id_cell(cell("split"), "split")
         if "split" in names and not split:
             raise BadCell("empty split")
         query_id = self._query_id(query, id_cell(cell("query_id"), "query_id"))
-        return _Pair(where, query_id, positives, known if len(positives) == 1 else "", negatives, split, relevance)
+        return _Pair(where, query_id, positives, negatives, split, relevance)
+
+    def _named(self, passages: list[Text]) -> list[Text]:
+        """The passages of a cell with their texts. An id alone, or a text that is an id of the corpus, is looked up.
+
+        Raises BadCell for an id alone that the corpus does not have.
+        """
+        known = self._corpus.passages
+        named = []
+        for doc_id, text in passages:
+            found = known_id(doc_id or text, known)
+            self._ids_alone += found in known and not (doc_id and text)
+            if not text and found not in known:
+                raise BadCell(f"no passage has the id {doc_id!r}")
+            named.append((found, text if doc_id and text else known[found]) if found in known else (doc_id, text))
+        return named
 
     def _query_id(self, query: str, given: str) -> str:
         query_id = given or self._query_ids.setdefault(normalise(query), made_id("q", query))
@@ -189,36 +206,42 @@ class PairsReader:
 
     def _join(self, pairs: list[_Pair]) -> None:
         index = PassageIndex(self._corpus.passages, self._corpus.bodies)
-        known = {text for pair in pairs for text in pair.positives if index.same(text)}
-        absent = list(dict.fromkeys(text for pair in pairs for text in pair.positives if text not in known))
+        texts = dict.fromkeys(text for pair in pairs for _, text in pair.positives)
+        absent = [text for text in texts if not index.same(text)]
         holders = index.containing(absent) if self._has_corpus else {}
         pieces = index.inside(absent) if self._has_corpus else {}
         for pair in pairs:
-            for text in pair.positives:
+            for named, text in pair.positives:
                 around = (holders.get(text, []), pieces.get(text, []))
-                for doc_id in self._doc_ids(pair, text, index, *around):
+                for doc_id in self._doc_ids(pair.where, (named, text), index, *around):
                     self._qrels.append(Qrel(pair.split, pair.query_id, doc_id, pair.relevance, pair.where))
                 self._never_mined[pair.query_id].update(*around)
         for pair in pairs:
-            for text in pair.negatives:
-                doc_id = index.same(text) or made_id("p", text)
+            for named, text in pair.negatives:
+                if named in self._corpus.passages and not self._is(named, text):
+                    self.log.problem(pair.where, f"passage id {named!r} occurs twice with different texts")
+                    continue
+                doc_id = named if named in self._corpus.passages else index.same(text) or named or made_id("p", text)
                 self._corpus.passages.setdefault(doc_id, text)
                 index.add(doc_id, text)
                 self._negatives[pair.query_id][doc_id] = None
         if self._has_corpus and absent:
-            self._say(absent, holders, len({text for pair in pairs for text in pair.positives}))
+            self._say(absent, holders, len(texts))
 
-    def _doc_ids(self, pair: _Pair, text: str, index: PassageIndex, holders: list[str], pieces: list[str]) -> list[str]:
+    def _is(self, doc_id: str, text: str) -> bool:
+        """Whether a passage has a text, with or without its title."""
+        own = self._corpus.passages[doc_id], self._corpus.bodies.get(doc_id, "")
+        return normalise(text) in map(normalise, own)
+
+    def _doc_ids(
+        self, where: str, positive: Text, index: PassageIndex, holders: list[str], pieces: list[str]
+    ) -> list[str]:
         """Ids of the passages that become relevant for a positive; add the positive to the corpus if there is none."""
-        doc_id = pair.doc_id
+        doc_id, text = positive
         if doc_id and doc_id in self._corpus.passages:
-            same = normalise(text) in (
-                normalise(self._corpus.passages[doc_id]),
-                normalise(self._corpus.bodies.get(doc_id, "")),
-            )
-            if same or doc_id in holders or doc_id in pieces:
+            if self._is(doc_id, text) or doc_id in holders or doc_id in pieces:
                 return [doc_id]
-            self.log.problem(pair.where, f"passage id {doc_id!r} occurs twice with different texts")
+            self.log.problem(where, f"passage id {doc_id!r} occurs twice with different texts")
             return []
         same_id = index.same(text)
         if same_id is not None and (not doc_id or self._has_corpus):
