@@ -25,7 +25,7 @@ from syneg.core.text import encodable, is_blank
 from .cells import known_id
 from .readers import Qrel, Reader, Text
 from .sources import open_reader
-from .splits import MIN_QUERIES, divide, fold_splits, guard, split_name
+from .splits import MIN_QUERIES, divide, fewest, fold_splits, guard, split_name
 
 _ENOUGH_TO_TEST = 50  # queries; fewer show only large effects, while cross-fitting tests on every query
 
@@ -261,9 +261,20 @@ def _split(
             counts = ", ".join(f"{name} {len(ids)}" for name, ids in splits.items())
             raise DataError(
                 f"{reader.name!r} leaves {len(splits[split])} queries with a relevant passage for {split} ({counts})",
-                todo="give at least 8 pairs, or set collection.dev, collection.confirm and collection.test",
+                todo=_how_to_fill(split, wanted, source),
             )
     return {split: tuple(sorted(ids)) for split, ids in splits.items()}, frozenset(wanted)
+
+
+def _how_to_fill(split: str, wanted: Mapping[str, float], source: str) -> str:
+    """What to do about a split with too few queries. `wanted` are the shares of the splits that are cut here."""
+    if split not in (*wanted, "train", source):
+        return f"give {split} at least {MIN_QUERIES[split]} queries"
+    if not wanted.get(split, 1):
+        return f"set collection.{split}"
+    enough = fewest(wanted)
+    settings = "set collection.dev, collection.confirm and collection.test"
+    return f"give at least {enough} different queries, or {settings}" if enough else f"{settings} lower"
 
 
 _HOW_TO_DIVIDE = ", or divide this one: --set collection.divide_test=true"

@@ -28,6 +28,7 @@ SPLIT_NAMES = {
 }  # fmt: skip
 MIN_QUERIES = {"train": 4, "dev": 2, "confirm": 0, "test": 2}
 ORDER = ("", *SPLITS)
+_MOST_QUERIES = 1000  # more queries fill no further split
 _CUT_ORDER = ("test", "dev", "confirm")
 
 
@@ -88,6 +89,22 @@ def sizes(total: int, shares: Mapping[str, float]) -> dict[str, int]:
         share = shares.get(split, 0.0)
         counts[split] = max(MIN_QUERIES[split], int(share * total + 0.5)) if share else 0
     return {**counts, "train": total - sum(counts.values())}
+
+
+def fewest(shares: Mapping[str, float]) -> int:
+    """The fewest queries of different texts that fill every split that is cut by these shares; 0 if none do.
+
+    >>> fewest({"dev": .15, "confirm": .1, "test": .25}), fewest({"dev": .5, "confirm": 0, "test": .5})
+    (9, 0)
+    """
+    for total in range(1, _MOST_QUERIES):
+        if all(
+            count >= MIN_QUERIES[split]
+            for split, count in sizes(total, shares).items()
+            if shares.get(split, split == "train")
+        ):
+            return total
+    return 0
 
 
 def divide(

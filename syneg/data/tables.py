@@ -118,7 +118,9 @@ def _csv(name: str, file: TextIO, log: ReadLog, again: Callable[[], AbstractCont
             _each_once(header, where)
             continue
         log.row(name)
-        if len(fields) != len(header):
+        if [field.strip() for field in fields] == header:
+            log.problem(where, "repeats the header")
+        elif len(fields) != len(header):
             log.problem(where, f"has {len(fields)} fields, the header {len(header)}")
         else:
             yield where, dict(zip(header, fields, strict=True))

@@ -76,16 +76,26 @@ def _entries(path: Path, log: ReadLog, encoding: str, tag: str) -> Iterator[Item
                 for lost in begins[:-1]:
                     log.row(path.name)
                     log.problem(f"{where} at {lost.start()}", f"<{tag}> does not end before the next one begins")
+                _outside(piece[: begins[0].start()] if begins else "", where, log)
                 log.row(path.name)
                 if begins:
                     yield where, begins[-1][1], piece[begins[-1].end() :]
                 else:
                     log.problem(where, f"</{tag}> has no beginning")
             start = number + (not block.strip())
+    if found and not begin.search(block):
+        _outside(block, f"{path.name}:{start}", log)
     if begin.search(block):
         raise DataError("the file ends inside an entry", where=f"{path.name}:{start}", todo="check the file")
     if not found:
         raise DataError(f"the file has no entry <{tag}> … </{tag}>", where=path.name, todo="check the file")
+
+
+def _outside(text: str, where: str, log: ReadLog) -> None:
+    """Log text that stands in no entry. Tags and comments around the entries are none."""
+    if lost := _plain(re.sub(r"<\?.*?\?>", " ", text, flags=re.DOTALL)):
+        log.row(where.rpartition(":")[0])
+        log.problem(f"{where} before", f"text in no entry: {lost[:40]!r}")
 
 
 def _lines(path: Path, log: ReadLog, encoding: str) -> Iterator[Item]:

@@ -147,8 +147,9 @@ def answer_of(response: Response) -> Answer:
 def _called(message: Mapping[str, Any]) -> tuple[set[str], str]:
     """The tools that a message calls; and the arguments, if there is one call. Some gateways send JSON as a call."""
     listed = message.get("tool_calls")
-    calls = [call.get("function") for call in listed if isinstance(call, Mapping)] if isinstance(listed, list) else []
-    calls = [call for call in [*calls, message.get("function_call")] if isinstance(call, Mapping)]
+    inner = [call.get("function") for call in listed if isinstance(call, Mapping)] if isinstance(listed, list) else []
+    calls: list[Mapping[str, Any]]
+    calls = [call for call in [*inner, message.get("function_call")] if isinstance(call, Mapping)]
     given = calls[0].get("arguments") if len(calls) == 1 else None
     if isinstance(given, Mapping):
         given = json.dumps(given, ensure_ascii=False) if given else None

@@ -123,10 +123,17 @@ class Rankings:
         if empty := sum(not chosen for chosen in mined.negatives.values()):
             reasons = ", ".join(f"{reason} {count}" for reason, count in mined.skipped.most_common())
             mined.notes.append(
-                f"{empty} of {len(self.pairs)} queries got no mined negative (left out: {reasons or 'nothing'}); raise "
-                "mine.last_rank or mine.margin"
+                f"{empty} of {len(self.pairs)} queries got no mined negative (left out: {reasons or 'nothing'}); "
+                f"{more_advice(len(passages), config)}"
             )
         return mined
+
+
+def more_advice(passages: int, config: MineConfig) -> str:
+    """How to mine more negatives from a corpus of so many passages."""
+    if passages > config.last_rank:
+        return "raise mine.last_rank or mine.margin"
+    return "give more passages (--corpus), or raise mine.margin"
 
 
 def _silent_sources(lists: Mapping[str, Hits]) -> list[str]:

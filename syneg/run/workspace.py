@@ -25,7 +25,7 @@ from syneg.data.collection import Collection, load_collection
 from syneg.data.remarks import encoder_remark, remarks
 from syneg.llm.batch_files import Pending
 from syneg.llm.roles import Roles, boundary_settings
-from syneg.negatives.mining import Mined, mine
+from syneg.negatives.mining import Mined, mine, more_advice
 from syneg.negatives.strength import Strength, known_strength, strength
 from syneg.retrieval.encoder import Encoder
 from syneg.verdict.sentences import NEAR_MISSES
@@ -192,9 +192,8 @@ class Workspace:
         for row in read_rows(self.folder.mined):
             mined.setdefault(row.pop("query_id"), []).append(MinedNegative(**row))
         if not mined:
-            raise DataError(
-                "mining found no negatives", where=str(self.folder.mined), todo="raise mine.last_rank or mine.margin"
-            )
+            advice = more_advice(len(self.collection.passages), self.config.mine)
+            raise DataError("mining found no negatives", where=str(self.folder.mined), todo=advice)
         return mined
 
     @property
