@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import select
+import signal
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +29,7 @@ from syneg.retrieval.encoder import Encoder
 from syneg.run.cluster_trials import TrainedModel
 from syneg.training.__main__ import main
 from syneg.training.course import loss_curve, shares_by_third
+from syneg.training.ending import FLAG
 from syneg.training.frozen import FrozenLayers, LayerCache, frozen_count
 from syneg.training.job import Job, check_trainable, write_job
 from syneg.training.merging import embed_by_length
@@ -225,8 +230,11 @@ def test_processes_are_started_for_a_job_that_asks_for_them(
 ) -> None:
     started: list[list[str]] = []
 
-    def run(command: list[str], **settings: object) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        command: list[str], *, stdin: int, env: dict[str, str], **settings: object
+    ) -> subprocess.CompletedProcess[bytes]:
         started.append(command)
+        assert env[FLAG] == "1" and not select.select([stdin], [], [], 0)[0]  # open, so that the processes stay
         main([Path(command[-1])])  # what each process does, here in this one
         return subprocess.CompletedProcess(command, 0)
 
@@ -237,6 +245,29 @@ def test_processes_are_started_for_a_job_that_asks_for_them(
     assert not (tmp_path / "m" / "processes.log").exists()
     with pytest.raises(BackendError, match="no job"):
         main([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize("flag", ["1", ""])
+def test_processes_end_with_the_command_that_started_them(flag: str) -> None:
+    child = (
+        "from syneg.training.ending import *; import time; end_with_input(); print('on', flush=True); time.sleep(60)"
+    )
+    parent = (
+        "import os, subprocess, sys; from syneg.training.ending import *\n"
+        "with held_open() as ends: subprocess.run([sys.executable, '-P', '-c', sys.argv[1]], stdin=ends)"
+    )
+    command = [sys.executable, "-P", "-c", parent, child]
+    with subprocess.Popen(
+        command, env={**os.environ, FLAG: flag}, stdout=subprocess.PIPE, start_new_session=True
+    ) as run:
+        assert run.stdout is not None
+        try:
+            assert run.stdout.readline() == b"on\n"
+            run.kill()
+            ended = bool(select.select([run.stdout], [], [], 20 if flag else 1)[0])  # closed: no process holds it
+            assert ended == bool(flag)
+        finally:
+            os.killpg(run.pid, signal.SIGKILL) if not flag else None
 
 
 def test_dropout_is_taken_off_attention(bert: str) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from syneg.retrieval.encoder import Encoder
 
+from .ending import end_with_input
 from .job import read_job
 from .trainer import train_here
 
@@ -31,4 +32,5 @@ def main(folders: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
+    end_with_input()
     main([Path(name) for name in sys.argv[1:]])

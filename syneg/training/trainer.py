@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,10 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 
 from syneg.core.config import TrainConfig
-from syneg.core.errors import BackendError, DataError
+from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
 from syneg.core.records import Training
 from syneg.core.storage import read_json, write_json
@@ -41,7 +39,9 @@ from syneg.retrieval.dev_score import DEV_METRIC, DevScore
 from syneg.retrieval.encoder import Encoder
 
 from .batches import Plan, PlannedBatches
+from .checkpoints import STATE, is_ended, last_whole
 from .course import loss_curve, shares_by_third, synthetic_share
+from .ending import FLAG, held_open
 from .features import TextCollator, column_roles, column_routes, places
 from .frozen import FrozenLayers, LayerCache, frozen_count
 from .job import JOB, Job, write_job
@@ -53,21 +53,15 @@ logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
 
 
 class _Report(TrainerCallback):
-    """Shows steps on the progress line, and collects the dev score of each evaluation as (step, nDCG@10)."""
+    """Shows steps on the progress line."""
 
     def __init__(self, progress: Tick | None) -> None:
         self.progress = progress
-        self.dev: list[tuple[int, float]] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         _give_memory_back()
         if self.progress:
             self.progress(state.global_step, state.max_steps)
-
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: Mapping[str, float] | None = None, **kwargs: Any
-    ) -> None:
-        self.dev.append((state.global_step, float((metrics or {})[f"eval_{DEV_METRIC}"])))
 
 
 class _Trainer(SentenceTransformerTrainer):
@@ -125,7 +119,6 @@ def train_here(
     plan = Plan(config.batch_size, job.seed, _hardness(job, encoder), arguments.world_size)
     sampler = PlannedBatches(job.epochs, job.relevant, plan)
     _set_steps(arguments, config, sampler.steps)
-    report = _Report(progress)
     dev = DevScore(job.dev, encoder, frozen.attached) if frozen else DevScore(job.dev, encoder)
     trainer = _Trainer(
         sampler,
@@ -140,14 +133,15 @@ def train_here(
         ),
         loss=loss,
         evaluator=dev,
-        callbacks=[report, *([EarlyStoppingCallback(config.patience)] if config.patience else [])],
+        callbacks=[_Report(progress), *([EarlyStoppingCallback(config.patience)] if config.patience else [])],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     # each evaluation writes a checkpoint: a killed training continues from the last complete one
     checkpoints = folder / "checkpoints"
-    last = _whole_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=last)
+    with arguments.main_process_first(local=False):  # the first process alone removes what is broken
+        last = last_whole(checkpoints)
+    _go_on(trainer, last)
     done = None
     if trainer.is_world_process_zero():
         # the trainer has loaded the best weights on dev; try mixing them with the untuned ones, alpha by alpha
@@ -155,7 +149,7 @@ def train_here(
         model.save(str(folder), create_model_card=False)
         done = Training(
             steps=trainer.state.global_step, seconds=round(time.monotonic() - start, 2), rows=len(job.epochs[0]),
-            processes=arguments.world_size, dev=tuple(report.dev), alphas=tuple(alphas),
+            processes=arguments.world_size, dev=tuple(_dev_scores(trainer)), alphas=tuple(alphas),
             shares=tuple(shares_by_third(loss.shares())), synthetic_share=synthetic_share(rows),
             losses=tuple(loss_curve(loss.losses(), trainer.state.global_step)), resumed=last is not None,
         )  # fmt: skip
@@ -165,20 +159,20 @@ def train_here(
     return done
 
 
-def _whole_checkpoint(folder: Path) -> str | None:
-    """The last complete checkpoint, or None.
+def _go_on(trainer: _Trainer, last: str | None) -> None:
+    """Train from the checkpoint `last`, or from the start. The trainer would add a step to a training that had ended:
+    that one only gets its best weights back."""
+    if last is None or not is_ended(Path(last), trainer.args.max_steps):
+        trainer.train(resume_from_checkpoint=last)
+        return
+    trainer.state = TrainerState.load_from_json(str(Path(last) / STATE))
+    trainer._load_from_checkpoint(trainer.state.best_model_checkpoint or last)
 
-    trainer_state.json is written last. Checkpoints without it, or with a part of it, were cut off by a crash or a full
-    disk, and are removed.
-    """
-    for path in folder.glob("checkpoint-*"):
-        try:
-            whole = read_json(path / "trainer_state.json") is not None
-        except DataError:
-            whole = False
-        if not whole:
-            shutil.rmtree(path)
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+def _dev_scores(trainer: _Trainer) -> list[tuple[int, float]]:
+    """The dev score of each evaluation as (step, nDCG@10), also of those before a checkpoint."""
+    name = f"eval_{DEV_METRIC}"
+    return [(row["step"], float(row[name])) for row in trainer.state.log_history if name in row]
 
 
 def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerTrainingArguments:
@@ -195,6 +189,7 @@ def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerT
         save_strategy="steps",
         save_total_limit=2,
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # patience counts on
         metric_for_best_model=f"eval_{DEV_METRIC}",
         greater_is_better=True,
         logging_strategy="no",
@@ -275,10 +270,9 @@ def _train_apart(job: Job, folder: Path) -> None:
     command = [*launch, "-m", "syneg.training", str(folder)]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // job.config.processes))
     log = folder / "processes.log"
-    with log.open("ab") as file:
-        code = subprocess.run(
-            command, env={**os.environ, "OMP_NUM_THREADS": threads}, stdout=file, stderr=file
-        ).returncode
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, FLAG: "1"}
+    with log.open("ab") as file, held_open() as ends:
+        code = subprocess.run(command, env=environment, stdin=ends, stdout=file, stderr=file).returncode
     if code or not (folder / "training.json").exists():
         raise BackendError(f"training in {job.config.processes} processes failed (exit {code})", where=str(log))
     log.unlink()
