@@ -88,6 +88,14 @@ def test_an_error_of_the_system_comes_with_what_helps(code: int, advice: str) ->
     assert advice in _remedy(OSError(code, os.strerror(code)))
 
 
+def test_a_cache_that_cannot_be_written_is_named(own_home: Path) -> None:
+    def advice(path: Path) -> str:
+        return _remedy(PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)))
+
+    assert "set SYNEG_HOME" in advice(own_home / "embeddings" / "5f0c" / ".lock")
+    assert "--run" in advice(own_home.parent / "run" / "mined.jsonl")
+
+
 def test_usage_errors_are_one_line_after_the_usage(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "syneg", "mine", "--nosuch"], cwd=tmp_path, capture_output=True, text=True

@@ -22,6 +22,15 @@ def test_unknown_keys_are_answered_with_the_nearest_and_all_at_once(tmp_path: Pa
     assert "mixx" in str(error.value)
 
 
+def test_a_run_does_not_go_on_with_the_defaults_where_its_settings_are_gone(tmp_path: Path) -> None:
+    own = tmp_path / "config.toml"
+    own.write_text("")
+    with pytest.raises(ConfigError, match=r"the settings of the run are empty \(.*config\.toml\); delete the file"):
+        load_config(base=own)
+    own.write_text("seed = 3")
+    assert load_config(base=own).seed == 3
+
+
 def test_a_key_in_the_wrong_section_is_found() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'train\.temperature'|did you mean 'lm\.temperature'"):
         load_config(None, ["mine.temperature=1"])

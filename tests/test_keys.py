@@ -14,8 +14,8 @@ from syneg.core.progress import Progress
 from syneg.core.section import Section
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows, write_text
-from syneg.run.folder import Manifest
 from syneg.run.keys import NO_RESULT, NOT_HANDED, PARTS, source_of, stage_key
+from syneg.run.manifest import Manifest
 from syneg.run.pipeline import Run
 
 Settings = Callable[..., list[str]]

@@ -143,6 +143,17 @@ def test_two_processes_on_one_run_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_system_without_locks_is_used_unguarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(file: object, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with RunLock(tmp_path / "run"):
+        store = EmbeddingStore(tmp_path / "space")
+        store.add(["a"], np.ones((1, 2), np.float32))
+        assert store.missing(["a", "b"]) == [1]
+
+
 def test_a_mistyped_name_leaves_no_folder(tmp_path: Path) -> None:
     def fails(name: str, *more: str) -> None:
         with RunLock(tmp_path / name):

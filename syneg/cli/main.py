@@ -25,7 +25,7 @@ import click
 
 from syneg.core.errors import ConfigError, SynegError
 from syneg.core.progress import Progress
-from syneg.core.storage import disk_error
+from syneg.core.storage import cache_home, disk_error
 from syneg.run.folder import RunFolder, default_folder
 from syneg.run.parts import Batch
 from syneg.run.pipeline import STAGES, Run, Stage
@@ -222,6 +222,8 @@ def _remedy(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "make room on the disk; what was written is kept, so run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.filename and cache_home() in Path(error.filename).parents:
+            return "the cache cannot be written; set SYNEG_HOME to a folder of your own"
         return "nothing can be written there; give a folder of your own with --run"
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENOENT):
         return "check the path"

@@ -76,7 +76,11 @@ def load_config(
         _put(below, key, value)
     tree = _over(below, tree)
     if base is not None:
-        tree = _over(read_tree(base), tree)
+        own = read_tree(base)
+        if not own:  # as a full disk leaves it; the run would go on with the defaults
+            raise ConfigError("the settings of the run are empty", where=str(base),
+                              todo="delete the file, and give the flags of the run again")  # fmt: skip
+        tree = _over(own, tree)
     alone = path is not None and not overrides and not any(value is not None for value in (flags or {}).values())
     return build_config(tree, where=str(path) if alone else "")
 

@@ -21,6 +21,11 @@ from typing import IO, Any
 
 from .errors import DataError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no flock
+    fcntl = None  # type: ignore[assignment]
+
 JsonObject = dict[str, Any]
 """An object of JSON or TOML from outside: user settings before they are checked, an LM's answer, a row of a file."""
 
@@ -125,6 +130,26 @@ def disk_error(error: BaseException) -> OSError | None:
     found = _NUMBER.search(text)
     number = int(found.group(1)) if found else 0
     return OSError(number, os.strerror(number)) if number in DISK_ERRORS else None
+
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+
+
+def lock(file: IO[Any] | int, *, shared: bool = False) -> bool:
+    """Lock an open file until it is closed; returns False if another process holds it.
+
+    A shared lock waits for its turn. Windows and some file systems of clusters have no such locks; nothing is then
+    guarded.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+    return True
 
 
 class Log:

@@ -15,12 +15,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from syneg.core.storage import cache_home, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock
-    fcntl = None  # type: ignore[assignment]
+from syneg.core.storage import cache_home, lock, write_json
 
 LOCK = ".lock"  # a file in each space; it is locked while the space is open, and its time is the last use
 _ABOUT = "about.json"
@@ -72,13 +67,12 @@ def prune(limit: float) -> list[Space]:
 
 def remove(folder: Path) -> bool:
     """Remove a space unless a process uses it. Returns whether it is gone."""
-    lock = folder / LOCK
     try:
-        with lock.open("a") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (folder / LOCK).open("a") as file:
+            if not lock(file):
+                return False
             shutil.rmtree(folder, ignore_errors=True)
-    except OSError:  # in use, or gone
+    except OSError:  # gone
         return not folder.exists()
     return True
 

@@ -25,12 +25,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from .embedding_cache import LOCK
+from syneg.core.storage import lock
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock: there a space in use may be pruned, and its texts are embedded again
-    fcntl = None  # type: ignore[assignment]
+from .embedding_cache import LOCK
 
 _KEY_BYTES = 16
 _KEY = np.dtype([("high", ">u8"), ("low", ">u8")])
@@ -114,16 +111,15 @@ class EmbeddingStore:
 
     def _hold(self) -> None:
         """Make the folder, lock it against pruning, and set the time of the lock file to now."""
-        lock = self.folder / LOCK
-        if self._release is not None and lock.exists():
+        path = self.folder / LOCK
+        if self._release is not None and path.exists():
             return
         self.close()
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(lock, os.O_RDWR | os.O_CREAT)
+        file = os.open(path, os.O_RDWR | os.O_CREAT)
         self._release = weakref.finalize(self, os.close, file)
-        os.utime(lock)
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_SH)
+        os.utime(path)
+        lock(file, shared=True)
 
     def _write(self, name: str, write: Callable[[IO[bytes]], Any]) -> None:
         """Write a file as a draft, then rename the draft."""

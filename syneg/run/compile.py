@@ -94,7 +94,7 @@ def compiled(workspace: Workspace, plan: Plan) -> dspy.Module:
 
 def is_compiled(workspace: Workspace, plan: Plan) -> bool:
     """Whether the outcome for `plan.key` is on disk, so that `compiled` needs no LM call."""
-    return plan.path.exists() and workspace.manifest.key(plan.stage) == plan.key
+    return plan.path.exists() and workspace.manifest.has(plan.stage, plan.key, plan.path)
 
 
 def best_of(plan: Plan) -> dspy.Module:

@@ -223,7 +223,7 @@ def writer_key(workspace: Workspace, assignment: Assignment, judge: TrustedJudge
 def is_writer_compiled(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> bool:
     """Whether the program of `assignment` is compiled and the outcome is on disk."""
     key = writer_key(workspace, assignment, judge)
-    return workspace.manifest.key(WriterPlan.stage) == key and workspace.folder.compiled().exists()
+    return workspace.manifest.has(WriterPlan.stage, key, workspace.folder.compiled())
 
 
 def _written(workspace: Workspace, assignment: Assignment, gating: Gating) -> list[Draft]:

@@ -1,33 +1,19 @@
-"""Name the files of a run folder, lock it for one process, and keep its manifest.
+"""Name the files of a run folder, and lock it for one process.
 
-    folder = RunFolder(Path("runs/python-docs"))
-    folder.mined               → runs/python-docs/mined.jsonl
-    folder.model("hybrid-0")   → runs/python-docs/models/hybrid-0
-
-manifest.json holds the key of each stage that is done, and facts about the run:
-
-    {"stages": {"mine": "5f0c…", "train hybrid-0": "91ab…"}, "seed": 0, "versions": {"torch": "2.13.0", …}, …}
-
-The key of a stage is a hash of everything that its result depends on (`syneg.run.keys`). A result with the same key is
-reused; any other is made again. Every change replaces the manifest atomically.
+folder = RunFolder(Path("runs/python-docs"))
+folder.mined               → runs/python-docs/mined.jsonl
+folder.model("hybrid-0")   → runs/python-docs/models/hybrid-0
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from syneg.core.errors import DataError
-from syneg.core.storage import JsonObject, as_read, read_json, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; runs are then not guarded against a second process
-    fcntl = None  # type: ignore[assignment]
+from syneg.core.storage import lock
 
 
 @dataclass(frozen=True)
@@ -177,68 +163,6 @@ def default_folder(dataset: str) -> Path:
     return Path("runs") / "".join(c if c.isalnum() or c in "-._" else "-" for c in name)
 
 
-class Manifest:
-    """manifest.json in memory. Only the process that holds the lock of the run folder opens it, once.
-
-    `say` prints a line for each stage whose result is kept from an earlier run. `count` takes the kind of those that
-    are one of many.
-    """
-
-    def __init__(
-        self,
-        folder: Path | RunFolder,
-        say: Callable[[str], None] | None = None,
-        count: Callable[[str], None] | None = None,
-    ) -> None:
-        self._path, self._say, self._count = folder / "manifest.json", say, count
-        self._settled: set[str] = set()  # stages made here, or said to be kept
-        self.facts: JsonObject = read_json(self._path) or {}
-        self._stages: dict[str, str] = self.facts.setdefault("stages", {})
-
-    def key(self, stage: str) -> str | None:
-        """The key of the result on disk; None if `stage` has no result."""
-        return self._stages.get(stage)
-
-    def make(self, stage: str, key: str, path: Path, work: Callable[[], None], kind: str = "") -> bool:
-        """Run `work`, which writes `path`, unless the result for `key` exists; return whether it ran.
-
-        The old key is dropped before `work` begins: an interrupted stage never leaves a new file under an old key.
-        `kind` names a result that is one of many ("evaluation").
-        """
-        kept = self.key(stage) == key and path.exists()
-        self.settle(stage, kept=kept, kind=kind)
-        if kept:
-            return False
-        self.drop(stage)
-        work()
-        self.done(stage, key)
-        return True
-
-    def settle(self, stage: str, *, kept: bool, kind: str = "") -> None:
-        """Say that the result of `stage` is kept from an earlier run, unless this process made it or has said so."""
-        if kept and stage not in self._settled:
-            if kind and self._count is not None:
-                self._count(kind)
-            elif self._say is not None:
-                self._say(f"{stage}: kept from an earlier run")
-        self._settled.add(stage)
-
-    def drop(self, stage: str) -> None:
-        """Forget the result of `stage`."""
-        if self._stages.pop(stage, None) is not None:
-            write_json(self._path, self.facts)
-
-    def done(self, stage: str, key: str) -> None:
-        """Record that the result of `stage` for `key` is on disk."""
-        self._stages[stage] = key
-        write_json(self._path, self.facts)
-
-    def note(self, **facts: Any) -> None:
-        """Record facts beside the stages, such as counts, in the form and order in which JSON gives them back."""
-        self.facts.update(as_read(facts))
-        write_json(self._path, self.facts)
-
-
 def version(package: str) -> str:
     """Return the installed version of a package, or "not installed"."""
     try:
@@ -262,16 +186,13 @@ class RunLock:
         self._made = not self._path.exists()
         self._path.mkdir(parents=True, exist_ok=True)
         self._file = (folder / ".lock").open("a+")
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                self._file.close()
-                raise DataError(
-                    "another syneg-dspy works in this run folder",
-                    where=str(folder),
-                    todo="wait for it, or give --run another name",
-                ) from None
+        if not lock(self._file):
+            self._file.close()
+            raise DataError(
+                "another syneg-dspy works in this run folder",
+                where=str(folder),
+                todo="wait for it, or give --run another name",
+            )
 
     def __enter__(self) -> RunLock:
         return self

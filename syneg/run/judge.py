@@ -52,7 +52,7 @@ def calibration(workspace: Workspace) -> Calibration:
 def known_calibration(workspace: Workspace) -> Calibration | None:
     """Read the calibration for these settings from judge.json; None if there is none. Calls no LM."""
     key = _inputs(workspace)[1]
-    if workspace.manifest.key("calibrate") != key or not workspace.folder.judge.exists():
+    if not workspace.manifest.has("calibrate", key, workspace.folder.judge):
         return None
     return Calibration(**read_json(workspace.folder.judge))
 

@@ -249,7 +249,7 @@ class NegativeSets:
         """Whether the set of `assignment` is on disk for the same inputs."""
         key = self._key(assignment, *self._inputs(assignment, judge))
         workspace = self._workspace
-        return workspace.manifest.key(stem) == key and workspace.folder.negatives(stem).exists()
+        return workspace.manifest.has(stem, key, workspace.folder.negatives(stem))
 
     def _inputs(self, assignment: Assignment, judge: TrustedJudge | None) -> tuple[Any, ...]:
         """The inputs of a written set other than its settings and pairs; they enter its key."""

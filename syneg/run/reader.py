@@ -158,8 +158,8 @@ class Reader:
         """Whether reader.json holds the agreement for these settings."""
         if not self.is_compiled:
             return False
-        made = self._workspace.folder.reader.exists()
-        return made and self._workspace.manifest.key(MEASURE) == self._measure_key
+        path = self._workspace.folder.reader
+        return path.exists() and self._workspace.manifest.has(MEASURE, self._measure_key, path)
 
     @cached_property
     def _to_measure(self) -> tuple[str, list[ToRead]]:

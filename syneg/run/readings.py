@@ -102,7 +102,7 @@ class Readings:
         """Whether readings.jsonl holds the grades for these settings."""
         if not self.reader.is_compiled:
             return False
-        return self._workspace.manifest.key("read") == self._key and self._workspace.folder.readings.exists()
+        return self._workspace.manifest.has("read", self._key, self._workspace.folder.readings)
 
     @property
     def queries(self) -> int:

@@ -149,23 +149,33 @@ class TrainedArms:
         job, folder = self._begun(arm, seed)
         if not (folder / "training.json").exists():
             self._trials.train(job, folder, arm.file_name(seed))
+        self._workspace.manifest.mark(f"train {arm.file_name(seed)}", folder)
         return folder, Training.of(read_json(folder / "training.json"))
 
     def _begun(self, arm: Arm, seed: int) -> tuple[Job, Path]:
-        """Return the job of an arm and its model folder. A model from other inputs is removed (with a message)."""
+        """Return the job of an arm and its model folder.
+
+        A model from other inputs, or with files that are not as they were written, is removed (with a message).
+        """
         workspace, name = self._workspace, arm.file_name(seed)
-        folder = workspace.folder.model(name)
+        folder, stage, manifest = workspace.folder.model(name), f"train {name}", workspace.manifest
         job = self.job(arm, seed)
         key = job.key(workspace.encoder)
-        if workspace.manifest.key(f"train {name}") != key:
+        same = manifest.key(stage) == key
+        if not same or not manifest.is_as_written(stage, folder):
             if (folder / "training.json").exists():
-                workspace.progress.say(f"  {name} was trained with other rows or settings: it is trained again")
+                why = (
+                    "has files that are not as they were written" if same else "was trained with other rows or settings"
+                )
+                workspace.progress.say(f"  {name} {why}: it is trained again")
+            for old in (stage, f"evaluate {name}", f"boundary {name}"):
+                manifest.drop(old)  # first: a kill leaves no part of a model under its key
             shutil.rmtree(folder, ignore_errors=True)
-            workspace.manifest.done(f"train {name}", key)
+            manifest.done(stage, key)
             workspace.folder.rows(name).unlink(missing_ok=True)
-            settings = {**workspace.manifest.facts.get("trained_with", {}), name: self._settings_of(arm)}
-            workspace.manifest.note(trained_with=settings)
-        workspace.manifest.settle(f"train {name}", kept=(folder / "training.json").exists(), kind="model")
+            settings = {**manifest.facts.get("trained_with", {}), name: self._settings_of(arm)}
+            manifest.note(trained_with=settings)
+        manifest.settle(stage, kept=(folder / "training.json").exists(), kind="model")
         if not workspace.folder.rows(name).exists():
             write_rows(workspace.folder.rows(name), trained_rows(job.epochs))
         return job, folder
@@ -173,7 +183,8 @@ class TrainedArms:
     def is_trained(self, arm: Arm, seed: int) -> bool:
         """Whether a model of the arm, trained with these settings, is on disk. Its rows are not compared."""
         name, manifest = arm.file_name(seed), self._workspace.manifest
-        there = (self._workspace.folder.model(name) / "training.json").exists()
+        folder = self._workspace.folder.model(name)
+        there = (folder / "training.json").exists() and manifest.is_as_written(f"train {name}", folder)
         return there and manifest.facts.get("trained_with", {}).get(name) == self._settings_of(arm)
 
     def _settings_of(self, arm: Arm) -> str:
@@ -186,10 +197,8 @@ class TrainedArms:
 
     def is_evaluated(self, name: str, weights: str) -> bool:
         """Whether the evaluation of the model `name` with these weights is on disk."""
-        key = self._evaluation_key(weights)
-        return (
-            self._workspace.manifest.key(f"evaluate {name}") == key and self._workspace.folder.evaluation(name).exists()
-        )
+        path = self._workspace.folder.evaluation(name)
+        return self._workspace.manifest.has(f"evaluate {name}", self._evaluation_key(weights), path)
 
     def result(self, arm: Arm, seed: int) -> dict[str, SplitResult]:
         """Train the model if needed, evaluate it on the whole corpus; return split → rankings and metrics."""

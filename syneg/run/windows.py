@@ -114,7 +114,7 @@ def is_chosen(workspace: Unmined) -> bool:
     """Whether the settings fix the window, or window.json holds the choice for them."""
     if not _is_open(workspace):
         return True
-    return workspace.manifest.key(_CHOICE) == _key(workspace) and workspace.folder.window.exists()
+    return workspace.manifest.has(_CHOICE, _key(workspace), workspace.folder.window)
 
 
 def _is_open(workspace: Unmined) -> bool:

@@ -16,7 +16,8 @@ from syneg.data.collection import Collection
 from syneg.llm.roles import Roles
 from syneg.retrieval.encoder import Encoder
 
-from .folder import Manifest, RunFolder
+from .folder import RunFolder
+from .manifest import Manifest
 
 
 class Workplace(Protocol):

@@ -32,8 +32,9 @@ from syneg.verdict.sentences import NEAR_MISSES
 
 from .cluster import Cluster
 from .corpus_only import corpus_collection
-from .folder import Manifest, RunFolder
+from .folder import RunFolder
 from .keys import stage_key
+from .manifest import Manifest
 from .windows import is_chosen, mining_of
 
 STRENGTH = "strength"  # the use of an LM, as the ledger calls it
@@ -199,9 +200,8 @@ class Workspace:
     @property
     def is_mined(self) -> bool:
         """Whether the mined negatives are on disk for these settings."""
-        if not self.folder.mined.exists() or not is_chosen(self):
-            return False
-        return self.manifest.key("mine") == self._mining_key
+        path = self.folder.mined
+        return path.exists() and is_chosen(self) and self.manifest.has("mine", self._mining_key, path)
 
     @property
     def _mining_key(self) -> str:
