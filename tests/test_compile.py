@@ -17,7 +17,7 @@ from syneg.core.errors import BackendError, BudgetError, ConfigError, DataError
 from syneg.core.progress import Progress, Tick
 from syneg.core.records import Draft, GateVerdict, HardNegative, Pair
 from syneg.core.settings import load_config
-from syneg.core.storage import read_json, read_rows
+from syneg.core.storage import read_json, read_rows, write_rows
 from syneg.llm.budget import Budget
 from syneg.negatives.gating import Gating
 from syneg.optimizers import RECIPES, Candidate, Critic, Judgement, Objective, Score, WriterTarget
@@ -150,6 +150,25 @@ def test_a_killed_compilation_goes_on_from_the_ledger(opened: Callable[..., Run]
     again = Run(run.folder.path, run.config, Progress(quiet=True)).until("compile")
     assert [c["instructions"] for c in again["candidates"]] == [c["instructions"] for c in whole["candidates"]]
     assert len(run.server.requests) - calls <= len(lines) - len(lines) // 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.8])
+def test_a_killed_compilation_keeps_to_its_budget_and_ends_as_a_whole_one(
+    kept: float, opened: Callable[..., Run]
+) -> None:
+    run = opened(
+        **{"compile.optimizer": "search", "compile.calls": 60, "compile.confirm": "false", "lm.concurrency": 1}
+    )
+    whole = run.until("compile")
+    assert whole["stopped"].startswith("calls: ")
+    log = run.folder / "ledger" / "calls.jsonl"
+    rows = [row for row in read_rows(log) if row["error"] is None]
+    write_rows(log, rows[: round(kept * len(rows))])
+    (run.folder / "compiled.json").unlink()
+    again = Run(run.folder.path, run.config, Progress(quiet=True)).until("compile")
+    assert again["used"]["calls"] == whole["used"]["calls"] <= 60
+    assert again["candidates"] == whole["candidates"]
+    assert len([row for row in read_rows(log) if row["error"] is None]) == len(rows)
 
 
 def test_the_budget_is_a_hard_cap(opened: Callable[..., Run]) -> None:

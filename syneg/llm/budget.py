@@ -9,6 +9,7 @@
 - A call that does not fit beside finished calls exhausts the budget.
 - A call that fails without an answer counts with its whole reservation, because it may be billed. A call that the
   endpoint refused counts as one call without tokens.
+- A compilation that was interrupted counts the calls of its earlier processes, each once, when the ledger answers them.
 - Minutes are wall-clock time since the budget was made. A limit of 0 means no limit.
 - A call with an unknown price counts no dollars. A run with a limit in dollars therefore refuses models without a price
   (`LedgerEngine.price_known`).
@@ -40,6 +41,7 @@ class Budget:
         self.used = dict.fromkeys(_COUNTED, 0.0)
         self.reserved = dict.fromkeys(_COUNTED, 0.0)
         self._start = time.monotonic()
+        self._counted: set[str] = set()  # keys of calls
         self._changed = threading.Condition()
         self.spent = ""
 
@@ -50,6 +52,19 @@ class Budget:
             self.limits = {name: limit * factor for name, limit in self.limits.items()}
             self.spent = ""
             self._changed.notify_all()
+
+    def count(self, key: str, tokens: int, usd: float) -> None:
+        """Count the call `key`, which an earlier process made and paid for, unless it is counted already."""
+        with self._changed:
+            if key not in self._counted:
+                self._counted.add(key)
+                for name, amount in (("calls", 1.0), ("tokens", float(tokens)), ("usd", usd)):
+                    self.used[name] += amount
+
+    def counted(self, key: str) -> None:
+        """Note that the call `key` was made by this process, and counted by `spend`."""
+        with self._changed:
+            self._counted.add(key)
 
     def end(self, spent: str) -> NoReturn:
         """Count the budget as spent, as it was in the run that is replayed. Raises BudgetError."""

@@ -176,6 +176,8 @@ class LedgerEngine:
         except LM15Error as error:
             self.failures, self.last_failure = self.failures + 1, one_line(error)
             raise
+        if replayed and terms.recorded is None and row.get("use", "") == use:
+            self._tries.count(row, terms.budget)
         self._attribute(row, replayed=replayed or terms.recorded is not None)
         return row
 

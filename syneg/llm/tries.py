@@ -64,7 +64,15 @@ class Tries:
                 raise
             return self._refused(known, request, error, most)
         self._refusals.works(request)
+        for budget in self.budgets:
+            budget.counted(row["key"])
         return row
+
+    def count(self, row: CallRow, own: Budget | None) -> None:
+        """Count a row that an earlier process made for the same work. `own`, the command's budget, is granted anew."""
+        for budget in self.budgets:
+            if budget is not own:
+                budget.count(row["key"], _tokens(row), row["usd"] or 0.0)
 
     def _refused(self, known: RequestRow, request: Request, error: LM15Error, most: Most) -> CallRow:
         def ask(harmless: Request) -> None:
