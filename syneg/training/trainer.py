@@ -172,7 +172,7 @@ def _go_on(trainer: _Trainer, last: str | None) -> None:
 def _dev_scores(trainer: _Trainer) -> list[tuple[int, float]]:
     """The dev score of each evaluation as (step, nDCG@10), also of those before a checkpoint."""
     name = f"eval_{DEV_METRIC}"
-    return [(row["step"], float(row[name])) for row in trainer.state.log_history if name in row]
+    return [(int(row["step"]), float(row[name])) for row in trainer.state.log_history if name in row]
 
 
 def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerTrainingArguments:
