@@ -265,15 +265,20 @@ def test_kill_9_in_training_and_resume(tmp_path: Path, settings: Settings, fake_
     assert found["arms"]["mined"]["test"] == pytest.approx(whole["arms"]["mined"]["test"], abs=0.05)
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
+)
+def test_ctrl_c_and_sigterm_say_how_to_go_on(
+    number: int, code: int, word: str, tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
     server = fake_lm(lambda messages: (time.sleep(0.5), write_negative(messages))[1])
     args = ["generate", "--run", "r", *flags(settings(server.url))]
     process = Started(args, tmp_path)
     while len(server.requests) < 3 and process.running:
         time.sleep(0.02)
-    process.send(signal.SIGINT)
-    assert process.wait(60) == 130
-    assert "Interrupted. Nothing is lost; resume with: syneg-dspy generate --run r" in process.stderr
+    process.send(number)
+    assert process.wait(60) == code
+    assert f"{word}. Nothing is lost; resume with: syneg-dspy generate --run r" in process.stderr
 
 
 @pytest.mark.parametrize("command", ["", "run", "mine", "generate", "train", "evaluate", "fetch"])

@@ -3,8 +3,8 @@
     $ syneg-dspy run --dataset python-docs          the whole path, to a verdict
     $ syneg-dspy mine|generate|train|evaluate …     the stages up to that one; finished stages are skipped
 
-Exit codes: 0 success, 1 error (one line on stderr), 2 wrong usage or settings, 3 stopped by a budget, 130 interrupted.
-After 3 and 130, the same command resumes the run.
+Exit codes: 0 success, 1 error (one line on stderr), 2 wrong usage or settings, 3 stopped by a budget, 130 interrupted
+by Ctrl-C, 143 by SIGTERM. After 3, 130 and 143, the same command resumes the run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import shlex
+import signal
 import sys
 import warnings
 from contextlib import redirect_stdout
@@ -184,6 +185,14 @@ for _tool in (*TOOLS, *FOLDERS):
     cli.add_command(_tool)
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which schedulers and containers send: it ends a run as Ctrl-C does."""
+
+
+def _terminated(number: int, frame: Any) -> None:
+    raise _Terminated
+
+
 def main() -> None:
     """Run the command line; print an error as one line on stderr and exit with its code. --debug raises it instead."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -193,6 +202,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if not debug:
         warnings.simplefilter("ignore")
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -201,12 +211,10 @@ def main() -> None:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
         _leave(f"error: {error.format_message()}", error.exit_code, debug)
-    except (KeyboardInterrupt, click.Abort):
-        _leave(
-            f"\nInterrupted. Nothing is lost; resume with: {shlex.join(['syneg-dspy', *sys.argv[1:]])}",
-            130,
-            debug,
-        )
+    except (KeyboardInterrupt, click.Abort) as error:
+        what, code = ("Terminated", 143) if _Terminated in map(type, (error, error.__cause__)) else ("Interrupted", 130)
+        command = shlex.join(["syneg-dspy", *sys.argv[1:]])
+        _leave(f"\n{what}. Nothing is lost; resume with: {command}", code, debug)
     except SynegError as error:
         _leave(f"error: {error}", error.exit_code, debug)
     except Exception as error:

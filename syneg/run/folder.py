@@ -1,8 +1,10 @@
 """Name the files of a run folder, and lock it for one process.
 
-folder = RunFolder(Path("runs/python-docs"))
-folder.mined               → runs/python-docs/mined.jsonl
-folder.model("hybrid-0")   → runs/python-docs/models/hybrid-0
+    folder = RunFolder(Path("runs/python-docs"))
+    folder.mined               → runs/python-docs/mined.jsonl
+    folder.model("hybrid-0")   → runs/python-docs/models/hybrid-0
+
+`syneg.run.manifest` says which of these files are done.
 """
 
 from __future__ import annotations

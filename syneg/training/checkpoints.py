@@ -1,6 +1,6 @@
 """Find the checkpoint that a training goes on from.
 
-last_whole(run/"models/hybrid-0/checkpoints") → "…/checkpoints/checkpoint-38"; None if the training begins anew
+    last_whole(run/"models/hybrid-0/checkpoints") → "…/checkpoints/checkpoint-38"; None if the training begins anew
 
 A crash or a full disk leaves a checkpoint whose files are cut, empty or missing. Such a checkpoint is removed. The
 trainer notes the path of its best checkpoint, which is wrong once the run folder was moved or copied; the path is set
