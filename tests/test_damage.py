@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import FakeLM
 
+from syneg.core.errors import DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, write_json, write_text
@@ -83,6 +84,13 @@ def test_a_folder_of_an_earlier_version_has_no_marks(tmp_path: Path) -> None:
     write_json(tmp_path / "manifest.json", facts)
     write_text(path, "two\n")
     assert not Manifest(tmp_path).has("mine", "key", path)
+
+
+@pytest.mark.parametrize("text", ["[]", "1", '"x"', "{}", '{"stages": []}', '{"stages": {}, "marks": 3}', ""])
+def test_a_file_that_is_no_manifest_is_told(text: str, tmp_path: Path) -> None:
+    write_text(tmp_path / "manifest.json", text)
+    with pytest.raises(DataError, match=r"not .*manifest.json\); delete the file to make"):
+        Manifest(tmp_path)
 
 
 def test_files_beside_a_model_do_not_change_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from syneg.core.errors import DataError
 from syneg.core.storage import JsonObject, as_read, read_json, sha256_of, write_json
 
 from .folder import RunFolder
@@ -37,9 +38,9 @@ class Manifest:
     ) -> None:
         self._path, self._say, self._count = folder / "manifest.json", say, count
         self._settled: set[str] = set()  # stages made here, or said to be kept
-        self.facts: JsonObject = read_json(self._path) or {}
-        self._stages: dict[str, str] = self.facts.setdefault("stages", {})
-        self._marks: dict[str, str] = self.facts.setdefault("marks", {})
+        self.facts: JsonObject = _facts(self._path)
+        self._stages: dict[str, str] = self.facts["stages"]
+        self._marks: dict[str, str] = self.facts["marks"]
 
     def key(self, stage: str) -> str | None:
         """The key of the result on disk; None if `stage` has no result."""
@@ -111,6 +112,17 @@ class Manifest:
         """Record facts beside the stages, such as counts, in the form and order in which JSON gives them back."""
         self.facts.update(as_read(facts))
         write_json(self._path, self.facts)
+
+
+def _facts(path: Path) -> JsonObject:
+    """Read a manifest. Raises DataError if it is no manifest."""
+    found = read_json(path)
+    facts = {"stages": {}, "marks": {}} if found is None else found
+    if isinstance(facts, dict):
+        facts.setdefault("marks", {})  # an earlier version kept none
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(name), dict) for name in ("stages", "marks")):
+        raise DataError("not the manifest of a run", where=str(path), todo="delete the file to make every stage again")
+    return facts
 
 
 def mark_of(path: Path) -> str:
