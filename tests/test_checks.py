@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import FakeLM
 
+from syneg.cli.doctor import examine
 from syneg.cli.main import _remedy
 from syneg.core.errors import BackendError, ConfigError, DataError, SynegError
 from syneg.core.progress import Progress
@@ -94,6 +95,15 @@ def test_a_cache_that_cannot_be_written_is_named(own_home: Path) -> None:
 
     assert "set SYNEG_HOME" in advice(own_home / "embeddings" / "5f0c" / ".lock")
     assert "--run" in advice(own_home.parent / "run" / "mined.jsonl")
+    below_a_file = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(own_home / "models"))
+    assert "set SYNEG_HOME" in _remedy(below_a_file)
+
+
+def test_the_doctor_finds_a_cache_below_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SYNEG_HOME", str(tmp_path / "file" / "home"))
+    levels = {finding.name: finding.level for finding in examine()}
+    assert levels["cache"] == "bad" and levels["run folders"] != "bad"
 
 
 def test_usage_errors_are_one_line_after_the_usage(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def _storage() -> Iterator[Finding]:
     for name, path in (("cache", cache_home()), ("run folders", Path.cwd())):
         there = next(p for p in (path, *path.parents) if p.exists())
         free = shutil.disk_usage(there).free / 1e9
-        writable = os.access(there, os.W_OK)
+        writable = there.is_dir() and os.access(there, os.W_OK)
         level = "bad" if not writable else "slow" if free < _FREE_GB else "ok"
         more = "; cannot be written to" if not writable else f"; under {_FREE_GB:g} GB" if free < _FREE_GB else ""
         yield Finding(level, name, f"{path}, {free:.0f} GB free{more}")

@@ -229,9 +229,11 @@ def _remedy(error: OSError) -> str:
     """Say what the user can do about an error of the operating system."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "make room on the disk; what was written is kept, so run the same command again"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        if error.filename and cache_home() in Path(error.filename).parents:
+    unwritable = (errno.EACCES, errno.EPERM, errno.EROFS)
+    if error.errno in (*unwritable, errno.ENOTDIR) and error.filename:
+        if cache_home() in (Path(error.filename), *Path(error.filename).parents):
             return "the cache cannot be written; set SYNEG_HOME to a folder of your own"
+    if error.errno in unwritable:
         return "nothing can be written there; give a folder of your own with --run"
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENOENT):
         return "check the path"
