@@ -230,9 +230,9 @@ def _remedy(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "make room on the disk; what was written is kept, so run the same command again"
     unwritable = (errno.EACCES, errno.EPERM, errno.EROFS)
-    if error.errno in (*unwritable, errno.ENOTDIR) and error.filename:
-        if cache_home() in (Path(error.filename), *Path(error.filename).parents):
-            return "the cache cannot be written; set SYNEG_HOME to a folder of your own"
+    path = Path(error.filename or "")
+    if error.errno in (*unwritable, errno.ENOTDIR) and cache_home() in (path, *path.parents):
+        return "the cache cannot be written; set SYNEG_HOME to a folder of your own"
     if error.errno in unwritable:
         return "nothing can be written there; give a folder of your own with --run"
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENOENT):
