@@ -1,5 +1,7 @@
 """Fails where a replayed compilation left out calls of the ledger, was not confirmed, or was not tested.
 
+Prints what the calls cost, and how many lists have the same grades by both programs.
+
 check_compiled.py RUN LEDGER.zst
 """
 
@@ -12,8 +14,15 @@ import pyarrow
 
 run, ledger = map(Path, sys.argv[1:])
 with pyarrow.CompressedInputStream(str(ledger), "zstd") as file:
-    recorded = {row["prompt"] for row in map(json.loads, io.TextIOWrapper(file, "utf-8"))}
+    rows = list(map(json.loads, io.TextIOWrapper(file, "utf-8")))
+recorded = {row["prompt"] for row in rows}
 replayed = {row["prompt"] for row in map(json.loads, (run / "ledger" / "calls.jsonl").open())}
+graded: dict[str, list[dict[int, int]]] = {}
+for row in rows:
+    if row["use"] == "confirm" and row["answer"]:
+        grades = json.loads(row["answer"])["grades"]
+        graded.setdefault(row["query_id"], []).append({grade["passage"]: grade["grade"] for grade in grades})
+twice = [both for both in graded.values() if len(both) == 2]
 compiled = json.loads((run / "reader-compiled.json").read_text())
 low, high = compiled["confirmed"]["interval"]
 problems = []
@@ -26,6 +35,8 @@ if not tested["queries"]:
     problems.append("the compiled reader was not tested")
 print(
     "\n".join(problems)
-    or f"{len(replayed)} calls replayed to a confirmed reader, [{low:+.3f}, {high:+.3f}], test {tested['delta']:+.3f}"
+    or f"{len(replayed)} calls replayed to a confirmed reader, [{low:+.3f}, {high:+.3f}], test {tested['delta']:+.3f}; "
+    f"{sum(row['input_tokens'] for row in rows):,} tokens in, {sum(row['output_tokens'] for row in rows):,} out; "
+    f"{sum(first == second for first, second in twice)} of {len(twice)} lists have the same grades by both programs"
 )
 sys.exit(bool(problems))

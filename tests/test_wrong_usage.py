@@ -35,9 +35,10 @@ def said(args: list[str]) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
-        (["generat"], "Did you mean 'generate'?"),
-        (["write_queries"], "Did you mean 'write-queries'?"),
+        (["rnu"], "no such command 'rnu'; did you mean 'run'?"),
+        (["xyz"], "no such command 'xyz'; known: "),
+        (["generat"], "did you mean 'generate'?"),
+        (["write_queries"], "did you mean 'write-queries'?"),
         (["run", "--api-key", "sk-planted"], "no setting holds a key; export the provider's variable"),
         (["mine", "--run", ""], "is empty"),
         (["mine", "--config", ""], "is empty"),

@@ -9,7 +9,6 @@ by Ctrl-C, 143 by SIGTERM. After 3, 130 and 143, the same command resumes the ru
 
 from __future__ import annotations
 
-import difflib
 import errno
 import json
 import os
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from syneg.core.errors import ConfigError, SynegError
+from syneg.core.errors import ConfigError, SynegError, nearest
 from syneg.core.progress import Progress
 from syneg.core.storage import cache_home, disk_error
 from syneg.run.folder import RunFolder, default_folder
@@ -59,8 +58,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
+            ctx.fail(f"no such command {args[0]!r}; {nearest(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -46,7 +46,6 @@ _MARKS = re.compile(
     r"|<end_of_turn>|<｜end▁of▁sentence｜>))+\s*\Z"
 )
 _FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
-_MOST_OBJECTS = 200  # braces at which a JSON object is looked for
 CUT = "length"
 _ALSO_CUT = ("max_tokens", "max_output_tokens")  # as some gateways say it
 
@@ -223,12 +222,4 @@ def _closing_object(thinking: str) -> str:
     """The JSON object at the end of a piece of thinking, or "". Some servers close the thinking too late, so that it
     contains the answer."""
     tail = re.sub(r"\s*```\s*\Z", "", thinking).rstrip()
-    starts = [match.start() for match in re.finditer(r"\{", tail)] if tail.endswith("}") else []
-    for start in starts[:_MOST_OBJECTS]:
-        try:
-            match, end = json.JSONDecoder(strict=False).raw_decode(tail, start)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(match, dict) and end == len(tail):
-            return tail[start:]
-    return ""
+    return next((tail[start:] for start, end in objects_in(tail) if end == len(tail)), "")

@@ -43,8 +43,7 @@ class _Health:
     model: str
     done: int = 0
     usable: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    sample: str = ""
+    rejected: list[Draft] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def finished(self, drafts: Sequence[Draft]) -> None:
@@ -54,18 +53,22 @@ class _Health:
         with self.lock:
             self.done += 1
             self.usable += any(draft.accepted for draft in drafts)
-            self.reasons.update(draft.verdict.reason for draft in drafts if draft.verdict.reason)
-            self.sample = next((d.negative.text or d.negative.reasoning for d in drafts if not d.accepted), self.sample)
-            if self.done >= _HOPELESS_AFTER and not self.usable:
+            if self.usable:
+                return
+            self.rejected += drafts
+            if self.done >= _HOPELESS_AFTER:
                 raise UnusableError(
-                    f"{self.model!r} wrote no usable negative for the first {self.done} pairs ({self.why()})",
+                    f"{self.model!r} wrote no usable negative for the first {self.done} pairs ({_why(self.rejected)})",
                     todo="try another --lm, --program or lm.adapter; --arms mined goes on without an LM",
                 )
 
-    def why(self) -> str:
-        """How often each reason rejected a draft, and one of the rejected drafts."""
-        reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
-        return reasons + (f", such as {self.sample[:60]!r}" if self.sample else "")
+
+def _why(rejected: Sequence[Draft]) -> str:
+    """How often each reason rejected a draft, and one of the rejected drafts."""
+    counts = Counter(draft.verdict.reason for draft in rejected if draft.verdict.reason)
+    sample = next(filter(None, (draft.negative.text or draft.negative.reasoning for draft in reversed(rejected))), "")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+    return reasons + (f", such as {sample[:60]!r}" if sample else "")
 
 
 def write(assignment: Assignment, gating: Gating, writer: LanguageModel, progress: Progress) -> list[Draft]:
@@ -75,9 +78,7 @@ def write(assignment: Assignment, gating: Gating, writer: LanguageModel, progres
         usable = sum(draft.accepted for draft in drafts)
         line.note = f"{len(drafts)} written by {assignment.name}, {usable} through the gates on text"
         if drafts and not usable:
-            health = _Health("")
-            health.finished(drafts)
-            line.note += f" ({health.why()})" if health.reasons else ""
+            line.note += f" ({_why(drafts)})"
     return gating.rest(drafts, progress)
 
 
