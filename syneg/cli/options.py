@@ -16,7 +16,7 @@ import click
 
 from syneg.core.config import Config
 from syneg.core.presets import PRESETS
-from syneg.core.settings import NO_KEYS
+from syneg.core.settings import NO_KEYS, asks_for_key
 
 from .completion import COMPLETE
 
@@ -123,7 +123,7 @@ class GroupedCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if "key" in error.option_name:
+            if asks_for_key(error.option_name):
                 raise click.UsageError(f"No such option {error.option_name!r}: {NO_KEYS}.", ctx) from error
             raise
 

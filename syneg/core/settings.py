@@ -27,7 +27,16 @@ from .secrets import masked_values
 from .storage import JsonObject
 
 NO_KEYS = "no setting holds a key; export the provider's variable, such as OPENAI_API_KEY"
-_A_KEY = re.compile(r"(?:^|[_.]|api)key$|secret|passw(?:or)?d", re.IGNORECASE)
+_KEY = re.compile(r"(?:^|[_.-]|api)key$|secret|passw(?:or)?d", re.IGNORECASE)
+
+
+def asks_for_key(name: str) -> bool:
+    """Whether a setting or option of this name, which does not exist, was meant for an API key.
+
+    >>> [asks_for_key(name) for name in ("lm.api_key", "--api-key", "apikey", "generate.keys", "budget.token")]
+    [True, True, True, False, False]
+    """
+    return bool(_KEY.search(name))
 
 
 def known_keys() -> list[str]:
@@ -105,8 +114,7 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
     """
     tree, source = _renamed(tree), f" in {where}" if where else ""
     problems = [
-        f"unknown key {key!r}; {NO_KEYS if _A_KEY.search(key) else nearest(key, known_keys())}"
-        for key in _unknown(tree)
+        f"unknown key {key!r}; {NO_KEYS if asks_for_key(key) else nearest(key, known_keys())}" for key in _unknown(tree)
     ]
     if problems:
         raise ConfigError(collected(f"{len(problems)} unknown setting(s){source}", problems))
