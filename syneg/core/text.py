@@ -57,11 +57,11 @@ _EASY_WORD = re.compile(_EASY)
 _ASCII_WORD = re.compile(r"[a-z]+(?![a-z0-9+#])|" + _EASY, re.ASCII)  # plain words first: a third faster
 _ELISION = regex.compile(r"(?<=\p{L})['’]\p{L}(?!\w)", _V1)
 _FENCE = regex.compile(r"</?data>", regex.IGNORECASE)
-_UNSEEN = regex.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe0e\ufe0f]")
+_UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe0e\ufe0f]")
 _SEEN = regex.compile(r"[^\s\p{Cc}\p{Cf}\ufe0e\ufe0f]", _V1)
 _STOPS = ".!?…。！？"
 _ENDS_SENTENCE = re.compile(r"(?:[^\W\d_]{2}| \d)\Z")  # "closed" and "closed!"; "n" and "n!" are two texts
-_RAISED = regex.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 
 
 def normalise(text: str) -> str:

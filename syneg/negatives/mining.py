@@ -26,13 +26,14 @@ import numpy as np
 from syneg.core.config import MineConfig
 from syneg.core.progress import Tick
 from syneg.core.records import MinedNegative, Pair, margin_limit
-from syneg.core.text import near_key, word_count
+from syneg.core.text import near_key, normalise, word_count, words
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import Hits, LexicalIndex
 
 _GROUP = 1024  # queries whose passages are looked up together
 _KEYS = 20_000  # passages whose keys are kept: 20 MB for passages of 1,000 characters
+_MARKS = 6  # words of a text by which a longer one that contains it is recognised
 _PART_WORDS = 4  # a shorter passage is contained in many others by chance
 _SILENT = 0.5  # share of queries without a hit from which a source is reported
 _Ranked = tuple[str, str, int]  # doc_id, source, rank
@@ -179,6 +180,8 @@ class Judged:
         self.ids = collection.no_negative(query_id)
         self.texts = {near_key(text) for text in collection.relevant_texts(query_id)}
         self.query = near_key(collection.queries[query_id])
+        self._passages = collection.passages
+        self._marks = [(text, _longest_words(text)) for text in self.texts]
 
     def is_known(self, doc_id: str) -> bool:
         """Whether a passage is relevant, is a piece of a positive, or is the query itself."""
@@ -186,10 +189,27 @@ class Judged:
 
     def excludes(self, doc_id: str) -> bool:
         """Whether a passage must not be a negative: also if its text equals, contains or is part of a relevant one."""
-        if self.is_known(doc_id):
+        if doc_id in self.ids:
             return True
+        if not self._may_match(self._passages[doc_id]):
+            return False
         text = self.key_of(doc_id)
-        return any(text == own or is_part(text, own) or is_part(own, text) for own in self.texts)
+        return text == self.query or any(text == own or is_part(text, own) or is_part(own, text) for own in self.texts)
+
+    def _may_match(self, passage: str) -> bool:
+        """A fast test before keys are made: False only if `passage` is no near-copy, no part and no whole.
+
+        A near-copy or a part begins with words of the other text. A whole holds its longest words.
+        """
+        plain = passage.lower() if passage.isascii() else normalise(passage)
+        begin = " ".join(words(" ".join(plain.split(maxsplit=_PART_WORDS)[:_PART_WORDS])))
+        return begin in self.query or any(
+            begin in own or all(mark in plain for mark in marks) for own, marks in self._marks
+        )
+
+
+def _longest_words(key: str) -> list[str]:
+    return sorted(set(key.split()), key=len)[-_MARKS:]
 
 
 def is_part(inner: str, outer: str) -> bool:
