@@ -115,7 +115,7 @@ def test_fast_gives_way_to_what_is_set(tmp_path: Path) -> None:
         ("hybird", "unknown arm 'hybird'; did you mean 'hybrid'"),
         ("hybrid@ratoi=1", "unknown setting 'ratoi'; did you mean 'ratio'"),
         ("hybrid@ratio", "unknown setting 'ratio'"),
-        ("hybrid@ratio=-1", r"1 wrong setting\(s\) in arm 'hybrid@ratio=-1'"),
+        ("hybrid@ratio=-1", r"1 wrong setting in arm 'hybrid@ratio=-1'"),
         ("hybrid@pairs=9", "unknown setting 'pairs'"),
     ],
 )

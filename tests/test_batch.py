@@ -119,7 +119,7 @@ def test_what_is_wrong_with_results_is_said(settings: Callable[..., list[str]], 
     said = generate(
         settings, tmp_path / "run", ["--batch", "import", str(back), "--batch", "export", str(again)], **more
     ).output
-    assert "1 answers taken, 5 requests still without an answer" in said
+    assert "1 answer taken, 5 requests still without an answer" in said
     for part in ("1 unknown", "1 twice", "2 failed", "expired", f"5 requests written to {again}"):
         assert part in said
     write_rows(back, [{**good, "custom_id": "zzz"}])

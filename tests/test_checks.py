@@ -39,6 +39,15 @@ Settings = Callable[..., list[str]]
         ("collection.dataset=nosuch.tab", r"collection.dataset\)"),
         ("encoder.model=./nosuch", "no such folder './nosuch'"),
         ("lm.model=local/nosuch.gguf", "no such model file 'nosuch.gguf'"),
+        ("lm.model=nosuch/model", r"does not know the provider of 'nosuch/model' \(lm.model\); write provider/model"),
+        ("lm.model=opnai/model", r"'opnai/model' \(lm.model\); did you mean 'openai'\?"),
+        ("lm.model=local/qwen2.5-coder", r"did you mean 'local/qwen2.5-coder-1.5b'\?"),
+        ("encoder.model=local/minlm", r"did you mean 'local/minilm'\?"),
+        ("judge.model=nosuch/model", r"\(judge.model\)"),
+        ("reader.strong=nosuch/model", r"\(reader.strong\)"),
+        ("boundary.model=nosuch/model", r"\(boundary.model\)"),
+        ("reader.program=nosuch:Pick", r"cannot import the program 'nosuch:Pick'.*\(reader.program\)"),
+        ("collection.corpus=.", r"' is a folder \(collection.corpus\); name a file in it"),
     ],
 )  # fmt: skip
 def test_a_wrong_name_is_said_before_anything_is_made(
@@ -52,9 +61,38 @@ def test_a_wrong_name_is_said_before_anything_is_made(
     assert not server.requests
 
 
+@pytest.mark.parametrize(
+    ("setting", "near"),
+    [
+        ("collection.dataset=pairs.cvs", "pairs.csv"),
+        ("collection.dataset=pair.csv", "pairs.csv"),
+        ("collection.dataset=sets/bier", "sets/beir"),
+        ("collection.corpus=dosc.jsonl", "docs.jsonl"),
+        ("reader.given=dosc.jsonl", "docs.jsonl"),
+    ],
+)
+def test_a_misspelled_file_is_told_the_name_beside_it(
+    setting: str, near: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pairs.csv", "docs.jsonl", "sets/beir/queries.jsonl"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    run = Run(tmp_path / "run", load_config(None, [*settings("http://127.0.0.1:9/v1"), setting]), Progress(quiet=True))
+    with pytest.raises(DataError, match=rf"did you mean '{near}'\?"):
+        run.until("mine")
+
+
+def test_an_estimate_names_an_unknown_provider(settings: Settings, tmp_path: Path) -> None:
+    values = [*settings("http://127.0.0.1:9/v1"), "lm.model=nosuch/model"]
+    with pytest.raises(ConfigError, match=r"\(lm.model\)"):
+        Run(tmp_path / "run", load_config(None, values), Progress(quiet=True)).estimate()
+    assert not (tmp_path / "run").exists()
+
+
 def test_all_problems_are_said_at_once(settings: Settings) -> None:
     wrong = ["generate.program=nosuch", "encoder.model=./nosuch"]
-    with pytest.raises(ConfigError, match=r"(?s)2 problem\(s\) before the run.*no such folder.*unknown program"):
+    with pytest.raises(ConfigError, match=r"(?s)2 problems before the run.*no such folder.*unknown program"):
         check(load_config(None, [*settings("http://127.0.0.1:9/v1"), *wrong]), writes=True)
     check(load_config(None, [*settings("http://127.0.0.1:9/v1"), "generate.program=nosuch"]), writes=False)
 

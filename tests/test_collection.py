@@ -169,11 +169,15 @@ def test_an_ir_datasets_download_without_network_says_what_to_do(monkeypatch: py
     import requests
 
     def refuse(*args: object, **kwargs: object) -> None:
-        raise requests.exceptions.ConnectionError("no network")
+        raise requests.exceptions.ConnectionError(
+            "HTTPSConnectionPool(host='public.ukp', port=443): Max retries exceeded with url: /thakur/nfcorpus.zip (Caused "
+            "by NameResolutionError(\"HTTPSConnection(host='public.ukp', port=443): Failed to resolve 'public.ukp'\"))"
+        )
 
     monkeypatch.setattr(requests.sessions.Session, "request", refuse)
-    with pytest.raises(DataError, match="IR_DATASETS_HOME"):
+    with pytest.raises(DataError, match="IR_DATASETS_HOME") as error:
         load("beir/nfcorpus")
+    assert "'beir/nfcorpus': public.ukp cannot be reached; check the network, or" in str(error.value)
 
 
 @pytest.mark.shared

@@ -76,6 +76,12 @@ def test_the_page_shows_what_was_set_differently_and_escapes_names(tmp_path: Pat
     assert page.count("<figure") == 1
 
 
+def test_one_run_alone_is_a_table_without_sentences(tmp_path: Path) -> None:
+    alone = [side(finished(tmp_path / "a", shift=0.05), "x")]
+    assert comparison_table(alone).endswith("\n* best on dev")
+    assert "<h1>1 run</h1>" in comparison_page(alone)
+
+
 def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     finished(Path("a"), shift=0.05)
@@ -84,8 +90,9 @@ def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert said.exit_code == 0, said.output
     assert "page: comparison.html" in said.output
     assert Path("comparison.html").read_text().startswith("<!doctype html>")
+    Path("empty").mkdir()
     with pytest.raises(DataError, match="no verdict in this run folder"):
-        CliRunner().invoke(cli, ["report", "nothing"], catch_exceptions=False)
+        CliRunner().invoke(cli, ["report", "empty"], catch_exceptions=False)
 
 
 def test_a_rerun_keeps_the_times_of_the_first_run(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_an_empty_shard_and_a_run_of_mined_negatives_ask_nothing(
     assert opened(values, tmp_path / "run").estimate("generate")["parts"][-1]["calls"]["most"] == 0
     mined = opened([*settings("http://127.0.0.1:9/v1"), "train.arms=mined"], tmp_path / "other").estimate()
     assert "no LM would be called" in mined["table"]
-    assert [part["name"] for part in mined["parts"]] == ["mine", "train 1 models", "evaluate 1 models", "in all"]
+    assert [part["name"] for part in mined["parts"]] == ["mine", "train 1 model", "evaluate 1 model", "in all"]
     assert all(part["minutes"]["likely"] > 0 for part in mined["parts"])
 
 

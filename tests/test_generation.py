@@ -370,9 +370,28 @@ def test_prompts_and_inspect_show_what_there_is(
     for args, says in (
         ([str(tmp_path)], "no written negatives here"),
         ([str(tmp_path / "run"), "--attribute", "colour=red"], "no negative has the attribute 'colour'"),
+        ([str(tmp_path / "run"), "--gate", "zzz"], "no gate is called 'zzz' (--gate); known: judge, min_words"),
+        ([str(tmp_path / "run"), "--gate", "margn"], "did you mean 'margin'?"),
+        ([str(tmp_path / "run"), "--program", "single_promt"], "did you mean 'single_prompt'?"),
     ):
         assert says in str(CliRunner().invoke(cli, ["inspect", *args]).exception)
-    assert "no negative fits" in CliRunner().invoke(cli, ["inspect", str(tmp_path / "run"), "--gate", "zzz"]).output
+    assert "no negative fits" in CliRunner().invoke(cli, ["inspect", str(tmp_path / "run"), "--gate", "floor"]).output
+    bare = CliRunner().invoke(cli, ["inspect", str(tmp_path / "run"), "--attribute", "domain"])
+    assert bare.exit_code == 2 and "write --attribute KEY=VALUE" in bare.output
+
+
+def test_inspect_takes_the_setting_of_a_gate_for_its_reasons(tmp_path: Path) -> None:
+    reasons = ("copies a positive", "equals a positive", "far longer than positive or corpus", "")
+    rows = [{"accepted": not why, "reason": why, "program": "p", "attributes": {}} for why in reasons]
+    (tmp_path / "negatives.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def found(gate: str) -> list[str]:
+        chosen = select(tmp_path, accepted=None, reason=gate, where={}, program=None)
+        return [row["reason"] for row in chosen]
+
+    assert found("positive_ngram") == ["copies a positive"]
+    assert found("length_high") == ["far longer than positive or corpus"]
+    assert found("A positive") == ["copies a positive", "equals a positive"]
 
 
 def test_negatives_are_chosen_by_attribute(tmp_path: Path) -> None:

@@ -136,6 +136,13 @@ def test_the_doctor_shows_where_each_lm_is(monkeypatch: pytest.MonkeyPatch) -> N
     assert "openai/x, http://***@host:8000/v1 (api_base)" in said.output
     assert "anthropic/claude, the provider's own address; ANTHROPIC_API_KEY is not set" in said.output
     assert "hunter2" not in said.output
+    assert "1 problems" not in said.output
+
+
+def test_the_doctor_finds_an_unknown_provider() -> None:
+    said = CliRunner().invoke(cli, ["doctor", "--lm", "opnai/x"])
+    assert said.exit_code == 1
+    assert "LM: writer" in said.output and "(lm.model); did you mean 'openai'?" in said.output
 
 
 class Embedded:
@@ -172,3 +179,25 @@ def test_an_embedded_server_that_died_is_started_again_with_its_context(
     assert len(Embedded.started) == 2
     assert len(server.requests) == 2
     endpoint.close()
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "asked"),
+    [
+        ("mine", {}, set()),
+        ("mine", {"collection.dataset": "", "collection.corpus": "docs.jsonl"}, {"lm"}),
+        ("read", {}, {"reader"}),
+        ("read", {"reader.cross_encoder": "some/model"}, set()),
+        ("generate", {}, {"lm"}),
+        ("train", {"train.arms": ("mined",)}, set()),
+        ("train", {"train.arms": ("mined", "verified")}, {"reader"}),
+        ("train", {"train.arms": ("mined", "verified"), "reader.given": "grades.jsonl"}, set()),
+        ("train", {"train.arms": ("mined", "verified"), "reader.model": "local/smollm2-135m"}, set()),
+        ("train", {"train.arms": ("mined", "verified"), "reader.use": "off"}, set()),
+    ],
+)
+def test_a_stage_asks_only_the_lms_that_it_is_sure_to_call(
+    stage: str, settings: dict[str, Any], asked: set[str]
+) -> None:
+    config = load_config(None, (), {"lm.model": "openai/gpt-4o-mini", **settings})
+    assert STAGES[stage].asks(config) == asked

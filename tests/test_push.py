@@ -141,6 +141,8 @@ def test_without_a_token_nothing_is_asked(
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="no token for the Hugging Face hub; export HF_TOKEN=…") as refused:
         push(folder, "me/pairs")
+    with pytest.raises(DataError, match="no verdict in this run folder"):
+        push(RunFolder(tmp_path / "nothing"), "me/pairs")  # what no token would mend is said first
     assert "\n" not in str(refused.value)
     assert not hub.made and not hub.committed
 

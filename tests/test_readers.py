@@ -70,7 +70,7 @@ def test_a_tsv_whose_rows_but_not_header_are_quoted_is_unquoted(beir: Path) -> N
 def test_a_row_with_two_faults_is_one_bad_row(beir: Path) -> None:
     path = beir / "qrels" / "train.tsv"
     path.write_text(path.read_text().replace("\td7\t", "\tnosuch\t"))
-    with pytest.raises(DataError, match=r"1 bad row\(s\) of 96 in qrels/train.tsv"):
+    with pytest.raises(DataError, match=r"1 bad row of 96 in qrels/train.tsv"):
         load(beir, max_bad_rows=0)
 
 
@@ -93,7 +93,7 @@ def test_the_share_of_bad_rows_is_that_of_each_file(beir: Path) -> None:
     lines = (beir / "qrels" / "train.tsv").read_text().splitlines()
     lines[1:4] = [line.rsplit("\t", 1)[0] + "\tyes" for line in lines[1:4]]
     (beir / "qrels" / "train.tsv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(DataError, match=r"3 bad row\(s\) of 96 in qrels/train.tsv"):
+    with pytest.raises(DataError, match=r"3 bad rows of 96 in qrels/train.tsv"):
         load(beir, max_bad_rows=0.02)  # 3 of 288 rows in all would pass
 
 
@@ -239,7 +239,7 @@ def test_ids_that_are_numbers_stay_what_they_are_from_0_on(tmp_path: Path) -> No
 
 def test_two_texts_under_one_id_are_problems(tmp_path: Path) -> None:
     chunks = [{"query": q, "positive": p, "doc_id": f"manual-{i // 6}"} for i, (q, p) in enumerate(ROWS)]
-    with pytest.raises(DataError, match=r"33 bad row\(s\) of 40 in a.jsonl") as error:
+    with pytest.raises(DataError, match=r"33 bad rows of 40 in a.jsonl") as error:
         load(jsonl(tmp_path / "a.jsonl", chunks))
     assert "a.jsonl:2 passage id 'manual-0' occurs twice with different texts" in str(error.value)
     queries = [{"query": q, "positive": p, "query_id": i // 2} for i, (q, p) in enumerate(ROWS)]

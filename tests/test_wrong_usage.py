@@ -43,12 +43,17 @@ def said(args: list[str]) -> tuple[int, str]:
         (["mine", "--run", ""], "is empty"),
         (["mine", "--config", ""], "is empty"),
         (["mine", "--run", __file__], "is a file"),
+        (["report", "rnus"], "no such run folder: 'rnus'; did you mean 'runs'?"),
+        (["inspect", "x"], "no such run folder: 'x'; check the path"),
+        (["push", "rnus", "--to", "me/x"], "no such run folder: 'rnus'; did you mean 'runs'?"),
+        (["export", "rnus", "--to", "beir"], "no such run folder: 'rnus'; did you mean 'runs'?"),
     ],
 )
 def test_wrong_usage_is_told_with_a_way_out(
     args: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
     code, text = said(args)
     assert code == 2 and says in text, text
     assert "api-base" not in text and not list(tmp_path.glob("*.json*"))

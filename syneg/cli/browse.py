@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from syneg.core.errors import DataError
+from syneg.core.errors import ConfigError, DataError, nearest
 from syneg.core.storage import read_rows
 
 _SHOWN_WORDS = 90
@@ -22,8 +22,9 @@ def select(
 ) -> list[dict[str, Any]]:
     """Return the rows of negatives.jsonl that pass every filter; None turns a filter off.
 
-    `reason` and the values of `where` match as substrings, ignoring case. `program` must be equal.
-    Raises DataError if the folder has no negatives.jsonl, or if no row has an attribute of `where`.
+    `reason` is the setting of a gate, or a part of a reason. The values of `where` match as substrings, ignoring case.
+    `program` must be equal. Raises DataError if the folder has no negatives.jsonl, or no row of that attribute or
+    program, and ConfigError for a gate that does not exist.
     """
     path = folder / "negatives.jsonl"
     if not path.exists():
@@ -31,6 +32,10 @@ def select(
             "no written negatives here", where=str(folder), todo="run `syneg-dspy generate` first, or name its folder"
         )
     rows = list(read_rows(path))
+    reasons = None if reason is None else _reasons(reason, rows)
+    programs = dict.fromkeys(row["program"] for row in rows)
+    if program is not None and program not in programs:
+        raise DataError(f"no negative is by {program!r}", where=str(path), todo=nearest(program, programs))
     known = sorted({key for row in rows for key in row["attributes"]})
     unknown = [key for key in where if key not in known]
     if unknown:
@@ -40,10 +45,25 @@ def select(
     return [
         row for row in rows
         if (accepted is None or row["accepted"] == accepted)
-        and (reason is None or reason.lower() in row["reason"].lower())
+        and (reasons is None or row["reason"] in reasons)
         and (program is None or row["program"] == program)
         and all(value.lower() in str(row["attributes"].get(key, "")).lower() for key, value in where.items())
     ]  # fmt: skip
+
+
+def _reasons(gate: str, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the reasons of the gate whose setting is `gate`, and all that contain it. Raises ConfigError for none."""
+    from syneg.negatives.gates import ADVICE, ANSWERS, ENCODER_GATES, REFUSED, TEXT_GATES
+
+    settings = {"judge": {ANSWERS}}
+    for setting, reason in ((g.setting, g.reason) for gates in (TEXT_GATES, ENCODER_GATES) for g in gates):
+        settings.setdefault(setting, set()).add(reason)
+    del settings[""]  # gates that are always on
+    known = {*ADVICE, REFUSED, *(row["reason"] for row in rows)} - {""}
+    found = settings.get(gate, set()) | {reason for reason in known if gate.lower() in reason.lower()}
+    if not found:
+        raise ConfigError(f"no gate is called {gate!r}", where="--gate", todo=nearest(gate, settings))
+    return found
 
 
 def entries(folder: Path, rows: Sequence[Mapping[str, Any]], positives: Mapping[str, str], width: int) -> Iterator[str]:

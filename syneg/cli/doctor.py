@@ -19,10 +19,12 @@ from pathlib import Path
 
 from syneg.core.assets import ASSETS
 from syneg.core.config import Config
+from syneg.core.counts import counted
+from syneg.core.errors import ConfigError
 from syneg.core.fetch import fetched
 from syneg.core.storage import cache_home
-from syneg.llm.addresses import origin_of
-from syneg.llm.api_keys import missing_key
+from syneg.llm.addresses import origin_of, provider_of
+from syneg.llm.api_keys import COMMON, missing_key
 from syneg.llm.local_server import cores
 from syneg.retrieval.embedding_cache import spaces
 
@@ -52,9 +54,23 @@ def lm_findings(config: Config) -> Iterator[Finding]:
             yield Finding("ok", f"LM: {role}", f"as the {seen[place]}")
             continue
         seen[place] = role
+        if wrong := _wrong_provider(lm.model, f"{'lm' if role == 'writer' else role}.model"):
+            yield Finding("bad", f"LM: {role}", wrong)
+            continue
         missing = missing_key(lm)
         note = f"; {missing} is not set" if missing else ""
         yield Finding("bad" if missing else "ok", f"LM: {role}", f"{lm.model}, {place[1]}{note}")
+
+
+def _wrong_provider(model: str, key: str) -> str:
+    """Return what is wrong with the provider of a model; "" if it is known. Loads litellm for uncommon ones only."""
+    if model.partition("/")[0] in COMMON:
+        return ""
+    try:
+        provider_of(model, key)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def examine(site_folders: list[str] | None = None) -> list[Finding]:
@@ -141,7 +157,7 @@ def _storage() -> Iterator[Finding]:
     kept = spaces()
     size = sum(space.size for space in kept) / 1e9
     yield Finding(
-        "ok", "embeddings", f"{size:.2f} GB of {len(kept)} encoder(s) in the cache; `syneg-dspy cache` prunes"
+        "ok", "embeddings", f"{size:.2f} GB of {counted(len(kept), 'encoder')} in the cache; `syneg-dspy cache` prunes"
     )
     yield Finding("ok", "models", "fetched: " + (", ".join(f"local/{name}" for name in here) or "none yet"))
 

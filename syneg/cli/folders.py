@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from syneg.core.counts import counted
 from syneg.core.errors import ConfigError
 from syneg.core.storage import write_text
 from syneg.run.folder import RunFolder
@@ -16,12 +17,13 @@ from syneg.run.push import MODEL, NEGATIVES
 from syneg.run.push import push as send
 
 from .colours import show
+from .made import Made
 
 _FORMATS = ("sentence-transformers", "flagembedding", "tevatron", "pylate", "beir", "hf-dataset")
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Made())
 @click.option("--to", required=True, type=click.Choice(_FORMATS), help="the trainer that reads it")
 @click.option("--arm", default="", help="whose rows  [the best trained one on dev]")
 @click.option("--seed", type=int, help="which of its trainings  [the best on dev]")
@@ -38,11 +40,11 @@ def export(folder: Path, to: str, arm: str, seed: int | None, out: Path | None, 
     done = write(RunFolder(folder), to, out, arm, seed, parquet)
     for note in done.notes:
         click.echo(note)
-    click.echo(f"{done.rows} rows of {done.arm}, seed {done.seed}: {done.path}")
+    click.echo(f"{counted(done.rows, 'row')} of {done.arm}, seed {done.seed}: {done.path}")
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Made())
 @click.option(
     "--to", "repo_id", required=True, metavar="OWNER/NAME", help="repository on the hub; it is made where there is none"
 )
@@ -57,11 +59,11 @@ def push(folder: Path, repo_id: str, what: str, public: bool) -> None:
     """
     parts = (MODEL, NEGATIVES) if what == "both" else (what,)
     for sent in send(RunFolder(folder), repo_id, parts, public=public):
-        click.echo(f"{sent.what}: {sent.files} files in {sent.url}")
+        click.echo(f"{sent.what}: {counted(sent.files, 'file')} in {sent.url}")
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", nargs=-1, required=True, type=Made())
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("comparison.html"),
               help="page to write  [comparison.html]")  # fmt: skip
 def report(folders: tuple[Path, ...], out: Path) -> None:

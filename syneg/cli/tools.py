@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syneg.core.assets import ASSETS
+from syneg.core.counts import counted
 from syneg.core.fetch import fetch as get
 from syneg.core.fetch import fetch_with_progress, fetched
 from syneg.core.progress import Progress
@@ -25,6 +26,7 @@ from syneg.retrieval.embedding_cache import cache_folder, prune, spaces
 
 from .browse import entries, select
 from .completion import programs
+from .made import Made
 
 if TYPE_CHECKING:
     from syneg.core.config import Config
@@ -112,7 +114,7 @@ def doctor(config_path: Path | None, overrides: tuple[str, ...], **flags: Any) -
     for finding in findings:
         click.echo(f"{finding.level:<5} {finding.name:<22} {finding.text}")
     bad = sum(finding.level == "bad" for finding in findings)
-    click.echo(f"\n{bad} problems to fix before a run" if bad else "\nno problems found")
+    click.echo(f"\n{counted(bad, 'problem')} to fix before a run" if bad else "\nno problems found")
     sys.exit(1 if bad else 0)
 
 
@@ -165,9 +167,9 @@ def prompts(program: str, adapter: str | None, **flags: Any) -> None:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Made())
 @click.option("--accepted/--rejected", default=None, help="only accepted, or only rejected, negatives  [both]")
-@click.option("--gate", help="only negatives rejected for this reason, as in --gate margin")
+@click.option("--gate", help="only negatives rejected by this gate, as in --gate margin, or for this reason")
 @click.option(
     "--attribute", "where", multiple=True, metavar="KEY=VALUE", help="only negatives with this attribute; repeatable"
 )
@@ -177,6 +179,8 @@ def inspect(folder: Path, accepted: bool | None, gate: str | None, where: tuple[
     from syneg.core.settings import load_config
     from syneg.data.collection import load_collection
 
+    if incomplete := next((part for part in where if "=" not in part), None):
+        raise click.BadOptionUsage("where", f"--attribute {incomplete!r} has no '='; write --attribute KEY=VALUE")
     wanted = dict(part.partition("=")[::2] for part in where)
     rows = select(folder, accepted=accepted, reason=gate, where=wanted, program=program)
     if not rows:

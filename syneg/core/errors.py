@@ -17,9 +17,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from .secrets import masked
+
+_UNREACHABLE = re.compile(r"ConnectionPool\(host='([^']+)', port=\d+\): Max retries exceeded")  # as urllib3 writes it
 
 
 class SynegError(Exception):
@@ -92,8 +95,23 @@ def collected(title: str, problems: Sequence[str], *, limit: int = 8) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Format an exception as one line of at most 300 characters, with every known secret masked."""
+    """Format an exception as one line of at most 300 characters, with every known secret masked.
+
+    >>> one_line(OSError("HTTPSConnectionPool(host='a.org', port=443): Max retries exceeded with url: /x"))
+    'a.org cannot be reached'
+    """
+    if host := _UNREACHABLE.search(str(error)):
+        return f"{host[1]} cannot be reached"
     return masked(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+
+
+def misspelled(word: str, known: Iterable[str]) -> str:
+    """Return the known word that `word` is probably meant for; "" if none is as near as a slip of the hand.
+
+    >>> misspelled("opnai", ["openai", "azure"]), misspelled("nosuch", ["openai", "nscale"])
+    ('openai', '')
+    """
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)), "")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

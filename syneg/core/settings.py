@@ -20,6 +20,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from .config import CollectionConfig, Config, Section
+from .counts import counted
 from .errors import ConfigError, collected, nearest
 from .presets import FAST
 from .presets import preset as settings_of
@@ -117,7 +118,7 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
         f"unknown key {key!r}; {NO_KEYS if asks_for_key(key) else nearest(key, known_keys())}" for key in _unknown(tree)
     ]
     if problems:
-        raise ConfigError(collected(f"{len(problems)} unknown setting(s){source}", problems))
+        raise ConfigError(collected(f"{counted(len(problems), 'unknown setting')}{source}", problems))
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
@@ -125,7 +126,7 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
             f"{'.'.join(str(part) for part in e['loc'])} = {masked_values(e.get('input'))!r}: {e['msg']}"
             for e in error.errors()
         ]
-        raise ConfigError(collected(f"{len(wrong)} wrong setting(s){source}", wrong)) from error
+        raise ConfigError(collected(f"{counted(len(wrong), 'wrong setting')}{source}", wrong)) from error
     if not config.source.strip():
         raise ConfigError("collection.dataset is empty", todo="name a file, a folder or a data set")
     shares = config.collection.dev + config.collection.confirm + config.collection.test

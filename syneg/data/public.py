@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from syneg.core.errors import DataError, nearest
+from syneg.core.errors import DataError, nearest, one_line
 
 from .columns import ColumnNames
 from .python_docs import SMALL, read_python_docs
@@ -116,7 +116,7 @@ class IrDatasets:
                 yield row
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
             raise DataError(
-                f"cannot load {what} of {self.name!r}: {error}",
+                f"cannot load {what} of {self.name!r}: {one_line(error)}",
                 todo="check the network, or set IR_DATASETS_HOME to a folder with a copy of the set",
             ) from error
 

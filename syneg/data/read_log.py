@@ -2,7 +2,7 @@
 
     log = ReadLog()
     log.row("pairs.csv"); log.problem("pairs.csv:7", "empty query")
-    log.check(share=.01)          raises DataError: 1 bad row(s) of 1 in pairs.csv
+    log.check(share=.01)          raises DataError: 1 bad row of 1 in pairs.csv
 
 Every row that is left out has a problem here. Shares are counted per file, so that a large corpus cannot hide a broken
 file of qrels.
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from syneg.core.counts import counted
 from syneg.core.errors import DataError, collected
 
 
@@ -44,7 +45,9 @@ class ReadLog:
         over = {file: bad for file, bad in self._bad.items() if len(bad) > share * self._rows[file]}
         if not over:
             return
-        counts = ", ".join(f"{len(bad)} bad row(s) of {self._rows[file]} in {file}" for file, bad in over.items())
+        counts = ", ".join(
+            f"{counted(len(bad), 'bad row')} of {self._rows[file]} in {file}" for file, bad in over.items()
+        )
         lines = [line for bad in over.values() for line in bad.values()]
         raise DataError(
             collected(counts, lines),

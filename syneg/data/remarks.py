@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from syneg.core.counts import counted
 from syneg.core.text import near_key
 
 from .collection import Collection
@@ -48,13 +49,15 @@ def remarks(collection: Collection) -> list[str]:
 
 def _sizes(collection: Collection) -> Iterator[str]:
     if (passages := len(collection.passages)) <= _CUTOFF:
-        yield f"The corpus has {passages} passages, and a ranking of {_CUTOFF} holds them all: give a larger --corpus."
+        size = counted(passages, "passage")
+        yield f"The corpus has {size}, and a ranking of {_CUTOFF} holds them all: give a larger --corpus."
     sizes = {split: len(ids) for split, ids in collection.splits.items()}
     if 0 < sizes["test"] < TELLING_TEST:
         least = least_effect(sizes["test"])
-        yield f"test has {sizes['test']} queries: it cannot show a difference under about {least:.2f} nDCG@10."
+        tested = counted(sizes["test"], "query")
+        yield f"test has {tested}: it cannot show a difference under about {least:.2f} nDCG@10."
     if 0 < sizes["dev"] < TELLING_DEV:
-        yield f"dev has {sizes['dev']} queries: the best arm on dev is largely a matter of chance."
+        yield f"dev has {counted(sizes['dev'], 'query')}: the best arm on dev is largely a matter of chance."
 
 
 def _shared_positives(collection: Collection) -> Iterator[str]:

@@ -18,7 +18,7 @@ from .pairs import PairsReader
 from .public import open_public
 from .readers import Reader
 from .split_tables import is_saved, open_saved, open_split_folder, split_files
-from .tables import names_a_file
+from .tables import look_at, names_a_file
 
 
 def open_reader(config: CollectionConfig) -> Reader:
@@ -42,12 +42,18 @@ def open_reader(config: CollectionConfig) -> Reader:
         return PairsReader.from_files(path, corpus, columns, config.encoding)
     if names_a_file(dataset):
         raise no_file(dataset)
-    return open_public(dataset, columns)
+    try:
+        return open_public(dataset, columns)
+    except DataError as error:
+        hint = look_at(dataset)
+        if not hint.startswith("did you mean"):
+            raise
+        raise DataError(f"no file, folder or published collection {dataset!r} can be read", todo=hint) from error
 
 
 def no_file(dataset: str) -> DataError:
     """Return the error for a path where nothing is."""
-    return DataError(f"no such file or folder: {dataset!r}", todo="check the path")
+    return DataError(f"no such file or folder: {dataset!r}", todo=look_at(dataset))
 
 
 def _corpus(config: CollectionConfig) -> Path | None:

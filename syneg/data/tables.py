@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TextIO
 
-from syneg.core.errors import DataError
+from syneg.core.errors import DataError, misspelled
 from syneg.core.storage import JsonObject
 from syneg.core.text import is_blank
 
@@ -53,6 +53,21 @@ def names_a_file(dataset: str) -> bool:
     """
     last = Path(dataset).suffix.lower()
     return last in (*KINDS, *_OTHER_KINDS, *_OTHER_FILES) or dataset.startswith((".", "/", "~"))
+
+
+def look_at(name: str) -> str:
+    """Say what to do about a file or folder that is not there: take the name beside it, if one is much like it.
+
+    >>> look_at("/nosuch/pairs.cvs")
+    'check the path'
+    """
+    path = Path(name).expanduser()
+    try:
+        beside = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        return "check the path"
+    near = misspelled(path.name, beside)
+    return f"did you mean {str(path.with_name(near))!r}?" if near else "check the path"
 
 
 def read_table(path: Path, log: ReadLog, encoding: str = "auto", name: str = "") -> Iterator[Row]:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from syneg.core.config import LMConfig
-from syneg.core.errors import ConfigError
+from syneg.core.errors import ConfigError, misspelled
 from syneg.core.records import fingerprint
 from syneg.core.secrets import MASK, REFERENCE, is_secret, masked_address, remember
 
@@ -36,8 +36,11 @@ SET_ELSEWHERE = {
 }  # fmt: skip
 
 
-def provider_of(model: str) -> str:
-    """The provider of a model string, by its name in litellm. Raises ConfigError for an unknown provider."""
+def provider_of(model: str, key: str = "") -> str:
+    """The provider of a model string, by its name in litellm. Raises ConfigError for an unknown provider.
+
+    `key` names the setting in the message.
+    """
     if model.startswith("local/"):
         return "local"
     import litellm
@@ -46,9 +49,14 @@ def provider_of(model: str) -> str:
     try:
         return str(litellm.get_llm_provider(model)[1])
     except litellm.exceptions.BadRequestError as error:
+        near = misspelled(
+            model.partition("/")[0], [str(getattr(name, "value", name)) for name in litellm.provider_list]
+        )
+        form = "write provider/model, as in openai/gpt-4o-mini, ollama_chat/qwen3 or local/qwen2.5-coder-1.5b"
         raise ConfigError(
             f"litellm does not know the provider of {model!r}",
-            todo="write provider/model, as in openai/gpt-4o-mini, ollama_chat/qwen3 or local/qwen2.5-coder-1.5b",
+            where=key or None,
+            todo=f"did you mean {near!r}?" if near and "/" in model else form,
         ) from error
 
 

@@ -25,6 +25,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "fireworks_ai": ("FIREWORKS_AI_API_KEY", "FIREWORKS_API_KEY", "FIREWORKSAI_API_KEY", "FIREWORKS_AI_TOKEN"),
     "perplexity": ("PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"),
 }
+COMMON = frozenset((*_KEYS, "local"))  # providers that need no look into litellm's list
 _ADDRESSES = ("_BASE_URL", "_API_BASE")
 
 

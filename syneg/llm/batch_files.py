@@ -21,6 +21,7 @@ from typing import Any, NotRequired, cast
 from dspy.clients.lm15_boundary import request_kwargs
 from dspy.lm15 import Request
 
+from syneg.core.counts import counted
 from syneg.core.errors import DataError, collected
 from syneg.core.storage import JsonObject, read_rows, write_rows
 
@@ -154,7 +155,8 @@ class Imported:
 
     def lines(self) -> Iterator[str]:
         """Yield the outcome as lines for the user."""
-        yield f"{self.counts['answered']} answers taken, {len(self.missing)} requests still without an answer"
+        waiting = counted(len(self.missing), "request")
+        yield f"{counted(self.counts['answered'], 'answer')} taken, {waiting} still without an answer"
         for title, problems in (("unknown", self.unknown), ("twice", self.twice), ("failed", self.errors)):
             if problems:
                 yield collected(f"{len(problems)} {title}", problems, limit=3)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from syneg.core.counts import counted
 from syneg.core.errors import DataError, collected
 from syneg.data.collection import Collection
 
@@ -54,7 +55,7 @@ def given_readings(path: Path, collection: Collection, max_bad: float) -> tuple[
     if len(problems) > max_bad * max(1, rows):
         raise DataError(collected(f"{len(problems)} of {rows} rows cannot be used", problems), where=str(path))
     notes = [f"{foreign} grades are for queries or passages that the collection does not have"] if foreign else []
-    notes += [f"{len(problems)} rows cannot be used, such as: {problems[0]}"] if problems else []
+    notes += [f"{counted(len(problems), 'row')} cannot be used, such as: {problems[0]}"] if problems else []
     return list(readings.values()), notes
 
 

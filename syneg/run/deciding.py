@@ -66,7 +66,7 @@ class DecidedPlan(ABC):
         """Raise DataError if `compile.confirm` is set and too few examples are left to decide."""
         if self._workspace.config.compile.confirm and self.deciding < LEAST_CONFIRM:
             raise DataError(
-                f"{self.deciding} {self.unit} are left to decide whether the compiled program is better",
+                f"too few {self.unit} are left to decide whether the compiled program is better: {self.deciding}",
                 todo="lower compile.pairs, or let the score decide alone with --set compile.confirm=false",
             )
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from syneg.core.counts import counted
 from syneg.core.records import Instance
 from syneg.core.storage import JsonObject
 from syneg.data.cells import made_id
@@ -106,7 +107,9 @@ def lines_of(rows: Iterable[Instance], shape: Shape, origins: Origins) -> tuple[
     without = sum(not line.negatives for line in kept)
     if without and shape == "queries":
         kept = [line for line in kept if line.negatives] or kept
-    return kept, [f"{without} queries have no negative and are left out"] if without and len(kept) != len(lines) else []
+    return kept, [f"no negative, so left out: {counted(without, 'query')}"] if without and len(kept) != len(
+        lines
+    ) else []
 
 
 def _line(row: Instance, origins: Origins) -> Line:
@@ -146,7 +149,7 @@ def _evened(lines: list[Line]) -> tuple[list[Line], list[str]]:
     notes = (
         [f"{repeated} of {len(full)} rows have fewer than {places} negatives and repeat their own"] if repeated else []
     )
-    return full, [*notes, *([f"{left} rows have no negative and are left out"] if left else [])]
+    return full, [*notes, *([f"no negative, so left out: {counted(left, 'row')}"] if left else [])]
 
 
 # tables of each format

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from syneg.core.config import TrainConfig
+from syneg.core.counts import counted
 from syneg.core.storage import read_json, read_rows
 from syneg.training.sampling import ARMS
 from syneg.verdict.records import BASE
@@ -73,14 +74,14 @@ class MachineTime:
         runs = [(arm, seed) for arm in self._left.arms for seed in arm.config.train.seeds]
         untrained = [(arm, seed) for arm, seed in runs if not self._is_trained(arm, seed)]
         seconds = [self._training(arm.config.train, arm.kind) for arm, _ in untrained]
-        yield self._part(f"train {len(untrained)} models", _sum(seconds))
+        yield self._part(f"train {counted(len(untrained), 'model')}", _sum(seconds))
         if stage == "train":
             return
         models = len(untrained) + sum(
             not self._is_evaluated(arm, seed) for arm, seed in runs if (arm, seed) not in untrained
         )
         base = 0.0 if self._experiment_has(BASE, self._base_weights) else self._ranking
-        yield self._part(f"evaluate {models} models", _sum([self._evaluation] * models + [base]))
+        yield self._part(f"evaluate {counted(models, 'model')}", _sum([self._evaluation] * models + [base]))
         if stage == "verdict" and self._left.folds and (untrained or not self._workspace.manifest.key("folds")):
             each = [self._training(arm.config.train, arm.kind) for arm, _ in runs] + [self._evaluation] * (
                 len(runs) + 1

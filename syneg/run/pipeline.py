@@ -12,6 +12,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import ConfigError
@@ -40,19 +41,24 @@ class Run(Parts):
 
         Raises the errors of `syneg.core.errors`; the message of each is one line that says what to do.
         """
+        from .checks import check
+
         row = STAGES[stage]
 
         def work(run: Run) -> Result:
             run.workspace.announce(lambda: f"  {run._estimate(stage).line()}")
             return row.make(run)
 
-        return self._held(work, writes=bool(row.asks(self.config)))
+        asks = row.asks(self.config)
+        return self._held(work, partial(check, self.config, writes="lm" in asks, reads="reader" in asks))
 
     def estimate(self, stage: str = "verdict") -> Result:
         """Estimate what is left to do up to `stage`: calls, tokens, dollars and minutes. Calls no LM.
 
         Raises ConfigError if the queries have to be written first.
         """
+
+        from .checks import check_estimate
 
         def work(run: Run) -> Result:
             estimate = run._estimate(stage)
@@ -65,21 +71,19 @@ class Run(Parts):
                 "there are some",
                 todo="run `syneg-dspy write-queries` with the same flags, then this again",
             )
-        return self._held(work, writes=False)
+        return self._held(work, partial(check_estimate, self.config, asks=bool(STAGES[stage].asks(self.config))))
 
     def _estimate(self, stage: str) -> Estimate:
         from .dry_run import estimate
 
         return estimate(self, stage)
 
-    def _held(self, work: Callable[[Run], Result], *, writes: bool) -> Result:
-        """Check the settings, run `work` with the folder locked, then close the LMs. `writes`: it needs the writer."""
+    def _held(self, work: Callable[[Run], Result], check: Callable[[], None]) -> Result:
+        """Check the settings, run `work` with the folder locked, then close the LMs."""
         from syneg.core.settings import to_toml
 
-        from .checks import check
-
         config = self.config
-        check(config, writes=writes)
+        check()
         with RunLock(self.folder), self.workspace.progress.kept(self.folder.events):
             versions = {name: version(name) for name in _PACKAGES}
             self.workspace.manifest.note(versions=versions, python=platform.python_version(), seed=config.seed)
@@ -113,8 +117,20 @@ class Stage:
         from .arms import arms
 
         own = TARGETS[config.compile.target].lm if self.name == "compile" else "lm" if self.writes else ""
-        synthetic = not own and any(arm.wants_synthetic for arm in arms(config))
-        return {own} - {""} | ({"lm"} if synthetic or config.writes_queries else set())
+        synthetic = not own and "generate" in self.sections and any(arm.wants_synthetic for arm in arms(config))
+        asked = {own} - {""} | ({"lm"} if synthetic or config.writes_queries else set())
+        return asked | ({"reader"} if self._reads(config) else set())
+
+    def _reads(self, config: Config) -> bool:
+        """Whether the stage is sure to call the LM of the reader. An embedded LM reads for arms only if told to."""
+        from .arms import arms
+
+        reader = config.reader
+        if reader.given or reader.cross_encoder:
+            return False
+        embedded = reader.beside(config.lm).model.startswith("local/")
+        fed = reader.use == "on" or (reader.use == "auto" and not embedded)
+        return self.name == "read" or ("evaluate" in self.sections and fed and any(arm.reads for arm in arms(config)))
 
 
 _QUERIES = ("collection", "queries", "encoder", "executor", "lm", "budget")

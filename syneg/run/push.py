@@ -52,11 +52,11 @@ def push(folder: RunFolder, repo_id: str, what: Sequence[str] = (MODEL,), *, pub
     repository stays public or private as it is. Raises ConfigError if there is no token or `repo_id` is malformed,
     DataError if the run is not finished, BackendError if the hub refuses.
     """
-    token = _token()
     if repo_id.count("/") != 1 or not all(repo_id.split("/")):
         raise ConfigError(f"{repo_id!r} is no name on the hub", todo="give OWNER/NAME")
     names = {MODEL: repo_id, NEGATIVES: f"{repo_id}-negatives" if MODEL in what else repo_id}
     parts = [(kind, names[kind], *_files(folder, kind)) for kind in what]
+    token = _token()
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)

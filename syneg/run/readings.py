@@ -16,6 +16,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
+from syneg.core.counts import counted
 from syneg.core.errors import ConfigError, UnusableError
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import JsonObject, read_rows, write_rows
@@ -80,9 +81,13 @@ class Readings:
                     )
                 counts = Counter(reading.grade for reading in answers.readings)
                 shown = ", ".join(f"{grade}: {counts[grade]}" for grade in sorted(counts, reverse=True))
-                line.note = f"{counts.total()} grades for {len(answers.by_query())} queries ({shown})"
-                line.note += f"; {answers.in_doubt} lists in doubt read again" if self._config.strong else ""
-                line.note += f"; {answers.unreadable} lists without a readable answer" if answers.unreadable else ""
+                line.note = (
+                    f"{counted(counts.total(), 'grade')} for {counted(len(answers.by_query()), 'query')} ({shown})"
+                )
+                line.note += f"; {counted(answers.in_doubt, 'list')} in doubt read again" if self._config.strong else ""
+                line.note += (
+                    f"; {counted(answers.unreadable, 'list')} without a readable answer" if answers.unreadable else ""
+                )
             write_rows(path, [asdict(reading) for reading in answers.readings])
             workspace.manifest.note(read={"cost": asdict(cost_of(answers.calls)), "unreadable": answers.unreadable})
 

@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from syneg.core.counts import counted
+
 from .folder import RunFolder
 from .targets import TARGETS
 
@@ -32,7 +34,9 @@ def mined(folder: RunFolder, result: Result) -> str:
     """Format the counts of mined negatives."""
     counts = ", ".join(f"{count} {source}" for source, count in result["negatives"].items())
     skipped = ", ".join(f"{count} {reason}" for reason, count in result["skipped"].items())
-    text = f"{sum(result['negatives'].values())} negatives ({counts}) for {result['queries']} queries"
+    text = (
+        f"{counted(sum(result['negatives'].values()), 'negative')} ({counts}) for {counted(result['queries'], 'query')}"
+    )
     return f"{wrapped(text + (f'; skipped: {skipped}' if skipped else '') + '.')}\nnegatives: {folder.mined}"
 
 
@@ -50,10 +54,10 @@ def read(folder: RunFolder, result: Result) -> str:
     counts = result["read"]
     grades = ", ".join(f"{count} of grade {grade}" for grade, count in counts["grades"].items())
     lines.append(wrapped(
-        f"{counts['queries']} train queries read in {counts['calls']} calls, {counts['unreadable']} lists without a "
-        "readable "
-        f"answer: {grades}. Of {counts['positives']} known positives among them {counts['recalled']} got 2 or 3; "
-        f"{counts['extra']} passages are new positives, {counts['masked']} are left out."
+        f"{counted(counts['queries'], 'train query')} read in {counted(counts['calls'], 'call')}, "
+        f"{counted(counts['unreadable'], 'list')} without a readable answer: {grades}. Of {counts['positives']} known "
+        f"positives among them {counts['recalled']} got 2 or 3. New positives: {counts['extra']}; left out: "
+        f"{counts['masked']}."
     ))  # fmt: skip
     return "\n".join([*lines, f"grades: {folder.readings}"])
 
@@ -63,7 +67,8 @@ def _next_batch(folder: RunFolder, result: Result, command: str) -> str:
     cost = "of unknown price" if usd is None else f"for ${usd:.2f} at most"
     cost += f" (no batch price is known for {', '.join(full)}: the full one is counted)" if full and usd else ""
     lines = [
-        f"{result['requests']} requests written to {result['file']}, {cost}. When the results are back, continue with: "
+        f"{counted(result['requests'], 'request')} written to {result['file']}, {cost}. When the results are back, "
+        "continue with: "
         f"syneg-dspy {command} --batch import RESULTS.jsonl --run {folder} …"
     ]
     if result["spent"]:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from syneg.core.config import CollectionConfig, Config
+from syneg.core.counts import counted
 from syneg.core.errors import DataError
 from syneg.core.settings import toml_value
 from syneg.core.text import word_count
@@ -119,8 +120,8 @@ def _for_collection(files: _Files, collection: Collection, given: CollectionConf
     sizes = {split: len(ids) for split, ids in collection.splits.items() if ids}
     positives = sum(len(collection.relevant(query_id)) for query_id in collection.queries)
     yield from _comment([
-        f"Seen: {_passages(collection.passages.values())}, {len(collection.queries)} queries with {positives} "
-        "positives.",
+        f"Seen: {_passages(collection.passages.values())}, {counted(len(collection.queries), 'query')} with "
+        f"{counted(positives, 'positive')}.",
         f"Splits: {', '.join(f'{split} {count}' for split, count in sizes.items())}.",
         *collection.problems[:3], *collection.notes, *remarks(collection), *_folds(collection),
     ])  # fmt: skip
@@ -166,9 +167,10 @@ def _for_corpus(files: _Files, given: CollectionConfig) -> Iterator[str]:
     log.check(given.max_bad_rows)
     examples = list(read_table(Path(files.examples).expanduser(), log, given.encoding)) if files.examples else []
     queries = min(Config().queries.passages, len(passages))
+    imitated = f", {counted(len(examples), 'query')} to imitate" if examples else ""
     yield from _comment([
-        f"Seen: {_passages(passages)}, no pairs{f', {len(examples)} queries to imitate' if examples else ''}.",
-        f"An LM writes a query for each of {queries} passages. All test queries are then synthetic, so the verdict "
+        f"Seen: {_passages(passages)}, no pairs{imitated}.",
+        f"An LM writes a query for {counted(queries, 'passage')}. All test queries are then synthetic, so the verdict "
         "cannot say how real ones fare.",
         *log.problems[:3],
     ])  # fmt: skip
@@ -192,7 +194,8 @@ def _passages(texts: Iterable[str]) -> str:
     words = [word_count(text) for text in islice(texts, 0, None, max(1, len(texts) // 2000))] or [0]
     language = language_of(texts)
     median, long = (round(float(x)) for x in np.percentile(words, [50, 95]))
-    return f"{len(texts)} passages ({f'{language}, ' if language else ''}median {median} words, 1 in 20 over {long})"
+    words_of = f"{f'{language}, ' if language else ''}median {median} words, 1 in 20 over {long}"
+    return f"{counted(len(texts), 'passage')} ({words_of})"
 
 
 def _given(settings: CollectionConfig) -> Iterator[str]:

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from syneg.core.config import Config, MixConfig, TrainConfig
+from syneg.core.counts import counted
 from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
 from syneg.core.records import HardNegative, MinedNegative, Training, fingerprint
@@ -163,7 +164,7 @@ class Trials:
             done = train(
                 job, folder, encoder=self._workspace.encoder, states=self._states_of(job.config), progress=line
             )
-            line.note = f"{name}: {done.steps} steps, {done.synthetic_share:.0%} of negatives synthetic"
+            line.note = f"{name}: {counted(done.steps, 'step')}, {done.synthetic_share:.0%} of negatives synthetic"
         return done
 
     def train_elsewhere(self, begun: Mapping[str, tuple[Job, Path]]) -> None:
@@ -183,7 +184,7 @@ class Trials:
                 self.elsewhere[name] = dict(model.results)
                 model.write(jobs[name][1])
                 line(len(self.elsewhere), len(jobs))
-            line.note = f"{len(jobs)} models on {cluster.workers} workers"
+            line.note = f"{counted(len(jobs), 'model')} on {counted(cluster.workers, 'worker')}"
 
     def load(self, folder: Path, config: Config) -> Encoder:
         """Load the trained encoder of `folder`, with the cached output of its frozen layers."""

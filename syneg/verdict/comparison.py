@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from syneg.core.counts import counted
+
 from .figures import Figure, effects
 from .markup import document, drawn, html_table
 from .records import BASE, Verdict
@@ -85,8 +87,8 @@ def sentences(sides: Sequence[Side]) -> Iterator[str]:
         few = f"; under {_FEW} queries tell little" if len(shared) < _FEW else ""
         yield (
             f"Same collection: {side.verdict.best} of {side.name} less {first.verdict.best} of {first.name}: "
-            f"{np.mean(differences):+.3f}{interval_text(paired_interval(differences))} nDCG@10 over {len(shared)} test "
-            f"queries{few}."
+            f"{np.mean(differences):+.3f}{interval_text(paired_interval(differences))} nDCG@10 over "
+            f"{counted(len(shared), 'test query')}{few}."
         )
 
 
@@ -109,14 +111,8 @@ def comparison_table(sides: Sequence[Side]) -> str:
         ).rstrip()
         for row in cells
     ]
-    return "\n".join(
-        (
-            *lines,
-            "* best on dev",
-            "",
-            *(textwrap.fill(text, 80, break_on_hyphens=False, break_long_words=False) for text in sentences(sides)),
-        )
-    )
+    said = [textwrap.fill(text, 80, break_on_hyphens=False, break_long_words=False) for text in sentences(sides)]
+    return "\n".join((*lines, "* best on dev", *(["", *said] if said else [])))
 
 
 def comparison_page(sides: Sequence[Side]) -> str:
@@ -124,7 +120,7 @@ def comparison_page(sides: Sequence[Side]) -> str:
     changed = changed_settings(sides)
     names = ["setting", *(side.name for side in sides)]
     parts = [
-        f"<h1>{len(sides)} runs</h1>", *(f"<p class=lead>{escape(text)}</p>" for text in sentences(sides)),
+        f"<h1>{counted(len(sides), 'run')}</h1>", *(f"<p class=lead>{escape(text)}</p>" for text in sentences(sides)),
         *map(drawn, _figures(sides)), "<h2>Arms</h2>", html_table(COLUMNS, rows(sides)),
         "<p><small>* best on dev</small></p>",
         "<h2>What each run says</h2>",

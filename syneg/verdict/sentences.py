@@ -6,6 +6,8 @@ sentence(verdict) → "Best on dev: hybrid. On test, nDCG@10 0.360 against 0.309
 
 from __future__ import annotations
 
+from syneg.core.counts import counted
+
 from .records import BASE, Comparison, Interval, Verdict
 
 MIN_DEV = 30
@@ -27,7 +29,7 @@ def sentence(verdict: Verdict) -> str:
         parts.append(tested + ("." if verdict.best == BASE else "; the saved model is that of the run's own split."))
     dev = verdict.queries.get("dev", 0)
     if dev < MIN_DEV:
-        parts.append(f"With {dev} dev queries, which arm is best on dev is largely chance.")
+        parts.append(f"With {counted(dev, 'dev query')}, which arm is best on dev is largely chance.")
     parts += [_other(row) for row in verdict.comparisons if _worth_telling(verdict, row)]
     parts += [_at_equal_calls(verdict, row) for row in verdict.comparisons if _is_equal(row)]
     if is_small := _small_boundary(verdict):
