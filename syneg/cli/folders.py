@@ -17,13 +17,13 @@ from syneg.run.push import MODEL, NEGATIVES
 from syneg.run.push import push as send
 
 from .colours import show
-from .made import Made
+from .made import made
 
 _FORMATS = ("sentence-transformers", "flagembedding", "tevatron", "pylate", "beir", "hf-dataset")
 
 
 @click.command()
-@click.argument("folder", type=Made())
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--to", required=True, type=click.Choice(_FORMATS), help="the trainer that reads it")
 @click.option("--arm", default="", help="whose rows  [the best trained one on dev]")
 @click.option("--seed", type=int, help="which of its trainings  [the best on dev]")
@@ -37,14 +37,14 @@ def export(folder: Path, to: str, arm: str, seed: int | None, out: Path | None, 
     """
     from syneg.run.export import export as write
 
-    done = write(RunFolder(folder), to, out, arm, seed, parquet)
+    done = write(RunFolder(made(folder)), to, out, arm, seed, parquet)
     for note in done.notes:
         click.echo(note)
     click.echo(f"{counted(done.rows, 'row')} of {done.arm}, seed {done.seed}: {done.path}")
 
 
 @click.command()
-@click.argument("folder", type=Made())
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--to", "repo_id", required=True, metavar="OWNER/NAME", help="repository on the hub; it is made where there is none"
 )
@@ -58,12 +58,12 @@ def push(folder: Path, repo_id: str, what: str, public: bool) -> None:
     or HF_TOKEN.
     """
     parts = (MODEL, NEGATIVES) if what == "both" else (what,)
-    for sent in send(RunFolder(folder), repo_id, parts, public=public):
+    for sent in send(RunFolder(made(folder)), repo_id, parts, public=public):
         click.echo(f"{sent.what}: {counted(sent.files, 'file')} in {sent.url}")
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, type=Made())
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("comparison.html"),
               help="page to write  [comparison.html]")  # fmt: skip
 def report(folders: tuple[Path, ...], out: Path) -> None:
@@ -74,7 +74,7 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
     from syneg.run.comparison import sides
     from syneg.verdict.comparison import comparison_page, comparison_table
 
-    runs = sides(folders)
+    runs = sides([made(folder) for folder in folders])
     show(comparison_table(runs))
     write_text(out, comparison_page(runs))
     click.echo(f"\npage: {out}")

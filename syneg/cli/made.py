@@ -1,4 +1,4 @@
-"""The type of an argument that names a run folder: one that is not there ends the command, with the name beside it.
+"""Look whether the run folder that a command names is there, before the command does anything else.
 
 $ syneg-dspy report rnus/pairs   →   no such run folder: 'rnus/pairs'; check the path
 """
@@ -6,21 +6,14 @@ $ syneg-dspy report rnus/pairs   →   no such run folder: 'rnus/pairs'; check t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 
-class Made(click.Path):
-    """A run folder that is there."""
+def made(folder: Path) -> Path:
+    """Return the folder. Raises UsageError where none is, with the name beside it that is much like it."""
+    if not folder.is_dir():
+        from syneg.data.tables import look_at
 
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = Path(str(super().convert(value, param, ctx)))
-        if not path.is_dir():
-            from syneg.data.tables import look_at
-
-            self.fail(f"no such run folder: {str(path)!r}; {look_at(str(path))}", param, ctx)
-        return path
+        raise click.UsageError(f"no such run folder: {str(folder)!r}; {look_at(str(folder))}")
+    return folder

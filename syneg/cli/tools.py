@@ -26,7 +26,7 @@ from syneg.retrieval.embedding_cache import cache_folder, prune, spaces
 
 from .browse import entries, select
 from .completion import programs
-from .made import Made
+from .made import made
 
 if TYPE_CHECKING:
     from syneg.core.config import Config
@@ -167,7 +167,7 @@ def prompts(program: str, adapter: str | None, **flags: Any) -> None:
 
 
 @click.command()
-@click.argument("folder", type=Made())
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--accepted/--rejected", default=None, help="only accepted, or only rejected, negatives  [both]")
 @click.option("--gate", help="only negatives rejected by this gate, as in --gate margin, or for this reason")
 @click.option(
@@ -182,7 +182,7 @@ def inspect(folder: Path, accepted: bool | None, gate: str | None, where: tuple[
     if incomplete := next((part for part in where if "=" not in part), None):
         raise click.BadOptionUsage("where", f"--attribute {incomplete!r} has no '='; write --attribute KEY=VALUE")
     wanted = dict(part.partition("=")[::2] for part in where)
-    rows = select(folder, accepted=accepted, reason=gate, where=wanted, program=program)
+    rows = select(made(folder), accepted=accepted, reason=gate, where=wanted, program=program)
     if not rows:
         click.echo("no negative fits these filters", err=True)
         return
