@@ -95,6 +95,8 @@ def test_all_problems_are_said_at_once(settings: Settings) -> None:
     with pytest.raises(ConfigError, match=r"(?s)2 problems before the run.*no such folder.*unknown program"):
         check(load_config(None, [*settings("http://127.0.0.1:9/v1"), *wrong]), writes=True)
     check(load_config(None, [*settings("http://127.0.0.1:9/v1"), "generate.program=nosuch"]), writes=False)
+    with pytest.raises(ConfigError, match=r"did you mean 'local/minilm'\? \(encoder.model\)"):
+        check(load_config(None, [*settings("http://127.0.0.1:9/v1"), "encoder.model=local/minlm"]), writes=False)
 
 
 def test_a_full_disk_is_said_first(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -392,6 +392,8 @@ def test_inspect_takes_the_setting_of_a_gate_for_its_reasons(tmp_path: Path) -> 
     assert found("positive_ngram") == ["copies a positive"]
     assert found("length_high") == ["far longer than positive or corpus"]
     assert found("A positive") == ["copies a positive", "equals a positive"]
+    with pytest.raises(DataError, match="they have none; leave out --attribute"):
+        select(tmp_path, accepted=None, reason=None, where={"kind": "x"}, program=None)
 
 
 def test_negatives_are_chosen_by_attribute(tmp_path: Path) -> None:

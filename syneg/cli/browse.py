@@ -40,7 +40,9 @@ def select(
     unknown = [key for key in where if key not in known]
     if unknown:
         raise DataError(
-            f"no negative has the attribute {unknown[0]!r}", where=str(path), todo=f"known: {', '.join(known)}"
+            f"no negative has the attribute {unknown[0]!r}",
+            where=str(path),
+            todo=nearest(unknown[0], known) if known else "they have none; leave out --attribute",
         )
     return [
         row for row in rows
