@@ -10,7 +10,8 @@ from syneg.cli.completion import PROGRAM_NAMES
 from syneg.cli.main import cli
 from syneg.core.errors import ConfigError
 from syneg.core.presets import PAPER_DATASETS, PAPER_ENCODERS, SOURCES
-from syneg.core.settings import known_keys, load_config, to_toml
+from syneg.core.settings import known_keys, load_config
+from syneg.core.toml import to_toml
 from syneg.data.tasks import task_for
 from syneg.programs import PROGRAMS
 from syneg.run.arms import ABLATIONS, arm, arms, named, split_arms

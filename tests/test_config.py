@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from syneg.core.config import Config
 from syneg.core.errors import ConfigError
-from syneg.core.settings import load_config, to_toml
+from syneg.core.settings import load_config
+from syneg.core.toml import to_toml
 from syneg.data.tasks import TASKS, task_for
 
 
@@ -20,6 +21,20 @@ def test_unknown_keys_are_answered_with_the_nearest_and_all_at_once(tmp_path: Pa
         load_config(path)
     assert "did you mean 'train.epochs'" in str(error.value)
     assert "mixx" in str(error.value)
+
+
+def test_settings_that_are_cut_at_a_line_end_are_refused(tmp_path: Path) -> None:
+    own, config = tmp_path / "config.toml", load_config(None, ["mine.per_query=7", "collection.dataset=a.csv"])
+    lines = to_toml(config).splitlines(keepends=True)
+    for end in range(1, len(lines)):
+        own.write_text("".join(lines[:end]))
+        for sources in ((None, own), (own, None)):
+            with pytest.raises(
+                ConfigError, match=r"the settings of the run are cut \(.*config\.toml\); delete the file"
+            ):
+                load_config(sources[0], base=sources[1])
+    own.write_text("".join(lines).rstrip() + "\n\n")
+    assert load_config(None, base=own) == load_config(own) == config
 
 
 def test_a_run_does_not_go_on_with_the_defaults_where_its_settings_are_gone(tmp_path: Path) -> None:

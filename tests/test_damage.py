@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,19 @@ def test_damaged_results_are_made_again(
         assert f"{folder / name} is not as it was written; it is made again" in said
     for name in ("mined-0", "hybrid-0"):
         assert f"{name} has files that are not as they were written: it is trained again" in said
+
+
+def test_damaged_rows_are_made_again(
+    tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM]
+) -> None:
+    config = load_config(None, settings(fake_lm().url, **{"train.arms": json.dumps(["mined"]), "train.epochs": 1}))
+    rows = tmp_path / "rows" / "mined-0.jsonl"
+    Run(tmp_path, config, Progress(quiet=True)).until("train")
+    before, model = rows.read_bytes(), (tmp_path / "models" / "mined-0" / "training.json").read_bytes()
+    cut(rows)
+    Run(tmp_path, config, Progress(quiet=True)).until("train")
+    assert rows.read_bytes() == before
+    assert (tmp_path / "models" / "mined-0" / "training.json").read_bytes() == model
 
 
 def test_a_changed_file_is_kept_aside(tmp_path: Path) -> None:

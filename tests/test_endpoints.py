@@ -17,8 +17,9 @@ from syneg.cli.backends import lms_of, probe
 from syneg.core.config import LMConfig
 from syneg.core.errors import ConfigError, one_line
 from syneg.core.progress import Progress
-from syneg.core.settings import load_config, to_toml
+from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
+from syneg.core.toml import to_toml
 from syneg.llm.calls import purpose
 from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger

@@ -20,6 +20,7 @@ from syneg.data.sources import open_reader
 from syneg.run.export import export, read_trained, trained_rows
 from syneg.run.folder import RunFolder
 from syneg.run.formats import FORMATS, Origins, lines_of
+from syneg.run.manifest import Manifest
 from syneg.run.pipeline import Run
 from syneg.verdict.records import ArmResult, Verdict
 
@@ -73,6 +74,19 @@ def test_rows_on_disk_are_those_that_were_trained_on(folder: RunFolder) -> None:
     assert read_trained(folder.rows("hybrid-1")) == [row for epoch in EPOCHS for row in epoch]
     with pytest.raises(DataError, match="no training rows on disk.*syneg-dspy train"):
         read_trained(folder.rows("mined-7"))
+
+
+@pytest.mark.parametrize("name", ["rows/hybrid-1.jsonl", "mined.jsonl", "negatives.jsonl"])
+def test_rows_that_are_not_as_they_were_written_are_not_exported(folder: RunFolder, name: str) -> None:
+    stages = {"rows hybrid-1": folder.rows("hybrid-1"), "mine": folder.mined, "negatives": folder.negatives()}
+    for stage, path in stages.items():
+        Manifest(folder).done(stage, "key", path)
+    assert export(folder, "sentence-transformers").rows == 3
+    (folder / name).write_bytes(b"".join((folder / name).read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(
+        DataError, match=rf"not as it was written \(.*{name}\); run `syneg-dspy run --run FOLDER` again"
+    ):
+        export(folder, "sentence-transformers")
 
 
 def test_the_best_arm_and_seed_are_taken_and_rows_are_not_repeated(folder: RunFolder) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ACTIONS, THINGS
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from syneg.core.config import CollectionConfig, EncoderConfig, MineConfig
 from syneg.core.progress import Progress
@@ -17,7 +15,7 @@ from syneg.core.settings import load_config
 from syneg.core.text import near_key
 from syneg.data.collection import Collection, load_collection
 from syneg.negatives.grounding import ground
-from syneg.negatives.mining import Judged, Rankings, is_part, keys_of, mine
+from syneg.negatives.mining import Rankings, mine
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
@@ -157,42 +155,6 @@ def test_passages_that_hold_the_positive_or_are_part_of_it_are_not_mined(
     mined = mine(collection, [pair], encoder, MineConfig(last_rank=99, per_query=99, margin=99))
     assert not {"whole", "part", "asked"} & {n.doc_id for n in mined.negatives[pair.query_id]}
     assert mined.skipped["the text of a relevant passage or of the query"] >= 3
-
-
-_PIECES = [
-    "close",
-    "Close",
-    "ﬁle",
-    "file.",
-    "ex\xadample",
-    "example",
-    "关闭文件",
-    "x<0",
-    "10,000",
-    "10²",
-    "C++",
-    "c#",
-    "…",
-    "!=",
-    "(a)",
-]
-_TEXTS = st.lists(st.sampled_from(_PIECES), min_size=1, max_size=6).map(" ".join)
-_POSITIVES = st.lists(st.sampled_from(_PIECES), min_size=8, max_size=12).map(" ".join)
-
-
-@settings(max_examples=300)
-@given(_TEXTS, _POSITIVES | _TEXTS, st.data())
-def test_the_fast_test_of_texts_decides_as_a_comparison_of_all_words_does(
-    query: str, positive: str, data: st.DataObject
-) -> None:
-    inside = st.builds("{} {} {}".format, _TEXTS, st.just(positive.upper()), _TEXTS)
-    pieces = positive.split()
-    part = st.integers(0, len(pieces) - 1).map(lambda first: " ".join(pieces[first : first + 5]))
-    passage = data.draw(st.one_of(_TEXTS, inside, part, st.just(query + " !")))
-    collection = Collection("c", {"p": positive, "d": passage}, {"q": query}, {"q": {"p": 1}}, {"train": ("q",)})
-    key, own = near_key(passage), near_key(positive)
-    slow = key in (own, near_key(query)) or is_part(key, own) or is_part(own, key)
-    assert Judged(collection, "q", keys_of(collection)).excludes("d") is slow
 
 
 def test_a_passage_that_differs_by_a_sign_is_mined(collection: Collection, encoder: Encoder) -> None:

@@ -17,7 +17,8 @@ from conftest import FakeLM, Server
 from syneg.core.config import Config, LMConfig
 from syneg.core.errors import ConfigError, one_line
 from syneg.core.secrets import masked, masked_values
-from syneg.core.settings import load_config, to_toml
+from syneg.core.settings import load_config
+from syneg.core.toml import to_toml
 from syneg.llm.calls import purpose
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel

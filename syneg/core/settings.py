@@ -1,4 +1,4 @@
-"""Read settings from a TOML file, `--set section.key=value` and flags; write them into the run folder.
+"""Read settings from a TOML file, `--set section.key=value` and flags.
 
     [generate]
     program = "multi_attribute"
@@ -10,14 +10,13 @@ Settings are checked once, all together. The message for an unknown key suggests
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from .config import CollectionConfig, Config, Section
 from .counts import counted
@@ -26,6 +25,7 @@ from .presets import FAST
 from .presets import preset as settings_of
 from .secrets import masked_values
 from .storage import JsonObject
+from .toml import is_cut, toml_value
 
 NO_KEYS = "no setting holds a key; export the provider's variable, such as OPENAI_API_KEY"
 _KEY = re.compile(r"(?:^|[_.-]|api)key$|secret|passw(?:or)?d", re.IGNORECASE)
@@ -98,7 +98,11 @@ def load_config(
 def read_tree(path: Path) -> JsonObject:
     """Read a TOML file as a tree of unchecked settings. Raises ConfigError for a file that cannot be read."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        if is_cut(text):  # its rest would be taken from the defaults
+            raise ConfigError("the settings of the run are cut", where=str(path),
+                              todo="delete the file, and give the flags of the run again")  # fmt: skip
+        return tomllib.loads(text)
     except OSError as error:
         todo = "give a TOML file, as `syneg-dspy init` writes"
         raise ConfigError(f"cannot read the config: {error.strerror}", where=str(path), todo=todo) from error
@@ -185,20 +189,6 @@ def settings_page() -> str:
     return "\n".join(lines)
 
 
-def to_toml(config: Config) -> str:
-    """Write all settings as TOML, with secrets masked. Reading it back gives the same config.
-
-    TOML has no null, so a setting that is None is left out.
-    """
-    lines = [f"seed = {config.seed}"]
-    for name, section in config:
-        if isinstance(section, BaseModel):
-            lines += ["", f"[{name}]"]
-            settings = masked_values({key: value for key, value in section if value is not None})
-            lines += [f"{key} = {toml_value(value)}" for key, value in settings.items()]
-    return "\n".join(lines) + "\n"
-
-
 _RENAMED = {"compile.reflection": "reflection.model", "compile.reflection_tokens": "reflection.max_tokens"}
 
 _DROPPED = ("compile.near",)
@@ -282,18 +272,3 @@ def _is_text(key: str) -> bool:
         return False
     kinds = {info.annotation, *get_args(info.annotation)} if info is not None else set()
     return str in {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds}
-
-
-def toml_value(value: Any) -> str:
-    """Write one value as TOML."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, (tuple, list)):
-        return f"[{', '.join(toml_value(item) for item in value)}]"
-    if isinstance(value, Mapping):
-        pairs = (f"{json.dumps(key)} = {toml_value(item)}" for key, item in value.items() if item is not None)
-        return f"{{{', '.join(pairs)}}}"
-    # A JSON string is a TOML basic string, except for DEL: JSON does not escape it.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -5,7 +5,7 @@
 
 Left out are:
 - passages judged relevant to the query, near-copies of one, passages that contain one, and parts of one;
-- the query itself, if the corpus contains it as a passage;
+- the query itself, if the corpus contains it as a passage, by text or by id (ArguAna: there with a title);
 - ranks outside the window `mine.first_rank` to `mine.last_rank`;
 - passages that score over `mine.margin` of the positive's score under the encoder, which are often unjudged positives
   (NV-Retriever, arXiv 2407.15831, TopK-PercPos).
@@ -178,6 +178,7 @@ class Judged:
         """`key_of` maps a doc_id to the `near_key` of its passage (`keys_of`)."""
         self.key_of = key_of
         self.ids = collection.no_negative(query_id)
+        self.own = {query_id} - {*collection.qrels[query_id]}  # as in BEIR: the query itself, in the corpus
         self.texts = {near_key(text) for text in collection.relevant_texts(query_id)}
         self.query = near_key(collection.queries[query_id])
         self._passages = collection.passages
@@ -185,11 +186,11 @@ class Judged:
 
     def is_known(self, doc_id: str) -> bool:
         """Whether a passage is relevant, is a piece of a positive, or is the query itself."""
-        return doc_id in self.ids or self.key_of(doc_id) == self.query
+        return doc_id in self.ids or doc_id in self.own or self.key_of(doc_id) == self.query
 
     def excludes(self, doc_id: str) -> bool:
         """Whether a passage must not be a negative: also if its text equals, contains or is part of a relevant one."""
-        if doc_id in self.ids:
+        if doc_id in self.ids or doc_id in self.own:
             return True
         if not self._may_match(self._passages[doc_id]):
             return False

@@ -28,6 +28,7 @@ from syneg.verdict.records import BASE, Verdict
 from .arms import named
 from .folder import RunFolder
 from .formats import FORMATS, Origins, hub_card, lines_of
+from .manifest import Manifest
 
 PROVENANCE = "provenance.ndjson"  # not .json, .jsonl or .parquet: some trainers read all such files of a folder
 
@@ -50,7 +51,7 @@ def export(
 
     By default `arm` is the trained arm with the best dev score, and `seed` its best seed. `parquet` writes Parquet in
     place of JSONL. Raises ConfigError for an unknown format, arm or seed and for a format without Parquet; DataError if
-    the folder has no verdict or no training rows, or if `out` holds other files.
+    the folder has no verdict, no training rows or damaged ones, or if `out` holds other files.
     """
     if to not in FORMATS:
         raise ConfigError(f"unknown format {to!r}", todo=nearest(to, FORMATS))
@@ -58,7 +59,9 @@ def export(
     if parquet and not chosen.parquet:
         raise ConfigError(f"the reader of {to} reads no Parquet", todo="leave out --parquet")
     arm, seed, notes = _arm(folder, arm, seed)
-    lines, remarks = lines_of(read_trained(_file(folder, arm, seed)), chosen.shape, _origins(folder))
+    name = named(arm, load_config(folder.config)).file_name(seed)
+    _check(folder, name)
+    lines, remarks = lines_of(read_trained(folder.rows(name)), chosen.shape, _origins(folder))
     target = out or folder / "export" / to
     _make_room(target)
     for name, rows in chosen.tables(lines).items():
@@ -67,6 +70,11 @@ def export(
     if chosen.card:
         write_text(target / "README.md", hub_card(read_json(folder.verdict)["collection"], arm, parquet=parquet))
     return Exported(target, arm, seed, len(lines), (*notes, *remarks))
+
+
+def rows_stage(name: str) -> str:
+    """The stage of rows/NAME.jsonl in the manifest."""
+    return f"rows {name}"
 
 
 def trained_rows(epochs: Sequence[Sequence[Instance]]) -> Iterator[JsonObject]:
@@ -114,8 +122,16 @@ def _arm(folder: RunFolder, arm: str, seed: int | None) -> tuple[str, int, list[
     return arm, seed, notes
 
 
-def _file(folder: RunFolder, arm: str, seed: int) -> Path:
-    return folder.rows(named(arm, load_config(folder.config)).file_name(seed))
+def _check(folder: RunFolder, name: str) -> None:
+    """Raise DataError if a file that the export of the model `name` reads is not as the run wrote it."""
+    manifest = Manifest(folder)
+    read = {rows_stage(name): folder.rows(name), "mine": folder.mined}
+    read |= {path.stem: path for path in folder.path.glob("negatives*.jsonl")}
+    for stage, path in read.items():
+        if path.is_file() and not manifest.is_as_written(stage, path):
+            raise DataError(
+                "the file is not as it was written", where=str(path), todo="run `syneg-dspy run --run FOLDER` again"
+            )
 
 
 def _origins(folder: RunFolder) -> Origins:

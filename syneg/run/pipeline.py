@@ -80,7 +80,7 @@ class Run(Parts):
 
     def _held(self, work: Callable[[Run], Result], check: Callable[[], None]) -> Result:
         """Check the settings, run `work` with the folder locked, then close the LMs."""
-        from syneg.core.settings import to_toml
+        from syneg.core.toml import to_toml
 
         config = self.config
         check()

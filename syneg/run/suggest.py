@@ -27,8 +27,8 @@ import numpy as np
 from syneg.core.config import CollectionConfig, Config
 from syneg.core.counts import counted
 from syneg.core.errors import DataError
-from syneg.core.settings import toml_value
 from syneg.core.text import word_count
+from syneg.core.toml import toml_value
 from syneg.data.collection import Collection, load_collection
 from syneg.data.columns import CORPUS, PAIRS, ColumnNames
 from syneg.data.language import language_of

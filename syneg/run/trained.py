@@ -26,7 +26,7 @@ from syneg.verdict.records import BASE, Generation, generation_of
 
 from .arms import EQUAL, Arm, arms
 from .equal_calls import calls_of, within
-from .export import trained_rows
+from .export import rows_stage, trained_rows
 from .folds import SharedSets, wants_folds
 from .keys import stage_key
 from .negative_sets import NegativeSet, NegativeSets
@@ -168,7 +168,7 @@ class TrainedArms:
                     "has files that are not as they were written" if same else "was trained with other rows or settings"
                 )
                 workspace.progress.say(f"  {name} {why}: it is trained again")
-            for old in (stage, f"evaluate {name}", f"boundary {name}"):
+            for old in (stage, rows_stage(name), f"evaluate {name}", f"boundary {name}"):
                 manifest.drop(old)  # first: a kill leaves no part of a model under its key
             shutil.rmtree(folder, ignore_errors=True)
             manifest.done(stage, key)
@@ -176,8 +176,10 @@ class TrainedArms:
             settings = {**manifest.facts.get("trained_with", {}), name: self._settings_of(arm)}
             manifest.note(trained_with=settings)
         manifest.settle(stage, kept=(folder / "training.json").exists(), kind="model")
-        if not workspace.folder.rows(name).exists():
-            write_rows(workspace.folder.rows(name), trained_rows(job.epochs))
+        rows = workspace.folder.rows(name)
+        if not rows.exists() or not manifest.is_as_written(rows_stage(name), rows):
+            write_rows(rows, trained_rows(job.epochs))
+            manifest.done(rows_stage(name), key, rows)
         return job, folder
 
     def is_trained(self, arm: Arm, seed: int) -> bool:
