@@ -228,7 +228,7 @@ def test_the_feedback_names_what_was_put_wrong(opened: Callable[..., Run]) -> No
     ("more", "error", "match"),
     [
         ({"reader.cross_encoder": "x"}, ConfigError, "reader.cross_encoder reads"),
-        ({"compile.confirm_queries": 1}, DataError, "1 labelled queries are left"),
+        ({"compile.confirm_queries": 1}, DataError, "too few labelled queries are left .*: 1; lower"),
     ],
 )
 def test_what_cannot_be_compiled_is_said_before_any_call(
