@@ -200,7 +200,8 @@ class Judged:
     def _may_match(self, passage: str) -> bool:
         """A fast test before keys are made: False only if `passage` is no near-copy, no part and no whole.
 
-        A near-copy or a part begins with words of the other text. A whole holds its longest words.
+        A near-copy or a part begins with words of the other text. A passage that holds the other text has its longest
+        words.
         """
         plain = passage.lower() if passage.isascii() else normalise(passage)
         begin = " ".join(words(" ".join(plain.split(maxsplit=_PART_WORDS)[:_PART_WORDS])))

@@ -57,7 +57,10 @@ def check(config: Config, *, writes: bool, reads: bool = False) -> None:
 
 
 def check_estimate(config: Config, *, asks: bool) -> None:
-    """Raise what `check` raises, for an estimate that needs no extra. `asks`: it is one of calls to an LM."""
+    """Check the settings before an estimate, which needs no LM. `asks`: it counts calls, so providers are checked, too.
+
+    Raises what `check` raises.
+    """
     check(config, writes=False)
     if asks and (problems := list(wrong_providers(config))):
         raise ConfigError("\n".join(problems))
