@@ -19,7 +19,7 @@ from syneg.core.errors import BackendError, ConfigError, DataError, SynegError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.run.checks import check
-from syneg.run.pipeline import Run
+from syneg.run.pipeline import STAGES, Run
 
 Settings = Callable[..., list[str]]
 
@@ -43,6 +43,14 @@ Settings = Callable[..., list[str]]
         ("lm.model=opnai/model", r"'opnai/model' \(lm.model\); did you mean 'openai'\?"),
         ("lm.model=local/qwen2.5-coder", r"did you mean 'local/qwen2.5-coder-1.5b'\?"),
         ("encoder.model=local/minlm", r"did you mean 'local/minilm'\?"),
+        ("encoder.model=local/smollm2-135m", r"'local/smollm2-135m' is an LM, not an encoder.*\(encoder.model\)"),
+        ("lm.model=local/minilm", r"'local/minilm' is an encoder, not an LM.*\(lm.model\)"),
+        ("encoder.model=nosuch/encoder", r"its cache holds no model 'nosuch/encoder'.*\(encoder.model\)"),
+        ("encoder.model=nosuch-encoder", r"its cache holds no model 'nosuch-encoder'.*\(encoder.model\)"),
+        ("encoder.model=a/b/c", r"no folder and no model of the Hugging Face hub: 'a/b/c'"),
+        ("encoder.model=.", r"the folder '.*' holds no model.*\(encoder.model\)"),
+        ("collection.task=claim verificaton", r"unknown task.*did you mean 'claim verification'\?.*\(collection.task\)"),
+        ("budget.usd=1", r"the price of 'openai/fake' is unknown, so --budget-usd.*\(lm.model\)"),
         ("judge.model=nosuch/model", r"\(judge.model\)"),
         ("reader.strong=nosuch/model", r"\(reader.strong\)"),
         ("boundary.model=nosuch/model", r"\(boundary.model\)"),
@@ -83,6 +91,49 @@ def test_a_misspelled_file_is_told_the_name_beside_it(
         run.until("mine")
 
 
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"budget.usd": 1}, "reader.model"),
+        ({"budget.usd": 1, "reader.strong": "openai/own"}, "reader.strong"),
+        ({"budget.usd": 1, "judge.use": "on"}, "judge.model"),
+        ({"budget.usd": 1, "compile.optimizer": "search"}, "reflection.model"),
+        ({"budget.usd": 1, "boundary.model": "openai/own", "boundary.queries": 20}, "boundary.model"),
+        ({"compile.usd": 1, "compile.optimizer": "search"}, "reflection.model"),
+    ],
+)  # fmt: skip
+def test_a_limit_in_dollars_needs_the_price_of_every_lm(
+    more: dict[str, object], named: str, settings: Settings
+) -> None:
+    """The writer has a price; the LM that the setting names has none."""
+    values = {"lm.model": "openai/gpt-4o-mini", "judge.use": "off", "reader.use": "off", **more}
+    if named != "reader.strong":
+        values[named] = "openai/own"
+    if named.startswith("reader"):
+        values |= {"reader.use": "on", "train.arms": '["verified"]', "generate.pairs": 4}
+    config = load_config(None, settings("http://127.0.0.1:9/v1", **values))
+    with pytest.raises(ConfigError, match=rf"price of 'openai/own' is unknown.*\({named}\)"):
+        check(config, STAGES["verdict"].asks(config))
+    free = load_config(None, settings("http://127.0.0.1:9/v1", **{**values, "budget.usd": 0, "compile.usd": 0}))
+    check(free, STAGES["verdict"].asks(free))
+
+
+def test_a_misspelled_encoder_is_said_where_the_hub_has_none(
+    settings: Settings, hub: Callable[[bool], list[str]], tmp_path: Path
+) -> None:
+    asked = hub(True)
+    for name in ("nosuch/encoder", "nosuch-encoder"):
+        run = Run(
+            tmp_path / "run",
+            load_config(None, settings("http://127.0.0.1:9/v1", **{"encoder.model": name})),
+            Progress(quiet=True),
+        )
+        with pytest.raises(ConfigError, match=rf"no folder and no model of the Hugging Face hub: '{name}'"):
+            run.until("mine")
+    assert any("sentence-transformers/nosuch-encoder" in path for path in asked)
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_estimate_names_an_unknown_provider(settings: Settings, tmp_path: Path) -> None:
     values = [*settings("http://127.0.0.1:9/v1"), "lm.model=nosuch/model"]
     with pytest.raises(ConfigError, match=r"\(lm.model\)"):
@@ -93,25 +144,25 @@ def test_an_estimate_names_an_unknown_provider(settings: Settings, tmp_path: Pat
 def test_all_problems_are_said_at_once(settings: Settings) -> None:
     wrong = ["generate.program=nosuch", "encoder.model=./nosuch"]
     with pytest.raises(ConfigError, match=r"(?s)2 problems before the run.*no such folder.*unknown program"):
-        check(load_config(None, [*settings("http://127.0.0.1:9/v1"), *wrong]), writes=True)
-    check(load_config(None, [*settings("http://127.0.0.1:9/v1"), "generate.program=nosuch"]), writes=False)
+        check(load_config(None, [*settings("http://127.0.0.1:9/v1"), *wrong]), {"lm"})
+    check(load_config(None, [*settings("http://127.0.0.1:9/v1"), "generate.program=nosuch"]))
     with pytest.raises(ConfigError, match=r"did you mean 'local/minilm'\? \(encoder.model\)"):
-        check(load_config(None, [*settings("http://127.0.0.1:9/v1"), "encoder.model=local/minlm"]), writes=False)
+        check(load_config(None, [*settings("http://127.0.0.1:9/v1"), "encoder.model=local/minlm"]))
 
 
 def test_a_full_disk_is_said_first(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr("syneg.run.checks.shutil.disk_usage", lambda path: usage._replace(free=2 * 10**8))
     with pytest.raises(ConfigError, match=r"0\.2 GB are free"):
-        check(load_config(None, settings("http://127.0.0.1:9/v1")), writes=True)
+        check(load_config(None, settings("http://127.0.0.1:9/v1")), {"lm"})
 
 
 def test_a_missing_extra_is_said_first(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("syneg.run.checks.importlib.util.find_spec", lambda name: None)
     local = [*settings("http://127.0.0.1:9/v1"), "lm.model=local/qwen2.5-coder-1.5b"]
     with pytest.raises(ConfigError, match=r"pip install 'syneg-dspy\[local\]'"):
-        check(load_config(None, local), writes=True)
-    check(load_config(None, local), writes=False)
+        check(load_config(None, local), {"lm"})
+    check(load_config(None, local))
 
 
 def test_a_collection_that_cannot_be_read_leaves_no_folder(tmp_path: Path, settings: Settings) -> None:

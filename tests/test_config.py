@@ -191,6 +191,16 @@ def test_names_of_own_files_are_kept_as_absolute_paths(tmp_path: Path, monkeypat
     assert load_config(None, [f"collection.dataset={'x' * 5000}"]).collection.dataset == "x" * 5000
 
 
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [("Claim Verification", "claim verification"), ("question-answering", "question answering"),
+     (" duplicate_questions.", "duplicate questions"), ("It names the fault and its fix.", "")],
+)  # fmt: skip
+def test_a_known_task_is_found_in_any_spelling(given: str, known: str) -> None:
+    task = task_for(load_config(None, (), {"collection.task": given}))
+    assert task == TASKS[known] if known else task.definition == given
+
+
 def test_the_task_goes_by_the_name_of_the_set_and_not_by_the_folders_above_it(tmp_path: Path) -> None:
     path = tmp_path / "scifact" / "pairs.csv"
     path.parent.mkdir()

@@ -92,7 +92,7 @@ def test_rows_that_are_not_as_they_were_written_are_not_exported(folder: RunFold
 def test_the_best_arm_and_seed_are_taken_and_rows_are_not_repeated(folder: RunFolder) -> None:
     done = export(folder, "sentence-transformers")
     assert (done.arm, done.seed, done.rows) == ("hybrid", 1, 3)
-    assert done.notes == ("1 of 3 rows have fewer than 2 negatives and repeat their own",)
+    assert done.notes == ("1 of 3 rows has fewer than 2 negatives and repeats its own",)
     first, second, third = rows(done.path / "train.jsonl")
     assert list(first) == ["anchor", "positive", "negative_1", "negative_2"]  # the trainer goes by the order
     assert list(first.values()) == ["close a socket", "Call close().", "Call shutdown().", "Call open()."]

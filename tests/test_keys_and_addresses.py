@@ -20,7 +20,7 @@ from syneg.core.settings import load_config
 from syneg.llm.addresses import origin_of
 from syneg.llm.api_keys import missing_key
 from syneg.llm.endpoints import Endpoint
-from syneg.run.checks import check_keys
+from syneg.run.lm_checks import check_keys
 from syneg.run.pipeline import STAGES
 
 _PROBE = """

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -183,3 +186,11 @@ def test_the_schema_of_a_signature_is_built_once(
     sent = [request["response_format"] for request in server.requests]
     assert sent[0]["type"] == "json_schema"
     assert sent == sent[:1] * 3
+
+
+@pytest.mark.parametrize("module", ["prices", "addresses", "lms"])
+def test_loading_litellm_asks_the_network_for_no_prices(module: str, tmp_path: Path) -> None:
+    code = f"import os, syneg.llm.{module}; print(os.environ.get('LITELLM_LOCAL_MODEL_COST_MAP'))"
+    env = {name: value for name, value in os.environ.items() if name != "LITELLM_LOCAL_MODEL_COST_MAP"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr

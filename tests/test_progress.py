@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import re
 import time
+from pathlib import Path
 
 import pytest
 
+from syneg.core.errors import BackendError, DeferredError, SynegError
 from syneg.core.progress import Progress
+from syneg.core.storage import read_rows
 
 LONG = "pairs: 120 passages; queries: train 24, dev 6, confirm 0, test 10, of a set with a long name"
 
@@ -49,6 +52,23 @@ def test_a_pipe_gets_plain_lines_of_at_most_80_columns(capsys: pytest.CaptureFix
     assert " ".join(said.split()).startswith(f"collection {LONG}")
     assert max(map(len, said.splitlines())) <= 80
     assert re.search(r"  0\.\d s\n$", said)
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "said"),
+    [
+        (DeferredError("call 5f0c waits"), "waits", "waits for the answers to a batch file"),
+        (BackendError("gone"), "stopped", "stopped"),
+    ],
+)  # fmt: skip
+def test_a_stage_that_waits_for_a_batch_is_not_stopped(
+    error: SynegError, event: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress()
+    with pytest.raises(type(error)), progress.kept(tmp_path / "events.jsonl"), progress.stage("read"):
+        raise error
+    assert re.fullmatch(rf"read +{said}  \d+\.\d s\n", capsys.readouterr().err)
+    assert [row["event"] for row in read_rows(tmp_path / "events.jsonl")] == ["begun", event]
 
 
 def test_seconds_stay_with_their_unit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -314,7 +314,7 @@ def test_negatives_that_are_relevant_and_two_grades_of_one_passage_are_said(tmp_
     path = beir / "qrels" / "train.tsv"
     path.write_text(path.read_text() + "q5\td5\t3\nq6\td6\t1\n")
     collection = load(beir)
-    note = "1 pairs of query and passage have two grades, such as query 'q5' and passage 'd5': the higher grade counts"
+    note = "1 pair of query and passage has two grades, such as query 'q5' and passage 'd5': the higher grade counts"
     assert (collection.qrels["q5"], collection.notes) == ({"d5": 3}, (note,))
 
 

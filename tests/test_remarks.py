@@ -82,10 +82,10 @@ def test_copies_are_counted_whatever_their_punctuation() -> None:
     data = collection()
     copied = {**data.passages, "z": "The text, of NUMBER train0!"}
     (said,) = remarks(collection(passages=copied))
-    assert said.startswith("1 of 161 passages repeat another one, such as 'z'")
+    assert said.startswith("1 of 161 passages repeats another one, such as 'z'")
     queries = {**data.queries, "train1": data.queries["train0"]}
     (said,) = remarks(collection(queries=queries))
-    assert said.startswith("1 of 160 queries repeat another one")
+    assert said.startswith("1 of 160 queries repeats another one")
 
 
 def test_queries_that_stand_in_their_positive_are_counted() -> None:

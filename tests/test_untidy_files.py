@@ -179,7 +179,7 @@ def test_queries_without_a_judgement_and_files_that_are_not_read_are_counted(bei
     write(beir / "README.md", "a set\n")
     assert load(beir).notes == (
         "files of beir not used: negatives.jsonl",
-        "7 of 103 queries have no judgement; they are left out",
+        "7 of 103 queries have no judgement and are left out",
     )
 
 

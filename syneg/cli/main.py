@@ -115,7 +115,7 @@ def _ablate(name: str, **flags: Any) -> None:
 
 
 def _run_stage(stage: Stage, **flags: Any) -> None:
-    from syneg.run.checks import check_keys
+    from syneg.run.lm_checks import check_keys
 
     folder, config = _settings(flags)
     if not flags["dry_run"] and not flags.get("batch") and not _has_answers(folder):

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .errors import DeferredError
 from .storage import Log
 
 Tick = Callable[[int, int], None]
@@ -132,7 +133,7 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, unit: str = "") -> Iterator[Stage]:
-        """Open a stage and draw its line. Its seconds count even if it fails."""
+        """Open a stage and draw its line. Its seconds count even if it fails, or waits for answers of a batch file."""
         self._say_kept()
         line = Stage(name, unit, self.quiet, lambda: self._dollars)
         how = "stopped"
@@ -140,10 +141,13 @@ class Progress:
         try:
             yield line
             how = ""
+        except DeferredError:
+            how = "waits for the answers to a batch file"
+            raise
         finally:
             seconds = line.close(how)
             self._add(name, seconds)
-            self._event(how or "done", stage=name, seconds=round(seconds, 3), text=line.note)
+            self._event(how.split()[0] if how else "done", stage=name, seconds=round(seconds, 3), text=line.note)
 
     def say(self, text: str) -> None:
         """Print a message, such as a warning, wrapped at 80 columns, and log it as an event."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from syneg.core.config import CollectionConfig
+from syneg.core.counts import counted, part_of
 from syneg.core.errors import DataError, collected
 from syneg.core.records import SPLITS, Pair
 from syneg.core.text import encodable, is_blank
@@ -221,12 +222,12 @@ def _judged(
             qrels.pop(query_id, None)
             splits_of.pop(query_id, None)
     if unjudged := sum(query_id not in last for query_id in queries):
-        reader.log.notes.append(f"{unjudged} of {len(queries)} queries have no judgement; they are left out")
+        said = part_of(unjudged, len(queries), "query", "has no judgement and is", "have no judgement and are")
+        reader.log.notes.append(f"{said} left out")
     if twice:
         example = "query {!r} and passage {!r}".format(*min(twice))
-        reader.log.notes.append(
-            f"{len(twice)} pairs of query and passage have two grades, such as {example}: the higher grade counts"
-        )
+        said = counted(len(twice), "pair of query and passage has", "pairs of query and passage have")
+        reader.log.notes.append(f"{said} two grades, such as {example}: the higher grade counts")
     return qrels, splits_of
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syneg.core.counts import counted, part_of
 from syneg.core.errors import DataError
 from syneg.core.storage import JsonObject
 from syneg.core.text import normalise
@@ -257,9 +258,10 @@ class PairsReader:
         taken = sum(0 < len(holders.get(text, ())) <= _MOST_HOLDERS for text in absent)
         added = len(absent) - taken
         parts = [
-            f"{taken} are contained in passages, which are relevant instead" if taken else "",
-            f"{added} were added to it" if added else "",
+            f"{counted(taken, 'is', 'are')} contained in passages, which are relevant instead" if taken else "",
+            f"{counted(added, 'was', 'were')} added to it" if added else "",
         ]
         self.log.notes.append(
-            f"{len(absent)} of {positives} positives are no passage of the corpus; {'; '.join(filter(None, parts))}"
+            f"{part_of(len(absent), positives, 'positive', 'is', 'are')} no passage of the corpus; "
+            f"{'; '.join(filter(None, parts))}"
         )

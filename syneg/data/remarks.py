@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from syneg.core.counts import counted
+from syneg.core.counts import counted, part_of
 from syneg.core.text import near_key
 
 from .collection import Collection
@@ -66,7 +66,7 @@ def _shared_positives(collection: Collection) -> Iterator[str]:
     shared = [query_id for query_id in tested if collection.relevant(query_id) & trained]
     if trained and len(shared) > _NOTABLE_SHARE * len(tested):
         yield (
-            f"{len(shared)} of {len(tested)} test queries share a positive with train queries: "
+            f"{part_of(len(shared), len(tested), 'test query', 'shares', 'share')} a positive with train queries: "
             "their scores may come from knowing these passages."
         )
 
@@ -78,13 +78,15 @@ def _copies(collection: Collection) -> Iterator[str]:
             doc_id for doc_id, text in collection.passages.items() if first.setdefault(near_key(text), doc_id) != doc_id
         ]
         if copies:
+            said = part_of(len(copies), len(collection.passages), "passage", "repeats", "repeat")
             yield (
-                f"{len(copies)} of {len(collection.passages)} passages repeat another one, such as {copies[0]!r}: "
+                f"{said} another one, such as {copies[0]!r}: "
                 "metrics count an unjudged copy of a relevant passage as wrong."
             )
     texts = {near_key(text) for text in collection.queries.values()}
     if repeated := len(collection.queries) - len(texts):
-        yield f"{repeated} of {len(collection.queries)} queries repeat another one; equal queries stay in one split."
+        said = part_of(repeated, len(collection.queries), "query", "repeats", "repeat")
+        yield f"{said} another one; equal queries stay in one split."
 
 
 def _easy(collection: Collection) -> Iterator[str]:
@@ -94,8 +96,8 @@ def _easy(collection: Collection) -> Iterator[str]:
         for query_id, query in collection.queries.items()
     )
     if inside > _NOTABLE_SHARE * len(collection.queries):
-        count = f"{inside} of {len(collection.queries)}"
-        yield f"{count} queries occur word for word in their positive: any encoder finds these."
+        said = part_of(inside, len(collection.queries), "query", "occurs", "occur")
+        yield f"{said} word for word in {'its' if inside == 1 else 'their'} positive: any encoder finds these."
 
 
 def _languages(collection: Collection) -> Iterator[str]:

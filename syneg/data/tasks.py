@@ -11,10 +11,12 @@ relevant to it, and so is a counter-argument to an argument. The attribute lists
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from syneg.core.config import Config
+from syneg.core.errors import ConfigError, misspelled
 
 _GENERAL = ("the field of the query", "a neighbouring field")
 KINDS = (
@@ -70,13 +72,31 @@ _TASK_OF = (
 )
 
 
+def _named(wanted: str) -> Task:
+    """The known task of this name, in any case and with any sign between its words; else a task in the user's words.
+
+    >>> _named("Claim_Verification") == TASKS["claim verification"], _named("It names the fault.").definition
+    (True, 'It names the fault.')
+    """
+    name = " ".join(re.findall(r"[^\W_]+", wanted)).lower()
+    if name in TASKS:
+        return TASKS[name]
+    if near := misspelled(name, TASKS):
+        todo = f"did you mean {near!r}? Your own definition of relevance is best a sentence"
+        raise ConfigError(f"unknown task {wanted!r}", todo=f"{todo} (collection.task)")
+    return Task(wanted)
+
+
 def task_for(config: Config) -> Task:
-    """The task of a run: `collection.task` (a known name or a definition), else a task by the name of the data set."""
+    """The task of a run: `collection.task` (a known name or a definition), else a task by the name of the data set.
+
+    Raises ConfigError for a name that is probably meant for a known one.
+    """
     wanted = config.collection.task
     if wanted is None:
         path = Path(config.collection.dataset)
         name = (path.name if path.is_absolute() else str(path)).lower()  # parent folders do not name the task
         wanted = next((task for part, task in _TASK_OF if part in name), "question answering")
-    task = TASKS.get(wanted) or Task(wanted)
+    task = _named(wanted)
     given = {key: getattr(config.generate, key) for key in ("domains", "difficulties", "lengths", "kinds")}
     return replace(task, **{key: value for key, value in given.items() if value})

@@ -4,3 +4,7 @@
 
 Nothing here knows a collection or an encoder.
 """
+
+import os
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing litellm asks the network for prices

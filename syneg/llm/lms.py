@@ -11,12 +11,9 @@ parsed. `local/NAME` and `local/PATH.gguf` start the embedded server on first us
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing litellm asks the network for prices
 
 import dspy
 from dspy.utils.exceptions import LMConfigurationError

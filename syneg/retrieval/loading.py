@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _FAILURES = (ValueError, KeyError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)
+_DESCRIBES = ("config.json", "modules.json", "adapter_config.json")  # every model has one of these files
+DEFAULT_OWNER = "sentence-transformers"  # the owner that sentence-transformers assumes for a bare name
 _NO_LIMIT = 1_000_000  # tokens; a tokenizer without a limit reports 1e30
 # (name, pooling, similarity) of checkpoints without modules.json, from their papers or model cards
 _PLAIN: tuple[tuple[str, str, str], ...] = (
@@ -79,6 +81,39 @@ def load_model(config: EncoderConfig, source: str) -> Loaded:
     return loaded
 
 
+def find_model(name: str, revision: str | None = None, *, owner: str = "") -> None:
+    """Look for the model `name` in its folder, in the hub's cache and on the hub. Loads and fetches nothing.
+
+    `owner` completes a name without one, as sentence-transformers does. Raises BackendError if there is no such model.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not any((folder / file).is_file() for file in _DESCRIBES):
+            raise BackendError(f"the folder {name!r} holds no model", todo=f"name the folder with its {_DESCRIBES[0]}")
+        return
+    if name.startswith((".", "/", "~")):
+        raise BackendError(f"no such folder {name!r}", todo="give a model on disk, on the hub, or local/minilm")
+    names = [name, *([f"{owner}/{name}"] if owner and "/" not in name else [])]
+    if any(_is_cached(known, revision) for known in names):
+        return
+    for known in names:
+        there = on_hub(known, revision=revision)
+        if there:
+            return
+        if there is None:
+            raise not_cached(name)
+    raise _not_on_hub(name, revision)
+
+
+def _is_cached(name: str, revision: str | None) -> bool:
+    """Whether the cache of the hub holds a file that describes the model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if name.count("/") > 1:
+        return False  # no name of the hub
+    return any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in _DESCRIBES)
+
+
 def local_only(name: str, revision: str | None = None) -> bool:
     """Whether the model `name` must be opened without the hub: it is a folder, or the hub cannot be reached.
 
@@ -88,12 +123,16 @@ def local_only(name: str, revision: str | None = None) -> bool:
         return True
     there = on_hub(name, revision=revision)
     if there is False and "/" in name:  # sentence-transformers completes a name without an owner
-        wanted = name if revision is None else f"{name}, revision {revision}"
-        raise BackendError(
-            f"no folder and no model of the Hugging Face hub: {wanted!r}",
-            todo="check the name; a private model needs HF_TOKEN",
-        )
+        raise _not_on_hub(name, revision)
     return there is None
+
+
+def _not_on_hub(name: str, revision: str | None) -> BackendError:
+    wanted = name if revision is None else f"{name}, revision {revision}"
+    return BackendError(
+        f"no folder and no model of the Hugging Face hub: {wanted!r}",
+        todo="check the name; a private model needs HF_TOKEN",
+    )
 
 
 def not_cached(name: str) -> BackendError:

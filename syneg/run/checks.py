@@ -1,6 +1,6 @@
 """Check names, files, extras and disk space before a run fetches, mines, calls or writes anything.
 
-check(config, writes=True)   → nothing, or one error with every problem:
+check(config, {"lm"})        → nothing, or one error with every problem:
     2 problems before the run:
       unknown program 'nosuch'; known: single_prompt, …
       no such file 'nosuch.jsonl' (generate.given); check the path
@@ -15,40 +15,36 @@ from pathlib import Path
 
 from syneg.core.assets import ASSETS
 from syneg.core.config import Config, ReaderConfig
-from syneg.core.errors import ConfigError, DataError, SynegError, collected
-from syneg.core.fetch import asset_named, fetched
+from syneg.core.errors import BackendError, ConfigError, DataError, SynegError, collected
+from syneg.core.fetch import fetched
 from syneg.core.settings import load_config
 from syneg.core.storage import cache_home
 from syneg.data.tables import look_at, names_a_file
-from syneg.llm.addresses import provider_of
-from syneg.llm.api_keys import missing_key
+from syneg.data.tasks import task_for
+from syneg.retrieval.loading import DEFAULT_OWNER, find_model
 
 from .arms import arms
 from .folder import RunFolder
+from .lm_checks import is_embedded, wrong_lms
 
 _SPARE_GB = 1.0  # free disk space for embeddings, models and ledger of a small run
 
 
-def check(config: Config, *, writes: bool, reads: bool = False) -> None:
+def check(config: Config, asked: Collection[str] = ()) -> None:
     """Raise one error that lists every problem: DataError if only files are missing, else ConfigError.
 
-    `writes`: the stage needs the writer, so its programs are checked, too. `reads`: it needs the LM of the reader.
+    `asked` names the sections of the LMs that the stage is sure to call (`Stage.asks`): lm, reader, boundary.
     """
     planned = arms(config)
     missing = list(_files(config))
-    models = _asked(config, writes=writes, reads=reads)
-    problems = [*missing, *_extras(config, models), *_disk([config.encoder.model, *models])]
-    if writes:
+    models = _opened(config, asked)
+    problems = [*missing, *_encoders(config), *_extras(config, models), *_disk([config.encoder.model, *models])]
+    if "lm" in asked:
         names = {arm.config.generate.program for arm in planned} | {config.generate.program, config.boundary.program}
         problems += _programs(names) if not config.generate.given else []
         problems += _query_program(config)
-    problems += [*_encoder(config), *_reader_program(config), *(wrong_providers(config) if models else ())]
-    if config.reader.given and config.reader.cross_encoder:
-        problems.append("reader.given and reader.cross_encoder are two readers; leave out one")
-    if config.reader.given and config.reader.strong:
-        problems.append("reader.strong reads nothing where grades are given; leave out one")
-    if config.generate.given and config.compile.improves("writer"):
-        problems.append("there is nothing to compile: the negatives are given; leave out --given or --optimizer")
+    problems += [*_task(config), *_reader_program(config), *_exclusive(config)]
+    problems += wrong_lms(config, asked) if models else ()
     if problems:
         kind = DataError if problems == missing else ConfigError
         raise kind(
@@ -56,14 +52,25 @@ def check(config: Config, *, writes: bool, reads: bool = False) -> None:
         )
 
 
-def check_estimate(config: Config, *, asks: bool) -> None:
-    """Check the settings before an estimate, which needs no LM. `asks`: it counts calls, so providers are checked, too.
+def check_estimate(config: Config, asked: Collection[str]) -> None:
+    """Check the settings before an estimate, which opens no LM. Those in `asked` need a provider, and maybe a price.
 
     Raises what `check` raises.
     """
-    check(config, writes=False)
-    if asks and (problems := list(wrong_providers(config))):
+    check(config)
+    if asked and (problems := list(wrong_lms(config, asked))):
         raise ConfigError("\n".join(problems))
+
+
+def _exclusive(config: Config) -> Iterator[str]:
+    """Yield one problem for each pair of settings of which only one can hold."""
+    reader = config.reader
+    if reader.given and reader.cross_encoder:
+        yield "reader.given and reader.cross_encoder are two readers; leave out one"
+    if reader.given and reader.strong:
+        yield "reader.strong reads nothing where grades are given; leave out one"
+    if config.generate.given and config.compile.improves("writer"):
+        yield "there is nothing to compile: the negatives are given; leave out --given or --optimizer"
 
 
 def check_folder(folder: Path, config: Config) -> None:
@@ -77,34 +84,6 @@ def check_folder(folder: Path, config: Config) -> None:
         )
 
 
-def check_keys(config: Config, asked: Collection[str]) -> None:
-    """Raise ConfigError if the API key of an LM that the stage is sure to call is missing. Loads no heavy library.
-
-    `asked` names the sections of the LMs that run a program (`Stage.asks`). Their judge and the LM that proposes
-    instructions are found from the settings.
-    """
-    if config.executor.replay or not asked:
-        return
-    lms = {name: config.lm if name == "lm" else config.reader.beside(config.lm) for name in asked}
-    if config.generate.given:
-        lms.pop("lm", None)
-    if config.compile.improves("reader"):
-        lms["reader"] = config.reader.beside(config.lm)
-    if config.judge.use == "on" and "lm" in asked:
-        lms["judge"] = config.judge.beside(config.lm)
-    if config.compile.optimizer != "none" and config.compile.target != "sampler":
-        lms["reflection"] = config.reflection.beside(config.lm)
-    if "lm" in lms and "reader" in lms and lms["reader"].model == config.lm.model:
-        del lms["reader"]
-    missing = {section: key for section, lm in lms.items() if (key := missing_key(lm))}
-    if missing:
-        names = ", ".join(f"{key} (for {section}.model)" for section, key in missing.items())
-        first = next(iter(missing.values()))
-        raise ConfigError(
-            f"no key: {names} is not set", todo=f"export {first}=…, or give --api-base for a server of your own"
-        )
-
-
 def _files(config: Config) -> Iterator[str]:
     named = {"generate.given": config.generate.given, "reader.given": config.reader.given,
              "queries.examples": config.queries.examples}  # fmt: skip
@@ -114,10 +93,6 @@ def _files(config: Config) -> Iterator[str]:
     dataset = config.collection.dataset
     if names_a_file(dataset) and not Path(dataset).expanduser().exists():
         yield f"no such file or folder: {dataset!r} (collection.dataset); {look_at(dataset)}"
-    encoder = Path(config.encoder.model).expanduser()
-    if config.encoder.model.startswith((".", "/", "~")) and not encoder.is_dir():
-        todo = "give a model on disk, on the hub, or local/minilm"
-        yield f"no such folder {config.encoder.model!r} (encoder.model); {todo}"
     if config.executor.replay and not Path(config.executor.replay).expanduser().is_file():
         yield f"no such ledger {config.executor.replay!r} (executor.replay); give the ledger/calls.jsonl of a run"
     model = config.lm.model.removeprefix("local/")
@@ -133,32 +108,26 @@ def _no_file(name: str, key: str) -> str:
     return f"no such file {name!r} ({key}); {look_at(name)}"
 
 
-def wrong_providers(config: Config) -> Iterator[str]:
-    """Yield one problem for each LM of the settings whose provider is unknown. Loads litellm for a hosted LM."""
-    if config.executor.replay:
-        return
-    models = {"lm.model": config.lm.model, "judge.model": config.judge.model, "reader.model": config.reader.model,
-              "reader.strong": config.reader.strong, "reflection.model": config.reflection.model,
-              "boundary.model": config.boundary.model}  # fmt: skip
-    for key, model in models.items():
-        try:
-            _ = model and (_embedded(model) or provider_of(model, key))
-        except ConfigError as error:
-            yield str(error)
-
-
-def _embedded(model: str) -> bool:
-    """Whether a model is an embedded one. Raises ConfigError for an unknown name."""
-    if model.startswith("local/") and not model.endswith(".gguf"):
-        asset_named(model)
-    return model.startswith("local/")
-
-
-def _encoder(config: Config) -> Iterator[str]:
+def _task(config: Config) -> Iterator[str]:
     try:
-        _embedded(config.encoder.model)
+        task_for(config)
     except ConfigError as error:
+        yield str(error)
+
+
+def _encoders(config: Config) -> Iterator[str]:
+    """Yield one problem for each model that scores texts and that is in no folder, no cache and not on the hub."""
+    encoder, cross = config.encoder, config.reader.cross_encoder if config.reader.use != "off" else None
+    try:
+        if not is_embedded(encoder.model, "encoder"):
+            find_model(encoder.model, encoder.revision, owner=DEFAULT_OWNER)
+    except SynegError as error:
         yield f"{error} (encoder.model)"
+    try:
+        if cross:
+            find_model(cross)
+    except BackendError as error:
+        yield f"{error} (reader.cross_encoder)"
 
 
 def _programs(names: set[str]) -> Iterator[str]:
@@ -192,12 +161,12 @@ def _reader_program(config: Config) -> Iterator[str]:
         yield f"{error} (reader.program)"
 
 
-def _asked(config: Config, *, writes: bool, reads: bool) -> list[str]:
+def _opened(config: Config, asked: Collection[str]) -> list[str]:
     """Return the models of the writer and of the reader, where the stage is sure to call them."""
     if config.executor.replay:
         return []
-    writer = [config.lm.model] if writes and not config.generate.given else []
-    return [*writer, *([config.reader.beside(config.lm).model] if reads else [])]
+    writer = [config.lm.model] if "lm" in asked and not config.generate.given else []
+    return [*writer, *([config.reader.beside(config.lm).model] if "reader" in asked else [])]
 
 
 def _extras(config: Config, models: list[str]) -> Iterator[str]:

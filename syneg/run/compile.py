@@ -18,6 +18,7 @@ from typing import Protocol
 
 import dspy
 
+from syneg.core.counts import counted
 from syneg.core.errors import ConfigError
 from syneg.core.storage import read_json, write_json
 from syneg.llm.budget import Budget
@@ -121,12 +122,13 @@ def _compile(workspace: Workspace, plan: Plan) -> Outcome:
             budget.scale(_FOR_PROPOSALS)
             stopped = run_recipe(config.optimizer, compiling)
             programs = len(compiling.register.candidates)
-            line.note = f"{config.optimizer}: {programs} programs, {budget.used['calls']:.0f} calls"
+            calls = counted(round(budget.used["calls"]), "call")
+            line.note = f"{config.optimizer}: {counted(programs, 'program')}, {calls}"
             line.note += f"; stopped: {stopped}" if stopped else ""
         with progress.stage("choose", "answers and scores") as line:
             budget.scale(1 / _FOR_PROPOSALS)
             ranked = choose(compiling, line)
-            line.note = f"{len(ranked)} programs, best number {ranked[0].number}"
+            line.note = f"{counted(len(ranked), 'program')}, best number {ranked[0].number}"
     best, confirmed = ranked[0], None
     if config.confirm and best is not compiling.first:
         confirmed = plan.confirm(best, compiling.first)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from syneg.core.counts import counted
+from syneg.core.counts import counted, part_of
 from syneg.core.records import Instance
 from syneg.core.storage import JsonObject
 from syneg.data.cells import made_id
@@ -143,12 +143,12 @@ def _evened(lines: list[Line]) -> tuple[list[Line], list[str]]:
             full.append(line)
         elif line.negatives:
             repeated += 1
-            again = [line.negatives[place % len(line.negatives)] for place in range(places)]
-            full.append(Line(line.query_id, line.query, line.positives, tuple(again)))
+            filled = [line.negatives[place % len(line.negatives)] for place in range(places)]
+            full.append(Line(line.query_id, line.query, line.positives, tuple(filled)))
     left = len(lines) - len(full)
-    notes = (
-        [f"{repeated} of {len(full)} rows have fewer than {places} negatives and repeat their own"] if repeated else []
-    )
+    said = part_of(repeated, len(full), "row", "has", "have")
+    again = "repeats its own" if repeated == 1 else "repeat their own"
+    notes = [f"{said} fewer than {places} negatives and {again}"] if repeated else []
     return full, [*notes, *([f"no negative, so left out: {counted(left, 'row')}"] if left else [])]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import dspy
 
 from syneg.core.config import Config
+from syneg.core.counts import counted, part_of
 from syneg.core.errors import BackendError, DataError, DeferredError, UnusableError
 from syneg.core.records import Draft, MinedNegative, Pair
 from syneg.core.storage import JsonObject, read_rows, sha256_of, write_rows
@@ -199,14 +200,15 @@ class NegativeSets:
                         "no row is for a query that is trained on", where=str(path),
                         todo="check query_id, and --program, which takes the rows of one program only",
                     )  # fmt: skip
-                line.note = f"{len(drafts)} for {len({d.pair.query_id for d in drafts})} queries, {stem}"
+                queries = counted(len({d.pair.query_id for d in drafts}), "query")
+                line.note = f"{len(drafts)} for {queries}, {stem}"
             by = ", ".join(sorted({draft.negative.program for draft in drafts}))
             named = replace(assignment, name=path.name if stem == "negatives" else f"{by} in {path.name}")
             drafts = gating.rest(drafts, workspace.progress)
             facts = summary(named, drafts, workspace.roles.ledger, "given")
             self._keep(stem, drafts, replace(facts, judged=gating.judge is not None))
             if problems:
-                workspace.progress.say(f"  {len(problems)} rows skipped, such as: {problems[0]}")
+                workspace.progress.say(f"  {counted(len(problems), 'row')} skipped, such as: {problems[0]}")
 
         return self._made_once(stem, assignment, work, sha, gating.judge and gating.judge.lm.identity)
 
@@ -279,7 +281,11 @@ class NegativeSets:
         workspace = self._workspace
         write_rows(workspace.folder.negatives(stem), [draft.row() for draft in drafts])
         workspace.manifest.note(negatives={**workspace.manifest.facts.get("negatives", {}), stem: asdict(facts)})
-        workspace.progress.say(f"  {facts.accepted} of {facts.written} pass all gates, for {facts.covered} queries")
+        passed, queries = (
+            part_of(facts.accepted, facts.written, "text", "passes", "pass"),
+            counted(facts.covered, "query"),
+        )
+        workspace.progress.say(f"  {passed} all gates, for {queries}")
 
 
 def fold_stem(program: str) -> str:

@@ -49,8 +49,7 @@ class Run(Parts):
             run.workspace.announce(lambda: f"  {run._estimate(stage).line()}")
             return row.make(run)
 
-        asks = row.asks(self.config)
-        return self._held(work, partial(check, self.config, writes="lm" in asks, reads="reader" in asks))
+        return self._held(work, partial(check, self.config, row.asks(self.config)))
 
     def estimate(self, stage: str = "verdict") -> Result:
         """Estimate what is left to do up to `stage`: calls, tokens, dollars and minutes. Calls no LM.
@@ -71,7 +70,7 @@ class Run(Parts):
                 "there are some",
                 todo="run `syneg-dspy write-queries` with the same flags, then this again",
             )
-        return self._held(work, partial(check_estimate, self.config, asks=bool(STAGES[stage].asks(self.config))))
+        return self._held(work, partial(check_estimate, self.config, STAGES[stage].asks(self.config)))
 
     def _estimate(self, stage: str) -> Estimate:
         from .dry_run import estimate
@@ -119,7 +118,8 @@ class Stage:
         own = TARGETS[config.compile.target].lm if self.name == "compile" else "lm" if self.writes else ""
         synthetic = not own and "generate" in self.sections and any(arm.wants_synthetic for arm in arms(config))
         asked = {own} - {""} | ({"lm"} if synthetic or config.writes_queries else set())
-        return asked | ({"reader"} if self._reads(config) else set())
+        near = synthetic and "boundary" in self.sections and config.boundary.model and config.boundary.queries != 0
+        return asked | ({"reader"} if self._reads(config) else set()) | ({"boundary"} if near else set())
 
     def _reads(self, config: Config) -> bool:
         """Whether the stage is sure to call the LM of the reader. An embedded LM reads for arms only if told to."""

@@ -16,7 +16,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
-from syneg.core.counts import counted
+from syneg.core.counts import counted, part_of
 from syneg.core.errors import ConfigError, UnusableError
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import JsonObject, read_rows, write_rows
@@ -248,7 +248,7 @@ class Readings:
         limit = self._config.pairs or len(pairs)
         if limit < len(pairs) and not self._config.given:
             self._workspace.progress.say(
-                f"  {limit} of {len(pairs)} train queries are read for (reader.pairs 0 for all)"
+                f"  {part_of(limit, len(pairs), 'train query', 'is', 'are')} read for (reader.pairs 0 for all)"
             )
             return pairs[:limit]
         return pairs

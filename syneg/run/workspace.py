@@ -16,6 +16,7 @@ from dataclasses import asdict
 from functools import cached_property
 
 from syneg.core.config import Config, MineConfig
+from syneg.core.counts import counted, part_of
 from syneg.core.errors import DataError
 from syneg.core.fetch import fetch_with_progress
 from syneg.core.progress import Progress, Tick
@@ -80,11 +81,11 @@ class Workspace:
             splits = ", ".join(f"{split} {len(ids)}" for split, ids in collection.splits.items())
             line.note = f"{collection.name}: {len(collection.passages)} passages; queries: {splits}"
         for kind, problems in (
-            ("bad rows skipped", collection.problems),
-            ("train/test leaks dropped", collection.leaks),
+            (("bad row skipped", "bad rows skipped"), collection.problems),
+            (("train/test leak dropped", "train/test leaks dropped"), collection.leaks),
         ):
             if problems:
-                self.progress.say(f"  {len(problems)} {kind}, such as: {problems[0]}")
+                self.progress.say(f"  {counted(len(problems), *kind)}, such as: {problems[0]}")
         known = (*collection.notes, *remarks(collection), encoder_remark(collection, self.config.encoder.model))
         for note in filter(None, known):
             self.progress.say(f"  {note}")
@@ -122,7 +123,8 @@ class Workspace:
         """The encoder. Says on first use how many passages are longer than its limit and are cut."""
         encoder = self.bare_encoder
         longer, exact = encoder.longer_than_limit(list(self.collection.passages.values()))
-        cut = f"{'' if exact else 'about '}{longer} of {len(self.collection.passages)} passages are longer and are cut"
+        said = part_of(longer, len(self.collection.passages), "passage", "is longer and is", "are longer and are")
+        cut = f"{'' if exact else 'about '}{said} cut"
         for note in (*encoder.notes, *([cut] if longer else [])):
             self.progress.say(f"  {note}")
         self.manifest.note(encoder=encoder.fingerprint)
@@ -139,7 +141,7 @@ class Workspace:
         """The first `limit` pairs of the train split (0 = all). If there are more, says what the first ones are."""
         pairs = self.train_split
         if 0 < limit < len(pairs):
-            self.progress.say(f"  {limit} of {len(pairs)} train pairs are {what} ({flag} 0 for all)")
+            self.progress.say(f"  {part_of(limit, len(pairs), 'train pair', 'is', 'are')} {what} ({flag} 0 for all)")
         return pairs[: limit or None]
 
     @cached_property
@@ -230,7 +232,7 @@ class Workspace:
             self.manifest.note(mine={"skipped": dict(mining.skipped), "short": mining.short})
             for note in mining.notes:
                 self.progress.say(f"  {note}")
-            line.note = f"{len(rows)} negatives for {len(self.pairs_to_mine)} queries"
+            line.note = f"{counted(len(rows), 'negative')} for {counted(len(self.pairs_to_mine), 'query')}"
 
     @property
     def cluster(self) -> Cluster | None:
