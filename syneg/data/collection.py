@@ -196,7 +196,7 @@ def _judged(
     """Return `qrels[query_id][doc_id]` and the split names of each query, for queries with a relevant passage."""
     qrels: dict[str, dict[str, float]] = defaultdict(dict)
     splits_of: dict[str, set[str]] = defaultdict(set)
-    last: dict[str, str] = {}
+    named: set[str] = set()
     names: dict[str, str] = {}
     twice: set[tuple[str, str]] = set()
     for row in reader.qrels():
@@ -215,13 +215,9 @@ def _judged(
                 twice.add((query_id, doc_id))
             qrels[query_id][doc_id] = max(grade, qrels[query_id].get(doc_id, grade))
             splits_of[query_id].add(names[row.split])
-        last[query_id] = row.where
-    for query_id in [query_id for query_id in queries if query_id in last]:
-        if not relevant_of(qrels[query_id], 1.0 if lowest is None else lowest):
-            reader.log.problem(last[query_id], f"query {query_id!r} has no relevant passage")
-            qrels.pop(query_id, None)
-            splits_of.pop(query_id, None)
-    if unjudged := sum(query_id not in last for query_id in queries):
+        named.add(query_id)
+    _leave_out_unanswered(qrels, splits_of, 1.0 if lowest is None else lowest, queries, reader)
+    if unjudged := sum(query_id not in named for query_id in queries):
         said = part_of(unjudged, len(queries), "query", "has no judgement and is", "have no judgement and are")
         reader.log.notes.append(f"{said} left out")
     if twice:
@@ -229,6 +225,22 @@ def _judged(
         said = counted(len(twice), "pair of query and passage has", "pairs of query and passage have")
         reader.log.notes.append(f"{said} two grades, such as {example}: the higher grade counts")
     return qrels, splits_of
+
+
+def _leave_out_unanswered(
+    qrels: dict[str, dict[str, float]],
+    splits_of: dict[str, set[str]],
+    lowest: float,
+    queries: Mapping[str, str],
+    reader: Reader,
+) -> None:
+    """Remove queries without a relevant passage, and note their number. Pools such as TREC's hold them: no bad rows."""
+    without = [query_id for query_id, grades in qrels.items() if not relevant_of(grades, lowest)]
+    for query_id in without:
+        del qrels[query_id], splits_of[query_id]
+    if without:
+        verbs = ("has judgements, but no relevant passage, and is", "have judgements, but no relevant passage, and are")
+        reader.log.notes.append(f"{part_of(len(without), len(queries), 'query', *verbs)} left out")
 
 
 def _grade(row: Qrel, lowest: float | None) -> float | None:

@@ -10,11 +10,14 @@ file of qrels.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
 from syneg.core.counts import counted
 from syneg.core.errors import DataError, collected
+
+_ROUNDING = 1e-9  # .29 * 100 is below 29
 
 
 @dataclass
@@ -42,14 +45,15 @@ class ReadLog:
 
     def check(self, share: float) -> None:
         """Raise DataError if a file has a larger share of bad rows than `share` (0 to 1)."""
-        over = {file: bad for file, bad in self._bad.items() if len(bad) > share * self._rows[file]}
+        over = {file: bad for file, bad in self._bad.items() if len(bad) > share * self._rows[file] + _ROUNDING}
         if not over:
             return
         counts = ", ".join(
             f"{counted(len(bad), 'bad row')} of {self._rows[file]} in {file}" for file, bad in over.items()
         )
         lines = [line for bad in over.values() for line in bad.values()]
+        enough = max(math.ceil(100 * len(bad) / max(1, self._rows[file])) for file, bad in over.items()) / 100
         raise DataError(
             collected(counts, lines),
-            todo=f"correct them, or allow more bad rows than {share:.0%}: --set collection.max_bad_rows=0.1",
+            todo=f"correct them, or allow more bad rows than {share:.0%}: --set collection.max_bad_rows={enough:g}",
         )
