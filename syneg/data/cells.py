@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import math
+import re
 from collections.abc import Container
 from decimal import Decimal
 from typing import Any
@@ -22,6 +23,8 @@ _MISSING = {  # missing values as pandas, JSON, Python, R and people write them,
     "#div/0!",
 }  # fmt: skip
 PASSAGE_IDS = ("docid", "doc_id", "pid", "passage_id", "psg_id", "corpus_id", "document_id", "docno")
+_NO_WORD = re.compile(r"[\W_]+")
+_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _KINDS = {list: "a list", tuple: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
 
 
@@ -98,6 +101,15 @@ def known_id(key: str, known: Container[str]) -> str:
     """
     whole = key.removesuffix(".0")
     return whole if key not in known and whole.isdecimal() and whole in known else key
+
+
+def near_id(key: str) -> str:
+    """What is left of an id without what programs change: case, spaces, punctuation, zeros in front of a number.
+
+    >>> near_id("Doc-007 ") == near_id("doc 7"), near_id("a.7") == near_id("a.70")
+    (True, False)
+    """
+    return _ZEROS.sub("", _NO_WORD.sub(" ", normalise(key)).strip())
 
 
 def grade_cell(value: Any, column: str) -> float:

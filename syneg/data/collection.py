@@ -25,6 +25,7 @@ from syneg.core.text import encodable, is_blank
 
 from .cells import known_id
 from .readers import Qrel, Reader, Text
+from .same import Unknown, never_mined
 from .sources import open_reader
 from .splits import MIN_QUERIES, divide, fewest, fold_splits, guard, split_name
 
@@ -40,7 +41,8 @@ class Collection:
     - `problems` are messages on rows that were left out, `leaks` on queries that were removed from an earlier split,
       `notes` on repairs of usable rows.
     - `given_negatives` maps a query to passages that the source names as its negatives.
-    - `never_mined` maps a query to passages that are neither positives nor negatives, such as pieces of a positive.
+    - `never_mined` maps a query to passages that are neither positives nor negatives, such as pieces of a positive, or
+      the positives of another query with the same text.
     - `drawn` names the splits that were cut here, by `seed`.
     """
 
@@ -170,7 +172,7 @@ def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> 
         tuple(leaks),
         tuple(reader.log.notes),
         {query_id: doc_ids for query_id, doc_ids in negatives.items() if doc_ids},
-        {query_id: doc_ids for query_id, doc_ids in reader.never_mined().items() if query_id in used and doc_ids},
+        never_mined(reader.never_mined(), {q: queries[q] for q in used}, lambda q: relevant_of(qrels[q], lowest)),
         drawn,
         seed,
         lowest,
@@ -199,12 +201,13 @@ def _judged(
     named: set[str] = set()
     names: dict[str, str] = {}
     twice: set[tuple[str, str]] = set()
+    unknown = Unknown({"query": queries, "passage": passages})
     for row in reader.qrels():
         query_id, doc_id = known_id(row.query_id, queries), known_id(row.doc_id, passages)
         grade = _grade(row, lowest)
         if query_id not in queries or doc_id not in passages:
-            unknown = f"query {query_id!r}" if query_id not in queries else f"passage {doc_id!r}"
-            reader.log.problem(row.where, f"names the unknown {unknown}")
+            lost = ("query", query_id) if query_id not in queries else ("passage", doc_id)
+            reader.log.problem(row.where, unknown(*lost))
         elif grade is None:
             what = f"score {row.relevance:g} is a fraction; set collection.min_relevance to read fractions"
             reader.log.problem(row.where, what)

@@ -53,7 +53,7 @@ class ReadLog:
         )
         lines = [line for bad in over.values() for line in bad.values()]
         enough = max(math.ceil(100 * len(bad) / max(1, self._rows[file])) for file, bad in over.items()) / 100
-        raise DataError(
-            collected(counts, lines),
-            todo=f"correct them, or allow more bad rows than {share:.0%}: --set collection.max_bad_rows={enough:g}",
-        )
+        more = f"correct them, or allow more bad rows than {share:.0%}: --set collection.max_bad_rows={enough:g}"
+        none = any(len(bad) >= self._rows[file] for file, bad in over.items())
+        todo = "correct the file: none of its rows can be used" if none else more
+        raise DataError(collected(counts, lines), todo=todo)

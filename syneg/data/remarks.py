@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 
 from syneg.core.counts import counted, part_of
-from syneg.core.text import near_key
+from syneg.core.text import contains, near_key, word_count
 
 from .collection import Collection
 from .language import language_of
@@ -24,6 +24,7 @@ _SPREAD = 0.2  # standard deviation over queries of nDCG@10 differences: .13 to 
 _POWER = 1.96 + 0.84  # two-sided level .05, power 80 %
 _CUTOFF = 10  # of nDCG@10
 _NOTABLE_SHARE = 0.1  # share of queries from which a remark is made
+_SENTENCE = 4  # words; shorter queries are in passages by chance
 _WHOLE_CORPUS = 200_000  # passages; larger corpora are not searched for copies
 
 
@@ -90,9 +91,9 @@ def _copies(collection: Collection) -> Iterator[str]:
 
 
 def _easy(collection: Collection) -> Iterator[str]:
-    """A query that its own positive contains is answered without any training."""
+    """A query that its own positive contains is answered without any training. A name or keyword is in other texts."""
     inside = sum(
-        any(near_key(query) in near_key(text) for text in collection.relevant_texts(query_id))
+        word_count(query) >= _SENTENCE and any(contains(text, query) for text in collection.relevant_texts(query_id))
         for query_id, query in collection.queries.items()
     )
     if inside > _NOTABLE_SHARE * len(collection.queries):

@@ -104,17 +104,19 @@ def lists_to_read(
     if not pairs:
         return []
     queries = encoder.encode([pair.query for pair in pairs], "query")
-    dense = encoder.index(collection.passages).search(queries, count + _POSITIVES)
-    lexical = LexicalIndex(collection.passages).search([pair.query for pair in pairs], count + _POSITIVES)
+    depths = [count + max(_POSITIVES, len(collection.relevant(pair.query_id))) for pair in pairs]
+    dense = encoder.index(collection.passages).search(queries, max(depths))
+    lexical = LexicalIndex(collection.passages).search([pair.query for pair in pairs], max(depths))
     doc_ids = list(collection.passages)
     drafts = []
-    for pair, near, worded in zip(pairs, dense, lexical, strict=True):
+    for pair, near, worded, depth in zip(pairs, dense, lexical, depths, strict=True):
         draw = random.Random(f"{seed}:read:{pair.query_id}")
         relevant = collection.relevant(pair.query_id)
-        nearest = _in_turn(near, worded)
+        nearest = _in_turn(near[:depth], worded[:depth])
         known = sorted(relevant)
         positives = draw.sample(known, min(_POSITIVES, len(known), max(1, count // 5)))
-        checks = _known_negative(collection, pair.query_id, {*nearest, *relevant}, doc_ids, draw)
+        beside = {*nearest, *collection.no_negative(pair.query_id)}
+        checks = _known_negative(collection, pair.query_id, beside, doc_ids, draw)
         own = {pair.query_id} - {*collection.qrels[pair.query_id]}  # as in BEIR: the query itself, in the corpus
         rest = [doc_id for doc_id in nearest if doc_id not in {*relevant, *checks, *own}]
         shown = (*positives, *checks, *rest[: max(0, count - len(positives) - len(checks))])

@@ -1,0 +1,49 @@
+"""Find what is the same but for its id, or for the way that its id is written.
+
+never_mined({}, {"q1": "close a file", "q2": "Close a file."}, relevant)  → {"q1": {positives of q2}, "q2": …}
+Unknown({"passage": {"007": …}})("passage", "7")                          → "names the unknown passage '7'; there …"
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+from syneg.core.text import normalise
+
+from .cells import near_id
+
+
+def never_mined(
+    pieces: Mapping[str, frozenset[str]], queries: Mapping[str, str], relevant: Callable[[str], set[str]]
+) -> dict[str, frozenset[str]]:
+    """For each of `queries`, its `pieces` and what is relevant to other queries of the same text, if there are any.
+
+    Quora and forums ask one question under several ids, each with positives of its own.
+    """
+    equal: dict[str, list[str]] = defaultdict(list)
+    for query_id, text in queries.items():
+        equal[normalise(text)].append(query_id)
+    never = {query_id: set(pieces.get(query_id, ())) for query_id in queries}
+    for query_ids in equal.values():
+        if len(query_ids) > 1:
+            together = set().union(*map(relevant, query_ids))
+            for query_id in query_ids:
+                never[query_id] |= together - relevant(query_id)
+    return {query_id: frozenset(doc_ids) for query_id, doc_ids in never.items() if doc_ids}
+
+
+class Unknown:
+    """Says that an id is unknown, and names a known one that is written otherwise. It takes none in its place."""
+
+    def __init__(self, known: Mapping[str, Iterable[str]]) -> None:
+        """`known` are the ids of each kind, such as "passage"."""
+        self._known = known
+        self._near: dict[str, dict[str, str]] = {}
+
+    def __call__(self, kind: str, key: str) -> str:
+        """What is wrong with a row that names the unknown `key` of this kind."""
+        if kind not in self._near:  # made for the first unknown id: most collections have none
+            self._near[kind] = {near_id(own): own for own in self._known[kind]}
+        near = self._near[kind].get(near_id(key)) if near_id(key) else None
+        return f"names the unknown {kind} {key!r}" + (f"; there is {near!r}" if near is not None else "")
