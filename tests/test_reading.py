@@ -283,6 +283,23 @@ def test_reading_by_batch_files(
     assert grades[0] == grades[1]
 
 
+@pytest.mark.parametrize("words", [150, 151])
+def test_passages_that_the_reader_sees_only_in_part_are_said(
+    words: int, tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    rows = [
+        {**row, "text": " ".join([*row["text"].split(), *["slowly"] * words][:words])}
+        for row in read_rows(sparse / "corpus.jsonl")
+    ]
+    write_rows(sparse / "corpus.jsonl", rows)
+    more = {**READS, "reader.use": "on"}
+    config = load_config(None, settings(fake_lm(reads_well).url, **more))
+    Run(tmp_path / "run", config, Progress()).until("read")
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("longer than the 150 words that the reader sees of each") == (words > 150)
+
+
 def test_given_grades_take_the_place_of_a_reader(tmp_path: Path, sparse: Path, settings: Settings) -> None:
     collection = load_collection(load_config(None, [f"collection.dataset={sparse}"]).collection, 0)
     path = tmp_path / "grades.jsonl"

@@ -22,10 +22,12 @@ from typing import Any
 
 import dspy
 
+from syneg.core.counts import part_of
 from syneg.core.errors import DataError
 from syneg.core.progress import Tick
 from syneg.core.records import Pair
 from syneg.core.storage import read_json, sha256_of, write_json
+from syneg.core.text import word_count
 from syneg.data.tasks import task_for
 from syneg.llm.capabilities import adapter_for
 from syneg.llm.roles import reader_settings, strong_reader_settings
@@ -35,6 +37,7 @@ from syneg.negatives.given_readings import given_readings, lists_of, with_known_
 from syneg.negatives.reader_agreement import agreement
 from syneg.negatives.reading import Answers, Reading, ToRead, lists_to_read, ordered, passages_in_a_list, read_by_lm
 from syneg.programs import load_reader_program
+from syneg.programs.grade_list import SHOWN_WORDS, GradeList
 from syneg.verdict.statistics import paired_interval
 
 from .compile import compiled, is_compiled
@@ -55,7 +58,7 @@ class Reader:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._config = workspace.config.reader
-        self._embedded_corpus = False
+        self._embedded_corpus = self._said_cut = False
 
     @cached_property
     def plan(self) -> ReaderPlan:
@@ -202,7 +205,20 @@ class Reader:
         models = [] if self._config.cross_encoder else [reader_settings(workspace.config).model]
         models += [strong_reader_settings(workspace.config).model] if self._config.strong else []
         count = passages_in_a_list(self._config, models)
-        return lists_to_read(workspace.collection, workspace.encoder, pairs, count, workspace.config.seed)
+        lists = lists_to_read(workspace.collection, workspace.encoder, pairs, count, workspace.config.seed)
+        self._say_cut(lists, models)
+        return lists
+
+    def _say_cut(self, lists: Sequence[ToRead], models: Sequence[str]) -> None:
+        """Say once that the built-in program shows only the beginning of a passage, if passages are longer."""
+        if self._said_cut or not models or not isinstance(self.plan.program, GradeList):
+            return
+        self._said_cut = True
+        shown = {doc_id for asked in lists for doc_id in asked.doc_ids}
+        longer = sum(word_count(self._workspace.collection.passages[doc_id]) > SHOWN_WORDS for doc_id in shown)
+        if longer:
+            said = part_of(longer, len(shown), "passage", "is", "are")
+            self._workspace.progress.say(f"  {said} longer than the {SHOWN_WORDS} words that the reader sees of each")
 
     def _embed(self) -> None:
         """Embed the corpus, which is searched for the passages of the lists; once."""
