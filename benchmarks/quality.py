@@ -22,6 +22,8 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,6 +79,17 @@ def stock(run: Run, pairs: Sequence[Pair], name: str, **settings: Any) -> list[R
         )  # fmt: skip
     ids = {(pair.query, pair.positive): pair.query_id for pair in pairs}
     return [{"query_id": ids[r["anchor"], r["positive"]], "text": r["negative"], "program": name} for r in mined]
+
+
+def stock_once(run: Run, pairs: Sequence[Pair]) -> list[Row]:
+    """Both sets of sentence-transformers' mining. They are kept in the run folder, under the settings that matter."""
+    asked = [[pair.query_id for pair in pairs], run.config.collection.model_dump(), run.config.encoder.model_dump()]
+    key = hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()[:12]
+    path = run.folder.path / f"stock-{key}.jsonl"
+    if not path.exists():
+        nearest = stock(run, pairs, "st-default")
+        write_rows(path, nearest + stock(run, pairs, "st-95", range_max=100, relative_margin=0.05))
+    return list(read_rows(path))
 
 
 def gated(run: Run, rows: Sequence[Row]) -> list[Row]:
@@ -181,8 +194,7 @@ def main(options: Options) -> None:
         first.workspace.pairs = covered(first.workspace.pairs, rows, names)[: options.pairs or None]
         own = {pair.query_id for pair in first.workspace.pairs}
         rows = gated(first, [row for row in rows if row["query_id"] in own])
-        rows += stock(first, first.workspace.pairs, "st-default")
-        rows += stock(first, first.workspace.pairs, "st-95", range_max=100, relative_margin=0.05)
+        rows += stock_once(first, first.workspace.pairs)
         if list(read_rows(options.folder / "sets.jsonl")) != rows:
             write_rows(options.folder / "sets.jsonl", rows)
         peers = [f"hybrid@ratio=1000.0@program={name}" for name in ("st-default", "st-95")]

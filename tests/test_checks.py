@@ -47,6 +47,7 @@ Settings = Callable[..., list[str]]
         ("lm.model=local/minilm", r"'local/minilm' is an encoder, not an LM.*\(lm.model\)"),
         ("encoder.model=nosuch/encoder", r"its cache holds no model 'nosuch/encoder'.*\(encoder.model\)"),
         ("encoder.model=nosuch-encoder", r"its cache holds no model 'nosuch-encoder'.*\(encoder.model\)"),
+        ("queries.examples=.", r"queries.examples is for a corpus without pairs.*leave out --queries"),
         ("encoder.model=a/b/c", r"no folder and no model of the Hugging Face hub: 'a/b/c'"),
         ("encoder.model=.", r"the folder '.*' holds no model.*\(encoder.model\)"),
         ("collection.task=claim verificaton", r"unknown task.*did you mean 'claim verification'\?.*\(collection.task\)"),
@@ -119,9 +120,11 @@ def test_a_limit_in_dollars_needs_the_price_of_every_lm(
 
 
 def test_a_misspelled_encoder_is_said_where_the_hub_has_none(
-    settings: Settings, hub: Callable[[bool], list[str]], tmp_path: Path
+    settings: Settings, hub: Callable[[bool], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = hub(True)
+    monkeypatch.chdir(tmp_path)
+    Path("encoder").mkdir()
     for name in ("nosuch/encoder", "nosuch-encoder"):
         run = Run(
             tmp_path / "run",
@@ -131,6 +134,8 @@ def test_a_misspelled_encoder_is_said_where_the_hub_has_none(
         with pytest.raises(ConfigError, match=rf"no folder and no model of the Hugging Face hub: '{name}'"):
             run.until("mine")
     assert any("sentence-transformers/nosuch-encoder" in path for path in asked)
+    with pytest.raises(ConfigError, match=r"; did you mean 'encoder'\? \(encoder.model\)"):
+        check(load_config(None, settings("http://127.0.0.1:9/v1", **{"encoder.model": "encodr"})))
     assert not (tmp_path / "run").exists()
 
 

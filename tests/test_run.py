@@ -250,7 +250,7 @@ def test_kill_9_in_generation_and_resume_equals_an_uninterrupted_run(
 
 
 def test_kill_9_in_training_and_resume(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
-    overrides = settings(fake_lm().url, **{"train.epochs": 60, "train.evals": 30})
+    overrides = settings(fake_lm().url, **{"train.epochs": 30, "train.evals": 15})
     checkpoints = tmp_path / "killed" / "models" / "mined-0" / "checkpoints"
     killed(
         ["train", "--run", "killed", *flags(overrides)],

@@ -110,6 +110,15 @@ def test_files_that_do_not_go_together_are_refused() -> None:
         suggestion(["nosuch.csv"])
 
 
+@pytest.mark.parametrize("files", [["pairs.csv"], ["pairs.csv", "docs.jsonl"]], ids=len)
+def test_a_column_that_no_file_has_is_named(files: list[str]) -> None:
+    """Without it the pairs look like passages."""
+    pairs(), corpus()
+    given = load_config(None, ["collection.columns=query=questoin"]).collection
+    with pytest.raises(ConfigError, match=r"no table has the column 'questoin' \(query\); did you mean 'question'\?"):
+        suggestion(files, given)
+
+
 def test_the_command_writes_settings_once() -> None:
     files = [pairs(), corpus()]
     said = CliRunner().invoke(cli, ["init", *files])

@@ -18,6 +18,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from started import Started, ranks
+from transformers import TrainerState
 from transformers.utils.logging import warning_once
 
 from syneg.core.config import EncoderConfig, ProbeConfig, TrainConfig
@@ -28,6 +29,7 @@ from syneg.optimizers.probe import Probe, _likelihoods
 from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
 from syneg.run.cluster_trials import TrainedModel
+from syneg.training import trainer
 from syneg.training.__main__ import main
 from syneg.training.course import loss_curve, shares_by_third
 from syneg.training.ending import FLAG
@@ -400,3 +402,16 @@ def test_checkpoints_within_a_second_are_no_reason_to_warn(bert: str, tmp_path: 
     finally:
         library.removeHandler(handler)
     assert len(done.dev) == 4 and not said
+
+
+def test_freed_memory_goes_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    shown: list[tuple[int, int]] = []
+    state = TrainerState(max_steps=20)
+    monkeypatch.setattr(trainer, "_give_memory_back", lambda: given.append(state.global_step))
+    report = trainer._Report(lambda done, total: shown.append((done, total)))
+    for step in range(1, 21):
+        state.global_step = step
+        report.on_step_end(None, state, None)
+    assert given == [8, 16]
+    assert shown == [(step, 20) for step in range(1, 21)]

@@ -61,6 +61,7 @@ class ColumnNames:
             self._named[role] = column
         self._kept: dict[tuple[Any, ...], dict[str, list[str]]] = {}
         self._met: set[str] = set()
+        self._seen: dict[str, None] = {}  # columns of all tables
 
     def of(self, names: Iterable[Any], roles: Iterable[str]) -> dict[str, list[str]]:
         """The columns of each role found among `names`: perhaps several for negatives, else at most one."""
@@ -70,6 +71,7 @@ class ColumnNames:
         return self._kept[key]
 
     def _resolve(self, names: list[str], roles: Iterable[str]) -> dict[str, list[str]]:
+        self._seen.update(dict.fromkeys(names))
         plain = {_plain(name): name for name in reversed(names)}
         columns: dict[str, list[str]] = {}
         taken: set[str] = set()
@@ -105,8 +107,11 @@ class ColumnNames:
 
     def check(self) -> None:
         """Raise ConfigError for a column in collection.columns that no table had."""
-        if lost := [f"{name!r} ({role})" for role, name in self._named.items() if role not in self._met]:
-            raise ConfigError(f"collection.columns: no table has the column {', '.join(lost)}", todo="check the name")
+        lost = {role: name for role, name in self._named.items() if role not in self._met}
+        if lost:
+            named = ", ".join(f"{name!r} ({role})" for role, name in lost.items())
+            first = next(iter(lost.values()))
+            raise ConfigError(f"collection.columns: no table has the column {named}", todo=nearest(first, self._seen))
 
 
 def _known(role: str) -> tuple[str, ...]:

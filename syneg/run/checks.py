@@ -69,6 +69,11 @@ def _exclusive(config: Config) -> Iterator[str]:
         yield "reader.given and reader.cross_encoder are two readers; leave out one"
     if reader.given and reader.strong:
         yield "reader.strong reads nothing where grades are given; leave out one"
+    if config.queries.examples and config.collection.dataset:
+        what = (
+            f"queries.examples is for a corpus without pairs, and collection.dataset is {config.collection.dataset!r}"
+        )
+        yield f"{what}; leave out --queries, or give --corpus alone"
     if config.generate.given and config.compile.improves("writer"):
         yield "there is nothing to compile: the negatives are given; leave out --given or --optimizer"
 
@@ -122,7 +127,8 @@ def _encoders(config: Config) -> Iterator[str]:
         if not is_embedded(encoder.model, "encoder"):
             find_model(encoder.model, encoder.revision, owner=DEFAULT_OWNER)
     except SynegError as error:
-        yield f"{error} (encoder.model)"
+        hint = look_at(encoder.model)
+        yield f"{error}{f'; {hint}' if hint.startswith('did you mean') else ''} (encoder.model)"
     try:
         if cross:
             find_model(cross)

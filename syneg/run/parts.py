@@ -14,7 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from syneg.core.errors import DataError
 from syneg.core.progress import Progress
+from syneg.data.tables import look_at
 
 from .folder import RunFolder
 
@@ -40,6 +42,13 @@ class Batch:
 
     answers: tuple[Path, ...] = ()
     requests: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raise DataError for answers that are not there, and for requests in place of a folder."""
+        if missing := [str(path) for path in self.answers if not path.is_file()]:
+            raise DataError(f"no such file {missing[0]!r} (--batch import)", todo=look_at(missing[0]))
+        if self.requests is not None and self.requests.is_dir():
+            raise DataError(f"{str(self.requests)!r} is a folder (--batch export)", todo="name a file in it")
 
 
 class Parts:

@@ -79,29 +79,7 @@ def _head(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _sorted(files: Sequence[str], given: CollectionConfig) -> _Files:
-    names = ColumnNames(given.columns)
-    kinds: dict[str, str] = {}
-    columns: Mapping[str, Sequence[str]] | None = None
-    for name in files:
-        path = Path(name).expanduser()
-        if not path.exists() and names_a_file(name):
-            raise no_file(name)
-        if not path.is_file():
-            kind = "dataset"
-        else:
-            row = next((row for _, row in read_table(path, ReadLog(), given.encoding)), {})
-            roles = names.of(row, PAIRS)
-            if "query" in roles and roles.keys() & {"positive", "doc_id"}:
-                kind, columns = "dataset", roles
-            elif "query" in roles:
-                kind = "examples"
-            elif "text" in names.of(row, CORPUS):
-                kind = "corpus"
-            else:
-                kind, columns = "dataset", {}
-        if kind in kinds:
-            raise DataError(f"{kinds[kind]!r} and {name!r} are both {_WHAT[kind]}", todo="give one of them")
-        kinds[kind] = name
+    kinds, columns = _kinds(files, given)
     if "examples" in kinds and "corpus" not in kinds:
         raise DataError(
             "a file of queries does not say which passages are searched",
@@ -111,6 +89,44 @@ def _sorted(files: Sequence[str], given: CollectionConfig) -> _Files:
     if "examples" in kinds and "dataset" in kinds:
         raise DataError("pairs and queries do not go together", where=kinds["examples"], todo="leave out the queries")
     return _Files(**kinds, columns=columns)
+
+
+def _kinds(files: Sequence[str], given: CollectionConfig) -> tuple[dict[str, str], Mapping[str, Sequence[str]] | None]:
+    """Return what each file is, as kind → name, and the columns of the pairs.
+
+    Raises ConfigError for a column of `given` that no file has, and DataError for two files of one kind.
+    """
+    names = ColumnNames(given.columns)
+    found: list[tuple[str, str]] = []
+    columns: Mapping[str, Sequence[str]] | None = None
+    for name in files:
+        path = Path(name).expanduser()
+        if not path.exists() and names_a_file(name):
+            raise no_file(name)
+        if not path.is_file():
+            found.append(("dataset", name))
+            continue
+        row = next((row for _, row in read_table(path, ReadLog(), given.encoding)), {})
+        roles, texts = names.of(row, PAIRS), names.of(row, CORPUS)
+        kind = _kind(roles, texts)
+        found.append((kind, name))
+        if kind == "dataset":
+            columns = roles if "query" in roles else {}
+    if all(Path(name).expanduser().is_file() for name in files):
+        names.check()
+    kinds: dict[str, str] = {}
+    for kind, name in found:
+        if kind in kinds:
+            raise DataError(f"{kinds[kind]!r} and {name!r} are both {_WHAT[kind]}", todo="give one of them")
+        kinds[kind] = name
+    return kinds, columns
+
+
+def _kind(roles: Iterable[str], texts: Iterable[str]) -> str:
+    """Return what a file with these columns is, as a key of `_WHAT`."""
+    if "query" in roles:
+        return "dataset" if {"positive", "doc_id"} & set(roles) else "examples"
+    return "corpus" if "text" in texts else "dataset"
 
 
 _WHAT = {"dataset": "pairs or a data set", "corpus": "passages", "examples": "queries"}

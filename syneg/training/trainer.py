@@ -52,14 +52,18 @@ from .weights import interpolate, learning_rate, set_dropout, swift_attention
 logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
 
 
+_TIDY = 8  # steps after which freed memory goes back; after each step it takes 4 % of the time (docs/lab_notes.md)
+
+
 class _Report(TrainerCallback):
-    """Shows steps on the progress line."""
+    """Shows steps on the progress line, and gives freed memory back."""
 
     def __init__(self, progress: Tick | None) -> None:
         self.progress = progress
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        _give_memory_back()
+        if state.global_step % _TIDY == 0:
+            _give_memory_back()
         if self.progress:
             self.progress(state.global_step, state.max_steps)
 
