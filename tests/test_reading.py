@@ -460,7 +460,7 @@ def test_the_minutes_of_a_cross_encoder_are_estimated(
 
 def test_a_cross_encoder_that_cannot_be_used_is_said(tmp_path: Path, sparse: Path, settings: Settings) -> None:
     more = {**READS, "reader.cross_encoder": str(tmp_path / "nothing")}
-    with pytest.raises(BackendError, match="no folder and no model of the Hugging Face hub: '.*nothing'"):
+    with pytest.raises(ConfigError, match=r"no such folder '.*nothing'.*\(reader.cross_encoder\)"):
         run(tmp_path / "run", settings("http://127.0.0.1:9", **more), "read")
 
 

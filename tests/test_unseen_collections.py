@@ -7,15 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from syneg.core.config import CollectionConfig, EncoderConfig
+from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError
-from syneg.core.records import Pair
 from syneg.data.collection import Collection, load_collection
 from syneg.data.read_log import ReadLog
 from syneg.data.remarks import remarks
-from syneg.negatives.reading import lists_to_read
-from syneg.retrieval.encoder import Encoder
-from syneg.retrieval.indexes import LexicalIndex
 
 
 def append(path: Path, text: str) -> None:
@@ -66,23 +62,6 @@ def test_what_answers_an_equal_query_is_no_negative(beir: Path) -> None:
     assert (collection.no_negative("q0"), collection.no_negative("twin")) == ({"d0", "d50"}, {"d0", "d50"})
     assert (collection.relevant("q0"), collection.relevant("twin")) == ({"d0"}, {"d50"})
     assert collection.no_negative("q1") == {"d1"}
-
-
-def test_a_query_with_dozens_of_positives_is_read_with_as_many_passages_as_another(
-    beir: Path, encoder_path: str
-) -> None:
-    encoder = Encoder.load(EncoderConfig(model=encoder_path, precision="fp32"))
-    query, passages = "close the socket slowly", load(beir).passages
-    near = encoder.index(passages).search(encoder.encode([query], "query"), 40)[0]
-    worded = LexicalIndex(passages).search([query], 40)[0]
-    append(beir / "queries.jsonl", json.dumps({"_id": "wide", "text": query}) + "\n")
-    append(beir / "qrels" / "train.tsv", "".join(f"wide\t{d}\t1\n" for d in {d for d, _ in [*near, *worded]}))
-    collection = load(beir)
-    pair = Pair("wide", query, "d0", passages["d0"], collection.relevant_texts("wide"))
-    (asked,) = lists_to_read(collection, encoder, [pair], 20, seed=0)
-    assert len(asked.doc_ids) == 20
-    assert {*asked.doc_ids} & collection.relevant("wide") == asked.positives
-    assert len(asked.positives) == 3
 
 
 @pytest.mark.parametrize(

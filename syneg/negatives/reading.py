@@ -104,15 +104,14 @@ def lists_to_read(
     if not pairs:
         return []
     queries = encoder.encode([pair.query for pair in pairs], "query")
-    depths = [count + max(_POSITIVES, len(collection.relevant(pair.query_id))) for pair in pairs]
-    dense = encoder.index(collection.passages).search(queries, max(depths))
-    lexical = LexicalIndex(collection.passages).search([pair.query for pair in pairs], max(depths))
+    dense = encoder.index(collection.passages).search(queries, count + _POSITIVES)
+    lexical = LexicalIndex(collection.passages).search([pair.query for pair in pairs], count + _POSITIVES)
     doc_ids = list(collection.passages)
     drafts = []
-    for pair, near, worded, depth in zip(pairs, dense, lexical, depths, strict=True):
+    for pair, near, worded in zip(pairs, dense, lexical, strict=True):
         draw = random.Random(f"{seed}:read:{pair.query_id}")
         relevant = collection.relevant(pair.query_id)
-        nearest = _in_turn(near[:depth], worded[:depth])
+        nearest = _in_turn(near, worded)
         known = sorted(relevant)
         positives = draw.sample(known, min(_POSITIVES, len(known), max(1, count // 5)))
         beside = {*nearest, *collection.no_negative(pair.query_id)}

@@ -81,10 +81,11 @@ def load_model(config: EncoderConfig, source: str) -> Loaded:
     return loaded
 
 
-def find_model(name: str, revision: str | None = None, *, owner: str = "") -> None:
+def find_model(name: str, revision: str | None = None, *, owner: str = "", reached: bool = True) -> None:
     """Look for the model `name` in its folder, in the hub's cache and on the hub. Loads and fetches nothing.
 
-    `owner` completes a name without one, as sentence-transformers does. Raises BackendError if there is no such model.
+    `owner` completes a name without one, as sentence-transformers does. Raises BackendError if there is no such model;
+    with `reached` also if only the hub can tell, and it cannot be reached.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -100,8 +101,10 @@ def find_model(name: str, revision: str | None = None, *, owner: str = "") -> No
         there = on_hub(known, revision=revision)
         if there:
             return
-        if there is None:
+        if there is None and reached:
             raise not_cached(name)
+        if there is None:
+            return
     raise _not_on_hub(name, revision)
 
 

@@ -131,7 +131,7 @@ def _encoders(config: Config) -> Iterator[str]:
         yield f"{error}{f'; {hint}' if hint.startswith('did you mean') else ''} (encoder.model)"
     try:
         if cross:
-            find_model(cross)
+            find_model(cross, reached=False)  # an estimate does without it; reading says that it cannot be loaded
     except BackendError as error:
         yield f"{error} (reader.cross_encoder)"
 
