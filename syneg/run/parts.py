@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from syneg.core.errors import DataError
 from syneg.core.progress import Progress
-from syneg.data.tables import look_at
 
 from .folder import RunFolder
 
@@ -44,8 +43,10 @@ class Batch:
     requests: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raise DataError for answers that are not there, and for requests in place of a folder."""
+        """Raise DataError for answers that are not there, and for a folder in place of a file of requests."""
         if missing := [str(path) for path in self.answers if not path.is_file()]:
+            from syneg.data.tables import look_at
+
             raise DataError(f"no such file {missing[0]!r} (--batch import)", todo=look_at(missing[0]))
         if self.requests is not None and self.requests.is_dir():
             raise DataError(f"{str(self.requests)!r} is a folder (--batch export)", todo="name a file in it")
