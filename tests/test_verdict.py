@@ -235,6 +235,18 @@ def test_the_boundary_is_paired_by_query_and_called_small() -> None:
     assert "too small" not in boundary_note(enough) + enough.sentence
 
 
+def test_one_near_miss_is_one_and_shows_no_difference_at_all() -> None:
+    data = collection()
+    counts = {"program": "p", "lm": "m", "pairs": 1, "written": 1, "accepted": 1, "covered": 1, "reasons": {},
+              "input_tokens": 1, "output_tokens": 2, "usd": None, "coverage": {}}  # fmt: skip
+    one = {"accuracy": {"t0": 1.0}, "ndcg@10": {"t0": 0.5}}
+    found = told({"base": ArmRuns([result(data, 0)], boundary=[one], near_misses=1),
+                  "mined": ArmRuns([result(data, 0.1)], (0,), boundary=[one], near_misses=1)}, data,
+                 Facts(near_misses=generation_of(counts), no_boundary=""))  # fmt: skip
+    assert "boundary: 1 near-miss for 1 held-out query, written by p" in second_table(found).replace("\n", " ")
+    assert "The boundary test is too small to tell any difference: 1 near-miss (400 show 6 points)." in found.sentence
+
+
 def test_a_verdict_is_read_back_from_json() -> None:
     data = collection()
     counts = {"program": "p", "lm": "m", "pairs": 4, "written": 8, "accepted": 5, "covered": 4, "reasons": {"equal": 3},

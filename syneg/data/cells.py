@@ -104,7 +104,7 @@ def known_id(key: str, known: Container[str]) -> str:
 
 
 def near_id(key: str) -> str:
-    """What is left of an id without what programs change: case, spaces, punctuation, zeros in front of a number.
+    """Return an id without what programs change in it: case, spaces, punctuation, zeros in front of a number.
 
     >>> near_id("Doc-007 ") == near_id("doc 7"), near_id("a.7") == near_id("a.70")
     (True, False)

@@ -1,4 +1,4 @@
-"""Find what is the same but for its id, or for the way that its id is written.
+"""Find queries with one text and several ids, and ids that are written in two ways.
 
 never_mined({}, {"q1": "close a file", "q2": "Close a file."}, relevant)  → {"q1": {positives of q2}, "q2": …}
 Unknown({"passage": {"007": …}})("passage", "7")                          → "names the unknown passage '7'; there …"
@@ -34,7 +34,7 @@ def never_mined(
 
 
 class Unknown:
-    """Says that an id is unknown, and names a known one that is written otherwise. It takes none in its place."""
+    """Says that an id is unknown, and names the known id that is nearly the same. It never uses that one instead."""
 
     def __init__(self, known: Mapping[str, Iterable[str]]) -> None:
         """`known` are the ids of each kind, such as "passage"."""

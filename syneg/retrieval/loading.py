@@ -84,8 +84,8 @@ def load_model(config: EncoderConfig, source: str) -> Loaded:
 def find_model(name: str, revision: str | None = None, *, owner: str = "", reached: bool = True) -> None:
     """Look for the model `name` in its folder, in the hub's cache and on the hub. Loads and fetches nothing.
 
-    `owner` completes a name without one, as sentence-transformers does. Raises BackendError if there is no such model;
-    with `reached` also if only the hub can tell, and it cannot be reached.
+    `owner` completes a name without one, as sentence-transformers does. Raises BackendError if there is no such model,
+    and if only the hub can tell and it cannot be reached. Without `reached` the second case is no error.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -101,9 +101,9 @@ def find_model(name: str, revision: str | None = None, *, owner: str = "", reach
         there = on_hub(known, revision=revision)
         if there:
             return
-        if there is None and reached:
-            raise not_cached(name)
         if there is None:
+            if reached:
+                raise not_cached(name)
             return
     raise _not_on_hub(name, revision)
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from syneg.core.counts import counted
+
 from .records import BASE, ArmResult, Comparison, Generation, Verdict
 from .sentences import boundary_note, lm_sentence
 
@@ -91,8 +93,9 @@ def notes(verdict: Verdict) -> Iterator[str]:
     """Notes on the boundary test, the source probe, the gain from the LM, and synthetic negatives in training."""
     near = verdict.near_misses
     if near:
+        number = counted(near.accepted, "near-miss", "near-misses")
         yield (
-            f"boundary: {near.accepted} near-misses for {near.covered} held-out queries, written by {near.program} and "
+            f"boundary: {number} for {counted(near.covered, 'held-out query')}, written by {near.program} and "
             "put into the corpus: share ranked below the positive, with its 95 % interval"
         )
         if note := boundary_note(verdict):

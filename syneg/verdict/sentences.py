@@ -159,10 +159,9 @@ def _small_boundary(verdict: Verdict) -> str:
     if edge is None or edge.near_misses >= NEAR_MISSES:
         return ""
     least = 100 * _POINTS * (NEAR_MISSES / max(1, edge.near_misses)) ** 0.5
-    return (
-        f"too small to tell differences under about {least:.0f} points: {edge.near_misses} near-misses "
-        f"({NEAR_MISSES} show {100 * _POINTS:.0f} points)"
-    )
+    what = f"differences under about {least:.0f} points" if least < 100 else "any difference"
+    number = counted(edge.near_misses, "near-miss", "near-misses")
+    return f"too small to tell {what}: {number} ({NEAR_MISSES} show {100 * _POINTS:.0f} points)"
 
 
 def boundary_note(verdict: Verdict) -> str:
