@@ -140,6 +140,11 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize(("path", "package"), MODULES, ids=lambda value: getattr(value, "stem", value))
+def test_a_file_has_at_most_300_lines(path: Path, package: str) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, f"{path} of {package}: split it"
+
+
+@pytest.mark.parametrize(("path", "package"), MODULES, ids=lambda value: getattr(value, "stem", value))
 def test_packages_import_one_way(path: Path, package: str) -> None:
     assert upward(path, package) == set()
     if path.stem != "metrics":

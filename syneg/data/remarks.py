@@ -37,6 +37,16 @@ def least_effect(queries: int) -> float:
     return _POWER * _SPREAD / math.sqrt(max(1, queries))
 
 
+def losses(collection: Collection) -> Iterator[str]:
+    """Count what was left out of a collection, with one example each: bad rows, and leaks between train and test."""
+    for lost, kind, done in (
+        (collection.problems, "bad row", "skipped"),
+        (collection.leaks, "train/test leak", "dropped"),
+    ):
+        if lost:
+            yield f"{counted(len(lost), kind)} {done}, such as: {lost[0]}"
+
+
 def remarks(collection: Collection) -> list[str]:
     """Every remark on a collection, the most serious first."""
     return [

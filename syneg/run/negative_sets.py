@@ -281,11 +281,8 @@ class NegativeSets:
         workspace = self._workspace
         write_rows(workspace.folder.negatives(stem), [draft.row() for draft in drafts])
         workspace.manifest.note(negatives={**workspace.manifest.facts.get("negatives", {}), stem: asdict(facts)})
-        passed, queries = (
-            part_of(facts.accepted, facts.written, "text", "passes", "pass"),
-            counted(facts.covered, "query"),
-        )
-        workspace.progress.say(f"  {passed} all gates, for {queries}")
+        passed = part_of(facts.accepted, facts.written, "text", "passes", "pass")
+        workspace.progress.say(f"  {passed} all gates, for {counted(facts.covered, 'query')}")
 
 
 def fold_stem(program: str) -> str:

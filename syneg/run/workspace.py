@@ -23,7 +23,7 @@ from syneg.core.progress import Progress, Tick
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_rows, write_rows
 from syneg.data.collection import Collection, load_collection
-from syneg.data.remarks import encoder_remark, remarks
+from syneg.data.remarks import encoder_remark, losses, remarks
 from syneg.llm.batch_files import Pending
 from syneg.llm.roles import Roles, boundary_settings
 from syneg.negatives.mining import Mined, mine, more_advice
@@ -80,14 +80,8 @@ class Workspace:
             collection = self._given or load_collection(settings, self.config.seed)
             splits = ", ".join(f"{split} {len(ids)}" for split, ids in collection.splits.items())
             line.note = f"{collection.name}: {len(collection.passages)} passages; queries: {splits}"
-        for kind, problems in (
-            (("bad row skipped", "bad rows skipped"), collection.problems),
-            (("train/test leak dropped", "train/test leaks dropped"), collection.leaks),
-        ):
-            if problems:
-                self.progress.say(f"  {counted(len(problems), *kind)}, such as: {problems[0]}")
-        known = (*collection.notes, *remarks(collection), encoder_remark(collection, self.config.encoder.model))
-        for note in filter(None, known):
+        known = (*losses(collection), *collection.notes, *remarks(collection))
+        for note in filter(None, (*known, encoder_remark(collection, self.config.encoder.model))):
             self.progress.say(f"  {note}")
         if problems := (*collection.problems, *collection.leaks):
             write_rows(self.folder.bad_rows, [{"problem": problem} for problem in problems])
