@@ -8,6 +8,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,9 @@ from syneg.run import show
 from syneg.run.folder import RunFolder
 from syneg.verdict.card import data_card, model_card
 from syneg.verdict.page import Evidence, html_report
-from syneg.verdict.records import Generation, Verdict, generation_of
+from syneg.verdict.records import Comparison, Generation, Verdict, generation_of
 from syneg.verdict.report import generation_line, second_table, table
-from syneg.verdict.sentences import boundary_note
+from syneg.verdict.sentences import boundary_note, sentence
 from syneg.verdict.source_probe import source_probe
 from syneg.verdict.statistics import detectable, paired_interval, seed_interval
 from syneg.verdict.tracking import metrics
@@ -167,8 +168,29 @@ def test_a_gain_that_may_be_chance_is_not_called_a_gain(queries: int, says: str,
     subject = "What the LM adds" if calls else "What the given texts or grades add"
     assert found.worth is not None
     numbers = f"{found.worth.gain:+.3f} [{row.interval[0]:+.3f}, {row.interval[1]:+.3f}]" if row.interval else ""
-    assert f"{subject} on test {says}: {numbers}." in found.sentence
+    ending = "" if row.p_holm is None else f", p = {row.p_holm:.4f}"
+    assert f"{subject} on test {says}: {numbers}{ending}." in found.sentence
     assert not any(words in found.sentence for words in ("The LM adds", "given adds", "per 1,000 calls"))
+
+
+def corrected(p: float, p_holm: float) -> Verdict:
+    """A verdict whose every comparison has these p-values, and an interval without 0."""
+    data = collection()
+    found = told({"base": ArmRuns([result(data, 0)]), "mined": ArmRuns([result(data, 0.2, seed=5)], (0,)),
+                  "hybrid": ArmRuns([result(data, 0.201, seed=6)], (0,), cost=Cost(5, 10, 10, 2.0))}, data)  # fmt: skip
+    numbers = {"delta": 0.013, "interval": (0.001, 0.025), "p": p, "p_holm": p_holm, "significant": False}
+    rows: list[Comparison] = [replace(row, **numbers) for row in found.comparisons]  # type: ignore[arg-type]
+    return replace(found, best="hybrid", comparisons=tuple(rows))
+
+
+def test_an_interval_without_0_that_holm_calls_chance_is_told_with_both_p_values() -> None:
+    both = "p = 0.0900 after Holm's correction and 0.0300 before it"
+    found = sentence(corrected(0.03, 0.09))
+    assert f"+0.013 [+0.001, +0.025], no significant difference ({both}; " in found
+    assert f"Hybrid is not significantly different from mined (+0.013 [+0.001, +0.025], {both})." in found
+    assert re.search(rf"cannot be told from zero: \S+ \[\+0.001, \+0.025\], {both}\.", found)
+    alone = sentence(corrected(0.06, 0.09))
+    assert "Holm" not in alone and alone.count("p = 0.0900") == 3
 
 
 def test_what_was_given_is_not_called_the_work_of_an_lm(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def sentence(verdict: Verdict) -> str:
     dev = verdict.queries.get("dev", 0)
     if dev < MIN_DEV:
         parts.append(f"With {counted(dev, 'dev query')}, which arm is best on dev is largely chance.")
-    parts += [_other(row) for row in verdict.comparisons if _worth_telling(verdict, row)]
+    parts += [_other(verdict, row) for row in verdict.comparisons if _worth_telling(verdict, row)]
     parts += [_at_equal_calls(verdict, row) for row in verdict.comparisons if _is_equal(row)]
     if is_small := _small_boundary(verdict):
         parts.append(f"The boundary test is {is_small}.")
@@ -97,7 +97,7 @@ def certainty(verdict: Verdict, row: Comparison) -> str:
     if row.significant:
         return f"significant ({p_text(row.p_holm)})"
     least = f"; {row.detectable:.3f} would show" if row.detectable is not None else ""
-    return f"no significant difference ({p_text(row.p_holm)}{least})"
+    return f"no significant difference ({_p_of(verdict, row)}{least})"
 
 
 def _is_equal(row: Comparison) -> bool:
@@ -107,7 +107,7 @@ def _is_equal(row: Comparison) -> bool:
 
 def _at_equal_calls(verdict: Verdict, row: Comparison) -> str:
     counts = " and ".join(str(verdict.arms[arm].calls) for arm in (row.a, row.b))
-    return f"At equal LM calls ({counts}): {_other(row)}"
+    return f"At equal LM calls ({counts}): {_other(verdict, row)}"
 
 
 def _worth_telling(verdict: Verdict, row: Comparison) -> bool:
@@ -117,14 +117,14 @@ def _worth_telling(verdict: Verdict, row: Comparison) -> bool:
     return BASE not in (row.a, row.b) and (few or verdict.best in (row.a, row.b))
 
 
-def _other(row: Comparison) -> str:
+def _other(verdict: Verdict, row: Comparison) -> str:
     name = row.b[:1].upper() + row.b[1:] if row.b.islower() and row.b.replace("-", "").isalnum() else row.b
     numbers = f"{row.delta:+.3f}{interval_text(row.interval)}"
     if row.p_holm is None:
         return f"{name} against {row.a}: {numbers}, too few queries to tell."
     side = "better than" if row.delta > 0 else "worse than"
     word = side if row.significant else "not significantly different from"
-    return f"{name} is {word} {row.a} ({numbers}, {p_text(row.p_holm)})."
+    return f"{name} is {word} {row.a} ({numbers}, {_p_of(verdict, row)})."
 
 
 def lm_sentence(verdict: Verdict) -> str:
@@ -142,9 +142,10 @@ def lm_sentence(verdict: Verdict) -> str:
         best = f"Best on dev with an LM: {worth.with_lm}; without one: {worth.without_lm}"
     if row is not None and not row.significant:
         subject = "What the LM adds" if called else "What the given texts or grades add"
-        told = "cannot be told from so few queries" if row.p_holm is None else "cannot be told from zero"
         numbers = f"{worth.gain:+.3f}{interval_text(row.interval, row.a == worth.with_lm)}"
-        return f"{best}. {subject} on test {told}: {numbers}."
+        if row.p_holm is None:
+            return f"{best}. {subject} on test cannot be told from so few queries: {numbers}."
+        return f"{best}. {subject} on test cannot be told from zero: {numbers}, {_p_of(verdict, row)}."
     if not called:
         return f"{best}. What was given adds {worth.gain:+.3f} on test."
     rates = [f"{worth.per_1000_calls:+.4f} per 1,000 calls"] if worth.per_1000_calls is not None else []
@@ -182,6 +183,15 @@ def interval_text(interval: Interval | None, turned: bool = False) -> str:
         return ""
     low, high = (-interval[1], -interval[0]) if turned else interval
     return f" [{low:+.3f}, {high:+.3f}]"
+
+
+def _p_of(verdict: Verdict, row: Comparison) -> str:
+    """The corrected p-value. Where only the correction lifts it over alpha, the interval may lie on one side of 0, so
+    the sentence names the correction and the p-value before it."""
+    assert row.p_holm is not None
+    if row.p is None or not row.p < verdict.alpha <= row.p_holm:
+        return p_text(row.p_holm)
+    return f"{p_text(row.p_holm)} after Holm's correction and {p_text(row.p).removeprefix('p = ')} before it"
 
 
 def p_text(value: float) -> str:
