@@ -55,7 +55,11 @@ def test_runs_over_one_collection_are_compared_query_by_query(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("collection", "says"), [("toy", "its splits, texts or qrels differ"), ("other", "it is another collection")]
+    ("collection", "says"),
+    [
+        ("toy", "x and x are both over toy, but their splits, texts or qrels differ"),
+        ("other", "x is over other, x over toy: they are two collections"),
+    ],
 )
 def test_runs_over_other_data_are_not_compared(tmp_path: Path, collection: str, says: str) -> None:
     a = side(finished(tmp_path / "a", shift=0.05), "x")
@@ -63,6 +67,41 @@ def test_runs_over_other_data_are_not_compared(tmp_path: Path, collection: str, 
     text = " ".join(comparison_table([a, b]).split())
     assert f"{says}, so their figures cannot be compared" in text
     assert "Same collection" not in text
+
+
+def crossed(folder: RunFolder, folds: int, fingerprint: str) -> RunFolder:
+    """Make a finished run a cross-fitted one: its verdict is over 60 queries, its own test split holds 10 of them."""
+    told = json.loads(folder.verdict.read_text())
+    write_json(folder.verdict, {**told, "folds": folds, "fingerprint": fingerprint})
+    runs = {name: json.loads(folder.evaluation(name).read_text()) for name in ("base", "mined-0", "mined-1")}
+    write_json(folder / "folds.json", {"base": [runs["base"]], "mined": [runs["mined-0"], runs["mined-1"]]})
+    for name, run in runs.items():
+        values = dict(list(run["test"]["values"]["ndcg@10"].items())[:10])
+        write_json(folder.evaluation(name), {"test": {"ranking": {}, "values": {"ndcg@10": values}}})
+    return folder
+
+
+def test_a_cross_fitted_run_is_not_compared_with_one_of_other_folds_and_the_reason_is_said(tmp_path: Path) -> None:
+    plain = finished(tmp_path / "plain", shift=0.05).path
+    three, five = (crossed(finished(tmp_path / name, shift=0.05), folds, name).path
+                   for name, folds in (("three", 3), ("five", 5)))  # fmt: skip
+    for pair in ([plain, three], [three, plain]):
+        assert " ".join(comparison_table(sides(pair)).split()).endswith(
+            "three was cross-fitted in 3 folds and plain was not, so their figures cannot be compared. "
+            "Run three again with evaluate.folds=0."
+        )
+    assert " ".join(comparison_table(sides([three, five])).split()).endswith(
+        "five was cross-fitted in 5 folds and three in 3, so their figures cannot be compared. "
+        "Run five again with evaluate.folds=3."
+    )
+
+
+def test_cross_fitted_runs_are_compared_over_the_queries_of_all_folds(tmp_path: Path) -> None:
+    folders = [
+        crossed(finished(tmp_path / name, shift=shift), 3, "f").path for name, shift in (("a", 0.05), ("b", 0.08))
+    ]
+    text = " ".join(comparison_table(sides(folders)).split())
+    assert "mined of b less mined of a: +0.030 [+0.030, +0.030] nDCG@10 over 60 test queries." in text
 
 
 def test_the_page_shows_what_was_set_differently_and_escapes_names(tmp_path: Path) -> None:

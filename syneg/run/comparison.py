@@ -54,12 +54,17 @@ def _flat(config: Config) -> Mapping[str, Any]:
 
 def _values(folder: RunFolder, verdict: Verdict, config: Config) -> dict[str, float]:
     """Return query_id → main metric of the best arm on test, mean over its seeds."""
-    best = verdict.best
-    names = [BASE] if best == BASE else [named(best, config).file_name(s) for s in verdict.arms[best].test_by_seed]
     values: dict[str, list[float]] = defaultdict(list)
-    for name in names:
-        for query_id, value in (
-            (read_json(folder.evaluation(name)) or {}).get("test", {}).get("values", {}).get(verdict.metric, {}).items()
-        ):
+    for run in _best_runs(folder, verdict, config):
+        for query_id, value in run.get("test", {}).get("values", {}).get(verdict.metric, {}).items():
             values[query_id].append(value)
     return {query_id: float(np.mean(scores)) for query_id, scores in values.items()}
+
+
+def _best_runs(folder: RunFolder, verdict: Verdict, config: Config) -> list[Mapping[str, Any]]:
+    """The results of the best arm, one for each seed, as the verdict has them: over all folds of a cross-fitted run."""
+    best = verdict.best
+    if verdict.folds:
+        return list((read_json(folder.folds) or {}).get(best, ()))
+    names = [BASE] if best == BASE else [named(best, config).file_name(s) for s in verdict.arms[best].test_by_seed]
+    return [read_json(folder.evaluation(name)) or {} for name in names]

@@ -102,6 +102,11 @@ class RunFolder:
         return self.path / "best"
 
     @property
+    def folds(self) -> Path:
+        """Results of cross-fitting, over all folds."""
+        return self.path / "folds.json"
+
+    @property
     def verdict(self) -> Path:
         """The verdict as data."""
         return self.path / "verdict.json"

@@ -88,7 +88,7 @@ def cross_fit(
         [(arm.name, arm.config.train.seeds) for arm in arms], [shared.of(name).rows for name in sorted(programs)],
         [asdict(reading) for reading in readings.readings] if any(arm.reads for arm in arms) else [],
     )  # fmt: skip
-    path = workspace.folder / "folds.json"
+    path = workspace.folder.folds
 
     def work() -> None:
         results = [

@@ -69,15 +69,7 @@ def sentences(sides: Sequence[Side]) -> Iterator[str]:
     first, *others = sides
     for side in others:
         if side.verdict.fingerprint != first.verdict.fingerprint:
-            named = (
-                "its splits, texts or qrels differ"
-                if side.verdict.collection == first.verdict.collection
-                else "it is another collection"
-            )
-            yield (
-                f"{side.name} is over {side.verdict.collection}, {first.name} over {first.verdict.collection}: "
-                f"{named}, so their figures cannot be compared."
-            )
+            yield _not_compared(side, first)
             continue
         shared = sorted(first.best_values.keys() & side.best_values.keys())
         if not shared:
@@ -90,6 +82,24 @@ def sentences(sides: Sequence[Side]) -> Iterator[str]:
             f"{np.mean(differences):+.3f}{interval_text(paired_interval(differences))} nDCG@10 over "
             f"{counted(len(shared), 'test query')}{few}."
         )
+
+
+def _not_compared(side: Side, first: Side) -> str:
+    """Why two runs with other fingerprints cannot be compared."""
+    ours, theirs = side.verdict, first.verdict
+    so = "so their figures cannot be compared."
+    if ours.collection != theirs.collection:
+        over = f"{side.name} is over {ours.collection}, {first.name} over {theirs.collection}"
+        return f"{over}: they are two collections, {so}"
+    if ours.folds == theirs.folds:
+        over = f"{side.name} and {first.name} are both over {ours.collection}"
+        return f"{over}, but their splits, texts or qrels differ, {so}"
+    more, less = (side, first) if ours.folds > theirs.folds else (first, side)
+    how = f"in {less.verdict.folds}" if less.verdict.folds else "was not"
+    return (
+        f"{more.name} was cross-fitted in {more.verdict.folds} folds and {less.name} {how}, {so} "
+        f"Run {more.name} again with evaluate.folds={less.verdict.folds}."
+    )
 
 
 def changed_settings(sides: Sequence[Side]) -> list[tuple[str, ...]]:
