@@ -16,6 +16,7 @@ from syneg.core.storage import write_json
 from syneg.run.comparison import side, sides
 from syneg.run.evidence import times
 from syneg.run.folder import RunFolder
+from syneg.run.manifest import Manifest
 from syneg.verdict.comparison import changed_settings, comparison_page, comparison_table
 from syneg.verdict.figures import curves
 from syneg.verdict.page import Evidence, html_report
@@ -119,6 +120,16 @@ def test_one_run_alone_is_a_table_without_sentences(tmp_path: Path) -> None:
     alone = [side(finished(tmp_path / "a", shift=0.05), "x")]
     assert comparison_table(alone).endswith("\n* best on dev")
     assert "<h1>1 run</h1>" in comparison_page(alone)
+
+
+def test_an_evaluation_that_is_not_as_it_was_written_is_not_compared(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "a", shift=0.05)
+    path = folder.evaluation("mined-0")
+    Manifest(folder).done("evaluate mined-0", "key", path)
+    side(folder, "x")
+    path.write_text("{}")
+    with pytest.raises(DataError, match=r"not as it was written \(.*mined-0.json\); run `syneg-dspy run --run FOLDER`"):
+        side(folder, "x")
 
 
 def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

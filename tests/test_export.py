@@ -76,9 +76,13 @@ def test_rows_on_disk_are_those_that_were_trained_on(folder: RunFolder) -> None:
         read_trained(folder.rows("mined-7"))
 
 
-@pytest.mark.parametrize("name", ["rows/hybrid-1.jsonl", "mined.jsonl", "negatives.jsonl"])
+@pytest.mark.parametrize("name", ["rows/hybrid-1.jsonl", "mined.jsonl", "mined-dense.jsonl", "negatives.jsonl"])
 def test_rows_that_are_not_as_they_were_written_are_not_exported(folder: RunFolder, name: str) -> None:
-    stages = {"rows hybrid-1": folder.rows("hybrid-1"), "mine": folder.mined, "negatives": folder.negatives()}
+    write_rows(folder / "mined-dense.jsonl", read_rows(folder.mined))
+    stages = {
+        "rows hybrid-1": folder.rows("hybrid-1"), "mine": folder.mined, "mined-dense": folder / "mined-dense.jsonl",
+        "negatives": folder.negatives(),
+    }  # fmt: skip
     for stage, path in stages.items():
         Manifest(folder).done(stage, "key", path)
     assert export(folder, "sentence-transformers").rows == 3

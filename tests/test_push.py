@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from syneg.cli.main import cli
 from syneg.core.errors import BackendError, ConfigError, DataError
 from syneg.run.folder import RunFolder
+from syneg.run.manifest import Manifest
 from syneg.run.push import MODEL, NEGATIVES, push
 
 FILES = ("README.md", "verdict.json", "mined.jsonl", "negatives.jsonl", "negatives-reflective.jsonl", "program.md", "config.toml",
@@ -162,6 +163,20 @@ def test_what_is_not_there_is_said_before_anything_is_sent(hub: Hub, folder: Run
     (folder / "verdict.json").unlink()
     with pytest.raises(DataError, match="no verdict in this run folder"):
         push(folder, "me/pairs")
+    assert not hub.made
+
+
+@pytest.mark.parametrize("name", ["mined.jsonl", "negatives.jsonl", "negatives-reflective.jsonl"])
+def test_negatives_that_are_not_as_they_were_written_are_not_pushed(name: str, hub: Hub, folder: RunFolder) -> None:
+    for written in ("mined.jsonl", "negatives.jsonl", "negatives-reflective.jsonl"):
+        Manifest(folder).done("mine" if written == "mined.jsonl" else Path(written).stem, "key", folder / written)
+    push(folder, "me/pairs", (MODEL, NEGATIVES))
+    hub.made.clear()
+    (folder / name).write_text("")
+    with pytest.raises(
+        DataError, match=rf"not as it was written \(.*{name}\); run `syneg-dspy run --run FOLDER` again"
+    ):
+        push(folder, "me/pairs", (MODEL, NEGATIVES))
     assert not hub.made
 
 

@@ -22,12 +22,13 @@ from syneg.verdict.records import BASE, Verdict
 from .arms import named
 from .evidence import times
 from .folder import RunFolder
+from .manifest import check_files
 
 
 def sides(folders: Sequence[Path]) -> list[Side]:
     """Read finished runs. A run is named after its folder, or by its path if another folder has the same name.
 
-    Raises DataError if a folder has no verdict.
+    Raises DataError if a folder has no verdict, or evaluations that are not as they were written.
     """
     names = [folder.name for folder in folders]
     return [
@@ -65,6 +66,8 @@ def _best_runs(folder: RunFolder, verdict: Verdict, config: Config) -> list[Mapp
     """The results of the best arm, one for each seed, as the verdict has them: over all folds of a cross-fitted run."""
     best = verdict.best
     if verdict.folds:
+        check_files(folder, [folder.folds])
         return list((read_json(folder.folds) or {}).get(best, ()))
     names = [BASE] if best == BASE else [named(best, config).file_name(s) for s in verdict.arms[best].test_by_seed]
+    check_files(folder, [folder.evaluation(name) for name in names])
     return [read_json(folder.evaluation(name)) or {} for name in names]

@@ -28,7 +28,7 @@ from syneg.verdict.records import BASE, Verdict
 from .arms import named
 from .folder import RunFolder
 from .formats import FORMATS, Origins, hub_card, lines_of
-from .manifest import Manifest
+from .manifest import check_files
 
 PROVENANCE = "provenance.ndjson"  # not .json, .jsonl or .parquet: some trainers read all such files of a folder
 
@@ -60,7 +60,7 @@ def export(
         raise ConfigError(f"the reader of {to} reads no Parquet", todo="leave out --parquet")
     arm, seed, notes = _arm(folder, arm, seed)
     name = named(arm, load_config(folder.config)).file_name(seed)
-    _check(folder, name)
+    check_files(folder, [folder.rows(name), *_tables(folder, "mined"), *_tables(folder, "negatives")])
     lines, remarks = lines_of(read_trained(folder.rows(name)), chosen.shape, _origins(folder))
     target = out or folder / "export" / to
     _make_room(target)
@@ -122,31 +122,24 @@ def _arm(folder: RunFolder, arm: str, seed: int | None) -> tuple[str, int, list[
     return arm, seed, notes
 
 
-def _check(folder: RunFolder, name: str) -> None:
-    """Raise DataError if a file that the export of the model `name` reads is not as the run wrote it."""
-    manifest = Manifest(folder)
-    read = {rows_stage(name): folder.rows(name), "mine": folder.mined}
-    read |= {path.stem: path for path in folder.path.glob("negatives*.jsonl")}
-    for stage, path in read.items():
-        if path.is_file() and not manifest.is_as_written(stage, path):
-            raise DataError(
-                "the file is not as it was written", where=str(path), todo="run `syneg-dspy run --run FOLDER` again"
-            )
-
-
 def _origins(folder: RunFolder) -> Origins:
     """Read the origins of a run's negatives: mined by (query_id, doc_id), written by (query_id, text)."""
     mined = {}
-    for path in sorted(folder.path.glob("mined*.jsonl"), reverse=True):  # mined.jsonl, the last, overrides the others
+    for path in reversed(_tables(folder, "mined")):  # mined.jsonl, the last, overrides the others
         for row in read_rows(path):
             mined[row["query_id"], row["doc_id"]] = {key: row[key] for key in ("source", "rank", "score")}
     written: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for path in sorted(folder.path.glob("negatives*.jsonl")):
+    for path in _tables(folder, "negatives"):
         for row in read_rows(path):
             if row["accepted"]:
                 known = {key: row[key] for key in ("program", "lm", "attributes", "calls", "parent_doc_id")}
                 written.setdefault((row["query_id"], row["text"]), {**known, "gates": row["figures"]})
     return Origins(mined, written)
+
+
+def _tables(folder: RunFolder, kind: str) -> list[Path]:
+    """The files KIND*.jsonl of a run folder, sorted."""
+    return sorted(folder.path.glob(f"{kind}*.jsonl"))
 
 
 def _make_room(target: Path) -> None:

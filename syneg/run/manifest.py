@@ -11,7 +11,7 @@ manifest atomically.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ _CHANGED = ".changed"
 
 
 class Manifest:
-    """manifest.json in memory. Only the process that holds the lock of the run folder opens it, once.
+    """manifest.json in memory. Only the process that holds the lock of the run folder writes it, from one copy.
 
     `say` prints a line for each stage whose result is kept from an earlier run. `count` takes the kind of those that
     are one of many.
@@ -112,6 +112,28 @@ class Manifest:
         """Record facts beside the stages, such as counts, in the form and order in which JSON gives them back."""
         self.facts.update(as_read(facts))
         write_json(self._path, self.facts)
+
+
+def check_files(folder: RunFolder, files: Iterable[Path]) -> None:
+    """Raise DataError if one of these files of a finished run is not as the run wrote it. A missing file passes."""
+    manifest = Manifest(folder)
+    for path in files:
+        if path.is_file() and not manifest.is_as_written(_stage_of(path), path):
+            raise DataError(
+                "the file is not as it was written", where=str(path), todo="run `syneg-dspy run --run FOLDER` again"
+            )
+
+
+def _stage_of(path: Path) -> str:
+    """The stage that writes a file.
+
+    >>> [_stage_of(Path(name)) for name in ("x/mined.jsonl", "x/mined-dense.jsonl", "x/rows/hybrid-0.jsonl")]
+    ['mine', 'mined-dense', 'rows hybrid-0']
+    """
+    kinds = {"rows": "rows", "evaluation": "evaluate"}
+    if path.parent.name in kinds:
+        return f"{kinds[path.parent.name]} {path.stem}"
+    return "mine" if path.name == "mined.jsonl" else path.stem
 
 
 def _facts(path: Path) -> JsonObject:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from syneg.core.errors import BackendError, ConfigError, DataError, one_line
 
 from .folder import RunFolder
+from .manifest import check_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -50,7 +51,7 @@ def push(folder: RunFolder, repo_id: str, what: Sequence[str] = (MODEL,), *, pub
 
     If both are pushed, the data set is called `repo_id`-negatives. All checks run before the first upload. An existing
     repository stays public or private as it is. Raises ConfigError if there is no token or `repo_id` is malformed,
-    DataError if the run is not finished, BackendError if the hub refuses.
+    DataError if the run is not finished or its negatives are damaged, BackendError if the hub refuses.
     """
     if repo_id.count("/") != 1 or not all(repo_id.split("/")):
         raise ConfigError(f"{repo_id!r} is no name on the hub", todo="give OWNER/NAME")
@@ -74,7 +75,8 @@ def _token() -> str:
 
 
 def _files(folder: RunFolder, kind: str) -> tuple[Path, list[str]]:
-    """Return the folder to upload from and the names of its files. Raises DataError if the run is not finished."""
+    """Return the folder to upload from and the names of its files. Raises DataError if the run is not finished, or a
+    file of the negatives is not as it was written."""
     if not folder.verdict.is_file():
         raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
     root = folder.best if kind == MODEL else folder.path
@@ -82,6 +84,8 @@ def _files(folder: RunFolder, kind: str) -> tuple[Path, list[str]]:
     if not names or (kind == NEGATIVES and not any(name.startswith(("negatives", "mined")) for name in names)):
         none = "is no model" if kind == MODEL else "are no negatives"
         raise DataError(f"there {none} to push", where=str(root), todo="finish the run with `syneg-dspy run`")
+    if kind == NEGATIVES:
+        check_files(folder, [root / name for name in names])
     return root, names
 
 
