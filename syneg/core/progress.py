@@ -14,7 +14,6 @@ stays free for output that machines read. `Progress.kept` also writes an event f
 from __future__ import annotations
 
 import sys
-import textwrap
 import threading
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DeferredError
+from .lines import wrapped
 from .storage import Log
 
 Tick = Callable[[int, int], None]
@@ -33,7 +33,6 @@ Tick = Callable[[int, int], None]
 _PIPE_SECONDS = 20.0
 _TERMINAL_SECONDS = 0.2
 _CLOCK_SECONDS = 1.0
-_COLUMNS = 80
 _CLEAR = "\x1b[2K"
 _FIXED = "\N{NO-BREAK SPACE}"  # lines are not wrapped there; it is printed as a space
 
@@ -94,15 +93,13 @@ class Stage:
 
     def _draw(self, text: str, end: str) -> None:
         if not self.quiet:
-            line = _wrapped(f"{self.name:<10} {text}", indent=" " * 11)
+            line = _line_of(f"{self.name:<10} {text}", indent=" " * 11)
             sys.stderr.write(f"{_CLEAR if self._terminal else ''}{line}{end}")
             sys.stderr.flush()
 
 
-def _wrapped(line: str, indent: str) -> str:
-    """Wrap a line at 80 columns. White space inside the line stays; `indent` precedes each further line."""
-    text = textwrap.fill(line, _COLUMNS, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
-    return text.replace(_FIXED, " ")
+def _line_of(text: str, indent: str) -> str:
+    return wrapped(text, indent).replace(_FIXED, " ")
 
 
 class Progress:
@@ -173,7 +170,7 @@ class Progress:
             clear = _CLEAR if sys.stderr.isatty() else ""  # a stage may have drawn its line here
             for line in text.splitlines():
                 indent = line[: len(line) - len(line.lstrip())]
-                sys.stderr.write(f"{clear}{_wrapped(line, indent)}\n")
+                sys.stderr.write(f"{clear}{_line_of(line, indent)}\n")
             sys.stderr.flush()
 
     def call(self, row: Mapping[str, Any]) -> None:

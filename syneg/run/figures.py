@@ -7,9 +7,10 @@ Estimate((part, …), notes=("assumed: …",)).line()
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from syneg.core.lines import wrapped
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Estimate:
         lines += [_row("in all, likely", self.whole, most=False), _row("in all, at most", self.whole, most=True)]
         if not self.whole.calls.most:
             lines.append("no LM would be called")
-        return "\n".join([*lines, *(textwrap.fill(note, 80, subsequent_indent="  ") for note in self.notes)])
+        return "\n".join([*lines, *(wrapped(note, "  ") for note in self.notes)])
 
 
 def _row(name: str, part: Part, *, most: bool) -> str:

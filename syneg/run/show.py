@@ -5,21 +5,16 @@ generated(folder, {"accepted": 17, "written": 48, …}) → "17 of 48 negatives 
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from syneg.core.counts import counted
+from syneg.core.lines import wrapped
 
 from .folder import RunFolder
 from .targets import TARGETS
 
 Result = Mapping[str, Any]
-
-
-def wrapped(text: str) -> str:
-    """Wrap text at 80 columns."""
-    return textwrap.fill(text, 80)
 
 
 def queries(folder: RunFolder, result: Result) -> str:
@@ -89,7 +84,17 @@ def compiled(folder: RunFolder, result: Result) -> str:
         f"program: {folder.program(prefix)}", f"all candidates: {folder.prompts(prefix)}",
         f"report: {folder.compiled_page(prefix)}",
     )  # fmt: skip
-    return "\n".join((outcome, *lines))
+    return "\n".join((_prose_wrapped(outcome), *lines))
+
+
+def _prose_wrapped(markdown: str) -> str:
+    """Wrap the lines of a page, except those of its tables and code blocks."""
+    lines, in_code = [], False
+    for line in markdown.split("\n"):
+        in_code ^= line.startswith("```")
+        is_prose = not in_code and not line.startswith("|")
+        lines.append(wrapped(line, "  " if line.startswith("- ") else "") if is_prose else line)
+    return "\n".join(lines)
 
 
 def generated(folder: RunFolder, result: Result) -> str:

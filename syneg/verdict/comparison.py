@@ -12,7 +12,6 @@ query. For any other run, a sentence says that its figures cannot be compared.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from syneg.core.counts import counted
+from syneg.core.lines import wrapped
 
 from .figures import Figure, effects
 from .markup import document, drawn, html_table
@@ -121,7 +121,7 @@ def comparison_table(sides: Sequence[Side]) -> str:
         ).rstrip()
         for row in cells
     ]
-    said = [textwrap.fill(text, 80, break_on_hyphens=False, break_long_words=False) for text in sentences(sides)]
+    said = [wrapped(text) for text in sentences(sides)]
     return "\n".join((*lines, "* best on dev", *(["", *said] if said else [])))
 
 

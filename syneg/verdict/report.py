@@ -8,12 +8,12 @@ Tables are 80 columns wide, or up to 100 if names of arms are long. The HTML pag
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 import numpy as np
 
 from syneg.core.counts import counted
+from syneg.core.lines import COLUMNS, wrapped
 
 from .records import BASE, ArmResult, Comparison, Generation, Verdict
 from .sentences import boundary_note, lm_sentence
@@ -71,7 +71,7 @@ def second_table(verdict: Verdict) -> str:
             f"{_boundary(result):>19}{result.seconds:>8.0f}{tokens:>10}"
             f"{'?' if result.usd is None else f'{result.usd:.2f}':>5}"
         )
-    return "\n".join((*rows, *(textwrap.fill(note, max(80, len(rows[0]))) for note in notes(verdict))))
+    return "\n".join((*rows, *(wrapped(note, columns=max(COLUMNS, len(rows[0]))) for note in notes(verdict))))
 
 
 def arm_cells(verdict: Verdict, arm: str) -> tuple[str, ...]:
