@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+# files are compiled at their first import: to compile all 27,000 takes minutes
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install -q --no-compile
 export OMP_WAIT_POLICY = PASSIVE
 
 .PHONY: run test lint bench bench-full bench-gpu install clean
@@ -34,17 +35,17 @@ bench-gpu: $(VENV)/.dev install
 # torch alone and first: the other packages then take the build that is there
 $(VENV)/.local: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -q -c constraints.txt torch 'setuptools>=77'
-	$(PIP) install -q -c constraints.txt '.[local]'
+	$(INSTALL) -c constraints.txt torch 'setuptools>=77'
+	$(INSTALL) -c constraints.txt '.[local]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.local
-	$(PIP) install -q -c constraints.txt '.[dev]'
+	$(INSTALL) -c constraints.txt '.[dev]'
 	touch $@
 
 install: $(VENV)/.local
 	rm -rf build
-	$(PIP) install -q --no-deps --no-build-isolation --force-reinstall .
+	$(INSTALL) --no-deps --no-build-isolation --force-reinstall .
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
