@@ -14,7 +14,8 @@ query's mean over the seeds, Holm-corrected over the comparisons with `--against
 
 `--oracle` reads with the hidden judgements: 3 for a relevant passage, 1 for any other, 0 for the known negative. It is
 an upper bound and a check of the code, not a result. Without it the reader is that of the settings (`--set reader.…`).
-Existing results in --out are used, so a second call prints the table at once.
+Existing results in --out are used, so a second call prints the table at once. With `--queries FILE` (one id a line) it
+is the table of these test queries alone.
 """
 
 from __future__ import annotations
@@ -206,6 +207,14 @@ def table(values: Values, against: str) -> str:
     return "\n".join(lines)
 
 
+def only(values: Values, path: Path) -> Values:
+    """The values of the test queries that the file names. Raises DataError for an id that was not tested."""
+    wanted = path.read_text(encoding="utf-8").split()
+    if unknown := [q for q in wanted if q not in values["base"]]:
+        raise DataError(f"no test query {unknown[0]!r}", where=str(path), todo="name ids of test queries, one a line")
+    return {arm: {q: own[q] for q in wanted} for arm, own in values.items()}
+
+
 def pooled(parts: list[Values]) -> Values:
     """The values of all folds together, for the arms that every fold has."""
     arms = [arm for arm in parts[0] if all(arm in part for part in parts)]
@@ -223,6 +232,7 @@ class Options:
     out: Path
     overrides: tuple[str, ...]
     against: str
+    queries: Path | None
     quick: bool
 
 
@@ -255,6 +265,11 @@ def settled(options: Options) -> tuple[Config, Collection]:
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
 @click.option("--against", default="verified", show_default=True, help="the arm that all others are compared with")
+@click.option(
+    "--queries",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="ids of the test queries to print the table for",
+)
 @click.option("--quick", is_flag=True, help="one fold, one seed, 32 train queries, half of the encoder")
 @filled(Options)
 def main(options: Options) -> None:
@@ -264,7 +279,7 @@ def main(options: Options) -> None:
         values, line = one_fold(fold, config, options.out / f"fold-{number}", by_oracle=options.by_oracle)
         parts.append(values)
         lines.append(f"fold {number}: {line}")
-    values = pooled(parts)
+    values = pooled(parts) if options.queries is None else only(pooled(parts), options.queries)
     print(f"{whole.name}: {len(values['base'])} test queries, {len(config.train.seeds)} seeds")
     asked = config.reader.cross_encoder or config.reader.model or config.reader.given or config.lm.model
     print(f"reader: {'oracle (the hidden judgements)' if options.by_oracle else asked}")

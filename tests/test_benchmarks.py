@@ -246,6 +246,13 @@ def test_sparse_labels_hides_all_positives_but_one(
     assert "19 test queries, 1 seeds" in found and "reader: oracle" in found
     assert [row.split(" | ")[0] for row in found.splitlines() if row.startswith("| ")][1:] == ["| untuned", "| in-batch", "| mined", "| verified"]  # fmt: skip
     assert re.search(r"hidden positives read: \d\d, 100% got a 3", found)
+    base = json.loads((tmp_path / "out" / "fold-0" / "evaluation" / "base.json").read_text())["test"]
+    ids = [*base["ranking"]][:5]
+    (tmp_path / "some.txt").write_text("\n".join(ids))
+    args += ["--queries", str(tmp_path / "some.txt")]
+    found = CliRunner().invoke(load("sparse_labels").main, args, catch_exceptions=False).output
+    mean = sum(base["values"]["ndcg@10"][q] for q in ids) / 5
+    assert "5 test queries, 1 seeds" in found and f"| untuned | {mean:.4f} |" in found
 
 
 def test_sparse_labels_writes_once_for_every_query(
