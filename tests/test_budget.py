@@ -157,6 +157,24 @@ def test_minutes_are_counted_while_a_call_waits(monkeypatch: pytest.MonkeyPatch)
         assert time.monotonic() - start < 1
 
 
+def test_minutes_of_an_earlier_process_count_and_pauses_do_not(
+    fake_lm: Callable[..., FakeLM], opened: Callable[..., LanguageModel], tmp_path: Path
+) -> None:
+    first, again, other = (Budget(minutes=10, name=name) for name in ("compile a", "compile a", "compile b"))
+    lm = opened(fake_lm(), Budget())
+    first.count("before", 0, 0.0, minutes=7.5)  # it has worked for so long
+    with lm.engine.within(first):
+        lm.lm("question 0")
+    (row,) = read_rows(tmp_path / "calls.jsonl")
+    assert (row["within"], row["minutes"]) == ("compile a", pytest.approx(7.5, abs=0.1))
+    for budget, worked in ((again, 7.5), (other, 0.0)):
+        assert budget.minutes == pytest.approx(0, abs=0.1)
+        with lm.engine.within(budget):
+            lm.lm("question 0")
+        assert budget.minutes == pytest.approx(worked, abs=0.1)
+        assert budget.used["calls"] == 1
+
+
 def test_what_fails_without_an_answer_keeps_its_reservation_and_a_refusal_costs_a_call() -> None:
     budget = Budget(tokens=10_000, usd=1.0)
     with pytest.raises(TransportError), budget.spend(tokens=900, usd=0.1):

@@ -169,6 +169,22 @@ def test_a_killed_compilation_keeps_to_its_budget_and_ends_as_a_whole_one(
     assert len([row for row in read_rows(log) if row["error"] is None]) == len(rows)
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_the_minutes_of_a_killed_compilation_count_in_the_next_process(same: bool, opened: Callable[..., Run]) -> None:
+    run = opened(**{"compile.optimizer": "copro", "compile.minutes": 60, "compile.confirm": "false"})
+    assert not run.until("compile")["stopped"]
+    log = run.folder / "ledger" / "calls.jsonl"
+    rows = [row for row in read_rows(log) if row["error"] is None]
+    for row in rows:
+        row["minutes"] = 59.0
+        row["within"] = row["within"] if same else "another compilation"
+    write_rows(log, rows[: len(rows) // 3])
+    (run.folder / "compiled.json").unlink()
+    again = Run(run.folder.path, run.config, Progress(quiet=True)).until("compile")
+    assert again["stopped"].startswith("minutes: 59") == same
+    assert bool(again["stopped"]) == same
+
+
 def test_the_budget_is_a_hard_cap(opened: Callable[..., Run]) -> None:
     run = opened(**{"compile.optimizer": "copro", "compile.calls": 40, "compile.confirm": "false"})
     found = run.until("compile")

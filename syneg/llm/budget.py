@@ -10,7 +10,9 @@
 - A call that fails without an answer counts with its whole reservation, because it may be billed. A call that the
   endpoint refused counts as one call without tokens.
 - A compilation that was interrupted counts the calls of its earlier processes, each once, when the ledger answers them.
-- Minutes are wall-clock time since the budget was made. A limit of 0 means no limit.
+- Minutes are wall-clock time since the budget was made. If an earlier process worked under the same name, they go on
+  from those of the last call that the ledger answers; the pause between does not count.
+- A limit of 0 means no limit.
 - A call with an unknown price counts no dollars. A run with a limit in dollars therefore refuses models without a price
   (`LedgerEngine.price_known`).
 """
@@ -33,10 +35,13 @@ _COUNTED = ("calls", "tokens", "usd")
 class Budget:
     """Limits and counts; safe for threads. `used` counts finished calls, `reserved` the most that open calls may use.
 
-    `spent` is "", or names the limit that was reached.
+    `spent` is "", or names the limit that was reached. `name` stands in the ledger beside the minutes; "" keeps none.
     """
 
-    def __init__(self, *, calls: float = 0, tokens: float = 0, usd: float = 0.0, minutes: float = 0.0) -> None:
+    def __init__(
+        self, *, calls: float = 0, tokens: float = 0, usd: float = 0.0, minutes: float = 0.0, name: str = ""
+    ) -> None:
+        self.name = name
         self.limits = {"calls": float(calls), "tokens": float(tokens), "usd": usd, "minutes": minutes}
         self.used = dict.fromkeys(_COUNTED, 0.0)
         self.reserved = dict.fromkeys(_COUNTED, 0.0)
@@ -53,11 +58,20 @@ class Budget:
             self.spent = ""
             self._changed.notify_all()
 
-    def count(self, key: str, tokens: int, usd: float) -> None:
-        """Count the call `key`, which an earlier process made and paid for, unless it is counted already."""
+    @property
+    def minutes(self) -> float:
+        """Minutes so far, with those of earlier processes."""
+        return (time.monotonic() - self._start) / 60
+
+    def count(self, key: str, tokens: int, usd: float, minutes: float = 0.0) -> None:
+        """Count the call `key`, which an earlier process made and paid for, unless it is counted already.
+
+        `minutes` had gone by when that process got the answer.
+        """
         with self._changed:
             if key not in self._counted:
                 self._counted.add(key)
+                self._start = min(self._start, time.monotonic() - 60 * minutes)
                 for name, amount in (("calls", 1.0), ("tokens", float(tokens)), ("usd", usd)):
                     self.used[name] += amount
 
@@ -110,7 +124,7 @@ class Budget:
     def _reserve(self, asked: dict[str, float]) -> None:
         with self._changed:
             while True:
-                minutes = (time.monotonic() - self._start) / 60
+                minutes = self.minutes
                 used = {**self.used, "minutes": minutes}
                 for name, limit in self.limits.items():
                     if not self.spent and limit and used[name] + asked.get(name, 0.0) > limit:

@@ -42,12 +42,15 @@ class CallRow(RequestRow, AnswerRow):
     """A row of the ledger. `usd` is None if the price is unknown.
 
     `refused` marks a prompt that the endpoint refuses, `stopped` a call that the budget of a compilation stopped.
+    `within` is the key of the compilation that asked, `minutes` what it had worked until then.
     """
 
     usd: float | None
     seconds: float
     refused: NotRequired[bool]
     stopped: NotRequired[bool]
+    within: NotRequired[str]
+    minutes: NotRequired[float]
 
 
 def answered(request: RequestRow, answer: AnswerRow, *, usd: float | None, seconds: float) -> CallRow:

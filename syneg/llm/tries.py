@@ -72,7 +72,8 @@ class Tries:
         """Count a row that an earlier process made for the same work. `own`, the command's budget, is granted anew."""
         for budget in self.budgets:
             if budget is not own:
-                budget.count(row["key"], _tokens(row), row["usd"] or 0.0)
+                minutes = row.get("minutes", 0.0) if row.get("within") == budget.name else 0.0
+                budget.count(row["key"], _tokens(row), row["usd"] or 0.0, minutes)
 
     def _refused(self, known: RequestRow, request: Request, error: LM15Error, most: Most) -> CallRow:
         def ask(harmless: Request) -> None:
@@ -98,6 +99,9 @@ class Tries:
             self._ledger.keep(unanswered(known, "error", one_line(error), usd=None, seconds=seconds))
             raise
         row = answered(known, answer, usd=usd, seconds=round(time.monotonic() - start, 3))
+        for budget in self.budgets:
+            if budget.name:
+                row["within"], row["minutes"] = budget.name, round(budget.minutes, 3)
         self._ledger.keep(row)
         return row
 

@@ -114,7 +114,8 @@ def _compile(workspace: Workspace, plan: Plan) -> Outcome:
             f"  {len(target.asks)} pairs are too few for the objective alone (under {target.enough}): "
             "the critic chooses with it"
         )
-    budget = Budget(calls=config.calls, tokens=config.tokens, usd=config.usd, minutes=config.minutes)
+    limits = {name: getattr(config, name) for name in ("calls", "tokens", "usd", "minutes")}
+    budget = Budget(**limits, name=plan.key[:16])
     compiling = compilation(workspace, target, budget)
     lms = [target.lm, compiling.reflection, *target.others]
     with workspace.roles.limited(budget, lms), workspace.roles.used_for(COMPILE):
