@@ -31,7 +31,7 @@ class Ask(dspy.Signature):
 
 def ask(path: Path, url: str, **settings: Any) -> str:
     ledger = Ledger(path)
-    lm = LanguageModel.open(LMConfig(model="openai/fake", api_base=url, retries=0, **settings), ledger)
+    lm = LanguageModel.open(LMConfig(**{"model": "openai/fake", "api_base": url, "retries": 0, **settings}), ledger)
     try:
         with purpose("q1"), dspy.context(lm=lm.lm, adapter=lm.adapter):
             return str(dspy.Predict(Ask)(question="Which?").answer)

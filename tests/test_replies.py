@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 from conftest import FakeLM, Fault
 from test_answers import BLUE, ask
@@ -73,8 +74,6 @@ ERRORS = {
 def test_an_error_is_told_wherever_its_text_stands(
     form: str, status: int, engine: str, fake_lm: Callable[..., FakeLM], tmp_path: Path
 ) -> None:
-    if (form, status, engine) == ("a list", 200, "litellm"):
-        pytest.skip("the OpenAI client makes answers of it")
     server = fake_lm(lambda messages: Fault(status, json.dumps(ERRORS[form]).encode()))
     with pytest.raises(Exception, match="out of gas"):
         ask(tmp_path / "calls.jsonl", server.url, engine=engine)
@@ -82,6 +81,53 @@ def test_an_error_is_told_wherever_its_text_stands(
     assert "out of gas" in row["error"]
     assert len(server.requests) == 1 + (status == 400)  # status 200 refuses no request
     assert row["error"].startswith("ServerError") is (status in (200, 503))
+
+
+PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title><script>var a = 1;</script></head><body>to <b>go on</b></body></html>"
+STRANGE = {
+    "a list": (b'["a"]', "a JSON list, not a chat completion: 'a'"),
+    "an empty list": (b"[]", "a JSON list, not a chat completion"),
+    "a string": (b'"hello"', "a JSON string, not a chat completion: 'hello'"),
+    "null": (b"null", "null, not a chat completion"),
+    "a number": (b"7", "a number, not a chat completion: '7'"),
+    "a page": (PAGE, "an HTML page, not a chat completion: 'Sign in to go on'"),
+    "a page of its type": (PAGE, "an HTML page, not a chat completion: 'Sign in to go on'"),
+    "a text": (b"upstream\nwent away", "a text that is no JSON, not a chat completion: 'upstream went away'"),
+    "a stream": (b'data: {"choices": []}\n\ndata: [DONE]', "a stream, not a chat completion: 'data: {"),
+    "another encoding": ("café".encode("latin-1"), "a text that is no JSON, not a chat completion: 'caf"),
+    "nothing": (b"", "an empty body, not a chat completion"),
+    "another protocol": (b'{"response": "x"}', "JSON without choices[0].message, not a chat completion: "),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of the OpenAI client
+@pytest.mark.parametrize(("engine", "model"), [("litellm", "openai"), ("litellm", "hosted_vllm"), ("native", "openai")])
+@pytest.mark.parametrize("form", STRANGE)
+def test_a_reply_that_is_no_chat_completion_is_described_with_its_address(
+    form: str, engine: str, model: str, fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    body, told = STRANGE[form]
+    kind = "text/html" if form == "a page of its type" else "application/json"  # decides for the OpenAI client
+    server = fake_lm(lambda messages: Fault(200, body, {"content-type": kind}))
+    with pytest.raises(dspy.utils.exceptions.DSPyError):
+        ask(tmp_path / "calls.jsonl", server.url, engine=engine, model=f"{model}/own")
+    (row,) = read_rows(tmp_path / "calls.jsonl")
+    assert row["error"].startswith(f"ServerError: {server.url} sent {told}")
+    assert row["error"].partition(" (")[0].endswith("; check the address")
+    assert "Traceback" not in row["error"]
+
+
+@pytest.mark.parametrize("body", [b"7", b'"busy"', b"busy", PAGE])
+@pytest.mark.parametrize(("engine", "model"), [("litellm", "openai"), ("litellm", "hosted_vllm"), ("native", "openai")])
+def test_a_reply_with_an_error_of_http_is_told_as_that(
+    engine: str, model: str, body: bytes, fake_lm: Callable[..., FakeLM], tmp_path: Path
+) -> None:
+    server = fake_lm(lambda messages: Fault(503, body))
+    with pytest.raises(dspy.utils.exceptions.DSPyError):
+        ask(tmp_path / "calls.jsonl", server.url, engine=engine, model=f"{model}/own")
+    (row,) = read_rows(tmp_path / "calls.jsonl")
+    assert "chat completion" not in row["error"]
+    assert "503" in row["error"]
 
 
 def test_a_refusal_in_a_text_teaches_the_native_client(fake_lm: Callable[..., FakeLM], tmp_path: Path) -> None:

@@ -24,12 +24,26 @@ from dspy.lm15 import InvalidRequestError, LM15Error, Request, Response, RouterC
 
 from syneg.core.config import LMConfig
 from syneg.core.errors import ConfigError
+from syneg.core.secrets import masked_address
 from syneg.core.storage import JsonObject
 
 from .addresses import connected, is_own_server, missing_keys
 from .fallbacks import Fallbacks
 from .local_server import LocalServer
-from .replies import UNREAD, body_of, error_of, has_status, listening, response_of, said, said_instead
+from .replies import (
+    UNREAD,
+    body_of,
+    causes_of,
+    described,
+    error_of,
+    has_status,
+    is_told,
+    listening,
+    response_of,
+    said,
+    said_instead,
+    sent_instead,
+)
 from .room import is_reasoning_model
 from .transport import Transport, separated
 from .unlogged import no_logging, no_logging_thread
@@ -135,7 +149,7 @@ class LiteLLMClient(LiteLLMEngine):
     """Calls litellm with the parameters in `lm.extra`. Calls to an embedded server bypass every proxy."""
 
     def __init__(self, config: LMConfig, *, embedded: bool = False) -> None:
-        address = _given(api_base=config.api_base)
+        self._address, address = config.api_base, _given(api_base=config.api_base)
         wire_model = "openai/local" if embedded else None
         super().__init__(wire_model=wire_model, timeout=config.timeout_s, **address)
         self._extra: JsonObject = dict(config.extra)
@@ -161,6 +175,8 @@ class LiteLLMClient(LiteLLMEngine):
                 body = body_of(replies)
                 if (read := response_of(body, request.model)) is not None:
                     return read
+                if instead := sent_instead(replies, error):
+                    raise _strange(self._address, instead) from error
                 if replies and isinstance(body, Mapping) and not has_status(body):
                     raise error_of(body) from error
                 if isinstance(error, LM15Error):
@@ -192,14 +208,14 @@ def native_client(config: LMConfig) -> Client:
         base_urls=_given(**{provider: address}), api_keys=_given(**{provider: key}), transport=transport
     )
     extra = {name: value for name, value in config.extra.items() if name != "api_key"}
-    return NativeClient(LM15Engine(routed), extra, transport)
+    return NativeClient(LM15Engine(routed), extra, transport, config.api_base)
 
 
 class NativeClient:
     """Calls DSPy's own client with the parameters in `lm.extra`."""
 
-    def __init__(self, engine: LM15Engine, extra: JsonObject, transport: Transport) -> None:
-        self._engine, self._extra, self._transport = engine, extra, transport
+    def __init__(self, engine: LM15Engine, extra: JsonObject, transport: Transport, address: str | None) -> None:
+        self._engine, self._extra, self._transport, self._address = engine, extra, transport, address
 
     def complete(self, request: Request) -> Response:
         if self._extra:
@@ -212,6 +228,8 @@ class NativeClient:
                 body, status = body_of(replies), getattr(error, "status", None)
                 if status is None and (read := response_of(body, request.model)) is not None:
                     return read
+                if status in (None, 200) and (instead := sent_instead(replies, error)):
+                    raise _strange(self._address, instead) from error
                 if not isinstance(error, LM15Error) and replies:
                     raise ServerError(f"the endpoint sent no answer: {said(body)}") from error
                 if isinstance(error, LM15Error) and said(body) not in error.message:
@@ -219,7 +237,9 @@ class NativeClient:
                 raise
         empty = all(isinstance(part, TextPart) and not part.text for part in response.message.parts)
         if empty and (text := said_instead(response.provider_data)):
-            raise ServerError(f"the endpoint sent no answer: {text}")
+            if is_told(response.provider_data):
+                raise ServerError(f"the endpoint sent no answer: {text}")
+            raise _strange(self._address, described(response.provider_data))
         return response
 
     def close(self) -> None:
@@ -234,13 +254,16 @@ def _tell(error: LM15Error, message: str) -> None:
 def _whole_message(error: Exception) -> str:
     """The message of an error, with that of its cause: litellm loses the text of an error that came with HTTP 200."""
     message = str(getattr(error, "message", error))
-    causes: list[BaseException] = [error]
-    for cause in causes:
+    for cause in causes_of(error):
         text = str(getattr(cause, "message", ""))
         if type(cause) is Exception and text not in message:
             message = f"{message} {text}"
-        causes += [each for each in (cause.__cause__, cause.__context__) if each and each not in causes]
     return message
+
+
+def _strange(address: str | None, instead: str) -> ServerError:
+    """The error for a reply with HTTP 200 that is no chat completion. `address` is that of the endpoint."""
+    return ServerError(f"{masked_address(address or 'the endpoint')} sent {instead}; check the address (api_base)")
 
 
 def _with_plain_limit(request: Request) -> Request:
