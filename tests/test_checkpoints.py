@@ -62,9 +62,12 @@ def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(
     shutil.copytree(tmp_path / "m", tmp_path / "n")
     shutil.rmtree(tmp_path / "m")
     cut_off(long(bert, kind, seed=9), tmp_path / "m", monkeypatch)  # another training is where this one was
+    kept = read_json(Path(last_whole(tmp_path / "n" / "checkpoints") or "") / "course.json")
     done = train(long(bert, kind), tmp_path / "n")
     assert done.resumed and done.steps == whole.steps
     assert done.dev == whole.dev and done.alphas == whole.alphas
+    assert done.losses == whole.losses and done.shares == whole.shares
+    assert done.seconds > kept["seconds"] > 0
     first, again = weights(tmp_path / "whole"), weights(tmp_path / "n")
     assert all(torch.equal(first[name], again[name]) for name in first)
 

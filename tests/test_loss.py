@@ -206,7 +206,7 @@ def test_gradient_shares_are_those_of_autograd() -> None:
     gradient[range(2), range(2)] = 0
     expected = {"in-batch": gradient[:, :2], "synthetic": gradient[:, 2:4], "dense": gradient[:, 4:]}
     total = float(gradient.sum())
-    assert loss.shares() == [
+    assert loss.course.shares() == [
         {name: pytest.approx(float(part.sum()) / total, abs=1e-5) for name, part in expected.items()}
     ]
 

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from syneg.core.config import TrainConfig
 from syneg.core.records import Instance, margin_limit
 
+from .course import Course
 from .merging import Embed, embed_by_length
 from .numbers import RowNumbers
 from .order import Standing, order_term, taught_term
@@ -103,8 +104,7 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         self.cosine = getattr(model, "similarity_fn_name", "cosine") != "dot"
         self.scale = 1 / config.temperature if self.cosine else config.scale
         self.numbers = RowNumbers(instances, relevant)
-        self._mass: list[Tensor] = []
-        self._losses: list[Tensor] = []
+        self.course = Course(["in-batch", *self.numbers.source_names[1:]])
         base = teacher if isinstance(teacher, BaseView) else None
         taught = {} if teacher is None or isinstance(teacher, BaseView) else teacher
         shape = (0, 0)
@@ -194,20 +194,8 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
                 loss = loss + self.config.distil * taught_term(own, grades[:, : batch.columns])
             elif self.config.distil:
                 loss = loss + self.config.distil * self._distilled(log_shares, bias, batch)
-            self._losses.append(loss.detach())
+            self.course.losses.append(loss.detach())
         return loss
-
-    def losses(self) -> list[float]:
-        """The loss of each step so far."""
-        return [float(loss) for loss in self._losses]
-
-    def shares(self) -> list[dict[str, float]]:
-        """For each step so far, source → its share of the gradient on negatives."""
-        return [
-            {name: value for name, value in zip(names, (mass / mass.sum().clamp_min(1e-12)).tolist(), strict=True)
-             if name != "padding"}
-            for names in [["in-batch", *self.numbers.source_names[1:]]] for mass in self._mass
-        ]  # fmt: skip
 
     def _batch(self, labels: Tensor, columns: int, device: torch.device) -> Batch:
         """The batch for this process's `labels` (rows,), with the rows of all processes."""
@@ -284,7 +272,7 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         # shares over all candidates, the positive included: a query that is learnt already gives little gradient
         mass = log_shares.exp().sum(0).index_add(0, batch.places, -own.exp().view(-1))
         by_source = torch.zeros(len(self.numbers.source_names), device=mass.device)
-        self._mass.append(by_source.index_add(0, self._sources_of(batch), mass.clamp_min(0)))
+        self.course.mass.append(by_source.index_add(0, self._sources_of(batch), mass.clamp_min(0)))
 
     def _sources_of(self, batch: Batch) -> Tensor:
         return self._by_candidate(self._sources.to(batch.places.device), batch)

@@ -40,7 +40,7 @@ from syneg.retrieval.encoder import Encoder
 
 from .batches import Plan, PlannedBatches
 from .checkpoints import STATE, is_ended, last_whole
-from .course import loss_curve, shares_by_third, synthetic_share
+from .course import Course, loss_curve, shares_by_third, synthetic_share
 from .ending import FLAG, held_open
 from .features import TextCollator, column_roles, column_routes, places
 from .frozen import FrozenLayers, LayerCache, frozen_count
@@ -69,14 +69,22 @@ class _Report(TrainerCallback):
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """A trainer with our batch sampler, which cannot be a training argument: those are pickled into checkpoints."""
+    """A trainer with our batch sampler, which cannot be a training argument: those are pickled into checkpoints.
 
-    def __init__(self, sampler: PlannedBatches, **settings: Any) -> None:
-        self._planned = sampler
+    Its checkpoints hold the course of the training, too.
+    """
+
+    def __init__(self, sampler: PlannedBatches, course: Course, **settings: Any) -> None:
+        self._planned, self.course = sampler, course
         super().__init__(**settings)
 
     def add_model_card_callback(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: no model card is written here, and its statistics take seconds."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if output_dir is not None:
+            self.course.save(Path(output_dir))
 
     def get_batch_sampler(self, *args: Any, **kwargs: Any) -> PlannedBatches:
         return self._planned
@@ -118,6 +126,7 @@ def train_here(
     embed = frozen.embed if frozen else None
     # rows of all epochs are numbered 0 to epochs * rows - 1; a batch is a list of such numbers
     loss = HybridInfoNCE(model, rows, job.relevant, config, _teacher(job, encoder), embed)
+    loss.course.begun = start
     # all processes share one plan, and each takes slices of `batch_size` rows
     arguments = _arguments(replace(job, config=config), folder, encoder)
     plan = Plan(config.batch_size, job.seed, _hardness(job, encoder), arguments.world_size)
@@ -126,6 +135,7 @@ def train_here(
     dev = DevScore(job.dev, encoder, frozen.attached) if frozen else DevScore(job.dev, encoder)
     trainer = _Trainer(
         sampler,
+        loss.course,
         model=model,
         args=arguments,
         train_dataset=places(len(rows)),
@@ -151,11 +161,12 @@ def train_here(
         # the trainer has loaded the best weights on dev; try mixing them with the untuned ones, alpha by alpha
         alphas = interpolate(model, encoder.model, dev, config.alphas, trainer.state.best_metric)
         model.save(str(folder), create_model_card=False)
+        losses = [float(loss) for loss in trainer.course.losses]
         done = Training(
-            steps=trainer.state.global_step, seconds=round(time.monotonic() - start, 2), rows=len(job.epochs[0]),
+            steps=trainer.state.global_step, seconds=round(trainer.course.seconds, 2), rows=len(job.epochs[0]),
             processes=arguments.world_size, dev=tuple(_dev_scores(trainer)), alphas=tuple(alphas),
-            shares=tuple(shares_by_third(loss.shares())), synthetic_share=synthetic_share(rows),
-            losses=tuple(loss_curve(loss.losses(), trainer.state.global_step)), resumed=last is not None,
+            shares=tuple(shares_by_third(trainer.course.shares())), synthetic_share=synthetic_share(rows),
+            losses=tuple(loss_curve(losses, trainer.state.global_step)), resumed=last is not None,
         )  # fmt: skip
         write_json(folder / "training.json", asdict(done))  # first: on a full disk the checkpoints stay
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -166,6 +177,8 @@ def train_here(
 def _go_on(trainer: _Trainer, last: str | None) -> None:
     """Train from the checkpoint `last`, or from the start. The trainer would add a step to a training that had ended:
     that one only gets its best weights back."""
+    if last is not None:
+        trainer.course.go_on(Path(last))
     if last is None or not is_ended(Path(last), trainer.args.max_steps):
         trainer.train(resume_from_checkpoint=last)
         return
