@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -95,17 +96,7 @@ def cross_fit(
             _fold(workspace, fold, place, mined, lambda within: results_of(within, shared, readings))
             for place, fold in enumerate(folds)
         ]
-        joined = {
-            arm: [_joined([fold[arm][seed] for fold in results]) for seed in range(len(results[0][arm]))]
-            for arm in results[0]
-        }
-        write_json(
-            path,
-            {
-                arm: [{split: asdict(result) for split, result in by_split.items()} for by_split in by_seed]
-                for arm, by_seed in joined.items()
-            },
-        )
+        _write_results(path, results)
         for place in range(number):  # the models of the folds are not kept; what was read for them is
             shutil.rmtree(workspace.folder / "folds" / str(place + 1), ignore_errors=True)
         with suppress(OSError):  # not empty: a reader's answers are kept
@@ -113,14 +104,32 @@ def cross_fit(
 
     workspace.progress.say(f"  cross-fitting: {number} folds test each of the {len(_ids(folds, 'test'))} queries once")
     workspace.manifest.make("folds", key, path, work)
-    results = {
-        arm: [{split: SplitResult(**result) for split, result in run.items()} for run in runs]
-        for arm, runs in read_json(path).items()
-    }
     tested = replace(
         collection, splits={"train": (), "dev": _ids(folds, "dev"), "confirm": (), "test": _ids(folds, "test")}
     )
-    return Crossed(results, tested, number)
+    return Crossed(_read_results(path), tested, number)
+
+
+def _write_results(path: Path, folds: Sequence[Results]) -> None:
+    """Write the results of all folds together: arm → for each seed its splits."""
+    joined = {
+        arm: [_joined([fold[arm][seed] for fold in folds]) for seed in range(len(folds[0][arm]))] for arm in folds[0]
+    }
+    write_json(
+        path,
+        {
+            arm: [{split: asdict(result) for split, result in by_split.items()} for by_split in by_seed]
+            for arm, by_seed in joined.items()
+        },
+    )
+
+
+def _read_results(path: Path) -> Results:
+    """Read what `_write_results` wrote."""
+    return {
+        arm: [{split: SplitResult(**result) for split, result in run.items()} for run in runs]
+        for arm, runs in read_json(path).items()
+    }
 
 
 def pairs_of_folds(workspace: Workspace) -> tuple[list[Pair], list[Pair]]:
