@@ -483,6 +483,27 @@ def test_reading_that_broke_off_asks_only_for_the_rest(
     assert len(server.requests) == found["read"]["calls"] - answered_before
 
 
+def test_the_reason_for_no_trust_is_what_failed_alone() -> None:
+    def doubts(kappa: float, order: float, interval: tuple[float, float] | None, lists: int = 2) -> str:
+        values = {"q1": order, "q2": order} if lists else {}
+        found = Agreement(lists, 6, 2, 2, 0, 2, 0, kappa, values, dict.fromkeys(values, 0.8))
+        measured = Measured("lm", "dev", found, interval, 0.4, Cost(usd=None))
+        assert ("kappa" in measured.table()) == bool(lists)
+        return "; ".join(measured.doubts)
+
+    assert doubts(0.3, 0.9, (0.1, 0.3)) == "kappa 0.30 (wanted 0.4)"
+    assert (
+        doubts(0.9, 0.9, (-0.01, 0.2))
+        == "the gain of its order over the encoder's may be chance: +0.100 [-0.010, +0.200]"
+    )
+    assert doubts(0.9, 0.9, None) == "the gain of its order over the encoder's is known from one list alone"
+    assert (
+        doubts(0.3, 0.7, (-0.2, 0.0))
+        == "kappa 0.30 (wanted 0.4); nDCG@10 of its order 0.700 against the encoder's 0.800"
+    )
+    assert doubts(0.0, 0.0, None, lists=0) == "none of its answers to 6 lists could be read"
+
+
 @pytest.mark.parametrize(
     ("kappa", "order", "interval", "trusted"),
     [
@@ -498,6 +519,7 @@ def test_the_rule_of_trust(kappa: float, order: float, interval: tuple[float, fl
     measured = Measured("lm", "dev", found, interval, 0.4, Cost(usd=None))
     assert measured.trusted == trusted
     assert measured.table().splitlines()[-1].startswith("trusted" if trusted else "NOT trusted")
+    assert bool(measured.doubts) != trusted
     assert max(map(len, measured.table().splitlines())) <= 80
     assert Measured.from_json(json.loads(json.dumps(measured.to_json()))) == measured
 

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from syneg.core.counts import counted
 from syneg.core.storage import JsonObject
 from syneg.negatives.cascade import RULE
 from syneg.negatives.cross_reading import Thresholds
 from syneg.negatives.reader_agreement import Agreement
 from syneg.verdict.records import Interval
+from syneg.verdict.sentences import interval_text
 from syneg.verdict.verdict import Cost
 
 
@@ -40,17 +42,40 @@ class Measured:
     @property
     def trusted(self) -> bool:
         """Whether kappa reaches `min_kappa`, nDCG@10 exceeds the encoder's, and the interval has no part under 0."""
+        return not self.doubts
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the reader fails of the rule of trust, in words."""
+        agreed = self.agreement
+        if not agreed.lists:
+            return (f"none of its answers to {counted(agreed.unreadable, 'list')} could be read",)
+        kappa = "" if agreed.kappa >= self.min_kappa else f"kappa {agreed.kappa:.2f} (wanted {self.min_kappa:g})"
+        return tuple(filter(None, (kappa, self._doubt_of_order())))
+
+    def _doubt_of_order(self) -> str:
         ours, theirs = self.agreement.ndcg
-        better = self.interval is not None and self.interval[0] >= 0 and ours > theirs
-        return self.agreement.kappa >= self.min_kappa and better
+        if ours <= theirs:
+            return f"nDCG@10 of its order {ours:.3f} against the encoder's {theirs:.3f}"
+        gain = "the gain of its order over the encoder's"
+        if self.interval is None:
+            return f"{gain} is known from one list alone"
+        return (
+            f"{gain} may be chance: {ours - theirs:+.3f}{interval_text(self.interval)}" if self.interval[0] < 0 else ""
+        )
 
     def table(self) -> str:
         """The figures and the rule of trust as text of at most 80 columns."""
         agreed = self.agreement
         ours, theirs = agreed.ndcg
-        between = f" [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]" if self.interval else ""
+        between = interval_text(self.interval)
+        measured = (
+            f"measured on {agreed.lists} {self.split} queries, {agreed.unreadable} more without a readable answer"
+        )
+        if not agreed.lists:
+            return f"{measured}\nNOT trusted: {self.doubts[0]}"
         lines = [
-            f"measured on {agreed.lists} {self.split} queries, {agreed.unreadable} more without a readable answer",
+            measured,
             f"hidden positives        {agreed.positives:>6}   graded 3: {agreed.answers}, graded 2: {agreed.in_part}"
             f" (recall {agreed.recall:.2f})",
             f"known negatives         {agreed.checks:>6}   graded 2 or 3: {agreed.false} "

@@ -106,15 +106,7 @@ class Reader:
             return (
                 "no embedded LM reads unasked: measure it with `syneg-dspy read`, or name another LM or a cross-encoder"
             )
-        if self.measured.trusted:
-            return ""
-        agreed = self.measured.agreement
-        ours, theirs = agreed.ndcg
-        return (
-            f"the reader is not trusted: kappa {agreed.kappa:.2f} (wanted {self._config.min_kappa:g}), nDCG@10 of its "
-            "order "
-            f"{ours:.3f} against {theirs:.3f}"
-        )
+        return "" if self.measured.trusted else f"the reader is not trusted: {'; '.join(self.measured.doubts)}"
 
     @property
     def order(self) -> list[float] | None:
