@@ -86,7 +86,7 @@ def entry(
     verdict = "accepted" if row["accepted"] else f"REJECTED: {row['reason']}"
     if not row["accepted"] and row["figure"] is not None:
         verdict += f" ({row['figure']:g}, threshold {row['threshold']:g})"
-    lines = [f"{place} {row['query_id']}  {verdict}".strip(), ""]
+    lines = [f"{place} {_plain(row['query_id'])}  {verdict}".strip(), ""]
     lines += _block("query", row["query"], width)
     lines += _block("positive", positive, width)
     lines += _block("negative", row["text"] or f"(none: {row['reasoning']})", width)
@@ -110,6 +110,11 @@ def entry(
 
 
 def _block(name: str, text: str, width: int) -> list[str]:
-    words = "".join(c if c.isprintable() else " " for c in text).split()  # no terminal escape sequences
+    words = _plain(text).split()
     shown = " ".join(words[:_SHOWN_WORDS]) + (f" … ({len(words)} words)" if len(words) > _SHOWN_WORDS else "")
     return textwrap.wrap(shown, width, initial_indent=f"{name:<9} ", subsequent_indent=" " * 10)
+
+
+def _plain(text: str) -> str:
+    """The text without the escape sequences of terminals."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -58,6 +58,7 @@ _ASCII_WORD = re.compile(r"[a-z]+(?![a-z0-9+#])|" + _EASY, re.ASCII)  # plain wo
 _ELISION = regex.compile(r"(?<=\p{L})['’]\p{L}(?!\w)", _V1)
 _FENCE = regex.compile(r"</?data>", regex.IGNORECASE)
 _UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe0e\ufe0f]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SEEN = regex.compile(r"[^\s\p{Cc}\p{Cf}\ufe0e\ufe0f]", _V1)
 _STOPS = ".!?…。！？"
 _ENDS_SENTENCE = re.compile(r"(?:[^\W\d_]{2}| \d)\Z")  # "closed" and "closed!"; "n" and "n!" are two texts
@@ -67,8 +68,8 @@ _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 def normalise(text: str) -> str:
     """The identity of a text: two texts count as the same if their normalised forms are equal.
 
-    The text is NFKC-normalised and case-folded, and each run of whitespace becomes one space. Invisible characters and
-    the full stop at the end of a sentence are removed. Everything else stays.
+    The text is NFKC-normalised and case-folded, and each run of whitespace and control characters becomes one space.
+    Invisible characters and the full stop at the end of a sentence are removed. Everything else stays.
 
     >>> normalise("Close  the\\tFILE"), normalise("C++") == normalise("C#"), normalise("10²") == normalise("102")
     ('close the file', False, False)
@@ -77,6 +78,8 @@ def normalise(text: str) -> str:
         text = _RAISED.sub(r"^\g<0>", _UNSEEN.sub("", text))  # NFKC alone makes 10² the number 102
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     plain = " ".join(text.casefold().split())
+    if not plain.isprintable():
+        plain = " ".join(printable(plain).split())
     bare = plain.rstrip(_STOPS)
     return bare if _ENDS_SENTENCE.search(bare[-2:]) else plain
 
@@ -245,8 +248,17 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def printable(text: str) -> str:
+    """Replace each control character by a space, save tabs and line ends.
+
+    >>> printable("a\\x00b\\x1b[1m\\n")
+    'a b [1m\\n'
+    """
+    return _CONTROL.sub(" ", text)
+
+
 def plain_text(text: str) -> str:
-    """Clean an LM's text: one line, without the marks of prompts that small models repeat.
+    """Clean an LM's text: one line, without control characters and the marks of prompts that small models repeat.
 
     These marks are the tags around corpus text and the dots at the end of a cut passage. An encoder would learn to
     recognise written texts by them.
@@ -254,7 +266,7 @@ def plain_text(text: str) -> str:
     >>> plain_text("<data>Close  it. Then …</data>")
     'Close it. Then'
     """
-    return " ".join(_FENCE.sub(" ", encodable(text)).split()).rstrip(" …")
+    return " ".join(_FENCE.sub(" ", printable(encodable(text))).split()).rstrip(" …")
 
 
 def _easy_words(plain: str) -> re.Pattern[str] | None:

@@ -46,9 +46,7 @@ def text_cell(value: Any, column: str) -> str:
         raise BadCell(f"{column} is {text!r}, which usually marks a missing value")
     if _is_written_list(text):
         raise BadCell(f"{column} is a list that was written as text; save the table as JSONL or Parquet")
-    if encodable(text) != text:
-        raise BadCell(f"{column} holds half of a surrogate pair, which no file can store")
-    return text
+    return _storable(text, column)
 
 
 def is_missing(value: Any) -> bool:
@@ -90,7 +88,7 @@ def id_cell(value: Any, column: str = "id") -> str:
         raise BadCell(f"{column} is {_KINDS.get(type(value), type(value).__name__)}, not an id")
     if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
         value = int(value)
-    return encodable(str(value).strip())
+    return _storable(str(value).strip(), column)
 
 
 def known_id(key: str, known: Container[str]) -> str:
@@ -131,6 +129,12 @@ def made_id(kind: str, text: str) -> str:
     True
     """
     return f"{kind}-{hashlib.sha256(normalise(text).encode('utf-8', 'replace')).hexdigest()[:12]}"
+
+
+def _storable(text: str, column: str) -> str:
+    if encodable(text) != text:
+        raise BadCell(f"{column} holds half of a surrogate pair, which no file can store")
+    return text
 
 
 def _is_written_list(text: str) -> bool:

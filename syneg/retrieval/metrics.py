@@ -175,8 +175,8 @@ def tie_broken(scores: Mapping[str, float]) -> dict[str, float]:
 def write_trec(path: Path, ranking: Ranking, tag: str) -> None:
     """Write a TREC run file with lines "query_id Q0 doc_id rank score tag".
 
-    White space separates its columns, so white space inside an id is percent-encoded. `urllib.parse.unquote` restores
-    the id.
+    White space separates its columns, so white space inside an id is percent-encoded, as are control characters.
+    `urllib.parse.unquote` restores the id.
     """
     lines = []
     for query_id in sorted(ranking):
@@ -186,9 +186,9 @@ def write_trec(path: Path, ranking: Ranking, tag: str) -> None:
 
 
 def _word(key: str) -> str:
-    """Percent-encode white space in an id; different ids stay different.
+    """Percent-encode white space and control characters in an id; different ids stay different.
 
     >>> _word("doc a"), _word("doc%20a"), _word("100%")
     ('doc%20a', 'doc%2520a', '100%')
     """
-    return re.sub(r"\s|%(?=[0-9A-Fa-f]{2})", lambda match: quote(match.group(), safe=""), key)
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]|%(?=[0-9A-Fa-f]{2})", lambda match: quote(match.group(), safe=""), key)

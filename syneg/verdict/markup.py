@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from syneg.core.text import printable
+
 from .figures import Figure
 
 _LONG = 20  # characters of a column's name that may be broken into lines
@@ -46,13 +48,13 @@ h2,h3{break-after:avoid}article:nth-of-type(n+21){display:none}p.lead{font-size:
 
 
 def document(title: str, parts: Iterable[str]) -> str:
-    """A whole HTML page: `parts`, in order, with the style of all pages."""
+    """A whole HTML page: `parts`, in order, with the style of all pages. Control characters become spaces."""
     head = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width,initial-scale=1'>",
         f"<title>{escape(title)}: syneg-dspy</title><style>{_STYLE}</style></head><body>",
     ]
-    return "\n".join((*head, *parts, "</body></html>"))
+    return printable("\n".join((*head, *parts, "</body></html>")))
 
 
 def drawn(figure: Figure, level: int = 2) -> str:
