@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from syneg.core.errors import DataError
+from syneg.core.storage import as_read
 from syneg.data.collection import Collection
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import METRICS
@@ -277,6 +278,9 @@ def test_a_verdict_is_read_back_from_json() -> None:
     found = told(runs, data, Facts(generation=generation_of(counts), source_probe={"length": 0.5}))
     again = Verdict.from_json(json.loads(json.dumps(found.to_json())))
     assert again == found
+    third = ArmRuns([result(data, 0.3)], (0,))
+    kept = told({**runs, "alone": third}, data)
+    assert [*Verdict.from_json(as_read(kept.to_json())).arms] == ["base", "mined", "alone"]  # as the run names them
     assert again.arms["mined"].test_by_seed.keys() == {3, 7}
     with pytest.raises(DataError, match=r"no verdict of this version: arms"):
         Verdict.from_json({**found.to_json(), "arms": 3})

@@ -208,13 +208,17 @@ class Verdict:
     def from_json(cls, data: Any) -> Verdict:
         """Make a verdict from the data of verdict.json. Raises DataError if another version wrote it."""
         try:
-            return cls(**vars(_adapter().validate_python(data)))
+            found: Verdict = _adapter().validate_python(data)
         except ValidationError as error:
             first = error.errors()[0]
             raise DataError(
                 f"no verdict of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}",
                 todo="run `syneg-dspy run` with this folder again; finished stages are kept",
             ) from error
+        # the keys of verdict.json are sorted, but its comparisons stand in the order in which the run names its arms
+        order = dict.fromkeys(name for row in found.comparisons for name in (row.a, row.b))
+        arms = {name: found.arms[name] for name in order if name in found.arms}
+        return cls(**{**vars(found), "arms": {**arms, **found.arms}})
 
 
 def generation_of(facts: Mapping[str, Any]) -> Generation:
