@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -156,21 +157,15 @@ def train_here(
     with arguments.main_process_first(local=False):  # the first process alone removes what is broken
         last = last_whole(checkpoints)
     _go_on(trainer, last)
-    done = None
-    if trainer.is_world_process_zero():
-        # the trainer has loaded the best weights on dev; try mixing them with the untuned ones, alpha by alpha
-        alphas = interpolate(model, encoder.model, dev, config.alphas, trainer.state.best_metric)
-        model.save(str(folder), create_model_card=False)
-        losses = [float(loss) for loss in trainer.course.losses]
-        done = Training(
-            steps=trainer.state.global_step, seconds=round(trainer.course.seconds, 2), rows=len(job.epochs[0]),
-            processes=arguments.world_size, dev=tuple(_dev_scores(trainer)), alphas=tuple(alphas),
-            shares=tuple(shares_by_third(trainer.course.shares())), synthetic_share=synthetic_share(rows),
-            losses=tuple(loss_curve(losses, trainer.state.global_step)), resumed=last is not None,
-        )  # fmt: skip
-        write_json(folder / "training.json", asdict(done))  # first: on a full disk the checkpoints stay
-        shutil.rmtree(checkpoints, ignore_errors=True)
-        (folder / JOB).unlink(missing_ok=True)  # it holds training texts, and the model may be given away
+    if not trainer.is_world_process_zero():
+        return None
+    # the trainer has loaded the best weights on dev; try mixing them with the untuned ones, alpha by alpha
+    alphas = interpolate(model, encoder.model, dev, config.alphas, trainer.state.best_metric)
+    model.save(str(folder), create_model_card=False)
+    done = _outcome(trainer, job, alphas, resumed=last is not None)
+    write_json(folder / "training.json", asdict(done))  # first: on a full disk the checkpoints stay
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    (folder / JOB).unlink(missing_ok=True)  # it holds training texts, and the model may be given away
     return done
 
 
@@ -184,6 +179,17 @@ def _go_on(trainer: _Trainer, last: str | None) -> None:
         return
     trainer.state = TrainerState.load_from_json(str(Path(last) / STATE))
     trainer._load_from_checkpoint(trainer.state.best_model_checkpoint or last)
+
+
+def _outcome(trainer: _Trainer, job: Job, alphas: Sequence[tuple[float, float]], *, resumed: bool) -> Training:
+    """What the report says of a training. `alphas` are those tried, each with its dev score."""
+    steps, course = trainer.state.global_step, trainer.course
+    return Training(
+        steps=steps, seconds=round(course.seconds, 2), rows=len(job.epochs[0]), processes=trainer.args.world_size,
+        dev=tuple(_dev_scores(trainer)), alphas=tuple(alphas), shares=tuple(shares_by_third(course.shares())),
+        synthetic_share=synthetic_share(job.rows), losses=tuple(loss_curve([float(x) for x in course.losses], steps)),
+        resumed=resumed,
+    )  # fmt: skip
 
 
 def _dev_scores(trainer: _Trainer) -> list[tuple[int, float]]:
@@ -276,14 +282,8 @@ def _train_apart(job: Job, folder: Path) -> None:
     Raises BackendError, with the path of their log, if they fail.
     """
     write_job(job, folder)
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        str(job.config.processes),
-    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launch += ["--nproc_per_node", str(job.config.processes)]
     command = [*launch, "-m", "syneg.training", str(folder)]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // job.config.processes))
     log = folder / "processes.log"
