@@ -72,15 +72,25 @@ def load_reader_program(name: str) -> dspy.Module:
     return _load(name, READER_PROGRAMS, READER_INPUTS)
 
 
-def _load(name: str, known: Mapping[str, type[dspy.Module]], inputs: Sequence[str]) -> dspy.Module:
+def _load(
+    name: str, known: Mapping[str, type[dspy.Module]], inputs: Sequence[str], saved: Path | None = None
+) -> dspy.Module:
+    """Build a program of one kind: `known` are those of the package. `saved` is the file that names it, if one does."""
     if name in known:
         return known[name]()
     if name.endswith(".json"):
         return _load_state(Path(name), known, inputs)
     module_name, colon, class_name = name.partition(":")
     if not colon and not name.endswith(".py"):
+        kinds = (
+            (PROGRAMS, "writes negatives"),
+            (QUERY_PROGRAMS, "writes queries"),
+            (READER_PROGRAMS, "grades passages"),
+        )
+        does = next((f"the program {name!r} {does}" for kind, does in kinds if name in kind), "")
         raise ConfigError(
-            f"unknown program {name!r}",
+            does or f"unknown program {name!r}",
+            where=str(saved) if saved else None,
             todo=f"known: {', '.join(known)}, or your own as module:Class, or a saved program.json",
         )
     program_class = imported(module_name, class_name)
@@ -134,12 +144,13 @@ def _load_state(path: Path, known: Mapping[str, type[dspy.Module]], inputs: Sequ
     except OSError as error:
         raise ConfigError(f"cannot read the program: {error.strerror}", where=str(path)) from error
     except (ValueError, LookupError, TypeError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise ConfigError(
-            f"not a saved program: {error}", where=str(path), todo="give a program.json of a run"
+            f"not a saved program: {why}", where=str(path), todo="give a program.json of a run"
         ) from error
     if str(name).endswith(".json"):
         raise ConfigError("a saved program cannot name another saved program", where=str(path))
-    program = _load(str(name), known, inputs)
+    program = _load(str(name), known, inputs, path)
     now = signatures_of(program)
     changed = sorted(key for key in {*now, *signatures} if now.get(key) != signatures.get(key))
     if changed:

@@ -239,6 +239,15 @@ def test_an_estimate_in_words() -> None:
     assert "unknown" in rows[2]
 
 
+def test_a_long_name_keeps_its_end_which_tells_it_from_others() -> None:
+    names = [f"write /home/someone/project/runs/first/program.json{end}" for end in ("", ", folds")]
+    whole = Estimate(tuple(Part(name, minutes=None) for name in names)).table().splitlines()
+    assert [row[:32].rstrip() for row in whole[1:3]] == [
+        "write …t/runs/first/program.json",
+        "write …first/program.json, folds",
+    ]
+
+
 def test_near_misses_beside_four_arms_come_from_a_further_program() -> None:
     arms = ["multi_attribute", "neighbour_rewrite", "neighbour_topic", "requirement_break"]
     assert other_program(["multi_attribute"]) == "requirement_break"

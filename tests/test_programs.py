@@ -20,7 +20,18 @@ from syneg.core.text import word_count
 from syneg.data.collection import load_collection
 from syneg.data.tasks import TASKS
 from syneg.negatives.prompts import EXAMPLE, NEAR, as_text, near_passages, record, sent
-from syneg.programs import PROGRAMS, AttributeSpace, Judge, fenced, load_program, name_of, program_markdown, state_of
+from syneg.programs import (
+    PROGRAMS,
+    AttributeSpace,
+    Judge,
+    fenced,
+    load_program,
+    load_query_program,
+    load_reader_program,
+    name_of,
+    program_markdown,
+    state_of,
+)
 from syneg.programs.judge import quoted
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -176,7 +187,7 @@ def test_a_state_that_does_not_fit_is_refused_with_a_reason(tmp_path: Path) -> N
     for change, says in (
         (lambda s: s["manifest"]["signatures"].update(write="0" * 16), "has other signatures.*: write"),
         (lambda s: s.pop("name"), "cannot be read"),
-        (lambda s: s.pop("manifest"), "not a saved program"),
+        (lambda s: s.pop("manifest"), "not a saved program: it has no 'manifest'"),
         (lambda s: s["manifest"].update({"class": "x.json"}), "cannot name another"),
     ):
         broken = json.loads(json.dumps(state))
@@ -184,9 +195,25 @@ def test_a_state_that_does_not_fit_is_refused_with_a_reason(tmp_path: Path) -> N
         path.write_text(json.dumps(broken), encoding="utf-8")
         with pytest.raises(ConfigError, match=says):
             load_program(str(path))
+    path.write_text("[1]")
+    with pytest.raises(ConfigError, match="not a saved program"):
+        load_program(str(path))
     path.write_bytes(b"\x80\x05pickle")
     with pytest.raises(ConfigError, match="not a saved program"):
         load_program(str(path))
+
+
+def test_a_program_of_another_kind_is_told_what_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "program.json"
+    path.write_text(json.dumps(state_of(load_program("single_prompt"), "single_prompt", "compact")))
+    with pytest.raises(
+        ConfigError, match=r"'single_prompt' writes negatives \(.*program.json\); known: grade_list, or"
+    ):
+        load_reader_program(str(path))
+    with pytest.raises(ConfigError, match=r"'grade_list' grades passages; known: write_queries, or"):
+        load_query_program("grade_list")
+    with pytest.raises(ConfigError, match=r"'write_queries' writes queries; known: single_prompt, "):
+        load_program("write_queries")
 
 
 def test_attributes_are_balanced_and_seeded() -> None:

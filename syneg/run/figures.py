@@ -98,9 +98,15 @@ def _row(name: str, part: Part, *, most: bool) -> str:
     usd = "unknown" if part.usd is None else f"{value(part.usd):.2f}"
     minutes = "unknown" if part.minutes is None else _minutes(value(part.minutes))
     if not part.calls.most:
-        return f"{name[:32]:32s} {'':>8s} {'':>10s} {'':>8s} {'':>9s} {minutes:>8s}"
+        return f"{_cut(name):32s} {'':>8s} {'':>10s} {'':>8s} {'':>9s} {minutes:>8s}"
     cells = [_short(value(figure)) for figure in (part.calls, part.reads, part.writes)]
-    return f"{name[:32]:32s} {cells[0]:>8s} {cells[1]:>10s} {cells[2]:>8s} {usd:>9s} {minutes:>8s}"
+    return f"{_cut(name):32s} {cells[0]:>8s} {cells[1]:>10s} {cells[2]:>8s} {usd:>9s} {minutes:>8s}"
+
+
+def _cut(name: str) -> str:
+    """At most 32 letters of a name: its first word and its end, which tells one program of a user from another."""
+    verb, _, rest = name.partition(" ")
+    return name if len(name) <= 32 else f"{verb} …{rest[len(verb) - 30 :]}"
 
 
 def _sum(figures: Iterable[Figure]) -> Figure:
