@@ -123,7 +123,7 @@ class Objective:
         self.pairs, self._mined, self._config, self.near = list(pairs), mined, config, near or {}
         chosen = held_out_queries(collection, own, config.probe.queries, config.seed)
         held_out = dev_set(encoder, collection, config.probe.passages, config.seed, chosen)
-        relevant = {q: collection.relevant_texts(q) for q in {*dev, *own}}
+        relevant = {q: collection.answers(q) for q in {*dev, *own}}
         self.probe = Probe(encoder, held_out, relevant, config.train, config.probe, self.near)
         self.lock = threading.RLock()  # of the probe's weights
         self._kept: dict[str, Score] = {}

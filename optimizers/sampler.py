@@ -90,7 +90,7 @@ class SamplerTrials:
         own = [pair.query_id for pair in used]
         held_out = held_out_queries(collection, own, config.probe.queries, config.seed)
         self._held_out = dev_set(encoder, collection, config.probe.passages, config.seed, held_out)
-        relevant = {query_id: collection.relevant_texts(query_id) for query_id in {*held_out, *own}}
+        relevant = {query_id: collection.answers(query_id) for query_id in {*held_out, *own}}
         self._probe = Probe(encoder, self._held_out, relevant, config.train, config.probe)
         self._rankings = Rankings.near(collection, used, encoder, config.mine).kept()
         self._mined: dict[str, Mined] = {}

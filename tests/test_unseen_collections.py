@@ -12,6 +12,7 @@ from syneg.core.errors import DataError
 from syneg.data.collection import Collection, load_collection
 from syneg.data.read_log import ReadLog
 from syneg.data.remarks import remarks
+from syneg.negatives.mining import Judged, keys_of
 
 
 def append(path: Path, text: str) -> None:
@@ -33,6 +34,30 @@ def test_queries_that_are_judged_with_nothing_relevant_are_left_out_and_are_no_b
     append(beir / "qrels" / "train.tsv", "q0\td0\t2\nq1\td1\t2\n")
     with pytest.raises(DataError, match="leaves 0 queries with a relevant passage for train"):
         load(beir, min_relevance=2)
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_a_min_relevance_that_empties_a_split_is_what_the_advice_is_about(beir: Path, divided: bool) -> None:
+    rows = [f"q{i}\td{i}\t{1 if (divided and i < 90) or i % 3 == 0 else 2}\n" for i in range(96)]
+    (beir / "qrels" / "train.tsv").write_text("".join(rows[:60]))
+    if divided:
+        append(beir / "qrels" / "train.tsv", "".join(rows[60:]))
+        said = "leaves 0 queries with a relevant passage for train .*; lower collection.min_relevance: 92 queries"
+    else:
+        (beir / "qrels" / "test.tsv").write_text("".join(row.replace("\t2", "\t1") for row in rows[60:]))
+        said = r"no query of test has a passage of grade 2 or more \(beir\); lower collection.min_relevance"
+    with pytest.raises(DataError, match=said):
+        load(beir, min_relevance=2)
+    assert len(load(beir, min_relevance=1).queries) == 96
+
+
+def test_a_split_that_is_judged_with_nothing_relevant_is_not_cut_out_of_another(beir: Path) -> None:
+    append(beir / "queries.jsonl", "".join(json.dumps({"_id": f"z{i}", "text": f"topic {i}"}) + "\n" for i in (1, 2)))
+    (beir / "qrels" / "test.tsv").write_text("z1\td1\t0\nz2\td2\t-1\n")
+    with pytest.raises(
+        DataError, match=r"no query of test has a relevant passage \(beir\); correct the file, or remove it"
+    ):
+        load(beir)
 
 
 def test_queries_whose_relevant_passages_are_all_missing_are_still_bad_rows(beir: Path) -> None:
@@ -62,6 +87,18 @@ def test_what_answers_an_equal_query_is_no_negative(beir: Path) -> None:
     assert (collection.no_negative("q0"), collection.no_negative("twin")) == ({"d0", "d50"}, {"d0", "d50"})
     assert (collection.relevant("q0"), collection.relevant("twin")) == ({"d0"}, {"d50"})
     assert collection.no_negative("q1") == {"d1"}
+
+
+def test_a_copy_of_what_answers_an_equal_query_is_no_negative_either(beir: Path) -> None:
+    append(beir / "queries.jsonl", json.dumps({"_id": "twin", "text": "Close  A socket."}) + "\n")
+    append(beir / "qrels" / "train.tsv", "twin\td50\t1\n")
+    first = load(beir)
+    copy = {"_id": "copy", "text": first.passages["d50"].upper() + " !"}
+    append(beir / "corpus.jsonl", json.dumps(copy) + "\n")
+    collection = load(beir)
+    assert set(collection.answers("q0")) == {collection.passages["d0"], collection.passages["d50"]}
+    assert Judged(collection, "q0", keys_of(collection)).excludes("copy")
+    assert not Judged(collection, "q1", keys_of(collection)).excludes("copy")
 
 
 @pytest.mark.parametrize(

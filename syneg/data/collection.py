@@ -24,10 +24,11 @@ from syneg.core.records import SPLITS, Pair
 from syneg.core.text import encodable, is_blank
 
 from .cells import known_id
-from .readers import Qrel, Reader, Text
-from .same import Unknown, never_mined
+from .grades import grade_of, how_to_fill, leave_out_unanswered, relevant_of
+from .readers import Reader, Text
+from .same import Unknown, equal_queries, never_mined
 from .sources import open_reader
-from .splits import MIN_QUERIES, divide, fewest, fold_splits, guard, split_name
+from .splits import MIN_QUERIES, divide, fold_splits, guard, split_name
 
 _ENOUGH_TO_TEST = 50  # queries; fewer show only large effects, while cross-fitting tests on every query
 
@@ -76,6 +77,14 @@ class Collection:
         """Texts of all passages judged relevant to the query, by descending grade, then by id."""
         return tuple(self.passages[doc_id] for doc_id in self._ranked(query_id))
 
+    def answers(self, query_id: str) -> tuple[str, ...]:
+        """Texts of all passages judged relevant to the query, or to another query with the same text."""
+        return tuple(text for asked in self._equal.get(query_id, (query_id,)) for text in self.relevant_texts(asked))
+
+    @cached_property
+    def _equal(self) -> dict[str, list[str]]:
+        return equal_queries(self.queries)
+
     def pairs(self, split: str) -> list[Pair]:
         """One pair for each query of the split, in a fixed order that does not depend on a seed."""
         pairs = []
@@ -122,15 +131,6 @@ class Collection:
         return digest.hexdigest()[:16]
 
 
-def relevant_of(grades: Mapping[str, float], lowest: float) -> set[str]:
-    """Ids of the passages with a grade of at least `lowest`.
-
-    >>> sorted(relevant_of({"d1": 2, "d2": 1, "d3": 0}, 1.0))
-    ['d1', 'd2']
-    """
-    return {doc_id for doc_id, grade in grades.items() if grade >= lowest}
-
-
 def load_collection(config: CollectionConfig, seed: int = 0) -> Collection:
     """Read, check and split a data set.
 
@@ -150,13 +150,14 @@ def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> 
     lowest = 1.0 if config.min_relevance is None else config.min_relevance
     qrels, splits_of = _judged(reader, queries, passages, config.min_relevance)
     reader.log.check(config.max_bad_rows)
+    lower = leave_out_unanswered(qrels, splits_of, lowest, len(queries), reader)
     split_of, leaks = guard(queries, splits_of)
     if leaks and (config.on_leak == "fail" or (config.on_leak == "auto" and not reader.published)):
         raise DataError(
             collected(f"split guard: {len(leaks)} of the queries of {reader.name!r} are in two splits", leaks),
             todo="correct the files, or drop these queries from the earlier split: --set collection.on_leak=drop",
         )
-    splits, drawn = _split(reader, split_of, queries, config, seed)
+    splits, drawn = _split(reader, split_of, queries, (config, seed), lower)
     used = {query_id for ids in splits.values() for query_id in ids}
     given = {query_id: doc_ids for query_id, doc_ids in reader.negatives().items() if query_id in used}
     negatives = {q: tuple(d for d in ids if qrels[q].get(d, 0) < lowest) for q, ids in given.items()}
@@ -195,7 +196,7 @@ def _texts(reader: Reader, stream: Iterator[Text], what: str) -> dict[str, str]:
 def _judged(
     reader: Reader, queries: Mapping[str, str], passages: Mapping[str, str], lowest: float | None
 ) -> tuple[dict[str, dict[str, float]], dict[str, set[str]]]:
-    """Return `qrels[query_id][doc_id]` and the split names of each query, for queries with a relevant passage."""
+    """Return `qrels[query_id][doc_id]` and the split names of each query."""
     qrels: dict[str, dict[str, float]] = defaultdict(dict)
     splits_of: dict[str, set[str]] = defaultdict(set)
     named: set[str] = set()
@@ -204,7 +205,7 @@ def _judged(
     unknown = Unknown({"query": queries, "passage": passages})
     for row in reader.qrels():
         query_id, doc_id = known_id(row.query_id, queries), known_id(row.doc_id, passages)
-        grade = _grade(row, lowest)
+        grade = grade_of(row.relevance, lowest)
         if query_id not in queries or doc_id not in passages:
             lost = ("query", query_id) if query_id not in queries else ("passage", doc_id)
             reader.log.problem(row.where, unknown(*lost))
@@ -219,7 +220,6 @@ def _judged(
             qrels[query_id][doc_id] = max(grade, qrels[query_id].get(doc_id, grade))
             splits_of[query_id].add(names[row.split])
         named.add(query_id)
-    _leave_out_unanswered(qrels, splits_of, 1.0 if lowest is None else lowest, queries, reader)
     if unjudged := sum(query_id not in named for query_id in queries):
         said = part_of(unjudged, len(queries), "query", "has no judgement and is", "have no judgement and are")
         reader.log.notes.append(f"{said} left out")
@@ -230,33 +230,18 @@ def _judged(
     return qrels, splits_of
 
 
-def _leave_out_unanswered(
-    qrels: dict[str, dict[str, float]],
-    splits_of: dict[str, set[str]],
-    lowest: float,
-    queries: Mapping[str, str],
-    reader: Reader,
-) -> None:
-    """Remove queries without a relevant passage, and note their number. Pools such as TREC's hold them: no bad rows."""
-    without = [query_id for query_id, grades in qrels.items() if not relevant_of(grades, lowest)]
-    for query_id in without:
-        del qrels[query_id], splits_of[query_id]
-    if without:
-        verbs = ("has judgements, but no relevant passage, and is", "have judgements, but no relevant passage, and are")
-        reader.log.notes.append(f"{part_of(len(without), len(queries), 'query', *verbs)} left out")
-
-
-def _grade(row: Qrel, lowest: float | None) -> float | None:
-    """The grade of a row, at least 0. None for a fraction if `lowest` does not say which fractions are relevant."""
-    if float(row.relevance).is_integer():
-        return max(0, int(row.relevance))
-    return None if lowest is None else max(0.0, row.relevance)
-
-
 def _split(
-    reader: Reader, split_of: Mapping[str, str], queries: Mapping[str, str], config: CollectionConfig, seed: int
+    reader: Reader,
+    split_of: Mapping[str, str],
+    queries: Mapping[str, str],
+    settings: tuple[CollectionConfig, int],
+    lower: Mapping[str, int],
 ) -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
-    """Return the query ids of the four splits, and the names of the splits that were cut here."""
+    """Return the query ids of the four splits, and the names of the splits that were cut here.
+
+    `lower` counts the queries of each split that `min_relevance` left out.
+    """
+    config, seed = settings
     given = set(split_of.values())
     source = next((name for name in ("train", "", "dev", "test") if name in given), "train")
     if source == "test" and (reader.published or not config.divide_test):
@@ -277,20 +262,9 @@ def _split(
             counts = ", ".join(f"{name} {len(ids)}" for name, ids in splits.items())
             raise DataError(
                 f"{reader.name!r} leaves {len(splits[split])} queries with a relevant passage for {split} ({counts})",
-                todo=_how_to_fill(split, wanted, source),
+                todo=how_to_fill(split, wanted, source, lower),
             )
     return {split: tuple(sorted(ids)) for split, ids in splits.items()}, frozenset(wanted)
-
-
-def _how_to_fill(split: str, wanted: Mapping[str, float], source: str) -> str:
-    """What to do about a split with too few queries. `wanted` are the shares of the splits that are cut here."""
-    if split not in (*wanted, "train", source):
-        return f"give {split} at least {MIN_QUERIES[split]} queries"
-    if not wanted.get(split, 1):
-        return f"set collection.{split}"
-    enough = fewest(wanted)
-    settings = "set collection.dev, collection.confirm and collection.test"
-    return f"give at least {enough} different queries, or {settings}" if enough else f"{settings} lower"
 
 
 _HOW_TO_DIVIDE = ", or divide this one: --set collection.divide_test=true"

@@ -21,16 +21,22 @@ def never_mined(
 
     Quora and forums ask one question under several ids, each with positives of its own.
     """
+    never = {query_id: set(pieces.get(query_id, ())) for query_id in queries}
+    for query_id, query_ids in equal_queries(queries).items():
+        never[query_id] |= set().union(*map(relevant, query_ids)) - relevant(query_id)
+    return {query_id: frozenset(doc_ids) for query_id, doc_ids in never.items() if doc_ids}
+
+
+def equal_queries(queries: Mapping[str, str]) -> dict[str, list[str]]:
+    """For each query whose text others have, too: the ids of all of them, its own included.
+
+    >>> equal_queries({"a": "Close it.", "b": "close it", "c": "open it"})
+    {'a': ['a', 'b'], 'b': ['a', 'b']}
+    """
     equal: dict[str, list[str]] = defaultdict(list)
     for query_id, text in queries.items():
         equal[normalise(text)].append(query_id)
-    never = {query_id: set(pieces.get(query_id, ())) for query_id in queries}
-    for query_ids in equal.values():
-        if len(query_ids) > 1:
-            together = set().union(*map(relevant, query_ids))
-            for query_id in query_ids:
-                never[query_id] |= together - relevant(query_id)
-    return {query_id: frozenset(doc_ids) for query_id, doc_ids in never.items() if doc_ids}
+    return {query_id: ids for ids in equal.values() if len(ids) > 1 for query_id in ids}
 
 
 class Unknown:

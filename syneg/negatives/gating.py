@@ -54,7 +54,7 @@ class Gating:
 
         `siblings` are texts accepted for the pair before. Each accepted negative is a sibling of the next.
         """
-        positives = self.collection.relevant_texts(pair.query_id)
+        positives = self.collection.answers(pair.query_id)
         words = word_count(cut(pair.positive, self.passage_words))
         drafts: list[Draft] = []
         for negative in negatives:

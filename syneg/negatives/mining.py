@@ -179,7 +179,7 @@ class Judged:
         self.key_of = key_of
         self.ids = collection.no_negative(query_id)
         self.own = {query_id} - {*collection.qrels[query_id]}  # as in BEIR: the query itself, in the corpus
-        self.texts = {near_key(text) for text in collection.relevant_texts(query_id)}
+        self.texts = {near_key(text) for text in collection.answers(query_id)}
         self.query = near_key(collection.queries[query_id])
         self._passages = collection.passages
         self._marks = [(text, _longest_words(text)) for text in self.texts]

@@ -12,7 +12,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from syneg.data.collection import Collection, relevant_of
+from syneg.data.collection import Collection
+from syneg.data.grades import relevant_of
 
 from .encoder import Encoder
 

@@ -79,7 +79,7 @@ class Trials:
         these query ids (None = all).
         """
         workspace, filling = self._workspace, ARMS[kind]
-        relevant = {pair.query_id: workspace.collection.relevant_texts(pair.query_id) for pair in workspace.pairs}
+        relevant = {pair.query_id: workspace.collection.answers(pair.query_id) for pair in workspace.pairs}
         supply = Supply(workspace.pairs, self._mined(filling.sources), written, use=config.train.positives)
         if filling.read and self._readings is not None:
             fed = self._readings.fed_of(read)
