@@ -188,6 +188,35 @@ def test_an_index_that_does_not_fit_is_made_again(tmp_path: Path) -> None:
         Ledger(path)
 
 
+@pytest.mark.parametrize("damage", [b"\0", b"\xff"])
+@pytest.mark.parametrize("page", range(1, 5))
+def test_an_index_with_a_spoilt_page_is_made_again(page: int, damage: bytes, tmp_path: Path) -> None:
+    """The index is not synced, so a power failure may leave any page of it unwritten."""
+    path, index = tmp_path / "calls.jsonl", tmp_path / "calls.jsonl.index"
+    write(path, 400)
+    Ledger(path).close()
+    whole = index.read_bytes()
+    size = 4096
+    assert len(whole) == 5 * size
+    spoilt = whole[: page * size] + damage * size + whole[(page + 1) * size :]
+    index.write_bytes(spoilt)
+    ledger = Ledger(path)
+    assert all(ledger.find(f"key-{n}") for n in range(400))
+    ledger.keep(row(400))  # type: ignore[arg-type]
+    ledger.close()
+    ledger = Ledger(path)
+    assert all(ledger.find(f"key-{n}") for n in range(401))
+    ledger.close()
+    index.write_bytes(spoilt)
+    ledger = Ledger(path)
+    for number in range(401, 801):
+        ledger.keep(row(number))  # type: ignore[arg-type]
+    ledger.close()  # writes into the index without having looked for anything
+    ledger = Ledger(path)
+    assert all(ledger.find(f"key-{n}") for n in range(801))
+    ledger.close()
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

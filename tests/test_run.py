@@ -452,8 +452,9 @@ def test_a_full_disk_while_a_model_is_saved_is_one_line_and_the_command_resumes(
         Exception("No space left on device (os error 28)"),
         shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]),
         OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
+        OSError("1000000 requested and 524256 written"),
     ],
-    ids=["torch", "tokenizers", "shutil", "pyarrow"],
+    ids=["torch", "tokenizers", "shutil", "pyarrow", "numpy"],
 )  # fmt: skip
 def test_a_full_disk_is_known_by_the_error_of_any_library(error: Exception) -> None:
     found = disk_error(error)

@@ -113,7 +113,7 @@ def row_of(line: bytes) -> JsonObject:
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _NUMBER = re.compile(r"(?:os error |errno )(\d+)", re.IGNORECASE)
-_OF_TORCH = ("file write failed", "unexpected pos")  # its writer of archives names no number
+_CUT = re.compile(r"file write failed|unexpected pos|\d+ requested and \d+ written")  # torch and numpy name no number
 
 
 def disk_error(error: BaseException) -> OSError | None:
@@ -125,7 +125,7 @@ def disk_error(error: BaseException) -> OSError | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error
     text = str(error)
-    if any(words in text for words in _OF_TORCH):
+    if _CUT.search(text):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     found = _NUMBER.search(text)
     number = int(found.group(1)) if found else 0

@@ -16,12 +16,11 @@ changed prompt, model or setting never gets a stale answer.
 - A prompt is kept as a hash, because its text comes from the collection.
 
 An index of keys in sqlite (`calls.jsonl.index`) keeps memory constant. It may be deleted at any time. Rows that it
-lacks after a crash are read again, and an index that does not fit the file is built again.
+lacks after a crash are read again, and an index that is damaged or does not fit the file is built again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import threading
 import zlib
@@ -128,8 +127,12 @@ class Index:
 
     def find(self, key: str) -> CallRow | None:
         with self._lock:
-            row = self._at(key)
-            if row is not None and self._key_of(row) != key:  # a user has edited the file
+            try:
+                row = self._at(key)
+                fits = row is None or self._key_of(row) == key  # else a user has edited the file
+            except sqlite3.DatabaseError:
+                fits = False
+            if not fits:
                 self._anew()
                 row = self._at(key)
             return row
@@ -150,9 +153,13 @@ class Index:
         try:
             database = self._connected(str(self._place))
         except sqlite3.DatabaseError:
-            database = self._emptied()
-        state = database.execute("SELECT done, last, checksum FROM state").fetchone()
-        if state and self._checksum(state[1], state[0]) != state[2]:
+            return self._emptied()
+        try:
+            state = database.execute("SELECT done, last, checksum FROM state").fetchone()
+            fits = not state or self._checksum(state[1], state[0]) == state[2]
+        except sqlite3.DatabaseError:
+            fits = False
+        if not fits:
             database.close()
             database = self._emptied()
         return database
@@ -168,8 +175,7 @@ class Index:
     def _connected(self, place: str) -> sqlite3.Connection:
         database = sqlite3.connect(place, check_same_thread=False, isolation_level="DEFERRED")
         try:
-            database.execute("PRAGMA synchronous = OFF")  # a crash may lose the index, which is made again
-            database.execute("PRAGMA journal_mode = MEMORY")
+            database.execute("PRAGMA synchronous = NORMAL")  # its journal is on disk: a kill loses no row unnoticed
             database.executescript(_TABLES)
         except sqlite3.DatabaseError:
             database.close()
@@ -237,11 +243,15 @@ class Index:
             return
         rows = sorted((key, *place) for key, place in self._waiting.items())  # by key, as the database is
         state = (1, start + length, start, self._checksum(start, start + length))
-        # another process may hold the database; the rows are then indexed again next time
-        with contextlib.suppress(sqlite3.OperationalError), self._database:
-            self._database.executemany("INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", rows)
-            self._database.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", state)
+        try:
+            with self._database:
+                self._database.executemany("INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", rows)
+                self._database.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", state)
             self._waiting.clear()
+        except sqlite3.OperationalError:
+            pass  # another process holds the database; the rows are indexed again next time
+        except sqlite3.DatabaseError:
+            self._anew()
 
     def _checksum(self, start: int, end: int) -> int:
         self._file.seek(start)
