@@ -141,6 +141,7 @@ def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "page: comparison.html" in said.output
     assert Path("comparison.html").read_text().startswith("<!doctype html>")
     Path("empty").mkdir()
+    Path("empty", "config.toml").touch()
     with pytest.raises(DataError, match="no verdict in this run folder"):
         CliRunner().invoke(cli, ["report", "empty"], catch_exceptions=False)
 

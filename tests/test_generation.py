@@ -367,8 +367,10 @@ def test_prompts_and_inspect_show_what_there_is(
         .output
     )
     assert "REJECTED: unparseable answer" in gated and "accepted\n" not in gated
+    (tmp_path / "mined").mkdir()
+    (tmp_path / "mined" / "config.toml").touch()
     for args, says in (
-        ([str(tmp_path)], "no written negatives here"),
+        ([str(tmp_path / "mined")], "no written negatives here"),
         ([str(tmp_path / "run"), "--attribute", "colour=red"], "no negative has the attribute 'colour'"),
         ([str(tmp_path / "run"), "--gate", "zzz"], "no gate is called 'zzz' (--gate); known: judge, min_words"),
         ([str(tmp_path / "run"), "--gate", "margn"], "did you mean 'margin'?"),

@@ -50,6 +50,11 @@ def said(args: list[str]) -> tuple[int, str]:
         ),
         (["read", "--batch", "export", "runs"], "'runs' is a folder (--batch export); name a file in it"),
         (["run", "--queries", "results.jsonl"], "queries.examples is for a corpus without pairs"),
+        (["report", "results.jsonl"], "'results.jsonl' is a file; name the folder of a run"),
+        (["inspect", "runs"], "'runs' is no run folder; name one of the runs in it: runs/first, runs/second"),
+        (["report", "beir"], "'beir' is no run folder: it has no config.toml"),
+        (["mine", "--run", "beir"], "'beir' holds queries.jsonl and is no run folder; give a folder for the run alone"),
+        (["mine", "--run", "."], "'.' holds runs and is no run folder; give a folder for the run alone"),
         (["inspect", "x"], "no such run folder: 'x'; check the path"),
         (["push", "rnus", "--to", "me/x"], "no such run folder: 'rnus'; did you mean 'runs'?"),
         (["export", "rnus", "--to", "beir"], "no such run folder: 'rnus'; did you mean 'runs'?"),
@@ -61,9 +66,13 @@ def test_wrong_usage_is_told_with_a_way_out(
     monkeypatch.chdir(tmp_path)
     Path("runs").mkdir()
     Path("results.jsonl").touch()
+    for name in ("runs/first/config.toml", "runs/second/config.toml", "beir/queries.jsonl"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).touch()
     code, text = said(args)
     assert code and says in text, text
     assert "api-base" not in text and [path.name for path in tmp_path.glob("*.json*")] == ["results.jsonl"]
+    assert [path.name for path in Path("beir").iterdir()] == ["queries.jsonl"]
 
 
 @pytest.fixture

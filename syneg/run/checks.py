@@ -27,6 +27,8 @@ from .arms import arms
 from .folder import RunFolder
 from .lm_checks import is_embedded, wrong_lms
 
+# what data and projects hold, and a run would overwrite or mix with its own
+_NOT_ALONE = ("queries.jsonl", "corpus.jsonl", "qrels", "README.md", "mined.jsonl", "negatives.jsonl", "models", "runs")
 _SPARE_GB = 1.0  # free disk space for embeddings, models and ledger of a small run
 
 
@@ -79,8 +81,14 @@ def _exclusive(config: Config) -> Iterator[str]:
 
 
 def check_folder(folder: Path, config: Config) -> None:
-    """Raise ConfigError if the run folder belongs to another data set than `config` names."""
+    """Raise ConfigError if the run folder belongs to another data set than `config` names, or holds other files."""
     own = RunFolder(folder).config
+    other = next((name for name in _NOT_ALONE if (folder / name).exists()), None)
+    if other and not own.is_file():
+        raise ConfigError(
+            f"{str(folder)!r} holds {other} and is no run folder",
+            todo="give a folder for the run alone: --run NAME; --dataset names data",
+        )
     before = load_config(own).source if own.is_file() else config.source
     if Path(config.source) != Path(before):
         raise ConfigError(
