@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from conftest import FakeLM, write_negative
 from syneg.core.errors import BackendError, DataError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
-from syneg.core.storage import read_rows
+from syneg.core.storage import Log, read_rows
 from syneg.llm.ledger import Ledger
 from syneg.llm.recorded import Recorded
 from syneg.run.pipeline import Run
@@ -241,6 +243,38 @@ def test_a_ledger_with_holes_of_zero_bytes_keeps_its_calls(tmp_path: Path) -> No
     ledger.keep(row(3))  # type: ignore[arg-type]
     ledger.close()
     assert [found["key"] for found in read_rows(path)] == [f"key-{number}" for number in range(4)]
+
+
+def test_a_row_whose_line_cannot_be_printed_is_found(tmp_path: Path) -> None:
+    def printed(row: object) -> None:
+        raise BrokenPipeError
+
+    ledger = Ledger(tmp_path / "calls.jsonl", printed)
+    with pytest.raises(BrokenPipeError):
+        ledger.keep(row(1))  # type: ignore[arg-type]
+    ledger._on_row = None
+    ledger.keep(row(2))  # type: ignore[arg-type]
+    ledger.close()
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    assert ledger.find("key-1") and ledger.find("key-2")
+    ledger.close()
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOTCONN, errno.EACCES, errno.ENOSPC])
+def test_a_ledger_that_cannot_be_written_ends_the_run(
+    number: int, tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def fails(self: object, row: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    server, keep = fake_lm(), Log.append
+    monkeypatch.setattr(
+        Log, "append", lambda log, row: fails(log, row) if log.path.name == "calls.jsonl" else keep(log, row)
+    )
+    with pytest.raises((BackendError, OSError), match=os.strerror(number)):
+        run(tmp_path / "run", settings(server.url, **{"lm.concurrency": 2}))
+    assert len(server.requests) <= 4  # nothing is paid for that cannot be kept
 
 
 def test_only_answers_are_found(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import cast
 
-from syneg.core.errors import DataError
-from syneg.core.storage import Log, row_of
+from syneg.core.errors import BackendError, DataError
+from syneg.core.storage import DISK_ERRORS, Log, row_of
 
 from .rows import CallRow, is_answer, unanswered
 
@@ -93,11 +93,23 @@ class Ledger:
                 del self._under_way[key]
 
     def keep(self, row: CallRow) -> None:
-        """Append a row. It is on disk when this returns. Raises OSError on a full disk."""
-        start, length = self._log.append(row)
+        """Append a row. It is on disk when this returns.
+
+        Raises OSError on a full or read-only disk, and BackendError if the file cannot be written for another reason,
+        as on a network disk that is gone. Both end a run: no call is made whose answer cannot be kept.
+        """
+        try:
+            start, length = self._log.append(row)
+        except OSError as error:
+            if error.errno in DISK_ERRORS:
+                raise
+            raise BackendError(
+                f"the ledger cannot be written: {error.strerror or error}", where=str(self._log.path),
+                todo="check the disk, then run the same command again",
+            ) from error  # fmt: skip
+        self._index.add(row, start, length)
         if self._on_row:
             self._on_row(row)
-        self._index.add(row, start, length)
 
     def close(self) -> None:
         self._log.close()
