@@ -48,6 +48,7 @@ Settings = Callable[..., list[str]]
         ("encoder.model=nosuch/encoder", r"its cache holds no model 'nosuch/encoder'.*\(encoder.model\)"),
         ("encoder.model=nosuch-encoder", r"its cache holds no model 'nosuch-encoder'.*\(encoder.model\)"),
         ("queries.examples=.", r"queries.examples is for a corpus without pairs.*leave out --queries"),
+        ("queries.passages=50", r"queries.passages is for a corpus without pairs.*leave out --write-queries"),
         ("encoder.model=a/b/c", r"no folder and no model of the Hugging Face hub: 'a/b/c'"),
         ("encoder.model=.", r"the folder '.*' holds no model.*\(encoder.model\)"),
         ("collection.task=claim verificaton", r"unknown task.*did you mean 'claim verification'\?.*\(collection.task\)"),

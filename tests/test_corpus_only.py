@@ -243,6 +243,7 @@ def test_the_command_takes_a_corpus_alone(
     )
     assert said.exit_code == 0, said.output
     assert re.search(r"\d+ of 60 queries pass the gates \(a few keywords \d+, a question", said.stdout)
+    assert "; splits: train" in " ".join(said.stdout.split())
     assert (tmp_path / "runs" / "corpus" / "queries.jsonl").is_file()
     with pytest.raises(ConfigError, match="there are queries already"):
         CliRunner().invoke(

@@ -131,6 +131,24 @@ def test_embeddings_of_a_trained_model_are_not_kept(encoder_path: str) -> None:
     assert [space.trained for space in spaces()] == [False]
 
 
+def test_a_space_whose_making_was_broken_off_has_its_name(encoder_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syneg.retrieval.encoder._CHUNK", 1)
+    config = EncoderConfig(model=encoder_path, precision="fp32")
+
+    def broken(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Encoder.load(config).encode(["close a socket", "open a file"], "passage", broken)
+    (space,) = spaces()
+    assert (space.model, space.role) == (encoder_path, "passage")
+    (space.folder / "about.json").unlink()  # as earlier versions left it
+    assert "a model of unknown name\n" in CliRunner().invoke(cli, ["cache"]).output
+    encoder = Encoder.load(config)
+    encoder.encode(["close a socket"], "passage")
+    assert [space.model for space in spaces()] == [encoder_path]
+
+
 def test_many_keys_are_found_quickly(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path / "space")
     texts = [f"text {i}" for i in range(60_000)]

@@ -56,3 +56,9 @@ def test_no_name_is_cut_where_a_line_ends(tmp_path: Path) -> None:
     names = [f"{'x' * length}/some-chat-model" for length in range(1, 60)]
     for name in names:
         assert name in show.generated(RunFolder(tmp_path), {**counts, "lm": name})
+
+
+def test_queries_of_the_user_are_counted_only_if_there_are_some(tmp_path: Path) -> None:
+    counts = {"accepted": 7, "written": 9, "kinds": {"a question": 7}, "splits": {"train": 5, "test": 2}}
+    for yours, said in ((0, "; splits: train 5, test 2."), (3, "; with your 3: train 5, test 2.")):
+        assert said in " ".join(show.queries(RunFolder(tmp_path), {**counts, "yours": yours}).split())

@@ -42,12 +42,11 @@ def cache(max_gb: float | None) -> None:
     Embeddings that a running command uses are never removed. Runs themselves keep the cache under `encoder.cache_gb`.
     """
     for space in prune(max_gb * 1e9) if max_gb is not None else []:
-        click.echo(f"removed {space.size / 1e9:8.3f} GB  {space.model} ({space.role})")
+        click.echo(f"removed {space.size / 1e9:8.3f} GB  {space.name}")
     kept = spaces()
     for space in sorted(kept, key=lambda space: -space.size):
         last = time.strftime("%Y-%m-%d", time.localtime(space.used))
-        kind = "a model trained from " if space.trained else ""
-        click.echo(f"{space.size / 1e9:8.3f} GB  last used {last}  {kind}{space.model} ({space.role})")
+        click.echo(f"{space.size / 1e9:8.3f} GB  last used {last}  {space.name}")
     click.echo(f"{sum(space.size for space in kept) / 1e9:8.3f} GB in {cache_folder()}")
 
 

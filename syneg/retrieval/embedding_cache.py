@@ -24,7 +24,7 @@ _ABOUT = "about.json"
 @dataclass(frozen=True)
 class Space:
     """One folder of embeddings. `size` is in bytes, `used` in seconds since 1970. `trained` marks a model that a run
-    trained."""
+    trained. The model is "" if the folder does not say it."""
 
     folder: Path
     model: str
@@ -32,6 +32,13 @@ class Space:
     trained: bool
     size: int
     used: float
+
+    @property
+    def name(self) -> str:
+        """The space in words: `local/minilm (query)`."""
+        if not self.model:
+            return "a model of unknown name"
+        return f"{'a model trained from ' if self.trained else ''}{self.model} ({self.role})"
 
 
 def cache_folder() -> Path:
@@ -93,5 +100,5 @@ def _space(folder: Path) -> Space:
     except (OSError, ValueError):
         about = {}
     return Space(
-        folder, str(about.get("model", "unknown")), str(about.get("role", "")), bool(about.get("trained")), size, used
+        folder, str(about.get("model", "")), str(about.get("role", "")), bool(about.get("trained")), size, used
     )

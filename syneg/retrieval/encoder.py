@@ -234,12 +234,13 @@ class Encoder:
 
         for chunk, vectors in self._forwarded(chunks(), role, len(missing)):
             added += store.add(chunk, vectors)
+            describe(store.folder, self.name, role, trained=self._trained)
             done += len(chunk)
             if progress:
                 progress(done, len(missing))
-        if added:
+        if texts and not missing:  # its making was broken off
             describe(store.folder, self.name, role, trained=self._trained)
-            self._added += added
+        self._added += added
         if self._added > _PRUNE_AFTER and self.config.cache_gb:
             self._added = 0
             prune(self.config.cache_gb * 1e9)

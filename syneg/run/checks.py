@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from syneg.core.assets import ASSETS
-from syneg.core.config import Config, ReaderConfig
+from syneg.core.config import Config, QueriesConfig, ReaderConfig
 from syneg.core.errors import BackendError, ConfigError, DataError, SynegError, collected
 from syneg.core.fetch import fetched
 from syneg.core.settings import load_config
@@ -71,11 +71,14 @@ def _exclusive(config: Config) -> Iterator[str]:
         yield "reader.given and reader.cross_encoder are two readers; leave out one"
     if reader.given and reader.strong:
         yield "reader.strong reads nothing where grades are given; leave out one"
-    if config.queries.examples and config.collection.dataset:
-        what = (
-            f"queries.examples is for a corpus without pairs, and collection.dataset is {config.collection.dataset!r}"
-        )
-        yield f"{what}; leave out --queries, or give --corpus alone"
+    given = {
+        "examples": ("--queries", config.queries.examples),
+        "passages": ("--write-queries", config.queries.passages),
+    }
+    for name, (flag, value) in given.items():
+        if config.collection.dataset and value != getattr(QueriesConfig(), name):
+            what = f"queries.{name} is for a corpus without pairs, and collection.dataset is"
+            yield f"{what} {config.collection.dataset!r}; leave out {flag}, or give --corpus alone"
     if config.generate.given and config.compile.improves("writer"):
         yield "there is nothing to compile: the negatives are given; leave out --given or --optimizer"
 

@@ -30,8 +30,9 @@ def queries(run: Parts) -> Result:
     if not run.config.writes_queries:
         raise ConfigError("there are queries already", todo="give --corpus without --dataset")
     collection = run.workspace.collection
+    written = run.workspace.manifest.facts["written_queries"]
     return {
-        **run.workspace.manifest.facts["written_queries"],
+        **written, "yours": len(collection.queries) - written["accepted"],
         "splits": {split: len(ids) for split, ids in collection.splits.items()}, "file": str(run.folder.queries),
     }  # fmt: skip
 

@@ -21,7 +21,8 @@ def queries(folder: RunFolder, result: Result) -> str:
     """Format the counts of written queries."""
     kinds = ", ".join(f"{kind} {count}" for kind, count in result["kinds"].items())
     splits = ", ".join(f"{split} {count}" for split, count in result["splits"].items() if count)
-    text = f"{result['accepted']} of {result['written']} queries pass the gates ({kinds}); with yours: {splits}."
+    whose = f"with your {result['yours']}" if result["yours"] else "splits"
+    text = f"{result['accepted']} of {result['written']} queries pass the gates ({kinds}); {whose}: {splits}."
     return f"{wrapped(text)}\nqueries: {folder.queries}"
 
 
