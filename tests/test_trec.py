@@ -8,7 +8,7 @@ import pytest
 
 from syneg.core.errors import DataError
 from syneg.data.read_log import ReadLog
-from syneg.data.trec import read_items
+from syneg.data.trec import read_items, read_judgements
 
 Items = dict[str, str]
 
@@ -67,3 +67,12 @@ def test_signs_in_a_topic_do_not_cut_it(tmp_path: Path) -> None:
 def test_marks_of_xml_are_no_text(tmp_path: Path) -> None:
     text = "<![CDATA[Close it.]]> <!-- a <b> note --> Then wait."
     assert read(tmp_path / "docs.trec", doc("1", text)) == ({"1": "Close it. Then wait."}, [])
+
+
+@pytest.mark.parametrize("grade", ["+1", "1.", "1.0", "1e0", "-1", ".5", "+2.50"])
+def test_a_grade_of_qrels_may_be_written_in_every_way_of_a_number(tmp_path: Path, grade: str) -> None:
+    path = tmp_path / "qrels.txt"
+    path.write_text(f"q1 0 d1 {grade}\nq2 0 d2 1\n")
+    rows = read_judgements(path, ReadLog(), "auto", "qrels.txt")
+    assert rows is not None
+    assert list(rows) == [("qrels.txt:1", ["q1", "d1", grade]), ("qrels.txt:2", ["q2", "d2", "1"])]

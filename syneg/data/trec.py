@@ -29,6 +29,7 @@ _DOC_ID = re.compile(r"<docno>\s*(.*?)\s*</docno>", re.IGNORECASE | re.DOTALL)
 _OTHER_IDS = re.compile(r"<(docid|dochdr|docoldno)>.*?</\1>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<!--.*?-->|<!\[CDATA\[|\]\]>|</?[a-z!][^<>]*>", re.IGNORECASE | re.DOTALL)
 _NUMBER = re.compile(r"""\b(?:number|id|qid)\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
+_GRADE = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _FIELDS = (
     "num|number|identifier|title|query|question|desc|description|narr|narrative|dom|con|fac|def|smry|topic|top|subtopic"
 )
@@ -137,7 +138,7 @@ def read_judgements(path: Path, log: ReadLog, encoding: str, name: str) -> Itera
         line = next((line for line in file if line.strip()), "")
     separator = "\t" if line.strip().count("\t") in (2, 3) else None  # an id may hold spaces between tabs
     first = _fields(line, separator)
-    if len(first) not in (3, 4) or not re.fullmatch(r"-?\d+(\.\d+)?", first[-1]):
+    if len(first) not in (3, 4) or not _GRADE.fullmatch(first[-1]):
         return None
     return _judgements(open_text(path, encoding), name, log, (separator, len(first)))
 
