@@ -72,6 +72,23 @@ def test_the_margin_and_the_window_hold(collection: Collection, encoder: Encoder
     assert mined.skipped["over the margin of the positive"] > 0
 
 
+def test_negatives_that_the_data_names_are_taken_outside_of_margin_and_window(
+    collection: Collection, encoder: Encoder
+) -> None:
+    first, second, *_ = pairs = collection.pairs("train")
+    closest = mine(collection, [first], encoder, MineConfig(margin=99)).negatives[first.query_id][0].doc_id
+    named = {first.query_id: ("copy", closest, first.doc_id)}  # a copy of the positive and the positive are none
+    own = replace(collection, given_negatives=named)
+    config = MineConfig(margin=0.01, first_rank=20, last_rank=30, per_query=5)
+    mined = mine(own, pairs, encoder, config)
+    assert [n.doc_id for n in mined.negatives[first.query_id] if n.source == "given"] == [closest]
+    assert {n.source for n in mined.negatives[second.query_id]} <= {"dense", "bm25"}
+    assert "1 negative is one that the data names" in mined.notes
+    assert not [note for note in mined.notes if note.startswith("given")]
+    wide = MineConfig(margin=99, per_query=3)
+    assert [n.source for n in mine(own, [first], encoder, wide).negatives[first.query_id]] == ["given", "dense", "bm25"]
+
+
 def test_several_rules_take_from_one_search_what_each_would_mine(collection: Collection, encoder: Encoder) -> None:
     pairs = collection.pairs("train")[:8]
     rules = [

@@ -80,8 +80,8 @@ class Pair:
 class MinedNegative:
     """A passage of the corpus that ranks high for a query and is not judged relevant to it.
 
-    `source` is `dense` or `bm25`. `rank` counts from 1 in the ranking of that source. `score` is the score of the base
-    encoder for both sources, so that one margin applies to both.
+    `source` is `dense`, `bm25`, or `given` for a negative that the data names. `rank` counts from 1 in the list of that
+    source. `score` is the score of the base encoder for every source, so that one margin applies to dense and BM25.
     """
 
     doc_id: str

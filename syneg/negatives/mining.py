@@ -10,6 +10,9 @@ Left out are:
 - passages that score over `mine.margin` of the positive's score under the encoder, which are often unjudged positives
   (NV-Retriever, arXiv 2407.15831, TopK-PercPos).
 
+The negatives that the data names itself (`Collection.given_negatives`) are a source of their own, `given`. Neither the
+window nor the margin holds for them.
+
 Each reason is counted. `Mined.notes` warns the user, in one line each, of a source that finds nothing for most queries
 and of queries without any negative.
 """
@@ -24,6 +27,7 @@ from functools import lru_cache
 import numpy as np
 
 from syneg.core.config import MineConfig
+from syneg.core.counts import counted
 from syneg.core.progress import Tick
 from syneg.core.records import MinedNegative, Pair, margin_limit
 from syneg.core.text import near_key, normalise, word_count, words
@@ -37,6 +41,7 @@ _MARKS = 6  # words of a text by which a longer one that contains it is recognis
 _PART_WORDS = 4  # a shorter passage is contained in many others by chance
 _SILENT = 0.5  # share of queries without a hit from which a source is reported
 _Ranked = tuple[str, str, int]  # doc_id, source, rank
+GIVEN = "given"  # the source of negatives that the data names
 RULE = 0.95  # the margin for `auto`, if none was chosen (`syneg.run.windows`)
 
 
@@ -91,7 +96,8 @@ class Rankings:
         """Search `config.sources` to `config.last_rank`."""
         queries = encoder.encode([pair.query for pair in pairs], "query")  # (pairs, dim)
         # the window counts ranks of the raw list, relevant passages included
-        lists: dict[str, Hits] = {}
+        given = [collection.given_negatives.get(pair.query_id, ()) for pair in pairs]
+        lists: dict[str, Hits] = {GIVEN: [[(doc_id, 0.0) for doc_id in ids] for ids in given]} if any(given) else {}
         if "dense" in config.sources:
             lists["dense"] = encoder.index(collection.passages, progress).search(queries, config.last_rank)
         if "bm25" in config.sources:
@@ -107,8 +113,9 @@ class Rankings:
         return replace(self, cosines=list(self.cosines))
 
     def take(self, config: MineConfig) -> Mined:
-        """The negatives by the window, margin and sources of `config`, which must have been searched."""
-        lists: dict[str, Hits] = {s: hits for s, hits in self.lists.items() if s in config.sources}
+        """The negatives of the data, and those by the window, margin and sources of `config`, which must have been
+        searched."""
+        lists: dict[str, Hits] = {s: hits for s, hits in self.lists.items() if s in (GIVEN, *config.sources)}
         mined, passages = Mined({}, notes=_silent_sources(lists)), self.collection.passages
         margin = RULE if config.margin == "auto" else config.margin
         for i, (pair, cosine) in enumerate(zip(self.pairs, self.cosines, strict=True)):
@@ -121,6 +128,8 @@ class Rankings:
             ]
             mined.short += len(chosen) < config.per_query
             mined.negatives[pair.query_id] = chosen
+        if own := sum(negative.source == GIVEN for chosen in mined.negatives.values() for negative in chosen):
+            mined.notes.append(f"{counted(own, 'negative is one', 'negatives are those')} that the data names")
         if empty := sum(not chosen for chosen in mined.negatives.values()):
             reasons = ", ".join(f"{reason} {count}" for reason, count in mined.skipped.most_common())
             mined.notes.append(
@@ -141,6 +150,8 @@ def _silent_sources(lists: Mapping[str, Hits]) -> list[str]:
     """A line for each source that finds nothing for most queries."""
     notes = []
     for source, hits in lists.items():
+        if source == GIVEN:
+            continue
         silent = sum(not ranked for ranked in hits)
         if silent > _SILENT * max(1, len(hits)):
             notes.append(
@@ -220,9 +231,9 @@ def is_part(inner: str, outer: str) -> bool:
 
 
 def _window(source: str, hits: Sequence[tuple[str, float]], config: MineConfig) -> Iterator[_Ranked]:
-    """The hits of a source inside the window. Ranks start at 1."""
-    first = max(config.first_rank, 1)
-    return ((doc_id, source, rank) for rank, (doc_id, _) in enumerate(hits[first - 1 : config.last_rank], first))
+    """The hits of a source inside the window. Ranks start at 1. All hits of `given` are inside."""
+    first, last = (1, len(hits)) if source == GIVEN else (max(config.first_rank, 1), config.last_rank)
+    return ((doc_id, source, rank) for rank, (doc_id, _) in enumerate(hits[first - 1 : last], first))
 
 
 def _choose(
@@ -241,12 +252,12 @@ def _choose(
     while queues and len(chosen) < wanted:
         for queue in list(queues):
             for passage in queue:
-                doc_id = passage[0]
+                doc_id, source, _ = passage
                 if doc_id in chosen:
                     continue
                 if doc_id in judged.ids:
                     skipped["judged relevant"] += 1
-                elif scores[doc_id] > limit:
+                elif scores[doc_id] > limit and source != GIVEN:
                     skipped["over the margin of the positive"] += 1
                 elif judged.excludes(doc_id):
                     skipped["the text of a relevant passage or of the query"] += 1
