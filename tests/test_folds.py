@@ -72,6 +72,8 @@ def test_every_query_is_tested_once_by_models_not_trained_on_it(
     assert "too few queries to tell (24" in found["sentence"]
     assert not list((run.folder / "folds").glob("[0-9]*"))
     assert (run.folder / "best").is_dir()
+    page = (run.folder / "report.html").read_text()
+    assert "Training loss, of the run" in page  # the table has dev over all folds
     # a query is written for once, whatever fold it is in
     asked = [row["query_id"] for row in read_rows(run.folder.ledger)]
     assert len(set(asked)) == 24

@@ -281,6 +281,20 @@ def test_ctrl_c_and_sigterm_say_how_to_go_on(
     assert f"{word}. Nothing is lost; resume with: syneg-dspy generate --run r" in process.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_leaves_the_last_message_whole(number: int) -> None:
+    code = (
+        "import os, signal; from syneg.cli import main as m; show = m.show\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"m.show = lambda text, err: (os.kill(os.getpid(), {int(number)}), show(text, err=err))\n"
+        "def stopped(**_): raise KeyboardInterrupt\n"
+        "m.cli = stopped; m.main()"
+    )
+    ended = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 130
+    assert "Traceback" not in ended.stderr and "Interrupted. Nothing is lost; resume with:" in ended.stderr
+
+
 @pytest.mark.parametrize("command", ["", "run", "mine", "generate", "train", "evaluate", "fetch"])
 def test_help_is_quick(command: str, tmp_path: Path) -> None:
     times = []

@@ -241,6 +241,8 @@ def _remedy(error: OSError) -> str:
 def _leave(message: str, code: int, debug: bool) -> None:
     if debug:
         raise
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not end the message in a traceback
     show(message, err=True)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -108,12 +108,14 @@ def _figures(verdict: Verdict, evidence: Evidence) -> Iterable[Figure]:
     }
     dev = {name: [(float(step), float(value)) for step, value in run.dev] for name, run in runs.items()}
     losses = {name: [(float(step), float(value)) for step, value in run.losses] for name, run in runs.items()}
+    own = ", of the run's own split" if verdict.folds else ""  # the table has dev over all folds
     drawn = [
         figures.effect(verdict), figures.wins(verdict),
         figures.bars("Why negatives were rejected", generation.reasons, "negatives") if generation else None,
         figures.histogram("Cosine to the query", cosines, "cosine under the base encoder"),
         figures.coverage(generation) if generation else None,
-        figures.curves("Training loss", losses, "loss"), figures.curves("Score on dev while training", dev, "nDCG@10"),
+        figures.curves(f"Training loss{own}", losses, "loss"),
+        figures.curves(f"Score on dev while training{own}", dev, "nDCG@10"),
         figures.bars("Source probe", verdict.source_probe, (
             "AUC of telling synthetic from mined (.5 = indistinguishable)"
         )),
