@@ -9,10 +9,17 @@ import pytest
 
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError
+from syneg.core.progress import Progress
+from syneg.core.records import HardNegative
+from syneg.core.settings import load_config
 from syneg.data.collection import Collection, load_collection
 from syneg.data.read_log import ReadLog
 from syneg.data.remarks import remarks
+from syneg.negatives.gating import Gating
 from syneg.negatives.mining import Judged, keys_of
+from syneg.run.folder import RunFolder
+from syneg.run.trial import Trials
+from syneg.run.workspace import Workspace
 
 
 def append(path: Path, text: str) -> None:
@@ -99,6 +106,21 @@ def test_a_copy_of_what_answers_an_equal_query_is_no_negative_either(beir: Path)
     assert set(collection.answers("q0")) == {collection.passages["d0"], collection.passages["d50"]}
     assert Judged(collection, "q0", keys_of(collection)).excludes("copy")
     assert not Judged(collection, "q1", keys_of(collection)).excludes("copy")
+
+
+def test_what_answers_an_equal_query_is_masked_and_no_written_negative(beir: Path, encoder_path: str) -> None:
+    first = load(beir)
+    asked, other = first.splits["train"][:2]
+    answer = first.passages[next(iter(first.relevant(other)))]
+    append(beir / "queries.jsonl", json.dumps({"_id": "twin", "text": first.queries[asked].upper()}) + "\n")
+    append(beir / "qrels" / "train.tsv", f"twin\t{next(iter(first.relevant(other)))}\t1\n")
+    settings = [f"collection.dataset={beir}", f"encoder.model={encoder_path}", "train.epochs=1", "mine.margin=0.95"]
+    workspace = Workspace(RunFolder(beir.parent / "run"), load_config(None, settings), Progress(quiet=True))
+    pairs = {pair.query_id: pair for pair in workspace.pairs}
+    assert answer in Trials(workspace).job("mined", workspace.config, {}, 0).relevant[asked]
+    gating = Gating(workspace.collection, workspace.encoder, workspace.config.gates, 150, "")
+    (draft,) = gating.on_text(pairs[asked], [HardNegative(answer, "single_prompt")])
+    assert draft.verdict.reason == "equals a positive"
 
 
 @pytest.mark.parametrize(
