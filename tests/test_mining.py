@@ -83,7 +83,7 @@ def test_negatives_that_the_data_names_are_taken_outside_of_margin_and_window(
     mined = mine(own, pairs, encoder, config)
     assert [n.doc_id for n in mined.negatives[first.query_id] if n.source == "given"] == [closest]
     assert {n.source for n in mined.negatives[second.query_id]} <= {"dense", "bm25"}
-    assert "1 negative is one that the data names" in mined.notes
+    assert f"1 of {sum(map(len, mined.negatives.values()))} negatives is named by the data" in mined.notes
     assert not [note for note in mined.notes if note.startswith("given")]
     wide = MineConfig(margin=99, per_query=3)
     assert [n.source for n in mine(own, [first], encoder, wide).negatives[first.query_id]] == ["given", "dense", "bm25"]

@@ -27,7 +27,7 @@ from functools import lru_cache
 import numpy as np
 
 from syneg.core.config import MineConfig
-from syneg.core.counts import counted
+from syneg.core.counts import part_of
 from syneg.core.progress import Tick
 from syneg.core.records import MinedNegative, Pair, margin_limit
 from syneg.core.text import near_key, normalise, word_count, words
@@ -128,8 +128,9 @@ class Rankings:
             ]
             mined.short += len(chosen) < config.per_query
             mined.negatives[pair.query_id] = chosen
-        if own := sum(negative.source == GIVEN for chosen in mined.negatives.values() for negative in chosen):
-            mined.notes.append(f"{counted(own, 'negative is one', 'negatives are those')} that the data names")
+        sources = [negative.source for chosen in mined.negatives.values() for negative in chosen]
+        if own := sources.count(GIVEN):
+            mined.notes.append(part_of(own, len(sources), "negative", "is", "are") + " named by the data")
         if empty := sum(not chosen for chosen in mined.negatives.values()):
             reasons = ", ".join(f"{reason} {count}" for reason, count in mined.skipped.most_common())
             mined.notes.append(
