@@ -219,6 +219,28 @@ def test_calls_that_wait_for_a_place_learn_that_the_endpoint_is_down() -> None:
     assert all("failed 1 times in a row" in text for text in found)
 
 
+def test_calls_that_fail_at_the_same_time_give_the_reason_of_the_first() -> None:
+    one = Flow(LMConfig(model="openai/fake", concurrency=4, retries=0, breaker=1))
+    all_open, found = threading.Barrier(4), list[str]()
+
+    def work() -> None:
+        all_open.wait(5)
+        raise ServerError("oh")
+
+    def ask() -> None:
+        with pytest.raises(BackendError) as caught:
+            one.call(work, most_tokens=1)
+        found.append(str(caught.value))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(found) == 4
+    assert all("failed 1 times in a row" in text for text in found)
+
+
 GOOD = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "{}"}, "finish_reason": "stop"}],
     "id": "1", "object": "chat.completion", "created": 1, "model": "fake", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},

@@ -97,9 +97,9 @@ class Flow:
             raise
 
     def fail(self, error: LM15Error, why: str) -> BackendError:
-        """Mark the endpoint as down. Returns the error to raise."""
+        """Mark the endpoint as down. Returns the error to raise: for all calls, that of the first."""
         with self._state:
-            self._down = f"the LM {self._config.model!r} {why}, last: {one_line(error)}"
+            self._down = self._down or f"the LM {self._config.model!r} {why}, last: {one_line(error)}"
             self._state.notify_all()
         return BackendError(self._down, todo=self._todo())
 
@@ -183,9 +183,8 @@ class Flow:
             raise self.fail(error, "refuses every call") from error
         with self._state:
             self._failures += 1
-            failures = self._failures
-        if failures >= self._config.breaker:
-            raise self.fail(error, f"failed {failures} times in a row") from error
+            if self._failures >= self._config.breaker:
+                raise self.fail(error, f"failed {self._failures} times in a row") from error
 
     def _todo(self) -> str:
         known = self._hint() or "check the endpoint (--api-base), the network and the model name"
