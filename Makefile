@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 # files are compiled at their first import: to compile all 27,000 takes minutes
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install -q --no-compile
 export OMP_WAIT_POLICY = PASSIVE
+unexport PYTHONDONTWRITEBYTECODE  # else each command compiles all of its imports anew
 
 .PHONY: run test lint bench bench-full bench-gpu install clean
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import os
 import re
 import shutil
 import subprocess
@@ -208,6 +209,16 @@ def test_the_wheel_holds_every_module_under_one_package(tmp_path: Path) -> None:
     assert names == expected
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     assert set(listed) == set(FOLDERS.values())
+
+
+def test_make_keeps_what_python_compiles_whatever_the_environment_says() -> None:
+    # make installs without compiling: where nothing is kept, each command compiles thousands of files anew
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-f", "Makefile", "-f", "-", "told"],
+        input="told:\n\t@$(PYTHON) -c 'import sys; print(sys.dont_write_bytecode)'\n",
+        cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_every_package_that_is_imported_is_declared() -> None:
