@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from syneg.core.config import Config
 from syneg.core.errors import ConfigError
-from syneg.core.settings import load_config
+from syneg.core.settings import known_keys, load_config
 from syneg.core.toml import to_toml
 from syneg.data.tasks import TASKS, task_for
 
@@ -61,7 +61,7 @@ def test_a_key_in_the_wrong_section_is_found() -> None:
         ("mine.first_rank=99", "is after"),
         ("train.patience=2", "train.patience = 2 stops nothing with train.evals = 2; set more evals"),
         ("evaluate.depth=3", "evaluate.depth = 3"),
-        ("encoder.model=", "encoder.model = '': String should have at least 1 character"),
+        ("encoder.model=", "encoder.model = '': takes a text that is not empty"),
         ("lm.model= ", "lm.model = ' '"),
         ("generate.program=", "generate.program = ''"),
         ("train.teacher=", "train.teacher = ''"),
@@ -72,6 +72,37 @@ def test_a_key_in_the_wrong_section_is_found() -> None:
 def test_wrong_values_are_named(override: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says.replace(".", r"\.")):
         load_config(None, [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "takes"),
+    [
+        ("train.epochs=many", "train.epochs = 'many': takes a number above 0"),
+        ("train.seeds=[]", "train.seeds = []: takes a list that is not empty, each a whole number"),
+        ("collection.dev=2", "collection.dev = 2: takes a number from 0 to 1"),
+        ("collection.divide_test=maybe", "collection.divide_test = 'maybe': takes true or false"),
+        ("collection.min_relevance=0", "collection.min_relevance = 0: takes a number above 0"),
+        ("mine.margin=foo", "mine.margin = 'foo': takes a number above 0, or auto"),
+        ("mine.sources=dense,foo", "mine.sources = 'foo': takes a list, each dense or bm25"),
+        ("generate.pairs=1.5", "generate.pairs = 1.5: takes a whole number of at least 0"),
+        ("generate.shard=3", "generate.shard = '3': takes PART/PARTS, as in 2/8"),
+        ("train.seeds=1,1", "train.seeds = 1,1: a seed occurs twice: the same training would count as two"),
+        ("lm.extra=3", "lm.extra = 3: takes a table, as in {key = 1}"),
+        ("judge.temperature=hot", "judge.temperature = 'hot': takes a number from 0 to 2"),
+        ("mix=3", "mix = 3: is a section; name one of its settings, as mix.NAME"),
+        ("seed=x", "seed = 'x': takes a whole number"),
+    ],
+)
+def test_a_wrong_value_is_told_what_the_setting_takes(override: str, takes: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(None, [override])
+    assert str(error.value) == f"1 wrong setting:\n  {takes}"
+
+
+@pytest.mark.parametrize("key", [key for key in known_keys() if "." in key])
+def test_no_setting_is_explained_in_words_of_a_library(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^1 wrong setting:\n  {key} = .*: takes [^\n]*$"):
+        load_config(None, (), {key: object()})
 
 
 def test_a_key_among_the_settings_is_sent_to_the_environment(tmp_path: Path) -> None:

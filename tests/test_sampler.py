@@ -69,6 +69,8 @@ def test_each_race_starts_from_what_was_chosen_before(
     assert all(sampler["mix.negatives"] == 1 for sampler in planted.raced[1].values())
     page = run.folder.prompts("sampler-").read_text(encoding="utf-8")
     assert "| `mix.ratio` | `0.0` |" in page and "places of a row: 1 places" in page
+    assert "| `mine.sources` | `dense` |" in page and "| `mine.margin` | `none` |" in page
+    assert ">dense<" in run.folder.compiled_page("sampler-").read_text(encoding="utf-8")
     assert read_json(run.folder.program("sampler-"))["settings"] == result["state"]
     raced = len(planted.raced)
     run_with(tmp_path, overrides).until("compile")

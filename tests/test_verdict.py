@@ -334,6 +334,14 @@ def test_the_page_escapes_foreign_text() -> None:
     assert "//" not in page.replace("http://www.w3.org", "")
 
 
+def test_the_page_shows_settings_as_they_are_typed() -> None:
+    data = collection()
+    settings = {"mine": {"sources": ("dense", "bm25")}, "train": {"curriculum": False, "teacher": None}}
+    page = html_report(told({"base": ArmRuns([result(data, 0)])}, data), Evidence({}, settings=settings))
+    assert all(f">{text}<" in page for text in ("dense,bm25", "false"))
+    assert "None" not in page
+
+
 def test_cards_have_yaml_that_names_only_files_that_exist() -> None:
     import yaml
 

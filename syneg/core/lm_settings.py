@@ -5,12 +5,19 @@ LMConfig(model="openai/gpt-4o-mini").concurrency → 4
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .section import Above, Count, Fraction, NonNegative, OwnModel, OwnPath, OwnProgram, Positive, Section
 from .storage import JsonObject
+
+
+def _a_share(shard: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*/[1-9]\d*", shard, re.ASCII):
+        raise ValueError("takes PART/PARTS, as in 2/8")
+    return shard
 
 
 class LMConfig(Section):
@@ -137,7 +144,7 @@ class GenerateConfig(Section):
     "JSONL of negatives (query_id, text) to use; no negatives are then written."
     pairs: Count = 40
     "Train pairs that get synthetic negatives; 0 = all."
-    shard: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] = "1/1"
+    shard: Annotated[str, AfterValidator(_a_share)] = "1/1"
     "2/8 writes for pairs 2, 10, 18, … only, so that eight machines can share the work; join their files with given."
     per_pair: Positive = 1
     "Synthetic negatives to ask for per pair."

@@ -23,9 +23,9 @@ from .counts import counted
 from .errors import ConfigError, collected, nearest
 from .presets import FAST
 from .presets import preset as settings_of
-from .secrets import masked_values
 from .storage import JsonObject
 from .toml import is_cut, toml_value
+from .wrong import wrong_settings
 
 NO_KEYS = "no setting holds a key; export the provider's variable, such as OPENAI_API_KEY"
 _KEY = re.compile(r"(?:^|[_.-]|api)key$|secret|passw(?:or)?d", re.IGNORECASE)
@@ -126,10 +126,7 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        wrong = [
-            f"{'.'.join(str(part) for part in e['loc'])} = {masked_values(e.get('input'))!r}: {e['msg']}"
-            for e in error.errors()
-        ]
+        wrong = wrong_settings(error, Config)
         raise ConfigError(collected(f"{counted(len(wrong), 'wrong setting')}{source}", wrong)) from error
     if not config.source.strip():
         raise ConfigError("collection.dataset is empty", todo="name a file, a folder or a data set")

@@ -55,3 +55,16 @@ def toml_value(value: Any) -> str:
         return f"{{{', '.join(pairs)}}}"
     # A JSON string is a TOML basic string, except for DEL: JSON does not escape it.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def as_typed(value: Any) -> str:
+    """Write one value as it follows `--set section.key=`.
+
+    >>> [as_typed(value) for value in (("dense", "bm25"), 0.95, True, "auto", None, ())]
+    ['dense,bm25', '0.95', 'true', 'auto', '', '[]']
+    """
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(as_typed, value)) or "[]"
+    if isinstance(value, (bool, int, float, Mapping)):
+        return toml_value(value)
+    return "" if value is None else str(value)

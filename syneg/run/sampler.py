@@ -24,6 +24,7 @@ from syneg.core.records import HardNegative, fingerprint
 from syneg.core.storage import read_json, write_json, write_text
 from syneg.optimizers.racing import Race
 from syneg.optimizers.sampler import Material, Sampler
+from syneg.verdict.raced import as_given
 
 from .arms import Arm, arm, arms
 from .compiled import CandidateRow, Outcome
@@ -178,7 +179,7 @@ def _rows(about: str, raced: Race, samplers: Sequence[Sampler], number: int) -> 
 
 def _page(settings: dict[str, object], lines: Sequence[str], rows: Sequence[CandidateRow]) -> str:
     """Return the chosen settings, the races and their candidates as Markdown."""
-    chosen_rows = [f"| `{key}` | `{value}` |" for key, value in settings.items()]
+    chosen_rows = [f"| `{key}` | `{value}` |" for key, value in as_given(settings)]
     page = ["# The sampler that the races chose", "", "| setting | value |", "|---|---|", *chosen_rows, ""]
     page += [*(f"- {line}" for line in lines), "", "## Candidates", ""]
     page += ["| race | candidate | worth | blocks | nDCG@10 over the first | log-likelihood |", "|---" * 6 + "|"]

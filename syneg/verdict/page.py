@@ -14,6 +14,7 @@ from html import escape
 from typing import Any
 
 from syneg.core.text import cut
+from syneg.core.toml import as_typed
 
 from . import figures
 from .compilation import compilation
@@ -184,7 +185,7 @@ def _glossary() -> list[str]:
 
 def _settings(evidence: Evidence) -> list[str]:
     flat = [
-        (f"{section}.{key}", str(value))
+        (f"{section}.{key}", as_typed(value))
         for section, values in evidence.settings.items() if isinstance(values, Mapping)
         for key, value in values.items()
     ]  # fmt: skip

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from syneg.core.toml import as_typed
+
 from .figures import ranges
 from .markup import drawn, html_table
 
@@ -31,17 +33,22 @@ def races(compiled: Mapping[str, Any]) -> list[str]:
         by_race.setdefault(next(iter(row["instructions"])), []).append(row)
     probes = compiled.get("used", {}).get("probes", 0)
     outcome = "The races changed the settings." if compiled["won"] else "The races left the settings as they were."
-    chosen = [
-        (key, "none" if key == "mine.margin" and value >= _NO_MARGIN else str(value))
-        for key, value in compiled.get("state", {}).items()
-    ]
     notes = "".join(f"<li>{escape(note)}</li>" for note in compiled.get("notes", ()))
     return [
         "<h2>How the choice of negatives was raced</h2>", f"<p>{escape(_WHAT)}</p>",
-        f"<p>{outcome} They took {probes:.0f} probes.</p>", html_table(("setting", "chosen"), chosen),
+        f"<p>{outcome} They took {probes:.0f} probes.</p>",
+        html_table(("setting", "chosen"), as_given(compiled.get("state", {}))),
         f"<details><summary>all that was measured</summary><ul>{notes}</ul></details>" if notes else "",
         *(part for about, rows in by_race.items() for part in _race(about, rows)),
     ]  # fmt: skip
+
+
+def as_given(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each setting with its value as a user types it; a margin that excludes nothing is called none."""
+    return [
+        (key, "none" if key == "mine.margin" and value >= _NO_MARGIN else as_typed(value))
+        for key, value in settings.items()
+    ]
 
 
 def _race(about: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
