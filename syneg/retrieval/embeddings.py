@@ -127,6 +127,8 @@ class EmbeddingStore:
         try:
             with draft.open("xb") as file:
                 write(file)
+                file.flush()
+                os.fsync(file.fileno())  # a key never stands for a vector that a power failure took
             draft.replace(self.folder / name)
         finally:
             draft.unlink(missing_ok=True)

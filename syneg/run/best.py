@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-from syneg.core.storage import write_text
+from syneg.core.storage import replace_folder, write_text
 from syneg.verdict.card import model_card
 from syneg.verdict.records import BASE, Verdict
 
@@ -22,7 +22,7 @@ _LEFT_OUT = ("job.json", "processes.log", "checkpoints")
 def save_best(workspace: Workspace, compared: Verdict, arms: Sequence[Arm]) -> None:
     """Copy the model of the best arm and its best seed on dev to best/; the untuned encoder if no arm beats it.
 
-    The copy is complete before it replaces an earlier best/.
+    The copy is complete and on disk before it replaces an earlier best/.
     """
     draft, target = workspace.folder / ".best.tmp", workspace.folder.best
     shutil.rmtree(draft, ignore_errors=True)
@@ -35,5 +35,4 @@ def save_best(workspace: Workspace, compared: Verdict, arms: Sequence[Arm]) -> N
         model = workspace.folder.model(arm.file_name(seed))
         shutil.copytree(model, draft, ignore=shutil.ignore_patterns(*_LEFT_OUT))
     write_text(draft / "README.md", model_card(compared, workspace.config.model_dump()))
-    shutil.rmtree(target, ignore_errors=True)
-    draft.replace(target)
+    replace_folder(draft, target)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import BackendError
+from syneg.core.storage import sync, write_text
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult, evaluate_model
@@ -42,10 +43,12 @@ class TrainedModel:
 
     def write(self, folder: Path) -> None:
         """Write the model's folder."""
-        for name in sorted(self.files, key=lambda name: name == LAST):
+        for name in self.files.keys() - {LAST}:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.files[name])
+        sync(folder)
+        write_text(folder / LAST, self.files[LAST].decode())
 
 
 def trained_on(

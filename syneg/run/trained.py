@@ -21,6 +21,7 @@ from syneg.core.storage import read_json, write_json, write_rows
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import MAIN_METRIC, mean, write_trec
+from syneg.training.checkpoints import tidy
 from syneg.training.sampling import Weighed
 from syneg.verdict.records import BASE, Generation, generation_of
 
@@ -147,7 +148,9 @@ class TrainedArms:
     def trained(self, arm: Arm, seed: int) -> tuple[Path, Training]:
         """Train an arm unless its model is on disk; return the folder of the model and the record of its training."""
         job, folder = self._begun(arm, seed)
-        if not (folder / "training.json").exists():
+        if (folder / "training.json").exists():
+            tidy(folder)  # a kill may have come before it
+        else:
             self._trials.train(job, folder, arm.file_name(seed))
         self._workspace.manifest.mark(f"train {arm.file_name(seed)}", folder)
         return folder, Training.of(read_json(folder / "training.json"))

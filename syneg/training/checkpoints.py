@@ -18,6 +18,9 @@ from safetensors import SafetensorError, safe_open
 from syneg.core.errors import DataError
 from syneg.core.storage import read_json, write_json
 
+from .job import JOB
+
+CHECKPOINTS = "checkpoints"  # a folder beside the model
 STATE = "trainer_state.json"  # the trainer writes it last
 _BEST = "best_model_checkpoint"
 _NEEDED = ("optimizer.pt", "scheduler.pt", "rng_state*.pth", "**/*.safetensors")
@@ -33,6 +36,13 @@ def last_whole(folder: Path) -> str | None:
             return str(path)
         shutil.rmtree(path)
     return None
+
+
+def tidy(folder: Path) -> None:
+    """Remove from the folder of a finished training what only an unfinished one needs. Its job holds training texts,
+    and the model may be given away."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    (folder / JOB).unlink(missing_ok=True)
 
 
 def is_ended(checkpoint: Path, max_steps: int) -> bool:

@@ -15,7 +15,6 @@ import contextlib
 import ctypes
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -35,17 +34,17 @@ from syneg.core.config import TrainConfig
 from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
 from syneg.core.records import Training
-from syneg.core.storage import read_json, write_json
+from syneg.core.storage import read_json, sync, write_json
 from syneg.retrieval.dev_score import DEV_METRIC, DevScore
 from syneg.retrieval.encoder import Encoder
 
 from .batches import Plan, PlannedBatches
-from .checkpoints import STATE, is_ended, last_whole
+from .checkpoints import CHECKPOINTS, STATE, is_ended, last_whole, tidy
 from .course import Course, loss_curve, shares_by_third, synthetic_share
 from .ending import FLAG, held_open
 from .features import TextCollator, column_roles, column_routes, places
 from .frozen import FrozenLayers, LayerCache, frozen_count
-from .job import JOB, Job, write_job
+from .job import Job, write_job
 from .loss import BaseView, HybridInfoNCE, Taught
 from .weights import interpolate, learning_rate, set_dropout, swift_attention
 
@@ -153,9 +152,8 @@ def train_here(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     # each evaluation writes a checkpoint: a killed training continues from the last complete one
-    checkpoints = folder / "checkpoints"
     with arguments.main_process_first(local=False):  # the first process alone removes what is broken
-        last = last_whole(checkpoints)
+        last = last_whole(folder / CHECKPOINTS)
     _go_on(trainer, last)
     if not trainer.is_world_process_zero():
         return None
@@ -163,9 +161,9 @@ def train_here(
     alphas = interpolate(model, encoder.model, dev, config.alphas, trainer.state.best_metric)
     model.save(str(folder), create_model_card=False)
     done = _outcome(trainer, job, alphas, resumed=last is not None)
-    write_json(folder / "training.json", asdict(done))  # first: on a full disk the checkpoints stay
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    (folder / JOB).unlink(missing_ok=True)  # it holds training texts, and the model may be given away
+    sync(folder)  # first: the record says that the model is whole
+    write_json(folder / "training.json", asdict(done))  # then: on a full disk the checkpoints stay
+    tidy(folder)
     return done
 
 
@@ -203,7 +201,7 @@ def _arguments(job: Job, folder: Path, encoder: Encoder) -> SentenceTransformerT
     config, device = job.config, encoder.model.device.type
     roles = column_roles(job.rows[0])
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder / "checkpoints"),
+        output_dir=str(folder / CHECKPOINTS),
         per_device_train_batch_size=config.batch_size,
         learning_rate=learning_rate(config, encoder.model),
         bf16=encoder.precision == "bf16",
