@@ -379,6 +379,7 @@ def test_training_json_is_on_disk_before_the_checkpoints_go(
     with pytest.raises(OSError, match="No space left"):
         train(job(bert), tmp_path / "m")
     assert list((tmp_path / "m" / "checkpoints").glob("checkpoint-*/trainer_state.json"))  # a later start goes on there
+    assert not list((tmp_path / "m" / "checkpoints").glob("checkpoint-*/README.md"))
 
 
 def test_a_model_of_another_node_is_whole_only_with_its_last_file(

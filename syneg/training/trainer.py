@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def train_here(
     start = time.monotonic()
     rows = job.rows
     model = Encoder.load(job.encoder).model  # a fresh copy: `encoder` stays untuned
+    # the trainer saves its checkpoints by this name; a card would take longer than the weights of a small model
+    model.save_pretrained = partial(model.save, create_model_card=False)  # type: ignore[method-assign]
     count = frozen_count(model, job.config.frozen_layers)
     config = job.config.model_copy(update={"frozen_layers": count})
     # less dropout and plain attention save time on a CPU; frozen layers take their output from the cache
