@@ -9,6 +9,7 @@ With `rank` it is one process of a training on several, as torchrun starts them 
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -80,6 +81,7 @@ def ranks(count: int) -> list[dict[str, str]]:
 
 
 def _run(args: list[str], cwd: str, env: dict[str, str], paths: list[str], file_limit: int) -> None:
+    gc.freeze()  # what the server has imported is no garbage
     os.setsid()
     os.chdir(cwd)
     os.environ.clear()
