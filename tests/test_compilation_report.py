@@ -48,6 +48,15 @@ def test_it_is_told_in_words_what_was_done_what_came_out_and_what_it_cost() -> N
         "as it was, so the program as it was is used."
     )
     assert story(compiled(won=False, confirmed={}))[1] == "No text did better than the author's, which is used."
+    alone = compiled(won=False, confirmed={}, candidates=[row(0, FIRST, 0.41)])
+    assert story(alone)[1] == "No other text was proposed, so the author's is used."
+    copies = compiled(won=False, confirmed={}, candidates=[row(0, FIRST, 0.41), row(1, "Copy", 0.6, copies="a phrase")])
+    assert story(copies)[1] == "Every other text repeats a phrase of the training data, so the author's is used."
+    unusable = compiled(won=False, confirmed={}, unusable=2)
+    assert story(unusable)[1] == (
+        "No. 2 was chosen, but nothing that it wrote for the queries that decide could be used, so the author's is used."
+    )
+    assert what_became(unusable)[2] == "chosen, and refused: none of its last answers could be used"
     assert story(compiled(confirmed={}))[1] == "No. 2 was chosen and is used; no further queries confirmed it."
 
 
@@ -158,7 +167,7 @@ def test_a_page_of_its_own_is_a_whole_document() -> None:
 @pytest.mark.parametrize("candidates", [[], [row(0, FIRST, 0.4)]])
 def test_a_compilation_that_tried_nothing_is_told(candidates: list[Any]) -> None:
     page = "\n".join(compilation(compiled(candidates=candidates, won=False, confirmed={})))
-    assert "No text did better" in page
+    assert "No other text was proposed, so the author" in page
     assert "tried 0 other texts" in page
     assert "<figure" not in page
     assert compilation(None) == []

@@ -561,6 +561,8 @@ def test_a_candidate_that_writes_nothing_usable_loses_on_confirm(
     run = opened(answer, **{"compile.optimizer": "search"})
     outcome = run.until("compile")
     assert (len(outcome["candidates"]), outcome["won"], outcome["confirmed"]) == (2, False, {})
+    assert outcome["unusable"] == 1
+    assert "No. 1 was chosen, but nothing that it wrote" in (run.folder / "program.md").read_text()
     events = (run.folder / "events.jsonl").read_text()
     assert re.search("confirm: candidate 1 loses: .+ wrote no usable negative", events)
 

@@ -37,6 +37,18 @@ def test_settings_that_are_cut_at_a_line_end_are_refused(tmp_path: Path) -> None
     assert load_config(None, base=own) == load_config(own) == config
 
 
+def test_a_run_of_an_earlier_version_goes_on_without_what_that_version_ignored(tmp_path: Path) -> None:
+    """Settings of written queries beside a data set, which are refused now."""
+    old = load_config(None, ["collection.dataset=a.csv", "queries.passages=50", "queries.round_trip=7"])
+    (tmp_path / "config.toml").write_text(to_toml(old))
+    found = load_config(base=tmp_path / "config.toml")
+    assert (found.queries.passages, found.queries.round_trip) == (Config().queries.passages, 7)
+    assert load_config(None, ["queries.passages=9"], base=tmp_path / "config.toml").queries.passages == 9
+    alone = load_config(None, ["collection.corpus=c.jsonl", "queries.passages=50"])
+    (tmp_path / "config.toml").write_text(to_toml(alone))
+    assert load_config(base=tmp_path / "config.toml") == alone
+
+
 def test_a_run_does_not_go_on_with_the_defaults_where_its_settings_are_gone(tmp_path: Path) -> None:
     own = tmp_path / "config.toml"
     own.write_text("")

@@ -88,4 +88,4 @@ def test_a_long_message_is_wrapped_at_80_columns_under_its_indent(capsys: pytest
 
 
 def test_stages_of_no_time_need_no_list() -> None:
-    assert Progress().shares() == "0 s"
+    assert Progress().shares() == ""

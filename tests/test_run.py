@@ -99,10 +99,14 @@ def test_a_changed_input_is_never_answered_from_before(
 
 
 def test_without_a_hybrid_arm_no_lm_is_needed(tmp_path: Path, settings: Settings) -> None:
-    found = run(tmp_path / "run", settings("http://127.0.0.1:9/v1", **{"train.arms": json.dumps(["mined"])}))
+    header = '{extra_headers = {X-Api-Key = "planted-gateway-key"}}'
+    more = {"train.arms": json.dumps(["mined"]), "lm.extra": header}
+    found = run(tmp_path / "run", settings("http://127.0.0.1:9/v1", **more))
     assert list(found["arms"]) == ["base", "mined"]
     assert found["generation"] is None
     assert "No arm of this run uses synthetic" in (tmp_path / "run" / "report.html").read_text()
+    for path in (tmp_path / "run").glob("**/*"):
+        assert path.is_dir() or b"planted-gateway-key" not in path.read_bytes(), path
 
 
 def test_all_arms_train_and_interpolation_is_chosen_on_dev(

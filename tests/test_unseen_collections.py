@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError
 from syneg.core.progress import Progress
-from syneg.core.records import HardNegative
+from syneg.core.records import HardNegative, Instance
 from syneg.core.settings import load_config
 from syneg.data.collection import Collection, load_collection
 from syneg.data.read_log import ReadLog
 from syneg.data.remarks import remarks
 from syneg.negatives.gating import Gating
 from syneg.negatives.mining import Judged, keys_of
+from syneg.optimizers.objective import Objective
+from syneg.optimizers.sampler import SamplerTrials
 from syneg.run.folder import RunFolder
 from syneg.run.trial import Trials
 from syneg.run.workspace import Workspace
@@ -121,6 +124,25 @@ def test_what_answers_an_equal_query_is_masked_and_no_written_negative(beir: Pat
     gating = Gating(workspace.collection, workspace.encoder, workspace.config.gates, 150, "")
     (draft,) = gating.on_text(pairs[asked], [HardNegative(answer, "single_prompt")])
     assert draft.verdict.reason == "equals a positive"
+
+
+def test_what_answers_an_equal_query_is_masked_in_the_probe_of_a_compilation(beir: Path, encoder_path: str) -> None:
+    first = load(beir)
+    asked, other = first.splits["train"][:2]
+    (answer,) = first.relevant(other)
+    append(beir / "queries.jsonl", json.dumps({"_id": "twin", "text": first.queries[asked].upper()}) + "\n")
+    append(beir / "qrels" / "train.tsv", f"twin\t{answer}\t1\n")
+    settings = [f"collection.dataset={beir}", f"encoder.model={encoder_path}", "probe.layers=1"]
+    workspace = Workspace(RunFolder(beir.parent / "run"), load_config(None, settings), Progress(quiet=True))
+    collection, encoder, config = workspace.collection, workspace.encoder, workspace.config
+    pair, text = next(pair for pair in workspace.pairs if pair.query_id == asked), collection.passages[answer]
+    row = Instance(pair, (text,), ("dense",), (1.0,), (answer,))
+    for probe in (
+        Objective(encoder, collection, [pair], {}, config).probe, SamplerTrials(encoder, collection, [pair], config)._probe
+    ):  # fmt: skip
+        numbers = probe._loss([row], config.train).numbers
+        masked_rows, _ = numbers.known_places(np.array([0]), np.array([numbers.of(text)]))
+        assert masked_rows.tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ def _run_stage(stage: Stage, **flags: Any) -> None:
         click.echo(json.dumps(result, ensure_ascii=False, sort_keys=True))
         return
     show(result["table"] if flags["dry_run"] else stage.show(run.folder, result))
-    progress.say(progress.shares())
+    if shares := progress.shares():
+        progress.say(shares)
 
 
 def _has_answers(folder: Path) -> bool:

@@ -90,7 +90,7 @@ def load_config(
         if not own:  # as a full disk leaves it; the run would go on with the defaults
             raise ConfigError("the settings of the run are empty", where=str(base),
                               todo="delete the file, and give the flags of the run again")  # fmt: skip
-        tree = _over(own, tree)
+        tree = _over(_without_ignored(own), tree)
     alone = path is not None and not overrides and not any(value is not None for value in (flags or {}).values())
     return build_config(tree, where=str(path) if alone else "")
 
@@ -203,6 +203,13 @@ def _renamed(tree: Mapping[str, Any]) -> Mapping[str, Any]:
             rest = {key: value for key, value in branch.items() if key != name}
             tree = _over(below, {**tree, section: rest})
     return tree
+
+
+def _without_ignored(own: JsonObject) -> JsonObject:
+    """The settings of a run folder without those that an earlier version ignored beside a data set."""
+    if not own.get("collection", {}).get("dataset"):
+        return own
+    return {**own, "queries": {k: v for k, v in own.get("queries", {}).items() if k not in ("passages", "examples")}}
 
 
 def _unknown(tree: Mapping[str, Any]) -> Iterator[str]:

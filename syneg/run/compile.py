@@ -130,9 +130,10 @@ def _compile(workspace: Workspace, plan: Plan) -> Outcome:
             budget.scale(1 / _FOR_PROPOSALS)
             ranked = choose(compiling, line)
             line.note = f"{counted(len(ranked), 'program')}, best number {ranked[0].number}"
-    best, confirmed = ranked[0], None
+    best, confirmed, unusable = ranked[0], None, 0
     if config.confirm and best is not compiling.first:
         confirmed = plan.confirm(best, compiling.first)
+        unusable = 0 if confirmed else best.number
         best = best if confirmed is not None and confirmed.replaces else compiling.first
     candidates = sorted(compiling.register.candidates.values(), key=lambda candidate: candidate.number)
     return Outcome(
@@ -140,6 +141,7 @@ def _compile(workspace: Workspace, plan: Plan) -> Outcome:
         won=best is not compiling.first, confirmed=confirmed, stopped=stopped, used=budget.used,
         candidates=tuple(CandidateRow.of(candidate, compiling.copied(candidate)) for candidate in candidates),
         target=target.name, measure=target.measure, baseline=target.baseline, second=target.second,
+        unusable=unusable,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from syneg.core.storage import JsonObject, read_json, write_json, write_text
 from syneg.optimizers import Candidate
 from syneg.programs import program_markdown, state_of
 from syneg.retrieval.metrics import mean_and_error
-from syneg.verdict.compilation import front
+from syneg.verdict.compilation import front, unchanged
 from syneg.verdict.confirmed import Confirmed
 
 from .folder import RunFolder
@@ -71,7 +71,8 @@ class Outcome:
     `state` is the winner's state, and `won` says whether the winner is a candidate. `used` is what the budget counted.
     `stopped` says why the recipe ended early, or "". `confirmed` is None if nothing was compared. Gains
     are in `measure` over `baseline`; `second` names the second score of the candidates.
-    `notes` are lines for the report.
+    `notes` are lines for the report. `unusable` is the number of the best candidate if none of its answers to the
+    queries that decide could be used, else 0.
     """
 
     program: str
@@ -87,6 +88,7 @@ class Outcome:
     second: str = ""
     measure: str = "nDCG@10"
     notes: tuple[str, ...] = ()
+    unusable: int = 0
 
     def to_json(self) -> JsonObject:
         """Return plain data for compiled.json; `confirmed` is {} in place of None."""
@@ -121,7 +123,7 @@ class Outcome:
             )
             lines += [self.confirmed.verdict, "", *([self.confirmed.tested, ""] if self.confirmed.test else [])]
         else:
-            lines += ["The candidate replaces the program." if self.won else "The program stays as it was.", ""]
+            lines += ["The candidate replaces the program." if self.won else unchanged(self.to_json()), ""]
         old = {name: p.signature.instructions for name, p in before.named_predictors()}
         for name, predictor in after.named_predictors():
             new = predictor.signature.instructions

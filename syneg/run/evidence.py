@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from syneg.core.secrets import masked_values
 from syneg.core.storage import read_json, read_rows
 from syneg.verdict.page import Evidence
 
@@ -27,7 +28,7 @@ def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evid
     return Evidence(
         queries=workspace.collection.queries, rows=rows,
         positives={row["doc_id"]: workspace.collection.passages.get(row["doc_id"], "") for row in rows},
-        mined=workspace.mined, settings=workspace.config.model_dump(),
+        mined=workspace.mined, settings=masked_values(workspace.config.model_dump()),
         versions=workspace.manifest.facts.get("versions", {}), times=times(folder.events),
         command=f"syneg-dspy run --run {folder}", compiled=compiled,
     )  # fmt: skip

@@ -99,8 +99,8 @@ def story(compiled: Compiled) -> list[str]:
 
 def _outcome(compiled: Compiled) -> str:
     best = chosen(compiled)
-    if best == 0:
-        return "No text did better than the author's, which is used."
+    if best == 0 or compiled.get("unusable"):
+        return unchanged(compiled)
     if not compiled.get("confirmed"):
         return f"No. {best} was chosen and is used; no further queries confirmed it."
     confirmed = Confirmed.from_json(compiled["confirmed"])
@@ -111,8 +111,23 @@ def _outcome(compiled: Compiled) -> str:
     )
 
 
+def unchanged(compiled: Compiled) -> str:
+    """Why the author's own text is used although nothing was compared at the end."""
+    others = [row for row in compiled.get("candidates", ()) if row["number"]]
+    if best := compiled.get("unusable"):
+        which = "nothing that it wrote for the queries that decide could be used"
+        return f"No. {best} was chosen, but {which}, so the author's is used."
+    if not others:
+        return "No other text was proposed, so the author's is used."
+    if all(row["copies"] for row in others):
+        return "Every other text repeats a phrase of the training data, so the author's is used."
+    return "No text did better than the author's, which is used."
+
+
 def chosen(compiled: Compiled) -> int:
     """The number of the text that was chosen, confirmed or not; 0 is the author's own text."""
+    if compiled.get("unusable"):
+        return int(compiled["unusable"])
     confirmed = compiled.get("confirmed") or {}
     if confirmed:
         return int(confirmed["candidate"])
@@ -138,7 +153,8 @@ def _became(compiled: Compiled, row: Mapping[str, Any], best: int, gains: Mappin
     if row["copies"]:
         return f"refused: it repeats a phrase of the training data, “{short(row['copies'], 60)}”"
     if number == best and number:
-        return "won: it is used" if compiled["won"] else "chosen, and refused: the lead was not confirmed"
+        lost = "none of its last answers could be used" if compiled.get("unusable") else "the lead was not confirmed"
+        return "won: it is used" if compiled["won"] else f"chosen, and refused: {lost}"
     if number == 0:
         return "the author's own text" + ("" if compiled["won"] else ": it is used")
     if row.get("refused"):
