@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from syneg.core.counts import counted
 from syneg.core.errors import ConfigError, SynegError, nearest
 from syneg.core.progress import Progress
 from syneg.core.storage import cache_home, disk_error
@@ -185,11 +186,21 @@ for _tool in (*TOOLS, *FOLDERS):
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which schedulers and containers send: it ends a run as Ctrl-C does."""
+    """SIGTERM of schedulers and containers, or SIGHUP of a closed terminal: it ends a run as Ctrl-C does."""
 
 
 def _terminated(number: int, frame: Any) -> None:
-    raise _Terminated
+    raise _Terminated(number)
+
+
+def _interrupted(error: BaseException) -> tuple[str, int]:
+    """The last message of a command that a signal ended, and its exit code: 128 and the number of the signal."""
+    from syneg.llm.open_calls import open_now
+
+    ended = next((cause for cause in (error, error.__cause__) if isinstance(cause, _Terminated)), None)
+    what, number = ("Terminated", int(ended.args[0])) if ended else ("Interrupted", signal.SIGINT)
+    lost = f"{counted(calls, 'open LM call')} given up" if (calls := open_now()) else "Nothing is lost"
+    return f"\n{what}. {lost}; resume with: {shlex.join(['syneg-dspy', *sys.argv[1:]])}", 128 + number
 
 
 def main() -> None:
@@ -202,6 +213,8 @@ def main() -> None:
     if not debug:
         warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, _terminated)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _terminated)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -211,9 +224,7 @@ def main() -> None:
             click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
         _leave(f"error: {error.format_message()}", error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort) as error:
-        what, code = ("Terminated", 143) if _Terminated in map(type, (error, error.__cause__)) else ("Interrupted", 130)
-        command = shlex.join(["syneg-dspy", *sys.argv[1:]])
-        _leave(f"\n{what}. Nothing is lost; resume with: {command}", code, debug)
+        _leave(*_interrupted(error), debug)
     except SynegError as error:
         _leave(f"error: {error}", error.exit_code, debug)
     except Exception as error:

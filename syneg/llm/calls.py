@@ -24,6 +24,8 @@ from syneg.core.errors import BackendError, DeferredError, RefusedError, Stopped
 from syneg.core.records import Call
 from syneg.core.storage import DISK_ERRORS
 
+from .open_calls import check_going
+
 T = TypeVar("T")
 R = TypeVar("R")
 PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
@@ -112,6 +114,7 @@ _ending: ContextVar[threading.Event | None] = ContextVar("syneg_ending", default
 
 def go_on() -> None:
     """Raise StoppedError if this thread belongs to an ending run (`in_threads`), so that no new call starts."""
+    check_going()
     ending = _ending.get()
     if ending is not None and ending.is_set():
         raise StoppedError("the run is ending")

@@ -21,6 +21,7 @@ from syneg.core.errors import SynegError, one_line
 from .budget import Budget
 from .flow import Flow
 from .ledger import Ledger
+from .open_calls import open_call
 from .prices import dollars
 from .refusals import Refusals, is_refusal
 from .rows import AnswerRow, CallRow, RequestRow, answered, unanswered
@@ -89,6 +90,10 @@ class Tries:
 
     def _kept(self, known: RequestRow, request: Request, most: Most) -> CallRow:
         """Try once. The row is in the ledger before this returns or raises."""
+        with contextlib.nullcontext() if self._model.startswith("local/") else open_call():
+            return self._made(known, request, most)
+
+    def _made(self, known: RequestRow, request: Request, most: Most) -> CallRow:
         start = time.monotonic()
         try:
             answer, usd = self._within_budget(request, most)

@@ -80,6 +80,7 @@ class Run(Parts):
     def _held(self, work: Callable[[Run], Result], check: Callable[[], None]) -> Result:
         """Check the settings, run `work` with the folder locked, then close the LMs."""
         from syneg.core.toml import to_toml
+        from syneg.llm.open_calls import Finishing
 
         config = self.config
         check()
@@ -88,8 +89,9 @@ class Run(Parts):
             self.workspace.manifest.note(versions=versions, python=platform.python_version(), seed=config.seed)
             write_text(self.folder.config, to_toml(config))
             try:
-                _ = self.workspace.collection  # read data first: a bad collection fetches no model
-                return work(self)
+                with Finishing(self.workspace.progress.say):
+                    _ = self.workspace.collection  # read data first: a bad collection fetches no model
+                    return work(self)
             finally:
                 self.workspace.close()
 
