@@ -141,8 +141,10 @@ def test_each_arm_and_seed_is_a_task_and_gives_what_is_trained_here(
 def test_a_node_that_dies_costs_only_time(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM], nodes: Any
 ) -> None:
-    third = nodes.add_node(num_cpus=1)
     server = fake_lm(lambda messages: (time.sleep(0.05), write_negative(messages))[1])
+    here = generated(tmp_path / "here", settings(server.url))  # embeds the corpus, too
+    server.requests.clear()
+    third = nodes.add_node(num_cpus=1)
     ask = {"executor.use": "ray", "executor.address": nodes.address, "executor.workers": 3, "lm.retries": 3}
 
     def kill() -> None:
@@ -159,7 +161,7 @@ def test_a_node_that_dies_costs_only_time(
         killer.join()
         gc.collect()
         ray.shutdown()
-    assert found == generated(tmp_path / "here", settings(server.url))
+    assert found == here
 
 
 def test_a_run_on_ray_that_is_killed_goes_on(
