@@ -178,6 +178,16 @@ def test_a_beir_folder_is_read_by_our_own_reader(folder: RunFolder) -> None:
     assert not reader.log.problems
 
 
+def test_a_beir_folder_joins_by_ids_that_hold_a_carriage_return() -> None:
+    row = Instance(Pair("q\r1", "close a file", "d\r1", "close() ends it."), ("x",), ("dense",), (1.0,), ("d\r5",))
+    lines, _ = lines_of([row], "queries", Origins({}, {}))
+    tables = FORMATS["beir"].tables(lines)
+    passages = {str(row["_id"]) for row in tables["corpus.jsonl"]}
+    grades = [(row["query-id"], row["corpus-id"]) for row in tables["qrels/train.tsv"]]
+    assert grades == [("q%0D1", "d%0D1"), ("q%0D1", "d%0D5")]
+    assert passages == {"d%0D1", "d%0D5"} and [row["_id"] for row in tables["queries.jsonl"]] == ["q%0D1"]
+
+
 def test_several_positives_of_a_query_stand_together() -> None:
     other = Instance(Pair("q1", ONE.query, "", "close() ends it."), ("x",), ("dense",), (1.0,), ("d5",))
     (line,), notes = lines_of([EPOCHS[0][0], other], "queries", Origins({}, {}))

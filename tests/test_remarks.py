@@ -88,6 +88,18 @@ def test_copies_are_counted_whatever_their_punctuation() -> None:
     assert said.startswith("1 of 160 queries repeats another one")
 
 
+def test_queries_that_are_passages_of_their_own_are_counted() -> None:
+    data = collection()
+    asked = list(data.queries)[:40]
+    twins = {f"twin-{q}": data.queries[q].upper() for q in asked}
+    (said,) = remarks(collection(passages={**data.passages, **twins}))
+    assert said.startswith("40 of 160 queries are also a passage, such as 'twin-train0', that is not relevant to it")
+    itself = {q: data.queries[q] for q in asked}  # in BEIR, a passage with the id of a query is the query
+    assert remarks(collection(passages={**data.passages, **itself})) == []
+    qrels = {q: docs | ({f"twin-{q}": 1} if q in asked else {}) for q, docs in data.qrels.items()}
+    assert "also a passage" not in "".join(remarks(collection(passages={**data.passages, **twins}, qrels=qrels)))
+
+
 def test_queries_that_stand_in_their_positive_are_counted() -> None:
     data = collection()
     queries = {q: ("text of number " + q if i < 40 else text) for i, (q, text) in enumerate(data.queries.items())}

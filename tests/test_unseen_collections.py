@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from syneg.core.errors import DataError
 from syneg.core.progress import Progress
 from syneg.core.records import HardNegative, Instance
 from syneg.core.settings import load_config
+from syneg.core.storage import read_rows
 from syneg.data.collection import Collection, load_collection
 from syneg.data.read_log import ReadLog
 from syneg.data.remarks import remarks
@@ -143,6 +145,46 @@ def test_what_answers_an_equal_query_is_masked_in_the_probe_of_a_compilation(bei
         numbers = probe._loss([row], config.train).numbers
         masked_rows, _ = numbers.known_places(np.array([0]), np.array([numbers.of(text)]))
         assert masked_rows.tolist() == [0]
+
+
+def test_a_corpus_in_which_everything_is_relevant_is_refused_before_any_call(beir: Path) -> None:
+    lines = (beir / "corpus.jsonl").read_text().splitlines(keepends=True)
+    for passages in (1, 3):
+        (beir / "corpus.jsonl").write_text("".join(lines[:passages]))
+        rows = [f"q{i}\td{j}\t1\n" for i in range(96) for j in range(passages)]
+        (beir / "qrels" / "train.tsv").write_text("".join(rows))
+        with pytest.raises(
+            DataError, match=rf"every passage of 'beir' \({passages}\) is relevant to every train query"
+        ):
+            load(beir)
+    (beir / "qrels" / "train.tsv").write_text("".join(row for row in rows if "\td2\t" not in row))
+    assert len(load(beir).passages) == 3
+
+
+@pytest.mark.parametrize(("cut", "said"), [(True, "is cut or damaged .*; copy or download it again"),
+                                           (False, "is not packed .*; rename it without .gz")])  # fmt: skip
+def test_a_broken_gzip_file_is_told_what_helps(cut: bool, said: str, tmp_path: Path) -> None:
+    text = "query,positive\n" + "".join(f"how to close {i},call close {i}\n" for i in range(99))
+    path = tmp_path / "pairs.csv.gz"
+    packed = gzip.compress(text.encode())
+    path.write_bytes(packed[: len(packed) // 2] if cut else text.encode())
+    with pytest.raises(DataError, match=said):
+        load(path)
+    path.write_bytes(packed[:40] + bytes(40) + packed[80:])
+    with pytest.raises(DataError, match="is cut or damaged"):
+        load(path)
+
+
+def test_mining_counts_the_queries_that_got_negatives(beir: Path, encoder_path: str) -> None:
+    settings = [f"collection.dataset={beir}", f"encoder.model={encoder_path}", "mine.margin=0.3", "mine.last_rank=3"]
+    run = RunFolder(beir.parent / "run")
+    progress = Progress(quiet=True)
+    workspace = Workspace(run, load_config(None, settings), progress)
+    with progress.kept(run.events):
+        found, asked = len(workspace.mined), len(workspace.pairs_to_mine)
+    assert 0 < found < asked
+    said = [row["text"] for row in read_rows(run.events) if row.get("stage") == "mine" and row["event"] == "done"]
+    assert said == [f"{sum(map(len, workspace.mined.values()))} negatives for {found} of {asked} queries"]
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> 
     negatives = {q: tuple(d for d in ids if qrels[q].get(d, 0) < lowest) for q, ids in given.items()}
     if relevant := sum(map(len, given.values())) - sum(map(len, negatives.values())):
         reader.log.notes.append(f"{relevant} given negatives are judged relevant to their query; they are left out")
-    return Collection(
+    collection = Collection(
         reader.name,
         passages,
         {query_id: text for query_id, text in queries.items() if query_id in used},
@@ -178,6 +178,12 @@ def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> 
         seed,
         lowest,
     )
+    if all(len(collection.relevant(query_id)) == len(passages) for query_id in splits["train"]):
+        raise DataError(
+            f"every passage of {reader.name!r} ({len(passages)}) is relevant to every train query",
+            where=config.dataset, todo="give more passages: there is nothing to tell apart",
+        )  # fmt: skip
+    return collection
 
 
 def _texts(reader: Reader, stream: Iterator[Text], what: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,10 +61,18 @@ def open_text(path: Path, encoding: str = "auto") -> Iterator[TextIO]:
             yield file
     except UnicodeDecodeError:
         raise _wrong_encoding(path, encoding) from None
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"broken .gz file: {error}", where=str(path), todo="unpack it with gunzip") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _broken_gzip(path) from error
     except OSError as error:
         raise DataError(f"cannot read the file: {error.strerror}", where=str(path), todo="check the path") from error
+
+
+def _broken_gzip(path: Path) -> DataError:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if packed:
+        return DataError("the .gz file is cut or damaged", where=str(path), todo="copy or download it again")
+    return DataError("the .gz file is not packed", where=str(path), todo="rename it without .gz")
 
 
 def _is_utf8(path: Path) -> bool:

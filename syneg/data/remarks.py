@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from syneg.core.counts import counted, part_of
 from syneg.core.text import contains, near_key, word_count
@@ -94,10 +94,26 @@ def _copies(collection: Collection) -> Iterator[str]:
                 f"{said} another one, such as {copies[0]!r}: "
                 "metrics count an unjudged copy of a relevant passage as wrong."
             )
+        yield from _asked_in_the_corpus(collection, first)
     texts = {near_key(text) for text in collection.queries.values()}
     if repeated := len(collection.queries) - len(texts):
         said = part_of(repeated, len(collection.queries), "query", "repeats", "repeat")
         yield f"{said} another one; equal queries stay in one split."
+
+
+def _asked_in_the_corpus(collection: Collection, first: Mapping[str, str]) -> Iterator[str]:
+    """Queries whose text is a passage that does not answer them. `first` maps a `near_key` to the id of a passage.
+
+    A passage with the id of its query is the query itself, as in BEIR, and no ranking holds it.
+    """
+    found = {query_id: first.get(near_key(text), query_id) for query_id, text in collection.queries.items()}
+    unjudged = [d for q, d in found.items() if d != q and d not in collection.relevant(q)]
+    if len(unjudged) > _NOTABLE_SHARE * len(found):
+        said = part_of(len(unjudged), len(found), "query", "is", "are")
+        yield (
+            f"{said} also a passage, such as {unjudged[0]!r}, that is not relevant to it: metrics count it as wrong. "
+            "Give such a passage the id of its query, and it is left out of rankings."
+        )
 
 
 def _easy(collection: Collection) -> Iterator[str]:

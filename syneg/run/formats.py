@@ -197,16 +197,21 @@ def _passages(lines: Sequence[Line]) -> dict[str, Table]:
 
 
 def _beir(lines: Sequence[Line]) -> dict[str, Table]:
+    """The files of BEIR. A carriage return in an id is percent-encoded: readers of TSV make a line break of it."""
+
+    def named(key: str) -> str:
+        return key.replace("\r", "%0D")
+
     texts = {passage.id: passage.text for line in lines for passage in (*line.positives, *line.negatives)}
     grades = [
-        {"query-id": line.query_id, "corpus-id": passage.id, "score": grade}
+        {"query-id": named(line.query_id), "corpus-id": named(passage.id), "score": grade}
         for line in lines
         for grade, passages in ((1, line.positives), (0, line.negatives))
         for passage in passages
     ]
     return {
-        "corpus.jsonl": [{"_id": doc_id, "title": "", "text": text} for doc_id, text in texts.items()],
-        "queries.jsonl": [{"_id": line.query_id, "text": line.query} for line in lines],
+        "corpus.jsonl": [{"_id": named(doc_id), "title": "", "text": text} for doc_id, text in texts.items()],
+        "queries.jsonl": [{"_id": named(line.query_id), "text": line.query} for line in lines],
         "qrels/train.tsv": grades,
     }
 

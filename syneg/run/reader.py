@@ -22,7 +22,7 @@ from typing import Any
 
 import dspy
 
-from syneg.core.counts import part_of
+from syneg.core.counts import counted, part_of
 from syneg.core.errors import DataError
 from syneg.core.progress import Tick
 from syneg.core.records import Pair
@@ -219,7 +219,7 @@ class Reader:
         encoder, passages = self._workspace.encoder, self._workspace.collection.passages
         with self._workspace.progress.stage("embed", "passages") as line:
             encoder.index(passages, line)
-            line.note = f"{len(passages)} passages to choose from"
+            line.note = f"{counted(len(passages), 'passage')} to choose from"
         self._embedded_corpus = True
 
     def _ordered(self, lists: Sequence[ToRead]) -> list[ToRead]:

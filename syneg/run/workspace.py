@@ -79,7 +79,7 @@ class Workspace:
                 settings = settings.model_copy(update={"confirm": 0.0})  # only compiling uses it
             collection = self._given or load_collection(settings, self.config.seed)
             splits = ", ".join(f"{split} {len(ids)}" for split, ids in collection.splits.items())
-            line.note = f"{collection.name}: {len(collection.passages)} passages; queries: {splits}"
+            line.note = f"{collection.name}: {counted(len(collection.passages), 'passage')}; queries: {splits}"
         known = (*losses(collection), *collection.notes, *remarks(collection))
         for note in filter(None, (*known, encoder_remark(collection, self.config.encoder.model))):
             self.progress.say(f"  {note}")
@@ -226,7 +226,9 @@ class Workspace:
             self.manifest.note(mine={"skipped": dict(mining.skipped), "short": mining.short})
             for note in mining.notes:
                 self.progress.say(f"  {note}")
-            line.note = f"{counted(len(rows), 'negative')} for {counted(len(self.pairs_to_mine), 'query')}"
+            found, queries = sum(map(bool, mining.negatives.values())), counted(len(self.pairs_to_mine), "query")
+            of = f"{found} of " if found < len(self.pairs_to_mine) else ""
+            line.note = f"{counted(len(rows), 'negative')} for {of}{queries}"
 
     @property
     def cluster(self) -> Cluster | None:
