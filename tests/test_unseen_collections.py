@@ -161,6 +161,42 @@ def test_a_corpus_in_which_everything_is_relevant_is_refused_before_any_call(bei
     assert len(load(beir).passages) == 3
 
 
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "corpus-2.jsonl", "qrels/test.tsv"])
+def test_a_file_that_is_a_link_to_nothing_or_a_folder_is_not_left_out(name: str, beir: Path) -> None:
+    """Without qrels/test.tsv, test would be cut out of train."""
+    path = beir / name
+    path.unlink(missing_ok=True)
+    path.symlink_to(beir / "moved" / "away.jsonl")
+    with pytest.raises(DataError, match=rf"'{name}' is a link to a file that is not there .*; put the file there"):
+        load(beir)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=rf"'{name}' is a folder .*beir\); put the file there, or remove it"):
+        load(beir)
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "test.csv", "data/more.csv"])
+def test_a_folder_of_splits_leaves_out_no_link_to_nothing_either(name: str, tmp_path: Path) -> None:
+    """Without corpus.jsonl, the positives would be the corpus."""
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        rows = [f"how to {split} {i},call {split} {i}\n" for i in range(40)]
+        (tmp_path / f"{split}.csv").write_text("query,positive\n" + "".join(rows))
+    assert len(load(tmp_path).passages) == 80
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to("gone")
+    with pytest.raises(DataError, match=rf"'{name}' is a link to a file that is not there"):
+        load(tmp_path)
+
+
+def test_a_link_to_nothing_is_not_said_to_mean_itself(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").symlink_to("gone.csv")
+    with pytest.raises(
+        DataError, match=r"no such file or folder: .*pairs.csv'; it is a link to 'gone.csv', where nothing"
+    ):
+        load(tmp_path / "pairs.csv")
+
+
 @pytest.mark.parametrize(("cut", "said"), [(True, "is cut or damaged .*; copy or download it again"),
                                            (False, "is not packed .*; rename it without .gz")])  # fmt: skip
 def test_a_broken_gzip_file_is_told_what_helps(cut: bool, said: str, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from .encodings import open_text
 from .read_log import ReadLog
 from .readers import Qrel, Text
 from .splits import SPLIT_NAMES, split_name
-from .tables import Row, kind_of, read_table
+from .tables import Row, is_dead_link, kind_of, read_table
 from .trec import read_items, read_judgements
 
 _PASSAGES = ("corpus", "docs", "documents", "collection", "passages")
@@ -43,6 +43,20 @@ def _shown(folder: Path) -> list[Path]:
 def is_passages(path: Path) -> bool:
     """Whether the name of a file says that it holds passages."""
     return path.is_file() and _part(path) in _PASSAGES
+
+
+def check_files(folder: Path, *inside: Path) -> None:
+    """Raise DataError for the name of a data file, there or `inside`, that is a folder or a link to nothing.
+
+    Its rows would be left out in silence, and a split without a file be cut out of another one.
+    """
+    for path in (path for each in (folder, *inside) for path in _shown(each)):
+        wrong = "is a link to a file that is not there" if is_dead_link(path) else ""
+        if wrong or (kind_of(path) and path.is_dir()):
+            raise DataError(
+                f"{str(path.relative_to(folder))!r} {wrong or 'is a folder'}", where=str(folder),
+                todo="put the file there, or remove it",
+            )  # fmt: skip
 
 
 def note_unused(folder: Path, used: Iterable[Path], log: ReadLog) -> None:
@@ -107,6 +121,7 @@ class FolderReader:
         inside = [path for path in paths if path.is_dir() and _part(path) == "qrels"]
         self._qrels = [path for path in paths if path.is_file() and _part(path) == "qrels"]
         self._qrels += [path for folder in inside for path in _shown(folder) if path.is_file()]
+        check_files(folder, *inside)
         kinds = {"corpus.jsonl": self._corpus, "queries.jsonl": self._topics, "qrels/*.tsv": self._qrels}
         if missing := [name for name, files in kinds.items() if not files]:
             raise DataError(

@@ -20,7 +20,7 @@ from syneg.core.errors import DataError, one_line
 from syneg.core.hub import on_hub
 
 from .columns import QRELS, ColumnNames, no_column
-from .folders import is_passages, judged_rows, no_rows, note_unused, text_rows
+from .folders import check_files, is_passages, judged_rows, no_rows, note_unused, text_rows
 from .pairs import PairsReader
 from .read_log import ReadLog
 from .readers import Qrel, Text
@@ -52,6 +52,8 @@ def _first_word(path: Path) -> str:
 def open_split_folder(folder: Path, corpus: Path | None, columns: ColumnNames, encoding: str) -> PairsReader:
     """Read a folder with `split_files`. `corpus` is a file of passages; None takes the folder's own, if it has one."""
     log, named = ReadLog(), split_files(folder)
+    folders = [inside for inside in (folder, folder / "data") if inside.is_dir()]
+    check_files(*folders)
     if corpus is None:
         corpus = next((path for path in sorted(folder.iterdir()) if kind_of(path) and is_passages(path)), None)
 
@@ -62,7 +64,7 @@ def open_split_folder(folder: Path, corpus: Path | None, columns: ColumnNames, e
             if not log.has_rows(name):
                 raise no_rows(name)
 
-    for inside in filter(Path.is_dir, (folder, folder / "data")):
+    for inside in folders:
         note_unused(inside, (*named, *filter(None, [corpus])), log)
     passages = None if corpus is None else read_table(corpus, log, encoding)
     return PairsReader(folder.name, rows(), passages, columns, log)

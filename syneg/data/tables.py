@@ -55,13 +55,22 @@ def names_a_file(dataset: str) -> bool:
     return last in (*KINDS, *_OTHER_KINDS, *_OTHER_FILES) or dataset.startswith((".", "/", "~"))
 
 
+def is_dead_link(path: Path) -> bool:
+    """Whether a path is a symbolic link to a file or folder that is not there."""
+    return path.is_symlink() and not path.exists()
+
+
 def look_at(name: str) -> str:
     """Say what to do about a file or folder that is not there: take the name beside it, if one is much like it.
+
+    A link to nothing has a name, so it is named as such.
 
     >>> look_at("/nosuch/pairs.cvs")
     'check the path'
     """
     path = Path(name).expanduser()
+    if is_dead_link(path):
+        return f"it is a link to {str(path.readlink())!r}, where nothing is"
     try:
         beside = [other.name for other in path.parent.iterdir()]
     except OSError:
