@@ -155,9 +155,9 @@ def test_many_keys_are_found_quickly(tmp_path: Path) -> None:
     for start in range(0, 60_000, 20_000):
         part = texts[start : start + 20_000]
         store.add(part, np.zeros((len(part), 2)))
-    start_s = time.monotonic()
+    start_s = time.process_time()
     assert store.missing(texts) == []
-    assert time.monotonic() - start_s < 3
+    assert time.process_time() - start_s < 3
 
 
 def test_the_command_shows_and_prunes() -> None:

@@ -106,14 +106,14 @@ def test_a_burst_of_refusals_halves_once() -> None:
     def work() -> None:
         if not hasattr(refused, "once"):
             refused.once = True
-            together.wait(5)
+            together.wait(60)
             raise RateLimitError("oh")
 
     threads = [threading.Thread(target=lambda: one.call(work, most_tokens=1)) for _ in range(32)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert 16 <= one.width <= 20
 
 
@@ -149,7 +149,7 @@ def test_retry_after_spaces_real_requests_in_seconds_and_as_a_date(
     assert writer.lm("hello")[0] == "well"
     ledger.close()
     assert times[2] - times[1] >= 0.6
-    assert later().replace(microsecond=0).timestamp() <= times[3] <= later().timestamp() + 2
+    assert later().replace(microsecond=0).timestamp() <= times[3] <= later().timestamp() + 20  # a busy machine is slow
 
 
 def test_a_date_is_read_against_the_clock_of_the_server() -> None:
@@ -161,7 +161,7 @@ def test_a_date_is_read_against_the_clock_of_the_server() -> None:
 
 
 def test_a_wait_holds_for_calls_of_other_threads(fake_lm: Callable[..., FakeLM], tmp_path: Path) -> None:
-    times, first = list[float](), [Fault(429, headers={"retry-after": "0.8"})]
+    times, first = list[float](), [Fault(429, headers={"retry-after": "2"})]
 
     def answer(messages: list[dict[str, Any]]) -> Fault | tuple[int, str]:
         times.append(time.monotonic())
@@ -172,12 +172,11 @@ def test_a_wait_holds_for_calls_of_other_threads(fake_lm: Callable[..., FakeLM],
     writer = LanguageModel.open(config, ledger)
     one = threading.Thread(target=lambda: writer.lm("first"))
     one.start()
-    while not times or first:
-        time.sleep(0.01)
-    time.sleep(0.2)  # the refusal is on its way
+    while not times or (not writer.engine.flow._not_before and time.monotonic() < times[0] + 1.5):
+        time.sleep(0.01)  # the refusal is on its way
     writer.lm("second")
-    one.join(5)
-    assert min(times[1:]) - times[0] >= 0.75
+    one.join(60)
+    assert min(times[1:]) - times[0] >= 1.9
     ledger.close()
 
 
@@ -196,10 +195,11 @@ def test_an_endpoint_that_fails_again_and_again_is_down_for_all() -> None:
 
 def test_calls_that_wait_for_a_place_learn_that_the_endpoint_is_down() -> None:
     one = Flow(LMConfig(model="openai/fake", concurrency=1, retries=0, breaker=1))
-    gate, found = threading.Event(), list[str]()
+    begun, gate, found = threading.Event(), threading.Event(), list[str]()
 
     def slow() -> None:
-        gate.wait(5)
+        begun.set()
+        gate.wait(60)
         raise ServerError("oh")
 
     def ask(work: Callable[[], None]) -> None:
@@ -211,10 +211,11 @@ def test_calls_that_wait_for_a_place_learn_that_the_endpoint_is_down() -> None:
     threads = [threading.Thread(target=ask, args=(work,)) for work in (slow, lambda: None)]
     for thread in threads:
         thread.start()
-        time.sleep(0.05)
+        begun.wait(60)  # the first call has the place
+    time.sleep(0.05)
     gate.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert len(found) == 2
     assert all("failed 1 times in a row" in text for text in found)
 
@@ -224,7 +225,7 @@ def test_calls_that_fail_at_the_same_time_give_the_reason_of_the_first() -> None
     all_open, found = threading.Barrier(4), list[str]()
 
     def work() -> None:
-        all_open.wait(5)
+        all_open.wait(60)
         raise ServerError("oh")
 
     def ask() -> None:
@@ -236,7 +237,7 @@ def test_calls_that_fail_at_the_same_time_give_the_reason_of_the_first() -> None
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert len(found) == 4
     assert all("failed 1 times in a row" in text for text in found)
 

@@ -21,16 +21,21 @@ class Terminal(io.StringIO):
         return True
 
 
+def drawn_soon(screen: Terminal, line: str, times: int) -> None:
+    """Wait until a line has been drawn so often; a busy machine is slow."""
+    deadline = time.monotonic() + 30
+    while len(re.findall(rf"[\r\n]{line}", screen.getvalue().replace("\x1b[2K", ""))) < times:
+        assert time.monotonic() < deadline, screen.getvalue()
+        time.sleep(0.01)
+
+
 def test_a_terminal_shows_a_clock_before_the_first_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", screen := Terminal())
     monkeypatch.setattr("syneg.core.progress._CLOCK_SECONDS", 0.05)
     with Progress().stage("generate", "pairs") as line:
-        time.sleep(0.3)
+        drawn_soon(screen, r"generate   …  \d+ s", 1)
         line(3, 16)
-        time.sleep(0.3)
-    drawn = re.split(r"[\r\n]", screen.getvalue().replace("\x1b[2K", ""))
-    assert any(re.fullmatch(r"generate   …  \d s", text) for text in drawn)
-    assert sum(text.startswith("generate   3/16 pairs") for text in drawn) > 1
+        drawn_soon(screen, r"generate   3/16 pairs", 2)
     ended = screen.getvalue()
     time.sleep(0.2)
     assert screen.getvalue() == ended
@@ -51,7 +56,7 @@ def test_a_pipe_gets_plain_lines_of_at_most_80_columns(capsys: pytest.CaptureFix
     assert "\x1b" not in said
     assert " ".join(said.split()).startswith(f"collection {LONG}")
     assert max(map(len, said.splitlines())) <= 80
-    assert re.search(r"  0\.\d s\n$", said)
+    assert re.search(r"  \d\.\d s\n$", said)
 
 
 @pytest.mark.parametrize(
