@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from conftest import FakeLM, Fault, write_negative
 from dspy.lm15 import ServerError, TransportError
+from dspy.utils.exceptions import DSPyError
 
 from syneg.core.config import LMConfig
 from syneg.core.errors import BudgetError
@@ -21,6 +22,7 @@ from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
 from syneg.llm.prices import price
+from syneg.llm.tries import count_failed
 from syneg.llm.usage import count_tokens
 from syneg.run.pipeline import Run
 
@@ -184,6 +186,43 @@ def test_what_fails_without_an_answer_keeps_its_reservation_and_a_refusal_costs_
         raise ServerError("busy", status=503)
     assert budget.used == {"calls": 2, "tokens": 900, "usd": 0.1}
     assert not any(budget.reserved.values())
+
+
+def test_a_refused_prompt_of_an_earlier_process_counts_once(
+    fake_lm: Callable[..., FakeLM], opened: Callable[..., LanguageModel]
+) -> None:
+    lm = opened(fake_lm(lambda messages: (400, "no") if "bad" in str(messages) else (200, "yes")), Budget())
+    for _ in range(2):
+        budget = Budget(calls=99, name="compile a")
+        count_failed(budget, lm.engine.ledger)
+        with lm.engine.within(budget):
+            lm.lm("good")
+            with pytest.raises(DSPyError):
+                lm.lm("bad")
+        assert budget.used["calls"] == 2
+
+
+GONE = "http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize("engine", ["litellm", "native"])
+@pytest.mark.parametrize(
+    ("fault", "billed"),
+    [(Fault(wait=2), True), (Fault(drop=True), True), (Fault(headers={"content-length": "4000"}), True), (Fault(503), False),
+     (None, False)], ids=["stalls", "drops", "half a body", "busy", "not there"],
+)  # fmt: skip
+def test_a_call_that_breaks_off_may_be_billed(
+    fault: Fault | None, billed: bool, engine: str, fake_lm: Callable[..., FakeLM], opened: Callable[..., LanguageModel]
+) -> None:
+    server = fake_lm(lambda messages: fault)
+    if fault is None:
+        server.url = GONE
+    budget = Budget(tokens=100_000)
+    lm = opened(server, budget, engine=engine, timeout_s=1)
+    with pytest.raises(DSPyError):
+        lm.lm("what is it?")
+    assert budget.used["calls"] == 1 and (budget.used["tokens"] > 100) == billed
+    assert bool(budget.used["tokens"]) == billed
 
 
 def test_dollars_are_reserved_and_settled(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ACTIONS, THINGS, FakeLM
+from conftest import ACTIONS, THINGS, FakeLM, Fault
 
 from syneg.core.config import GatesConfig
 from syneg.core.errors import BackendError, BudgetError, ConfigError, DataError
@@ -167,6 +167,35 @@ def test_a_killed_compilation_keeps_to_its_budget_and_ends_as_a_whole_one(
     assert again["used"]["calls"] == whole["used"]["calls"] <= 40
     assert again["candidates"] == whole["candidates"]
     assert len([row for row in read_rows(log) if row["error"] is None]) == len(rows)
+
+
+@pytest.mark.parametrize(("fault", "tokens"), [(Fault(503), 0), (Fault(drop=True), 100)], ids=["told", "broken off"])
+def test_the_failed_calls_of_a_killed_compilation_count_in_its_budget(
+    fault: Fault, tokens: int, opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syneg.llm.flow.MAX_DELAY_S", 0.01)
+    asked, works = list[int](), False
+
+    def answer(messages: list[dict[str, Any]]) -> tuple[int, str] | Fault:
+        asked.append(1)
+        return fault if len(asked) % 3 == 0 and not works else scripted(messages)
+
+    limits = {"compile.calls": 40, "lm.concurrency": 1, "lm.retries": 2}
+    run = opened(answer, **{"compile.optimizer": "copro", "compile.confirm": "false", **limits})
+    whole, works = run.until("compile"), True
+    log = run.folder / "ledger" / "calls.jsonl"
+    rows = [row for row in read_rows(log) if "within" in row]
+    failed = sum(row["error"] is not None for row in rows)
+    assert failed > 8 and whole["used"]["calls"] == len(rows) <= 40
+    spent = sum(row["input_tokens"] + row["output_tokens"] for row in rows)
+    assert whole["used"]["tokens"] >= spent + failed * tokens
+    write_rows(log, [row for row in read_rows(log) if not row.get("stopped")][: len(rows) * 3 // 4])
+    (run.folder / "compiled.json").unlink()
+    again = Run(run.folder.path, run.config, Progress(quiet=True)).until("compile")
+    rows = [row for row in read_rows(log) if "within" in row]
+    failed = sum(row["error"] is not None for row in rows)
+    assert again["stopped"].startswith("calls: ") and again["used"]["calls"] == len(rows) <= 40
+    assert again["used"]["tokens"] >= 120 * (len(rows) - failed) + failed * tokens
 
 
 @pytest.mark.parametrize("same", [True, False])

@@ -7,9 +7,10 @@
 - A call first reserves the most that it may use. Afterwards it returns the part that it did not use.
 - A call that fits beside finished calls, but not beside open reservations, waits for these.
 - A call that does not fit beside finished calls exhausts the budget.
-- A call that fails without an answer counts with its whole reservation, because it may be billed. A call that the
-  endpoint refused counts as one call without tokens.
-- A compilation that was interrupted counts the calls of its earlier processes, each once, when the ledger answers them.
+- A call that times out or breaks off counts with its whole reservation, because it may be billed. A call that the
+  endpoint refused, or did not get, counts as one call without tokens.
+- A compilation that was interrupted counts the calls of its earlier processes: those that failed when it begins again,
+  and others, each once, when the ledger answers them.
 - Minutes are wall-clock time since the budget was made. If an earlier process worked under the same name, they go on
   from those of the last call that the ledger answers; the pause between does not count.
 - A limit of 0 means no limit.
@@ -29,7 +30,23 @@ from dspy.lm15 import LM15Error
 
 from syneg.core.errors import BudgetError
 
+from .replies import causes_of
+
 _COUNTED = ("calls", "tokens", "usd")
+
+
+def is_unbilled(error: BaseException) -> bool:
+    """Whether a call that failed used no tokens: it was not sent, or the endpoint told of its failure.
+
+    A call that timed out or broke off may be billed, though litellm gives it a status of its own (408, 500).
+    """
+    import httpx
+
+    causes = causes_of(error)
+    if any(isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout, ConnectionRefusedError)) for cause in causes):
+        return True
+    broken_off = any(isinstance(cause, httpx.TransportError) for cause in causes)
+    return bool(getattr(error, "status", None)) and not broken_off
 
 
 class Budget:
@@ -111,7 +128,7 @@ class Budget:
             took = dict.fromkeys(_COUNTED, 0.0)
             raise
         except LM15Error as error:
-            if getattr(error, "status", None):  # the endpoint refused the call, so it used no tokens
+            if is_unbilled(error):
                 settle(0, 0.0)
             raise
         finally:

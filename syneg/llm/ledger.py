@@ -111,6 +111,15 @@ class Ledger:
         if self._on_row:
             self._on_row(row)
 
+    def failed(self, name: str) -> Iterator[tuple[int, CallRow]]:
+        """The calls without an answer that were made within the compilation `name`, each with its place in the file."""
+        with self._log.path.open("rb") as file:
+            for place, line in enumerate(file):
+                if name.encode() in line:  # parse only these
+                    row = cast(CallRow, row_of(line))
+                    if row.get("within") == name and not is_answer(row):
+                        yield place, row
+
     def close(self) -> None:
         self._log.close()
         self._index.close()

@@ -28,6 +28,7 @@ from .engine import Terms
 from .ledger import Ledger
 from .lms import Connect, LanguageModel
 from .recorded import Recorded
+from .tries import count_failed
 
 JUDGE, REFLECT, DOUBT = "judge", "reflect", "read in doubt"  # values of `use` in the ledger
 GRADES_WORDS = 500  # words of an answer that grades 20 passages and quotes them
@@ -195,7 +196,9 @@ class Roles:
 
     @contextmanager
     def limited(self, budget: Budget, lms: Iterable[LanguageModel]) -> Iterator[None]:
-        """Limit every call of `lms` by `budget` as well, while this is open."""
+        """Limit every call of `lms` by `budget` as well, while this is open. Calls that failed in earlier processes
+        count."""
+        count_failed(budget, self.ledger)
         with contextlib.ExitStack() as stack:
             for lm in lms:
                 stack.enter_context(lm.engine.within(budget))

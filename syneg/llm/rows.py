@@ -42,13 +42,15 @@ class CallRow(RequestRow, AnswerRow):
     """A row of the ledger. `usd` is None if the price is unknown.
 
     `refused` marks a prompt that the endpoint refuses, `stopped` a call that the budget of a compilation stopped.
-    `within` is the key of the compilation that asked, `minutes` what it had worked until then.
+    `within` is the key of the compilation that asked, `minutes` what it had worked until then. `reserved` are the most
+    tokens and dollars that a call without any answer may have cost.
     """
 
     usd: float | None
     seconds: float
     refused: NotRequired[bool]
     stopped: NotRequired[bool]
+    reserved: NotRequired[list[float]]
     within: NotRequired[str]
     minutes: NotRequired[float]
 

@@ -18,7 +18,7 @@ from dspy.lm15 import LM15Error, Request
 
 from syneg.core.errors import SynegError, one_line
 
-from .budget import Budget
+from .budget import Budget, is_unbilled
 from .flow import Flow
 from .ledger import Ledger
 from .open_calls import open_call
@@ -70,9 +70,12 @@ class Tries:
         return row
 
     def count(self, row: CallRow, own: Budget | None) -> None:
-        """Count a row that an earlier process made for the same work. `own`, the command's budget, is granted anew."""
+        """Count a row that an earlier process made for the same work. `own`, the command's budget, is granted anew.
+
+        The call that was refused has a row of its own, which `count_failed` counts.
+        """
         for budget in self.budgets:
-            if budget is not own:
+            if budget is not own and not row.get("refused"):
                 minutes = row.get("minutes", 0.0) if row.get("within") == budget.name else 0.0
                 budget.count(row["key"], _tokens(row), row["usd"] or 0.0, minutes)
 
@@ -101,19 +104,28 @@ class Tries:
             raise
         except Exception as error:
             seconds = round(time.monotonic() - start, 3)
-            self._ledger.keep(unanswered(known, "error", one_line(error), usd=None, seconds=seconds))
+            row = unanswered(known, "error", one_line(error), usd=None, seconds=seconds)
+            if not is_unbilled(error):
+                row["reserved"] = [most.tokens, self._most_dollars(most)]
+            self._keep(row)
             raise
         row = answered(known, answer, usd=usd, seconds=round(time.monotonic() - start, 3))
+        self._keep(row)
+        return row
+
+    def _keep(self, row: CallRow) -> None:
         for budget in self.budgets:
             if budget.name:
                 row["within"], row["minutes"] = budget.name, round(budget.minutes, 3)
         self._ledger.keep(row)
-        return row
+
+    def _most_dollars(self, most: Most) -> float:
+        return dollars(self._model, most.input_tokens, most.output_tokens) or 0.0
 
     def _within_budget(self, request: Request, most: Most) -> tuple[AnswerRow, float | None]:
         """Send a request within all budgets. Returns the answer and its dollars (None if the price is unknown)."""
         limited = any(budget.limits["usd"] for budget in self.budgets)
-        limit = (dollars(self._model, most.input_tokens, most.output_tokens) or 0.0) if limited else 0.0
+        limit = self._most_dollars(most) if limited else 0.0
         with contextlib.ExitStack() as stack:
             settles = [stack.enter_context(budget.spend(tokens=most.tokens, usd=limit)) for budget in self.budgets]
             answer = self._ask(request)
@@ -121,6 +133,13 @@ class Tries:
             for settle in settles:
                 settle(answer["input_tokens"] + answer["output_tokens"], usd or 0.0)
         return answer, usd
+
+
+def count_failed(budget: Budget, ledger: Ledger) -> None:
+    """Count the calls without an answer that earlier processes made within a budget of this name."""
+    for place, row in ledger.failed(budget.name):
+        tokens, usd = row.get("reserved", [_tokens(row), row["usd"] or 0.0])
+        budget.count(f"failed {place}", int(tokens), usd, row.get("minutes", 0.0))
 
 
 def _tokens(row: CallRow) -> int:
