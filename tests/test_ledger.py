@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -350,3 +351,17 @@ def test_a_ledger_holds_the_calls_that_an_older_run_made_for_it(
     rows = [list(read_rows(tmp_path / name / "ledger" / "calls.jsonl")) for name in ("one", "two")]
     assert {r["key"] for r in rows[0]} == {r["key"] for r in rows[1]}
     assert sum(str(r["query_id"]).startswith("strength") for r in rows[1]) == 8
+
+
+def test_an_index_that_is_none_is_closed_before_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened, connect = tmp_path / "calls.jsonl", list[sqlite3.Connection](), sqlite3.connect
+    write(path, 3)
+    path.with_name("calls.jsonl.index").write_bytes(b"no database" * 100)
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: opened.append(connect(*args, **more)) or opened[-1])
+    ledger = Ledger(path)
+    assert ledger.find("key-2") == row(2) and len(opened) == 2
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):  # an open file cannot be removed on Windows
+        opened[0].execute("SELECT 1")
+    ledger.close()

@@ -20,6 +20,7 @@ from syneg.verdict.comparison import Side
 from syneg.verdict.records import BASE, Verdict
 
 from .arms import named
+from .current import check_current
 from .evidence import times
 from .folder import RunFolder
 from .manifest import check_files
@@ -38,10 +39,12 @@ def sides(folders: Sequence[Path]) -> list[Side]:
 
 
 def side(folder: RunFolder, name: str) -> Side:
-    """Read a finished run and call it `name`. Raises DataError if the folder has no verdict."""
+    """Read a finished run and call it `name`. Raises DataError if the folder has no verdict, or one of
+    other settings."""
     data = read_json(folder.verdict)
     if data is None:
         raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
+    check_current(folder)
     verdict, config = Verdict.from_json(data), load_config(folder.config)
     return Side(name, verdict, dict(_flat(config)), _values(folder, verdict, config), times(folder.events))
 

@@ -26,6 +26,7 @@ from syneg.core.storage import JsonObject, read_json, read_rows, write_rows, wri
 from syneg.verdict.records import BASE, Verdict
 
 from .arms import named
+from .current import check_current
 from .folder import RunFolder
 from .formats import FORMATS, Origins, hub_card, lines_of
 from .manifest import check_files
@@ -51,7 +52,7 @@ def export(
 
     By default `arm` is the trained arm with the best dev score, and `seed` its best seed. `parquet` writes Parquet in
     place of JSONL. Raises ConfigError for an unknown format, arm or seed and for a format without Parquet; DataError if
-    the folder has no verdict, no training rows or damaged ones, or if `out` holds other files.
+    the folder has no verdict or one of other settings, no training rows or damaged ones, or if `out` holds other files.
     """
     if to not in FORMATS:
         raise ConfigError(f"unknown format {to!r}", todo=nearest(to, FORMATS))
@@ -59,6 +60,7 @@ def export(
     if parquet and not chosen.parquet:
         raise ConfigError(f"the reader of {to} reads no Parquet", todo="leave out --parquet")
     arm, seed, notes = _arm(folder, arm, seed)
+    check_current(folder)
     name = named(arm, load_config(folder.config)).file_name(seed)
     check_files(folder, [folder.rows(name), *_tables(folder, "mined"), *_tables(folder, "negatives")])
     lines, remarks = lines_of(read_trained(folder.rows(name)), chosen.shape, _origins(folder))

@@ -124,11 +124,13 @@ def verdict(run: Parts) -> Result:
     from syneg.verdict.page import html_report
     from syneg.verdict.tracking import track
 
+    from .current import note_verdict
     from .evidence import evidence_of
 
     progress, config = run.workspace.progress, run.config.model_dump()
     result = run.experiment.verdict()
     write_json(run.folder.verdict, result.to_json())
+    note_verdict(run.folder, run.workspace.manifest)
     rows = [draft.row() for draft in run.experiment.negatives]
     write_text(run.folder.report, html_report(result, evidence_of(run.workspace, rows)))
     names = [str(path.relative_to(run.folder.path)) for path in run.folder.path.rglob("*.json*")]

@@ -11,7 +11,7 @@ manifest atomically.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class Manifest:
     def key(self, stage: str) -> str | None:
         """The key of the result on disk; None if `stage` has no result."""
         return self._stages.get(stage)
+
+    @property
+    def stages(self) -> Mapping[str, str]:
+        """The key of each result on disk."""
+        return self._stages
 
     def make(self, stage: str, key: str, path: Path, work: Callable[[], None], kind: str = "") -> bool:
         """Run `work`, which writes `path`, unless the result for `key` exists; return whether it ran.

@@ -70,15 +70,17 @@ class Run(Parts):
                 "there are some",
                 todo="run `syneg-dspy write-queries` with the same flags, then this again",
             )
-        return self._held(work, partial(check_estimate, self.config, STAGES[stage].asks(self.config)))
+        checks = partial(check_estimate, self.config, STAGES[stage].asks(self.config))
+        return self._held(work, checks, keep=self.folder.config.is_file())
 
     def _estimate(self, stage: str) -> Estimate:
         from .dry_run import estimate
 
         return estimate(self, stage)
 
-    def _held(self, work: Callable[[Run], Result], check: Callable[[], None]) -> Result:
-        """Check the settings, run `work` with the folder locked, then close the LMs."""
+    def _held(self, work: Callable[[Run], Result], check: Callable[[], None], *, keep: bool = False) -> Result:
+        """Check the settings, run `work` with the folder locked, then close the LMs. `keep` leaves the settings in the
+        folder as they are."""
         from syneg.core.toml import to_toml
         from syneg.llm.open_calls import Finishing
 
@@ -87,7 +89,8 @@ class Run(Parts):
         with RunLock(self.folder), self.workspace.progress.kept(self.folder.events):
             versions = {name: version(name) for name in _PACKAGES}
             self.workspace.manifest.note(versions=versions, python=platform.python_version(), seed=config.seed)
-            write_text(self.folder.config, to_toml(config))
+            if not keep:
+                write_text(self.folder.config, to_toml(config))
             try:
                 with Finishing(self.workspace.progress.say):
                     _ = self.workspace.collection  # read data first: a bad collection fetches no model

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from syneg.core.errors import BackendError, ConfigError, DataError, one_line
 
+from .current import check_current
 from .folder import RunFolder
 from .manifest import check_files
 
@@ -75,10 +76,11 @@ def _token() -> str:
 
 
 def _files(folder: RunFolder, kind: str) -> tuple[Path, list[str]]:
-    """Return the folder to upload from and the names of its files. Raises DataError if the run is not finished, or a
-    file of the negatives is not as it was written."""
+    """Return the folder to upload from and the names of its files. Raises DataError if the run is not finished, its
+    verdict is of other settings, or a file of the negatives is not as it was written."""
     if not folder.verdict.is_file():
         raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
+    check_current(folder)
     root = folder.best if kind == MODEL else folder.path
     names = sorted(set(_model_files(root) if kind == MODEL else _matching(root)))
     if not names or (kind == NEGATIVES and not any(name.startswith(("negatives", "mined")) for name in names)):
