@@ -8,7 +8,8 @@ A sampler is a set of settings of [mine], [mix] and [train]. The pairs are divid
 every sampler still in the race trains one probe. The probe is that of
 `syneg.optimizers.objective`. All samplers share the cached output of the layers below. Queries of the other blocks are
 held out for a block, so no folds are needed. A probe of the last layer alone takes less time but is too weak: on
-SciFact it does not find that no margin is better (docs/lab_notes.md, "The race of margins").
+SciFact it does not find that no margin is better (docs/lab_notes.md, "The race of margins"). Blocks of 100 pairs are
+too small: what a margin costs grows with the pairs (docs/lab_notes.md, "Larger blocks for the race").
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .probe import Probe
 from .racing import Race, race
 
 BLOCKS = 2
-PAIRS = 100  # of a block
+PAIRS = 256  # of a block; a probe of the fewest steps, 16 batches of 32, sees each twice
 Settings = Mapping[str, object]  # "mine.margin" → .95
 
 

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 from conftest import FakeLM
 
+from syneg.core.config import Config, EncoderConfig
 from syneg.core.progress import Progress, Tick
+from syneg.core.records import Pair
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json
+from syneg.data.collection import Collection
 from syneg.optimizers.racing import Race, race
-from syneg.optimizers.sampler import Sampler
+from syneg.optimizers.sampler import Sampler, SamplerTrials
+from syneg.retrieval.encoder import Encoder
 from syneg.run import sampler as compiled_sampler
 from syneg.run import windows
 from syneg.run.machine_time import MachineTime
@@ -100,22 +104,42 @@ def test_with_another_target_arms_stay_as_they_are(
     run.workspace.close()
 
 
-@pytest.mark.parametrize(("arms", "probes"), [('["mined"]', 6), ('["mined", "hybrid"]', 16)])
+@pytest.mark.parametrize(
+    ("arms", "probes", "steps", "rows"), [('["mined"]', 6, 9, 9 * 8), ('["mined", "hybrid"]', 16, 1, 2 * 29)]
+)
 def test_the_races_of_the_sampler_are_timed_before_they_run(
-    arms: str, probes: int, tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM],
+    arms: str, probes: int, steps: int, rows: int, tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM],
     planted: Planted, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(MachineTime, "_each", 0.01)  # seconds to embed a passage
-    more = ("probe.passages=100", "probe.queries=40", "probe.epochs=2")
+    more = ("probe.passages=100", "probe.queries=40", "probe.epochs=2", f"probe.steps={steps}")
     run = run_with(tmp_path, settings(fake_lm().url, **{"train.arms": arms}), *more)
 
     def minutes() -> dict[str, float]:
         return {part["name"]: part["minutes"]["likely"] for part in run.estimate("compile")["parts"]}
 
-    # 140 texts are embedded; a probe takes half a pass over them, and half of three passes over 2 epochs of 500 texts
-    each = 140 / 2 + 3 * 2 * 500 / 2
+    # a row has 5 texts, a batch 8 rows, a block 29 pairs
+    # 140 texts are embedded; a probe takes half a pass over them, and half of three passes over the rows
+    each = 140 / 2 + 3 * 5 * rows / 2
     assert minutes()["choose the margin"] == pytest.approx(0.01 * (140 + 9 * each) / 60)
     assert minutes()["race the sampler"] == pytest.approx(0.01 * (140 + probes * each) / 60)
     run.until("compile")
     assert not minutes().keys() & {"choose the margin", "race the sampler"}
     run.workspace.close()
+
+
+@pytest.mark.parametrize(("count", "raced"), [(90, 90), (520, 512)])
+def test_up_to_512_pairs_are_raced(count: int, raced: int, encoder_path: str) -> None:
+    passages = {f"d{i}": f"close the socket {i} of the queue" for i in range(count + 8)}
+    queries = {f"q{i}": f"close socket {i}" for i in range(count + 8)}
+    ids = tuple(queries)
+    collection = Collection(
+        "c", passages, queries, {f"q{i}": {f"d{i}": 1.0} for i in range(count + 8)},
+        {"train": ids[:count], "dev": ids[count:], "confirm": (), "test": ()},
+    )  # fmt: skip
+    config = Config(encoder=EncoderConfig(model=encoder_path))
+    pairs = [Pair(f"q{i}", queries[f"q{i}"], f"d{i}", passages[f"d{i}"]) for i in range(count)]
+    trials = SamplerTrials(Encoder.load(config.encoder), collection, pairs, config)
+    blocks = [[pair.query_id for pair in block] for block in trials.blocks]
+    assert len(blocks) == 2
+    assert sorted(blocks[0] + blocks[1]) == sorted(ids[:raced])

@@ -36,7 +36,7 @@ _START = 4.0  # seconds to load and save a model
 _SEARCH = 2e-8  # seconds to score one passage for one query, metrics included
 _DOUBT = 1.6  # factor from likely to at most
 _SCORED = 5  # candidates that a compilation scores by probes
-_RACED, _BLOCK, _LAYER = 9, 100 * 5, 0.5  # probes for the window, texts of a block, share of the trained layers
+_RACED, _LAYER = 9, 0.5  # probes for the window, share of the trained layers
 _PLACES, _WRITTEN, _GRADED = 3, 5, 3  # samplers in each further race of the sampler, of two blocks each
 
 
@@ -184,10 +184,13 @@ class MachineTime:
         return 2 * (_PLACES + written + graded)
 
     def _racing(self, probes: int) -> float | None:
-        """Seconds of so many probes of a race: they train one layer on cached output of the layers below."""
-        probe = self._config.probe
-        scored = probe.passages + probe.queries
-        return self._embedding(round(scored + probes * _LAYER * (scored + _BACKWARD * probe.epochs * _BLOCK)))
+        """Seconds of so many probes of a race: they train the last layers on cached output of the layers below."""
+        from syneg.optimizers.sampler import BLOCKS, PAIRS  # loads torch
+
+        probe, mix, batch = self._config.probe, self._config.mix, self._config.train.batch_size
+        scored, rows = probe.passages + probe.queries, min(PAIRS, math.ceil(self._left.pairs / BLOCKS))
+        texts = max(probe.steps * batch, probe.epochs * rows) * (2 + mix.negatives)
+        return self._embedding(round(scored + probes * _LAYER * (scored + _BACKWARD * texts)))
 
     def _compiling(self) -> float | None:
         """Seconds of the candidates' probes, and of the trainings that confirm the best candidate."""

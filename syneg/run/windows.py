@@ -33,7 +33,7 @@ MOST_ANSWERS = 0.05  # share of answers among the nearest unjudged passages; abo
 _RULE = 0.95  # NV-Retriever
 _CHOICE = "choose margin"
 _NONE = 1e9  # stands for no margin: no passage scores over it
-_VERSION = 5  # of the procedure; part of the key
+_VERSION = 6  # of the procedure; part of the key
 Source = Literal["dense", "bm25"]
 
 
