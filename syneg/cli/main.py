@@ -27,6 +27,7 @@ from syneg.core.counts import counted
 from syneg.core.errors import ConfigError, SynegError, nearest
 from syneg.core.progress import Progress
 from syneg.core.storage import cache_home, disk_error
+from syneg.llm.open_calls import open_now
 from syneg.run.folder import RunFolder, default_folder
 from syneg.run.parts import Batch
 from syneg.run.pipeline import STAGES, Run, Stage
@@ -195,8 +196,6 @@ def _terminated(number: int, frame: Any) -> None:
 
 def _interrupted(error: BaseException) -> tuple[str, int]:
     """The last message of a command that a signal ended, and its exit code: 128 and the number of the signal."""
-    from syneg.llm.open_calls import open_now
-
     ended = next((cause for cause in (error, error.__cause__) if isinstance(cause, _Terminated)), None)
     what, number = ("Terminated", int(ended.args[0])) if ended else ("Interrupted", signal.SIGINT)
     lost = f"{counted(calls, 'open LM call')} given up" if (calls := open_now()) else "Nothing is lost"

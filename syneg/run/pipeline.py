@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from syneg.core.errors import ConfigError
 from syneg.core.storage import write_text
+from syneg.llm.open_calls import Finishing
 
 from . import made, show
 from .folder import RunFolder, RunLock, version
@@ -82,7 +83,6 @@ class Run(Parts):
         """Check the settings, run `work` with the folder locked, then close the LMs. `keep` leaves the settings in the
         folder as they are."""
         from syneg.core.toml import to_toml
-        from syneg.llm.open_calls import Finishing
 
         config = self.config
         check()

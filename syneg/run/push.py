@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from syneg.core.errors import BackendError, ConfigError, DataError, one_line
 
-from .current import check_current
 from .folder import RunFolder
 from .manifest import check_files
 
@@ -78,6 +77,8 @@ def _token() -> str:
 def _files(folder: RunFolder, kind: str) -> tuple[Path, list[str]]:
     """Return the folder to upload from and the names of its files. Raises DataError if the run is not finished, its
     verdict is of other settings, or a file of the negatives is not as it was written."""
+    from .current import check_current
+
     if not folder.verdict.is_file():
         raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
     check_current(folder)
