@@ -186,6 +186,22 @@ def test_an_error_of_the_system_comes_with_what_helps(code: int, advice: str) ->
     assert advice in _remedy(OSError(code, os.strerror(code)))
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("export", "--out"),
+        ("init", "--out"),
+        ("report", "--out"),
+        ("run", "--run"),
+        ("mine", "--run"),
+        ("--debug", "--run"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_changed_by_an_option_of_the_command(command: str, option: str) -> None:
+    said = _remedy(OSError(errno.EROFS, os.strerror(errno.EROFS)), command)
+    assert said.startswith("nothing can be written there; give ") and said.endswith(f"with {option}")
+
+
 def test_a_cache_that_cannot_be_written_is_named(own_home: Path) -> None:
     def advice(path: Path) -> str:
         return _remedy(PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)))

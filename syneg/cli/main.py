@@ -231,11 +231,11 @@ def main() -> None:
         if of_disk is None:
             raise
         where = f" ({of_disk.filename})" if of_disk.filename else ""
-        _leave(f"error: {of_disk.strerror or of_disk}{where}; {_remedy(of_disk)}", 1, debug)
+        _leave(f"error: {of_disk.strerror or of_disk}{where}; {_remedy(of_disk, *sys.argv[1:2])}", 1, debug)
 
 
-def _remedy(error: OSError) -> str:
-    """Say what the user can do about an error of the operating system."""
+def _remedy(error: OSError, command: str = "") -> str:
+    """Say what the user can do about an error of the operating system, with the option that `command` has."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "make room on the disk; what was written is kept, so run the same command again"
     unwritable = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -243,7 +243,9 @@ def _remedy(error: OSError) -> str:
     if error.errno in (*unwritable, errno.ENOTDIR) and cache_home() in (path, *path.parents):
         return "the cache cannot be written; set SYNEG_HOME to a folder of your own"
     if error.errno in unwritable:
-        return "nothing can be written there; give a folder of your own with --run"
+        options = [name for option in getattr(cli.commands.get(command), "params", ()) for name in option.opts]
+        place = "another place with --out" if "--out" in options else "a folder of your own with --run"
+        return f"nothing can be written there; give {place}"
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENOENT):
         return "check the path"
     return "what was written is kept; run the same command again"
