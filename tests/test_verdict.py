@@ -194,6 +194,18 @@ def test_an_interval_without_0_that_holm_calls_chance_is_told_with_both_p_values
     assert "Holm" not in alone and alone.count("p = 0.0900") == 3
 
 
+def test_the_lm_is_not_credited_with_what_training_alone_gains_where_dev_tells_no_arm_apart() -> None:
+    data = collection()
+    dev, gained = result(data, 0.2)["dev"], result(data, 0.3)["test"]
+    runs = {"base": ArmRuns([{"dev": dev, "test": result(data, 0)["test"]}]),
+            "mined": ArmRuns([{"dev": dev, "test": gained}], (0,)),
+            "hybrid": ArmRuns([{"dev": dev, "test": gained}], (0,), cost=Cost(5, 1, 1, 0.1))}  # fmt: skip
+    found = told(runs, data)
+    assert found.best == "base" and found.worth is not None
+    assert (found.worth.with_lm, found.worth.without_lm, found.worth.gain) == ("hybrid", "mined", 0)
+    assert "The LM adds" not in f"{second_table(found)} {found.sentence}"
+
+
 def test_what_was_given_is_not_called_the_work_of_an_lm(tmp_path: Path) -> None:
     data = collection()
     found = told({"base": ArmRuns([result(data, 0)]), "mined": ArmRuns([result(data, 0.2, seed=5)], (0,)),

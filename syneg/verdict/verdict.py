@@ -230,11 +230,14 @@ def _p_values(
 
 
 def _worth(arms: Mapping[str, ArmResult]) -> WorthOfLM | None:
-    """Compare the best arm on dev that uses an LM with the best one that does not; None if one of them is missing."""
+    """Compare the best arm on dev that uses an LM with the best one that does not; None if one of them is missing.
+
+    Of equal arms the base is the last: beside it, the LM would be credited with what training alone gains.
+    """
 
     def best(uses_lm: bool) -> str | None:
         names = [arm for arm in arms if arms[arm].uses_lm == uses_lm]
-        return max(names, key=lambda arm: arms[arm].dev.get(MAIN_METRIC, 0.0), default=None)
+        return max(names, key=lambda arm: (round(arms[arm].dev.get(MAIN_METRIC, 0.0), 12), arm != BASE), default=None)
 
     ours, theirs = best(True), best(False)
     if ours is None or theirs is None:
