@@ -29,6 +29,9 @@ ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 Settings = Callable[..., list[str]]
 _SOON = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+NATIVE = {
+    "lm.engine": "native"
+}  # where workers die, the client matters little, and litellm takes 5 s to import in each
 KEYS = ("query_id", "text", "accepted", "reason", "calls", "attempt")
 
 
@@ -142,10 +145,16 @@ def test_a_node_that_dies_costs_only_time(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM], nodes: Any
 ) -> None:
     server = fake_lm(lambda messages: (time.sleep(0.05), write_negative(messages))[1])
-    here = generated(tmp_path / "here", settings(server.url))  # embeds the corpus, too
+    here = generated(tmp_path / "here", settings(server.url, **NATIVE))  # embeds the corpus, too
     server.requests.clear()
     third = nodes.add_node(num_cpus=1)
-    ask = {"executor.use": "ray", "executor.address": nodes.address, "executor.workers": 3, "lm.retries": 3}
+    ask = {
+        **NATIVE,
+        "executor.use": "ray",
+        "executor.address": nodes.address,
+        "executor.workers": 3,
+        "lm.retries": 3,
+    }
 
     def kill() -> None:
         deadline = time.monotonic() + 120
@@ -168,7 +177,7 @@ def test_a_run_on_ray_that_is_killed_goes_on(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:
     server = fake_lm(lambda messages: (time.sleep(0.05), write_negative(messages))[1])
-    overrides = settings(server.url, **{"executor.use": "ray", "executor.workers": 2, "lm.concurrency": 2})
+    overrides = settings(server.url, **{**NATIVE, "executor.use": "ray", "executor.workers": 2, "lm.concurrency": 2})
     args = ["generate", "--run", "run", *(part for override in overrides for part in ("--set", override))]
     process = Started(args, tmp_path)
     ledger = tmp_path / "run" / "ledger" / "calls.jsonl"
@@ -183,7 +192,7 @@ def test_a_run_on_ray_that_is_killed_goes_on(
     found = [{key: row[key] for key in KEYS} for row in read_rows(tmp_path / "run" / "negatives.jsonl")]
     keys = [row["key"] for row in read_rows(ledger)]
     assert keys[: len(kept)] == kept and len(set(keys)) == len(keys)  # what was there was not asked again
-    assert found == generated(tmp_path / "here", settings(server.url))
+    assert found == generated(tmp_path / "here", settings(server.url, **NATIVE))
 
 
 def test_workers_of_a_node_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from syneg.cli.main import cli
 from syneg.core.config import Config, LMConfig
 from syneg.core.errors import ConfigError
 from syneg.core.settings import load_config
-from syneg.llm.addresses import origin_of
+from syneg.llm.addresses import origin_of, provider_of
 from syneg.llm.api_keys import missing_key
 from syneg.llm.endpoints import Endpoint
 from syneg.run.lm_checks import check_keys
@@ -48,6 +48,18 @@ def test_a_missing_key_is_said_before_anything_heavy_is_loaded(tmp_path: Path, b
     assert "no key: OPENAI_API_KEY (for lm.model) is not set; export OPENAI_API_KEY" in done.stdout
     assert done.stdout.splitlines()[-1] == "heavy:"
     assert not (tmp_path / "run").exists()
+
+
+def test_the_provider_openai_is_known_without_litellm(monkeypatch: pytest.MonkeyPatch) -> None:
+    import litellm
+
+    models = ("openai/gpt-4o-mini", "openai/org/model", "openai/ft:gpt-4o:a:b")
+    assert {litellm.get_llm_provider(model)[1] for model in models} == {"openai"}
+    with monkeypatch.context() as proxy:
+        proxy.setenv("USE_LITELLM_PROXY", "true")
+        assert provider_of(models[0]) == litellm.get_llm_provider(models[0])[1] == "litellm_proxy"
+    monkeypatch.setitem(sys.modules, "litellm", None)
+    assert {provider_of(model) for model in models} == {"openai"}
 
 
 def test_a_dry_run_before_does_not_hide_a_missing_key(

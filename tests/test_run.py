@@ -141,10 +141,11 @@ def test_all_arms_train_and_interpolation_is_chosen_on_dev(
     )
 
 
-def test_several_seeds_are_averaged(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
-    found = run(tmp_path / "run", settings(fake_lm().url, **{"train.seeds": [0, 1], "train.evals": 1}))
+def test_several_seeds_are_averaged(tmp_path: Path, settings: Settings) -> None:
+    more = {"train.arms": '["mined"]', "train.seeds": [0, 1], "train.evals": 1}
+    found = run(tmp_path / "run", settings("http://127.0.0.1:9/v1", **more))
     assert found["arms"]["mined"]["seeds"] == 2
-    assert spaces() and not [space for space in spaces() if space.trained]  # no corpus for each of four models
+    assert spaces() and not [space for space in spaces() if space.trained]  # no corpus for each of two models
     one, two = found["arms"]["mined"]["test_by_seed"].values()
     assert found["arms"]["mined"]["test"]["ndcg@10"] == pytest.approx((one + two) / 2)
 
@@ -254,8 +255,8 @@ def test_kill_9_in_generation_and_resume_equals_an_uninterrupted_run(
         assert written == (tmp_path / "whole" / "negatives.jsonl").read_bytes()
 
 
-def test_kill_9_in_training_and_resume(tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> None:
-    overrides = settings(fake_lm().url, **{"train.epochs": 30, "train.evals": 15})
+def test_kill_9_in_training_and_resume(tmp_path: Path, settings: Settings) -> None:
+    overrides = settings("http://127.0.0.1:9/v1", **{"train.arms": '["mined"]', "train.epochs": 30, "train.evals": 15})
     checkpoints = tmp_path / "killed" / "models" / "mined-0" / "checkpoints"
     killed(
         ["train", "--run", "killed", *flags(overrides)],

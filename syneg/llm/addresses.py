@@ -43,6 +43,8 @@ def provider_of(model: str, key: str = "") -> str:
     """
     if model.startswith("local/"):
         return "local"
+    if model.startswith("openai/") and "USE_LITELLM_PROXY" not in os.environ:  # which sends every model to a proxy
+        return "openai"  # most are; to load litellm takes seconds
     import litellm
 
     litellm.suppress_debug_info = True  # the debug info would go to stdout
