@@ -62,6 +62,17 @@ def test_each_text_gate_has_its_reason_and_figure() -> None:
     assert gate("How to close a socket " + POSITIVE, off, words=1, siblings=(POSITIVE,), parent=POSITIVE).accepted
 
 
+def test_a_short_text_is_a_passage_where_its_positive_is_as_short() -> None:
+    """A corpus of titles or names, also in a script of which two characters are a word."""
+    short = {"positives": ("Close the socket",), "words": 3}
+    assert gate("Open the file", **short).accepted
+    assert gate("Open", **{**short, "words": 4}).accepted
+    assert gate("Open", **{**short, "words": 4}, config=GatesConfig(length_low=0.5)).reason.startswith("far shorter")
+    assert gate("复制文件的步骤", query="关闭窗口", positives=("关闭窗口的方法",), words=4).accepted
+    assert gate("", **short).reason == "empty or too short"
+    assert gate("Open the file", words=5).reason == gate("Open the file").reason == "empty or too short"
+
+
 def test_script_language_and_length_are_those_of_the_corpus() -> None:
     profile = CorpusProfile.of(ENGLISH)
     assert profile.scripts == {"LATIN"}

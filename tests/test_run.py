@@ -179,13 +179,18 @@ def test_an_unreachable_lm_says_so(tmp_path: Path, settings: Settings, monkeypat
 def test_without_an_accepted_negative_the_other_arms_are_compared(
     tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
 ) -> None:
-    none = {"gates.min_words": 99, "generate.pairs": 4}
+    none = {"gates.length_low": 99, "generate.pairs": 4}
     found = run(tmp_path / "run", settings(fake_lm().url, **none))
     assert list(found["arms"]) == ["base", "mined"]
     assert found["left_out"] == ["hybrid"]
     said = (tmp_path / "run" / "events.jsonl").read_text()
-    assert said.count("hybrid is left out: the gates accepted no synthetic negative (empty or too short 8)") == 1
-    with pytest.raises(DataError, match="accepted no synthetic negative .empty or too short 8"):
+    assert (
+        said.count(
+            "hybrid is left out: the gates accepted no synthetic negative (far shorter than positive or corpus 8)"
+        )
+        == 1
+    )
+    with pytest.raises(DataError, match="accepted no synthetic negative .far shorter than positive or corpus 8"):
         run(tmp_path / "alone", settings(fake_lm().url, **none, **{"train.arms": json.dumps(["hybrid"])}))
     assert not (tmp_path / "alone" / "models").exists()
 

@@ -168,7 +168,7 @@ class GatesConfig(Section):
     """Thresholds of the gates, in the order in which they are applied; 0 switches a gate off."""
 
     min_words: Count = 5
-    "Fewest words of a negative."
+    "Fewest words of a negative whose positive has as many; for a shorter positive length_low decides."
     script: Fraction = 0.1
     "Largest share of letters in scripts that the corpus does not use."
     language: NonNegative = 0.92

@@ -120,6 +120,11 @@ def _truncated(m: _Measured, _: GatesConfig) -> float:
     return float(m.negative.finish_reason == "length")
 
 
+def _few_words(m: _Measured, config: GatesConfig) -> float | None:
+    """The number of words; None if the positive has fewer than wanted, as a title has: `length_low` then decides."""
+    return None if 0 < m.context.words < config.min_words else m.words
+
+
 def _strange(m: _Measured, _: GatesConfig) -> float | None:
     """The share of letters in scripts that the corpus hardly uses; None without a profile of the corpus."""
     return m.context.profile.strange_letters(m.negative.text) if m.context.profile else None
@@ -154,7 +159,7 @@ def _repeats_query(m: _Measured, config: GatesConfig) -> float | None:
 TEXT_GATES: tuple[Gate[_Measured], ...] = (
     Gate("", "truncated", "truncated", "Write less.", _truncated, limit=0),
     Gate("", "words", _EMPTY, _EMPTY_ADVICE, lambda m, _: m.words, "least", limit=1),
-    Gate("min_words", "words", _EMPTY, _EMPTY_ADVICE, lambda m, _: m.words, "least"),
+    Gate("min_words", "words", _EMPTY, _EMPTY_ADVICE, _few_words, "least"),
     Gate("script", "script", "not in the corpus's script", "Write in the script of the positive.", _strange),
     Gate(
         "language", "language", "not in the corpus's language", "Write in the language of the positive.", _language,
