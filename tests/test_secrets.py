@@ -107,6 +107,13 @@ def test_a_password_may_hold_an_at_sign() -> None:
     assert masked("http://me:a@b@host/v1?x=c@d") == "http://***@host/v1?x=c@d"
 
 
+def test_a_key_is_masked_as_an_address_carries_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted/secret+9=")
+    assert masked("GET /v1/me/sk-planted%2Fsecret%2B9%3D: no such key sk-planted/secret+9=") == (
+        "GET /v1/me/***: no such key ***"
+    )
+
+
 def test_what_is_saved_keeps_references_and_no_secrets() -> None:
     kept = {"extra_headers": {"Authorization": "Basic $CORP"}, "api_key": "$KEY"}
     assert masked_values(kept) == kept

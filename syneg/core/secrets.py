@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 MASK = "***"
 _WORD = r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH|AUTHORIZATION|COOKIE|SIGNATURE|SIG)"
@@ -66,8 +66,9 @@ def remember(value: Any, name: str = "") -> None:
 
 def masked(text: str) -> str:
     """Replace every known secret in a text by ***."""
-    named = {v for k, v in os.environ.items() if len(v) >= _SHORTEST and is_secret(k)}
-    for value in sorted(named | _told, key=len)[::-1]:
+    secrets = _told | {v for k, v in os.environ.items() if len(v) >= _SHORTEST and is_secret(k)}
+    secrets |= {quote(value, safe="") for value in secrets}  # as an address carries it
+    for value in sorted(secrets, key=len)[::-1]:
         text = text.replace(value, MASK)
     return masked_address(text)
 

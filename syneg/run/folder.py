@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +187,7 @@ class RunLock:
     """Lock a run folder for one process, as a context manager; the lock ends with the process, even after a crash.
 
     If an error leaves only settings and logs in a folder that the lock created, the folder is removed again (a mistyped
-    name leaves no trace). Raises DataError if another process holds the lock.
+    name leaves no trace). Raises DataError, which names the process, if another one holds the lock.
     """
 
     def __init__(self, folder: Path | RunFolder) -> None:
@@ -194,12 +196,17 @@ class RunLock:
         self._path.mkdir(parents=True, exist_ok=True)
         self._file = (folder / ".lock").open("a+")
         if not lock(self._file):
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another syneg-dspy"
             self._file.close()
             raise DataError(
-                "another syneg-dspy works in this run folder",
+                f"{holder} works in this run folder",
                 where=str(folder),
                 todo="wait for it, or give --run another name",
             )
+        self._file.truncate(0)
+        self._file.write(f"another syneg-dspy (process {os.getpid()} on {platform.node() or 'this machine'})\n")
+        self._file.flush()
 
     def __enter__(self) -> RunLock:
         return self
