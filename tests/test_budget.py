@@ -142,7 +142,7 @@ def test_a_call_waits_for_what_others_have_reserved() -> None:
         time.sleep(0.1)
         steps.append("first ends")
         settle(50, 0.0)
-    thread.join(5)
+    thread.join(60)
     assert steps == ["first ends", "second begins"]
     assert budget.used["tokens"] == 950
     with pytest.raises(BudgetError, match="tokens: 950 of 1000") as spent, budget.spend(tokens=51):

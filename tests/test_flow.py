@@ -292,7 +292,7 @@ def test_a_thousand_calls_with_a_fifth_of_faults_end_within_budget(
         return FAULTS[name] if name else (200, "well")
 
     server = fake_lm(answer)
-    config = LMConfig(model="openai/fake", api_base=server.url, concurrency=64, retries=6, breaker=50, timeout_s=20)
+    config = LMConfig(model="openai/fake", api_base=server.url, concurrency=64, retries=6, breaker=50, timeout_s=120)
     ledger = Ledger(tmp_path / "calls.jsonl")
     budget = Budget(calls=1500, tokens=1_000_000)
     writer = LanguageModel.open(config, ledger, terms=Terms(budget=budget))

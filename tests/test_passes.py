@@ -32,7 +32,7 @@ def test_a_model_without_a_limit_or_without_token_ids_keeps_the_number_of_texts(
 
 
 def test_two_items_are_worked_on_side_by_side_and_come_in_order() -> None:
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     def work(item: int) -> int:
         both.wait()

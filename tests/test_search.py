@@ -31,7 +31,7 @@ def candidate(number: int, *values: float, program: Any = None) -> Candidate:
 
 
 def test_proposals_of_a_round_are_asked_for_side_by_side(opened: Opened) -> None:  # noqa: F811
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=60)
     numbers = iter(range(9))
 
     def answer(messages: Messages) -> tuple[int, str]:
@@ -49,7 +49,7 @@ def test_proposals_of_a_round_are_asked_for_side_by_side(opened: Opened) -> None
 
 
 def test_the_programs_that_are_chosen_among_answer_side_by_side(opened: Opened) -> None:  # noqa: F811
-    served, together, guard = {"0": 0, "1": 0}, threading.Barrier(16, timeout=20), threading.Lock()
+    served, together, guard = {"0": 0, "1": 0}, threading.Barrier(16, timeout=60), threading.Lock()
 
     def answer(messages: Messages) -> tuple[int, str]:
         text = str(messages)

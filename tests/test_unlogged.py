@@ -36,5 +36,5 @@ def test_litellm_neither_prices_nor_logs_a_call_unless_callbacks_ask_for_it(
     told = threading.Event()
     monkeypatch.setattr(litellm, "success_callback", [lambda *_: told.set()])
     assert endpoint.complete(request).text
-    assert told.wait(5)
+    assert told.wait(60)
     assert priced
