@@ -83,6 +83,11 @@ def test_passages_come_one_from_each_cluster(corpus: Path) -> None:
     assert one_per_cluster(texts, Places(), 50, seed=0) == [f"d{i}" for i in range(12)]  # type: ignore[arg-type]
 
 
+def test_a_corpus_of_titles_gets_queries_too() -> None:
+    titles = {f"d{i}": "关闭文件的方法" if i % 3 else "关闭" for i in range(9)}
+    assert one_per_cluster(titles, Places(), 50, seed=0) == [f"d{i}" for i in range(9) if i % 3]  # type: ignore[arg-type]
+
+
 def test_examples_go_round_and_kinds_where_there_are_none() -> None:
     passages = {f"d{i}": f"text {i}" for i in range(4)}
     with_examples = ask_for_queries(passages, list(passages), [f"e{i}" for i in range(7)], 100)

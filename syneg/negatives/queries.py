@@ -67,9 +67,12 @@ class WrittenQuery:
 def one_per_cluster(passages: Mapping[str, str], encoder: Encoder, count: int, seed: int) -> list[str]:
     """Ids of at most `count` passages, one from each cluster of their embeddings, in the order of the corpus.
 
-    Only passages of eight words or more count. If there are at most `count` of them, all are returned.
+    Only passages of eight words or more count; in a corpus of shorter texts, such as titles, those of the median length
+    or more. If there are at most `count` of them, all are returned.
     """
-    doc_ids = [doc_id for doc_id, text in passages.items() if word_count(text) >= _FEWEST_WORDS]
+    lengths = {doc_id: word_count(text) for doc_id, text in passages.items()}
+    fewest = min(_FEWEST_WORDS, float(np.median([*lengths.values()] or [0])))
+    doc_ids = [doc_id for doc_id, length in lengths.items() if length >= fewest]
     if len(doc_ids) <= count:
         return doc_ids
     import faiss
