@@ -19,6 +19,7 @@ from functools import cached_property
 from syneg.core.config import TrainConfig
 from syneg.core.counts import counted
 from syneg.core.storage import read_json, read_rows
+from syneg.optimizers.sampler import BLOCKS, PAIRS
 from syneg.training.sampling import ARMS
 from syneg.verdict.records import BASE
 
@@ -185,8 +186,6 @@ class MachineTime:
 
     def _racing(self, probes: int) -> float | None:
         """Seconds of so many probes of a race: they train the last layers on cached output of the layers below."""
-        from syneg.optimizers.sampler import BLOCKS, PAIRS  # loads torch
-
         probe, mix, batch = self._config.probe, self._config.mix, self._config.train.batch_size
         scored, rows = probe.passages + probe.queries, min(PAIRS, math.ceil(self._left.pairs / BLOCKS))
         texts = max(probe.steps * batch, probe.epochs * rows) * (2 + mix.negatives)
