@@ -89,7 +89,10 @@ def _run(args: list[str], cwd: str, env: dict[str, str], paths: list[str], file_
     for number, path in enumerate(paths, 1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
+    # as in a terminal; a job in the background may be started with these ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if file_limit:
         import resource
 

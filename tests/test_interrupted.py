@@ -82,6 +82,8 @@ def test_a_second_signal_leaves_at_once_and_says_what_is_lost(
 
 @pytest.fixture
 def opened(fake_lm: Callable[..., FakeLM], tmp_path: Path) -> Any:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
+
     def answer(messages: list[dict[str, Any]]) -> tuple[int, str]:
         if "together" in str(messages):
             together.wait(30)
@@ -99,6 +101,7 @@ def opened(fake_lm: Callable[..., FakeLM], tmp_path: Path) -> Any:
 
     yield build
     ledger.close()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_call_of_the_main_thread_is_finished_first(opened: Callable[..., LanguageModel], tmp_path: Path) -> None:
