@@ -168,7 +168,7 @@ class GatesConfig(Section):
     """Thresholds of the gates, in the order in which they are applied; 0 switches a gate off."""
 
     min_words: Count = 5
-    "Fewest words of a negative whose positive has as many; for a shorter positive length_low decides."
+    "Fewest words of a negative. If its positive has fewer words, length_low decides instead."
     script: Fraction = 0.1
     "Largest share of letters in scripts that the corpus does not use."
     language: NonNegative = 0.92

@@ -3,8 +3,9 @@
     with Finishing(progress.say):      the first Ctrl-C (SIGTERM, SIGHUP) waits for the open calls, the second leaves
         with open_call(): …            from the request until its row is in the ledger
 
-A call of the main thread is finished before its KeyboardInterrupt is raised. Calls of other threads are finished while
-it goes up, and no thread starts a further call. Handlers of signals stay as they were for a run in another thread.
+If the main thread waits for an answer, its KeyboardInterrupt is raised when the call is finished. Otherwise it is
+raised at once, and `Finishing` waits for the calls of other threads. No thread starts a further call. A run in another
+thread than the main one changes no handler of signals.
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ def open_now() -> int:
 
 @contextlib.contextmanager
 def open_call() -> Iterator[None]:
-    """Count a call of this thread as open. Raises StoppedError if the run was interrupted, and the KeyboardInterrupt
-    that came meanwhile."""
+    """Count a call of this thread as open.
+
+    Raises StoppedError if the run was interrupted before. A KeyboardInterrupt that comes meanwhile is raised at the
+    end.
+    """
     thread = threading.get_ident()
     _open.add(thread)
     try:
