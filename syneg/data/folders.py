@@ -81,7 +81,7 @@ def text_rows(rows: Iterable[Row], columns: ColumnNames, roles: tuple[str, ...],
 
     Bad rows go to `log`.
     """
-    for where, row in columns.noted(rows, roles, log):
+    for where, row in columns.noted(rows, roles, log, ((roles[0],), roles[1:])):
         names = columns.of(row, roles)
         try:
             key = id_cell(row[names[roles[0]][0]]) if roles[0] in names else ""

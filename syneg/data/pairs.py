@@ -54,9 +54,9 @@ class _Corpus:
     passages: dict[str, str] = field(default_factory=dict)
     bodies: dict[str, str] = field(default_factory=dict)
 
-    def read(self, rows: Iterable[Row], columns: ColumnNames, log: ReadLog, *, need_ids: bool = False) -> None:
+    def read(self, rows: Iterable[Row], columns: ColumnNames, log: ReadLog) -> None:
         """Add passages from rows. A row needs a text; its id and title are optional. Bad rows go to `log`."""
-        for where, row in columns.noted(rows, CORPUS, log):
+        for where, row in columns.noted(rows, CORPUS, log, [("title", "text")]):
             names = columns.of(row, CORPUS)
             try:
                 parts = {role: text_cell(row[names[role][0]], role) for role in ("title", "text") if role in names}
@@ -65,8 +65,8 @@ class _Corpus:
             except BadCell as error:
                 log.problem(where, str(error))
                 continue
-            if not text or (need_ids and not doc_id):
-                log.problem(where, f"no text (id {doc_id!r})" if not text else "no id (_id or doc_id)")
+            if not text:
+                log.problem(where, f"no text (id {doc_id!r})")
                 continue
             doc_id = doc_id or made_id("p", text)
             if self.passages.setdefault(doc_id, text) != text:

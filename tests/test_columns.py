@@ -1,0 +1,112 @@
+"""Columns under other names: what `--columns` names for one table is looked for in the others as well."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syneg.core.config import CollectionConfig
+from syneg.core.errors import DataError, SynegError
+from syneg.data.collection import Collection, load_collection
+from syneg.run.suggest import suggestion
+
+PAIRS = [(f"how is pump {i} cleaned", f"Rinse pump {i}, then dry it for {i} hours.") for i in range(40)]
+ANSWERS = {f"q{i}": {f"d{i}"} for i in range(40)}
+
+
+def load(dataset: Path, **settings: Any) -> Collection:
+    return load_collection(CollectionConfig(dataset=str(dataset), **settings))
+
+
+def jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def corpus(path: Path, key: str = "_id", text: str = "text", **more: str) -> str:
+    return str(jsonl(path / "c.jsonl", ({key: f"d{i}", text: p, **more} for i, (_, p) in enumerate(PAIRS))))
+
+
+def folder(path: Path, text: str = "text", asked: str = "text", head: str = "query-id\tcorpus-id\tscore") -> Path:
+    jsonl(path / "corpus.jsonl", ({"_id": f"d{i}", text: p} for i, (_, p) in enumerate(PAIRS)))
+    jsonl(path / "queries.jsonl", ({"_id": f"q{i}", asked: q} for i, (q, _) in enumerate(PAIRS)))
+    (path / "qrels.tsv").write_text("\n".join([head, *(f"q{i}\td{i}\t1" for i in range(40))]) + "\n")
+    return path
+
+
+def relevant(collection: Collection) -> dict[str, set[str]]:
+    return {query_id: collection.relevant(query_id) for query_id in collection.queries}
+
+
+def test_a_column_that_is_named_for_one_table_leaves_the_other_tables_as_they_are(tmp_path: Path) -> None:
+    made = folder(tmp_path, text="abstract")
+    assert relevant(load(made, columns="text=abstract")) == ANSWERS
+    made = folder(tmp_path, head="query\tdocument\tjudgment")
+    assert relevant(load(made, columns="query_id=query,doc_id=document,score=judgment")) == ANSWERS
+    rows = [{"qid": f"q{i}", "question": q, "answer_id": f"d{i}"} for i, (q, _) in enumerate(PAIRS)]
+    pairs = jsonl(tmp_path / "p.jsonl", rows)
+    assert relevant(load(pairs, corpus=corpus(tmp_path), columns="doc_id=answer_id")) == ANSWERS
+
+
+def test_a_role_may_have_a_column_for_each_table(tmp_path: Path) -> None:
+    made = folder(tmp_path, text="abstract", asked="said")
+    assert relevant(load(made, columns="text=abstract,text=said")) == ANSWERS
+    with pytest.raises(SynegError, match="no table has the column 'gone' \\(text\\)"):
+        load(made, columns="text=abstract,text=said,text=gone")
+
+
+def test_a_row_without_the_column_that_its_table_has_takes_no_other(tmp_path: Path) -> None:
+    rows = [{"_id": f"d{i}", "body_text": p} for i, (_, p) in enumerate(PAIRS)]
+    made = jsonl(tmp_path / "c.jsonl", [*rows, {"_id": "odd", "text": "of another kind"}])
+    pairs = jsonl(tmp_path / "p.jsonl", ({"query": q, "reply": p} for q, p in PAIRS))
+    collection = load(pairs, corpus=str(made), columns="positive=reply,text=body_text", max_bad_rows=0.1)
+    assert collection.problems == ("c.jsonl:41 no text (id 'odd')",)
+    jsonl(pairs, [{"query": "one more", "text": "not the reply"}, *({"query": q, "reply": p} for q, p in PAIRS)])
+    collection = load(pairs, columns="positive=reply", max_bad_rows=0.1)
+    assert collection.problems == ("p.jsonl:1 no positive",)
+
+
+@pytest.mark.parametrize("key", ["_id", "id", "pid", "doc_id"])
+def test_the_columns_that_init_writes_down_read_the_same_collection(key: str, tmp_path: Path) -> None:
+    rows = [{"qid": f"q{i}", "question": q, "docid": f"d{i}"} for i, (q, _) in enumerate(PAIRS)]
+    made, texts = jsonl(tmp_path / "p.jsonl", rows), corpus(tmp_path, key)
+    written = tomllib.loads(suggestion([str(made), texts]))["collection"]
+    collection = load_collection(CollectionConfig(**written))
+    assert relevant(collection) == ANSWERS
+    assert collection.fingerprint == load(made, corpus=texts).fingerprint
+
+
+@pytest.mark.parametrize("columns", ["", "positive=reply"])
+def test_a_table_without_a_column_of_texts_is_told_its_columns(columns: str, tmp_path: Path) -> None:
+    pairs = jsonl(tmp_path / "p.jsonl", ({"query": q, "reply" if columns else "answer": p} for q, p in PAIRS))
+    texts = corpus(tmp_path, text="description")
+    said = r"no column 'text'; the columns are '_id', 'description' \({}:1\); name it: --columns text=NAME"
+    with pytest.raises(DataError, match=said.format("c.jsonl")):
+        load(pairs, corpus=texts, columns=columns)
+    with pytest.raises(DataError, match=said.format("corpus.jsonl")):
+        load(folder(tmp_path, text="description"))
+    with pytest.raises(DataError, match=said.format("queries.jsonl").replace("description", "said")):
+        load(folder(tmp_path, asked="said"))
+
+
+def test_a_table_without_a_column_of_ids_is_told_its_columns(tmp_path: Path) -> None:
+    made = folder(tmp_path)
+    jsonl(made / "corpus.jsonl", ({"key": f"d{i}", "text": p} for i, (_, p) in enumerate(PAIRS)))
+    with pytest.raises(DataError, match=r"no column 'doc_id'; the columns are 'key', 'text' \(corpus.jsonl:1\)"):
+        load(made)
+    assert relevant(load(made, columns="doc_id=key")) == ANSWERS
+
+
+def test_titles_that_stand_in_for_a_text_of_another_name_are_said(tmp_path: Path) -> None:
+    pairs = jsonl(tmp_path / "p.jsonl", ({"query": q, "answer": p} for q, p in PAIRS))
+    texts = corpus(tmp_path, text="abstract", title="Pumps of all kinds")
+    said = "c.jsonl has no column 'text': its titles are the passages; name another one with --columns text=NAME"
+    assert said in load(pairs, corpus=texts).notes
+    assert not [note for note in load(pairs, corpus=texts, columns="text=abstract").notes if "titles" in note]
+    titles = str(jsonl(tmp_path / "t.jsonl", ({"_id": f"d{i}", "title": p} for i, (_, p) in enumerate(PAIRS))))
+    assert not [note for note in load(pairs, corpus=titles).notes if "titles" in note]
