@@ -9,6 +9,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
+import contextlib
 import gc
 import json
 import socket
@@ -124,13 +125,15 @@ def beir(tmp_path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Fault:
-    """What a server does wrong: a body of its own (bytes, as they are) with a status, headers, a wait, a dropped connection."""
+    """What a server does wrong: a body of its own (bytes, as they are) with a status, headers, a wait, a dropped connection,
+    a wait of `drip` seconds before each byte of the body."""
 
     status: int = 200
     body: bytes = b'{"error": {"message": "out of order"}}'
     headers: dict[str, str] = field(default_factory=dict)
     wait: float = 0.0
     drop: bool = False
+    drip: float = 0.0
 
 
 class Server(ThreadingHTTPServer):
@@ -162,7 +165,7 @@ class FakeLM:
                         self.close_connection = True
                         self.connection.shutdown(socket.SHUT_RDWR)
                     else:
-                        self.reply(found.status, found.body, found.headers)
+                        self.reply(found.status, found.body, found.headers, found.drip)
                     return
                 status, content, *rest = found
                 message = {"role": "assistant", **(content if isinstance(content, dict) else {"content": content})}
@@ -174,7 +177,7 @@ class FakeLM:
                 payload = json.dumps(data if status == 200 else {"error": {"message": content}}).encode()
                 self.reply(status, payload, {})
 
-            def reply(self, status: int, payload: bytes, headers: dict[str, str]) -> None:
+            def reply(self, status: int, payload: bytes, headers: dict[str, str], drip: float = 0.0) -> None:
                 self.send_response(status)
                 for name, value in {
                     "content-type": "application/json",
@@ -183,7 +186,11 @@ class FakeLM:
                 }.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(payload)
+                with contextlib.suppress(OSError):  # the client may be gone
+                    for byte in payload if drip else b"":
+                        time.sleep(drip)
+                        self.wfile.write(bytes([byte]))
+                    self.wfile.write(b"" if drip else payload)
 
             def log_message(self, *args: Any) -> None:
                 pass

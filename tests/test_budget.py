@@ -16,6 +16,7 @@ from syneg.core.errors import BudgetError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
+from syneg.llm import deadline
 from syneg.llm.budget import Budget
 from syneg.llm.calls import in_threads, purpose
 from syneg.llm.engine import Terms
@@ -208,19 +209,23 @@ GONE = "http://127.0.0.1:9/v1"
 @pytest.mark.parametrize("engine", ["litellm", "native"])
 @pytest.mark.parametrize(
     ("fault", "billed"),
-    [(Fault(wait=2), True), (Fault(drop=True), True), (Fault(headers={"content-length": "4000"}), True), (Fault(503), False),
-     (None, False)], ids=["stalls", "drops", "half a body", "busy", "not there"],
+    [(Fault(wait=2), True), (Fault(drip=0.25), True), (Fault(drop=True), True), (Fault(headers={"content-length": "4000"}), True), (Fault(503), False),
+     (None, False)], ids=["stalls", "drips", "drops", "half a body", "busy", "not there"],
 )  # fmt: skip
 def test_a_call_that_breaks_off_may_be_billed(
-    fault: Fault | None, billed: bool, engine: str, fake_lm: Callable[..., FakeLM], opened: Callable[..., LanguageModel]
-) -> None:
+    fault: Fault | None, billed: bool, engine: str, fake_lm: Callable[..., FakeLM], opened: Callable[..., LanguageModel],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(deadline, "GRACE_S", 1.0)
     server = fake_lm(lambda messages: fault)
     if fault is None:
         server.url = GONE
     budget = Budget(tokens=100_000)
     lm = opened(server, budget, engine=engine, timeout_s=1)
+    began = time.monotonic()
     with pytest.raises(DSPyError):
         lm.lm("what is it?")
+    assert time.monotonic() - began < 8 or not (fault and fault.drip)  # it drips for 9.5 s
     assert budget.used["calls"] == 1 and (budget.used["tokens"] > 100) == billed
     assert bool(budget.used["tokens"]) == billed
 

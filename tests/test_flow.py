@@ -21,6 +21,7 @@ from syneg.core.errors import BackendError, BudgetError, ConfigError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
+from syneg.llm import deadline
 from syneg.llm.budget import Budget
 from syneg.llm.calls import in_threads, purpose
 from syneg.llm.engine import Terms
@@ -256,24 +257,45 @@ FAULTS = {
     "no JSON": Fault(body=b"<html>busy</html>"),
     "wrong schema": Fault(body=json.dumps({**GOOD, "choices": "none"}).encode()),
     "no choices": Fault(body=json.dumps({**GOOD, "choices": []}).encode()),
-    "huge answer": Fault(body=json.dumps({**GOOD, "choices": [{"index": 0, "finish_reason": "stop", "message": {
-        "role": "assistant", "content": json.dumps({"hard_negative": "the socket is merged " * 40_000})}}]}).encode()),
+    "huge answer": Fault(
+        body=json.dumps(
+            {
+                **GOOD,
+                "choices": [
+                    {
+                        "index": 0,
+                        "finish_reason": "stop",
+                        "message": {
+                            "role": "assistant",
+                            "content": json.dumps({"hard_negative": "the socket is merged " * 40_000}),
+                        },
+                    }
+                ],
+            }
+        ).encode()
+    ),
     "slow answer": Fault(503, wait=0.4),
-}  # fmt: skip
+}
+DRIPS = {"an answer byte by byte": Fault(body=json.dumps(GOOD).encode(), drip=0.1)}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", {**FAULTS, **DRIPS})
 def test_each_fault_once_does_not_lose_a_pair(
-    name: str, fake_lm: Callable[..., FakeLM], settings: Callable[..., list[str]], tmp_path: Path
-) -> None:
-    left = [FAULTS[name]]
+    name: str, fake_lm: Callable[..., FakeLM], settings: Callable[..., list[str]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    left = [{**FAULTS, **DRIPS}[name]]
     server = fake_lm(lambda messages: left.pop() if left else write_negative(messages))
-    run = opened(server, settings, tmp_path, **{"generate.pairs": 6, "lm.retries": 3})
+    more = {"lm.timeout_s": 1} if name in DRIPS else {}
+    monkeypatch.setattr(deadline, "GRACE_S", 1.0)
+    run = opened(server, settings, tmp_path, **{"generate.pairs": 6, "lm.retries": 3, **more})
     found = run.until("generate")
     rows = list(read_rows(tmp_path / "run" / "negatives.jsonl"))
     assert len({row["query_id"] for row in rows}) == 6
     assert found["accepted"] == 6
     assert all(row["accepted"] or row["reason"] for row in rows)
+    calls = read_rows(tmp_path / "run" / "ledger" / "calls.jsonl")
+    assert any("no whole answer after 2 s" in (row["error"] or "") for row in calls) == (name in DRIPS)
 
 
 def opened(server: FakeLM, settings: Callable[..., list[str]], tmp_path: Path, **more: Any) -> Run:

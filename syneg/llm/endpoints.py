@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from syneg.core.secrets import masked_address
 from syneg.core.storage import JsonObject
 
 from .addresses import connected, is_own_server, missing_keys
+from .deadline import in_time
 from .fallbacks import Fallbacks
 from .local_server import LocalServer
 from .replies import (
@@ -82,6 +84,7 @@ class Endpoint:
         self._server: LocalServer | None = None
         self._client: Client | None = None
         self._native: Client | None = None
+        self._native_model = f"openai/{config.model.partition('/')[2]}"
         self._plain_limit = gguf is not None or (is_own_server(self._config) and not is_reasoning_model(config.model))
         self.fallbacks = Fallbacks(config.model, say)
 
@@ -118,19 +121,19 @@ class Endpoint:
         def send(adapted: Request, without: frozenset[str]) -> Response:
             if self._plain_limit is not ("token name" in without):
                 adapted = _with_plain_limit(adapted)
-            if "litellm" in without:
-                return self._by_native_client(adapted)
-            return client.complete(adapted)
+            by = self._native_client() if "litellm" in without else client
+            if by is not client:
+                adapted = replace(adapted, model=self._native_model)
+            return in_time(self._config.timeout_s, lambda: by.complete(adapted))
 
         return self.fallbacks.complete(request, send)
 
-    def _by_native_client(self, request: Request) -> Response:
-        """Call a server whose answers litellm cannot read. DSPy's client addresses it by OpenAI's protocol."""
-        model = f"openai/{self._config.model.partition('/')[2]}"
+    def _native_client(self) -> Client:
+        """The client of a server whose answers litellm cannot read. It addresses it by OpenAI's protocol."""
         with self._lock:
             if self._native is None:
-                self._native = native_client(self._config.model_copy(update={"model": model}))
-        return self._native.complete(replace(request, model=model))
+                self._native = native_client(self._config.model_copy(update={"model": self._native_model}))
+            return self._native
 
     def _connect(self) -> Client:
         config = self._config
@@ -149,6 +152,7 @@ class LiteLLMClient(LiteLLMEngine):
     """Calls litellm with the parameters in `lm.extra`. Calls to an embedded server bypass every proxy."""
 
     def __init__(self, config: LMConfig, *, embedded: bool = False) -> None:
+        import_module("litellm")  # takes seconds, which are not the endpoint's
         self._address, address = config.api_base, _given(api_base=config.api_base)
         wire_model = "openai/local" if embedded else None
         super().__init__(wire_model=wire_model, timeout=config.timeout_s, **address)
