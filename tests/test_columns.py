@@ -110,3 +110,58 @@ def test_titles_that_stand_in_for_a_text_of_another_name_are_said(tmp_path: Path
     assert not [note for note in load(pairs, corpus=texts, columns="text=abstract").notes if "titles" in note]
     titles = str(jsonl(tmp_path / "t.jsonl", ({"_id": f"d{i}", "title": p} for i, (_, p) in enumerate(PAIRS))))
     assert not [note for note in load(pairs, corpus=titles).notes if "titles" in note]
+
+
+@pytest.mark.parametrize("answer", ["answer", "answers", "response"])
+@pytest.mark.parametrize("passage", ["context", "passage", "passage_text", "contexts"])
+def test_beside_passages_the_short_answers_are_no_positives(answer: str, passage: str, tmp_path: Path) -> None:
+    """As SQuAD, NQ and sets for RAG: the passage is what is searched."""
+    short = {"text": ["dry it"], "answer_start": [4]} if answer == "answers" else "dry it"
+    rows = [{"question": q, answer: short, passage: [p] if passage == "contexts" else p} for q, p in PAIRS]
+    collection = load(jsonl(tmp_path / "p.jsonl", rows))
+    assert set(collection.passages.values()) == {p for _, p in PAIRS}
+    assert f"columns of p.jsonl not used: {answer}" in collection.notes
+    named = load(jsonl(tmp_path / "p.jsonl", rows), columns="positive=question", max_bad_rows=0.1)
+    assert set(named.passages.values()) == {q for q, _ in PAIRS}
+
+
+def test_an_id_may_be_a_number_wherever_a_passage_may_stand(tmp_path: Path) -> None:
+    texts = str(jsonl(tmp_path / "c.jsonl", ({"id": i, "text": p} for i, (_, p) in enumerate(PAIRS))))
+    rows = [{"query": q, "positive": i, "negative": [float((i + 1) % 40)]} for i, (q, _) in enumerate(PAIRS)]
+    pairs = jsonl(tmp_path / "p.jsonl", rows)
+    collection = load(pairs, corpus=texts)
+    first = next(query_id for query_id, text in collection.queries.items() if text == PAIRS[0][0])
+    assert (collection.relevant(first), collection.given_negatives[first]) == ({"0"}, ("1",))
+    jsonl(pairs, [*rows, {"query": "more", "positive": 99}, {"query": "more", "positive": 1.5}])
+    assert load(pairs, corpus=texts, max_bad_rows=0.1).problems == (
+        "p.jsonl:41 no passage has the id '99'",
+        "p.jsonl:42 positive is a number, not a text",
+    )
+
+
+def test_a_list_of_ids_names_several_positives(tmp_path: Path) -> None:
+    texts = str(jsonl(tmp_path / "c.jsonl", ({"id": i, "text": p} for i, (_, p) in enumerate(PAIRS))))
+    rows = [{"query": q, "doc_id": [i, str((i + 1) % 40)]} for i, (q, _) in enumerate(PAIRS)]
+    collection = load(jsonl(tmp_path / "p.jsonl", rows), corpus=texts)
+    first = next(query_id for query_id, text in collection.queries.items() if text == PAIRS[0][0])
+    assert collection.relevant(first) == {"0", "1"}
+    both = [{"query": q, "positive": p, "doc_id": [i]} for i, (q, p) in enumerate(PAIRS)]
+    with pytest.raises(DataError, match="doc_id is a list, not an id"):
+        load(jsonl(tmp_path / "p.jsonl", both), corpus=texts)
+
+
+@pytest.mark.parametrize(("own", "said"), [("0042", "42"), ("Doc 7", "doc-7")])
+def test_an_unknown_id_in_pairs_is_told_the_one_that_is_written_otherwise(own: str, said: str, tmp_path: Path) -> None:
+    texts = [{"id": own, "text": "another passage"}, *({"id": f"x{i}", "text": p} for i, (_, p) in enumerate(PAIRS))]
+    rows = [*({"query": q, "doc_id": f"x{i}"} for i, (q, _) in enumerate(PAIRS)), {"query": "one more", "doc_id": said}]
+    made = str(jsonl(tmp_path / "c.jsonl", texts))
+    problems = load(jsonl(tmp_path / "p.jsonl", rows), corpus=made, max_bad_rows=0.1).problems
+    assert problems == (f"p.jsonl:41 no passage has the id {said!r}; there is {own!r}",)
+
+
+def test_ids_that_the_corpus_has_as_decimals_are_found(tmp_path: Path) -> None:
+    """pandas writes 3 as 3.0 in a column with missing values, of the corpus or of the pairs."""
+    (tmp_path / "c.csv").write_text("id,text\n" + "".join(f'{i}.0,"{p}"\n' for i, (_, p) in enumerate(PAIRS)))
+    rows = [{"query": q, "doc_id": i} for i, (q, _) in enumerate(PAIRS)]
+    collection = load(jsonl(tmp_path / "p.jsonl", rows), corpus=str(tmp_path / "c.csv"))
+    assert set().union(*relevant(collection).values()) == {f"{i}.0" for i in range(40)}

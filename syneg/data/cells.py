@@ -55,11 +55,11 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, (str, list, tuple, dict)) and not value)
 
 
-def passages_cell(value: Any, column: str) -> list[tuple[str, str]]:
+def passages_cell(value: Any, column: str, *, numbers: bool = False) -> list[tuple[str, str]]:
     """(id, text) of each passage in a cell: a text, a list of texts, or a list of objects as those of Tevatron and DPR.
 
-    An object has a text and perhaps a title and an id, or an id alone. The id is "" if there is none, and so is the
-    text. Empty texts are left out. Raises BadCell for a value that is no text.
+    An object has a text and perhaps a title and an id, or an id alone. With `numbers`, a whole number is an id. The id
+    is "" if there is none, and so is the text. Empty texts are left out. Raises BadCell for a value that is no text.
     """
     value = _plain(value)
     values = value if isinstance(value, (list, tuple)) else [value]
@@ -74,6 +74,8 @@ def passages_cell(value: Any, column: str) -> list[tuple[str, str]]:
             parts = [text_cell(item.get(name), f"{column} {name}") for name in ("title", "text")]
             text = " ".join(part for part in parts if part) if parts[1] or "text" in item else ""
             passages.append((doc_id, text))
+        elif numbers and _is_whole(item):
+            passages.append((id_cell(item, column), ""))
         else:
             passages.append(("", text_cell(item, f"an entry of {column}" if values is value else column)))
     return [passage for passage in passages if any(passage)]
@@ -91,14 +93,22 @@ def id_cell(value: Any, column: str = "id") -> str:
     return _storable(str(value).strip(), column)
 
 
+def ids_cell(value: Any, column: str) -> list[str]:
+    """The ids in a cell: one, or a list of them. Empty ones are left out. Raises BadCell like `id_cell`."""
+    value = _plain(value)
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [key for key in (id_cell(item, column) for item in items) if key]
+
+
 def known_id(key: str, known: Container[str]) -> str:
     """The id as the data set spells it. pandas writes 3 as 3.0 in a column with missing values.
 
-    >>> known_id("3.0", {"3"}), known_id("v3.0", {"v3"})
-    ('3', 'v3.0')
+    >>> known_id("3.0", {"3"}), known_id("3", {"3.0"}), known_id("v3.0", {"v3"})
+    ('3', '3.0', 'v3.0')
     """
     whole = key.removesuffix(".0")
-    return whole if key not in known and whole.isdecimal() and whole in known else key
+    spellings = (whole, f"{whole}.0") if key not in known and whole.isdecimal() else ()
+    return next((spelling for spelling in spellings if spelling in known), key)
 
 
 def near_id(key: str) -> str:
@@ -129,6 +139,12 @@ def made_id(kind: str, text: str) -> str:
     True
     """
     return f"{kind}-{hashlib.sha256(normalise(text).encode('utf-8', 'replace')).hexdigest()[:12]}"
+
+
+def _is_whole(value: Any) -> bool:
+    value = _plain(value)
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return whole and not isinstance(value, bool)
 
 
 def _storable(text: str, column: str) -> str:

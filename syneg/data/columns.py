@@ -24,9 +24,9 @@ from .tables import Row
 KNOWN_NAMES: dict[str, tuple[str, ...]] = {
     "query": ("query", "anchor", "question", "query_text", "search_query", "q"),
     "positive": (
-        "positive", "pos", "positives", "positive_ctxs", "answer", "answers", "passage", "document", "positive_text",
-        "positive_passage", "positive_passages", "doc_text", "passage_text", "document_text", "context", "response",
-        "text",
+        "positive", "pos", "positives", "positive_ctxs", "passage", "positive_text", "positive_passage",
+        "positive_passages", "doc_text", "passage_text", "document_text", "context", "contexts",
+        "answer", "answers", "document", "response", "text",  # beside a passage, an answer is a few words of it
     ),
     "negative": ("negative", "neg", "negatives", "hard_negative", "hard_negatives", "hard_negative_ctxs",
                  "negative_passages", "negative_text"),

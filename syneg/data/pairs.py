@@ -25,11 +25,12 @@ from syneg.core.errors import DataError
 from syneg.core.storage import JsonObject
 from syneg.core.text import normalise
 
-from .cells import BadCell, grade_cell, id_cell, known_id, made_id, passages_cell, text_cell
+from .cells import BadCell, grade_cell, id_cell, ids_cell, known_id, made_id, passages_cell, text_cell
 from .columns import CORPUS, PAIRS, ColumnNames, no_column
 from .matching import PassageIndex
 from .read_log import ReadLog
 from .readers import Qrel, Text
+from .same import Unknown
 from .tables import Row, read_table
 
 _MOST_HOLDERS = 3  # a text inside more passages than this is a common phrase, so none of them becomes relevant
@@ -98,6 +99,7 @@ class PairsReader:
             if not self._corpus.passages and not log.problems:
                 raise DataError("the corpus has no passages", todo="give a row with a text for each")
         self._has_corpus = corpus is not None
+        self._unknown = Unknown({"passage": self._corpus.passages})
         self._ids_alone = 0  # passages that rows name by their id alone, without a text
         self._queries: dict[str, str] = {}
         self._query_ids: dict[str, str] = {}
@@ -164,15 +166,16 @@ class PairsReader:
             return row[names[role][0]] if role in names else None
 
         query = text_cell(cell("query"), "query")
-        doc_id = id_cell(cell("doc_id"), "doc_id")
-        positives = self._named(passages_cell(cell("positive"), "positive"))
-        if len(positives) == 1 and doc_id:
-            positives = [(known_id(doc_id, self._corpus.passages), positives[0][1])]
-        elif query and doc_id and not positives:
-            positives = self._named([(doc_id, "")])
+        positives = self._named(passages_cell(cell("positive"), "positive", numbers=self._has_corpus))
+        if positives:
+            doc_id = id_cell(cell("doc_id"), "doc_id")
+            if len(positives) == 1 and doc_id:
+                positives = [(known_id(doc_id, self._corpus.passages), positives[0][1])]
+        elif query:
+            positives = self._named([(doc_id, "") for doc_id in ids_cell(cell("doc_id"), "doc_id")])
         if not query or not positives:
             raise BadCell(f"empty {'query' if not query else 'positive'}")
-        cells = (passages_cell(row[name], name) for name in names.get("negative", ()))
+        cells = (passages_cell(row[name], name, numbers=self._has_corpus) for name in names.get("negative", ()))
         negatives = [passage for passages in cells for passage in self._named(passages)]
         relevance = grade_cell(cell("relevance"), "relevance") if "relevance" in names else 1.0
         split = id_cell(cell("split"), "split")
@@ -192,7 +195,7 @@ class PairsReader:
             found = known_id(doc_id or text, known)
             self._ids_alone += found in known and not (doc_id and text)
             if not text and found not in known:
-                raise BadCell(f"no passage has the id {doc_id!r}")
+                raise BadCell(f"no passage has the id {doc_id!r}{self._unknown.hint('passage', doc_id)}")
             named.append((found, text if doc_id and text else known[found]) if found in known else (doc_id, text))
         return named
 

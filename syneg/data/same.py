@@ -49,7 +49,11 @@ class Unknown:
 
     def __call__(self, kind: str, key: str) -> str:
         """What is wrong with a row that names the unknown `key` of this kind."""
+        return f"names the unknown {kind} {key!r}{self.hint(kind, key)}"
+
+    def hint(self, kind: str, key: str) -> str:
+        """Name the id that is nearly `key`, after a semicolon; "" for none."""
         if kind not in self._near:  # made for the first unknown id: most collections have none
             self._near[kind] = {near_id(own): own for own in self._known[kind]}
         near = self._near[kind].get(near_id(key)) if near_id(key) else None
-        return f"names the unknown {kind} {key!r}" + (f"; there is {near!r}" if near is not None else "")
+        return f"; there is {near!r}" if near is not None else ""
