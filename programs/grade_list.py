@@ -124,7 +124,9 @@ def labelled_demo(task: str, query: str, passages: Sequence[tuple[str, int]]) ->
 
     The quote of a 2 or 3 is the sentence that shares most words with the query.
 
-
+    >>> labelled = [("A lock. It waits.", 0), ("A socket. Call close on the socket.", 3)]
+    >>> demo = labelled_demo("", "close a socket", labelled)
+    >>> demo.passages[0], demo.grades[1]["span"]
     ('1. <data>A lock. It waits.</data>', 'Call close on the socket.')
     """
     wanted = set(re.findall(r"\w+", query.lower()))

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import doctest
 import random
 import unicodedata
-from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syneg.core import counts
-from syneg.core import text as texts
 from syneg.core.text import (
     contains,
     copied_share,
@@ -25,18 +21,11 @@ from syneg.core.text import (
     word_count,
     words,
 )
-from syneg.data import tasks
 from syneg.optimizers.guards import copies_corpus
 from syneg.programs.judge import quoted
 
 CHINESE = "文件关闭之后再调用此方法会引发错误，因此请先检查文件是否已经打开，然后再读取其中的内容。"
 THAI = "หลังจากปิดไฟล์แล้วการเรียกใช้เมธอดนี้จะทำให้เกิดข้อผิดพลาด"
-
-
-@pytest.mark.parametrize("module", [texts, counts, tasks], ids=lambda module: module.__name__)
-def test_examples_of_the_modules(module: ModuleType) -> None:
-    found = doctest.testmod(module)
-    assert found.failed == 0 < found.attempted
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def _setting(loc: Sequence[int | str], model: type[BaseModel]) -> tuple[list[str
 def taken(kind: Any, limits: Sequence[Any] = ()) -> str:
     """What a value of type `kind` may be.
 
+    >>> from pydantic import Field
     >>> taken(Annotated[int, Field(ge=1)] | Literal["auto"]), taken(tuple[Literal["dense", "bm25"], ...])
     ('a whole number of at least 1, or auto', 'a list, each dense or bm25')
     """

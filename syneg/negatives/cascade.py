@@ -32,8 +32,9 @@ def in_doubt(lists: Sequence[ToRead], answers: Answers) -> list[ToRead]:
 def _doubtful(asked: ToRead, grades: Mapping[str, int]) -> bool:
     """Whether the grades of one list are doubtful; {} stands for an answer that could not be read.
 
-    "q", "query", tuple("abcdefgh"), frozenset("a"), frozenset())
-
+    >>> asked = ToRead("q", "query", tuple("abcdefgh"), frozenset("a"), frozenset())
+    >>> lists = [3, 2, 3, 1, 0, 0, 0, 0], [3, 3, 3, 0, 0, 0, 0, 0], [1] * 8, []
+    >>> [_doubtful(asked, dict(zip("abcdefgh", grades))) for grades in lists]
     [False, True, True, True]
     """
     values = list(grades.values())
