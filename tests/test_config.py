@@ -98,7 +98,9 @@ def test_wrong_values_are_named(override: str, says: str) -> None:
         ("mine.sources=dense,foo", "mine.sources = 'foo': takes a list, each dense or bm25"),
         ("generate.pairs=1.5", "generate.pairs = 1.5: takes a whole number of at least 0"),
         ("generate.shard=3", "generate.shard = '3': takes PART/PARTS, as in 2/8"),
-        ("train.seeds=1,1", "train.seeds = 1,1: a seed occurs twice: the same training would count as two"),
+        ("train.seeds=1,1", "train.seeds = '1,1': a seed occurs twice: the same training would count as two"),
+        ("train.seeds=3", "train.seeds = 3: takes a list of seeds, as in 0,1,2; their number is --seeds 3"),
+        ('train.seeds="3"', "train.seeds = '3': takes a list of seeds, as in 0,1,2; their number is --seeds 3"),
         ("lm.extra=3", "lm.extra = 3: takes a table, as in {key = 1}"),
         ("judge.temperature=hot", "judge.temperature = 'hot': takes a number from 0 to 2"),
         ("mix=3", "mix = 3: is a section; name one of its settings, as mix.NAME"),
@@ -268,7 +270,7 @@ def test_a_list_may_be_given_with_commas(text: str, key: str, items: tuple[str, 
 
 
 def test_numbers_of_a_list_may_be_given_with_commas() -> None:
-    assert load_config(None, ["train.seeds=3"]).train.seeds == (3,)
+    assert load_config(None, ["train.alphas=0.5"]).train.alphas == (0.5,)
     assert load_config(None, ["train.seeds=0,1"]).train.seeds == (0, 1)
     with pytest.raises(ConfigError, match="sources"):
         load_config(None, ["mine.sources=dense,other"])

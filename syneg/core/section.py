@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 
 def own_path(name: str) -> str:
@@ -61,11 +61,15 @@ class Section(BaseModel):
     def _read_lists(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        lists = {name for name, info in cls.model_fields.items() if get_origin(info.annotation) is tuple}
-        return {name: _items(value) if name in lists else value for name, value in values.items()}
+        lists = {
+            name
+            for name, info in cls.model_fields.items()
+            if get_origin(info.annotation) is tuple and not any(isinstance(m, BeforeValidator) for m in info.metadata)
+        }
+        return {name: items_of(value) if name in lists else value for name, value in values.items()}
 
 
-def _items(value: Any) -> Any:
+def items_of(value: Any) -> Any:
     """Split text at its commas, and put a lone number into a list; return any other value unchanged."""
     if isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]

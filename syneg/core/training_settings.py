@@ -5,17 +5,39 @@ TrainConfig().arms → ("mined", "hybrid")
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from .section import Above, Count, Fraction, NonNegative, OwnModel, OwnPath, OwnProgram, Positive, Section, own_program
+from .section import (
+    Above,
+    Count,
+    Fraction,
+    NonNegative,
+    OwnModel,
+    OwnPath,
+    OwnProgram,
+    Positive,
+    Section,
+    items_of,
+    own_program,
+)
+
+
+def _no_number(seeds: Any) -> Any:
+    """Refuse a number alone. `--seeds 3` and an arm's `seeds=3` are three seeds, which it could mean here as well."""
+    if isinstance(seeds, int) or (isinstance(seeds, str) and seeds.strip().isdecimal()):
+        raise ValueError(f"takes a list of seeds, as in 0,1,2; their number is --seeds {seeds}")
+    return items_of(seeds)
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("a seed occurs twice: the same training would count as two")
     return seeds
+
+
+Seeds = Annotated[tuple[int, ...], Field(min_length=1), BeforeValidator(_no_number), AfterValidator(_distinct)]
 
 
 def _own_programs(arms: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,7 +73,7 @@ class TrainConfig(Section):
         "Arms: in-batch, bm25, mined, verified, graded, grounded, synthetic, dataset-mix or hybrid. An arm may have "
         "its own settings, as in hybrid@ratio=0.7."
     )
-    seeds: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
+    seeds: Seeds = (0,)
     "Seeds to train each arm with."
     positives: Literal["draw", "rows", "first"] = "draw"
     "For a query with several positives: draw one each epoch (draw), a row for each (rows), or the best only (first)."
