@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from options import filled
 from scipy.stats import ttest_1samp
 
 from syneg.core.config import Config
-from syneg.core.errors import DataError
+from syneg.core.errors import DataError, OnlyTestError
 from syneg.core.progress import Progress
 from syneg.core.storage import write_rows, write_text
 from syneg.data.collection import Collection, load_collection
@@ -49,13 +50,13 @@ Values = dict[str, dict[str, float]]  # arm → query_id → nDCG@10, mean over 
 
 
 def whole_collection(config: Config, out: Path) -> Collection:
-    """The collection with all judgements. A published set with test queries only is written down as a folder of one's
-    own, which may be divided."""
-    try:
+    """Load the collection with all judgements.
+
+    A published set that has only test queries is first written to OUT/collection, as a folder of one's own may be
+    divided.
+    """
+    with suppress(OnlyTestError):
         return load_collection(config.collection, config.seed)
-    except DataError as error:
-        if "test queries only" not in str(error):
-            raise
     import ir_datasets
 
     folder, data = out / "collection", ir_datasets.load(config.collection.dataset)

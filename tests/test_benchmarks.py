@@ -277,6 +277,24 @@ def test_sparse_labels_writes_once_for_every_query(
     assert given and {row["query_id"] for row in given} <= asked
 
 
+def test_sparse_labels_divides_a_published_set_that_has_only_test_queries(
+    load,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ir_datasets
+
+    rows = {"docs": "{0}\tword{0} of passage {0}\n", "queries": "q{0}\twhere is word{0}?\n", "qrels": "q{0} 0 {0} 1\n"}
+    files = {what: tmp_path / what for what in rows}
+    for what, row in rows.items():
+        files[what].write_text("".join(map(row.format, range(60))))
+    made = ir_datasets.create_dataset(*(str(files[what]) for what in ("docs", "queries", "qrels")))
+    monkeypatch.setitem(ir_datasets.registry._registered, "beir/tiny", made)
+    config = load("configured").configured(("collection.dataset=beir/tiny",), {}, fast=True)
+    whole = load("sparse_labels").whole_collection(config, tmp_path)
+    assert len(whole.passages) == 60 and whole.splits["train"] and whole.splits["test"]
+
+
 def test_what_a_user_sets_wins_over_the_settings_of_a_benchmark(load) -> None:  # type: ignore[no-untyped-def]
     own = {"mine.margin": 0.95, "train.pairs": 0}
     config = load("configured").configured(("mine.margin = 10", "seed=3"), own, fast=True)

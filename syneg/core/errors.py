@@ -48,6 +48,10 @@ class DataError(SynegError):
     """A collection, a run folder or another file of data is not usable."""
 
 
+class OnlyTestError(DataError):
+    """A collection has only test queries, which are never trained on."""
+
+
 class BackendError(SynegError):
     """An LM, a model file or a source of model files is not usable."""
 

@@ -19,7 +19,7 @@ from functools import cached_property
 
 from syneg.core.config import CollectionConfig
 from syneg.core.counts import counted, part_of
-from syneg.core.errors import DataError, collected
+from syneg.core.errors import DataError, OnlyTestError, collected
 from syneg.core.records import SPLITS, Pair
 from syneg.core.text import encodable, is_blank
 
@@ -251,7 +251,7 @@ def _split(
     given = set(split_of.values())
     source = next((name for name in ("train", "", "dev", "test") if name in given), "train")
     if source == "test" and (reader.published or not config.divide_test):
-        raise DataError(
+        raise OnlyTestError(
             f"{reader.name!r} has only test queries, and these are not trained on",
             todo="give a data set with train queries" + ("" if reader.published else _HOW_TO_DIVIDE),
         )
