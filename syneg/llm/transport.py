@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from .redirects import check_redirect
 from .replies import hear
 
 # dspy.lm15 does not name it; a plain import would make mypy take dspy for a package of this alone
@@ -39,11 +40,15 @@ class Transport:
         self._headers = [("Authorization", secret)] if login else []
 
     def stream(self, request: Any) -> Any:
-        """Open a stream to the address of the request."""
+        """Open a stream to the address of the request. Raises RedirectError if it redirects."""
         if self._headers:
             kept = [header for header in request.headers if header[0].lower() != "authorization"]
             request = replace(request, headers=[*kept, *self._headers])
-        return _Heard(self._transport.stream(request))
+        response = self._transport.stream(request)
+        if 300 <= response.status < 400:
+            with response:
+                check_redirect(response.status, request.url, response.header("location") or "")
+        return _Heard(response)
 
     def close(self) -> None:
         self._transport.close()
