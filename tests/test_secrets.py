@@ -114,6 +114,26 @@ def test_a_key_is_masked_as_an_address_carries_it(monkeypatch: pytest.MonkeyPatc
     )
 
 
+@pytest.mark.parametrize("around", ["{}", "me:{}", "api:{}", "{}:", "me:{}:x", "a:{}é"])
+@pytest.mark.parametrize("coding", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_key_is_masked_in_a_basic_header(
+    around: str, coding: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted?>secret~~9")
+    sent = coding(around.format("sk-planted?>secret~~9").encode()).decode()
+    assert masked(f"wrong header 'Basic {sent}' of 3") == "wrong header 'Basic ***' of 3"
+
+
+@pytest.mark.parametrize("part", ["sk-proj-0123456789ab", "456789abcdefghi", "6789abcdefghijk~"])
+def test_half_of_a_key_is_masked(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-proj-0123456789abcdefghijk~")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/home/me/project/key.json")
+    assert masked(f"no such key: {part}… in /home/me/project/calls.jsonl") == (
+        "no such key: ***… in /home/me/project/calls.jsonl"
+    )
+    assert masked("keys begin with sk-proj-01") == "keys begin with sk-proj-01"
+
+
 def test_what_is_saved_keeps_references_and_no_secrets() -> None:
     kept = {"extra_headers": {"Authorization": "Basic $CORP"}, "api_key": "$KEY"}
     assert masked_values(kept) == kept

@@ -10,6 +10,8 @@ Four things count as secrets:
 - query parameters of an address with such names;
 - what `remember` was told: keys and passwords that stand in the settings of an LM. An endpoint may repeat a header in
   its error message, and a client may print an address without its scheme.
+
+A secret is also masked as an address or a Basic header carries it, and where half of it or more is left of a cut.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ _USERINFO = re.compile(r"(\b[a-z][a-z0-9+.\-]*://)([^/?#\s'\"]+)@", re.IGNORECAS
 _PARAMETER = re.compile(r"([?&])([\w.\-]+)=([^&\s'\"#]+)")
 REFERENCE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 _SCHEME = re.compile(r"^(?:Bearer|Basic|Token|ApiKey) +", re.IGNORECASE)
+_PLACE = re.compile(r"[/~.\\]|[A-Za-z]:\\|\S*://")  # begins a path or an address, whose parts are no secrets
 _SHORTEST = 8  # characters; a shorter value may be an ordinary word
 _SHORTEST_TOLD = 6  # the same for a value that a setting calls secret; "none" and "EMPTY" are no keys
+_URL_SAFE = str.maketrans("+/", "-_")
 _told: set[str] = set()
 
 
@@ -70,7 +74,38 @@ def masked(text: str) -> str:
     secrets |= {quote(value, safe="") for value in secrets}  # as an address carries it
     for value in sorted(secrets, key=len)[::-1]:
         text = text.replace(value, MASK)
+    for value in secrets:
+        for coded in _within_base64(value):
+            text = re.sub(rf"[\w+/=-]*{re.escape(coded)}[\w+/=-]*", MASK, text) if coded in text else text
+        if not _PLACE.match(value):
+            text = _without_parts(text, value)
     return masked_address(text)
+
+
+def _within_base64(secret: str) -> set[str]:
+    """What stands in the base64 of any text with this secret, as that of `user:secret`.
+
+    >>> sorted(_within_base64("hunter2hunter2"))
+    ['aHVudGVyMmh1bnRlcj', 'h1bnRlcjJodW50ZXIy', 'odW50ZXIyaHVudGVyM']
+    """
+    data, found = secret.encode(), set()
+    for before in range(3):  # bytes before the secret in the first group of three
+        coded = base64.b64encode(bytes(before) + data).decode().rstrip("=")
+        whole = (before + len(data)) * 8 // 6  # digits that depend on nothing behind the secret
+        found.add(coded[(before * 8 + 5) // 6 : whole])
+    return {each for each in found | {one.translate(_URL_SAFE) for one in found} if len(each) >= _SHORTEST}
+
+
+def _without_parts(text: str, secret: str) -> str:
+    """Mask each run of half of a secret or more; the message of an endpoint may be cut within it."""
+    least = max(_SHORTEST, len(secret) // 2)
+    for start in range(len(secret) - least + 1):
+        while (place := text.find(secret[start : start + least])) >= 0:
+            end = start + least
+            while secret[end : end + 1] and text[place + end - start :].startswith(secret[end]):
+                end += 1
+            text = text[:place] + MASK + text[place + end - start :]
+    return text
 
 
 def masked_address(text: str) -> str:
