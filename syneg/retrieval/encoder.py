@@ -32,7 +32,7 @@ from .embedding_cache import cache_folder, describe, prune, remove
 from .embeddings import EmbeddingStore, MissingEmbeddings
 from .indexes import DenseIndex
 from .loading import Loaded, length_limit, load_model
-from .passes import ahead, texts_a_pass, threads_for
+from .passes import ahead, numbers, texts_a_pass, threads_for
 from .prompts import Prompts, Role, prompts_of, write_prompts
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Encoder:
                 texts, prompt=self.prompts.of(role), batch_size=size,
                 normalize_embeddings=self.similarity == "cosine", convert_to_numpy=True, show_progress_bar=False,
             )  # fmt: skip
-        return np.asarray(vectors, dtype=np.float32)
+        return numbers(np.asarray(vectors, dtype=np.float32), texts, self.name)
 
     def features(self, texts: Sequence[str], role: Role, model: SentenceTransformer | None = None) -> dict[str, Any]:
         """Tokenised input of the model for `texts`, on its device, with the same prompts as `forward`."""

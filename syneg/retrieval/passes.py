@@ -10,12 +10,26 @@ that each pass holds about as many tokens. A CPU gains nothing from it and keeps
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import numpy as np
+
+from syneg.core.errors import BackendError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def numbers(vectors: np.ndarray, texts: Sequence[str], model: str) -> np.ndarray:
+    """The embeddings (n, dim) of n texts as they are. Raises BackendError if one of them holds NaN or infinity."""
+    if bad := [text for text, good in zip(texts, np.isfinite(vectors).all(-1), strict=True) if not good]:
+        raise BackendError(
+            f"{model} gives no numbers for {len(bad)} of {len(texts)} texts, such as {bad[0][:60]!r}",
+            todo="set encoder.precision=fp32, or take another encoder",
+        )
+    return vectors
 
 
 def threads_for(device: str) -> int:

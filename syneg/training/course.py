@@ -7,6 +7,7 @@ shares_by_third([{"dense": .4}, {"dense": .2}, …])   → [{"dense": .38}, {"de
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import TrainerState, TrainingArguments
 
+from syneg.core.errors import BackendError
 from syneg.core.records import Instance
 from syneg.core.storage import read_json, write_json
 
@@ -47,6 +50,15 @@ class Course:
         shares = [(mass / mass.sum().clamp_min(1e-12)).tolist() for mass in self.mass]
         steps = [dict(zip(self.sources, step, strict=True)) for step in shares]
         return [{name: value for name, value in step.items() if name != PADDING} for step in steps]
+
+    def check(self, state: TrainerState, arguments: TrainingArguments) -> None:
+        """Raise BackendError if the last loss is no number: the weights are none either, and never become numbers."""
+        if self.losses and not math.isfinite(float(self.losses[-1])):
+            raise BackendError(
+                f"the loss is no number by step {state.global_step} of {state.max_steps}",
+                where=Path(str(arguments.output_dir)).parent.name,
+                todo=f"lower train.learning_rate, now {arguments.learning_rate:g}",
+            )
 
     def save(self, checkpoint: Path) -> None:
         """Write course.json into a checkpoint."""

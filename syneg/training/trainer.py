@@ -25,10 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sentence_transformers import (
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 
 from syneg.core.config import TrainConfig
@@ -81,6 +78,11 @@ class _Trainer(SentenceTransformerTrainer):
 
     def add_model_card_callback(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: no model card is written here, and its statistics take seconds."""
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score dev. A training that has diverged ends here, before a checkpoint of it is written."""
+        self.course.check(self.state, self.args)
+        return dict(super().evaluate(*args, **kwargs))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
