@@ -311,7 +311,7 @@ def test_given_negatives_go_through_the_same_gates_without_an_lm(tmp_path: Path,
     assert {row["reason"] for row in short} == {"empty or too short"}
     for name, text, says in (
         ("none", '{"query_id": "zzz", "text": "one two three"}', "no row is for a query"),
-        ("bad", '{"query_id": "q1"}', "1 of 1 rows cannot be used"),
+        ("bad", '{"query_id": "q1"}', "1 of 1 row cannot be used"),
     ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match=says):

@@ -355,12 +355,21 @@ def test_what_is_wrong_with_given_grades_is_said(tmp_path: Path, sparse: Path) -
     write_rows(path, [good, {**good, "doc_id": "nowhere"}])
     found, notes = given_readings(path, collection, 0.0)
     assert [(r.doc_id, r.grade) for r in found] == [("d1", 3)]
-    assert notes == ["1 grades are for queries or passages that the collection does not have"]
-    write_rows(path, [good, {**good, "grade": 4}, {"query_id": "q1", "doc_ids": ["d1"], "grades": []}])
-    with pytest.raises(DataError, match="2 of 3 rows cannot be used"):
+    assert notes == ["1 grade not used: the collection does not have the query or the passage"]
+    write_rows(path, [good, {**good, "grade": 4}, {"query_id": "q1", "doc_ids": ["d1"], "grades": []}, {}, []])
+    with pytest.raises(DataError, match="4 of 5 rows cannot be used") as error:
         given_readings(path, collection, 0.1)
+    assert f"{path}:4: no query_id\n" in str(error.value) and f"{path}:5: not a JSON object" in str(error.value)
     with pytest.raises(DataError, match="no such file of grades"):
         given_readings(tmp_path / "none", collection, 0.1)
+
+
+def test_given_grades_may_begin_with_a_byte_order_mark(tmp_path: Path, sparse: Path) -> None:
+    collection = load_collection(load_config(None, [f"collection.dataset={sparse}"]).collection, 0)
+    path = tmp_path / "grades.jsonl"
+    path.write_text('{"query_id": "q1", "doc_id": "d1", "grade": 3}\n\n', encoding="utf-8-sig")
+    found, notes = given_readings(path, collection, 0.0)
+    assert (len(found), notes) == (1, [])
 
 
 def test_an_embedded_lm_is_not_asked_unless_it_was_measured(tmp_path: Path, settings: Settings) -> None:

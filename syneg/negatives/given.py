@@ -12,16 +12,15 @@ text is an attribute. Rows of queries that are not trained on are left out, and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from syneg.core.errors import DataError, collected
 from syneg.core.records import Draft, HardNegative, Pair
 from syneg.core.text import normalise, plain_text
 
 from .gating import Gating
+from .given_rows import given_rows
 
 _OWN = ("query_id", "query", "text", "hard_negative", "program", "lm", "reasoning", "parent_doc_id")
 
@@ -34,39 +33,24 @@ def given_negatives(
     Returns the drafts in the order of the pairs, and one line for each row that was skipped, with the reason. Raises
     DataError if the file cannot be read, or if more than `max_bad_rows` of its rows (a share, 0 to 1) are bad.
     """
-    if not path.is_file():
-        raise DataError("no such file of negatives", where=str(path), todo="check --given")
     by_id = {pair.query_id: pair for pair in pairs}
     by_text = {normalise(pair.query): pair.query_id for pair in pairs}
+    rows, problems = given_rows(path, ("negatives", "check --given"), lambda row: _negative(row, by_text), max_bad_rows)
     negatives: dict[str, list[HardNegative]] = {}
-    problems: list[str] = []
-    lines = 0
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                lines += 1
-                try:
-                    row = json.loads(line)
-                    if row.get("accepted") is False:  # rejected by the run that wrote this file
-                        continue
-                    query_id, negative = _negative(row, by_text)
-                except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-                    problems.append(f"{path}:{number}: {error}")
-                    continue
-                if query_id in by_id and wanted(negative.program):
-                    negatives.setdefault(query_id, []).append(negative)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the negatives: {error}", where=str(path)) from error
-    if len(problems) > max_bad_rows * max(1, lines):
-        raise DataError(collected(f"{len(problems)} of {lines} rows cannot be used", problems), where=str(path))
+    for query_id, negative in rows:
+        if query_id in by_id and negative and wanted(negative.program):
+            negatives.setdefault(query_id, []).append(negative)
     drafts = [draft for pair in by_id.values() for draft in gating.on_text(pair, negatives.get(pair.query_id, ()))]
     return drafts, problems
 
 
-def _negative(row: Mapping[str, Any], by_text: Mapping[str, str]) -> tuple[str, HardNegative]:
-    """The query id and the negative of one row. Raises ValueError for a row without text or query."""
+def _negative(row: Mapping[str, Any], by_text: Mapping[str, str]) -> tuple[str, HardNegative | None]:
+    """The query id and the negative of one row; None for a row that its run rejected.
+
+    Raises ValueError for a row without text or query.
+    """
+    if row.get("accepted") is False:
+        return "", None
     text = row.get("text") or row.get("hard_negative")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("no text (as `text` or `hard_negative`)")

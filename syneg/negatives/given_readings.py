@@ -10,16 +10,16 @@ that the collection does not have are left out and counted.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from syneg.core.counts import counted
-from syneg.core.errors import DataError, collected
 from syneg.data.collection import Collection
 
+from .given_rows import given_rows
 from .reading import ANSWERS, OTHER, Reading, ToRead
 
 
@@ -29,37 +29,23 @@ def given_readings(path: Path, collection: Collection, max_bad: float) -> tuple[
     If a passage is graded twice for a query, the last grade counts. Raises DataError if the file cannot be read, or if
     more than `max_bad` of its rows (a share, 0 to 1) are bad.
     """
-    if not path.is_file():
-        raise DataError("no such file of grades", where=str(path), todo="check reader.given")
+    rows, problems = given_rows(path, ("grades", "check reader.given"), _readings, max_bad)
     readings: dict[tuple[str, str], Reading] = {}
-    problems: list[str] = []
-    rows = foreign = 0
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                rows += 1
-                try:
-                    graded = list(_readings(json.loads(line)))
-                except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-                    problems.append(f"{path}:{number}: {error}")
-                    continue
-                for reading in graded:
-                    known = reading.query_id in collection.queries and reading.doc_id in collection.passages
-                    foreign += not known
-                    if known:
-                        readings[reading.query_id, reading.doc_id] = reading
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the grades: {error}", where=str(path)) from error
-    if len(problems) > max_bad * max(1, rows):
-        raise DataError(collected(f"{len(problems)} of {rows} rows cannot be used", problems), where=str(path))
-    notes = [f"{foreign} grades are for queries or passages that the collection does not have"] if foreign else []
-    notes += [f"{counted(len(problems), 'row')} cannot be used, such as: {problems[0]}"] if problems else []
+    foreign = 0
+    for reading in chain.from_iterable(rows):
+        if reading.query_id in collection.queries and reading.doc_id in collection.passages:
+            readings[reading.query_id, reading.doc_id] = reading
+        else:
+            foreign += 1
+    notes = []
+    if foreign:
+        notes.append(f"{counted(foreign, 'grade')} not used: the collection does not have the query or the passage")
+    if problems:
+        notes.append(f"{counted(len(problems), 'row')} cannot be used, such as: {problems[0]}")
     return list(readings.values()), notes
 
 
-def _readings(row: Mapping[str, Any]) -> Iterator[Reading]:
+def _readings(row: Mapping[str, Any]) -> list[Reading]:
     """The grades of one row, in either form. Raises ValueError, LookupError or TypeError for a bad row."""
     query_id, lm = row["query_id"], str(row.get("lm") or "given")
     if not isinstance(query_id, (str, int)):
@@ -67,10 +53,9 @@ def _readings(row: Mapping[str, Any]) -> Iterator[Reading]:
     if "doc_ids" in row:
         if len(row["doc_ids"]) != len(row["grades"]):
             raise ValueError(f"{len(row['doc_ids'])} doc_ids and {len(row['grades'])} grades")
-        for doc_id, grade in zip(row["doc_ids"], row["grades"], strict=True):
-            yield Reading(str(query_id), str(doc_id), _grade(grade), lm=lm)
-    else:
-        yield Reading(str(query_id), str(row["doc_id"]), _grade(row["grade"]), str(row.get("span") or ""), lm)
+        graded = zip(row["doc_ids"], row["grades"], strict=True)
+        return [Reading(str(query_id), str(doc_id), _grade(grade), lm=lm) for doc_id, grade in graded]
+    return [Reading(str(query_id), str(row["doc_id"]), _grade(row["grade"]), str(row.get("span") or ""), lm)]
 
 
 def _grade(value: Any) -> int:

@@ -11,7 +11,6 @@ encoder (`base`) has no scores and needs no test: it only keeps the trained enco
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from syneg.core.storage import read_json, write_json
 from syneg.data.collection import Collection
 from syneg.negatives.cross_reading import CrossReader
 from syneg.negatives.given_readings import lists_of
+from syneg.negatives.given_rows import given_rows
 from syneg.negatives.reader_agreement import Scores, order_gains
 from syneg.negatives.reading import ANSWERS, Reading, ToRead, ordered
 from syneg.retrieval.metrics import mean
@@ -34,6 +34,7 @@ from .keys import stage_key
 from .readings import Readings
 from .workspace import Workspace
 
+_TEACHERS = "give base, reader, cross-encoder or a file as train.teacher"
 _TAILS = (5, 95)  # percentiles of the scores that become 0 and 3
 
 
@@ -162,27 +163,17 @@ def _order(lists: Sequence[ToRead], scores: Scores, collection: Collection) -> l
 def _given(path: Path, collection: Collection) -> dict[str, dict[str, float]]:
     """Read a file of scores: query_id → doc_id → score, for queries and passages of the collection.
 
-    Raises DataError if the file cannot be read, a line holds no score, or no line fits the collection.
+    Raises DataError if the file cannot be read, a row holds no score, or no row fits the collection.
     """
     scores: dict[str, dict[str, float]] = {}
-    try:
-        for number, line in enumerate(path.expanduser().read_text(encoding="utf-8-sig").splitlines(), 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                    query_id, doc_id, score = str(row["query_id"]), str(row["doc_id"]), float(row["score"])
-                except (ValueError, LookupError, TypeError) as error:
-                    raise DataError(
-                        f"no score: {error}",
-                        where=f"{path}:{number}",
-                        todo="write query_id, doc_id and score on a line",
-                    ) from error
-                if query_id in collection.queries and doc_id in collection.passages and np.isfinite(score):
-                    scores.setdefault(query_id, {})[doc_id] = score
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read train.teacher: {error}", where=str(path), todo="base, reader, cross-encoder or a file"
-        ) from error
+    rows, _ = given_rows(path.expanduser(), ("scores", _TEACHERS), _score, 0.0)
+    for query_id, doc_id, score in rows:
+        if query_id in collection.queries and doc_id in collection.passages and np.isfinite(score):
+            scores.setdefault(query_id, {})[doc_id] = score
     if not scores:
         raise DataError("no row names a query and a passage of this collection", where=str(path))
     return scores
+
+
+def _score(row: Mapping[str, Any]) -> tuple[str, str, float]:
+    return str(row["query_id"]), str(row["doc_id"]), float(row["score"])
