@@ -17,7 +17,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from .storage import JsonObject
@@ -215,6 +215,18 @@ class Training:
     shares: tuple[Mapping[str, float], ...] = ()
     synthetic_share: float = 0.0
     resumed: bool = False
+
+    def after(self, first: Training) -> Training:
+        """The record of both trainings, of which this one went on with the weights of `first`.
+
+        Its alphas, shares of the gradient and share of synthetic negatives are those of the second part.
+        """
+        return replace(
+            self, steps=first.steps + self.steps, seconds=round(first.seconds + self.seconds, 2),
+            dev=(*first.dev, *((first.steps + step, score) for step, score in self.dev)),
+            losses=(*first.losses, *((first.steps + step, loss) for step, loss in self.losses)),
+            resumed=first.resumed or self.resumed,
+        )  # fmt: skip
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Training:

@@ -141,6 +141,12 @@ def build_config(tree: Mapping[str, Any], *, where: str) -> Config:
             f"train.patience = {config.train.patience} stops nothing with train.evals = {config.train.evals}",
             todo="set more evals",
         )
+    if 0 < config.train.remine >= config.train.epochs:
+        raise ConfigError(
+            f"train.remine = {config.train.remine} leaves none of train.epochs = {config.train.epochs:g} to train on "
+            "what is mined again",
+            todo="set more epochs",
+        )
     if config.train.teacher != "base" and not config.train.distil:
         raise ConfigError(
             f"train.teacher = {config.train.teacher} teaches nothing with train.distil = 0", todo="set train.distil=1"

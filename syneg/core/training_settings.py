@@ -79,6 +79,11 @@ class TrainConfig(Section):
     "For a query with several positives: draw one each epoch (draw), a row for each (rows), or the best only (first)."
     epochs: Above = 2.0
     "Passes over the training rows. Each pass draws the negatives of a row again if more are mined than fit."
+    remine: Count = 0
+    (
+        "Epochs after which mined, hybrid and dataset-mix mine again, with the encoder as trained so far; 0 = never. "
+        "Must be less than epochs."
+    )
     batch_size: Positive = 16
     "Rows per batch."
     learning_rate: Above | Literal["auto"] = "auto"

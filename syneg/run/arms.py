@@ -23,6 +23,7 @@ from syneg.training.sampling import ARMS, Filling
 BASE_TEACHER, READER, CROSS = "base", "reader", "cross-encoder"  # values of `train.teacher` that are not files
 EQUAL = 0  # `calls=equal`
 _SHARED = ("pairs", "arms", "dev_passages")
+_FIRST = ".first"
 _FIELDS = {"mix": tuple(MixConfig.model_fields), "train": tuple(TrainConfig.model_fields)}
 SETTINGS = {key: section for section, fields in _FIELDS.items() for key in fields if key not in _SHARED}
 SETTINGS["program"] = "generate"
@@ -60,6 +61,19 @@ class Arm:
     def wants_synthetic(self) -> bool:
         return (self.filling.synthetic or self.filling.grounded) and self.config.mix.ratio > 0
 
+    @property
+    def remines(self) -> bool:
+        """Whether negatives are mined again during the training (`train.remine`)."""
+        return self.config.train.remine > 0 and self.filling.is_mined
+
+    @property
+    def first_part(self) -> Arm:
+        """The training of an arm that mines again, up to that point. Its weights are those of the last step."""
+        train = self.config.train
+        part = {"epochs": float(train.remine), "remine": 0, "evals": 1, "patience": 0, "alphas": (1.0,)}
+        config = self.config.model_copy(update={"train": train.model_copy(update=part)})
+        return replace(self, name=f"{self.name}{_FIRST}", config=config)
+
     def file_name(self, seed: int) -> str:
         """Return a file name for the arm and seed, unique per arm. A hash is added if characters had to be replaced."""
         safe = re.sub(r"[^A-Za-z0-9@=._-]", "-", self.name)
@@ -83,6 +97,9 @@ def arm(text: str, config: Config) -> Arm:
     if ARMS[kind].order and not any(setting.startswith("order=") for setting in settings):
         tree["train"]["order"] = ARMS[kind].order
     made = Arm(_shown(text), kind, build_config(tree, where=f"arm {text!r}"), calls)
+    if any(setting.startswith("remine=") for setting in settings) and not made.filling.is_mined:
+        able = ", ".join(name for name, filling in ARMS.items() if filling.is_mined)
+        raise ConfigError(f"arm {text!r} does not mine again", todo=f"give remine to one of: {able}")
     if calls is not None and not (made.reads or made.wants_synthetic):
         raise ConfigError(f"arm {text!r} has no LM calls", todo="leave out calls")
     return made

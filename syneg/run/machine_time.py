@@ -74,7 +74,7 @@ class MachineTime:
             return
         runs = [(arm, seed) for arm in self._left.arms for seed in arm.config.train.seeds]
         untrained = [(arm, seed) for arm, seed in runs if not self._is_trained(arm, seed)]
-        seconds = [self._training(arm.config.train, arm.kind) for arm, _ in untrained]
+        seconds = [self._training_of(arm) for arm, _ in untrained]
         yield self._part(f"train {counted(len(untrained), 'model')}", _sum(seconds))
         if stage == "train":
             return
@@ -84,9 +84,7 @@ class MachineTime:
         base = 0.0 if self._experiment_has(BASE, self._base_weights) else self._ranking
         yield self._part(f"evaluate {counted(models, 'model')}", _sum([self._evaluation] * models + [base]))
         if stage == "verdict" and self._left.folds and (untrained or not self._workspace.manifest.key("folds")):
-            each = [self._training(arm.config.train, arm.kind) for arm, _ in runs] + [self._evaluation] * (
-                len(runs) + 1
-            )
+            each = [self._training_of(arm) for arm, _ in runs] + [self._evaluation] * (len(runs) + 1)
             yield self._part(f"train and evaluate {self._left.folds} folds", _sum(each * self._left.folds))
 
     # results on disk
@@ -159,6 +157,11 @@ class MachineTime:
             return sum(measured) / len(measured)
         embedding = self._embedding(self._passages + self._held_out)
         return None if embedding is None else _START + embedding + self._ranking
+
+    def _training_of(self, arm: Arm) -> float | None:
+        """Seconds to train one model of an arm; one that mines again embeds the corpus once more."""
+        own = self._training(arm.config.train, arm.kind)
+        return _sum([own, self._embedding(self._passages + self._left.pairs)]) if arm.remines else own
 
     def _training(self, config: TrainConfig, kind: str) -> float | None:
         """Seconds to train one model of an arm of `kind` (a key of `sampling.ARMS`)."""

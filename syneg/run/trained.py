@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from syneg.core.errors import DataError
 from syneg.core.records import HardNegative, Training, fingerprint
@@ -22,6 +21,7 @@ from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import MAIN_METRIC, mean, write_trec
 from syneg.training.checkpoints import tidy
+from syneg.training.job import Job, Start
 from syneg.training.sampling import Weighed
 from syneg.verdict.records import BASE, Generation, generation_of
 
@@ -32,12 +32,8 @@ from .folds import SharedSets, wants_folds
 from .keys import stage_key
 from .negative_sets import NegativeSet, NegativeSets
 from .readings import Readings
-from .trial import Trials, weighed
+from .trial import FirstPart, Trials, weighed
 from .workspace import Workspace
-
-if TYPE_CHECKING:
-    from syneg.training.job import Job
-
 
 _ROUNDING = 1e-9  # a mean of ones
 
@@ -143,7 +139,16 @@ class TrainedArms:
                     share = draft.verdict.figures.get("margin", 0.0)
                     shares.setdefault(draft.pair.query_id, []).append((draft.negative, share))
             synthetic = weighed(shares, arm.config.mix)
-        return self._trials.job(arm.kind, arm.config, synthetic, seed, allowed)
+        first = self._first_part(arm, seed) if arm.remines else None
+        return self._trials.job(arm.kind, arm.config, synthetic, seed, allowed, first)
+
+    def _first_part(self, arm: Arm, seed: int) -> FirstPart:
+        """Train an arm up to the epoch after which it mines again, and mine with that model."""
+        part = arm.first_part
+        name = part.file_name(seed)
+        folder, _ = self.trained(part, seed)
+        start = Start(str(folder), self._workspace.manifest.key(f"train {name}") or "")
+        return FirstPart(start, self.job(part, seed).epochs, self._trials.mined_again(start, part.config, name))
 
     def trained(self, arm: Arm, seed: int) -> tuple[Path, Training]:
         """Train an arm unless its model is on disk; return the folder of the model and the record of its training."""
@@ -181,7 +186,8 @@ class TrainedArms:
         manifest.settle(stage, kept=(folder / "training.json").exists(), kind="model")
         rows = workspace.folder.rows(name)
         if not rows.exists() or not manifest.is_as_written(rows_stage(name), rows):
-            write_rows(rows, trained_rows(job.epochs))
+            earlier = self.job(arm.first_part, seed).epochs if arm.remines else ()
+            write_rows(rows, trained_rows([*earlier, *job.epochs]))
             manifest.done(rows_stage(name), key, rows)
         return job, folder
 
@@ -240,8 +246,12 @@ class TrainedArms:
         results = {BASE: [self.base_result]}
         if self._workspace.cluster is not None:
             self._trials.train_elsewhere(
-                {arm.file_name(seed): self._begun(arm, seed) for arm in self.arms for seed in arm.config.train.seeds}
-            )
+                {
+                    arm.file_name(seed): self._begun(arm, seed)
+                    for arm in self.arms for seed in arm.config.train.seeds
+                    if not arm.remines  # its second part needs the model of the first one, which lies here
+                }
+            )  # fmt: skip
         return results | {arm.name: [self.result(arm, seed) for seed in arm.config.train.seeds] for arm in self.arms}
 
     def _evaluated(self, name: str, weights: str, load: Callable[[], Encoder]) -> dict[str, SplitResult]:

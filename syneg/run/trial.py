@@ -12,16 +12,16 @@ cached output of frozen layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from syneg.core.config import Config, MixConfig, TrainConfig
+from syneg.core.config import Config, MineConfig, MixConfig, TrainConfig
 from syneg.core.counts import counted
 from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
-from syneg.core.records import HardNegative, MinedNegative, Training, fingerprint
+from syneg.core.records import HardNegative, Instance, MinedNegative, Training, fingerprint
 from syneg.core.storage import read_rows, write_rows
 from syneg.negatives.grounding import ground
 from syneg.negatives.mining import mine
@@ -29,7 +29,7 @@ from syneg.retrieval.dev_set import DevSet, dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import EVALUATED, SplitResult, evaluate_model
 from syneg.training.frozen import FrozenLayers, LayerCache, frozen_count
-from syneg.training.job import Job, check_trainable, write_job
+from syneg.training.job import Job, Start, check_trainable, write_job
 from syneg.training.sampling import ARMS, Supply, Weighed, confidence, epochs_of
 from syneg.training.trainer import train
 
@@ -38,6 +38,16 @@ from .cluster_trials import trained_on
 from .readings import Readings
 from .teachers import Teachers
 from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class FirstPart:
+    """The first part of a training that mines again after it (`train.remine`): its model, the rows that it was trained
+    on, by epoch, and what its encoder mined."""
+
+    start: Start
+    epochs: Sequence[Sequence[Instance]]
+    mined: Mapping[str, Sequence[MinedNegative]]
 
 
 class Trials:
@@ -72,15 +82,17 @@ class Trials:
         written: Mapping[str, Sequence[Weighed]],
         seed: int,
         read: Container[str] | None = None,
+        first: FirstPart | None = None,
     ) -> Job:
         """Fill the rows for an arm of `kind` (a key of sampling.ARMS); return them with all that training needs.
 
         `written[query_id]` are synthetic negatives with their weights. `read` limits the grades that the arm uses to
-        these query ids (None = all).
+        these query ids (None = all). After `first`, the job is to train the epochs that are left.
         """
-        workspace, filling = self._workspace, ARMS[kind]
+        workspace, filling, done = self._workspace, ARMS[kind], len(first.epochs) if first else 0
         relevant = {pair.query_id: workspace.collection.answers(pair.query_id) for pair in workspace.pairs}
-        supply = Supply(workspace.pairs, self._mined(filling.sources), written, use=config.train.positives)
+        mined = first.mined if first else self._mined(filling.sources)
+        supply = Supply(workspace.pairs, mined, written, use=config.train.positives)
         if filling.read and self._readings is not None:
             fed = self._readings.fed_of(read)
             supply = replace(supply, mined=fed.mined, extra=fed.extra)
@@ -92,15 +104,17 @@ class Trials:
             scores = self.teachers.scores(config.train.teacher)
             if config.train.teacher == READER and read is not None:
                 scores = {q: own for q, own in scores.items() if q in read}
-            mined = supply.mined
             if filling.read and scores:
                 partial = self._readings.fed_of(read).partial  # masked in the softmax, scored by the teacher
-                mined = {q: [*negatives, *partial.get(q, ())] for q, negatives in mined.items()}
-            supply = replace(supply, mined=mined, taught=scores)
+                both = {q: [*negatives, *partial.get(q, ())] for q, negatives in supply.mined.items()}
+                supply = replace(supply, mined=both)
+            supply = replace(supply, taught=scores)
             passages = workspace.collection.passages
             taught = {q: {passages[d]: score for d, score in own.items()} for q, own in scores.items()}
-        epochs = epochs_of(supply, config.mix, arm=kind, seed=seed, count=math.ceil(config.train.epochs))
-        return Job(workspace.config.encoder, epochs, relevant, self._dev, config.train, seed, taught)
+        train = config.train.model_copy(update={"epochs": config.train.epochs - done})
+        epochs = epochs_of(supply, config.mix, arm=kind, seed=seed, count=math.ceil(train.epochs), first=done)
+        start = first.start if first else None
+        return Job(workspace.config.encoder, epochs, relevant, self._dev, train, seed, taught, start)
 
     def _grounded(self, written: Mapping[str, Sequence[Weighed]]) -> Mapping[str, Sequence[MinedNegative]]:
         """Find the real passages nearest to the written texts. Grades, if used, decide in place of the margin."""
@@ -124,29 +138,46 @@ class Trials:
         if not sources or sources == workspace.mining.sources:
             return workspace.mined
         if sources not in self._of_sources:
-            name = f"mined-{'-'.join(sources)}"
             config = workspace.mining.model_copy(update={"sources": sources})
-            path = workspace.folder / f"{name}.jsonl"
-            key = fingerprint(
-                workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
-                config.model_dump(), [pair.query_id for pair in workspace.pairs],
-            )  # fmt: skip
-
-            def work() -> None:
-                with workspace.progress.stage("mine", "passages") as line:
-                    mining = mine(workspace.collection, workspace.pairs, workspace.encoder, config, line)
-                    rows = [
-                        {"query_id": q, **asdict(n)} for q, negatives in mining.negatives.items() for n in negatives
-                    ]
-                    write_rows(path, rows)
-                    line.note = f"{len(rows)} negatives of {', '.join(sources)} alone"
-
-            workspace.manifest.make(name, key, path, work)
-            mined: dict[str, list[MinedNegative]] = {}
-            for row in read_rows(path):
-                mined.setdefault(row.pop("query_id"), []).append(MinedNegative(**row))
-            self._of_sources[sources] = mined
+            weights, of = workspace.encoder.fingerprint, f"of {', '.join(sources)} alone"
+            self._of_sources[sources] = self._mined_by(
+                lambda: workspace.encoder, weights, config, f"mined-{'-'.join(sources)}", of
+            )
         return self._of_sources[sources]
+
+    def mined_again(self, start: Start, config: Config, name: str) -> Mapping[str, Sequence[MinedNegative]]:
+        """Mine with the model of `start` as an arm mined before it: query_id → negatives. `name` names the file."""
+        return self._mined_by(
+            lambda: self.load(Path(start.folder), config), start.key, self._workspace.mining, f"mined-{name}",
+            "by the encoder as trained so far",
+        )  # fmt: skip
+
+    def _mined_by(
+        self, load: Callable[[], Encoder], weights: str, config: MineConfig, name: str, of: str
+    ) -> Mapping[str, Sequence[MinedNegative]]:
+        """Mine for the train pairs with the encoder that `load` gives, into NAME.jsonl; reuse that file if `weights`,
+        the key of the encoder, and all else are the same. `of` says in the progress line what is special."""
+        workspace, path = self._workspace, self._workspace.folder / f"{name}.jsonl"
+        key = fingerprint(
+            workspace.collection.fingerprint, weights, workspace.encoder.prompts, config.model_dump(),
+            [pair.query_id for pair in workspace.pairs],
+        )  # fmt: skip
+
+        def work() -> None:
+            with workspace.progress.stage("mine", "passages") as line:
+                encoder = load()
+                mining = mine(workspace.collection, workspace.pairs, encoder, config, line)
+                if encoder is not workspace.encoder:
+                    encoder.forget()  # the embeddings of a trained model are not used again
+                rows = [{"query_id": q, **asdict(n)} for q, negatives in mining.negatives.items() for n in negatives]
+                write_rows(path, rows)
+                line.note = f"{counted(len(rows), 'negative')} {of}"
+
+        workspace.manifest.make(name, key, path, work)
+        mined: dict[str, list[MinedNegative]] = {}
+        for row in read_rows(path):
+            mined.setdefault(row.pop("query_id"), []).append(MinedNegative(**row))
+        return mined
 
     def train(self, job: Job, folder: Path, name: str) -> Training:
         """Train `job`, write the model into `folder` and return the record; the progress line shows `name`.

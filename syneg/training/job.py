@@ -23,7 +23,7 @@ from .frozen import frozen_count
 
 JOB = "job.json"
 # settings already expressed by rows, scores, seed and dev set
-_NO_RESULT = {"teacher", "arms", "seeds", "pairs", "dev_passages"}
+_NO_RESULT = {"teacher", "arms", "seeds", "pairs", "dev_passages", "remine"}
 
 
 def check_trainable(model: Any, config: TrainConfig) -> None:
@@ -36,12 +36,21 @@ def check_trainable(model: Any, config: TrainConfig) -> None:
 
 
 @dataclass(frozen=True)
+class Start:
+    """A trained model to go on from: its folder and the key of its training."""
+
+    folder: str
+    key: str
+
+
+@dataclass(frozen=True)
 class Job:
     """Everything that a training depends on.
 
     `epochs` holds the rows of each epoch (`sampling.epochs_of`): the same queries in the same order, and the same
     number of negatives in each row. Epochs beyond the last start again at the first. `relevant[query_id]` are the texts
     of all passages known to be relevant, `taught[query_id][text]` scores from a teacher other than the untuned encoder.
+    `start` is the model whose weights are trained; None stands for the untuned encoder.
     """
 
     encoder: EncoderConfig
@@ -51,18 +60,25 @@ class Job:
     config: TrainConfig
     seed: int
     taught: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    start: Start | None = None
 
     @property
     def rows(self) -> list[Instance]:
         """The rows of all epochs, one after the other. The labels of the loss are places in this list."""
         return [row for epoch in self.epochs for row in epoch]
 
+    @property
+    def begin(self) -> Path | None:
+        """The folder of the weights to begin with; None for the untuned encoder."""
+        return Path(self.start.folder) if self.start else None
+
     def key(self, encoder: Encoder) -> str:
         """A hash of the job and of the encoder's weights and prompts; it decides whether a training is made again."""
         settings = self.config.model_dump(exclude=_NO_RESULT)
         return fingerprint(
-            encoder.fingerprint, encoder.prompts, self.epochs, self.relevant, self.dev, settings, self.seed, self.taught
-        )
+            encoder.fingerprint, encoder.prompts, self.epochs, self.relevant, self.dev, settings, self.seed,
+            self.taught, *([self.start.key] if self.start else []),
+        )  # fmt: skip
 
 
 def write_job(job: Job, folder: Path) -> None:
@@ -84,6 +100,7 @@ def read_job(folder: Path) -> Job:
         TrainConfig(**data["config"]),
         data["seed"],
         data["taught"],
+        Start(**data["start"]) if data.get("start") else None,
     )
 
 

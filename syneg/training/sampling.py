@@ -52,6 +52,11 @@ class Filling:
     order: str = ""
     grounded: bool = False
 
+    @property
+    def is_mined(self) -> bool:
+        """Whether the mined negatives, as they are, fill places."""
+        return self.own and self.retrieved and not (self.sources or self.read or self.grounded)
+
 
 ARMS = {
     "in-batch": Filling(own=False),
@@ -102,9 +107,11 @@ class Supply:
                     yield choice, epoch * len(choices) + place
 
 
-def epochs_of(supply: Supply, config: MixConfig, *, arm: str, seed: int, count: int) -> list[list[Instance]]:
-    """The rows of `count` epochs; each epoch has the same queries in the same order."""
-    return [mix(supply, config, arm=arm, seed=seed, epoch=epoch) for epoch in range(count)]
+def epochs_of(
+    supply: Supply, config: MixConfig, *, arm: str, seed: int, count: int, first: int = 0
+) -> list[list[Instance]]:
+    """The rows of `count` epochs from `first` on; each epoch has the same queries in the same order."""
+    return [mix(supply, config, arm=arm, seed=seed, epoch=epoch) for epoch in range(first, first + count)]
 
 
 def mix(supply: Supply, config: MixConfig, *, arm: str, seed: int, epoch: int = 0) -> list[Instance]:

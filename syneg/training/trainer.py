@@ -119,7 +119,7 @@ def train_here(
     """Run one process of a training. The first process writes the result and returns it; all others return None."""
     start = time.monotonic()
     rows = job.rows
-    model = Encoder.load(job.encoder).model  # a fresh copy: `encoder` stays untuned
+    model = Encoder.load(job.encoder, job.begin).model  # a fresh copy: `encoder` stays untuned
     # the trainer saves its checkpoints by this name; a card would take longer than the weights of a small model
     model.save_pretrained = partial(model.save, create_model_card=False)  # type: ignore[method-assign]
     count = frozen_count(model, job.config.frozen_layers)
@@ -166,6 +166,8 @@ def train_here(
     alphas = interpolate(model, encoder.model, dev, config.alphas, trainer.state.best_metric)
     model.save(str(folder), create_model_card=False)
     done = _outcome(trainer, job, alphas, resumed=last is not None)
+    if job.begin:
+        done = done.after(Training.of(read_json(job.begin / "training.json")))
     sync(folder)  # first: the record says that the model is whole
     write_json(folder / "training.json", asdict(done))  # then: on a full disk the checkpoints stay
     tidy(folder)
