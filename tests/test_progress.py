@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from syneg.core.errors import BackendError, DeferredError, SynegError
-from syneg.core.progress import Progress
+from syneg.core.progress import Progress, Stage
 from syneg.core.storage import read_rows
 
 LONG = "pairs: 120 passages; queries: train 24, dev 6, confirm 0, test 10, of a set with a long name"
@@ -39,6 +39,19 @@ def test_a_terminal_shows_a_clock_before_the_first_count(monkeypatch: pytest.Mon
     ended = screen.getvalue()
     time.sleep(0.2)
     assert screen.getvalue() == ended
+
+
+def test_a_count_that_begins_again_has_a_rate_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, *(float(second) for second in range(100, 1000, 100))]).__next__
+    monkeypatch.setattr("syneg.core.progress.time.monotonic", clock)
+    line = Stage("choose", "answers", quiet=False)
+    for done in (1, 31, 2, 4):  # two programs, one after the other, with as many answers to get
+        line(done, 40)
+    assert [re.sub(".* answers", "", row).split() for row in capsys.readouterr().err.splitlines()] == [
+        [], ["18.0/min", "ETA", "0:30"], [], ["1.2/min", "ETA", "30:00"],
+    ]  # fmt: skip
 
 
 def test_a_message_clears_the_line_that_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ class Stage:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if total != self._total:  # the stage began another piece of work, so the old rate does not apply
+        if total != self._total or done < self._done:  # another piece of work: the old rate does not apply
             self._first, self._offset = now, done
         self._done, self._total = done, total
         if now - self._drawn >= (_TERMINAL_SECONDS if self._terminal else _PIPE_SECONDS) and done < total:
