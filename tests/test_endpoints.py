@@ -24,7 +24,8 @@ from syneg.llm.calls import purpose
 from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
-from syneg.llm.roles import Roles, judge_settings, reflection_settings
+from syneg.llm.role_settings import judge_settings, reflection_settings
+from syneg.llm.roles import Roles
 from syneg.llm.room import room_for
 
 BLUE = '{"answer": "blue"}'

@@ -151,6 +151,16 @@ def test_the_doctor_shows_where_each_lm_is(monkeypatch: pytest.MonkeyPatch) -> N
     assert "1 problems" not in said.output
 
 
+def test_the_doctor_shows_the_lms_of_near_misses_and_of_lists_in_doubt() -> None:
+    named = [
+        f"--set={setting}=openai/{name}" for setting, name in (("boundary.model", "near"), ("reader.strong", "big"))
+    ]
+    said = " ".join(CliRunner().invoke(cli, ["doctor", *named]).output.split())
+    assert "LM: boundary openai/near" in said and "LM: strong reader openai/big" in said
+    wrong = CliRunner().invoke(cli, ["doctor", "--set=reader.strong=opnai/big"]).output
+    assert "(reader.strong); did you mean 'openai'?" in wrong
+
+
 def test_the_doctor_finds_an_unknown_provider() -> None:
     said = CliRunner().invoke(cli, ["doctor", "--lm", "opnai/x"])
     assert said.exit_code == 1

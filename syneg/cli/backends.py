@@ -24,14 +24,7 @@ from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
 from syneg.llm.prices import price_per_million
-from syneg.llm.roles import (
-    boundary_settings,
-    endpoint_of,
-    judge_settings,
-    reader_settings,
-    reflection_settings,
-    strong_reader_settings,
-)
+from syneg.llm.role_settings import SECTIONS, all_roles, endpoint_of
 
 
 class TestCall(dspy.Signature):
@@ -86,17 +79,8 @@ class Probed:
 
 def lms_of(config: Config) -> dict[str, LMConfig]:
     """Map each role to the settings of its LM. A role that shares the writer's endpoint is left out."""
-    lms = {"writer": config.lm}
-    others = {"judge": judge_settings, "reader": reader_settings, "reflection": reflection_settings}
-    for role, settings in others.items():
-        lm = settings(config)
-        if endpoint_of(lm) != endpoint_of(config.lm):
-            lms[role] = lm
-    if config.boundary.model:
-        lms["boundary"] = boundary_settings(config)
-    if config.reader.strong:
-        lms["strong reader"] = strong_reader_settings(config)
-    return lms
+    shared = endpoint_of(config.lm)
+    return {role: lm for role, lm in all_roles(config).items() if role == "writer" or endpoint_of(lm) != shared}
 
 
 def probe(config: LMConfig, folder: Path, role: str = "writer") -> Probed:
@@ -107,8 +91,7 @@ def probe(config: LMConfig, folder: Path, role: str = "writer") -> Probed:
     ledger = Ledger(folder / f"{role}.jsonl")
     try:
         notes: list[str] = []
-        section = "lm" if role == "writer" else role
-        terms = Terms(section, say=lambda line: notes.append(line.strip()))
+        terms = Terms(SECTIONS.get(role, role), say=lambda line: notes.append(line.strip()))
         writer = LanguageModel.open(config, ledger, log=folder / f"{role}.log", terms=terms)
     except SynegError:
         ledger.close()

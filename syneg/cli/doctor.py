@@ -26,6 +26,7 @@ from syneg.core.storage import cache_home
 from syneg.llm.addresses import origin_of, provider_of
 from syneg.llm.api_keys import COMMON, missing_key
 from syneg.llm.local_server import cores
+from syneg.llm.role_settings import all_roles, setting_of
 from syneg.retrieval.embedding_cache import spaces
 
 _PACKAGES = ("dspy", "litellm", "sentence-transformers", "torch", "faiss-cpu", "ir-datasets", "ranx", "click")
@@ -44,17 +45,14 @@ class Finding:
 
 def lm_findings(config: Config) -> Iterator[Finding]:
     """Yield one finding per role: model, address with its source, and the API key that is missing."""
-    lms = {"writer": config.lm}
-    for role, section in (("judge", config.judge), ("reader", config.reader), ("reflection", config.reflection)):
-        lms[role] = section.beside(config.lm)
     seen: dict[tuple[str, str], str] = {}
-    for role, lm in lms.items():
+    for role, lm in all_roles(config).items():
         place = lm.model, origin_of(lm)
         if place in seen:
             yield Finding("ok", f"LM: {role}", f"as the {seen[place]}")
             continue
         seen[place] = role
-        if wrong := _wrong_provider(lm.model, f"{'lm' if role == 'writer' else role}.model"):
+        if wrong := _wrong_provider(lm.model, setting_of(role)):
             yield Finding("bad", f"LM: {role}", wrong)
             continue
         missing = missing_key(lm)

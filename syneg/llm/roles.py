@@ -17,7 +17,7 @@ from pathlib import Path
 
 import dspy
 
-from syneg.core.config import Config, LMConfig, RoleLM
+from syneg.core.config import Config, LMConfig
 from syneg.core.errors import ConfigError
 from syneg.core.fetch import fetch_with_progress
 from syneg.core.progress import Progress
@@ -28,49 +28,12 @@ from .engine import Terms
 from .ledger import Ledger
 from .lms import Connect, LanguageModel
 from .recorded import Recorded
+from .role_settings import endpoint_of, judge_settings, reader_settings, reflection_settings, strong_reader_settings
 from .tries import count_failed
 
 JUDGE, REFLECT, DOUBT = "judge", "reflect", "read in doubt"  # values of `use` in the ledger
 GRADES_WORDS = 500  # words of an answer that grades 20 passages and quotes them
 _INSTRUCTION_WORDS = 700  # words of an answer with a program's new instructions and the reasons for them
-
-
-def judge_settings(config: Config) -> LMConfig:
-    """Settings of the judge's LM. Its temperature is 0, or 1 if the writer's is: reasoning models accept only 1."""
-    return config.judge.beside(config.lm, temperature=float(config.lm.temperature == 1))
-
-
-def reader_settings(config: Config) -> LMConfig:
-    """Settings of the reader's LM, with the temperature of the judge."""
-    return config.reader.beside(config.lm, temperature=float(config.lm.temperature == 1), max_tokens=0)
-
-
-def strong_reader_settings(config: Config) -> LMConfig:
-    """The settings of the LM for lists in doubt: those of the reader's with a model and an address of its own.
-
-    Limits of rate and further parameters are the reader's only where the provider is the same.
-    """
-    cheap, model = reader_settings(config), config.reader.strong
-    reader = config.reader.model_copy(update={"model": model, "api_base": config.reader.strong_api_base})
-    if model is not None and model.partition("/")[0] != cheap.model.partition("/")[0]:
-        reader = reader.model_copy(update={"max_rpm": None, "max_tpm": None, "extra": None})
-    return reader_settings(config.model_copy(update={"reader": reader}))
-
-
-def boundary_settings(config: Config) -> LMConfig:
-    """Settings of the LM that writes near-misses: the writer's, or those of an LM of its own."""
-    own = config.boundary
-    return config.lm if own.model is None else RoleLM(model=own.model, api_base=own.api_base).beside(config.lm)
-
-
-def reflection_settings(config: Config) -> LMConfig:
-    """Settings of the reflection LM, which proposes instructions at temperature 1."""
-    return config.reflection.beside(config.lm, temperature=1.0, max_tokens=0)
-
-
-def endpoint_of(lm: LMConfig) -> tuple[object, ...]:
-    """The settings in which two LMs must agree to share an endpoint."""
-    return lm.model, lm.api_base, lm.engine, sorted(lm.extra.items(), key=str)
 
 
 class Roles:
@@ -206,9 +169,7 @@ class Roles:
 
     def close(self) -> None:
         """Close the LMs and the ledger. They open again on next use."""
-        for name in sorted(
-            self._opened, key=lambda name: name == "llm"
-        ):  # the writer last: others may share its server
+        for name in sorted(self._opened, key=lambda name: name == "llm"):  # the writer last: others share its server
             if opened := self._opened.pop(name, None):
                 opened.close()
         if self._ledger is not None:

@@ -21,7 +21,7 @@ import dspy
 from syneg.core.errors import ConfigError
 from syneg.core.records import Pair
 from syneg.llm.lms import LanguageModel
-from syneg.llm.roles import reader_settings
+from syneg.llm.role_settings import reader_settings
 from syneg.negatives.reader_agreement import by_grade, ndcg_of_lists
 from syneg.negatives.reading import ToRead, read_by_lm
 from syneg.optimizers import Candidate, ReaderTarget

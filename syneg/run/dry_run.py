@@ -18,16 +18,8 @@ from pathlib import Path
 
 from syneg.core.config import LMConfig
 from syneg.core.storage import read_rows
-from syneg.llm.roles import (
-    DOUBT,
-    GRADES_WORDS,
-    JUDGE,
-    REFLECT,
-    judge_settings,
-    reader_settings,
-    reflection_settings,
-    strong_reader_settings,
-)
+from syneg.llm.role_settings import judge_settings, reader_settings, reflection_settings, strong_reader_settings
+from syneg.llm.roles import DOUBT, GRADES_WORDS, JUDGE, REFLECT
 from syneg.negatives.reading import passages_in_a_list
 from syneg.negatives.strength import TESTS
 from syneg.optimizers import RECIPES

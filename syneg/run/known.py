@@ -19,7 +19,7 @@ from syneg.core.fetch import is_here
 from syneg.core.records import MinedNegative
 from syneg.data.tasks import Task, task_for
 from syneg.llm.lms import LanguageModel
-from syneg.llm.roles import reader_settings, reflection_settings
+from syneg.llm.role_settings import reader_settings, reflection_settings
 from syneg.negatives.assignment import plan_domains
 from syneg.negatives.calibration import Calibration, TrustedJudge
 from syneg.negatives.strength import Strength, known_strength

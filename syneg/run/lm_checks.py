@@ -8,14 +8,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
-from syneg.core.config import Config, LMConfig, RoleLM
+from syneg.core.config import Config, LMConfig
 from syneg.core.errors import ConfigError
 from syneg.core.fetch import asset_named
 from syneg.llm.addresses import provider_of
 from syneg.llm.api_keys import missing_key
 from syneg.llm.prices import dollars
+from syneg.llm.role_settings import (
+    all_roles,
+    boundary_settings,
+    judge_settings,
+    reader_settings,
+    reflection_settings,
+    setting_of,
+)
+
+_SETTINGS: Mapping[str, Callable[[Config], LMConfig]] = {  # by the section that a stage asks for
+    "lm": lambda config: config.lm,
+    "reader": reader_settings,
+    "boundary": boundary_settings,
+}
 
 
 def check_keys(config: Config, asked: Collection[str]) -> None:
@@ -59,15 +73,15 @@ def _called(config: Config, asked: Collection[str]) -> dict[str, LMConfig]:
     """Return the LMs that a stage is sure to call, by the section that names them; each model once."""
     if config.executor.replay or not asked:
         return {}
-    lms = {name: config.lm if name == "lm" else _beside(config, name) for name in sorted(asked)}
+    lms = {section: _SETTINGS[section](config) for section in sorted(asked)}
     if config.generate.given:
         lms.pop("lm", None)
     if config.compile.improves("reader"):
-        lms["reader"] = _beside(config, "reader")
+        lms["reader"] = reader_settings(config)
     if config.judge.use == "on" and "lm" in asked:
-        lms["judge"] = _beside(config, "judge")
+        lms["judge"] = judge_settings(config)
     if config.compile.optimizer != "none" and config.compile.target != "sampler":
-        lms["reflection"] = _beside(config, "reflection")
+        lms["reflection"] = reflection_settings(config)
     if "lm" in lms and "reader" in lms and lms["reader"].model == config.lm.model:
         del lms["reader"]
     return lms
@@ -83,21 +97,11 @@ def _limited(config: Config, asked: Collection[str]) -> dict[str, str]:
     return models
 
 
-def _beside(config: Config, section: str) -> LMConfig:
-    """Return the settings of an LM that takes from the writer's what its own section lacks."""
-    if section == "boundary":
-        return RoleLM(model=config.boundary.model, api_base=config.boundary.api_base).beside(config.lm)
-    role: RoleLM = getattr(config, section)
-    return role.beside(config.lm)
-
-
 def _wrong_providers(config: Config) -> Iterator[str]:
-    models = {"lm.model": config.lm.model, "judge.model": config.judge.model, "reader.model": config.reader.model,
-              "reader.strong": config.reader.strong, "reflection.model": config.reflection.model,
-              "boundary.model": config.boundary.model}  # fmt: skip
-    for key, model in models.items():
-        if not model:
-            continue
+    named: dict[str, str] = {}  # each model, and the first setting that names it
+    for role, lm in all_roles(config).items():
+        named.setdefault(lm.model, setting_of(role))
+    for model, key in named.items():
         try:
             if is_embedded(model, "llm"):
                 continue

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from syneg.core.config import Config
 from syneg.core.records import Pair
 from syneg.data.collection import Collection
-from syneg.llm.roles import boundary_settings
+from syneg.llm.role_settings import boundary_settings
 from syneg.programs import PROGRAMS
 
 # The defaults were chosen from the tables in docs/lab_notes.md. `_OTHER` names, for each default, the program that

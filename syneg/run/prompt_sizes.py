@@ -23,7 +23,7 @@ from syneg.core.config import Config
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.text import cut
 from syneg.data.tasks import task_for
-from syneg.llm.roles import judge_settings, reader_settings
+from syneg.llm.role_settings import judge_settings, reader_settings
 from syneg.llm.usage import count_tokens
 from syneg.negatives.assignment import Assignment
 from syneg.negatives.prompts import as_text, record

@@ -30,7 +30,7 @@ from syneg.core.storage import read_json, sha256_of, write_json
 from syneg.core.text import word_count
 from syneg.data.tasks import task_for
 from syneg.llm.capabilities import adapter_for
-from syneg.llm.roles import reader_settings, strong_reader_settings
+from syneg.llm.role_settings import reader_settings, strong_reader_settings
 from syneg.negatives.cascade import in_doubt, replaced
 from syneg.negatives.cross_reading import CrossReader, Thresholds
 from syneg.negatives.given_readings import given_readings, lists_of, with_known_negative

@@ -25,7 +25,8 @@ from syneg.core.storage import read_rows, write_rows
 from syneg.data.collection import Collection, load_collection
 from syneg.data.remarks import encoder_remark, losses, remarks
 from syneg.llm.batch_files import Pending
-from syneg.llm.roles import Roles, boundary_settings
+from syneg.llm.role_settings import boundary_settings
+from syneg.llm.roles import Roles
 from syneg.negatives.mining import Mined, mine, more_advice
 from syneg.negatives.strength import Strength, known_strength, strength
 from syneg.retrieval.encoder import Encoder
