@@ -180,8 +180,9 @@ def test_a_collection_that_cannot_be_read_leaves_no_folder(tmp_path: Path, setti
 
 @pytest.mark.parametrize(
     ("code", "advice"),
-    [(errno.ENOSPC, "make room"), (errno.EROFS, "--run"), (errno.ENOTDIR, "check the path"), (errno.EIO, "again")],
-)
+    [(errno.ENOSPC, "make room"), (errno.EROFS, "--run"), (errno.ENOTDIR, "check the path"), (errno.EIO, "again"),
+     (errno.ENAMETOOLONG, "check the path"), (errno.ELOOP, "check the path")],
+)  # fmt: skip
 def test_an_error_of_the_system_comes_with_what_helps(code: int, advice: str) -> None:
     assert advice in _remedy(OSError(code, os.strerror(code)))
 

@@ -24,6 +24,7 @@ from syneg.retrieval.dev_score import DevScore
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
+from syneg.retrieval.loading import find_model
 from syneg.retrieval.prompts import ROLES, known_names, resolve_prompts
 from syneg.training.job import Job
 from syneg.training.loss import HybridInfoNCE
@@ -366,6 +367,14 @@ def test_models_that_cannot_be_loaded_are_one_line(tmp_path: Path) -> None:
         words = Tokenizer(models.WordLevel({"[UNK]": 0, "close": 1}, unk_token="[UNK]"))
         SentenceTransformer(modules=[StaticEmbedding(words, embedding_dim=8)]).save(str(tmp_path / "static"))
         load(tmp_path / "static", pooling="cls")
+
+
+@pytest.mark.parametrize("name", ["my models/bge", "bge base", "a/b/c", "-bge", "BAAI/bge..base", "x" * 200])
+def test_a_name_that_the_hub_cannot_have_is_one_line(name: str, hub: Callable[[bool], list[str]]) -> None:
+    asked = hub(True)
+    with pytest.raises(BackendError, match="no folder and no model of the Hugging Face hub: .*; check the name"):
+        find_model(name)
+    assert not asked
 
 
 def test_a_checkpoint_stored_in_half_precision_is_trained_in_full(tmp_path: Path) -> None:

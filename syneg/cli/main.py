@@ -246,7 +246,7 @@ def _remedy(error: OSError, command: str = "") -> str:
         options = [name for option in getattr(cli.commands.get(command), "params", ()) for name in option.opts]
         place = "another place with --out" if "--out" in options else "a folder of your own with --run"
         return f"nothing can be written there; give {place}"
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENOENT):
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP):
         return "check the path"
     return "what was written is kept; run the same command again"
 

@@ -40,8 +40,8 @@ def own_program(name: str) -> str:
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Above = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]  # "" would be the working folder
 OwnPath = Annotated[str, AfterValidator(own_path)]
 OwnModel = Annotated[Name, AfterValidator(own_path)]

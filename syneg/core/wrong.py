@@ -30,6 +30,8 @@ def wrong_settings(error: ValidationError, model: type[BaseModel]) -> list[str]:
         key = ".".join(names)
         if found["type"] == "value_error":  # a check of ours, with its own words
             why = found["msg"].removeprefix("Value error, ")
+        elif found["type"] == "finite_number":
+            why = "takes a finite number"
         elif info is not None:
             why = f"takes {taken(info.annotation, info.metadata)}"
         else:

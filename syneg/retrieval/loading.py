@@ -111,10 +111,12 @@ def find_model(name: str, revision: str | None = None, *, owner: str = "", reach
 def _is_cached(name: str, revision: str | None) -> bool:
     """Whether the cache of the hub holds a file that describes the model."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    if name.count("/") > 1:
+    try:
+        return any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in _DESCRIBES)
+    except HFValidationError:
         return False  # no name of the hub
-    return any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in _DESCRIBES)
 
 
 def local_only(name: str, revision: str | None = None) -> bool:
