@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -137,9 +139,29 @@ def test_no_call_starts_while_others_are_finished(opened: Callable[..., Language
 
 def test_a_call_that_waits_for_its_turn_does_not_start(opened: Callable[..., LanguageModel], tmp_path: Path) -> None:
     lm = opened(max_rpm=40)  # a call each 1.5 s, in threads that are not ours, as those of DSPy
-    lm.lm("it is connected now")
+    with Finishing(lambda line: None):  # after the test of another run that was interrupted
+        lm.lm("it is connected now")
     with ThreadPoolExecutor(2) as pool, pytest.raises(KeyboardInterrupt), Finishing(lambda line: None):
         jobs = [pool.submit(lm.lm, f"question {place}") for place in (1, 2)]
         wait(jobs, return_when=FIRST_COMPLETED)
         os.kill(os.getpid(), signal.SIGINT)
     assert len(list(read_rows(tmp_path / "calls.jsonl"))) == 2
+
+
+@pytest.mark.parametrize("command", [["mine", "--run", "r"], ["--help"]], ids=lambda command: command[0])
+def test_a_command_whose_output_nobody_reads(
+    command: list[str], tmp_path: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    """`syneg-dspy mine 2>&1 | head -1`: the work is done, and the command ends as others do."""
+    given = [part for one in settings(fake_lm().url) for part in ("--set", one)] if "mine" in command else []
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "syneg", *command, *given], cwd=tmp_path, stdout=writer, stderr=writer
+    )
+    os.close(writer)
+    os.close(reader)
+    assert process.wait(120) == 141
+    if given:
+        events = [row["event"] for row in read_rows(tmp_path / "r" / "events.jsonl")]
+        assert events[-1] == "done" and "stopped" not in events
+        assert list(read_rows(tmp_path / "r" / "mined.jsonl"))

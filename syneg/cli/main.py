@@ -4,7 +4,8 @@
     $ syneg-dspy mine|generate|train|evaluate …     the stages up to that one; finished stages are skipped
 
 Exit codes: 0 success, 1 error (one line on stderr), 2 wrong usage or settings, 3 stopped by a budget, 130 interrupted
-by Ctrl-C, 143 by SIGTERM. After 3, 130 and 143, the same command resumes the run.
+by Ctrl-C, 143 by SIGTERM. After 3, 130 and 143, the same command resumes the run. 141: nobody reads what it prints, as
+after `| head -1`; a run whose progress nobody reads goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shlex
 import signal
 import sys
 import warnings
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from syneg.core.counts import counted
 from syneg.core.errors import ConfigError, SynegError, nearest
 from syneg.core.progress import Progress
 from syneg.core.storage import cache_home, disk_error
+from syneg.core.streams import draw, unread
 from syneg.llm.open_calls import open_now
 from syneg.run.folder import RunFolder, default_folder
 from syneg.run.parts import Batch
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from syneg.core.config import Config
 
 
+_UNREAD = 141  # 128 and the number of SIGPIPE
 _ABLATE = "Compare the arms of an ablation: ratio, temperature, program, loss or mix."
 
 
@@ -220,12 +223,16 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
+            draw(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n\n")
         _leave(f"error: {error.format_message()}", error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort) as error:
         _leave(*_interrupted(error), debug)
     except SynegError as error:
         _leave(f"error: {error}", error.exit_code, debug)
+    except SystemExit:  # click's own answer to a broken pipe
+        if unread(sys.stdout):
+            os._exit(_UNREAD)
+        raise
     except Exception as error:
         of_disk = disk_error(error) or (error if isinstance(error, OSError) else None)
         if of_disk is None:
@@ -256,7 +263,7 @@ def _leave(message: str, code: int, debug: bool) -> None:
         raise
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not end the message in a traceback
-    show(message, err=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for write in (partial(show, message, err=True), sys.stdout.flush, sys.stderr.flush):
+        with suppress(OSError):  # nobody may read them any more
+            write()
     os._exit(code)  # do not wait for threads that call an LM; rows already written are safe

@@ -26,6 +26,7 @@ from typing import Any
 from .errors import DeferredError
 from .lines import wrapped
 from .storage import Log
+from .streams import draw
 
 Tick = Callable[[int, int], None]
 """Called with (done, total) as work proceeds."""
@@ -94,8 +95,7 @@ class Stage:
     def _draw(self, text: str, end: str) -> None:
         if not self.quiet:
             line = _line_of(f"{self.name:<10} {text}", indent=" " * 11)
-            sys.stderr.write(f"{_CLEAR if self._terminal else ''}{line}{end}")
-            sys.stderr.flush()
+            draw(f"{_CLEAR if self._terminal else ''}{line}{end}")
 
 
 def _line_of(text: str, indent: str) -> str:
@@ -170,8 +170,7 @@ class Progress:
             clear = _CLEAR if sys.stderr.isatty() else ""  # a stage may have drawn its line here
             for line in text.splitlines():
                 indent = line[: len(line) - len(line.lstrip())]
-                sys.stderr.write(f"{clear}{_line_of(line, indent)}\n")
-            sys.stderr.flush()
+                draw(f"{clear}{_line_of(line, indent)}\n")
 
     def call(self, row: Mapping[str, Any]) -> None:
         """Add the dollars of a new ledger row, and print the row if `verbose`."""
