@@ -92,6 +92,12 @@ class Compiling:
         width = self.config.width
         return width if width != "auto" else min(_WIDTH, self.at_once)
 
+    @property
+    def threshold(self) -> float:
+        """Value of an answer from which it may become a demo: the setting, or the target's own."""
+        threshold = self.config.threshold
+        return self.target.threshold if threshold == "auto" else threshold
+
     def context(self) -> Any:
         """A DSPy context with the program's LM and adapter."""
         return dspy.context(lm=self.lm, adapter=self.target.lm.adapter)
@@ -118,7 +124,7 @@ class Compiling:
     def metric(self, example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float:
         """The value of an answer, 0 to 1. During bootstrapping (`trace` is set), whether it may become a demo."""
         value = self.judge(example.example_id, prediction).value
-        return value if trace is None else value >= self.target.threshold
+        return value if trace is None else value >= self.threshold
 
     def feedback_metric(
         self,

@@ -69,7 +69,7 @@ class QueriesTarget:
     enough = 0
     sets_from = 0
     others: Sequence[LanguageModel] = ()
-    threshold: float = 0.9
+    threshold: float = 0.9  # nDCG@10
 
     def __init__(
         self,

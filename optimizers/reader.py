@@ -31,7 +31,6 @@ from syneg.retrieval.metrics import mean_and_error
 
 from .target import Score, Worth
 
-_THRESHOLD = 0.9  # nDCG@10 from which an answer may become a demo
 _WRONG = 3  # passages that the feedback names
 _DEMO_WORDS = 40  # of each passage: two demos of three passages fit the context of an embedded LM
 IDEAS = (
@@ -82,6 +81,7 @@ class ReaderTarget:
     enough = 0
     sets_from = 0
     others: Sequence[LanguageModel] = ()
+    threshold: float = 0.9  # nDCG@10
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class ReaderTarget:
         definition: str,
         lm: LanguageModel,
     ) -> None:
-        self.program, self.lm, self.threshold = program, lm, _THRESHOLD
+        self.program, self.lm = program, lm
         self._collection, self._definition = collection, definition
         self._shown = list(shown)
         self._lists = {asked.query_id: asked for asked in lists}

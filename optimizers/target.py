@@ -119,7 +119,7 @@ class Target(Protocol):
     texts: Sequence[str]
     "Texts that no instruction may quote."
     threshold: float
-    "Value of an answer from which it may become a demo."
+    "Value of an answer from which it may become a demo, if `compile.threshold` is auto."
     enough: int
     "With fewer examples than this, the mean value of the answers chooses together with the score."
     sets_from: int

@@ -25,7 +25,6 @@ from .objective import Objective, Score
 from .target import Worth
 
 ENOUGH = 100  # from so many pairs on, the objective orders sets as full training does (docs/lab_notes.md)
-_THRESHOLD = 0.5  # the value of a demo for `compile.threshold = "auto"`
 SECOND = "accepted negatives per 1,000 tokens"
 
 IDEAS = (
@@ -49,6 +48,7 @@ class WriterTarget:
     second = SECOND
     enough = ENOUGH
     sets_from = ENOUGH // 2  # half of all pairs are the set that GEPA compares candidates on
+    threshold: float = 0.5
 
     def __init__(
         self,
@@ -66,8 +66,6 @@ class WriterTarget:
         self.program, self.lm = assignment.program, writer
         self.others: Sequence[LanguageModel] = [judge] if judge else []
         self.answers = assignment.config.generate.per_pair
-        threshold = assignment.config.compile.threshold
-        self.threshold: float = _THRESHOLD if threshold == "auto" else threshold
         self._pairs = {pair.query_id: pair for pair in assignment.pairs}
         self.asks: Mapping[str, Mapping[str, Any]] = {
             query_id: assignment.ask(place) for place, query_id in enumerate(self._pairs)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
@@ -15,8 +16,10 @@ from conftest import ACTIONS, THINGS, FakeLM
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
-from syneg.optimizers import RECIPES, QueriesTarget
-from syneg.programs import load_query_program
+from syneg.llm.budget import Budget
+from syneg.optimizers import RECIPES, QueriesTarget, ReaderTarget, WriterTarget
+from syneg.optimizers.compiling import Compiling
+from syneg.programs import WriteQueries, load_query_program
 from syneg.run.compile_queries import QueriesPlan
 from syneg.run.pipeline import Run
 
@@ -55,6 +58,22 @@ def opened(tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable
         return Run(tmp_path / "run", config, Progress(quiet=True))
 
     return build
+
+
+@pytest.mark.parametrize("kind", [QueriesTarget, ReaderTarget, WriterTarget])
+def test_a_demo_is_as_good_as_the_setting_wants(kind: type[Any]) -> None:
+    lm = SimpleNamespace(lm_for=lambda number, answers: None)
+    worth = SimpleNamespace(value=0.7, lead=0.0)
+    target = SimpleNamespace(lm=lm, answers=1, program=WriteQueries(), asks={"d1": {}}, threshold=kind.threshold,
+                             judge=lambda example_id, prediction: worth)  # fmt: skip
+
+    def may_be_demo(*overrides: str) -> bool:
+        compiling = Compiling(target, load_config(None, overrides), None, Budget(), lambda line: None)
+        (first,) = compiling.register.candidates
+        return bool(compiling.metric(SimpleNamespace(example_id="d1"), SimpleNamespace(candidate=first), trace=[]))
+
+    assert may_be_demo() == (kind is WriterTarget)
+    assert may_be_demo("compile.threshold=0.6") and not may_be_demo("compile.threshold=0.8")
 
 
 def test_the_planted_instruction_is_found_and_other_passages_decide(opened: Callable[..., Run]) -> None:

@@ -158,7 +158,7 @@ class CompileConfig(Section):
     minutes: NonNegative = 12.0
     "Most minutes; 0 = no limit."
     threshold: Fraction | Literal["auto"] = "auto"
-    "Lowest value of an answer that may become a demo; auto is .5 for a writer and .9 for a reader."
+    "Lowest value of an answer that may become a demo; auto is .5 for a writer, and .9 for queries or a reader."
     confirm: bool = True
     "Compare the winner with the original program on queries that no proposal has seen; for a writer by full training."
     confirm_seeds: Positive = 3
