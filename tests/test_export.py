@@ -246,6 +246,39 @@ def test_files_of_others_are_left_alone(folder: RunFolder, tmp_path: Path) -> No
         export(RunFolder(tmp_path), "beir")
 
 
+@pytest.mark.parametrize(
+    ("to", "name"), [("beir", "corpus.jsonl"), ("beir", "qrels/train.tsv"), ("flagembedding", "train.jsonl"),
+                     ("hf-dataset", "README.md"), ("pylate", "queries.parquet")],
+)  # fmt: skip
+def test_a_data_set_of_the_user_is_left_as_it_is(to: str, name: str, folder: RunFolder, tmp_path: Path) -> None:
+    """Its files have the names that an export gives, but no provenance beside them."""
+    mine = tmp_path / "mine" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("of the user")
+    with pytest.raises(DataError, match=rf"other files, such as {name.split('/')[0]} .*mine\); give another --out"):
+        export(folder, to, tmp_path / "mine")
+    assert mine.read_text() == "of the user"
+
+
+def test_an_export_takes_the_place_of_an_earlier_one(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    export(folder, "beir", out)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def killed(*args: object, **more: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("syneg.run.export.write_text", killed)
+        export(folder, "pylate", out)
+    assert export(folder, "flagembedding", out).rows == 2
+    assert sorted(path.name for path in out.iterdir()) == ["provenance.ndjson", "qrels", "train.jsonl"]
+    (out / "qrels" / "test.tsv").write_text("of the user")
+    with pytest.raises(DataError, match=r"other files, such as qrels/test.tsv"):
+        export(folder, "beir", out)
+
+
 def test_sentence_transformers_trains_on_the_rows_of_a_real_run(
     tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM], encoder_path: str
 ) -> None:

@@ -65,10 +65,10 @@ def export(
     check_files(folder, [folder.rows(name), *_tables(folder, "mined"), *_tables(folder, "negatives")])
     lines, remarks = lines_of(read_trained(folder.rows(name)), chosen.shape, _origins(folder))
     target = out or folder / "export" / to
-    _make_room(target)
+    _make_room(target, ours=out is None)
+    write_rows(target / PROVENANCE, [line.provenance(number) for number, line in enumerate(lines)])  # first: our mark
     for name, rows in chosen.tables(lines).items():
         _write(target / name, rows, parquet=parquet)
-    write_rows(target / PROVENANCE, [line.provenance(number) for number, line in enumerate(lines)])
     if chosen.card:
         write_text(target / "README.md", hub_card(read_json(folder.verdict)["collection"], arm, parquet=parquet))
     return Exported(target, arm, seed, len(lines), (*notes, *remarks))
@@ -144,11 +144,16 @@ def _tables(folder: RunFolder, kind: str) -> list[Path]:
     return sorted(folder.path.glob(f"{kind}*.jsonl"))
 
 
-def _make_room(target: Path) -> None:
-    """Remove the files of an earlier export. Raises DataError if the folder holds other files."""
-    names = {PROVENANCE, "README.md", "qrels"}
+def _make_room(target: Path, *, ours: bool) -> None:
+    """Remove the files of an earlier export. Raises DataError if the folder holds other files.
+
+    A data set of the user's own may have files of the same names. An export has its provenance beside them, unless the
+    folder is `ours` anyway.
+    """
+    names = {PROVENANCE, "README.md", "qrels", "qrels/train.tsv"}
     names |= {f"{stem}.{end}" for stem in ("train", "corpus", "queries") for end in ("jsonl", "parquet")}
-    others = sorted({path.name for path in target.iterdir()} - names) if target.is_dir() else []
+    held = {str(path.relative_to(target)) for pattern in ("*", "qrels/*") for path in target.glob(pattern)}
+    others = sorted(held - names if ours or PROVENANCE in held else held)
     if others:
         raise DataError(
             f"the folder holds other files, such as {others[0]}", where=str(target), todo="give another --out"
