@@ -12,7 +12,7 @@ from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.run.comparison import sides
 from syneg.run.export import export
-from syneg.run.folder import RunFolder
+from syneg.run.folder import RunFolder, RunLock
 from syneg.run.pipeline import Run
 from syneg.run.push import push
 
@@ -43,6 +43,8 @@ def test_a_verdict_of_other_settings_or_results_is_not_used(
     assert (folder / "config.toml").read_bytes() == written
     run(**{"lm.concurrency": 2, "budget.calls": 9}).until("mine")  # these change no result
     assert export(RunFolder(folder), "flagembedding").rows and sides([folder])
+    with RunLock(folder):
+        refused(folder, r"another syneg-dspy \(process \d+ on .*\) works in this run folder .*; wait for it")
     run(**{"train.epochs": 2, "mine.last_rank": 20}).until("mine")
     refused(
         folder, "the settings are not those of the verdict: mine.last_rank, train.epochs .*; run `syneg-dspy run --run"

@@ -15,7 +15,7 @@ from typing import Any
 
 from syneg.core.errors import DataError
 
-from .folder import RunFolder
+from .folder import RunFolder, check_idle
 from .keys import NO_RESULT
 from .manifest import Manifest
 
@@ -28,10 +28,11 @@ def note_verdict(folder: RunFolder, manifest: Manifest) -> None:
 
 
 def check_current(folder: RunFolder) -> None:
-    """Raise DataError if settings or results of a finished run are not those of its verdict.
+    """Raise DataError if settings or results of a finished run are not those of its verdict, or a process works there.
 
     An earlier version kept no record of them; the verdict of such a run passes.
     """
+    check_idle(folder)
     manifest = Manifest(folder)
     of = manifest.facts.get("verdict")
     if of is None:

@@ -15,6 +15,7 @@ import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from syneg.core.errors import DataError
 from syneg.core.storage import lock
@@ -183,6 +184,23 @@ def version(package: str) -> str:
 _WORTHLESS = {".lock", "bad_rows.jsonl", "config.toml", "events.jsonl", "manifest.json"}
 
 
+def check_idle(folder: RunFolder) -> None:
+    """Raise DataError, which names the process, if one works in a run folder: its results are half new, half old."""
+    place = folder / ".lock"
+    if not os.access(place, os.W_OK):  # none has worked here, or none can
+        return
+    with place.open("a+") as file:
+        if not lock(file):
+            raise _at_work(file, folder, "wait for it")
+
+
+def _at_work(file: IO[str], folder: Path | RunFolder, todo: str) -> DataError:
+    """The error for a lock that another process holds."""
+    file.seek(0)
+    holder = file.read().strip() or "another syneg-dspy"
+    return DataError(f"{holder} works in this run folder", where=str(folder), todo=todo)
+
+
 class RunLock:
     """Lock a run folder for one process, as a context manager; the lock ends with the process, even after a crash.
 
@@ -196,14 +214,8 @@ class RunLock:
         self._path.mkdir(parents=True, exist_ok=True)
         self._file = (folder / ".lock").open("a+")
         if not lock(self._file):
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another syneg-dspy"
-            self._file.close()
-            raise DataError(
-                f"{holder} works in this run folder",
-                where=str(folder),
-                todo="wait for it, or give --run another name",
-            )
+            with self._file:
+                raise _at_work(self._file, folder, "wait for it, or give --run another name")
         self._file.truncate(0)
         self._file.write(f"another syneg-dspy (process {os.getpid()} on {platform.node() or 'this machine'})\n")
         self._file.flush()
