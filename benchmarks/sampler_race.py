@@ -7,10 +7,12 @@ The race chooses among the windows of `syneg.run.windows` on train and dev queri
 full with each window, for every seed, and tested. With `--one-positive` training, mining and the race know one judged
 positive a query, drawn by seed, and the test knows all, as in sparse_labels.py. `--seeds 0` leaves the training out.
 
-Printed: what was chosen and why, seconds of wall and of CPU; nDCG@10 on test of each window, and by how much the choice
-falls short of the best fixed window, and each window against the 95 % rule, with a paired t-test over queries on each
-query's mean over the seeds. race.json in --out holds the same. Set OMP_NUM_THREADS=1 for the seconds of one
-core.
+Printed are:
+- what was chosen and why, and the seconds of wall and of CPU that it took;
+- nDCG@10 on test of each window, and by how much the choice falls short of the best fixed window;
+- each window against the 95 % rule, with a paired t-test over queries on each query's mean over the seeds.
+
+race.json in --out holds the same. Set OMP_NUM_THREADS=1 for the seconds of one core.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@
       → Race(winner="no margin", cross=.011, …)
 
 A sampler is a set of settings of [mine], [mix] and [train]. The pairs are divided into `BLOCKS` blocks. In each block,
-every sampler still in the race trains one probe. The probe is that of
-`syneg.optimizers.objective`. All samplers share the cached output of the layers below. Queries of the other blocks are
-held out for a block, so no folds are needed. A probe of the last layer alone takes less time but is too weak: on
-SciFact it does not find that no margin is better (docs/lab_notes.md, "The race of margins"). Blocks of 100 pairs are
-too small: what a margin costs grows with the pairs (docs/lab_notes.md, "Larger blocks for the race").
+every sampler still in the race trains one probe, the one of `syneg.optimizers.objective`. All samplers share the cached
+output of the layers below it. Queries of the other blocks are held out for a block, so no folds are needed. A probe of
+the last layer alone takes less time but is too weak: on SciFact it does not find that no margin is better
+(docs/lab_notes.md, "The race of margins"). Blocks of 100 pairs are too small: what a margin costs grows with the pairs
+(docs/lab_notes.md, "Larger blocks for the race").
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ class SamplerTrials:
     def race(self, samplers: Sequence[Sampler], progress: Callable[[int, int], None] | None = None) -> Race:
         """Race the samplers. The first one wins if the race is not sure."""
         by_name = {sampler.name: sampler for sampler in samplers}
-        return race(
-            list(by_name), BLOCKS, lambda name, block: self.values(by_name[name], block), worth, progress
-        )  # fmt: skip
+        return race(list(by_name), BLOCKS, lambda name, block: self.values(by_name[name], block), worth, progress)
 
     def values(self, sampler: Sampler, block: int) -> dict[str, dict[str, float]]:
         """metric → query_id → value of the held-out queries, after training on the pairs of one block.

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from syneg.cli.main import cli
 from syneg.core.settings import settings_page
+from syneg.run.arms import ABLATIONS
 from syneg.run.pipeline import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +46,13 @@ def test_the_readme_names_every_stage_and_package() -> None:
         if path.parent.name not in ("programs", "optimizers")
     ]
     assert not [folder for folder in (*folders, "programs", "optimizers") if f"`{folder}`" not in text]
+
+
+def test_every_ablation_is_named() -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    assert f"`syneg-dspy ablate {'|'.join(ABLATIONS)}`" in page
+    help_line = CliRunner().invoke(cli, ["ablate", "--help"]).output.split("\n\n")[1]
+    assert not [name for name in ABLATIONS if not re.search(rf"\b{name}\b", help_line)]
 
 
 def test_prose_keeps_to_120_columns() -> None:

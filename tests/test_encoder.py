@@ -233,7 +233,7 @@ def test_settings_come_before_the_model_and_the_model_before_its_family() -> Non
     assert resolve_prompts(EncoderConfig(), {"query": "Q: ", "document": ""}, ["e5-base"]).passage == ""
     given = resolve_prompts(EncoderConfig(query_prompt="", passage_prompt="x"), own, ["e5-base"])
     assert (given.query, given.passage, given.source) == ("", "x", "the settings")
-    for_both = resolve_prompts(EncoderConfig(), {**NONE, "retrieval": "R: "}, ["any"], default=("retrieval", "R: "))
+    for_both = resolve_prompts(EncoderConfig(), {**NONE, "retrieval": "R: "}, ["any"], default="R: ")
     assert (for_both.query, for_both.passage) == ("R: ", "R: ")
 
 

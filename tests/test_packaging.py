@@ -145,6 +145,11 @@ def test_a_file_has_at_most_300_lines(path: Path, package: str) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, f"{path} of {package}: split it"
 
 
+def test_plurals_are_made_in_one_module() -> None:
+    by_hand = re.compile(r"""(["'])s\1 if |else (["'])s\2""")
+    assert not [f"{path}" for path, _ in MODULES if by_hand.search(path.read_text(encoding="utf-8"))]
+
+
 @pytest.mark.parametrize(("path", "package"), MODULES, ids=lambda value: getattr(value, "stem", value))
 def test_packages_import_one_way(path: Path, package: str) -> None:
     assert upward(path, package) == set()

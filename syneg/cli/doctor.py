@@ -150,13 +150,12 @@ def _storage() -> Iterator[Finding]:
         more = "; cannot be written to" if not writable else f"; under {_FREE_GB:g} GB" if free < _FREE_GB else ""
         yield Finding(level, name, f"{path}, {free:.0f} GB free{more}")
 
-    here = [asset.name for asset in ASSETS.values() if fetched(asset.name)]
-
     kept = spaces()
     size = sum(space.size for space in kept) / 1e9
     yield Finding(
         "ok", "embeddings", f"{size:.2f} GB of {counted(len(kept), 'encoder')} in the cache; `syneg-dspy cache` prunes"
     )
+    here = [asset.name for asset in ASSETS.values() if fetched(asset.name)]
     yield Finding("ok", "models", "fetched: " + (", ".join(f"local/{name}" for name in here) or "none yet"))
 
 

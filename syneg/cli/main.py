@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 _UNREAD = 141  # 128 and the number of SIGPIPE
-_ABLATE = "Compare the arms of an ablation: ratio, temperature, program, loss or mix."
+_ABLATE = "Compare the arms of an ablation: ratio, temperature, program, loss, calls or mix."
 
 
 class Commands(click.Group):

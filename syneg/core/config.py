@@ -143,16 +143,6 @@ class Config(Section):
     seed: int = 0
     "Seed of splits, shuffles and sampling."
 
-    @property
-    def writes_queries(self) -> bool:
-        """Whether an LM has to write queries, because only a corpus is given."""
-        return not self.collection.dataset and self.collection.corpus is not None
-
-    @property
-    def source(self) -> str:
-        """The data set, or the corpus if no data set is given; "" if neither is."""
-        return self.collection.dataset or self.collection.corpus or ""
-
     collection: CollectionConfig = Field(default_factory=CollectionConfig)
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     mine: MineConfig = Field(default_factory=MineConfig)
@@ -173,11 +163,20 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     track: TrackConfig = Field(default_factory=TrackConfig)
 
+    @property
+    def writes_queries(self) -> bool:
+        """Whether an LM has to write queries, because only a corpus is given."""
+        return not self.collection.dataset and self.collection.corpus is not None
+
+    @property
+    def source(self) -> str:
+        """The data set, or the corpus if no data set is given; "" if neither is."""
+        return self.collection.dataset or self.collection.corpus or ""
+
 
 __all__ = [
     "FLOW", "BoundaryConfig", "BudgetConfig", "CollectionConfig", "CompileConfig", "Config", "EncoderConfig",
     "EvaluateConfig", "ExecutorConfig", "GatesConfig", "GenerateConfig", "JudgeConfig", "LMConfig", "MineConfig",
-    "MixConfig", "ProbeConfig", "QueriesConfig", "ReaderConfig", "ReflectionConfig",
-    "RoleLM", "Section",
-    "TrackConfig", "TrainConfig",
+    "MixConfig", "ProbeConfig", "QueriesConfig", "ReaderConfig", "ReflectionConfig", "RoleLM", "Section", "TrackConfig",
+    "TrainConfig",
 ]  # fmt: skip

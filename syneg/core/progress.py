@@ -4,8 +4,8 @@
     generate      17/48 pairs  11.2/min  ETA 2:46  $0.03
 
 The line is redrawn every second on a terminal, with a clock until the first count; it is repeated every 20 s in a
-pipe. `verbose` adds a line for every LM call. Stdout
-stays free for output that machines read. `Progress.kept` also writes an event for each stage and each message:
+pipe. `verbose` adds a line for every LM call. Stdout stays free for output that machines read. `Progress.kept` also
+writes an event for each stage and each message:
 
     {"time": "2026-11-21T17:10:02+00:00", "event": "done", "stage": "mine", "seconds": 13.9,
      "text": "762 negatives for 64 queries"}
@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .counts import counted
 from .errors import DeferredError
 from .lines import wrapped
 from .storage import Log
@@ -161,7 +162,7 @@ class Progress:
 
     def _say_kept(self) -> None:
         if self._kept:
-            kinds = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in self._kept.items())
+            kinds = ", ".join(counted(count, kind) for kind, count in self._kept.items())
             self._kept.clear()
             self.say(f"{kinds}: kept from an earlier run")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,6 +26,7 @@ from syneg.core.text import is_dense, is_letter, normalise, word_count
 _SAMPLE = 2000
 _ENOUGH_LETTERS = 20_000  # fewer letters show the frequent trigrams of a few passages, not of a language
 _ENOUGH_TEXTS = 50
+_FEWEST_TRIGRAMS = 10  # a shorter text tells too little about its language
 _COMMON_MASS = 0.9
 _RARE_SCRIPT = 0.002
 
@@ -109,11 +110,13 @@ def _trigrams(text: str) -> list[str]:
     return singles + [padded[i : i + 3] for i in range(len(padded) - 2)]
 
 
-def _share(text: str, common: Iterable[str]) -> float | None:
-    """Share of the trigrams of `text` that are common, plus one standard error in favour of short texts."""
-    known = common if isinstance(common, (set, frozenset)) else set(common)
+def _share(text: str, common: Set[str]) -> float | None:
+    """Share of the trigrams of `text` that are common, plus one standard error in favour of short texts.
+
+    None for a text of fewer than `_FEWEST_TRIGRAMS`.
+    """
     grams = _trigrams(text)
-    if len(grams) < 10:
+    if len(grams) < _FEWEST_TRIGRAMS:
         return None
-    share = sum(gram in known for gram in grams) / len(grams)
+    share = sum(gram in common for gram in grams) / len(grams)
     return share + math.sqrt(share * (1 - share) / len(grams))

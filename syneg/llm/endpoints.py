@@ -93,9 +93,7 @@ class Endpoint:
         """Send a request once. Raises LM15Error, or BackendError if the embedded server does not start."""
         client = self.connected()
         if self._server is not None and not self._warm:
-            with (
-                self._first
-            ):  # the first call fills one slot alone; all slots then copy the common start of the prompts
+            with self._first:  # one call fills one slot; then all slots copy the common start of the prompts
                 if not self._warm:
                     response = self._complete(client, request)
                     self._server.share_prefix()

@@ -30,6 +30,8 @@ from syneg.programs import GradeList
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import LexicalIndex
 
+from .gates import REFUSED_CALL
+
 ANSWERS, IN_PART, NEAR, OTHER = 3, 2, 1, 0
 _POSITIVES = 3  # known positives in a list
 _EMBEDDED = 5  # passages that fit the context of an embedded LM
@@ -183,7 +185,7 @@ def read_by_lm(
                 except PROGRAM_ERRORS as error:
                     reraise_fatal(error)
                     calls += current.calls
-                    if any(call.finish_reason == "refused" for call in current.calls):
+                    if any(call.finish_reason == REFUSED_CALL for call in current.calls):
                         break
                     continue
             graded = zip(asked.doc_ids, answer.grades, answer.spans, strict=True)

@@ -8,8 +8,8 @@
 A shard is two files: `HASH.npy` with n vectors and `HASH.keys` with n keys of 16 bytes. Each is written as a draft and
 renamed. A shard without keys is ignored, so a crash loses at most one shard. Several processes may share a folder; each
 finds new shards of the others at its next `missing`, or a little later in a folder so large that listing it takes
-time. An open store holds a shared lock on its folder, which protects it
-from pruning (`embedding_cache`). Nothing is pickled.
+time. An open store holds a shared lock on its folder, which protects it from pruning (`embedding_cache`). Nothing is
+pickled.
 """
 
 from __future__ import annotations

@@ -96,21 +96,21 @@ class Prompts:
 
 def prompts_of(config: EncoderConfig, model: Any, names: Sequence[str]) -> Prompts:
     """The prompts of `model` (a SentenceTransformer). `names` are compared with the known families."""
-    default = (model.prompts or {}).get(model.default_prompt_name or "")
-    return resolve_prompts(config, model.prompts, names, default=(model.default_prompt_name, default))
+    default = (model.prompts or {}).get(model.default_prompt_name or "") or ""
+    return resolve_prompts(config, model.prompts, names, default)
 
 
 def resolve_prompts(
     config: EncoderConfig,
     own: Mapping[str, str | None] | None,
     names: Sequence[str],
-    default: tuple[str | None, str | None] = (None, None),
+    default: str = "",
 ) -> Prompts:
     """Choose prompts from the settings, from the model's `own` prompts, or from the family of one of `names`.
 
-    `default` is the name and the text of the model's default prompt; it applies to both roles unless the model has a
-    prompt for one of them. The family is looked up only if the model has no prompt at all. An empty prompt counts as
-    one, except under the two keys that sentence-transformers adds to every model.
+    `default` is the model's default prompt. It applies to both roles unless the model has a prompt for one of them. The
+    family is looked up only if the model has no prompt at all. An empty prompt counts as one, except under the two keys
+    that sentence-transformers adds to every model.
     """
     brought = {key: text or "" for key, text in (own or {}).items()}
     says = any(brought.values()) or bool(brought.keys() - _ALWAYS_THERE)
@@ -119,7 +119,7 @@ def resolve_prompts(
     for role in ROLES:
         of_model = next((brought[key] for key in PROMPT_KEYS[role] if brought.get(key)), "")
         if not any(brought.get(key) for keys in PROMPT_KEYS.values() for key in keys):
-            of_model = default[1] or ""
+            of_model = default
         own_or_family[role] = of_model or known.get(role, "")
     source = "the model" if says else f"the family {family}" if family else "none known"
     given: dict[Role, str | None] = {"query": config.query_prompt, "passage": config.passage_prompt}
@@ -134,13 +134,9 @@ def write_prompts(model: Any, prompts: Prompts) -> None:
 
     The extra key "passage" marks empty prompts as intended (see `resolve_prompts`).
     """
-    names = {key for keys in PROMPT_KEYS.values() for key in keys} & model.prompts.keys() | {
-        "query",
-        "document",
-        "passage",
-    }
+    written = {"query", "document", "passage", *model.prompts}
     for role in ROLES:
-        for key in names & {*PROMPT_KEYS[role]}:
+        for key in written.intersection(PROMPT_KEYS[role]):
             model.prompts[key] = prompts.of(role)
 
 

@@ -69,10 +69,10 @@ class Outcome:
     """The content of compiled.json.
 
     `state` is the winner's state, and `won` says whether the winner is a candidate. `used` is what the budget counted.
-    `stopped` says why the recipe ended early, or "". `confirmed` is None if nothing was compared. Gains
-    are in `measure` over `baseline`; `second` names the second score of the candidates.
-    `notes` are lines for the report. `unusable` is the number of the best candidate if none of its answers to the
-    queries that decide could be used, else 0.
+    `stopped` says why the recipe ended early, or "". `confirmed` is None if nothing was compared. Gains are in
+    `measure` over `baseline`; `second` names the second score of the candidates. `notes` are lines for the report.
+    `unusable` is the number of the best candidate if none of its answers to the queries that decide could be used,
+    else 0.
     """
 
     program: str

@@ -107,9 +107,8 @@ def lines_of(rows: Iterable[Instance], shape: Shape, origins: Origins) -> tuple[
     without = sum(not line.negatives for line in kept)
     if without and shape == "queries":
         kept = [line for line in kept if line.negatives] or kept
-    return kept, [f"no negative, so left out: {counted(without, 'query')}"] if without and len(kept) != len(
-        lines
-    ) else []
+    left_out = len(kept) != len(lines)
+    return kept, [f"no negative, so left out: {counted(without, 'query')}"] if left_out else []
 
 
 def _line(row: Instance, origins: Origins) -> Line:

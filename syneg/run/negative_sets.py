@@ -203,7 +203,7 @@ class NegativeSets:
                 queries = counted(len({d.pair.query_id for d in drafts}), "query")
                 line.note = f"{len(drafts)} for {queries}, {stem}"
             by = ", ".join(sorted({draft.negative.program for draft in drafts}))
-            named = replace(assignment, name=path.name if stem == "negatives" else f"{by} in {path.name}")
+            named = replace(assignment, name=path.name if stem == NEGATIVES else f"{by} in {path.name}")
             drafts = gating.rest(drafts, workspace.progress)
             facts = summary(named, drafts, workspace.roles.ledger, "given")
             self._keep(stem, drafts, replace(facts, judged=gating.judge is not None))
@@ -215,7 +215,7 @@ class NegativeSets:
     def _written(self, stem: str, assignment: Assignment) -> NegativeSet:
         """The set that the program named in `assignment` writes. Loads the program."""
         workspace, name = self._workspace, assignment.name
-        program = self._program_of(name, "" if stem == "negatives" else f"{stem}.")
+        program = self._program_of(name, "" if stem == NEGATIVES else f"{stem}.")
         task = planned_task(workspace, assignment.config)
         assignment = replace(assignment, program=program, task=task)
         writer = workspace.roles.writer_for(assignment.config)

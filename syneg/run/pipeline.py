@@ -57,7 +57,6 @@ class Run(Parts):
 
         Raises ConfigError if the queries have to be written first.
         """
-
         from .checks import check_estimate
 
         def work(run: Run) -> Result:

@@ -8,8 +8,8 @@ batches of a stage. Two rows whose queries share a relevant passage go into diff
 loss masks the shared passage.
 
 Several processes share one plan: a batch has `batch_size` rows for each process, and the sampler cuts it into slices of
-equal length. The last batch of an epoch is smaller. If its rows do not divide evenly, the first rows of the epoch fill
-it up a second time (fewer rows than processes).
+equal length. The last batch of an epoch is smaller. If its rows do not divide evenly, the first rows of the epoch
+fill it up a second time. These are fewer than there are processes.
 """
 
 from __future__ import annotations

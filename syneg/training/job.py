@@ -83,15 +83,15 @@ class Job:
 
 def write_job(job: Job, folder: Path) -> None:
     """Write job.json for `python -m syneg.training FOLDER`."""
-    plain = {**asdict(job), "encoder": job.encoder.model_dump(), "config": job.config.model_dump(), "seed": job.seed}
+    plain = {**asdict(job), "encoder": job.encoder.model_dump(), "config": job.config.model_dump()}
     write_json(folder / JOB, plain)
 
 
 def read_job(folder: Path) -> Job:
     """Read the job of `folder`. Raises BackendError if there is none."""
-    data = read_json(folder / "job.json")
+    data = read_json(folder / JOB)
     if data is None:
-        raise BackendError("no job", where=str(folder / "job.json"), todo="let `syneg-dspy train` write it")
+        raise BackendError("no job", where=str(folder / JOB), todo="let `syneg-dspy train` write it")
     return Job(
         EncoderConfig(**data["encoder"]),
         [[_instance(row) for row in rows] for rows in data["epochs"]],

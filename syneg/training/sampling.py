@@ -40,7 +40,8 @@ class Filling:
 
     `synthetic`: with synthetic negatives, if `by_row` a whole row at a time. `retrieved`: with retrieved ones, only
     from `sources` if any are named. `own`: False leaves rows without negatives. `read`: a reader's grades decide which
-    passages are negatives. `order`: the arm's default for `train.order`.
+    passages are negatives. `order`: the arm's default for `train.order`. `grounded`: with the retrieved passages
+    nearest to the synthetic negatives, before other retrieved ones.
     """
 
     synthetic: bool = False
@@ -75,7 +76,8 @@ ARMS = {
 class Supply:
     """The pairs and negatives that rows are made from.
 
-    `mined[query_id]` are retrieved negatives, `written[query_id]` synthetic ones with their weights.
+    `mined[query_id]` are retrieved negatives, `written[query_id]` synthetic ones with their weights, and
+    `grounded[query_id]` the retrieved passages that are nearest to the synthetic ones.
     `extra[query_id][doc_id]` are texts that a reader found relevant beside the judged ones. If a teacher's scores
     `taught[query_id][doc_id]` are given, the negatives of a row cover their range, from high to low. `use` decides
     about queries with several positives: `draw` uses another one each epoch, `rows` makes a row for each, `first` keeps

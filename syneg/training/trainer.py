@@ -49,7 +49,6 @@ from .weights import interpolate, learning_rate, set_dropout, swift_attention
 # it warns of checkpoints that are written within a second, and then sorts them by their steps, which is right
 logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
 
-
 _TIDY = 8  # steps after which freed memory goes back; after each step it takes 4 % of the time (docs/lab_notes.md)
 
 
