@@ -362,6 +362,9 @@ def test_what_is_wrong_with_given_grades_is_said(tmp_path: Path, sparse: Path) -
     assert f"{path}:4: no query_id\n" in str(error.value) and f"{path}:5: not a JSON object" in str(error.value)
     with pytest.raises(DataError, match="no such file of grades"):
         given_readings(tmp_path / "none", collection, 0.1)
+    path.write_text("query_id,doc_id,grade\nq1,d1,3\n")
+    with pytest.raises(DataError, match=r":2: not valid JSON \(.*grades.jsonl\); write one JSON object on each line$"):
+        given_readings(path, collection, 0.1)
 
 
 def test_given_grades_may_begin_with_a_byte_order_mark(tmp_path: Path, sparse: Path) -> None:

@@ -29,9 +29,9 @@ def given_rows(
 
     Raises DataError if the file cannot be read, or if more than `max_bad` of its rows (a share, 0 to 1) are bad.
     """
-    rows, todo = what
+    rows, check = what
     if not path.is_file():
-        raise DataError(f"no such file of {rows}", where=str(path), todo=todo)
+        raise DataError(f"no such file of {rows}", where=str(path), todo=check)
     found: list[T] = []
     problems: list[str] = []
     try:
@@ -48,12 +48,17 @@ def given_rows(
     total = len(found) + len(problems)
     if len(problems) > max_bad * total:
         title = f"{len(problems)} of {counted(total, 'row')} cannot be used"
-        raise DataError(collected(title, problems), where=str(path))
+        form = all(problem.endswith(("JSON", "JSON object")) for problem in problems)
+        todo = "write one JSON object on each line" if form else None
+        raise DataError(collected(title, problems), where=str(path), todo=todo)
     return found, problems
 
 
 def _object(line: str) -> Mapping[str, Any]:
-    row = json.loads(line)
+    try:
+        row = json.loads(line)
+    except ValueError:
+        raise ValueError("not valid JSON") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
     return row
