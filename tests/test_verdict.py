@@ -23,8 +23,8 @@ from syneg.run import show
 from syneg.run.folder import RunFolder
 from syneg.verdict.card import data_card, model_card
 from syneg.verdict.page import Evidence, html_report
-from syneg.verdict.records import Comparison, Generation, Verdict, generation_of
-from syneg.verdict.report import generation_line, second_table, table
+from syneg.verdict.records import Comparison, Generation, NearMisses, Verdict, generation_of
+from syneg.verdict.report import generation_line, notes, second_table, table
 from syneg.verdict.sentences import boundary_note, sentence
 from syneg.verdict.source_probe import source_probe
 from syneg.verdict.statistics import detectable, paired_interval, seed_interval
@@ -268,6 +268,32 @@ def test_the_boundary_is_paired_by_query_and_called_small() -> None:
     enough = told({"base": ArmRuns([result(data, 0)], boundary=[base], near_misses=400),
                    "mined": ArmRuns([result(data, 0.1)], (0,), boundary=[better], near_misses=400)}, data)  # fmt: skip
     assert "too small" not in boundary_note(enough) + enough.sentence
+
+
+def test_the_boundary_is_told_against_mined_whatever_the_order_of_the_arms() -> None:
+    data, queries = collection(), [f"t{i}" for i in range(40)]
+    scored = {
+        name: ArmRuns(
+            [result(data, 0)], () if name == "base" else (0,), near_misses=400,
+            boundary=[{"accuracy": {q: share + i % 2 / 10 for i, q in enumerate(queries)}, "ndcg@10": dict.fromkeys(queries, 0.5)}],
+        )
+        for name, share in {"base": 0.2, "in-batch": 0.3, "mined": 0.4, "hybrid": 0.6}.items()
+    }  # fmt: skip
+    note = boundary_note(told(scored, data))
+    assert "against base: in-batch +0.100 [+0.100, +0.100], mined +0.200 [" in note and "hybrid +0.400 [" in note
+    assert "against mined: in-batch -0.100 [-0.100, -0.100], hybrid +0.200 [+0.200, +0.200]" in note
+
+
+def test_the_notes_name_the_lm_of_the_near_misses() -> None:
+    data = collection()
+    runs = {"base": ArmRuns([result(data, 0)]), "mined": ArmRuns([result(data, 0.1)], (0,))}
+    wrote = Generation("q", "openai/a@http://x", 9, 9, 5, 5, {}, 9, 9, 0.0)
+    for lm, said in (
+        ("openai/a@http://x", "openai/a, the LM of the negatives, too,"),
+        ("openai/b@http://x", "openai/b"),
+    ):
+        found = told(runs, data, Facts(generation=wrote, near_misses=NearMisses("p", lm, 3, 2)))
+        assert f"written by p with {said} and put into the corpus" in " ".join(notes(found)), lm
 
 
 def test_one_near_miss_is_one_and_shows_no_difference_at_all() -> None:

@@ -94,9 +94,12 @@ def notes(verdict: Verdict) -> Iterator[str]:
     near = verdict.near_misses
     if near:
         number = counted(near.accepted, "near-miss", "near-misses")
+        by = near.lm.split("@")[0]
+        if verdict.generation and verdict.generation.lm == near.lm:
+            by += ", the LM of the negatives, too,"
         yield (
-            f"boundary: {number} for {counted(near.covered, 'held-out query')}, written by {near.program} and "
-            "put into the corpus: share ranked below the positive, with its 95 % interval"
+            f"boundary: {number} for {counted(near.covered, 'held-out query')}, written by {near.program} with "
+            f"{by} and put into the corpus: share ranked below the positive, with its 95 % interval"
         )
         if note := boundary_note(verdict):
             yield note

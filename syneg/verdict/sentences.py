@@ -6,6 +6,8 @@ sentence(verdict) → "Best on dev: hybrid. On test, nDCG@10 0.360 against 0.309
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from syneg.core.counts import counted
 
 from .records import BASE, Comparison, Interval, Verdict
@@ -13,6 +15,7 @@ from .records import BASE, Comparison, Interval, Verdict
 MIN_DEV = 30
 """With fewer dev queries than this, a sentence calls the choice of the best arm chance."""
 
+MINED = "mined"  # the arm that others have to beat at the boundary
 NEAR_MISSES, _POINTS = 400, 0.06  # a difference of 6 points shows from 400 near-misses on
 
 
@@ -166,15 +169,25 @@ def _small_boundary(verdict: Verdict) -> str:
 
 
 def boundary_note(verdict: Verdict) -> str:
-    """Whether the boundary test has enough near-misses, and each arm's difference to the base; "" without a test."""
-    base = verdict.arms[BASE].boundary
-    if base is None:
+    """Whether the boundary test has enough near-misses, and each arm's difference to base and mined; "" without a
+    test."""
+    if verdict.arms[BASE].boundary is None:
         return ""
     parts = [small] if (small := _small_boundary(verdict)) else []
-    for row in verdict.comparisons:
-        if row.a == BASE and row.boundary_delta is not None:
-            parts.append(f"{row.b} against base {row.boundary_delta:+.3f}{interval_text(row.boundary_interval)}")
+    for reference in (BASE, MINED):
+        if differences := list(_at_the_boundary(verdict, reference)):
+            parts.append(f"against {reference}: {', '.join(differences)}")
     return "; ".join(parts)
+
+
+def _at_the_boundary(verdict: Verdict, reference: str) -> Iterator[str]:
+    """Yield each trained arm with its boundary accuracy less that of `reference`, paired by query."""
+    for row in verdict.comparisons:
+        if row.boundary_delta is None or reference not in (row.a, row.b) or (row.a == BASE != reference):
+            continue
+        turned = row.b == reference
+        delta = -row.boundary_delta if turned else row.boundary_delta
+        yield f"{row.a if turned else row.b} {delta:+.3f}{interval_text(row.boundary_interval, turned)}"
 
 
 def interval_text(interval: Interval | None, turned: bool = False) -> str:
