@@ -165,3 +165,26 @@ def test_ids_that_the_corpus_has_as_decimals_are_found(tmp_path: Path) -> None:
     rows = [{"query": q, "doc_id": i} for i, (q, _) in enumerate(PAIRS)]
     collection = load(jsonl(tmp_path / "p.jsonl", rows), corpus=str(tmp_path / "c.csv"))
     assert set().union(*relevant(collection).values()) == {f"{i}.0" for i in range(40)}
+
+
+@pytest.mark.parametrize("form", ["qrels folder", "qrels files", "tables", "column"])
+def test_eval_beside_another_dev_split_may_be_a_test_split(form: str, tmp_path: Path) -> None:
+    """Merged into dev, its queries would choose the arm, and test would be cut out of train."""
+    parts = {"train": range(20), "valid": range(20, 30), "eval": range(30, 40)}
+    path = tmp_path / "set"
+    path.mkdir()
+    if form.startswith("qrels"):
+        folder(path)
+        (path / "qrels.tsv").unlink()
+        for name, ids in parts.items():
+            file = path / (f"qrels/{name}.tsv" if form == "qrels folder" else f"qrels.{name}.small.tsv")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("".join(f"q{i}\td{i}\t1\n" for i in ids))
+    elif form == "tables":
+        for name, ids in parts.items():
+            jsonl(path / f"{name}.jsonl", ({"query": PAIRS[i][0], "positive": PAIRS[i][1]} for i in ids))
+    else:
+        rows = [{"query": PAIRS[i][0], "positive": PAIRS[i][1], "split": n} for n, ids in parts.items() for i in ids]
+        path = jsonl(path / "p.jsonl", rows)
+    with pytest.raises(DataError, match=r"'eval' and 'valid' would both be dev .*; name the one that tests 'test'"):
+        load(path)

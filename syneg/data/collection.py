@@ -28,7 +28,7 @@ from .grades import grade_of, how_to_fill, leave_out_unanswered, relevant_of
 from .readers import Reader, Text
 from .same import Unknown, equal_queries, never_mined
 from .sources import open_reader
-from .splits import MIN_QUERIES, divide, fold_splits, guard, split_name
+from .splits import MIN_QUERIES, check_names, divide, fold_splits, guard, split_name
 
 _ENOUGH_TO_TEST = 50  # queries; fewer show only large effects, while cross-fitting tests on every query
 
@@ -226,6 +226,8 @@ def _judged(
             qrels[query_id][doc_id] = max(grade, qrels[query_id].get(doc_id, grade))
             splits_of[query_id].add(names[row.split])
         named.add(query_id)
+    if not reader.published:
+        check_names(names, reader.name)
     if unjudged := sum(query_id not in named for query_id in queries):
         said = part_of(unjudged, len(queries), "query", "has no judgement and is", "have no judgement and are")
         reader.log.notes.append(f"{said} left out")

@@ -22,7 +22,7 @@ from .columns import QRELS, ColumnNames, no_column
 from .encodings import open_text
 from .read_log import ReadLog
 from .readers import Qrel, Text
-from .splits import SPLIT_NAMES, split_name
+from .splits import SPLIT_NAMES, check_names, split_name
 from .tables import Row, is_dead_link, kind_of, read_table
 from .trec import read_items, read_judgements
 
@@ -33,6 +33,12 @@ _NO_NEGATIVES: Mapping[str, Any] = {}
 
 def _part(path: Path) -> str:
     return re.split(r"[._\-]", path.name.lower())[0]
+
+
+def _split_part(path: Path) -> str:
+    """The part of a name of qrels that names a split: "dev.small" of qrels.dev.small.tsv."""
+    name = re.sub(r"\.(gz|csv|tsv|txt|jsonl?|parquet|trec)", "", path.name, flags=re.IGNORECASE)
+    return re.sub(r"^qrels[._\-]*", "", name, flags=re.IGNORECASE)
 
 
 def _shown(folder: Path) -> list[Path]:
@@ -133,6 +139,7 @@ class FolderReader:
             if len(files) > 1:
                 self.log.notes.append(f"{what} are read from {len(files)} files: {', '.join(p.name for p in files)}")
         note_unused(folder, [*self._corpus, *self._topics, *self._qrels], self.log)
+        check_names(map(_split_part, self._qrels), self.name)
         self._splits = {path: self._split_of(path, bool(inside)) for path in self._qrels}
 
     def _split_of(self, path: Path, in_folder: bool) -> str:
@@ -140,8 +147,7 @@ class FolderReader:
 
         Raises DataError for a name that is no split, if there are several files of qrels.
         """
-        name = re.sub(r"\.(gz|csv|tsv|txt|jsonl?|parquet|trec)", "", path.name, flags=re.IGNORECASE)
-        name = re.sub(r"^qrels[._\-]*", "", name, flags=re.IGNORECASE)
+        name = _split_part(path)
         if len(self._qrels) == 1 and not in_folder and name.split(".")[0].casefold() not in SPLIT_NAMES:
             return ""
         return split_name(name, self._label(path))

@@ -24,7 +24,7 @@ from .folders import check_files, is_passages, judged_rows, no_rows, note_unused
 from .pairs import PairsReader
 from .read_log import ReadLog
 from .readers import Qrel, Text
-from .splits import SPLIT_NAMES, split_name
+from .splits import SPLIT_NAMES, check_names, split_name
 from .tables import Row, kind_of, read_table
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
@@ -52,6 +52,7 @@ def _first_word(path: Path) -> str:
 def open_split_folder(folder: Path, corpus: Path | None, columns: ColumnNames, encoding: str) -> PairsReader:
     """Read a folder with `split_files`. `corpus` is a file of passages; None takes the folder's own, if it has one."""
     log, named = ReadLog(), split_files(folder)
+    check_names(map(_stem, named), folder.name)
     folders = [inside for inside in (folder, folder / "data") if inside.is_dir()]
     check_files(*folders)
     if corpus is None:
@@ -91,6 +92,7 @@ def open_saved(folder: Path, corpus: Path | None, columns: ColumnNames, encoding
             f"cannot read a folder of save_to_disk: {one_line(error)}", where=str(folder), todo="save it again"
         ) from error
     log = ReadLog()
+    check_names(saved if isinstance(saved, dict) else (), folder.name)
     rows = _split_rows(folder.name, saved, log) if isinstance(saved, dict) else _rows(folder.name, saved, log)
     passages = None if corpus is None else read_table(corpus, log, encoding)
     return PairsReader(folder.name, rows, passages, columns, log)

@@ -48,6 +48,15 @@ def split_name(name: str, where: str = "") -> str:
     return splits.pop()
 
 
+def check_names(names: Iterable[str], where: str) -> None:
+    """Raise DataError for `eval` beside another name of dev, as in train, valid and eval: it may be the test split."""
+    words = {re.split(r"[\s_.\-]+", name.strip().casefold())[0] for name in names}
+    dev = sorted(word for word in words if SPLIT_NAMES.get(word) == "dev")
+    if len(dev) > 1 and "eval" in dev:
+        shown = " and ".join(map(repr, dev))
+        raise DataError(f"{shown} would both be dev", where=where, todo="name the one that tests 'test'")
+
+
 def guard(queries: Mapping[str, str], splits_of: Mapping[str, set[str]]) -> tuple[dict[str, str], list[str]]:
     """Give each query one split. If two splits share a query, by id or normalised text, the later split keeps it.
 
