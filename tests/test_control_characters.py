@@ -12,7 +12,8 @@ import pytest
 from syneg.cli.browse import entry
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError
-from syneg.core.text import near_key, normalise, plain_text
+from syneg.core.near import near_key
+from syneg.core.text import normalise, plain_text
 from syneg.data.cells import BadCell, id_cell
 from syneg.data.collection import load_collection
 from syneg.retrieval.metrics import write_trec

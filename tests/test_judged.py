@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syneg.core.text import near_key
+from syneg.core.near import near_key
 from syneg.data.collection import Collection
 from syneg.negatives.mining import Judged, is_part, keys_of
 
@@ -26,6 +26,11 @@ _PIECES = [
     "…",
     "!=",
     "(a)",
+    "-5",
+    "\u22125",
+    "5%",
+    "1/2",
+    ".net",
 ]
 _TEXTS = st.lists(st.sampled_from(_PIECES), min_size=1, max_size=6).map(" ".join)
 _POSITIVES = st.lists(st.sampled_from(_PIECES), min_size=8, max_size=12).map(" ".join)

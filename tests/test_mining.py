@@ -9,10 +9,10 @@ import pytest
 from conftest import ACTIONS, THINGS
 
 from syneg.core.config import CollectionConfig, EncoderConfig, MineConfig
+from syneg.core.near import near_key
 from syneg.core.progress import Progress
 from syneg.core.records import Pair
 from syneg.core.settings import load_config
-from syneg.core.text import near_key
 from syneg.data.collection import Collection, load_collection
 from syneg.negatives.grounding import ground
 from syneg.negatives.mining import Rankings, mine

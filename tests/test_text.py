@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syneg.core.near import near_key
 from syneg.core.text import (
     contains,
     copied_share,
     cut,
     grams,
     length_of,
-    near_key,
     normalise,
     terms,
     word_count,
@@ -50,6 +50,29 @@ def test_texts_that_differ_in_meaning_are_not_the_same(one: str, other: str) -> 
 )  # fmt: skip
 def test_spellings_of_one_text_are_the_same(one: str, other: str) -> None:
     assert normalise(one) == normalise(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("-1", "1"), ("it is -1", "it is 1"), ("(\u22121)", "(1)"), (".5", "5"), ("1.5", "15"), ("5 %", "5"), ("5 ‰", "5 %"), ("1/2", "1 2"),
+        ("3:1", "3 1"), ("1-2", "1 2"), (".NET", "net"), ("C", "C++"), ("C", "C#"), ("not x", "x"), ("a<b", "a>b"), ("10²", "102"),
+    ],
+)  # fmt: skip
+def test_near_copies_do_not_differ_by_a_sign_or_a_digit(one: str, other: str) -> None:
+    assert near_key(one) != near_key(other)
+    assert near_key(f"the value is {one} here") != near_key(f"the value is {other} here")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("-1", "\u22121"), ("1\u20132", "1-2"), ("the \u201cfile\u201d", 'The "file"'), ("well-known, really", "well known really"),
+        ("*C++*: `close`!", "C++ close"), ("5%", "5 %"), ("Covid\u201119", "covid-19"), ("Yes: 3.", "yes 3"), ("a/b", "a b"), ("end...", "end"),
+    ],
+)  # fmt: skip
+def test_near_copies_differ_by_case_spacing_and_marks(one: str, other: str) -> None:
+    assert near_key(one) == near_key(other)
 
 
 @given(st.text(max_size=40))

@@ -7,7 +7,7 @@
     cut("Close the socket now", 3) → "Close the socket …"
 
 `normalise` keeps every character that carries meaning: C++ and C# differ, as do x<0 and x>0; the vowel signs of Hindi
-and Thai and emoji stay. `near_key` also drops punctuation, to find near-copies.
+and Thai and emoji stay. `syneg.core.near` also drops punctuation, to find near-copies.
 
 The `regex` package tells scripts apart by its Unicode tables. It knows combining marks and needs no dictionary. Pairs
 of characters retrieve Chinese and Japanese about as well as segmented words do (Nie et al. 2000, IRAL). Segmenters for
@@ -84,23 +84,17 @@ def normalise(text: str) -> str:
     return bare if _ENDS_SENTENCE.search(bare[-2:]) else plain
 
 
-def near_key(text: str) -> str:
-    """A coarser identity, to find near-copies: words and symbols without punctuation. A text without a word is only
-    normalised.
-
-    >>> near_key("Close the *file*!"), near_key("x<0") == near_key("x>0"), near_key("???")
-    ('close the file', False, '???')
-    """
-    return " ".join(words(text)) or normalise(text)
-
-
 def words(text: str) -> list[str]:
     """Normalised words and symbols, in order. In a script without spaces each character is an entry of its own.
 
     >>> words("Is C++ faster? 打开!")
     ['is', 'c++', 'faster', '打', '开']
     """
-    plain = normalise(text)
+    return words_in(normalise(text))
+
+
+def words_in(plain: str) -> list[str]:
+    """The words of a normalised text, or of a part of one."""
     return (_easy_words(plain) or _WORD).findall(plain)
 
 

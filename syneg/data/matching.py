@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from syneg.core.text import near_key, normalise
+from syneg.core.near import near_key
+from syneg.core.text import normalise
 
 # Up to this number of (text, passage) comparisons all are made; above it, only those that share a long word.
 _MAX_COMPARISONS = 20_000_000

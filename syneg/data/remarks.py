@@ -12,7 +12,8 @@ import math
 from collections.abc import Iterator, Mapping
 
 from syneg.core.counts import counted, part_of
-from syneg.core.text import contains, near_key, word_count
+from syneg.core.near import near_key
+from syneg.core.text import contains, word_count
 
 from .collection import Collection
 from .language import language_of

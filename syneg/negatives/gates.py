@@ -17,8 +17,9 @@ from functools import cached_property
 from typing import Generic, Literal, TypeVar
 
 from syneg.core.config import GatesConfig
+from syneg.core.near import near_key
 from syneg.core.records import GateVerdict, HardNegative, margin_share
-from syneg.core.text import contains, copied_share, near_key, word_count
+from syneg.core.text import contains, copied_share, word_count
 from syneg.data.corpus_profile import CorpusProfile
 
 UNPARSEABLE, ANSWERS = "unparseable answer", "the judge says it answers"

@@ -28,9 +28,10 @@ import numpy as np
 
 from syneg.core.config import MineConfig
 from syneg.core.counts import part_of
+from syneg.core.near import MARKS, near_key, near_words
 from syneg.core.progress import Tick
 from syneg.core.records import MinedNegative, Pair, margin_limit
-from syneg.core.text import near_key, normalise, word_count, words
+from syneg.core.text import normalise, word_count
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import Hits, LexicalIndex
@@ -216,14 +217,14 @@ class Judged:
         words.
         """
         plain = passage.lower() if passage.isascii() else normalise(passage)
-        begin = " ".join(words(" ".join(plain.split(maxsplit=_PART_WORDS)[:_PART_WORDS])))
+        begin = " ".join(near_words(" ".join(plain.split(maxsplit=_PART_WORDS)[:_PART_WORDS])))
         return begin in self.query or any(
             begin in own or all(mark in plain for mark in marks) for own, marks in self._marks
         )
 
 
 def _longest_words(key: str) -> list[str]:
-    return sorted(set(key.split()), key=len)[-_MARKS:]
+    return sorted({*key.split()} - {*MARKS.values()}, key=len)[-_MARKS:]
 
 
 def is_part(inner: str, outer: str) -> bool:
