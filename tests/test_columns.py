@@ -188,3 +188,26 @@ def test_eval_beside_another_dev_split_may_be_a_test_split(form: str, tmp_path: 
         path = jsonl(path / "p.jsonl", rows)
     with pytest.raises(DataError, match=r"'eval' and 'valid' would both be dev .*; name the one that tests 'test'"):
         load(path)
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv"])
+def test_a_table_without_a_header_is_told_to_get_one(name: str, tmp_path: Path) -> None:
+    sign = "," if name.endswith("csv") else "\t"
+    (tmp_path / name).write_text("".join(f'"{q}"{sign}"{p}"\n' for q, p in PAIRS))
+    said = (
+        rf"the columns are 'how is pump 0 cleaned', .* \({name}:2\); name .*, or write a header above the first line$"
+    )
+    with pytest.raises(DataError, match=said):
+        load(tmp_path / name)
+    (tmp_path / name).write_text(f"What was asked{sign}Said in reply{sign}More\na{sign}b{sign}c\n")
+    with pytest.raises(DataError, match="query=NAME,positive=NAME$"):
+        load(tmp_path / name)
+
+
+def test_qrels_of_another_form_are_shown(tmp_path: Path) -> None:
+    made = folder(tmp_path)
+    (made / "qrels.tsv").unlink()
+    for line, said in (("q0 Q0 d0 1 13.2 bm25", "6: 'q0 Q0 d0 1 13.2 bm25'"), ("# by hand", "3: '# by hand'")):
+        (made / "qrels.txt").write_text(f"{line}\n" * 40)
+        with pytest.raises(DataError, match=rf"the qrels do not have 4 columns, but {said} \(qrels.txt\); write "):
+            load(made)

@@ -44,6 +44,7 @@ PAIRS = ("query", "positive", "negative", "query_id", "doc_id", "split", "releva
 CORPUS = ("doc_id", "title", "text")
 QUERIES = ("query_id", "query")
 QRELS = ("query_id", "doc_id", "score")
+_WORDS = 4  # most words in the name of a column
 _SHARED = ("query_id", "doc_id", "title", "text")  # roles that tables of several kinds have
 
 
@@ -154,9 +155,12 @@ def _plain(name: str) -> str:
 def no_column(missing: Iterable[str], names: Iterable[Any], where: str) -> DataError:
     """The error for a table without the columns `missing`; it lists the table's `names`."""
     missing = list(missing)
-    shown = ", ".join(repr(str(name)[:40]) for name in list(names)[:12]) or "none"
+    names = [*map(str, names)]
+    shown = ", ".join(repr(name[:40]) for name in names[:12]) or "none"
+    written = any(len(name.split()) > _WORDS for name in names)  # a first row, and no header
     return DataError(
         f"no column {' and '.join(map(repr, missing))}; the columns are {shown}",
         where=where,
-        todo=f"name {'them' if len(missing) > 1 else 'it'}: --columns {','.join(f'{name}=NAME' for name in missing)}",
+        todo=f"name {'them' if len(missing) > 1 else 'it'}: --columns {','.join(f'{name}=NAME' for name in missing)}"
+        + (", or write a header above the first line" if written else ""),
     )

@@ -194,9 +194,12 @@ class FolderReader:
 
     def _named(self, path: Path) -> Iterator[tuple[str, list[Any]]]:
         if not kind_of(path):
+            with open_text(path, self._encoding) as file:
+                first = next((line for line in file if line.strip()), "").strip()
             raise DataError(
-                "the qrels do not have 4 columns", where=self._label(path), todo="write query id, 0, document id, grade"
-            )
+                f"the qrels do not have 4 columns, but {len(first.split())}: {first[:60]!r}", where=self._label(path),
+                todo="write query id, 0, document id, grade",
+            )  # fmt: skip
         for where, row in read_table(path, self.log, self._encoding, self._label(path)):
             names = self._columns.of(row, QRELS)
             if missing := [role for role in QRELS if role not in names]:
