@@ -24,6 +24,8 @@ from .storage import JsonObject
 
 Number = TypeVar("Number", bound=Any)  # a float, an array or a tensor
 SPLITS = ("train", "dev", "confirm", "test")
+MARGIN_RULE = 0.95  # of NV-Retriever: the margin for `auto`, if none was chosen (`syneg.run.windows`)
+NO_MARGIN = 1e9  # the margin that accepts every score
 
 
 def margin_limit(positive: Number, margin: float) -> Number:

@@ -28,9 +28,7 @@ from .grades import grade_of, how_to_fill, leave_out_unanswered, relevant_of
 from .readers import Reader, Text
 from .same import Unknown, equal_queries, never_mined
 from .sources import open_reader
-from .splits import MIN_QUERIES, check_names, divide, fold_splits, guard, split_name
-
-_ENOUGH_TO_TEST = 50  # queries; fewer show only large effects, while cross-fitting tests on every query
+from .splits import MIN_QUERIES, TELLING, check_names, divide, fold_splits, guard, split_name
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class Collection:
     @property
     def wants_folds(self) -> bool:
         """Whether to test in folds: the test split was cut here and has under 50 queries."""
-        return "test" in self.drawn and len(self.splits["test"]) < _ENOUGH_TO_TEST
+        return "test" in self.drawn and len(self.splits["test"]) < TELLING["test"]
 
     def folds(self, number: int = 5) -> tuple[Collection, ...]:
         """Copies of the collection with other splits. Every query is a test query in exactly one of `number` copies.

@@ -17,8 +17,8 @@ from syneg.core.text import contains, word_count
 
 from .collection import Collection
 from .language import language_of
+from .splits import TELLING
 
-TELLING_TEST, TELLING_DEV = 50, 30
 """Fewest queries for a meaningful test, and for choosing the best arm on dev by more than chance."""
 
 _SPREAD = 0.2  # standard deviation over queries of nDCG@10 differences: .13 to .25 in the runs of docs/results.md
@@ -64,11 +64,11 @@ def _sizes(collection: Collection) -> Iterator[str]:
         size = counted(passages, "passage")
         yield f"The corpus has {size}, and a ranking of {_CUTOFF} holds them all: give a larger --corpus."
     sizes = {split: len(ids) for split, ids in collection.splits.items()}
-    if 0 < sizes["test"] < TELLING_TEST:
+    if 0 < sizes["test"] < TELLING["test"]:
         least = least_effect(sizes["test"])
         tested = counted(sizes["test"], "query")
         yield f"test has {tested}: it cannot show a difference under about {least:.2f} nDCG@10."
-    if 0 < sizes["dev"] < TELLING_DEV:
+    if 0 < sizes["dev"] < TELLING["dev"]:
         yield f"dev has {counted(sizes['dev'], 'query')}: the best arm on dev is largely a matter of chance."
 
 

@@ -27,6 +27,7 @@ SPLIT_NAMES = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 MIN_QUERIES = {"train": 4, "dev": 2, "confirm": 0, "test": 2}
+TELLING = {"test": 50, "dev": 30}  # queries; fewer show only large differences between arms
 ORDER = ("", *SPLITS)
 _MOST_QUERIES = 1000  # more queries fill no further split
 _CUT_ORDER = ("test", "dev", "confirm")

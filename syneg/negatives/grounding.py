@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from syneg.core.config import MineConfig
-from syneg.core.records import MinedNegative, Pair, margin_limit
+from syneg.core.records import MARGIN_RULE, MinedNegative, Pair, margin_limit
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
 
-from .mining import RULE, Judged, keys_of, scores_of
+from .mining import Judged, keys_of, scores_of
 from .reading import NEAR
 
 SOURCE = "grounded"
@@ -50,7 +50,7 @@ def ground(
         by_rank = (doc_id for row in zip_longest(*lists) for doc_id in row if doc_id is not None)
         near.append(list(dict.fromkeys(by_rank)))
     scored = scores_of(encoder, written, [[collection.passages[doc_id] for doc_id in own] for own in near])
-    margin = RULE if config.margin == "auto" else config.margin
+    margin = MARGIN_RULE if config.margin == "auto" else config.margin
     key_of = keys_of(collection)
     grounded = {}
     for pair, own, (scores, positive) in zip(written, near, scored, strict=True):

@@ -30,7 +30,7 @@ from syneg.core.config import MineConfig
 from syneg.core.counts import part_of
 from syneg.core.near import MARKS, near_key, near_words
 from syneg.core.progress import Tick
-from syneg.core.records import MinedNegative, Pair, margin_limit
+from syneg.core.records import MARGIN_RULE, MinedNegative, Pair, margin_limit
 from syneg.core.text import normalise, word_count
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
@@ -43,7 +43,6 @@ _PART_WORDS = 4  # a shorter passage is contained in many others by chance
 _SILENT = 0.5  # share of queries without a hit from which a source is reported
 _Ranked = tuple[str, str, int]  # doc_id, source, rank
 GIVEN = "given"  # the source of negatives that the data names
-RULE = 0.95  # the margin for `auto`, if none was chosen (`syneg.run.windows`)
 
 
 @dataclass
@@ -118,7 +117,7 @@ class Rankings:
         searched."""
         lists: dict[str, Hits] = {s: hits for s, hits in self.lists.items() if s in (GIVEN, *config.sources)}
         mined, passages = Mined({}, notes=_silent_sources(lists)), self.collection.passages
-        margin = RULE if config.margin == "auto" else config.margin
+        margin = MARGIN_RULE if config.margin == "auto" else config.margin
         for i, (pair, cosine) in enumerate(zip(self.pairs, self.cosines, strict=True)):
             ranked = [_window(source, hits[i], config) for source, hits in lists.items()]
             judged = Judged(self.collection, pair.query_id, self.key_of)

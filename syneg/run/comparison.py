@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from syneg.core.config import Config
-from syneg.core.errors import DataError
 from syneg.core.settings import load_config
 from syneg.core.storage import read_json
 from syneg.verdict.comparison import Side
@@ -39,13 +38,9 @@ def sides(folders: Sequence[Path]) -> list[Side]:
 
 
 def side(folder: RunFolder, name: str) -> Side:
-    """Read a finished run and call it `name`. Raises DataError if the folder has no verdict, or one of
-    other settings."""
-    data = read_json(folder.verdict)
-    if data is None:
-        raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
+    """Read a finished run and call it `name`. Raises DataError if it has no verdict, or one of other settings."""
     check_current(folder)
-    verdict, config = Verdict.from_json(data), load_config(folder.config)
+    verdict, config = Verdict.from_json(read_json(folder.verdict)), load_config(folder.config)
     return Side(name, verdict, dict(_flat(config)), _values(folder, verdict, config), times(folder.events))
 
 

@@ -23,7 +23,7 @@ from syneg.data.collection import Collection
 from syneg.data.columns import PAIRS, ColumnNames
 from syneg.data.pairs import PairsReader
 from syneg.data.read_log import ReadLog
-from syneg.data.splits import MIN_QUERIES, divide, groups_by_hash
+from syneg.data.splits import MIN_QUERIES, TELLING, divide, groups_by_hash
 from syneg.data.tables import read_table
 from syneg.data.tasks import task_for
 from syneg.negatives.queries import WrittenQuery, ask_for_queries, gated, one_per_cluster, written
@@ -33,7 +33,6 @@ from .keys import source_of, stage_key
 from .workplace import Unasked
 
 FEWEST_HUMAN = MIN_QUERIES["dev"] + MIN_QUERIES["test"]
-_ENOUGH_TESTED = 50  # test queries that are enough to show a difference
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def _human_splits(queries: Mapping[str, str], seed: int) -> dict[str, list[str]]
     """
     groups = groups_by_hash(list(queries), queries, seed)
     total = len(groups)
-    tested = min(max(min(round(0.8 * total), _ENOUGH_TESTED), round(0.6 * total)), total - MIN_QUERIES["dev"])
+    tested = min(max(min(round(0.8 * total), TELLING["test"]), round(0.6 * total)), total - MIN_QUERIES["dev"])
     cut = {"test": groups[:tested], "dev": groups[tested:]}
     return {split: sorted(query_id for group in part for query_id in group) for split, part in cut.items()}
 

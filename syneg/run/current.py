@@ -2,7 +2,7 @@
 
     note_verdict(folder, manifest)   → manifest.json {"verdict": {"settings": {"train.epochs": 3, …},
                                                                   "stages": {"mine": "5f0c…", …}}, …}
-    check_current(folder)            → raises DataError if a command has changed one of them since
+    check_current(folder)            → raises DataError if there is none, or a command has changed one of them since
 
 A command for one stage takes settings of its own, and replaces the results of its stage, but not the verdict.
 """
@@ -28,10 +28,12 @@ def note_verdict(folder: RunFolder, manifest: Manifest) -> None:
 
 
 def check_current(folder: RunFolder) -> None:
-    """Raise DataError if settings or results of a finished run are not those of its verdict, or a process works there.
+    """Raise DataError if a run has no verdict or one of other settings or results, or if a process works there.
 
-    An earlier version kept no record of them; the verdict of such a run passes.
+    An earlier version kept no record of settings and results; the verdict of such a run passes.
     """
+    if not folder.verdict.is_file():
+        raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
     check_idle(folder)
     manifest = Manifest(folder)
     of = manifest.facts.get("verdict")

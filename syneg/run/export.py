@@ -59,8 +59,8 @@ def export(
     chosen = FORMATS[to]
     if parquet and not chosen.parquet:
         raise ConfigError(f"the reader of {to} reads no Parquet", todo="leave out --parquet")
-    arm, seed, notes = _arm(folder, arm, seed)
     check_current(folder)
+    arm, seed, notes = _arm(folder, arm, seed)
     name = named(arm, load_config(folder.config)).file_name(seed)
     check_files(folder, [folder.rows(name), *_tables(folder, "mined"), *_tables(folder, "negatives")])
     lines, remarks = lines_of(read_trained(folder.rows(name)), chosen.shape, _origins(folder))
@@ -103,10 +103,7 @@ def read_trained(path: Path) -> list[Instance]:
 
 def _arm(folder: RunFolder, arm: str, seed: int | None) -> tuple[str, int, list[str]]:
     """Choose the arm and the seed to export; the list holds a note if the best model is the untuned base."""
-    data = read_json(folder.verdict)
-    if data is None:
-        raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
-    verdict = Verdict.from_json(data)
+    verdict = Verdict.from_json(read_json(folder.verdict))
     trained = {name: result for name, result in verdict.arms.items() if name != BASE}
     notes = []
     if not arm:

@@ -79,8 +79,6 @@ def _files(folder: RunFolder, kind: str) -> tuple[Path, list[str]]:
     verdict is of other settings, or a file of the negatives is not as it was written."""
     from .current import check_current
 
-    if not folder.verdict.is_file():
-        raise DataError("no verdict in this run folder", where=str(folder), todo="finish it with `syneg-dspy run`")
     check_current(folder)
     root = folder.best if kind == MODEL else folder.path
     names = sorted(set(_model_files(root) if kind == MODEL else _matching(root)))

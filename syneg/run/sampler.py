@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from syneg.core.config import Config
-from syneg.core.records import HardNegative, fingerprint
+from syneg.core.records import MARGIN_RULE, HardNegative, fingerprint
 from syneg.core.storage import read_json, write_json, write_text
 from syneg.optimizers.racing import Race
 from syneg.optimizers.sampler import Material, Sampler
@@ -161,7 +161,7 @@ def _differs(config: Config, settings: dict[str, object]) -> bool:
     }
     set_now |= {f"mine.{key}": value for key, value in config.mine}
     if set_now["mine.margin"] == "auto":
-        set_now["mine.margin"] = 0.95
+        set_now["mine.margin"] = MARGIN_RULE
     return any(set_now[key] != value for key, value in settings.items())
 
 

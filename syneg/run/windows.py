@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from syneg.core.config import MineConfig
 from syneg.core.progress import Tick
+from syneg.core.records import MARGIN_RULE, NO_MARGIN
 from syneg.core.storage import read_json, write_json
 
 from .keys import stage_key
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 
 LEAST_PAIRS, LEAST_QUERIES = 64, 100
 MOST_ANSWERS = 0.05  # share of answers among the nearest unjudged passages; above it, no margin is not raced
-_RULE = 0.95  # NV-Retriever
 _CHOICE = "choose margin"
-_NONE = 1e9  # stands for no margin: no passage scores over it
 _VERSION = 6  # of the procedure; part of the key
 Source = Literal["dense", "bm25"]
 
@@ -48,13 +47,13 @@ class Window:
     def of(self, config: MineConfig, sources: Sequence[Source] = ()) -> MineConfig:
         """Return `config` with this window. The ranks of `config` still bound it; `sources` replace its sources."""
         first = min(max(self.first_rank, config.first_rank), config.last_rank)
-        changed = {"margin": self.margin or _NONE, "first_rank": first, "sources": tuple(sources) or config.sources}
+        changed = {"margin": self.margin or NO_MARGIN, "first_rank": first, "sources": tuple(sources) or config.sources}
         return config.model_copy(update=changed)
 
 
 _NO_MARGIN = Window("no margin", None)
 WINDOWS = (
-    Window("95 % rule", _RULE),  # stays unless another is surely better
+    Window("95 % rule", MARGIN_RULE),  # stays unless another is surely better
     Window("90 % rule", 0.9),
     _NO_MARGIN,
     Window("no margin, from rank 11", None, first_rank=11),

@@ -21,6 +21,7 @@ import numpy as np
 
 from syneg.core.counts import counted
 from syneg.core.lines import wrapped
+from syneg.data.splits import TELLING
 
 from .figures import Figure, effects
 from .markup import document, drawn, html_table
@@ -28,8 +29,6 @@ from .records import BASE, Verdict
 from .report import number, short
 from .sentences import interval_text
 from .statistics import paired_interval
-
-_FEW = 50  # test queries
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def sentences(sides: Sequence[Side]) -> Iterator[str]:
             yield f"{side.name} and {first.name} have no test query in common."
             continue
         differences = [side.best_values[query] - first.best_values[query] for query in shared]
-        few = f"; under {_FEW} queries tell little" if len(shared) < _FEW else ""
+        few = f"; under {TELLING['test']} queries tell little" if len(shared) < TELLING["test"] else ""
         yield (
             f"Same collection: {side.verdict.best} of {side.name} less {first.verdict.best} of {first.name}: "
             f"{np.mean(differences):+.3f}{interval_text(paired_interval(differences))} nDCG@10 over "

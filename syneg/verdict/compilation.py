@@ -20,8 +20,8 @@ from .figures import Figure, intervals
 from .markup import document, drawn, html_table
 from .raced import races
 from .report import short
+from .statistics import ERRORS_95
 
-_95 = 1.96  # standard errors in half of a 95 % interval
 Compiled = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 _RECIPES = {
@@ -212,7 +212,7 @@ def _figure(name: str, found: tuple[float, float] | None) -> str:
 
 def _within(value: float, error: float, digits: int, sign: str) -> str:
     """A value with half of its 95 % interval."""
-    return f"{value:{sign}.{digits}f}" + (f" ± {_95 * error:.{digits}f}" if error else "")
+    return f"{value:{sign}.{digits}f}" + (f" ± {ERRORS_95 * error:.{digits}f}" if error else "")
 
 
 def _target(compiled: Compiled) -> str:
@@ -233,7 +233,7 @@ def _gain_name(compiled: Compiled) -> str:
 
 def _gains(compiled: Compiled) -> Figure | None:
     points = [
-        (row["number"], row["gain"], _95 * (row["error"] or 0.0))
+        (row["number"], row["gain"], ERRORS_95 * (row["error"] or 0.0))
         for row in compiled.get("candidates", ()) if row["gain"] is not None
     ]  # fmt: skip
     return intervals("Gain of each text that was compared", points, f"{_gain_name(compiled)}, with 95 %")
@@ -241,6 +241,7 @@ def _gains(compiled: Compiled) -> Figure | None:
 
 def _values(compiled: Compiled) -> Figure | None:
     points = [
-        (row["number"], row["critic"], _95 * (row.get("critic_error") or 0.0)) for row in compiled.get("candidates", ())
+        (row["number"], row["critic"], ERRORS_95 * (row.get("critic_error") or 0.0))
+        for row in compiled.get("candidates", ())
     ]
     return intervals("Value of the answers to each text", points, "value of an answer, 0 to 1, with 95 %")

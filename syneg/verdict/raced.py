@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from syneg.core.records import NO_MARGIN
 from syneg.core.toml import as_typed
 
 from .figures import ranges
 from .markup import drawn, html_table
+from .statistics import ERRORS_95
 
-_NO_MARGIN = 1e9  # stands for mining without a margin
-_95 = 1.96  # standard errors in half of a 95 % interval
 _WHAT = (
     "The settings that choose negatives were raced, one question after the other. In a race, each candidate trains a "
     "short probe on the same train pairs, and the probes rank the same held-out queries. A candidate that surely loses "
@@ -46,7 +46,7 @@ def races(compiled: Mapping[str, Any]) -> list[str]:
 def as_given(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Each setting with its value as a user types it; a margin that excludes nothing is called none."""
     return [
-        (key, "none" if key == "mine.margin" and value >= _NO_MARGIN else as_typed(value))
+        (key, "none" if key == "mine.margin" and value >= NO_MARGIN else as_typed(value))
         for key, value in settings.items()
     ]
 
@@ -54,12 +54,12 @@ def as_given(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _race(about: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [next(iter(row["instructions"].values())).partition(":")[0] for row in rows]
     gains = [
-        (name, row["gain"], (row["gain"] - _95 * row["error"], row["gain"] + _95 * row["error"]))
+        (name, row["gain"], (row["gain"] - ERRORS_95 * row["error"], row["gain"] + ERRORS_95 * row["error"]))
         for name, row in zip(names, rows, strict=True)
     ]
     figure = ranges(f"Race: {about}", gains, f"nDCG@10 over {names[0]}, with 95 % interval", "candidate")
     cells = [
-        (name, f"{row['gain']:+.4f} ± {_95 * row['error']:.4f}", str(row["pairs"]), _became(row, place))
+        (name, f"{row['gain']:+.4f} ± {ERRORS_95 * row['error']:.4f}", str(row["pairs"]), _became(row, place))
         for place, (name, row) in enumerate(zip(names, rows, strict=True))
     ]
     why = f"<p>{escape(str(rows[0].get('origin', '')))}</p>"

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from syneg.core.counts import counted
+from syneg.data.splits import TELLING
 
 from .records import BASE, Comparison, Interval, Verdict
-
-MIN_DEV = 30
-"""With fewer dev queries than this, a sentence calls the choice of the best arm chance."""
 
 MINED = "mined"  # the arm that others have to beat at the boundary
 NEAR_MISSES, _POINTS = 400, 0.06  # a difference of 6 points shows from 400 near-misses on
@@ -31,7 +29,7 @@ def sentence(verdict: Verdict) -> str:
         )
         parts.append(tested + ("." if verdict.best == BASE else "; the saved model is that of the run's own split."))
     dev = verdict.queries.get("dev", 0)
-    if dev < MIN_DEV:
+    if dev < TELLING["dev"]:
         parts.append(f"With {counted(dev, 'dev query')}, which arm is best on dev is largely chance.")
     parts += [_other(verdict, row) for row in verdict.comparisons if _worth_telling(verdict, row)]
     parts += [_at_equal_calls(verdict, row) for row in verdict.comparisons if _is_equal(row)]

@@ -17,6 +17,7 @@ import scipy  # loads scipy.stats when it is first used
 
 from .records import Interval
 
+ERRORS_95 = 1.96  # standard errors in half of a 95 % interval
 POWER = 0.8  # chance to find a difference of the size of `detectable`
 _DRAWS = 2000  # bootstrap samples
 

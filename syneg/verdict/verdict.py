@@ -9,7 +9,8 @@ The best arm is chosen on dev, cross-fitted (`choosing`). Arms are compared on t
 - a bootstrap interval of the difference over queries;
 - an interval over the seeds that both arms were trained with, if there are several.
 
-With fewer than MIN_TEST queries there are no p-values, only the smallest difference that such a test could show.
+With fewer test queries than `syneg.data.splits.TELLING` there are no p-values, only the smallest difference that such a
+test could show.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import scipy  # loads scipy.stats when it is first used
 
 from syneg.core.records import Training
 from syneg.data.collection import Collection
+from syneg.data.splits import TELLING
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import MAIN_METRIC, METRICS, PerQuery, compare, holm, mean
 
@@ -42,7 +44,6 @@ from .records import (
 from .sentences import sentence
 from .statistics import detectable, paired_interval, seed_interval
 
-MIN_TEST = 50
 """With fewer test queries than this, no difference is called significant."""
 
 _SHOWN = 5  # queries that gained most, and that lost most
@@ -164,7 +165,7 @@ def _comparisons(
     """Every pair of arms, compared on the test queries."""
     values = {arm: _per_query(trained) for arm, trained in runs.items()}
     # with few queries no p-value is given: a t-test on them would mislead
-    tells = len(values[BASE]) >= MIN_TEST
+    tells = len(values[BASE]) >= TELLING["test"]
     p_values = _p_values(runs, values, collection) if tells else {}
     adjusted = holm(p_values)
     rows = []
