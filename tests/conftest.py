@@ -9,9 +9,12 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
+import bz2
 import contextlib
 import gc
+import gzip
 import json
+import lzma
 import socket
 import sys
 import threading
@@ -121,6 +124,15 @@ def beir(tmp_path: Path) -> Path:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "qrels" / "train.tsv").write_text("\n".join(qrels) + "\n")
     return folder
+
+
+def pack(data: bytes, ending: str) -> bytes:
+    """Compress bytes as a file with this ending is."""
+    if ending == ".zst":
+        import pyarrow
+
+        return bytes(pyarrow.compress(data, codec="zstd", asbytes=True))
+    return {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[ending](data)
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ACTIONS, THINGS
+from conftest import ACTIONS, THINGS, pack
 
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError, SynegError
@@ -122,11 +121,22 @@ def test_separators_names_of_columns_and_of_files_in_any_case(tmp_path: Path) ->
     for number, (separator, name) in enumerate([(";", "a.CSV"), ("|", "b.csv"), ("\t", "c.Tsv"), (",", "d.CSV")]):
         path = table(tmp_path / name, ROWS, ("Query", " POSITIVE "), delimiter=separator)
         assert texts_of(load(path)) == EXPECTED, number
-    packed = tmp_path / "e.jsonl.gz"
-    packed.write_bytes(
-        gzip.compress("".join(json.dumps({"Question": q, "Answer": p}) + "\n" for q, p in ROWS).encode())
-    )
-    assert texts_of(load(packed)) == EXPECTED
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2", ".xz"])
+def test_packed_tables_are_read(ending: str, tmp_path: Path) -> None:
+    text = "".join(json.dumps({"Question": q, "Answer": f"{p} à la façon"}, ensure_ascii=False) + "\n" for q, p in ROWS)
+    path = tmp_path / f"e.jsonl{ending}"
+    path.write_bytes(pack(text.encode(), ending))
+    assert texts_of(load(path)) == texts_of(load(table(tmp_path / "f.csv", [(q, f"{p} à la façon") for q, p in ROWS])))
+    path.write_bytes(pack(text.encode("cp1252"), ending))
+    with pytest.raises(DataError, match=r"not UTF-8 text .*; .*--set collection.encoding=cp1252"):
+        load(path)
+    assert load(path, encoding="cp1252").passages
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / f"train.jsonl{ending}").write_bytes(pack(text.encode(), ending))
+    assert len(load(folder).passages) == len(load(path, encoding="cp1252").passages)
 
 
 def test_json_arrays_columns_and_parquet_are_tables(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import pack
 
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError
@@ -197,14 +197,15 @@ def test_a_link_to_nothing_is_not_said_to_mean_itself(tmp_path: Path) -> None:
         load(tmp_path / "pairs.csv")
 
 
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2", ".xz"])
 @pytest.mark.parametrize(("cut", "said"), [(True, "is cut or damaged .*; copy or download it again"),
-                                           (False, "is not packed .*; rename it without .gz")])  # fmt: skip
-def test_a_broken_gzip_file_is_told_what_helps(cut: bool, said: str, tmp_path: Path) -> None:
-    text = "query,positive\n" + "".join(f"how to close {i},call close {i}\n" for i in range(99))
-    path = tmp_path / "pairs.csv.gz"
-    packed = gzip.compress(text.encode())
+                                           (False, "is not packed .*; rename it without .")])  # fmt: skip
+def test_a_broken_packed_file_is_told_what_helps(cut: bool, said: str, ending: str, tmp_path: Path) -> None:
+    text = "query,positive\n" + "".join(f"how to close {i},call close {i}\n" for i in range(999))
+    path = tmp_path / f"pairs.csv{ending}"
+    packed = pack(text.encode(), ending)
     path.write_bytes(packed[: len(packed) // 2] if cut else text.encode())
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=f"the {ending} file {said}"):
         load(path)
     path.write_bytes(packed[:40] + bytes(40) + packed[80:])
     with pytest.raises(DataError, match="is cut or damaged"):

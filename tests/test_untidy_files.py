@@ -185,10 +185,10 @@ def test_queries_without_a_judgement_and_files_that_are_not_read_are_counted(bei
 
 def test_a_split_in_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     write(tmp_path / "set" / "train.jsonl", lines(as_objects()))
-    write(tmp_path / "set" / "test.jsonl.zst", b"\x28\xb5\x2f\xfd")
+    write(tmp_path / "set" / "test.jsonl.7z", b"7z")
     write(tmp_path / "set" / "data" / "test.jsonl", lines(as_objects()))
     assert load(tmp_path / "set").notes == (
-        "files of set not used: test.jsonl.zst",
+        "files of set not used: test.jsonl.7z",
         "files of data not used: test.jsonl",
     )
 

@@ -1,4 +1,4 @@
-"""Open a text file in its encoding, decompressed if it ends with .gz.
+"""Open a text file in its encoding, decompressed if it ends with .gz, .zst, .bz2 or .xz.
 
     pairs.csv     --set collection.encoding=cp1252   →  read as cp1252
     corpus.jsonl  in UTF-8 beside it                 →  read as UTF-8
@@ -10,8 +10,11 @@ than ASCII is read as UTF-8, because a text of another encoding is hardly ever v
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
+import io
+import lzma
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,18 +33,19 @@ _NO_TEXT = {  # the first bytes of files that are no text, and what to do with t
     b"\x1f\x8b": ("a .gz file", "name it .gz"),
     b"PK\x03\x04": ("a .zip or .xlsx file", "unpack it, or save the table as CSV"),
     b"PAR1": ("a Parquet file", "name it .parquet"),
-    b"\x28\xb5\x2f\xfd": ("a .zst file", "unpack it with zstd -d"),
-    b"BZh": ("a .bz2 file", "unpack it with bunzip2"),
-    b"\xfd7zXZ": ("an .xz file", "unpack it with unxz"),
+    b"\x28\xb5\x2f\xfd": ("a .zst file", "name it .zst"),
+    b"BZh": ("a .bz2 file", "name it .bz2"),
+    b"\xfd7zXZ": ("an .xz file", "name it .xz"),
     b"\xd0\xcf\x11\xe0": ("an .xls file", "save the table as CSV"),
     b"ARROW1": ("an Arrow file", "save the table as Parquet"),
 }
+PACKED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".bz2": b"BZh", ".xz": b"\xfd7zXZ"}  # their first bytes
 _LATIN = 0.15  # a larger share of bytes beyond ASCII is another script
 
 
 @contextmanager
 def open_text(path: Path, encoding: str = "auto") -> Iterator[TextIO]:
-    """Open a file as text, decompressed if it ends with .gz, with its line ends unchanged.
+    """Open a file as text, decompressed if it has an ending of PACKED, with its line ends unchanged.
 
     Raises DataError if it cannot be read or decoded.
     """
@@ -61,18 +65,21 @@ def open_text(path: Path, encoding: str = "auto") -> Iterator[TextIO]:
             yield file
     except UnicodeDecodeError:
         raise _wrong_encoding(path, encoding) from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _broken_gzip(path) from error
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise _broken(path) from error
     except OSError as error:
+        if error.errno is None and path.suffix.lower() in PACKED:
+            raise _broken(path) from error
         raise DataError(f"cannot read the file: {error.strerror}", where=str(path), todo="check the path") from error
 
 
-def _broken_gzip(path: Path) -> DataError:
+def _broken(path: Path) -> DataError:
+    kind = path.suffix.lower()
     with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
+        packed = file.read(8).startswith(PACKED[kind])
     if packed:
-        return DataError("the .gz file is cut or damaged", where=str(path), todo="copy or download it again")
-    return DataError("the .gz file is not packed", where=str(path), todo="rename it without .gz")
+        return DataError(f"the {kind} file is cut or damaged", where=str(path), todo="copy or download it again")
+    return DataError(f"the {kind} file is not packed", where=str(path), todo=f"rename it without {kind}")
 
 
 def _is_utf8(path: Path) -> bool:
@@ -101,13 +108,18 @@ def _known(encoding: str) -> bool:
 
 
 def _as_text(path: Path, encoding: str) -> TextIO:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding=encoding, newline="")
-    return path.open(encoding=encoding, newline="")
+    return io.TextIOWrapper(_open_binary(path), encoding=encoding, newline="")
 
 
 def _open_binary(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+    kind = path.suffix.lower()
+    if kind == ".zst":
+        import pyarrow
+
+        packed: Any = pyarrow.CompressedInputStream(str(path), "zstd")
+        return io.BufferedReader(packed)
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(kind, open)
+    return opener(path, "rb")
 
 
 def _wrong_encoding(path: Path, encoding: str) -> DataError:
@@ -115,7 +127,7 @@ def _wrong_encoding(path: Path, encoding: str) -> DataError:
     wanted = "utf-8" if encoding == "auto" else encoding
     with _open_binary(path) as binary:
         sample = binary.read(1 << 20)
-        binary.seek(0)
+    with _open_binary(path) as binary:
         line = next((n for n, text in enumerate(binary, 1) if not _decodes(text, wanted) or b"\0" in text), 1)
     return DataError(
         f"not {wanted.upper()} text",

@@ -20,6 +20,7 @@ from syneg.core.errors import DataError, one_line
 from syneg.core.hub import on_hub
 
 from .columns import QRELS, ColumnNames, no_column
+from .encodings import PACKED
 from .folders import check_files, is_passages, judged_rows, no_rows, note_unused, text_rows
 from .pairs import PairsReader
 from .read_log import ReadLog
@@ -42,7 +43,7 @@ def split_files(folder: Path) -> dict[Path, str]:
 
 
 def _stem(path: Path) -> str:
-    return path.name[: -len("".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]))]
+    return path.name[: -len("".join(path.suffixes[-2:] if path.suffix.lower() in PACKED else path.suffixes[-1:]))]
 
 
 def _first_word(path: Path) -> str:

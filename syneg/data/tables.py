@@ -1,4 +1,4 @@
-"""Read the rows of a CSV, TSV, JSONL, JSON or Parquet file. All but Parquet may be compressed (.gz).
+"""Read the rows of a CSV, TSV, JSONL, JSON or Parquet file. All but Parquet may be compressed (`PACKED`).
 
     pairs.csv   query;positive            →   ("pairs.csv:2", {"query": "close a file", "positive": "Call close() …"})
                 close a file;Call close() …
@@ -22,14 +22,14 @@ from syneg.core.errors import DataError, misspelled
 from syneg.core.storage import JsonObject
 from syneg.core.text import is_blank
 
-from .encodings import open_text
+from .encodings import PACKED, open_text
 from .read_log import ReadLog
 
 Row = tuple[str, JsonObject]
 KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _OTHER_KINDS = {".tab": ".tsv", ".ndjson": ".jsonl"}
 _OTHER_FILES = (  # endings that mark a name as a file, though not as a table
-    ".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".7z", ".txt", ".trec", ".xml", ".xlsx", ".xls", ".ods", ".arrow",
+    *PACKED, ".zip", ".tar", ".7z", ".txt", ".trec", ".xml", ".xlsx", ".xls", ".ods", ".arrow",
     ".feather", ".pkl",
 )  # fmt: skip
 _ARRAY = re.compile(r"\s*\[\s*(\{|$)")  # the first line of a JSON array of objects
@@ -39,7 +39,7 @@ _LONGEST_CELL = 2**31 - 1  # characters; csv's own limit is 131,072
 def kind_of(path: Path) -> str:
     """One of KINDS by the name of a file, "" for another file. `.CSV`, `.jsonl.gz` and `.ndjson` are known."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    zipped = suffixes[-1:] == [".gz"]
+    zipped = bool(suffixes) and suffixes[-1] in PACKED
     last = suffixes[-2] if zipped and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
     kind = _OTHER_KINDS.get(last, last)
     return kind if kind in KINDS and not (zipped and kind == ".parquet") else ""
@@ -88,7 +88,11 @@ def read_table(path: Path, log: ReadLog, encoding: str = "auto", name: str = "")
     kind = kind_of(path)
     if not kind:
         known = ", ".join(KINDS)
-        raise DataError(f"cannot read {path.name!r}", where=str(path), todo=f"give one of {known} (or with .gz)")
+        raise DataError(
+            f"cannot read {path.name!r}",
+            where=str(path),
+            todo=f"give one of {known} (or packed as .gz, .zst, .bz2 or .xz)",
+        )
     if kind == ".parquet":
         yield from _parquet(path, name, log)
         return
