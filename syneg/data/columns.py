@@ -25,7 +25,7 @@ KNOWN_NAMES: dict[str, tuple[str, ...]] = {
     "query": ("query", "anchor", "question", "query_text", "search_query", "q"),
     "positive": (
         "positive", "pos", "positives", "positive_ctxs", "passage", "positive_text", "positive_passage",
-        "positive_passages", "doc_text", "passage_text", "document_text", "context", "contexts",
+        "positive_passages", "doc_text", "passage_text", "document_text", "context",
         "answer", "answers", "document", "response", "text",  # beside a passage, an answer is a few words of it
     ),
     "negative": ("negative", "neg", "negatives", "hard_negative", "hard_negatives", "hard_negative_ctxs",
