@@ -219,3 +219,14 @@ def test_an_error_of_an_endpoint_travels_with_what_it_says() -> None:
 def test_no_cluster_is_one_line() -> None:
     with pytest.raises(BackendError, match="no Ray cluster at '127.0.0.1:9'"):
         Cluster(ExecutorConfig(use="ray", address="127.0.0.1:9"))
+
+
+def test_a_node_that_is_too_slow_to_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**settings: Any) -> None:
+        raise Exception("The current node timed out during startup. This could happen because\nthe GCS is overloaded.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(BackendError, match="Ray does not start on this machine: The current node timed out") as error:
+        Cluster(ExecutorConfig(use="ray"))
+    assert "\n" not in str(error.value) and "executor.use=threads" in str(error.value)

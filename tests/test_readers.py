@@ -148,8 +148,15 @@ def test_json_arrays_columns_and_parquet_are_tables(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps({"anchor": [q for q, _ in ROWS], "positive": [p for _, p in ROWS]}))
     (tmp_path / "c.json").write_text("\n".join(map(json.dumps, rows)))
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "d.parquet")
-    for name in "a.json", "b.json", "c.json", "d.parquet":
+    coded = [{name: text.encode() for name, text in row.items()} for row in rows]  # as Spark writes them
+    parquet.write_table(pyarrow.Table.from_pylist(coded), tmp_path / "e.parquet")
+    for name in "a.json", "b.json", "c.json", "d.parquet", "e.parquet":
         assert texts_of(load(tmp_path / name)) == EXPECTED, name
+    parquet.write_table(
+        pyarrow.Table.from_pylist([*coded, {"anchor": b"\xe0", "positive": b"x"}]), tmp_path / "f.parquet"
+    )
+    with pytest.raises(DataError, match="query is bytes that are no UTF-8, not a text"):
+        load(tmp_path / "f.parquet")
     (tmp_path / "d.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(DataError, match="not a Parquet file"):
         load(tmp_path / "d.parquet")
@@ -165,7 +172,10 @@ def test_json_arrays_columns_and_parquet_are_tables(tmp_path: Path) -> None:
     ("row", "says"),
     [
         ({"query": ["a", "b"], "positive": "x"}, "query is a list, not a text"),
-        ({"query": {"text": "a"}, "positive": "x"}, "query is an object, not a text"),
+        (
+            {"query": {"text": "a"}, "positive": "x"},
+            "query is an object, not a text; give its text a column of its own",
+        ),
         ({"query": "a", "positive": 12.5}, "positive is a number, not a text"),
         ({"query": True, "positive": "x"}, "query is true or false, not a text"),
         ({"query": "a", "positive": float("nan")}, "empty positive"),

@@ -9,6 +9,7 @@ A missing cell (None, NaN, an empty string) is "". A value of another type is an
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import math
 import re
@@ -25,7 +26,8 @@ _MISSING = {  # missing values as pandas, JSON, Python, R and people write them,
 PASSAGE_IDS = ("docid", "doc_id", "pid", "passage_id", "psg_id", "corpus_id", "document_id", "docno")
 _NO_WORD = re.compile(r"[\W_]+")
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
-_KINDS = {list: "a list", tuple: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
+_KINDS = {list: "a list", tuple: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number",
+          bytes: "bytes that are no UTF-8"}  # fmt: skip
 
 
 class BadCell(ValueError):
@@ -38,7 +40,8 @@ def text_cell(value: Any, column: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise BadCell(f"{column} is {_KINDS.get(type(value), type(value).__name__)}, not a text")
+        todo = "; give its text a column of its own" if isinstance(value, dict) else ""
+        raise BadCell(f"{column} is {_KINDS.get(type(value), type(value).__name__)}, not a text{todo}")
     text = value.strip()
     if is_blank(text):
         return ""
@@ -169,7 +172,10 @@ def _is_written_list(text: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Convert a value of numpy or pandas to plain Python; NaN, NaT and NA become None."""
+    """Convert a value of numpy or pandas to plain Python, and bytes to text; NaN, NaT and NA become None."""
     if type(value).__module__ in ("numpy", "pandas") or type(value).__module__.startswith(("numpy.", "pandas.")):
         value = value.tolist() if hasattr(value, "tolist") else None
+    if isinstance(value, bytes):  # Spark writes texts into Parquet as bytes
+        with contextlib.suppress(UnicodeDecodeError):
+            value = value.decode()
     return None if isinstance(value, float) and math.isnan(value) else value

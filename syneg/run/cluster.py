@@ -57,11 +57,8 @@ class Cluster:
                     address=config.address or "local", logging_level=logging.ERROR, log_to_driver=False,
                     include_dashboard=None if config.address else False, runtime_env={"env_vars": _environment()},
                 )  # fmt: skip
-            except (OSError, RuntimeError, ValueError) as error:
-                raise BackendError(
-                    f"no Ray cluster at {config.address!r}: {str(error).splitlines()[0]}",
-                    todo="start one with ray start --head, or leave out --ray-address",
-                ) from error
+            except Exception as error:  # Ray raises it as such where a node is too slow to start
+                raise _not_joined(config.address, error) from error
         self._nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
         self.workers = config.workers or len(self._nodes)
         self.share = -(-self.workers // len(self._nodes))
@@ -217,6 +214,16 @@ def _check_reachable(address: str | None) -> None:
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _not_joined(address: str | None, error: Exception) -> BackendError:
+    """The error for a cluster that cannot be reached, or for a Ray that does not start here."""
+    why = one_line(error).removeprefix("Exception: ")
+    if address:
+        todo = "start one with ray start --head, or leave out --ray-address"
+        return BackendError(f"no Ray cluster at {address!r}: {why}", todo=todo)
+    todo = "make memory and processors free and run the same command again, or set executor.use=threads"
+    return BackendError(f"Ray does not start on this machine: {why}", todo=todo)
 
 
 def result_of(ray: Any, reference: Any) -> Any:
