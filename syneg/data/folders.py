@@ -11,7 +11,7 @@ columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,13 @@ from .cells import BadCell, grade_cell, id_cell, text_cell
 from .columns import QRELS, ColumnNames, no_column
 from .encodings import open_text
 from .read_log import ReadLog
-from .readers import Qrel, Text
+from .readers import NamesNoNegatives, Qrel, Text
 from .splits import SPLIT_NAMES, check_names, split_name
 from .tables import Row, is_dead_link, kind_of, read_table
 from .trec import read_items, read_judgements
 
 _PASSAGES = ("corpus", "docs", "documents", "collection", "passages")
 _QUERIES = ("queries", "topics", "questions")
-_NO_NEGATIVES: Mapping[str, Any] = {}
 
 
 def _part(path: Path) -> str:
@@ -102,6 +101,15 @@ def text_rows(rows: Iterable[Row], columns: ColumnNames, roles: tuple[str, ...],
             log.problem(where, f"no text (id {key!r})" if key else f"no id (_id or {roles[0]})")
 
 
+def qrels_cells(rows: Iterable[Row], columns: ColumnNames) -> Iterator[tuple[str, list[Any]]]:
+    """Yield (where, [query_id, doc_id, score]) for each row of a table of qrels. Raises DataError without a column."""
+    for where, row in rows:
+        names = columns.of(row, QRELS)
+        if missing := [role for role in QRELS if role not in names]:
+            raise no_column(missing, row, where)
+        yield where, [row[names[role][0]] for role in QRELS]
+
+
 def judged_rows(rows: Iterable[tuple[str, list[Any]]], split: str, log: ReadLog) -> Iterator[Qrel]:
     """Yield a Qrel for each good row (file:line, [query id, document id, grade]). Bad rows go to `log`."""
     for where, cells in rows:
@@ -113,7 +121,7 @@ def judged_rows(rows: Iterable[tuple[str, list[Any]]], split: str, log: ReadLog)
         yield Qrel(split, query_id, doc_id, grade, where)
 
 
-class FolderReader:
+class FolderReader(NamesNoNegatives):
     """Reads one folder. Raises DataError if passages, queries or qrels are missing."""
 
     published = False
@@ -200,14 +208,4 @@ class FolderReader:
                 f"the qrels do not have 4 columns, but {len(first.split())}: {first[:60]!r}", where=self._label(path),
                 todo="write query id, 0, document id, grade",
             )  # fmt: skip
-        for where, row in read_table(path, self.log, self._encoding, self._label(path)):
-            names = self._columns.of(row, QRELS)
-            if missing := [role for role in QRELS if role not in names]:
-                raise no_column(missing, row, where)
-            yield where, [row[names[role][0]] for role in QRELS]
-
-    def negatives(self) -> Mapping[str, tuple[str, ...]]:
-        return _NO_NEGATIVES
-
-    def never_mined(self) -> Mapping[str, frozenset[str]]:
-        return _NO_NEGATIVES
+        yield from qrels_cells(read_table(path, self.log, self._encoding, self._label(path)), self._columns)

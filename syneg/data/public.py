@@ -8,7 +8,7 @@ An id of ir_datasets needs docs, queries and qrels. `split_tables` reads data se
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from syneg.core.errors import DataError, nearest, one_line
@@ -16,11 +16,9 @@ from syneg.core.errors import DataError, nearest, one_line
 from .columns import ColumnNames
 from .python_docs import SMALL, read_python_docs
 from .read_log import ReadLog
-from .readers import Qrel, Reader, Text
+from .readers import NamesNoNegatives, Qrel, Reader, Text
 from .split_tables import may_be_on_hub, open_hub
 from .splits import SPLIT_NAMES
-
-_NO_NEGATIVES: Mapping[str, Any] = {}
 
 
 def open_public(dataset: str, columns: ColumnNames) -> Reader:
@@ -43,7 +41,7 @@ def _hint(name: str, known: list[str]) -> str:
     return hint if near and not hint.startswith("known") else "check the path, or see https://ir-datasets.com for names"
 
 
-class PythonDocs:
+class PythonDocs(NamesNoNegatives):
     """Reads `python-docs` or `python-docs-small` (see the module `python_docs`)."""
 
     names = ("python-docs", "python-docs-small")
@@ -65,14 +63,8 @@ class PythonDocs:
             for doc_id, relevance in docs.items():
                 yield Qrel("", query_id, doc_id, relevance, f"{self.name}:{query_id}")
 
-    def negatives(self) -> Mapping[str, tuple[str, ...]]:
-        return _NO_NEGATIVES
 
-    def never_mined(self) -> Mapping[str, frozenset[str]]:
-        return _NO_NEGATIVES
-
-
-class IrDatasets:
+class IrDatasets(NamesNoNegatives):
     """Reads an id of ir_datasets. Its subsets `id/train`, `id/dev`, `id/test` and similar become splits.
 
     Raises DataError for an unknown id, or one without docs, queries or qrels.
@@ -136,9 +128,3 @@ class IrDatasets:
         for split, part in self._parts:
             for number, row in enumerate(self._stream(part, "qrels"), 1):
                 yield Qrel(split, row.query_id, row.doc_id, row.relevance, f"{self.name} qrels:{number}")
-
-    def negatives(self) -> Mapping[str, tuple[str, ...]]:
-        return _NO_NEGATIVES
-
-    def never_mined(self) -> Mapping[str, frozenset[str]]:
-        return _NO_NEGATIVES

@@ -53,3 +53,15 @@ class Reader(Protocol):
 
     def never_mined(self) -> Mapping[str, frozenset[str]]:
         """For each query the ids of passages that are neither positives nor negatives, such as pieces of a positive."""
+
+
+class NamesNoNegatives:
+    """A reader whose source names no negatives."""
+
+    def negatives(self) -> Mapping[str, tuple[str, ...]]:
+        """None for any query."""
+        return {}
+
+    def never_mined(self) -> Mapping[str, frozenset[str]]:
+        """None for any query."""
+        return {}

@@ -19,17 +19,16 @@ from typing import Any
 from syneg.core.errors import DataError, one_line
 from syneg.core.hub import on_hub
 
-from .columns import QRELS, ColumnNames, no_column
+from .columns import ColumnNames
 from .encodings import PACKED
-from .folders import check_files, is_passages, judged_rows, no_rows, note_unused, text_rows
+from .folders import check_files, is_passages, judged_rows, no_rows, note_unused, qrels_cells, text_rows
 from .pairs import PairsReader
 from .read_log import ReadLog
-from .readers import Qrel, Text
+from .readers import NamesNoNegatives, Qrel, Text
 from .splits import SPLIT_NAMES, check_names, split_name
 from .tables import Row, kind_of, read_table
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
-_NO_NEGATIVES: Mapping[str, Any] = {}
 
 
 def split_files(folder: Path) -> dict[Path, str]:
@@ -113,7 +112,7 @@ class HubPairs(PairsReader):
     published = True
 
 
-class HubCollection:
+class HubCollection(NamesNoNegatives):
     """Reads passages, queries and qrels from subsets of a data set of the hub."""
 
     published = True
@@ -130,24 +129,12 @@ class HubCollection:
 
     def qrels(self) -> Iterator[Qrel]:
         for split, table in _load(self.name, self._judged).items():
-            yield from judged_rows(self._cells(split, table), split, self.log)
-
-    def _cells(self, split: str, table: Any) -> Iterator[tuple[str, list[Any]]]:
-        for where, row in _rows(f"{self.name} {split}", table, self.log):
-            names = self._columns.of(row, QRELS)
-            if missing := [role for role in QRELS if role not in names]:
-                raise no_column(missing, row, where)
-            yield where, [row[names[role][0]] for role in QRELS]
+            rows = _rows(f"{self.name} {split}", table, self.log)
+            yield from judged_rows(qrels_cells(rows, self._columns), split, self.log)
 
     def _rows(self, subset: str) -> Iterator[Row]:
         for table in _load(self.name, subset).values():
             yield from _rows(f"{self.name} {subset}", table, self.log)
-
-    def negatives(self) -> Mapping[str, tuple[str, ...]]:
-        return _NO_NEGATIVES
-
-    def never_mined(self) -> Mapping[str, frozenset[str]]:
-        return _NO_NEGATIVES
 
 
 def open_hub(name: str, columns: ColumnNames) -> HubPairs | HubCollection:

@@ -140,13 +140,8 @@ class SamplerChoice:
         config = self._workspace.config
         if config.compile.target != "sampler":
             return planned
-        by_section: dict[str, dict[str, object]] = {}
-        for key, value in self.settings.items():
-            section, _, name = key.partition(".")
-            by_section.setdefault(section, {})[name] = value
-        del by_section["mine"]  # the workspace applies these
-        changed = {name: getattr(config, name).model_copy(update=values) for name, values in by_section.items()}
-        return arm(planned.name, config.model_copy(update=changed))
+        chosen = Sampler("chosen", self.settings).of(config)
+        return arm(planned.name, chosen.model_copy(update={"mine": config.mine}))  # the workspace applies its margin
 
 
 def _over(settings: dict[str, object], sampler: Sampler) -> Sampler:
