@@ -211,3 +211,18 @@ def test_qrels_of_another_form_are_shown(tmp_path: Path) -> None:
         (made / "qrels.txt").write_text(f"{line}\n" * 40)
         with pytest.raises(DataError, match=rf"the qrels do not have 4 columns, but {said} \(qrels.txt\); write "):
             load(made)
+
+
+def test_a_column_of_splits_that_names_none_is_as_no_column(tmp_path: Path) -> None:
+    rows = [{"query": q, "positive": p, "split": None if i % 2 else ""} for i, (q, p) in enumerate(PAIRS)]
+    made = jsonl(tmp_path / "p.jsonl", rows)
+    assert {split: len(ids) for split, ids in load(made).splits.items()} == {
+        "train": 20,
+        "dev": 6,
+        "confirm": 4,
+        "test": 10,
+    }
+    jsonl(made, [*rows[:1], *({**row, "split": "train"} for row in rows[1:])])
+    collection = load(made, max_bad_rows=0.1)
+    assert collection.problems == ("p.jsonl:1 empty split",)
+    assert len(collection.queries) == 39 and not collection.notes

@@ -38,13 +38,16 @@ _MOST_HOLDERS = 3  # a text inside more passages than this is a common phrase, s
 
 @dataclass
 class _Pair:
-    """One usable row. Positives and negatives are (id, text); the id is "" if the row names none."""
+    """One usable row. Positives and negatives are (id, text); the id is "" if the row names none.
+
+    The split is None if the row has a column for it that is empty.
+    """
 
     where: str
     query_id: str
     positives: list[Text]
     negatives: list[Text]
-    split: str
+    split: str | None
     relevance: float
 
 
@@ -106,7 +109,7 @@ class PairsReader:
         self._qrels: list[Qrel] = []
         self._negatives: dict[str, dict[str, None]] = defaultdict(dict)
         self._never_mined: dict[str, set[str]] = defaultdict(set)
-        self._join([] if pairs is None else list(self._good_rows(pairs, columns)))
+        self._join([] if pairs is None else self._in_splits(list(self._good_rows(pairs, columns))))
         if self._ids_alone:
             log.notes.append(f"{self._ids_alone} positives and negatives are ids of passages")
         if pairs is not None:
@@ -178,11 +181,21 @@ class PairsReader:
         cells = (passages_cell(row[name], name, numbers=self._has_corpus) for name in names.get("negative", ()))
         negatives = [passage for passages in cells for passage in self._named(passages)]
         relevance = grade_cell(cell("relevance"), "relevance") if "relevance" in names else 1.0
-        split = id_cell(cell("split"), "split")
-        if "split" in names and not split:
-            raise BadCell("empty split")
+        split = id_cell(cell("split"), "split") or (None if "split" in names else "")
         query_id = self._query_id(query, id_cell(cell("query_id"), "query_id"))
         return _Pair(where, query_id, positives, negatives, split, relevance)
+
+    def _in_splits(self, pairs: list[_Pair]) -> list[_Pair]:
+        """The pairs without those whose split is empty, unless no row names a split."""
+        if not any(pair.split for pair in pairs):
+            return pairs
+        kept = [pair for pair in pairs if pair.split is not None]
+        for pair in pairs:
+            if pair.split is None:
+                self.log.problem(pair.where, "empty split")
+        for query_id in {pair.query_id for pair in pairs} - {pair.query_id for pair in kept}:
+            del self._queries[query_id]
+        return kept
 
     def _named(self, passages: list[Text]) -> list[Text]:
         """The passages of a cell with their texts. An id alone, or a text that is an id of the corpus, is looked up.
@@ -218,7 +231,7 @@ class PairsReader:
             for named, text in pair.positives:
                 around = (holders.get(text, []), pieces.get(text, []))
                 for doc_id in self._doc_ids(pair.where, (named, text), index, *around):
-                    self._qrels.append(Qrel(pair.split, pair.query_id, doc_id, pair.relevance, pair.where))
+                    self._qrels.append(Qrel(pair.split or "", pair.query_id, doc_id, pair.relevance, pair.where))
                 self._never_mined[pair.query_id].update(*around)
         for pair in pairs:
             for named, text in pair.negatives:
