@@ -102,6 +102,12 @@ def test_a_table_without_a_column_of_ids_is_told_its_columns(tmp_path: Path) -> 
     assert relevant(load(made, columns="doc_id=key")) == ANSWERS
 
 
+def test_a_table_of_qrels_without_a_column_of_grades_is_told_its_columns(tmp_path: Path) -> None:
+    said = r"no column 'score'; the columns are 'query-id', 'corpus-id', 'judgment' \(qrels.tsv:2\)"
+    with pytest.raises(DataError, match=said):
+        load(folder(tmp_path, head="query-id\tcorpus-id\tjudgment"))
+
+
 def test_titles_that_stand_in_for_a_text_of_another_name_are_said(tmp_path: Path) -> None:
     pairs = jsonl(tmp_path / "p.jsonl", ({"query": q, "answer": p} for q, p in PAIRS))
     texts = corpus(tmp_path, text="abstract", title="Pumps of all kinds")
