@@ -26,6 +26,17 @@ def test_links_between_pages_lead_to_files() -> None:
             assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
+def test_headings_that_the_code_names_are_in_the_lab_notes() -> None:
+    notes = (ROOT / "docs" / "lab_notes.md").read_text(encoding="utf-8")
+    headings = " ".join(line for line in notes.splitlines() if line.startswith("#")).lower()
+    named = []
+    for folder in ("syneg", "programs", "optimizers", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            text = " ".join(path.read_text(encoding="utf-8").split())
+            named += [(path.name, heading) for heading in re.findall(r'docs/lab_notes\.md, "([^"]+)"', text)]
+    assert len(named) > 3 and not [place for place in named if place[1].lower() not in headings]
+
+
 def test_every_setting_is_described() -> None:
     assert "| `lm.extra` | `{}` |" in settings_page() and "Undefined" not in settings_page()
     rows = [line for line in settings_page().splitlines() if line.startswith("| `")]

@@ -34,7 +34,8 @@ def learning_rate(config: TrainConfig, model: nn.Module) -> float:
 def set_dropout(model: SentenceTransformer, hidden: float) -> None:
     """Set the dropout on hidden states to `hidden` (a probability), and switch it off on attention.
 
-    On a CPU, random numbers for attention take half of the time of a step (docs/lab_notes.md, "speed").
+    On a CPU, random numbers for attention take half of the time of a step (docs/lab_notes.md, "Where the time of a step
+    goes").
     """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
