@@ -31,6 +31,7 @@ from syneg.core.errors import BackendError, one_line
 from syneg.core.fetch import gguf_of
 from syneg.core.storage import JsonObject
 from syneg.llm.endpoints import Endpoint
+from syneg.llm.local_server import cores
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.prompts import Role
 
@@ -205,8 +206,7 @@ def use_cores(share: int) -> None:
     """Give torch an equal part of this node's cores, for `share` workers per node. By default, Ray limits it to one."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores // share))
+    torch.set_num_threads(max(1, cores() // share))
 
 
 def _check_reachable(address: str | None) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from syneg.core.counts import counted
 from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
 from syneg.core.records import HardNegative, Instance, MinedNegative, Training, fingerprint
-from syneg.core.storage import read_rows, write_rows
 from syneg.negatives.grounding import ground
 from syneg.negatives.mining import mine
 from syneg.retrieval.dev_set import DevSet, dev_set
@@ -35,6 +34,7 @@ from syneg.training.trainer import train
 
 from .arms import READER
 from .cluster_trials import trained_on
+from .mined_rows import read_mined, write_mined
 from .readings import Readings
 from .teachers import Teachers
 from .workspace import Workspace
@@ -169,15 +169,10 @@ class Trials:
                 mining = mine(workspace.collection, workspace.pairs, encoder, config, line)
                 if encoder is not workspace.encoder:
                     encoder.forget()  # the embeddings of a trained model are not used again
-                rows = [{"query_id": q, **asdict(n)} for q, negatives in mining.negatives.items() for n in negatives]
-                write_rows(path, rows)
-                line.note = f"{counted(len(rows), 'negative')} {of}"
+                line.note = f"{counted(write_mined(path, mining.negatives), 'negative')} {of}"
 
         workspace.manifest.make(name, key, path, work)
-        mined: dict[str, list[MinedNegative]] = {}
-        for row in read_rows(path):
-            mined.setdefault(row.pop("query_id"), []).append(MinedNegative(**row))
-        return mined
+        return read_mined(path)
 
     def train(self, job: Job, folder: Path, name: str) -> Training:
         """Train `job`, write the model into `folder` and return the record; the progress line shows `name`.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import cached_property
 
 from syneg.core.config import Config, MineConfig
@@ -21,7 +20,7 @@ from syneg.core.errors import DataError
 from syneg.core.fetch import fetch_with_progress
 from syneg.core.progress import Progress, Tick
 from syneg.core.records import MinedNegative, Pair
-from syneg.core.storage import read_rows, write_rows
+from syneg.core.storage import write_rows
 from syneg.data.collection import Collection, load_collection
 from syneg.data.remarks import encoder_remark, losses, remarks
 from syneg.llm.batch_files import Pending
@@ -37,6 +36,7 @@ from .corpus_only import corpus_collection
 from .folder import RunFolder
 from .keys import stage_key
 from .manifest import Manifest
+from .mined_rows import read_mined, write_mined
 from .windows import is_chosen, mining_of
 
 STRENGTH = "strength"  # the use of an LM, as the ledger calls it
@@ -186,9 +186,7 @@ class Workspace:
     def mined(self) -> dict[str, list[MinedNegative]]:
         """query_id → mined negatives, the hardest first. Raises DataError if mining finds none for any query."""
         self.manifest.make("mine", self._mining_key, self.folder.mined, self._mine)
-        mined: dict[str, list[MinedNegative]] = {}
-        for row in read_rows(self.folder.mined):
-            mined.setdefault(row.pop("query_id"), []).append(MinedNegative(**row))
+        mined = read_mined(self.folder.mined)
         if not mined:
             advice = more_advice(len(self.collection.passages), self.config.mine)
             raise DataError("mining found no negatives", where=str(self.folder.mined), todo=advice)
@@ -222,14 +220,13 @@ class Workspace:
     def _mine(self) -> None:
         with self.progress.stage("mine", "passages") as line:
             mining = self.mine_for(self.pairs_to_mine, line)
-            rows = [{"query_id": q, **asdict(n)} for q, negatives in mining.negatives.items() for n in negatives]
-            write_rows(self.folder.mined, rows)
+            written = write_mined(self.folder.mined, mining.negatives)
             self.manifest.note(mine={"skipped": dict(mining.skipped), "short": mining.short})
             for note in mining.notes:
                 self.progress.say(f"  {note}")
             found, queries = sum(map(bool, mining.negatives.values())), counted(len(self.pairs_to_mine), "query")
             of = f"{found} of " if found < len(self.pairs_to_mine) else ""
-            line.note = f"{counted(len(rows), 'negative')} for {of}{queries}"
+            line.note = f"{counted(written, 'negative')} for {of}{queries}"
 
     @property
     def cluster(self) -> Cluster | None:
