@@ -69,7 +69,9 @@ def test_each_race_starts_from_what_was_chosen_before(
         "mine.margin": 1e9, "mine.first_rank": 1, "mine.sources": ["dense"], "mix.negatives": 1, "mix.ratio": 0.0,
     }  # fmt: skip
     assert result["won"] and result["target"] == "sampler"
-    assert [set(names) for names in planted.raced][1] >= {"as set", "none", "weight 0.3"}
+    assert [set(names) for names in planted.raced][1] >= {
+        "as set", "none", "weight 0.3", "pairwise order", "weight 0.3, pairwise order", "weight 0.3, listwise order"
+    }  # fmt: skip
     assert all(sampler["mix.negatives"] == 1 for sampler in planted.raced[1].values())
     page = run.folder.prompts("sampler-").read_text(encoding="utf-8")
     assert "| `mix.ratio` | `0.0` |" in page and "places of a row: 1 places" in page
@@ -105,7 +107,7 @@ def test_with_another_target_arms_stay_as_they_are(
 
 
 @pytest.mark.parametrize(
-    ("arms", "probes", "steps", "rows"), [('["mined"]', 6, 9, 9 * 8), ('["mined", "hybrid"]', 16, 1, 2 * 29)]
+    ("arms", "probes", "steps", "rows"), [('["mined"]', 6, 9, 9 * 8), ('["mined", "hybrid"]', 22, 1, 2 * 29)]
 )
 def test_the_races_of_the_sampler_are_timed_before_they_run(
     arms: str, probes: int, steps: int, rows: int, tmp_path: Path, settings: Callable[..., list[str]], fake_lm: Callable[..., FakeLM],

@@ -38,7 +38,7 @@ _SEARCH = 2e-8  # seconds to score one passage for one query, metrics included
 _DOUBT = 1.6  # factor from likely to at most
 _SCORED = 5  # candidates that a compilation scores by probes
 _RACED, _LAYER = 9, 0.5  # probes for the window, share of the trained layers
-_PLACES, _WRITTEN, _GRADED = 3, 5, 3  # samplers in each further race of the sampler, of two blocks each
+_PLACES, _WRITTEN, _GRADED = 3, 8, 3  # samplers in each further race of the sampler, of two blocks each
 
 
 class MachineTime:

@@ -36,7 +36,7 @@ from .workspace import Workspace
 
 PREFIX = "sampler-"
 _STAGE = "compile sampler"
-_VERSION = 1  # of the procedure; part of the key
+_VERSION = 2  # of the procedure; part of the key
 _PLACES = (1, 5)  # numbers of negatives in a row, raced against `mix.negatives`
 _WINDOW = ("margin", "first_rank", "sources")
 
@@ -98,6 +98,9 @@ class SamplerChoice:
                 Sampler("as set", {}, "hybrid"), Sampler("none", {"mix.ratio": 0.0}, "hybrid"),
                 Sampler("weight 0.3", {"mix.weight": 0.3}, "hybrid"), Sampler("ratio 1", {"mix.ratio": 1.0}, "hybrid"),
                 Sampler("listwise order", {"train.order": "listwise"}, "hybrid"),
+                Sampler("pairwise order", {"train.order": "pairwise"}, "hybrid"),
+                *(Sampler(f"weight 0.3, {order} order", {"mix.weight": 0.3, "train.order": order}, "hybrid")
+                  for order in ("pairwise", "listwise")),
             ])  # fmt: skip
         if self._material.graded:
             yield Step("grades of the reader", [
