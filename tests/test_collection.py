@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from syneg.core.config import CollectionConfig
 from syneg.core.errors import DataError
 from syneg.core.text import normalise
-from syneg.data.collection import load_collection
+from syneg.data.collection import Collection, load_collection
 from syneg.data.python_docs import read_python_docs
 
 
@@ -196,3 +197,16 @@ def test_a_pair_knows_all_positives_of_its_query_the_best_grade_first(beir: Path
     split = next(split for split, ids in collection.splits.items() if "q0" in ids)
     pair = next(pair for pair in collection.pairs(split) if pair.query_id == "q0")
     assert (pair.doc_id, pair.positive, pair.positives) == ("d2", texts[0], texts)
+
+
+def test_the_fingerprint_of_many_passages_takes_no_memory_of_their_size() -> None:
+    passages = {f"d{i}": f"passage {i}" for i in range(100_000)}
+    many = Collection(
+        "many", passages, {"q": "ask"}, {"q": {"d1": 1}}, {"train": ("q",)}, never_mined={"q": {"d3", "d2"}}
+    )
+    tracemalloc.start()
+    found = many.fingerprint
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == "f0bca65a5f9ad59b"  # folders of runs go by it
+    assert peak < 16 * len(passages)  # the sorted ids alone: 8 bytes each

@@ -123,8 +123,8 @@ class Collection:
         digest = hashlib.sha256()
         never = {query_id: sorted(doc_ids) for query_id, doc_ids in self.never_mined.items()}
         for part in (self.passages, self.queries, self.qrels, self.splits, self.given_negatives, never):
-            for key, value in sorted(part.items()):
-                digest.update(json.dumps([key, value], sort_keys=True, ensure_ascii=False).encode())
+            for key in sorted(part):  # no list of all texts
+                digest.update(json.dumps([key, part[key]], sort_keys=True, ensure_ascii=False).encode())
             digest.update(b"\0")
         return digest.hexdigest()[:16]
 
