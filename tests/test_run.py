@@ -333,13 +333,13 @@ def cpu_seconds(command: list[str], cwd: Path) -> tuple[float, str]:
 @pytest.mark.parametrize("command", ["", "run", "mine", "generate", "train", "evaluate", "fetch"])
 def test_help_is_quick(command: str, tmp_path: Path) -> None:
     limit = 0.3 if command in ("", "fetch") else 0.5  # the flags of a stage are read from the settings, by pydantic
-    for _ in range(4):
+    for _ in range(6):
         spent, said = cpu_seconds([sys.executable, "-m", "syneg", *command.split(), "--help"], tmp_path)
         assert max(map(len, said.splitlines())) <= 80
-        if spent < limit:
+        bare, _ = cpu_seconds([sys.executable, "-c", "import click, pydantic"], tmp_path)
+        if spent < max(limit, 4 * bare):  # a slow or busy machine slows both
             return
-    bare, _ = cpu_seconds([sys.executable, "-c", "import click, pydantic"], tmp_path)
-    assert spent < 4 * bare  # a slow or busy machine slows both
+    pytest.fail(f"{spent:.2f} s of CPU, and {bare:.2f} s for click and pydantic alone")
 
 
 def test_errors_are_one_line_with_a_code(tmp_path: Path) -> None:
