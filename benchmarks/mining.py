@@ -27,8 +27,8 @@ from configured import configured
 from turns import Figures, in_turn, save, table
 
 from syneg.core.config import Config
-from syneg.core.records import Pair
 from syneg.core.near import near_key
+from syneg.core.records import Pair
 from syneg.data.collection import Collection, load_collection
 
 PER_QUERY = 12
