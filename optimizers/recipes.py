@@ -20,6 +20,7 @@ from dspy.teleprompt import COPRO, SIMBA, BootstrapFewShotWithRandomSearch, MIPR
 from tqdm import tqdm
 
 from syneg.core.errors import BackendError, BudgetError, StoppedError, SynegError, one_line
+from syneg.core.failing import on_failure
 from syneg.llm.calls import reraise_fatal
 from syneg.llm.engine import LedgerEngine
 
@@ -76,18 +77,28 @@ def run_recipe(name: str, compiling: Compiling) -> str:
     target = compiling.target
     engines = [lm.engine for lm in (target.lm, *target.others, compiling.reflection)]
     before = [(engine, len(engine.ended), engine.answers, engine.failures) for engine in engines]
-    fault = ""
-    try:
-        with quiet(), compiling.context():
-            RECIPES[name].propose(compiling)
-    except Exception as error:  # DSPy raises bare Exception when calls are refused
+
+    def failed(error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            return
         _raise_swallowed(compiling, before)
         if not compiling.budget.spent:
             reraise_fatal(error)
             raise BackendError(f"{name} failed: {one_line(error)}") from error
-        fault = "" if _is_refusal(error) else f"; {name} then failed: {one_line(error)}"
+        raise _BudgetEnded("" if _is_refusal(error) else f"; {name} then failed: {one_line(error)}") from error
+
+    fault = ""
+    try:
+        with on_failure(failed), quiet(), compiling.context():
+            RECIPES[name].propose(compiling)
+    except _BudgetEnded as ended:
+        fault = str(ended)
     _raise_swallowed(compiling, before)
     return f"{compiling.budget.spent}{fault}"
+
+
+class _BudgetEnded(Exception):
+    """A recipe failed after its budget was spent. The text is what it adds to the reason."""
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ import click
 
 from syneg.core.counts import counted
 from syneg.core.errors import ConfigError, SynegError, nearest
+from syneg.core.failing import on_failure
 from syneg.core.progress import Progress
 from syneg.core.storage import cache_home, disk_error
 from syneg.core.streams import draw, unread
@@ -218,7 +219,8 @@ def main() -> None:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, _terminated)
     try:
-        cli(standalone_mode=False)
+        with on_failure(partial(_leave_by_disk, debug=debug)):
+            cli(standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
@@ -233,12 +235,18 @@ def main() -> None:
         if unread(sys.stdout):
             os._exit(_UNREAD)
         raise
-    except Exception as error:
-        of_disk = disk_error(error) or (error if isinstance(error, OSError) else None)
-        if of_disk is None:
-            raise
-        where = f" ({of_disk.filename})" if of_disk.filename else ""
-        _leave(f"error: {of_disk.strerror or of_disk}{where}; {_remedy(of_disk, *sys.argv[1:2])}", 1, debug)
+
+
+def _leave_by_disk(error: BaseException, debug: bool) -> None:
+    """End the process with one line for an error of the disk, whatever library raised it. Others go on."""
+    told_elsewhere = SynegError, click.ClickException, click.Abort, click.exceptions.Exit
+    if isinstance(error, told_elsewhere) or not isinstance(error, Exception):
+        return
+    of_disk = disk_error(error) or (error if isinstance(error, OSError) else None)
+    if of_disk is None or debug:
+        return
+    where = f" ({of_disk.filename})" if of_disk.filename else ""
+    _leave(f"error: {of_disk.strerror or of_disk}{where}; {_remedy(of_disk, *sys.argv[1:2])}", 1, debug)
 
 
 def _remedy(error: OSError, command: str = "") -> str:

@@ -21,6 +21,7 @@ import dspy
 from dspy.utils.exceptions import DSPyError
 
 from syneg.core.errors import BackendError, DeferredError, RefusedError, StoppedError, SynegError, one_line
+from syneg.core.failing import on_failure
 from syneg.core.records import Call
 from syneg.core.storage import DISK_ERRORS
 
@@ -148,7 +149,12 @@ def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[t
     jobs: dict[Future[T], int] = {}
     places = iter(range(total))
     deferred: DeferredError | None = None
-    try:
+
+    def end(error: BaseException | None = None) -> None:
+        ending.set()
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)  # not where nobody wants more results
+
+    with on_failure(end):
         while True:
             while len(jobs) < 2 * threads and (place := next(places, None)) is not None:
                 jobs[pool.submit(job, place)] = place
@@ -165,10 +171,4 @@ def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[t
                     yield place, result
         if deferred:
             raise deferred
-    except Exception:
-        ending.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    finally:
-        ending.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+    end()

@@ -41,6 +41,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from syneg.core.config import LMConfig
 from syneg.core.errors import BackendError, one_line
+from syneg.core.failing import on_failure
 
 from .calls import go_on, pause
 from .refusals import is_refusal
@@ -128,9 +129,7 @@ class Flow:
                 self._failures = 0
                 self._width = min(float(self._config.concurrency), self._width + 1 / self._width)
         finally:
-            with self._state:
-                self._under_way -= 1
-                self._state.notify_all()
+            self._leave()
 
     def _begin(self, most_tokens: int) -> int:
         """Wait for a place and for the start that the rate limits allow. Returns the number of halvings so far."""
@@ -153,15 +152,16 @@ class Flow:
             start = max(now, self._not_before, *(self._next[name] for name in shares))
             for name, share in shares.items():
                 self._next[name] = start + share
-        try:
+        with on_failure(lambda _: self._leave()):
             while (start := max(start, self._not_before)) > self._clock():
                 self._sleep(start - self._clock())
-        except BaseException:
-            with self._state:
-                self._under_way -= 1
-                self._state.notify_all()
-            raise
         return halvings
+
+    def _leave(self) -> None:
+        """Give a place back."""
+        with self._state:
+            self._under_way -= 1
+            self._state.notify_all()
 
     def _wait(self, state: RetryCallState) -> float:
         """Seconds until the next try."""

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import cast
 
 from syneg.core.errors import BackendError, DataError
+from syneg.core.failing import on_failure
 from syneg.core.storage import DISK_ERRORS, Log, row_of
 
 from .rows import CallRow, is_answer, unanswered
@@ -81,11 +82,8 @@ class Ledger:
         if not mine:
             return pending.result(), True
         try:
-            row = make()
-        except BaseException as error:
-            pending.set_exception(error)
-            raise
-        else:
+            with on_failure(pending.set_exception):
+                row = make()
             pending.set_result(row)
             return row, False
         finally:

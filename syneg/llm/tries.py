@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from dspy.lm15 import LM15Error, Request
 
 from syneg.core.errors import SynegError, one_line
+from syneg.core.failing import on_failure
 
 from .budget import Budget, is_unbilled
 from .flow import Flow
@@ -98,17 +99,17 @@ class Tries:
 
     def _made(self, known: RequestRow, request: Request, most: Most) -> CallRow:
         start = time.monotonic()
-        try:
-            answer, usd = self._within_budget(request, most)
-        except SynegError:
-            raise
-        except Exception as error:
-            seconds = round(time.monotonic() - start, 3)
-            row = unanswered(known, "error", one_line(error), usd=None, seconds=seconds)
+
+        def failed(error: BaseException) -> None:
+            if isinstance(error, SynegError) or not isinstance(error, Exception):
+                return  # no call was made, or the process ends
+            row = unanswered(known, "error", one_line(error), usd=None, seconds=round(time.monotonic() - start, 3))
             if not is_unbilled(error):
                 row["reserved"] = [most.tokens, self._most_dollars(most)]
             self._keep(row)
-            raise
+
+        with on_failure(failed):
+            answer, usd = self._within_budget(request, most)
         row = answered(known, answer, usd=usd, seconds=round(time.monotonic() - start, 3))
         self._keep(row)
         return row

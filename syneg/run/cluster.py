@@ -21,6 +21,7 @@ import queue
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dspy.lm15
@@ -28,6 +29,7 @@ import numpy as np
 
 from syneg.core.config import EncoderConfig, ExecutorConfig, LMConfig
 from syneg.core.errors import BackendError, one_line
+from syneg.core.failing import on_failure
 from syneg.core.fetch import gguf_of
 from syneg.core.storage import JsonObject
 from syneg.llm.endpoints import Endpoint
@@ -52,14 +54,12 @@ class Cluster:
         self.ray: Any = ray
         self._joined = ray.is_initialized()
         if not self._joined:
-            try:
+            with on_failure(partial(_raise_not_joined, config.address)):
                 _check_reachable(config.address)
                 ray.init(
                     address=config.address or "local", logging_level=logging.ERROR, log_to_driver=False,
                     include_dashboard=None if config.address else False, runtime_env={"env_vars": _environment()},
                 )  # fmt: skip
-            except Exception as error:  # Ray raises it as such where a node is too slow to start
-                raise _not_joined(config.address, error) from error
         self._nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
         self.workers = config.workers or len(self._nodes)
         self.share = -(-self.workers // len(self._nodes))
@@ -216,14 +216,19 @@ def _check_reachable(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _not_joined(address: str | None, error: Exception) -> BackendError:
-    """The error for a cluster that cannot be reached, or for a Ray that does not start here."""
+def _raise_not_joined(address: str | None, error: BaseException) -> None:
+    """Raise BackendError for a cluster that cannot be reached, or for a Ray that does not start here.
+
+    Ray raises a bare Exception where a node is too slow to start. Ctrl-C and the like go on as they are.
+    """
+    if not isinstance(error, Exception):
+        return
     why = one_line(error).removeprefix("Exception: ")
     if address:
         todo = "start one with ray start --head, or leave out --ray-address"
-        return BackendError(f"no Ray cluster at {address!r}: {why}", todo=todo)
+        raise BackendError(f"no Ray cluster at {address!r}: {why}", todo=todo) from error
     todo = "make memory and processors free and run the same command again, or set executor.use=threads"
-    return BackendError(f"Ray does not start on this machine: {why}", todo=todo)
+    raise BackendError(f"Ray does not start on this machine: {why}", todo=todo) from error
 
 
 def result_of(ray: Any, reference: Any) -> Any:
