@@ -17,7 +17,7 @@ from dspy.lm15 import AuthError, InvalidRequestError, RateLimitError, ServerErro
 from dspy.utils.exceptions import LMError
 
 from syneg.core.config import LMConfig
-from syneg.core.errors import BackendError, BudgetError, ConfigError
+from syneg.core.errors import BackendError, BudgetError, ConfigError, StoppedError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
@@ -98,6 +98,41 @@ def test_a_refusal_for_rate_halves_what_is_under_way_and_success_brings_it_back(
     for _ in range(40):
         one.call(lambda: None, most_tokens=1)
     assert one.width == 8
+
+
+def test_a_call_that_is_ended_while_it_waits_gives_its_place_back() -> None:
+    clock, waits = Clock(), list[float]()
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 1:
+            raise StoppedError("the run is ending")
+        clock.sleep(seconds)
+
+    one = Flow(LMConfig(model="openai/fake", concurrency=1, max_rpm=60), clock=lambda: clock.now, sleep=sleep)
+    one.call(lambda: None, most_tokens=1)
+    with pytest.raises(StoppedError):
+        one.call(lambda: None, most_tokens=1)
+    second = threading.Thread(target=lambda: one.call(lambda: None, most_tokens=1), daemon=True)
+    second.start()
+    second.join(60)
+    assert not second.is_alive()
+
+
+def test_open_calls_end_before_the_error_of_another_is_raised() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def work(place: int) -> None:
+        if place == 0:
+            begun.wait(60)
+            raise BackendError("down")
+        begun.set()
+        time.sleep(1)  # longer than the error takes to be seen
+        ended.set()
+
+    with pytest.raises(BackendError, match="down"):
+        list(in_threads(work, 2, 2))
+    assert ended.is_set()
 
 
 def test_a_burst_of_refusals_halves_once() -> None:
