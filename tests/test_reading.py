@@ -661,7 +661,7 @@ def test_arms_at_equal_calls(tmp_path: Path, sparse: Path, settings: Settings, f
         return reads_well(messages) if "passages" in messages[0]["content"] else write_negative(messages)
 
     server, folder = fake_lm(both), tmp_path / "run"
-    arms = ["mined", "verified@calls=equal", "hybrid@calls=equal"]
+    arms = ["mined", "verified@calls=equal", "hybrid@calls=equal", "grounded@calls=equal"]
     more = {**READS, "train.arms": json.dumps(arms), "train.evals": 1, "generate.pairs": 12}
     found = run(folder, settings(server.url, **more), "verdict")
     wrote, read = (found["arms"][arm]["calls"] for arm in (arms[2], arms[1]))
@@ -671,6 +671,10 @@ def test_arms_at_equal_calls(tmp_path: Path, sparse: Path, settings: Settings, f
     with_grades = {row["query_id"] for row in rows if {"read", "related"} & set(row["sources"])}
     written_for = {row["query_id"] for row in read_rows(folder / "negatives.jsonl")}
     assert with_grades <= written_for and len(written_for) == wrote
+    grounded = list(read_rows(folder / "rows" / "grounded@calls=equal-0.jsonl"))
+    near_texts = {row["query_id"] for row in grounded if "grounded" in row["sources"]}
+    assert 0 < len(near_texts) <= wrote / 2  # it reads and writes for each query
+    assert found["arms"]["grounded@calls=equal"]["calls"] == wrote
     for wrong in ("mined@calls=3", "hybrid@calls=none", "hybrid@calls=0"):
         with pytest.raises(ConfigError, match="calls"):
             arm(wrong, load_config())

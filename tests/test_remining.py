@@ -94,6 +94,14 @@ def test_a_changed_first_part_trains_the_second_again(tmp_path: Path, settings: 
     assert one["arms"]["mined@remine=1"]["training"] != two["arms"]["mined@remine=1"]["training"]
 
 
+def test_an_arm_that_does_not_mine_again_is_not_trained_again(tmp_path: Path, settings: Settings) -> None:
+    more = {**MORE, "train.arms": json.dumps(["in-batch", "mined"])}
+    run(tmp_path / "run", settings(NOWHERE, **more))
+    again = load_config(None, settings(NOWHERE, **more, **{"train.remine": 1}))
+    experiment = Run(tmp_path / "run", again, Progress(quiet=True)).experiment
+    assert [experiment.is_trained(each, 0) for each in experiment.planned] == [True, False]  # what --dry-run counts
+
+
 def test_the_file_of_a_job_names_the_model_to_go_on_with(tmp_path: Path) -> None:
     for start in (None, Start("models/a", "key")):
         job = Job(EncoderConfig(), [], {}, DevSet({}, {}, {}), TrainConfig(), 0, start=start)

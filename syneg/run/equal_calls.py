@@ -21,7 +21,7 @@ from .readings import Readings
 def calls_of(arm: Arm, drafts: Iterable[Draft], readings: Readings) -> Counter[str]:
     """Count LM calls by query_id. A query whose texts or grades come from a file counts one call."""
     calls = Counter[str]()
-    if arm.reads:
+    if readings.serve(arm):
         calls.update(readings.calls)
     keys: dict[str, set[str]] = {}
     for draft in drafts:

@@ -129,8 +129,7 @@ class Experiment(TrainedArms):
 
     def _cost(self, arm: Arm) -> Cost | None:
         """Add up what an arm's LM calls cost, for writing and reading. None for an arm without an LM."""
-        reads = arm.reads or (arm.filling.grounded and self._readings.are_used)
-        costs = [self._readings.cost] if reads and self._readings.reader.uses_lm else []
+        costs = [self._readings.cost] if self._readings.serve(arm) and self._readings.reader.uses_lm else []
         if arm.wants_synthetic:
             facts = self._written(arm).facts
             costs.append(Cost(facts.calls, facts.input_tokens, facts.output_tokens, facts.usd))

@@ -27,7 +27,7 @@ from syneg.negatives.reading import ANSWERS, IN_PART, NEAR, Answers, Reading, gr
 from syneg.training.sampling import PARTIAL, READ, RELATED
 from syneg.verdict.verdict import Cost
 
-from .arms import arms
+from .arms import Arm, arms
 from .costs import cost_of, sum_of
 from .reader import Reader
 from .workspace import Workspace
@@ -206,6 +206,10 @@ class Readings:
     def are_used(self) -> bool:
         """Whether an arm uses grades and the reader may be used."""
         return any(arm.reads for arm in arms(self._workspace.config)) and not self.reader.refusal()
+
+    def serve(self, arm: Arm) -> bool:
+        """Whether an arm is made with grades. `grounded` uses those that other arms have asked for."""
+        return arm.reads or (arm.filling.grounded and self.are_used)
 
     def candidates(self) -> Mapping[str, Sequence[MinedNegative]]:
         """Passages that a program may rewrite, by query_id: the mined negatives.

@@ -200,10 +200,10 @@ class TrainedArms:
 
     def _settings_of(self, arm: Arm) -> str:
         workspace = self._workspace
-        seeds = {"seeds", "arms"}  # they do not change this model
+        same = {"seeds", "arms"} | ({"remine"} if not arm.remines else set())  # they do not change this model
         return fingerprint(
             workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
-            arm.config.train.model_dump(exclude=seeds), arm.config.mix.model_dump(), arm.config.mine.model_dump(),
+            arm.config.train.model_dump(exclude=same), arm.config.mix.model_dump(), arm.config.mine.model_dump(),
         )  # fmt: skip
 
     def is_evaluated(self, name: str, weights: str) -> bool:
