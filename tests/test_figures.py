@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from syneg.verdict.figures import Figure, curves, histogram, intervals
+from syneg.verdict.figures import Figure, curves, histogram, intervals, ranges
 
 
 @pytest.fixture
@@ -55,6 +55,19 @@ def test_a_legend_covers_nothing_that_is_drawn(
         assert not box.overlaps(axes.get_window_extent())
         assert box.x0 >= 0 and box.x1 <= canvas.bbox.x1 and box.y1 <= canvas.bbox.y1
     assert axes.get_window_extent().height / canvas.dpi > 1.8  # inches that the legend leaves
+
+
+@pytest.mark.parametrize("name", ["mined", "hybrid@program=multi_attribute@ratio=0.7"])
+@pytest.mark.parametrize("unit", ["nDCG@10 on test minus the base's, with 95 % interval", "gain, " * 30])
+def test_the_label_of_an_axis_is_inside_the_picture(
+    name: str, unit: str, drawn: Callable[[Figure | None], Any]
+) -> None:
+    canvas = drawn(ranges("Difference", [(name, 0.1, (0.0, 0.2)), ("b", 0.1, (0.0, 0.2))], unit, "arm"))
+    canvas.set_dpi(72)  # as an SVG has it
+    texts = [text for text in (canvas._supxlabel, canvas.axes[0].xaxis.label) if text is not None and text.get_text()]
+    boxes = [text.get_window_extent() for text in (*texts, *canvas.axes[0].get_yticklabels())]
+    assert " ".join(texts[0].get_text().split()) == unit.strip()
+    assert all(box.x0 >= 0 and box.x1 <= canvas.bbox.x1 and box.y0 >= 0 for box in boxes), boxes
 
 
 def test_a_histogram_shows_its_last_bin_and_values_that_are_all_equal(drawn: Callable[[Figure | None], Any]) -> None:

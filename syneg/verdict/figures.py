@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .records import BASE, Comparison, Generation, Verdict
 from .report import short
 
 _WIDTH = 5.6  # inches: letters of 11 points stay legible on a screen 390 pixels wide
+_LETTER = 0.1  # inches
 _BLUE, _RED, _GREY = "#3b7dd8", "#d8573b", "#8a8a8a"
 
 
@@ -208,8 +210,11 @@ def _svg(draw: Callable[[Any], None], rows: int) -> str:
         FigureCanvasSVG(canvas)
         axes = canvas.add_subplot()
         draw(axes)
+        # under the whole picture, since a label may be wider than the axes beside long names
+        canvas.supxlabel(fill(axes.get_xlabel(), int(_WIDTH / _LETTER)), fontsize="medium")
+        axes.set_xlabel("")
         if labels := axes.get_legend_handles_labels()[1]:
-            columns = max(1, int(_WIDTH / (0.6 + 0.1 * max(map(len, labels)))))  # inches of a line and of a letter
+            columns = max(1, int(_WIDTH / (0.6 + _LETTER * max(map(len, labels)))))  # inches of a line and of a name
             canvas.set_figheight(canvas.get_figheight() + 0.25 * -(-len(labels) // columns))
             canvas.legend(loc="outside upper left", ncols=columns, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
