@@ -2,10 +2,10 @@
 
     arm("hybrid@ratio=0.7@temperature=0.02", config) → Arm(name="hybrid@ratio=0.7@…", kind="hybrid", …)
 
-`kind` is one of sampling.ARMS. After each @ comes a setting of [mix] or [train] without its section, or `program`.
-All other settings are those of the run. `seeds=3` means seeds 0, 1 and 2. `calls=100` lets an arm use only what its
-first 100 LM calls wrote or graded. `calls=equal` gives all arms with this setting the same number of calls: the
-smallest that one of them has.
+`kind` is one of sampling.ARMS. After each @ comes a setting of [mine], [mix] or [train] without its section, or
+`program`. All other settings are those of the run. `seeds=3` means seeds 0, 1 and 2. `calls=100` lets an arm use only
+what its first 100 LM calls wrote or graded. `calls=equal` gives all arms with this setting the same number of calls:
+the smallest that one of them has.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from syneg.core.config import Config, MixConfig, TrainConfig
+from syneg.core.config import Config, MineConfig, MixConfig, TrainConfig
 from syneg.core.errors import ConfigError, collected, nearest
 from syneg.core.records import fingerprint
 from syneg.core.settings import build_config, read_value
@@ -22,9 +22,10 @@ from syneg.training.sampling import ARMS, Filling
 
 BASE_TEACHER, READER, CROSS = "base", "reader", "cross-encoder"  # values of `train.teacher` that are not files
 EQUAL = 0  # `calls=equal`
-_SHARED = ("pairs", "arms", "dev_passages")
+_SHARED = ("pairs", "arms", "dev_passages", "index")
 _FIRST = ".first"
-_FIELDS = {"mix": tuple(MixConfig.model_fields), "train": tuple(TrainConfig.model_fields)}
+_MINING = tuple(key for key in MineConfig.model_fields if key not in _SHARED)
+_FIELDS = {"mine": _MINING, "mix": tuple(MixConfig.model_fields), "train": tuple(TrainConfig.model_fields)}
 SETTINGS = {key: section for section, fields in _FIELDS.items() for key in fields if key not in _SHARED}
 SETTINGS["program"] = "generate"
 """Setting that an arm may change → its section."""
@@ -97,12 +98,33 @@ def arm(text: str, config: Config) -> Arm:
     if ARMS[kind].order and not any(setting.startswith("order=") for setting in settings):
         tree["train"]["order"] = ARMS[kind].order
     made = Arm(_shown(text), kind, build_config(tree, where=f"arm {text!r}"), calls)
-    if any(setting.startswith("remine=") for setting in settings) and not made.filling.is_mined:
-        able = ", ".join(name for name, filling in ARMS.items() if filling.is_mined)
-        raise ConfigError(f"arm {text!r} does not mine again", todo=f"give remine to one of: {able}")
+    _check_mining(made, {setting.partition("=")[0] for setting in settings}, config)
     if calls is not None and not (made.reads or made.wants_synthetic):
         raise ConfigError(f"arm {text!r} has no LM calls", todo="leave out calls")
     return made
+
+
+def _check_mining(made: Arm, named: set[str], config: Config) -> None:
+    """Raise ConfigError if an arm that is not made of mined negatives names a setting of mining, or one names auto."""
+    able = [name for name, filling in ARMS.items() if filling.is_mined]
+    if "remine" in named and made.kind not in able:
+        raise ConfigError(f"arm {made.name!r} does not mine again", todo=f"give remine to one of: {', '.join(able)}")
+    own = sorted(named & {*_MINING})
+    if own and made.kind not in able and ("sources" in own or not made.filling.sources):
+        raise ConfigError(f"arm {made.name!r} has no {own[0]}", todo=f"give it to one of: {', '.join(able)}")
+    if made.config.mine.margin == "auto" != config.mine.margin:
+        raise ConfigError(f"arm {made.name!r}: the race of margins is the run's", todo="set mine.margin=auto")
+
+
+def mining_of_arm(own: MineConfig, shared: MineConfig, chosen: MineConfig) -> MineConfig:
+    """The settings by which an arm with the settings `own` is mined.
+
+    `shared` are the settings of the run, and `chosen` the same after the race of margins. An arm that names a margin
+    takes nothing from the race.
+    """
+    if own.margin != "auto" and own != shared:
+        return own
+    return chosen.model_copy(update={key: value for key, value in own if value != getattr(shared, key)})
 
 
 def _shown(text: str) -> str:
@@ -182,4 +204,5 @@ ABLATIONS: dict[str, Sequence[str]] = {
              "hybrid@confidence=true", "hybrid@curriculum=true", "hybrid@order=listwise"),
     "calls": ("mined", "verified@calls=equal", "hybrid@calls=equal"),
     "mix": ("mined", "synthetic", "dataset-mix", "hybrid"),
+    "margin": ("mined@margin=0.95", "mined@margin=0.9", "mined@margin=10", "mined@margin=10@first_rank=11"),
 }  # fmt: skip

@@ -32,7 +32,7 @@ from syneg.training.job import Job, Start, check_trainable, write_job
 from syneg.training.sampling import ARMS, Supply, Weighed, confidence, epochs_of
 from syneg.training.trainer import train
 
-from .arms import READER
+from .arms import READER, mining_of_arm
 from .cluster_trials import trained_on
 from .mined_rows import read_mined, write_mined
 from .readings import Readings
@@ -57,7 +57,7 @@ class Trials:
         """`readings` are needed by arms that use the grades of a reader."""
         self._workspace, self._readings = workspace, readings
         self._states: dict[int, LayerCache] = {}
-        self._of_sources: dict[tuple[str, ...], Mapping[str, Sequence[MinedNegative]]] = {}
+        self._of_rules: dict[str, Mapping[str, Sequence[MinedNegative]]] = {}
         self._of_texts: dict[str, Mapping[str, Sequence[MinedNegative]]] = {}
         self._said_unfrozen = False
         self.elsewhere: dict[str, dict[str, SplitResult]] = {}
@@ -91,7 +91,7 @@ class Trials:
         """
         workspace, filling, done = self._workspace, ARMS[kind], len(first.epochs) if first else 0
         relevant = {pair.query_id: workspace.collection.answers(pair.query_id) for pair in workspace.pairs}
-        mined = first.mined if first else self._mined(filling.sources)
+        mined = first.mined if first else self._mined(self.mining(kind, config))
         supply = Supply(workspace.pairs, mined, written, use=config.train.positives)
         if filling.read and self._readings is not None:
             fed = self._readings.fed_of(read)
@@ -128,27 +128,34 @@ class Trials:
             )
         return self._of_texts[key]
 
-    def _mined(self, sources: tuple[str, ...]) -> Mapping[str, Sequence[MinedNegative]]:
-        """Mine from `sources` alone, as many negatives as for other arms: query_id → negatives.
+    def mining(self, kind: str, config: Config) -> MineConfig:
+        """The settings of mining for an arm of `kind` with the settings `config`."""
+        workspace = self._workspace
+        rules = mining_of_arm(config.mine, workspace.config.mine, workspace.mining)
+        return rules.model_copy(update={"sources": ARMS[kind].sources or rules.sources})
 
-        () returns the shared list. A part of that list would not do: each source fills only half of it, and a passage
-        that both sources find is listed under the first.
+    def _mined(self, rules: MineConfig) -> Mapping[str, Sequence[MinedNegative]]:
+        """Mine by `rules`: query_id → negatives. The list of the run is shared by all arms with its rules.
+
+        A part of that list would not do: a passage that two sources find is listed under the first, and a window or a
+        margin leaves out what another one would take.
         """
         workspace = self._workspace
-        if not sources or sources == workspace.mining.sources:
+        changed = {key: value for key, value in rules if value != getattr(workspace.mining, key)}
+        if not changed:
             return workspace.mined
-        if sources not in self._of_sources:
-            config = workspace.mining.model_copy(update={"sources": sources})
-            weights, of = workspace.encoder.fingerprint, f"of {', '.join(sources)} alone"
-            self._of_sources[sources] = self._mined_by(
-                lambda: workspace.encoder, weights, config, f"mined-{'-'.join(sources)}", of
-            )
-        return self._of_sources[sources]
+        key = fingerprint(changed)
+        if key not in self._of_rules:
+            of = "by " + ", ".join(f"{name}={value}" for name, value in changed.items())
+            name = f"mined-{'-'.join(rules.sources) if [*changed] == ['sources'] else key[:8]}"
+            weights = workspace.encoder.fingerprint
+            self._of_rules[key] = self._mined_by(lambda: workspace.encoder, weights, rules, name, of)
+        return self._of_rules[key]
 
     def mined_again(self, start: Start, config: Config, name: str) -> Mapping[str, Sequence[MinedNegative]]:
-        """Mine with the model of `start` as an arm mined before it: query_id → negatives. `name` names the file."""
+        """Mine with the model of `start`, by the rules of its arm: query_id → negatives. `name` names the file."""
         return self._mined_by(
-            lambda: self.load(Path(start.folder), config), start.key, self._workspace.mining, f"mined-{name}",
+            lambda: self.load(Path(start.folder), config), start.key, self.mining("mined", config), f"mined-{name}",
             "by the encoder as trained so far",
         )  # fmt: skip
 
