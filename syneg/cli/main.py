@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 _UNREAD = 141  # 128 and the number of SIGPIPE
-_ABLATE = "Compare the arms of an ablation: ratio, temperature, program, loss, calls or mix."
+_ABLATE = "Compare the arms of an ablation: ratio, temperature, program, loss, calls, mix or margin."
 
 
 class Commands(click.Group):
