@@ -33,10 +33,11 @@ from syneg.core.config import CollectionConfig, Config, GenerateConfig, LMConfig
 from syneg.core.errors import DeferredError
 from syneg.core.fetch import asset_named, fetch
 from syneg.core.records import HardNegative
+from syneg.core.threads import in_order
 from syneg.data.collection import load_collection
 from syneg.data.tasks import Task
 from syneg.llm.batch_files import Pending
-from syneg.llm.calls import in_threads, purpose
+from syneg.llm.calls import purpose
 from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
@@ -68,8 +69,7 @@ class Asking:
                 return answers_of(program, ask, current, writer.identity)
 
         assignment = Assignment(self.pairs, {}, task, config, "single_prompt", program)
-        for _ in in_threads(work, len(self.pairs), writer.engine.config.concurrency):
-            pass
+        in_order(work, range(len(self.pairs)), writer.engine.config.concurrency)
 
     def requests(self, folder: Path) -> list[dict[str, Any]]:
         """The requests of the stack, as bodies for the bare server."""

@@ -39,8 +39,9 @@ from options import filled
 from turns import Figures, save, spread
 
 from syneg.core.config import ExecutorConfig, LMConfig
+from syneg.core.threads import in_order
 from syneg.llm.budget import Budget
-from syneg.llm.calls import in_threads, purpose
+from syneg.llm.calls import purpose
 from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
@@ -122,7 +123,7 @@ def ours(writer: LanguageModel) -> Work:
             assert negative.text, negative.reasoning
             return 1
 
-        assert sum(done for _, done in in_threads(write, len(pairs), workers)) == len(pairs)
+        assert sum(in_order(write, range(len(pairs)), workers)) == len(pairs)
 
     return work
 

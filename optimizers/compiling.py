@@ -22,8 +22,8 @@ import dspy
 from syneg.core.config import Config
 from syneg.core.errors import BudgetError
 from syneg.core.progress import Tick
+from syneg.core.threads import in_order
 from syneg.llm.budget import Budget
-from syneg.llm.calls import in_threads
 from syneg.llm.lms import LanguageModel
 from syneg.retrieval.metrics import mean_and_error
 
@@ -152,20 +152,16 @@ class Compiling:
         tracked = [self.tracked(program) for program, _ in jobs]
         flat = [(job, example_id) for job, (_, example_ids) in enumerate(jobs) for example_id in example_ids]
 
-        def work(place: int) -> Attempt:
-            job, example_id = flat[place]
+        def work(one: tuple[int, str]) -> Attempt:
+            job, example_id = one
             with dspy.context(lm=self.lm, adapter=self.target.lm.adapter, trace=[]):
                 prediction = tracked[job](**examples[example_id].inputs())
                 trace = list(dspy.settings.trace)
             return Attempt(prediction, self.judge(example_id, prediction), trace)
 
-        done: dict[int, Attempt] = {}
-        for place, attempt in in_threads(work, len(flat), self.at_once):
-            done[place] = attempt
-            tick(len(done), len(flat))
         attempts: list[dict[str, Attempt]] = [{} for _ in jobs]
-        for place, (job, example_id) in enumerate(flat):
-            attempts[job][example_id] = done[place]
+        for (job, example_id), attempt in zip(flat, in_order(work, flat, self.at_once, tick), strict=True):
+            attempts[job][example_id] = attempt
         return attempts
 
     def answer(

@@ -12,11 +12,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import dspy
 from scipy.stats import fisher_exact
 
 from syneg.core.progress import Tick
-from syneg.llm.calls import in_threads
+from syneg.core.threads import in_order
 
 from .compiling import Compiling
 from .proposing import Proposal, planned, proposed
@@ -44,13 +43,9 @@ def search(compiling: Compiling) -> None:
 def _round(compiling: Compiling, proposals: Sequence[Proposal]) -> list[Candidate]:
     """The new programs of a round, asked for side by side; what is known or quotes the examples is left out."""
 
-    def work(place: int) -> dspy.Module | None:
-        return proposed(compiling, proposals[place])
-
-    programs = dict(in_threads(work, len(proposals), compiling.width))
+    programs = in_order(lambda proposal: proposed(compiling, proposal), proposals, compiling.width)
     candidates: list[Candidate] = []
-    for place, proposal in enumerate(proposals):
-        program = programs[place]
+    for program, proposal in zip(programs, proposals, strict=True):
         if program is None or compiling.register.knows(program):  # small models often repeat the old instruction
             continue
         candidate = compiling.register.note(program)

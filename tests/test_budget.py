@@ -16,9 +16,10 @@ from syneg.core.errors import BudgetError
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
+from syneg.core.threads import in_order
 from syneg.llm import deadline
 from syneg.llm.budget import Budget
-from syneg.llm.calls import in_threads, purpose
+from syneg.llm.calls import purpose
 from syneg.llm.engine import Terms
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
@@ -58,9 +59,13 @@ def ask_all(lm: LanguageModel, texts: list[str]) -> int:
             lm.lm(texts[place])
 
     answered = 0
+
+    def tick(done: int, total: int) -> None:
+        nonlocal answered
+        answered = done
+
     with pytest.raises(Exception, match="budget is spent"):
-        for _ in in_threads(ask, len(texts), lm.engine.config.concurrency):
-            answered += 1
+        in_order(ask, range(len(texts)), lm.engine.config.concurrency, tick)
     return answered
 
 
@@ -252,13 +257,12 @@ def test_the_same_request_at_once_is_one_call(
 
     server = fake_lm(slow)
     lm = opened(server, Budget())
-    answers = {place: str(lm.lm("what is it?")[0]) for place in range(1)}
+    lm.lm("what is it?")
 
     def ask(place: int) -> str:
         return str(lm.lm("what else is it?")[0])
 
-    answers = dict(in_threads(ask, 4, 4))
-    assert len(set(answers.values())) == 1
+    assert len({*in_order(ask, range(4), 4)}) == 1
     assert len(server.requests) == 2
     assert len({row["key"] for row in read_rows(tmp_path / "calls.jsonl")}) == 2
 
@@ -280,7 +284,7 @@ def test_answers_under_way_are_kept_when_an_error_ends_a_run(
         return lm.lm(f"question {place}")
 
     with pytest.raises(Exception, match="refuses every call"):
-        list(in_threads(ask, 40, 4))
+        in_order(ask, range(40), 4)
     rows = [row for row in read_rows(tmp_path / "calls.jsonl") if row["error"] is None]
     assert len(rows) == len(server.requests) - 1  # all that was begun is kept
     assert len(server.requests) < 20  # and nothing is begun after the error

@@ -21,9 +21,10 @@ from syneg.core.errors import BackendError, BudgetError, ConfigError, StoppedErr
 from syneg.core.progress import Progress
 from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
+from syneg.core.threads import in_order
 from syneg.llm import deadline
 from syneg.llm.budget import Budget
-from syneg.llm.calls import in_threads, purpose
+from syneg.llm.calls import purpose
 from syneg.llm.engine import Terms
 from syneg.llm.flow import Flow
 from syneg.llm.ledger import Ledger
@@ -117,22 +118,6 @@ def test_a_call_that_is_ended_while_it_waits_gives_its_place_back() -> None:
     second.start()
     second.join(60)
     assert not second.is_alive()
-
-
-def test_open_calls_end_before_the_error_of_another_is_raised() -> None:
-    begun, ended = threading.Event(), threading.Event()
-
-    def work(place: int) -> None:
-        if place == 0:
-            begun.wait(60)
-            raise BackendError("down")
-        begun.set()
-        time.sleep(1)  # longer than the error takes to be seen
-        ended.set()
-
-    with pytest.raises(BackendError, match="down"):
-        list(in_threads(work, 2, 2))
-    assert ended.is_set()
 
 
 def test_a_burst_of_refusals_halves_once() -> None:
@@ -361,7 +346,7 @@ def test_a_thousand_calls_with_a_fifth_of_faults_end_within_budget(
             except (LMError, ValueError) as error:
                 return f"failed: {error}"
 
-    said = dict(in_threads(ask, 1000, 64))
+    said = dict(enumerate(in_order(ask, range(1000), 64)))
     ledger.close()
     rows = list(read_rows(tmp_path / "calls.jsonl"))
     answered = Counter(row["query_id"] for row in rows if row["error"] is None)

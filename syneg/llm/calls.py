@@ -1,33 +1,28 @@
-"""Attribute LM calls to a query, sort their errors, and make calls in parallel.
+"""Attribute LM calls to a query, and sort their errors.
 
     with purpose("bisect.insort", attempt=1) as current: program(...)
     current.calls → [Call(key="5f0c…", model="openai/gpt-4o-mini@default", finish_reason="stop", output_tokens=88, …)]
 
-If one of the parallel calls ends the run, the open calls are finished and kept, and no further call is started.
+An error ends one attempt, or the run: `end_of_run` tells which.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import dspy
 from dspy.utils.exceptions import DSPyError
 
-from syneg.core.errors import BackendError, DeferredError, RefusedError, StoppedError, SynegError, one_line
-from syneg.core.failing import on_failure
+from syneg.core.errors import BackendError, RefusedError, SynegError, one_line
 from syneg.core.records import Call
 from syneg.core.storage import DISK_ERRORS
+from syneg.core.threads import check_wanted
 
 from .open_calls import check_going
 
-T = TypeVar("T")
 R = TypeVar("R")
 PROGRAM_ERRORS = (DSPyError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -110,65 +105,7 @@ def check_answered(error: BaseException, *, answered: bool) -> None:
         ) from error
 
 
-_ending: ContextVar[threading.Event | None] = ContextVar("syneg_ending", default=None)
-
-
 def go_on() -> None:
-    """Raise StoppedError if this thread belongs to an ending run (`in_threads`), so that no new call starts."""
+    """Raise StoppedError if the run was interrupted or is ending (`in_order`), so that no new call starts."""
     check_going()
-    ending = _ending.get()
-    if ending is not None and ending.is_set():
-        raise StoppedError("the run is ending")
-
-
-def pause(seconds: float) -> None:
-    """Sleep. Raises StoppedError as soon as the run is ending."""
-    ending = _ending.get()
-    if ending is None:
-        time.sleep(seconds)
-    elif ending.wait(seconds):
-        raise StoppedError("the run is ending")
-
-
-def in_threads(work: Callable[[int], T], total: int, threads: int) -> Iterator[tuple[int, T]]:
-    """Run work(0) … work(total - 1) in threads. Yield (place, result) in the order in which they finish.
-
-    At most twice `threads` jobs are queued. The first error ends the run: open calls are finished, because they are
-    paid for, and no further call starts. A DeferredError is different: it is raised after all other jobs are done.
-    """
-    ending = threading.Event()
-
-    def job(place: int) -> T:
-        token = _ending.set(ending)
-        try:
-            return work(place)
-        finally:
-            _ending.reset(token)
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="generate")
-    jobs: dict[Future[T], int] = {}
-    places = iter(range(total))
-    deferred: DeferredError | None = None
-
-    def end(error: BaseException | None = None) -> None:
-        ending.set()
-        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)  # not where nobody wants more results
-
-    with on_failure(end):
-        while True:
-            while len(jobs) < 2 * threads and (place := next(places, None)) is not None:
-                jobs[pool.submit(job, place)] = place
-            if not jobs:
-                break
-            done, _ = wait(jobs, return_when=FIRST_COMPLETED)
-            for finished in done:
-                place = jobs.pop(finished)
-                try:
-                    result = finished.result()
-                except DeferredError as error:
-                    deferred = error
-                else:
-                    yield place, result
-        if deferred:
-            raise deferred
-    end()
+    check_wanted()

@@ -42,8 +42,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from syneg.core.config import LMConfig
 from syneg.core.errors import BackendError, one_line
 from syneg.core.failing import on_failure
+from syneg.core.threads import pause
 
-from .calls import go_on, pause
+from .calls import go_on
 from .refusals import is_refusal
 from .retry_after import seconds_asked_for
 

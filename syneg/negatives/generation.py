@@ -25,7 +25,8 @@ from syneg.core.errors import ConfigError, UnusableError
 from syneg.core.progress import Progress, Tick
 from syneg.core.records import Draft, HardNegative
 from syneg.core.text import plain_text
-from syneg.llm.calls import CallPurpose, attempted, in_threads, purpose
+from syneg.core.threads import in_order
+from syneg.llm.calls import CallPurpose, attempted, purpose
 from syneg.llm.lms import LanguageModel
 from syneg.programs import name_of
 
@@ -108,12 +109,8 @@ def generate(
         health.finished(drafts)
         return drafts
 
-    results: dict[int, list[Draft]] = {}
-    for place, drafts in in_threads(work, len(pairs), writer.engine.config.concurrency):
-        results[place] = drafts
-        if progress:
-            progress(len(results), len(pairs))
-    return [draft for place in sorted(results) for draft in results[place]]
+    written = in_order(work, range(len(pairs)), writer.engine.config.concurrency, progress)
+    return [draft for drafts in written for draft in drafts]
 
 
 def answers_of(

@@ -15,8 +15,9 @@ import numpy as np
 from syneg.core.config import GatesConfig
 from syneg.core.progress import Tick
 from syneg.core.records import Draft, GateVerdict
+from syneg.core.threads import in_order
 from syneg.data.collection import Collection
-from syneg.llm.calls import PROGRAM_ERRORS, in_threads, purpose, reraise_fatal
+from syneg.llm.calls import PROGRAM_ERRORS, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
 from syneg.retrieval.encoder import Encoder, unit
 
@@ -139,9 +140,4 @@ def ask_all(
             return bool(answer.relevant), str(answer.span)
         return None
 
-    answers: dict[int, tuple[bool, str] | None] = {}
-    for place, answer in in_threads(work, len(questions), judge_lm.engine.config.concurrency):
-        answers[place] = answer
-        if progress:
-            progress(len(answers), len(questions))
-    return [answers[place] for place in range(len(questions))]
+    return in_order(work, range(len(questions)), judge_lm.engine.config.concurrency, progress)

@@ -21,8 +21,9 @@ import numpy as np
 from syneg.core.lm_settings import QueriesConfig
 from syneg.core.progress import Tick
 from syneg.core.text import cut, normalise, word_count
+from syneg.core.threads import in_order
 from syneg.data.cells import made_id
-from syneg.llm.calls import attempted, in_threads, purpose
+from syneg.llm.calls import attempted, purpose
 from syneg.llm.lms import LanguageModel
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import LexicalIndex
@@ -116,8 +117,7 @@ def written(
     Raises BackendError when the LM keeps failing; the answers so far are in the ledger.
     """
 
-    def work(place: int) -> WrittenQuery:
-        passage = asked[place]
+    def work(passage: Asked) -> WrittenQuery:
         with (
             purpose(f"query for {passage.doc_id}") as current,
             dspy.context(lm=writer.lm_for(0, 1), adapter=writer.adapter),
@@ -127,12 +127,7 @@ def written(
         calls = tuple(call.key for call in current.calls)
         return WrittenQuery(made_id("w", text or passage.doc_id), text, passage.doc_id, passage.kind, calls=calls)
 
-    queries: dict[int, WrittenQuery] = {}
-    for place, query in in_threads(work, len(asked), writer.engine.config.concurrency):
-        queries[place] = query
-        if progress:
-            progress(len(queries), len(asked))
-    return [queries[place] for place in sorted(queries)]
+    return in_order(work, asked, writer.engine.config.concurrency, progress)
 
 
 def first_query(prediction: Any) -> str:

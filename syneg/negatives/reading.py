@@ -23,8 +23,9 @@ import dspy
 from syneg.core.config import ReaderConfig
 from syneg.core.progress import Tick
 from syneg.core.records import Call, Pair
+from syneg.core.threads import in_order
 from syneg.data.collection import Collection
-from syneg.llm.calls import PROGRAM_ERRORS, in_threads, purpose, reraise_fatal
+from syneg.llm.calls import PROGRAM_ERRORS, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
 from syneg.programs import GradeList
 from syneg.retrieval.encoder import Encoder
@@ -172,8 +173,8 @@ def read_by_lm(
     """
     program = program or GradeList()
 
-    def work(place: int) -> tuple[list[Reading] | None, list[Call]]:
-        asked, calls = lists[place], list[Call]()
+    def work(asked: ToRead) -> tuple[list[Reading] | None, list[Call]]:
+        calls = list[Call]()
         texts = [passages[doc_id] for doc_id in asked.doc_ids]
         for attempt in range(_ATTEMPTS):
             with (
@@ -193,14 +194,8 @@ def read_by_lm(
             return rows, [*calls, *current.calls]
         return None, calls
 
-    done: dict[int, tuple[list[Reading] | None, list[Call]]] = {}
-    for place, result in in_threads(work, len(lists), reader.engine.config.concurrency):
-        done[place] = result
-        if progress:
-            progress(len(done), len(lists))
     answers = Answers()
-    for place in range(len(lists)):
-        readings, calls = done[place]
+    for readings, calls in in_order(work, lists, reader.engine.config.concurrency, progress):
         answers.readings += readings or []
         answers.unreadable += readings is None
         answers.calls += calls

@@ -21,8 +21,9 @@ from syneg.core.progress import Tick
 from syneg.core.records import fingerprint
 from syneg.core.storage import cache_home, read_json, write_json
 from syneg.core.text import contains, copied_share, word_count
+from syneg.core.threads import in_order
 from syneg.data.tasks import KINDS, TASKS
-from syneg.llm.calls import PROGRAM_ERRORS, CallPurpose, check_answered, in_threads, purpose
+from syneg.llm.calls import PROGRAM_ERRORS, CallPurpose, check_answered, purpose
 from syneg.llm.lms import LanguageModel
 from syneg.programs import MultiAttribute
 
@@ -120,13 +121,8 @@ def strength(writer: LanguageModel, progress: Tick | None = None) -> Strength:
 def _measured(writer: LanguageModel, progress: Tick | None) -> tuple[Strength, list[str]]:
     """Run the test; return its result, and the ledger keys of its calls."""
     program = MultiAttribute()
-    results: list[tuple[str, list[str]]] = []
-    for _, result in in_threads(
-        lambda place: _fault(program, writer, place), len(_TEST), writer.engine.config.concurrency
-    ):
-        results.append(result)
-        if progress:
-            progress(len(results), len(_TEST))
+    places = range(len(_TEST))
+    results = in_order(lambda n: _fault(program, writer, n), places, writer.engine.config.concurrency, progress)
     faults = Counter(fault for fault, _ in results if fault)
     refused = faults.pop(_REFUSED, 0)  # a content filter of the endpoint tells nothing about the model
     tests = len(_TEST) - refused

@@ -14,7 +14,8 @@ from functools import cached_property
 
 import dspy
 
-from syneg.llm.calls import in_threads, purpose
+from syneg.core.threads import in_order
+from syneg.llm.calls import purpose
 from syneg.llm.lms import LanguageModel
 from syneg.negatives.queries import Asked, ask_for_queries, one_per_cluster
 from syneg.optimizers import Candidate, QueriesTarget
@@ -81,15 +82,14 @@ class QueriesPlan(DecidedPlan):
         lm, doc_ids, values = self.lm, list(target.asks), []
         for label, candidate in (("compiled", best), ("first", first)):
 
-            def work(place: int, program: dspy.Module = candidate.program) -> float:
-                doc_id = doc_ids[place]
+            def work(doc_id: str, program: dspy.Module = candidate.program) -> float:
                 with dspy.context(lm=lm.lm_for(0, 1), adapter=lm.adapter), purpose(f"query for {doc_id}") as current:
                     prediction = target.answer(program, target.asks[doc_id], current)
                 return round_trip(target.judge(doc_id, prediction))
 
             with workspace.progress.stage(f"confirm {label}", "passages") as line, workspace.roles.used_for(CONFIRM):
-                trips = dict(in_threads(work, len(doc_ids), lm.engine.config.concurrency))
-                values.append({doc_ids[place]: value for place, value in sorted(trips.items())})
+                trips = in_order(work, doc_ids, lm.engine.config.concurrency)
+                values.append(dict(zip(doc_ids, trips, strict=True)))
                 line.note = f"round trip {mean(values[-1]):.4f}"
         how = "round trips of passages that no proposal has seen"
         confirmed = Confirmed.of(best.number, values[0], values[1], how=how)
