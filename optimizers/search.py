@@ -23,21 +23,43 @@ from .register import SURE, Candidate, chance
 
 _KEEP = 4  # candidates in the last round of the choice
 _LEAST_RACE = 4  # examples from which a candidate can be stopped
+_PERFECT = 1 - 1e-9  # value of an answer that cannot be better
 
 
 def search(compiling: Compiling) -> None:
     """Propose `compile.proposals` programs, `compile.width` side by side, and try each on the same third of the
     examples.
 
-    A round takes the best programs so far as parents; every third proposal goes back to the first program.
+    A round takes the best programs so far as parents; every third proposal goes back to the first program. Nothing is
+    proposed if the first program is perfect on all examples.
     """
     draw = random.Random(compiling.seed)
     few = draw.sample(sorted(compiling.ids), max(2, len(compiling.ids) // 3))
     compiling.run(compiling.first.program, few)
+    few = telling(compiling, few)
+    if not few:
+        compiling.say(
+            f"the first program is perfect on all {len(compiling.ids)} examples: no proposal can be better, so none is "
+            "asked for (more examples: compile.pairs)"
+        )
+        return
     demos = list(compiling.target.demos())
     for start in range(0, compiling.config.proposals, compiling.width):
         numbers = range(start, min(start + compiling.width, compiling.config.proposals))
         race(compiling, _round(compiling, planned(compiling, few, demos, numbers, draw)), few)
+
+
+def telling(compiling: Compiling, few: Sequence[str]) -> list[str]:
+    """The examples to try proposals on: `few`, or as many of the worst if the first program is perfect on `few`.
+
+    [] if it is perfect on all examples.
+    """
+    first = compiling.first
+    if any(first.answers[example].value < _PERFECT for example in few):
+        return list(few)
+    compiling.answer([first], compiling.ids)
+    worst = sorted(first.answers, key=lambda example: (first.answers[example].value, example))
+    return worst[: len(few)] if first.answers[worst[0]].value < _PERFECT else []
 
 
 def _round(compiling: Compiling, proposals: Sequence[Proposal]) -> list[Candidate]:

@@ -14,11 +14,11 @@ from test_compile_reader import Messages, opened, reads_badly, reads_well  # noq
 from test_reading import sparse  # noqa: F401 a fixture
 
 from syneg.core.config import CompileConfig
-from syneg.optimizers import Candidate, Worth
+from syneg.optimizers import Candidate, Worth, search
 from syneg.optimizers.compiling import Compiling
 from syneg.optimizers.proposing import Proposal, planned, proposed
 from syneg.optimizers.register import Register, chance
-from syneg.optimizers.search import behind
+from syneg.optimizers.search import behind, telling
 from syneg.programs import GradeList, NeighbourRewrite
 from syneg.run.pipeline import Run
 
@@ -79,6 +79,31 @@ def test_a_losing_candidate_is_stopped_early(opened: Opened) -> None:  # noqa: F
     first, loser = opened(answer, **settings).until("compile")["candidates"]
     assert loser["stopped"].startswith("behind program 0 after ") and loser["pairs"] < 36 // 3
     assert not first["stopped"]
+
+
+def test_nothing_is_proposed_where_the_first_program_is_perfect(
+    opened: Opened,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def answer(messages: Messages) -> tuple[int, str]:
+        asked.append(str(messages))
+        return reads_well(messages)
+
+    monkeypatch.setattr(search, "_PERFECT", 0.3)  # its lists have other passages as good as the judged one
+    outcome = opened(answer, **{"compile.pairs": 12, "compile.proposals": 3, "compile.confirm": False}).until("compile")
+    assert not [text for text in asked if "better_instruction" in text]
+    assert [row["pairs"] for row in outcome["candidates"]] == [12] and not outcome["won"]
+
+
+def test_proposals_are_tried_where_the_first_program_fails() -> None:
+    first = candidate(0, *[1.0] * 10, 0.3, 0.2)
+    compiling: Any = SimpleNamespace(first=first, ids=list(first.answers), answer=lambda programs, ids: None)
+    assert telling(compiling, ["q10", "q0"]) == ["q10", "q0"]
+    assert telling(compiling, ["q0", "q1", "q2"]) == ["q11", "q10", "q0"]
+    first.answers.update({"q10": Worth(1.0, ""), "q11": Worth(1.0, "")})
+    assert telling(compiling, ["q0", "q1"]) == []
 
 
 @pytest.mark.parametrize(
