@@ -22,16 +22,16 @@ from pathlib import Path
 
 import click
 import numpy as np
-from made import answering, beir, static_encoder
+from made import WORDS, answering, beir, static_encoder
 from turns import Figures, save
 
 LEAST_S = 0.1
 STAGES = ("collection", "mine", "generate")
 
 
-def stages(folder: Path, url: str, encoder: str, passages: int, pairs: int) -> Figures:
+def stages(folder: Path, url: str, encoder: str, passages: int, pairs: int, words: int = WORDS) -> Figures:
     """Seconds of each stage, and the peak memory, of one command on a new collection."""
-    data = beir(folder / "data", passages, pairs)
+    data = beir(folder / "data", passages, pairs, words)
     command = [
         sys.executable, "-P", "-m", "syneg", "generate", "--dataset", str(data), "--run", str(folder / "run"),
         "--lm", "openai/made", "--api-base", url, "--program", "single_prompt", "--pairs", "0", "--judge", "off",
@@ -73,9 +73,10 @@ def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
 @click.option("--passages", default="1000,10000,100000", show_default=True, callback=_sizes, help="with 100 pairs")
 @click.option("--pairs", default="100,1000,10000", show_default=True, callback=_sizes, help="over 10,000 passages")
 @click.option("--dim", default=384, show_default=True)
+@click.option("--words", default=WORDS, show_default=True, help="in each passage")
 @click.option("--quick", is_flag=True, help="two small sizes of each")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(passages: list[int], pairs: list[int], dim: int, quick: bool, path: Path | None) -> None:
+def main(passages: list[int], pairs: list[int], dim: int, words: int, quick: bool, path: Path | None) -> None:
     if quick:
         passages, pairs, dim = [200, 2000], [20, 200], 32
     measured: dict[str, list[Figures]] = {}
@@ -86,7 +87,7 @@ def main(passages: list[int], pairs: list[int], dim: int, quick: bool, path: Pat
             for size in sizes:
                 corpus, asked = (size, min(100, size)) if what == "passages" else (pairs[-1], size)
                 with tempfile.TemporaryDirectory(dir=name) as folder:  # a million passages take 2 GB of disk
-                    rows.append({"size": size, **stages(Path(folder), url, encoder, corpus, asked)})
+                    rows.append({"size": size, **stages(Path(folder), url, encoder, corpus, asked, words)})
             if not rows:
                 continue
             measured[what] = rows
@@ -97,7 +98,7 @@ def main(passages: list[int], pairs: list[int], dim: int, quick: bool, path: Pat
             print(
                 f"{'exponent':>12s}" + "".join(f"{'-' if fit is None else f'{fit:.2f}':>12s}" for fit in fits.values())
             )
-    save(path, "growth", {"dim": dim}, measured)
+    save(path, "growth", {"dim": dim, "words": words}, measured)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class Pairs:
     """New pairs each time, so that the ledger has no answers for them."""
 
     def __init__(self) -> None:
-        self._texts = list(corpus(1000).values())
+        self._texts = [text for _, text in corpus(1000)]
         self._numbers = itertools.count()
 
     def take(self, count: int) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Generate inputs of any size: a corpus, a BEIR folder, an encoder of word vectors, and an LM that answers at once.
 
-    corpus(2, words=3) → {"d0": "w0 w3 w1", "d1": "w2 w0 w0"}     words with Zipf's frequencies, vocabulary of 50,000
+    corpus(2, words=3) → ("d0", "w0 w3 w1"), ("d1", "w2 w0 w0")     words with Zipf's frequencies, vocabulary of 50,000
     beir(folder, passages=1000, pairs=100)                            corpus.jsonl, queries.jsonl, qrels/train.tsv
     static_encoder(folder, dim=384) → "folder"                        a table of word vectors, from a seed
     with answering(latency=0.1) as url: …                             an OpenAI-compatible server in a new process
@@ -23,33 +23,31 @@ from typing import Any
 import numpy as np
 
 VOCABULARY = 50_000
-_WORDS = 40
+WORDS = 40
 
 Message = dict[str, Any]
 
 
-def corpus(passages: int, words: int = _WORDS, seed: int = 0) -> dict[str, str]:
-    """doc_id → text of `words` words."""
+def corpus(passages: int, words: int = WORDS, seed: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield (doc_id, text of `words` words)."""
     draw = np.random.default_rng(seed)
     names = np.array([f"w{i:x}" for i in range(VOCABULARY)])
     weights = 1 / np.arange(1, VOCABULARY + 1)
-    texts = {}
     for start in range(0, passages, 10_000):
         ids = draw.choice(VOCABULARY, (min(10_000, passages - start), words), p=weights / weights.sum())
         for row, text in enumerate(names[ids]):
-            texts[f"d{start + row}"] = " ".join(text)
-    return texts
+            yield f"d{start + row}", " ".join(text)
 
 
-def beir(folder: Path, passages: int, pairs: int) -> Path:
-    """A collection in BEIR form; the i-th query is the first half of the i-th passage."""
+def beir(folder: Path, passages: int, pairs: int, words: int = WORDS) -> Path:
+    """A collection in BEIR form; the i-th query is the first half of the i-th passage. No text is kept in memory."""
     (folder / "qrels").mkdir(parents=True)
-    texts = corpus(max(passages, pairs))
-    with (folder / "corpus.jsonl").open("w") as file:
-        file.writelines(json.dumps({"_id": doc_id, "text": text}) + "\n" for doc_id, text in texts.items())
-    queries = {f"q{i}": " ".join(texts[f"d{i}"].split()[: _WORDS // 2]) for i in range(pairs)}
-    with (folder / "queries.jsonl").open("w") as file:
-        file.writelines(json.dumps({"_id": query_id, "text": text}) + "\n" for query_id, text in queries.items())
+    with (folder / "corpus.jsonl").open("w") as file, (folder / "queries.jsonl").open("w") as asked:
+        for row, (doc_id, text) in enumerate(corpus(max(passages, pairs), words)):
+            file.write(json.dumps({"_id": doc_id, "text": text}) + "\n")
+            if row < pairs:
+                query = " ".join(text.split()[: words // 2])
+                asked.write(json.dumps({"_id": f"q{row}", "text": query}) + "\n")
     rows = [f"q{i}\td{i}\t1" for i in range(pairs)]
     (folder / "qrels" / "train.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n")
     return folder
@@ -112,7 +110,7 @@ def _serve(latency: float, ports: Queue[int]) -> None:
     draw, made = np.random.default_rng(1), iter(range(10**9))
 
     def text(messages: list[Message]) -> str:
-        words = [f"n{next(made)}", *(f"w{i:x}" for i in draw.integers(0, 5_000, _WORDS - 1))]
+        words = [f"n{next(made)}", *(f"w{i:x}" for i in draw.integers(0, 5_000, WORDS - 1))]
         return json.dumps({"hard_negative": " ".join(words)})
 
     server = _Server(("127.0.0.1", 0), completing(text, latency))

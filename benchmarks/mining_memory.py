@@ -67,7 +67,7 @@ def main(options: Options) -> None:
         )
         say(f"encoder of {options.dim} dimensions", 0.0)
         start = time.monotonic()
-        texts = corpus(options.passages, options.words)
+        texts = dict(corpus(options.passages, options.words))
         ids = list(texts)[: options.pairs]
         # a query is half of a passage's words
         queries = {f"q{i}": " ".join(texts[d].split()[: options.words // 2]) for i, d in enumerate(ids)}

@@ -40,7 +40,7 @@ def measure(url: str, encoder_name: str, workers: int, calls: int, texts: int) -
     from syneg.run.cluster import Cluster
 
     encoder = Encoder.load(EncoderConfig(model=encoder_name, precision="fp32"))
-    passages = list(corpus(texts).values())
+    passages = [text for _, text in corpus(texts)]
 
     def chunks() -> Iterator[list[str]]:
         for start in range(0, len(passages), 512):
