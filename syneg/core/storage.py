@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -37,6 +38,14 @@ def cache_home() -> Path:
     if named:
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "syneg-dspy"
+
+
+def nameless_file() -> IO[bytes]:
+    """A file for large arrays and texts of this process, in the cache folder: the system removes it when it is closed,
+    also after a crash. A folder for temporary files may be held in memory."""
+    folder = cache_home() / "scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder)
 
 
 def write_text(path: Path, text: str) -> None:

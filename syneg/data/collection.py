@@ -1,4 +1,4 @@
-"""Load a collection into memory: passages, queries, graded qrels, and the splits train, dev, confirm and test.
+"""Load a collection: passages, queries, graded qrels, and the splits train, dev, confirm and test.
 
     load_collection(CollectionConfig(dataset="python-docs"), seed=0)
       → Collection(name="python-docs", passages={5171}, queries={2087}, splits={train: 1045, dev: 313, …})
@@ -29,6 +29,7 @@ from .readers import Reader, Text
 from .same import Unknown, equal_queries, never_mined
 from .sources import open_reader
 from .splits import MIN_QUERIES, TELLING, check_names, divide, fold_splits, guard, split_name
+from .texts import kept
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Collection:
     """
 
     name: str
-    passages: dict[str, str]
+    passages: Mapping[str, str]
     queries: dict[str, str]
     qrels: dict[str, dict[str, float]]
     splits: dict[str, tuple[str, ...]]
@@ -184,17 +185,22 @@ def read_collection(reader: Reader, config: CollectionConfig, seed: int = 0) -> 
     return collection
 
 
-def _texts(reader: Reader, stream: Iterator[Text], what: str) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for key, text in stream:
-        key, text = encodable(key), encodable(text)
-        where = f"{'queries' if what == 'query' else 'passages'} of {reader.name}"
-        reader.log.row(where)
-        if is_blank(text):
-            reader.log.problem(f"{where}:{key}", "is empty")
-        elif texts.setdefault(key, text) != text:
-            reader.log.problem(f"{where}:{key}", f"{what} id {key!r} occurs twice with different texts")
-    return texts
+def _texts(reader: Reader, stream: Iterator[Text], what: str) -> Mapping[str, str]:
+    where = f"{'queries' if what == 'query' else 'passages'} of {reader.name}"
+
+    def good() -> Iterator[Text]:
+        for key, text in stream:
+            key, text = encodable(key), encodable(text)
+            reader.log.row(where)
+            if is_blank(text):
+                reader.log.problem(f"{where}:{key}", "is empty")
+            else:
+                yield key, text
+
+    def twice(key: str) -> None:
+        reader.log.problem(f"{where}:{key}", f"{what} id {key!r} occurs twice with different texts")
+
+    return kept(good(), twice)
 
 
 def _judged(

@@ -15,9 +15,10 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 
 import numpy as np
 
@@ -45,9 +46,9 @@ class CorpusProfile:
     words: tuple[float, float]
 
     @classmethod
-    def of(cls, passages: Iterable[str]) -> CorpusProfile:
-        texts = list(dict.fromkeys(passages))
-        texts = texts[:: max(1, len(texts) // _SAMPLE)]
+    def of(cls, passages: Collection[str]) -> CorpusProfile:
+        """Measure the passages, which are read twice; equal ones count once."""
+        texts = _sample(passages)
         letters: Counter[str] = Counter()
         grams: Counter[str] = Counter()
         for number, text in enumerate(texts):
@@ -82,6 +83,15 @@ class CorpusProfile:
         """
         share = _share(text, self.trigrams) if self.trigrams else None
         return None if share is None else share / self.low_share
+
+
+def _sample(passages: Collection[str]) -> list[str]:
+    """About `_SAMPLE` different passages at even steps. Of all others only a hash is kept in memory."""
+    hashes = np.fromiter(map(hash, passages), np.int64, len(passages))
+    firsts = np.sort(np.unique(hashes, return_index=True)[1])
+    chosen = np.zeros(len(passages), bool)
+    chosen[firsts[:: max(1, len(firsts) // _SAMPLE)]] = True
+    return list(compress(passages, chosen.tolist()))
 
 
 @lru_cache(maxsize=65536)

@@ -20,6 +20,7 @@ from syneg.core.errors import BackendError
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.text import cut
 from syneg.data.tasks import Task
+from syneg.data.texts import sample
 from syneg.llm.calls import PROGRAM_ERRORS, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
 from syneg.programs import AttributeSpace, ProgramInputs, propose_domains
@@ -72,17 +73,17 @@ class Assignment:
         }  # fmt: skip
 
 
-def plan_domains(task: Task, passages: Sequence[str], writer: LanguageModel, seed: int) -> Task:
+def plan_domains(task: Task, passages: Mapping[str, str], writer: LanguageModel, seed: int) -> Task:
     """Return the task with domains that the LM names from a sample of 20 passages of the corpus.
 
     Raises BackendError if the LM names none in three attempts.
     """
-    sample = random.Random(f"{seed}:plan").sample(passages, min(_PLAN_SAMPLE, len(passages)))
+    drawn = [text for _, text in sample(passages, _PLAN_SAMPLE, random.Random(f"{seed}:plan"))]
     last: Exception | None = None
     for attempt in range(_PLAN_ATTEMPTS):
         with purpose("plan", attempt), dspy.context(lm=writer.lm_for(attempt, 1), adapter=writer.adapter):
             try:
-                return replace(task, domains=propose_domains(sample, task=task.definition))
+                return replace(task, domains=propose_domains(drawn, task=task.definition))
             except PROGRAM_ERRORS as error:
                 reraise_fatal(error)
                 last = error

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,17 +184,18 @@ class Encoder:
         features: dict[str, Any] = model.preprocess(list(texts), prompt=self.prompts.of(role), task=task)
         return dict(batch_to_device(features, model.device))
 
-    def longer_than_limit(self, texts: Sequence[str]) -> tuple[int, bool]:
+    def longer_than_limit(self, texts: Collection[str]) -> tuple[int, bool]:
         """Return how many passages have more tokens than the model reads, and whether that count is exact.
 
-        Of many long passages about 400 are tokenised, and the count is an estimate.
+        Of many long passages about 400 are tokenised, and the count is an estimate. The texts are read twice.
         """
         limit, tokenizer = length_limit(self.model), getattr(self.model[0], "tokenizer", None)
         if limit is None or not callable(tokenizer):
             return 0, True
         places = [i for i, text in enumerate(texts) if len(text.encode("utf-8", "replace")) + 2 > limit]
         step = max(1, -(-len(places) // _SAMPLE))
-        sample = [self.prompts.passage + texts[i] for i in places[::step]]
+        chosen = {*places[::step]}
+        sample = [self.prompts.passage + text for i, text in enumerate(texts) if i in chosen]
         if not sample:
             return 0, True
         lengths = [len(ids) for ids in tokenizer(sample, truncation=False, padding=False, verbose=False)["input_ids"]]

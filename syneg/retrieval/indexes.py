@@ -4,14 +4,15 @@
     LexicalIndex(passages).search(["close a socket"], 50)          → [[("d3", 9.4), …]]
 
 Dense search is exact unless the factory string names an approximate index. The index is filled block by block from the
-embedding store, so that memory holds the embeddings once: as float32 below `EXACT` passages, as float16 from there on.
-BM25 returns only passages that share a term with the query.
+embedding store. Below `EXACT` passages memory holds the embeddings once, as float32; from there on a file holds them as
+float16, and memory one block. BM25 returns only passages that share a term with the query.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -20,12 +21,14 @@ import numpy as np
 
 from syneg.core.errors import ConfigError
 from syneg.core.progress import Tick
+from syneg.core.storage import nameless_file
 from syneg.core.text import terms
 
 from .prompts import Role
 
 EXACT = 200_000
 _BLOCK = 65_536  # passages embedded at a time; an index is trained on the first block
+_COUNTED = 16_384  # passages whose words are counted at a time
 _PROBED = 16  # a query searches one of 16 cells of an IVF index
 _SMALL_LETTER = re.compile(r"(?<![^\W_])[a-z](?![^\W_+#])")  # a word of one small letter
 Hits = list[list[tuple[str, float]]]
@@ -49,7 +52,8 @@ class DenseIndex:
     """Searches by the inner product of embeddings: the cosine, or the dot product of a dot-product encoder.
 
     `blocks` are embeddings (n, dim) in the order of `doc_ids`. `factory` is a string of faiss such as "IVF1024,SQfp16";
-    "auto" is "Flat", or "SQfp16" from `EXACT` passages on. Raises ConfigError for a string that faiss does not know.
+    "auto" is "Flat" below `EXACT` passages, and from there on a `_Matrix` on disk. Raises ConfigError for a string that
+    faiss does not know.
     """
 
     def __init__(
@@ -57,12 +61,12 @@ class DenseIndex:
     ) -> None:
         self.doc_ids = list(doc_ids)
         self._index: Any = None
-        if factory == "auto":
-            factory = "Flat" if len(self.doc_ids) < EXACT else "SQfp16"
         for block in [blocks] if isinstance(blocks, np.ndarray) else blocks:
             rows = np.ascontiguousarray(block, dtype=np.float32)
             if self._index is None:
-                self._index = _index(factory, rows)
+                on_disk = factory == "auto" and len(self.doc_ids) >= EXACT
+                named = "Flat" if factory == "auto" else factory
+                self._index = _Matrix(rows.shape[1]) if on_disk else _index(named, rows)
             self._index.add(rows)
 
     @classmethod
@@ -79,10 +83,31 @@ class DenseIndex:
         scores, places = self._index.search(
             np.ascontiguousarray(vectors, dtype=np.float32), min(depth, len(self.doc_ids))
         )
-        return [
-            [(self.doc_ids[p], float(s)) for p, s in zip(row_p, row_s, strict=True) if p >= 0]
-            for row_p, row_s in zip(places, scores, strict=True)
-        ]
+        return _hits(self.doc_ids, scores, places)
+
+
+class _Matrix:
+    """An exact index with its embeddings as float16 in a file: memory holds one block of them at a time."""
+
+    def __init__(self, dim: int) -> None:
+        self._dim, self._ends = dim, [0]
+        self._file = nameless_file()
+        weakref.finalize(self, self._file.close)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Append rows (n, dim)."""
+        self._file.write(rows.astype(np.float16).data)
+        self._ends.append(self._ends[-1] + len(rows))
+
+    def search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and places of the `depth` best rows for each of `vectors`, both (n, depth), by descending score."""
+        self._file.flush()
+        return _best(vectors, map(self._rows, self._ends, self._ends[1:]), depth)
+
+    def _rows(self, start: int, end: int) -> np.ndarray:
+        # mapped anew each time: pages of an open map count as memory of the process
+        rows = np.memmap(self._file, np.float16, "r", 2 * self._dim * start, (end - start, self._dim))
+        return rows.astype(np.float32)
 
 
 def search_corpus(
@@ -92,14 +117,26 @@ def search_corpus(
 
     No index is built. Memory holds one block of embeddings and the best hits so far, for any size of corpus.
     """
+    depth = min(depth, len(passages))
+    return _hits(list(passages), *_best(queries, _blocks(passages, encoder, progress), depth))
+
+
+def _hits(doc_ids: Sequence[str], scores: np.ndarray, places: np.ndarray) -> Hits:
+    """Name the places. An approximate index has -1 for a place that it did not fill."""
+    return [
+        [(doc_ids[p], float(s)) for p, s in zip(row_p, row_s, strict=True) if p >= 0]
+        for row_p, row_s in zip(places.tolist(), scores, strict=True)
+    ]
+
+
+def _best(queries: np.ndarray, blocks: Iterable[np.ndarray], depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and places of the `depth` best rows of all `blocks` for each query, both (n, depth)."""
     import faiss
 
-    doc_ids = list(passages)
-    depth = min(depth, len(doc_ids))
     best = np.zeros((len(queries), 0), np.float32)
     places = np.zeros((len(queries), 0), np.int64)
     start = 0
-    for block in _blocks(passages, encoder, progress):
+    for block in blocks:
         scores, rows = faiss.knn(
             np.ascontiguousarray(queries, np.float32), block, min(depth, len(block)), metric=faiss.METRIC_INNER_PRODUCT
         )
@@ -107,10 +144,7 @@ def search_corpus(
         order = np.argsort(-best, axis=1, kind="stable")[:, :depth]
         best, places = np.take_along_axis(best, order, 1), np.take_along_axis(places, order, 1)
         start += len(block)
-    return [
-        [(doc_ids[p], float(s)) for p, s in zip(row_p, row_s, strict=True)]
-        for row_p, row_s in zip(places.tolist(), best, strict=True)
-    ]
+    return best, places
 
 
 def _blocks(passages: Mapping[str, str], encoder: Encodes, progress: Tick | None) -> Iterator[np.ndarray]:
@@ -156,17 +190,15 @@ class LexicalIndex:
     mostly come from formulas and make a passage count as too long (docs/lab_notes.md, "BM25 and single letters").
     """
 
-    def __init__(self, passages: dict[str, str]) -> None:
-        import bm25s
+    def __init__(self, passages: Mapping[str, str]) -> None:
+        from .bm25 import Bm25, TermCounts
 
         self.doc_ids = list(passages)
-        self._index = bm25s.BM25()
-        words: dict[str, int] = {}
-        # numbers replace words: memory holds each different word once, not each occurrence
-        ids = [[words.setdefault(word, len(words)) for word in _passage_terms(text)] for text in passages.values()]
-        if not words:  # bm25s needs one word in the corpus
-            words, ids[0] = {"\0": 0}, [0]
-        self._index.index((ids, words), show_progress=False)
+        self._index, counts = Bm25(), TermCounts()
+        texts = iter(passages.values())
+        while block := [_passage_terms(text) for text in islice(texts, _COUNTED)]:
+            counts.add(block)
+        self._index.index(counts, show_progress=False)
 
     def search(self, queries: Sequence[str], depth: int) -> Hits:
         """The `depth` best passages for each query, as (doc_id, BM25) by descending score, then by id.
@@ -175,7 +207,7 @@ class LexicalIndex:
         """
         if not queries:
             return []
-        # bm25s refuses an empty query, and no passage contains this word
+        # bm25s refuses an empty query
         words = [_terms(query) or ["\0"] for query in queries]
         places, scores = self._index.retrieve(words, k=min(depth, len(self.doc_ids)), show_progress=False, n_threads=1)
         return [

@@ -21,7 +21,7 @@ def planned_task(workspace: Workspace, config: Config) -> Task:
     if not config.generate.plan or config.generate.domains:
         return task
     with workspace.progress.stage("plan") as line, workspace.roles.used_for("plan"):
-        passages = list(workspace.collection.passages.values())
+        passages = workspace.collection.passages
         task = plan_domains(task, passages, workspace.roles.writer, config.seed)
         line.note = ", ".join(task.domains)
     return task

@@ -114,7 +114,7 @@ class Known:
             return None
         with self._writer.engine.uncalled():
             try:
-                passages = list(self._workspace.collection.passages.values())
+                passages = self._workspace.collection.passages
                 return plan_domains(task, passages, self._writer, self._config.seed)
             except SynegError:
                 return None

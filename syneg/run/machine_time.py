@@ -19,6 +19,7 @@ from functools import cached_property
 from syneg.core.config import TrainConfig
 from syneg.core.counts import counted
 from syneg.core.storage import read_json, read_rows
+from syneg.data.texts import sample
 from syneg.optimizers.sampler import BLOCKS, PAIRS
 from syneg.training.sampling import ARMS
 from syneg.verdict.records import BASE
@@ -120,13 +121,13 @@ class MachineTime:
         """Seconds to embed one passage, measured now; None if the encoder is not on this machine."""
         if not self._left.encoder_is_here:
             return None
-        texts = list(self._workspace.collection.passages.values())
-        sample = random.Random(self._config.seed).sample(texts, min(_PROBED, len(texts)))
+        drawn = sample(self._workspace.collection.passages, _PROBED, random.Random(self._config.seed))
+        texts = [text for _, text in drawn]
         encoder = self._workspace.encoder
-        encoder.forward(sample[:2], "passage")  # warm up
+        encoder.forward(texts[:2], "passage")  # warm up
         start = time.perf_counter()
-        encoder.forward(sample, "passage")
-        return (time.perf_counter() - start) / max(1, len(sample))
+        encoder.forward(texts, "passage")
+        return (time.perf_counter() - start) / max(1, len(texts))
 
     @property
     def _ranking(self) -> float:

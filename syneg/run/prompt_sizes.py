@@ -23,6 +23,7 @@ from syneg.core.config import Config
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.text import cut
 from syneg.data.tasks import task_for
+from syneg.data.texts import sample
 from syneg.llm.role_settings import judge_settings, reader_settings
 from syneg.llm.usage import count_tokens
 from syneg.negatives.assignment import Assignment
@@ -73,20 +74,18 @@ class Sizes:
     def of_lists(self, config: Config, count: int) -> float:
         """Mean tokens of a prompt with `count` passages to be graded."""
         config = config.model_copy(update={"lm": reader_settings(config)})
-        texts = list(self._workspace.collection.passages.values())
-        shown = random.Random(f"{config.seed}:dry").sample(texts, min(count, len(texts)))
-        passages = [f"{number}. {fenced(cut(text, SHOWN_WORDS))}" for number, text in enumerate(shown, 1)]
+        shown = sample(self._workspace.collection.passages, count, random.Random(f"{config.seed}:dry"))
+        passages = [f"{number}. {fenced(cut(text, SHOWN_WORDS))}" for number, (_, text) in enumerate(shown, 1)]
         task = task_for(config).definition
         asks = [{"task": task, "query": fenced(pair.query), "passages": passages} for pair in self._sample()[:2]]
         return self._size(GradeList().grade, config, asks).reads
 
     def _rendered(self, name: str, config: Config) -> Size:
         draw, pairs = random.Random(f"{config.seed}:dry"), self._sample()
-        passages = list(self._workspace.collection.passages.items())
+        passages = self._workspace.collection.passages
         near = {
             pair.query_id: [
-                MinedNegative(doc_id, text, "dense", 1, 0.0)
-                for doc_id, text in draw.sample(passages, min(_CANDIDATES, len(passages)))
+                MinedNegative(doc_id, text, "dense", 1, 0.0) for doc_id, text in sample(passages, _CANDIDATES, draw)
             ]
             for pair in pairs
         }

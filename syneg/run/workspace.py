@@ -117,7 +117,7 @@ class Workspace:
     def encoder(self) -> Encoder:
         """The encoder. Says on first use how many passages are longer than its limit and are cut."""
         encoder = self.bare_encoder
-        longer, exact = encoder.longer_than_limit(list(self.collection.passages.values()))
+        longer, exact = encoder.longer_than_limit(self.collection.passages.values())
         said = part_of(longer, len(self.collection.passages), "passage", "is longer and is", "are longer and are")
         cut = f"{'' if exact else 'about '}{said} cut"
         for note in (*encoder.notes, *([cut] if longer else [])):
