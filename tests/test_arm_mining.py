@@ -14,7 +14,7 @@ from syneg.core.settings import load_config
 from syneg.core.storage import read_rows
 from syneg.run.arms import arm
 from syneg.run.pipeline import Run
-from syneg.run.trial import Trials
+from syneg.run.trial import FromLM, Trials
 
 NOWHERE = "http://127.0.0.1:9/v1"
 Settings = Callable[..., list[str]]
@@ -35,7 +35,7 @@ def rows(of: Trials, text: str, config: Config) -> dict[str, list[tuple[str, ...
     """The negatives of each row of an arm, by query_id."""
     planned = arm(text, config)
     found: dict[str, list[tuple[str, ...]]] = {}
-    for epoch in of.job(planned.kind, planned.config, {}, 0).epochs:
+    for epoch in of.job(planned.kind, planned.config, FromLM(), 0).epochs:
         for row in epoch:
             found.setdefault(row.pair.query_id, []).append(tuple(row.negatives))
     return found

@@ -14,7 +14,7 @@ from syneg.core.settings import known_keys, load_config
 from syneg.core.toml import to_toml
 from syneg.data.tasks import task_for
 from syneg.programs import PROGRAMS
-from syneg.run.arms import ABLATIONS, arm, arms, named, split_arms
+from syneg.run.arms import ABLATIONS, EQUAL, arm, arms, named, split_arms
 
 
 def test_an_arm_has_settings_of_its_own() -> None:
@@ -132,6 +132,14 @@ def test_all_wrong_arms_are_told_at_once() -> None:
 
 def test_arms_that_stand_twice_are_one() -> None:
     assert [a.name for a in arms(load_config(None, [], {"train.arms": ("mined", "mined")}))] == ["mined"]
+
+
+def test_ablations_hold_every_use_of_a_reader() -> None:
+    planned = {name: [arm(text, load_config()) for text in ABLATIONS[name]] for name in ("calls", "loss")}
+    without, *equal = planned["calls"]
+    assert without.name == "mined" and {one.calls for one in equal} == {EQUAL}
+    assert {one.kind for one in equal} == {"verified", "graded", "grounded", "hybrid"}
+    assert {one.teacher for one in planned["loss"]} == {"", "base", "reader"}
 
 
 @pytest.mark.parametrize("name", list(ABLATIONS))

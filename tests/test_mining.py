@@ -14,7 +14,7 @@ from syneg.core.progress import Progress
 from syneg.core.records import Pair
 from syneg.core.settings import load_config
 from syneg.data.collection import Collection, load_collection
-from syneg.negatives.grounding import ground
+from syneg.negatives.grounding import ground, nearest
 from syneg.negatives.mining import Rankings, mine
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
@@ -265,15 +265,17 @@ def test_written_texts_find_real_passages(beir: Path, encoder_path: str) -> None
     others = [d for d, text in collection.passages.items() if f"the {thing} " in text and d != pairs[0].doc_id]
     texts = {pairs[0].query_id: [f"the {thing} it is {thing}", pairs[0].positive], pairs[1].query_id: []}
     config = MineConfig(margin=10, per_query=20)
-    (found,) = ground(collection, encoder, pairs, texts, {}, config).values()
+    near = nearest(collection, encoder, pairs, texts)
+    assert {*near} == {pairs[0].query_id}
+    (found,) = ground(collection, encoder, pairs, near, {}, config).values()
     assert {n.source for n in found} == {"grounded"} and pairs[0].doc_id not in {n.doc_id for n in found}
     assert len({n.doc_id for n in found[:14]} & set(others)) >= 5  # of 7 passages on the same thing
     first = found[0].doc_id
     limit = found[0].score / encoder_score(encoder, pairs[0]) - 0.01
-    (under,) = ground(collection, encoder, pairs, texts, {}, MineConfig(margin=limit, per_query=20)).values()
+    (under,) = ground(collection, encoder, pairs, near, {}, MineConfig(margin=limit, per_query=20)).values()
     assert first not in {n.doc_id for n in under}
     graded = {pairs[0].query_id: {first: 1, found[1].doc_id: 2}}
-    (read,) = ground(collection, encoder, pairs, texts, graded, MineConfig(margin=limit, per_query=20)).values()
+    (read,) = ground(collection, encoder, pairs, near, graded, MineConfig(margin=limit, per_query=20)).values()
     assert first in {n.doc_id for n in read} and found[1].doc_id not in {n.doc_id for n in read}
 
 

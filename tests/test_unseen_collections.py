@@ -23,7 +23,7 @@ from syneg.negatives.mining import Judged, keys_of
 from syneg.optimizers.objective import Objective
 from syneg.optimizers.sampler import SamplerTrials
 from syneg.run.folder import RunFolder
-from syneg.run.trial import Trials
+from syneg.run.trial import FromLM, Trials
 from syneg.run.workspace import Workspace
 
 
@@ -122,7 +122,7 @@ def test_what_answers_an_equal_query_is_masked_and_no_written_negative(beir: Pat
     settings = [f"collection.dataset={beir}", f"encoder.model={encoder_path}", "train.epochs=1", "mine.margin=0.95"]
     workspace = Workspace(RunFolder(beir.parent / "run"), load_config(None, settings), Progress(quiet=True))
     pairs = {pair.query_id: pair for pair in workspace.pairs}
-    assert answer in Trials(workspace).job("mined", workspace.config, {}, 0).relevant[asked]
+    assert answer in Trials(workspace).job("mined", workspace.config, FromLM(), 0).relevant[asked]
     gating = Gating(workspace.collection, workspace.encoder, workspace.config.gates, 150, "")
     (draft,) = gating.on_text(pairs[asked], [HardNegative(answer, "single_prompt")])
     assert draft.verdict.reason == "equals a positive"

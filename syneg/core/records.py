@@ -26,6 +26,7 @@ Number = TypeVar("Number", bound=Any)  # a float, an array or a tensor
 SPLITS = ("train", "dev", "confirm", "test")
 MARGIN_RULE = 0.95  # of NV-Retriever: the margin for `auto`, if none was chosen (`syneg.run.windows`)
 NO_MARGIN = 1e9  # the margin that accepts every score
+READ, RELATED, PARTIAL = "read", "related", "partial"  # sources of passages that a reader graded 0, 1 and 2
 
 
 def margin_limit(positive: Number, margin: float) -> Number:
@@ -82,7 +83,8 @@ class Pair:
 class MinedNegative:
     """A passage of the corpus that ranks high for a query and is not judged relevant to it.
 
-    `source` is `dense`, `bm25`, or `given` for a negative that the data names. `rank` counts from 1 in the list of that
+    `source` is `dense`, `bm25`, `given` for a negative that the data names, or READ or RELATED for one that a reader
+    graded 0 or 1. `rank` counts from 1 in the list of that
     source. `score` is the score of the base encoder for every source, so that one margin applies to dense and BM25.
     """
 

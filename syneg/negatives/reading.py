@@ -57,7 +57,8 @@ class Reading:
 class ToRead:
     """The passages of one query to grade, the encoder's nearest first.
 
-    `positives` are those judged relevant, `checks` the known negatives among them.
+    `positives` are those judged relevant, `checks` the known negatives among them. `purpose` is what the ledger calls
+    the reading, before the query_id.
     """
 
     query_id: str
@@ -65,6 +66,7 @@ class ToRead:
     doc_ids: tuple[str, ...]
     positives: frozenset[str]
     checks: frozenset[str]
+    purpose: str = "read"
 
 
 @dataclass
@@ -126,6 +128,26 @@ def lists_to_read(
     return ordered(drafts, collection.passages, encoder)
 
 
+def near_lists(
+    collection: Collection, encoder: Encoder, near: Mapping[str, Sequence[str]], count: int, seed: int
+) -> list[ToRead]:
+    """Make a list of up to `count` passages for each query_id of `near`: a known positive, a known negative, and the
+    first of `near[query_id]`, doc_ids that nobody judged relevant. A query with none gets no list."""
+    doc_ids, drafts = list(collection.passages), []
+    for query_id, own in near.items():
+        if not own:
+            continue
+        draw = random.Random(f"{seed}:near:{query_id}")
+        known = sorted(collection.relevant(query_id))
+        positives = draw.sample(known, min(1, len(known)))
+        beside = {*own, *collection.no_negative(query_id)}
+        checks = _known_negative(collection, query_id, beside, doc_ids, draw)
+        rest = [doc_id for doc_id in own if doc_id not in checks]
+        shown = (*positives, *checks, *rest[: max(1, count - len(positives) - len(checks))])
+        drafts.append(ToRead(query_id, collection.queries[query_id], shown, frozenset(positives), frozenset(checks)))
+    return ordered(drafts, collection.passages, encoder) if drafts else []
+
+
 def _in_turn(near: Sequence[tuple[str, float]], worded: Sequence[tuple[str, float]]) -> list[str]:
     """The doc_ids of two rankings, one from each in turn, without repeats."""
     places = range(max(len(near), len(worded)))
@@ -178,7 +200,7 @@ def read_by_lm(
         texts = [passages[doc_id] for doc_id in asked.doc_ids]
         for attempt in range(_ATTEMPTS):
             with (
-                purpose(f"read:{asked.query_id}", attempt) as current,
+                purpose(f"{asked.purpose}:{asked.query_id}", attempt) as current,
                 dspy.context(lm=reader.lm_for(attempt, 1), adapter=reader.adapter),
             ):
                 try:

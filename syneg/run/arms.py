@@ -63,6 +63,11 @@ class Arm:
         return (self.filling.synthetic or self.filling.grounded) and self.config.mix.ratio > 0
 
     @property
+    def grounds(self) -> bool:
+        """Whether the arm takes real passages near written texts. A reader that may be used grades them first."""
+        return self.filling.grounded and self.wants_synthetic
+
+    @property
     def remines(self) -> bool:
         """Whether negatives are mined again during the training (`train.remine`)."""
         return self.config.train.remine > 0 and self.filling.is_mined
@@ -200,9 +205,10 @@ ABLATIONS: dict[str, Sequence[str]] = {
     ),
     "program": ("mined", *(f"hybrid@program={p}" for p in ("single_prompt", "multi_attribute", "no_reflection",
                                                             "no_attributes", "reflective", "neighbour_rewrite"))),
-    "loss": ("mined", "hybrid", "hybrid@regulariser=0.1", "hybrid@distil=0.5", "hybrid@guide=0.95", "hybrid@weight=0.3",
-             "hybrid@confidence=true", "hybrid@curriculum=true", "hybrid@order=listwise"),
-    "calls": ("mined", "verified@calls=equal", "hybrid@calls=equal"),
+    "loss": ("mined", "hybrid", "hybrid@regulariser=0.1", "hybrid@distil=0.5", "hybrid@distil=0.5@teacher=reader",
+             "hybrid@guide=0.95", "hybrid@weight=0.3", "hybrid@confidence=true", "hybrid@curriculum=true",
+             "hybrid@order=listwise"),
+    "calls": ("mined", *(f"{kind}@calls=equal" for kind in ("verified", "graded", "grounded", "hybrid"))),
     "mix": ("mined", "synthetic", "dataset-mix", "hybrid"),
     "margin": ("mined@margin=0.95", "mined@margin=0.9", "mined@margin=10", "mined@margin=10@first_rank=11"),
 }  # fmt: skip

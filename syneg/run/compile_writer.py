@@ -38,7 +38,7 @@ from .compile import CONFIRM, LEAST_CONFIRM
 from .judge import judge_of
 from .keys import source_of, stage_key
 from .readings import Readings
-from .trial import Trials
+from .trial import FromLM, Trials
 from .windows import chosen
 from .workspace import Workspace
 
@@ -253,7 +253,7 @@ def _trained(trials: Trials, workspace: Workspace, drafts: Sequence[Draft], near
         name = f"{label}-{seed}"
         folder = workspace.folder / "confirm" / name
         shutil.rmtree(folder, ignore_errors=True)
-        trials.train(trials.job("hybrid", config, written, seed), folder, name)
+        trials.train(trials.job("hybrid", config, FromLM(written), seed), folder, name)
         encoder = trials.load(folder, config)
         at_boundary = boundary_scores(encoder, collection, near) if near else None
         result = trials.evaluate(encoder, ("confirm",))["confirm"]

@@ -44,13 +44,14 @@ class CrossTime:
 
     def _to_read(self, stage: str) -> int:
         reader, measured = self._config.reader, self._left.measured_reader
-        wanted = stage == "read" or (stage in ("generate", *_TRAINS) and any(arm.reads for arm in self._left.arms))
-        if not wanted or reader.given or reader.use == "off":
+        listed = stage == "read" or (stage in ("generate", *_TRAINS) and any(arm.reads for arm in self._left.arms))
+        grounds = stage in _TRAINS and any(arm.grounds for arm in self._left.arms)
+        if not (listed or grounds) or reader.given or reader.use == "off":
             return 0
         lists = 0 if measured or (reader.use == "on" and stage != "read") else self._sampled("dev")
         lists += 0 if measured else self._sampled("train")  # the thresholds are fitted on these
         if reader.use == "on" or measured is None or measured.trusted:
-            lists += self._left.queries_to_read
+            lists += listed * self._left.queries_to_read + grounds * self._left.queries_to_ground
         return lists * self._list
 
     @property

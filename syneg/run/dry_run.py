@@ -30,6 +30,7 @@ from .deciding import deciding
 from .figures import NOTHING, Estimate, Figure, Part
 from .machine_time import MachineTime
 from .near_misses import STRONG_PROGRAM
+from .near_readings import GROUNDING
 from .negative_sets import FOLDS, NEAR_TO_COMPILE
 from .parts import Parts
 from .prompt_sizes import Size, Sizes, expected_attempts
@@ -92,9 +93,12 @@ class _Estimator:
         return self._stage == "compile" and self._config.compile.target == "sampler"
 
     def _reading(self) -> Iterator[Part]:
-        """Estimate measuring the reader on dev queries, then one call for each train query if it may be used."""
+        """Estimate measuring the reader on dev queries, then one call for each train query if it may be used, and one
+        for each query with a text that real passages are looked for near."""
         reader, left, lm = self._config.reader, self._left, reader_settings(self._config)
-        wanted = self._stage == "read" or (self._reaches("generate") and any(arm.reads for arm in left.arms))
+        listed = self._stage == "read" or (self._reaches("generate") and any(arm.reads for arm in left.arms))
+        grounds = self._reaches("train") and any(arm.grounds for arm in left.arms)
+        wanted = listed or grounds
         compiles = self._config.compile.improves("reader") and (wanted or self._stage == "compile")
         if compiles and not self._config.executor.replay and not left.is_reader_compiled:
             yield from self._compiling_reader()
@@ -105,18 +109,20 @@ class _Estimator:
         models = [each.model for each in (None if reader.cross_encoder else lm, strong) if each]
         count = passages_in_a_list(reader, models)
         size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
-        lists = queries = 0
+        lists = queries = near = 0
         if left.measured_reader is None and (reader.use == "auto" or self._stage == "read"):
             if self._stage != "read" and lm.model.startswith("local/") and not reader.cross_encoder:
                 return  # an embedded LM reads for a run only after `syneg-dspy read` measured it
             lists = min(reader.sample, left.queries("dev"))
         if reader.use == "on" or left.measured_reader is None or left.measured_reader.trusted:
-            queries = left.queries_to_read
-        for use, number in ((MEASURE, lists), (READING, queries)):
+            queries, near = listed * left.queries_to_read, grounds * left.queries_to_ground
+        for use, number in ((MEASURE, lists), (READING, queries), (GROUNDING, near)):
             if number and not reader.cross_encoder:
                 yield self._calls.part(use, lm, Figure(number, 2.0 * number), size, words=GRADES_WORDS)
         if strong:
-            yield self._calls.part(DOUBT, strong, self._in_doubt(lists + queries, strong), size, words=GRADES_WORDS)
+            yield self._calls.part(
+                DOUBT, strong, self._in_doubt(lists + queries + near, strong), size, words=GRADES_WORDS
+            )
 
     def _in_doubt(self, lists: int, strong: LMConfig) -> Figure:
         """Calls of the strong LM, if `lists` lists are still to be read."""

@@ -18,11 +18,13 @@ from .arms import EQUAL, Arm
 from .readings import Readings
 
 
-def calls_of(arm: Arm, drafts: Iterable[Draft], readings: Readings) -> Counter[str]:
+def calls_of(arm: Arm, drafts: Sequence[Draft], readings: Readings) -> Counter[str]:
     """Count LM calls by query_id. A query whose texts or grades come from a file counts one call."""
     calls = Counter[str]()
     if readings.serve(arm):
         calls.update(readings.calls)
+    if arm.grounds:
+        calls.update(readings.near.of(arm.config.generate.program, drafts).calls)
     keys: dict[str, set[str]] = {}
     for draft in drafts:
         keys.setdefault(draft.pair.query_id, set()).update(draft.negative.calls)

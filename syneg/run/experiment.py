@@ -129,7 +129,7 @@ class Experiment(TrainedArms):
 
     def _cost(self, arm: Arm) -> Cost | None:
         """Add up what an arm's LM calls cost, for writing and reading. None for an arm without an LM."""
-        costs = [self._readings.cost] if self._readings.serve(arm) and self._readings.reader.uses_lm else []
+        costs = self._reading_costs(arm) if self._readings.reader.uses_lm else []
         if arm.wants_synthetic:
             facts = self._written(arm).facts
             costs.append(Cost(facts.calls, facts.input_tokens, facts.output_tokens, facts.usd))
@@ -137,3 +137,13 @@ class Experiment(TrainedArms):
             return None
         allowed, whole = self._allowed(arm), sum_of(costs)
         return whole if allowed is None else part_of(whole, sum(self._calls(arm)[q] for q in allowed))
+
+    def _reading_costs(self, arm: Arm) -> list[Cost]:
+        """What measuring the reader, its lists and the passages near written texts cost, as far as an arm uses them."""
+        readings = self._readings
+        costs = [readings.cost] if readings.serve(arm) else []
+        near = self._near(arm) if arm.grounds else None
+        if near is not None and near.readings:
+            tested = not costs and self._workspace.config.reader.use != "on"
+            costs += [readings.reader.measured.cost, near.cost] if tested else [near.cost]
+        return costs

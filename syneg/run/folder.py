@@ -86,6 +86,10 @@ class RunFolder:
         """Grades of the passages near the train queries, one JSON object each."""
         return self.path / "readings.jsonl"
 
+    def readings_near(self, name: str = "") -> Path:
+        """Grades of the passages near written texts, by the program `name`; "" is the program of the run."""
+        return self.path / f"readings-grounded{'-' if name else ''}{name}.jsonl"
+
     @property
     def teacher(self) -> Path:
         """Scores of the cross-encoder that teaches, and nDCG@10 of its order on dev."""

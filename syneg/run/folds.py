@@ -79,15 +79,18 @@ def cross_fit(
     pairs, written_for = pairs_of_folds(workspace)
     mined = workspace.mine_for(pairs).negatives
     candidates: Mapping[str, Sequence[MinedNegative]] = mined
-    if any(arm.reads for arm in arms):
+    if any(arm.reads or arm.grounds for arm in arms):
         readings = readings.over(_of_all_folds(workspace, pairs, mined))
         candidates = readings.candidates()
     programs = {arm.config.generate.program for arm in arms if arm.wants_synthetic}
     shared = SharedSets({name: sets.for_folds(name, written_for, candidates) for name in sorted(programs)})
+    read = readings.readings if any(arm.reads for arm in arms) else []
+    for program in dict.fromkeys(arm.config.generate.program for arm in arms if arm.grounds):
+        read = [*read, *readings.near.of(program, shared.of(program).drafts).readings]
     key = stage_key(
         "folds", workspace.config, collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
         [(arm.name, arm.config.train.seeds) for arm in arms], [shared.of(name).rows for name in sorted(programs)],
-        [asdict(reading) for reading in readings.readings] if any(arm.reads for arm in arms) else [],
+        [asdict(reading) for reading in read],
     )  # fmt: skip
     path = workspace.folder.folds
 

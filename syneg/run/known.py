@@ -31,6 +31,7 @@ from .compile_queries import QueriesPlan
 from .folds import pairs_of_folds, wants_folds
 from .judge import known_calibration
 from .measured import Measured
+from .near_readings import GROUNDING
 from .parts import Parts
 from .rates import Rates
 from .readings import READING
@@ -141,6 +142,20 @@ class Known:
             most = self._config.reader.pairs or len(self._workspace.collection.queries)
             return 0 if made else max(0, min(most, len(pairs_of_folds(self._workspace)[0])) - done)
         return 0 if made else max(0, self._readings.queries - done)
+
+    @property
+    def queries_to_ground(self) -> int:
+        """The number of queries for which the reader has not graded the real passages near written texts."""
+        programs = dict.fromkeys(arm.config.generate.program for arm in self.arms if arm.grounds)
+        made = all(self._readings.near.is_made(program) for program in programs)
+        written = self._workspace.pairs_to_write
+        if self.folds:
+            made = made and self._workspace.manifest.key("folds") is not None
+            written = pairs_of_folds(self._workspace)[1]
+        if made:
+            return 0
+        most = min(self._config.reader.pairs or len(written), len(written)) * len(programs)
+        return max(0, most - self._rates.calls(GROUNDING, reader_settings(self._config).model))
 
     @cached_property
     def folds(self) -> int:

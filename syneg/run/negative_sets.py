@@ -124,7 +124,7 @@ class NegativeSets:
     def stem_of(self, program: str) -> str:
         """The file name of the set by `program`, without .jsonl."""
         default = program in (self._workspace.config.generate.program, "auto")
-        return NEGATIVES if default else f"{NEGATIVES}-{_slug(program)}"
+        return NEGATIVES if default else f"{NEGATIVES}-{slug(program)}"
 
     def near_misses(self, trained_on: Sequence[str]) -> NegativeSet | None:
         """Make near-misses for held-out queries, by a program that is not in `trained_on`; None if none can be made.
@@ -287,7 +287,7 @@ class NegativeSets:
 
 def fold_stem(program: str) -> str:
     """The file name of the set for the pairs of all folds, without .jsonl."""
-    return f"{FOLDS}-{_slug(program)}"
+    return f"{FOLDS}-{slug(program)}"
 
 
 def use_of(program: str) -> str:
@@ -295,5 +295,6 @@ def use_of(program: str) -> str:
     return f"write {program}"
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return the name of a program as a part of a file name."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", name)

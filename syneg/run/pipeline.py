@@ -134,7 +134,8 @@ class Stage:
             return False
         embedded = reader.beside(config.lm).model.startswith("local/")
         fed = reader.use == "on" or (reader.use == "auto" and not embedded)
-        return self.name == "read" or ("evaluate" in self.sections and fed and any(arm.reads for arm in arms(config)))
+        wanted = "evaluate" in self.sections and any(arm.reads or arm.grounds for arm in arms(config))
+        return self.name == "read" or (wanted and fed)
 
 
 _QUERIES = ("collection", "queries", "encoder", "executor", "lm", "budget")

@@ -15,7 +15,8 @@ The agreement on dev queries is kept in reader.json.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,16 @@ from syneg.negatives.cascade import in_doubt, replaced
 from syneg.negatives.cross_reading import CrossReader, Thresholds
 from syneg.negatives.given_readings import given_readings, lists_of, with_known_negative
 from syneg.negatives.reader_agreement import agreement
-from syneg.negatives.reading import Answers, Reading, ToRead, lists_to_read, ordered, passages_in_a_list, read_by_lm
+from syneg.negatives.reading import (
+    Answers,
+    Reading,
+    ToRead,
+    lists_to_read,
+    near_lists,
+    ordered,
+    passages_in_a_list,
+    read_by_lm,
+)
 from syneg.programs import load_reader_program
 from syneg.programs.grade_list import SHOWN_WORDS, GradeList
 from syneg.verdict.statistics import paired_interval
@@ -194,16 +204,31 @@ class Reader:
         """
         workspace = self._workspace
         self._embed()
-        models = [] if self._config.cross_encoder else [reader_settings(workspace.config).model]
-        models += [strong_reader_settings(workspace.config).model] if self._config.strong else []
-        count = passages_in_a_list(self._config, models)
+        count = passages_in_a_list(self._config, self._models)
         lists = lists_to_read(workspace.collection, workspace.encoder, pairs, count, workspace.config.seed)
-        self._say_cut(lists, models)
+        self._say_cut(lists)
         return lists
 
-    def _say_cut(self, lists: Sequence[ToRead], models: Sequence[str]) -> None:
+    def lists_near(self, near: Mapping[str, Sequence[str]], purpose: str) -> list[ToRead]:
+        """Choose the passages to grade for each query_id of `near` from its doc_ids, in one list for each query.
+
+        The ledger calls the reading of it `purpose`.
+        """
+        workspace, count = self._workspace, passages_in_a_list(self._config, self._models)
+        lists = near_lists(workspace.collection, workspace.encoder, near, count, workspace.config.seed)
+        self._say_cut(lists)
+        return [replace(asked, purpose=purpose) for asked in lists]
+
+    @property
+    def _models(self) -> list[str]:
+        """Names of the LMs that grade."""
+        config = self._workspace.config
+        models = [] if self._config.cross_encoder else [reader_settings(config).model]
+        return [*models, strong_reader_settings(config).model] if self._config.strong else models
+
+    def _say_cut(self, lists: Sequence[ToRead]) -> None:
         """Say once that the built-in program shows only the beginning of a passage, if passages are longer."""
-        if self._said_cut or not models or not isinstance(self.plan.program, GradeList):
+        if self._said_cut or not self._models or not isinstance(self.plan.program, GradeList):
             return
         self._said_cut = True
         shown = {doc_id for asked in lists for doc_id in asked.doc_ids}

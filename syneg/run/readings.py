@@ -18,17 +18,17 @@ from functools import cached_property
 
 from syneg.core.counts import counted, part_of
 from syneg.core.errors import ConfigError, UnusableError
-from syneg.core.records import MinedNegative, Pair
+from syneg.core.records import PARTIAL, READ, RELATED, MinedNegative, Pair
 from syneg.core.storage import JsonObject, read_rows, write_rows
 from syneg.llm.roles import DOUBT
 from syneg.negatives.cross_reading import Thresholds
 from syneg.negatives.mining import Judged, keys_of, scores_of
 from syneg.negatives.reading import ANSWERS, IN_PART, NEAR, Answers, Reading, grades_of
-from syneg.training.sampling import PARTIAL, READ, RELATED
 from syneg.verdict.verdict import Cost
 
 from .arms import Arm, arms
 from .costs import cost_of, sum_of
+from .near_readings import NearReadings
 from .reader import Reader
 from .workspace import Workspace
 
@@ -208,8 +208,18 @@ class Readings:
         return any(arm.reads for arm in arms(self._workspace.config)) and not self.reader.refusal()
 
     def serve(self, arm: Arm) -> bool:
-        """Whether an arm is made with grades. `grounded` uses those that other arms have asked for."""
-        return arm.reads or (arm.filling.grounded and self.are_used)
+        """Whether an arm is made with grades of the lists. `grounded` uses those at hand."""
+        return arm.reads or (arm.grounds and self._are_at_hand)
+
+    @property
+    def _are_at_hand(self) -> bool:
+        """Whether `grades` need no call that is not made for other arms, and may be used."""
+        return self.are_used or (bool(self._config.given) and not self.reader.refusal())
+
+    @cached_property
+    def near(self) -> NearReadings:
+        """The real passages near written texts, with grades."""
+        return NearReadings(self._workspace, self.reader, lambda: self.grades if self._are_at_hand else {})
 
     def candidates(self) -> Mapping[str, Sequence[MinedNegative]]:
         """Passages that a program may rewrite, by query_id: the mined negatives.

@@ -15,14 +15,13 @@ from functools import cached_property
 from pathlib import Path
 
 from syneg.core.errors import DataError
-from syneg.core.records import HardNegative, Training, fingerprint
+from syneg.core.records import Training, fingerprint
 from syneg.core.storage import read_json, write_json, write_rows
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import SplitResult
 from syneg.retrieval.metrics import MAIN_METRIC, mean, write_trec
 from syneg.training.checkpoints import tidy
 from syneg.training.job import Job, Start
-from syneg.training.sampling import Weighed
 from syneg.verdict.records import BASE, Generation, generation_of
 
 from .arms import EQUAL, Arm, arms
@@ -30,9 +29,10 @@ from .equal_calls import calls_of, within
 from .export import rows_stage, trained_rows
 from .folds import SharedSets, wants_folds
 from .keys import stage_key
+from .near_readings import Near
 from .negative_sets import NegativeSet, NegativeSets
 from .readings import Readings
-from .trial import FirstPart, Trials, weighed
+from .trial import FirstPart, FromLM, Trials, weighed
 from .workspace import Workspace
 
 _ROUNDING = 1e-9  # a mean of ones
@@ -111,6 +111,8 @@ class TrainedArms:
         if any(arm.reads for arm in self.planned) and not self._readings.reader.refusal():
             _ = self._readings.grades
         written = [self._written(arm) for arm in self.planned if arm.wants_synthetic]
+        for arm in self.planned:
+            _ = self._near(arm) if arm.grounds else None
         if not written:
             return None
         own = self._workspace.manifest.facts.get("negatives", {}).get("negatives")
@@ -128,19 +130,20 @@ class TrainedArms:
     def job(self, arm: Arm, seed: int) -> Job:
         """Fill the training rows of an arm for one seed; return the job of training on them."""
         allowed = self._allowed(arm)
-        synthetic: dict[str, list[Weighed]] = {}
-        if arm.wants_synthetic:
-            shares: dict[str, list[tuple[HardNegative, float]]] = {}
-            for draft in self._written(arm).drafts:
-                if allowed is not None and draft.pair.query_id not in allowed:
-                    continue
-                # grounding searches near rejected texts, too
-                if draft.accepted or (arm.filling.grounded and draft.negative.text):
-                    share = draft.verdict.figures.get("margin", 0.0)
-                    shares.setdefault(draft.pair.query_id, []).append((draft.negative, share))
-            synthetic = weighed(shares, arm.config.mix)
+        accepted = self._written(arm).accepted if arm.wants_synthetic and arm.filling.synthetic else {}
+        shares = {
+            q: [(draft.negative, draft.verdict.figures.get("margin", 0.0)) for draft in own]
+            for q, own in accepted.items() if allowed is None or q in allowed
+        }  # fmt: skip
+        near = self._near(arm) if arm.grounds else Near({}, {})
+        doc_ids = {q: own for q, own in near.doc_ids.items() if allowed is None or q in allowed}
+        by_lm = FromLM(weighed(shares, arm.config.mix), doc_ids, near.grades, allowed)
         first = self._first_part(arm, seed) if arm.remines else None
-        return self._trials.job(arm.kind, arm.config, synthetic, seed, allowed, first)
+        return self._trials.job(arm.kind, arm.config, by_lm, seed, first)
+
+    def _near(self, arm: Arm) -> Near:
+        """The real passages near the texts of an arm, accepted or not, as far as they are graded with their grades."""
+        return self._readings.near.of(arm.config.generate.program, self._written(arm).drafts)
 
     def _first_part(self, arm: Arm, seed: int) -> FirstPart:
         """Train an arm up to the epoch after which it mines again, and mine with that model."""

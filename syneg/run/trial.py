@@ -1,7 +1,7 @@
 """Run one trial: fill the rows of an arm, train a fresh encoder on them, evaluate it on the whole corpus.
 
     trials = Trials(workspace)
-    job = trials.job("hybrid", config, weighed(negatives, config.mix), seed=0)
+    job = trials.job("hybrid", config, FromLM(weighed(negatives, config.mix)), seed=0)
     trials.train(job, folder/"models/hybrid-0", "hybrid-0")      → Training, the data of training.json
     trials.evaluate(trials.load(folder/"models/hybrid-0", config), ("test",)) → {"test": SplitResult(…)}
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from syneg.core.counts import counted
 from syneg.core.errors import BackendError
 from syneg.core.progress import Tick
 from syneg.core.records import HardNegative, Instance, MinedNegative, Training, fingerprint
-from syneg.negatives.grounding import ground
+from syneg.negatives.grounding import Grades, ground
 from syneg.negatives.mining import mine
 from syneg.retrieval.dev_set import DevSet, dev_set
 from syneg.retrieval.encoder import Encoder
@@ -50,6 +50,21 @@ class FirstPart:
     mined: Mapping[str, Sequence[MinedNegative]]
 
 
+@dataclass(frozen=True)
+class FromLM:
+    """What an LM wrote and read for an arm, by query_id.
+
+    `written` are synthetic negatives with their weights. `near` are the doc_ids nearest to written texts, for grounded
+    arms, and `grades` those of a reader for them. `read` limits the grades of the reader's lists to these query ids
+    (None = all).
+    """
+
+    written: Mapping[str, Sequence[Weighed]] = field(default_factory=dict)
+    near: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    grades: Grades = field(default_factory=dict)
+    read: Container[str] | None = None
+
+
 class Trials:
     """Trains and evaluates with the collection, encoder and mined negatives of a workspace."""
 
@@ -58,7 +73,7 @@ class Trials:
         self._workspace, self._readings = workspace, readings
         self._states: dict[int, LayerCache] = {}
         self._of_rules: dict[str, Mapping[str, Sequence[MinedNegative]]] = {}
-        self._of_texts: dict[str, Mapping[str, Sequence[MinedNegative]]] = {}
+        self._near: dict[str, Mapping[str, Sequence[MinedNegative]]] = {}
         self._said_unfrozen = False
         self.elsewhere: dict[str, dict[str, SplitResult]] = {}
 
@@ -79,26 +94,24 @@ class Trials:
         self,
         kind: str,
         config: Config,
-        written: Mapping[str, Sequence[Weighed]],
+        by_lm: FromLM,
         seed: int,
-        read: Container[str] | None = None,
         first: FirstPart | None = None,
     ) -> Job:
         """Fill the rows for an arm of `kind` (a key of sampling.ARMS); return them with all that training needs.
 
-        `written[query_id]` are synthetic negatives with their weights. `read` limits the grades that the arm uses to
-        these query ids (None = all). After `first`, the job is to train the epochs that are left.
+        After `first`, the job is to train the epochs that are left.
         """
         workspace, filling, done = self._workspace, ARMS[kind], len(first.epochs) if first else 0
         relevant = {pair.query_id: workspace.collection.answers(pair.query_id) for pair in workspace.pairs}
         mined = first.mined if first else self._mined(self.mining(kind, config))
-        supply = Supply(workspace.pairs, mined, written, use=config.train.positives)
+        supply, read = Supply(workspace.pairs, mined, by_lm.written, use=config.train.positives), by_lm.read
         if filling.read and self._readings is not None:
             fed = self._readings.fed_of(read)
             supply = replace(supply, mined=fed.mined, extra=fed.extra)
             relevant = {q: (*texts, *fed.masked.get(q, ())) for q, texts in relevant.items()}
         if filling.grounded:
-            supply = replace(supply, grounded=self._grounded(written))
+            supply = replace(supply, grounded=self._grounded(by_lm))
         taught: dict[str, dict[str, float]] = {}
         if config.train.distil and self._readings is not None:
             scores = self.teachers.scores(config.train.teacher)
@@ -116,17 +129,15 @@ class Trials:
         start = first.start if first else None
         return Job(workspace.config.encoder, epochs, relevant, self._dev, train, seed, taught, start)
 
-    def _grounded(self, written: Mapping[str, Sequence[Weighed]]) -> Mapping[str, Sequence[MinedNegative]]:
-        """Find the real passages nearest to the written texts. Grades, if used, decide in place of the margin."""
-        workspace = self._workspace
-        texts = {q: [negative.text for negative, _ in own] for q, own in written.items()}
-        key = fingerprint(texts)
-        if key not in self._of_texts:
-            grades = self._readings.grades if self._readings is not None and self._readings.are_used else {}
-            self._of_texts[key] = ground(
-                workspace.collection, workspace.encoder, workspace.pairs, texts, grades, workspace.mining
+    def _grounded(self, by_lm: FromLM) -> Mapping[str, Sequence[MinedNegative]]:
+        """Take the real passages nearest to the written texts. Grades, if there are any, decide in place of the
+        margin."""
+        workspace, key = self._workspace, fingerprint(by_lm.near, by_lm.grades)
+        if key not in self._near:
+            self._near[key] = ground(
+                workspace.collection, workspace.encoder, workspace.pairs, by_lm.near, by_lm.grades, workspace.mining
             )
-        return self._of_texts[key]
+        return self._near[key]
 
     def mining(self, kind: str, config: Config) -> MineConfig:
         """The settings of mining for an arm of `kind` with the settings `config`."""

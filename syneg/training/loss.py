@@ -32,14 +32,14 @@ from sentence_transformers.util import all_gather, all_gather_with_grad, get_ran
 from torch import Tensor, nn
 
 from syneg.core.config import TrainConfig
-from syneg.core.records import Instance, margin_limit
+from syneg.core.records import READ, RELATED, Instance, margin_limit
 
 from .course import Course
 from .merging import Embed, embed_by_length
 from .numbers import RowNumbers
 from .order import Standing, order_term, taught_term
 from .regulariser import fair_share
-from .sampling import READ, RELATED, SYNTHETIC
+from .sampling import SYNTHETIC
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from syneg.core.errors import ConfigError
 from syneg.core.records import HardNegative, Instance, MinedNegative, Pair
 
 SYNTHETIC, PADDING = "synthetic", "padding"
-READ, RELATED, PARTIAL = "read", "related", "partial"  # sources of passages that a reader graded 0, 1 and 2
 Weighed = tuple[HardNegative, float]
 Positives = Literal["draw", "rows", "first"]
 T = TypeVar("T")

@@ -1,0 +1,139 @@
+"""Grounded negatives beside a reader: it grades the real passages near written texts before they are trained on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FakeLM, write_negative
+from test_reading import READS, grade, reads_well
+from test_reading import sparse as sparse  # a fixture
+
+from syneg.core.progress import Progress
+from syneg.core.settings import load_config
+from syneg.core.storage import read_rows
+from syneg.run.arms import ablation
+from syneg.run.experiment import Experiment
+from syneg.run.pipeline import Run
+
+Settings = Callable[..., list[str]]
+GROUNDED = {
+    **READS, "train.arms": '["mined", "grounded"]', "mix.negatives": 2, "mix.ratio": 1.0, "mine.margin": 10,
+    "generate.pairs": 8, "train.pairs": 12, "reader.sample": 8, "boundary.queries": 0,
+}  # fmt: skip
+
+
+def both(messages: list[dict[str, Any]]) -> tuple[int, str]:
+    """Read well; write what stands in the positive, so that copies which nobody judged are near."""
+    if "passages" in messages[0]["content"]:
+        return reads_well(messages)
+    positive = messages[-1]["content"].split("<data>")[2].split("</data>")[0]
+    return 200, json.dumps({"hard_negative": " ".join(reversed(positive.split()))})
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Path, list[str]], Run]]:
+    """Open a run in a folder; its LMs are closed after the test."""
+    runs: list[Run] = []
+
+    def build(folder: Path, overrides: list[str]) -> Run:
+        runs.append(Run(folder, load_config(None, overrides), Progress(quiet=True)))
+        return runs[-1]
+
+    yield build
+    for run in runs:
+        run.workspace.close_lms()
+
+
+def taken(experiment: Experiment, arm: int) -> set[tuple[str, str]]:
+    """(query_id, doc_id) of the grounded negatives that arm number `arm` is trained on."""
+    return {
+        (row.pair.query_id, str(doc_id))
+        for rows in experiment.job(experiment.planned[arm], 0).epochs for row in rows
+        for doc_id, source in zip(row.doc_ids, row.sources, strict=True) if source == "grounded"
+    }  # fmt: skip
+
+
+def test_a_trusted_reader_grades_what_grounding_finds(
+    tmp_path: Path,
+    sparse: Path,
+    settings: Settings,
+    fake_lm: Callable[..., FakeLM],
+    opened: Callable[[Path, list[str]], Run],
+) -> None:
+    server, folder = fake_lm(both), tmp_path / "run"
+    overrides = settings(server.url, **GROUNDED)
+
+    def planned() -> dict[str, float]:
+        parts = opened(folder, overrides).estimate("train")["parts"]
+        return {part["name"]: part["calls"]["likely"] for part in parts if part["lm"]}
+
+    before = planned()
+    assert before["read grounded"] == before["measure reader"] == 8 and "read" not in before
+    experiment = opened(folder, overrides).experiment
+    _ = experiment.generation  # all calls of an LM
+    uses = Counter(row["use"] for row in read_rows(folder / "ledger" / "calls.jsonl"))
+    assert (uses["read grounded"], uses["read"]) == (8, 0) and not (folder / "readings.jsonl").exists()
+    grades = {(row["query_id"], row["doc_id"]): row["grade"] for row in read_rows(folder / "readings-grounded.jsonl")}
+    assert len({query_id for query_id, _ in grades}) == 8 and set(grades.values()) == {0, 1, 3}
+    used = taken(experiment, 1)
+    assert used and {grades[each] for each in used} <= {0, 1}
+    cost = experiment._cost(experiment.planned[1])
+    assert cost is not None and cost.calls == len(server.requests) == uses.total()
+    assert experiment._cost(experiment.planned[0]) is None
+    assert not planned()
+    assert taken(opened(folder, overrides).experiment, 1) == used and len(server.requests) == uses.total()
+
+
+def test_only_what_no_list_graded_is_read_near_and_counted(
+    tmp_path: Path,
+    sparse: Path,
+    settings: Settings,
+    fake_lm: Callable[..., FakeLM],
+    opened: Callable[[Path, list[str]], Run],
+) -> None:
+    def accepted(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        return reads_well(messages) if "passages" in messages[0]["content"] else write_negative(messages)
+
+    server, folder = fake_lm(accepted), tmp_path / "run"
+    arms = [*ablation("calls"), "grounded"]
+    experiment = opened(folder, settings(server.url, **{**GROUNDED, "train.arms": json.dumps(arms)})).experiment
+    _ = experiment.generation
+    corpus = {row["_id"]: row["text"] for row in read_rows(sparse / "corpus.jsonl")}
+    queries = {row["_id"]: row["text"] for row in read_rows(sparse / "queries.jsonl")}
+    listed = {(row["query_id"], row["doc_id"]) for row in read_rows(folder / "readings.jsonl")}
+    near = {(row["query_id"], row["doc_id"]) for row in read_rows(folder / "readings-grounded.jsonl")}
+    assert len(near & listed) <= 2 * len({query_id for query_id, _ in near})  # a known positive and negative
+    used = taken(experiment, 5)
+    assert used & (near - listed) and used <= near | listed
+    assert {grade(queries[query_id], corpus[doc_id]) for query_id, doc_id in used} <= {0, 1}
+    rows = [row for row in read_rows(folder / "ledger" / "calls.jsonl") if row["use"] != "measure reader"]
+    spent = Counter(row["query_id"].rpartition(":")[2] for row in rows)
+    limited, allowed = taken(experiment, 3), experiment._allowed(experiment.planned[3]) or set()
+    assert limited < used and {query_id for query_id, _ in limited} <= allowed
+    assert all(spent[query_id] >= 3 for query_id in allowed)  # a text, a list and the passages near the text
+    costs = {one.name: experiment._cost(one) for one in experiment.planned[1:5]}
+    calls = {name.partition("@calls")[0]: cost.calls for name, cost in costs.items() if cost}
+    assert calls["grounded"] == sum(spent[query_id] for query_id in allowed) > 0
+    assert len(calls) == 4 and max(calls.values()) - min(calls.values()) <= max(spent.values())
+
+
+@pytest.mark.parametrize("use", ["auto", "off"])
+def test_without_a_trusted_reader_the_margin_decides(
+    use: str,
+    tmp_path: Path,
+    sparse: Path,
+    settings: Settings,
+    fake_lm: Callable[..., FakeLM],
+    opened: Callable[[Path, list[str]], Run],
+) -> None:
+    def bad(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        return (200, '{"grades": []}') if "passages" in messages[0]["content"] else both(messages)
+
+    folder = tmp_path / "run"
+    experiment = opened(folder, settings(fake_lm(bad).url, **{**GROUNDED, "reader.use": use})).experiment
+    assert taken(experiment, 1) and not (folder / "readings-grounded.jsonl").exists()
