@@ -8,7 +8,8 @@
 The first call states the information need as requirements that can be checked one by one. The second picks one, and
 rewrites the mined passage so that this requirement fails and the others hold. Rewriting keeps the style of the corpus,
 so the encoder cannot recognise the text as written by an LM (docs/lab_notes.md). Without a candidate, the positive is
-rewritten.
+rewritten. Of a candidate that a reader graded 1 the second call is told so: it keeps a requirement broken that is
+broken already.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Literal
 
 import dspy
 
-from syneg.core.records import HardNegative, MinedNegative
+from syneg.core.records import RELATED, HardNegative, MinedNegative
 from syneg.core.text import length_of
 
 from .attributes import ATTRIBUTES, TASK
@@ -62,6 +63,11 @@ class BreakOne(dspy.Signature):
     hard_negative: str = dspy.OutputField(desc="the rewritten passage, plain text")
 
 
+# Part of a prompt: sent to the LM after a source that a reader graded 1.
+_GRADED = (
+    "A reader graded this passage 1 of 3: it is on the same matter, but does not answer the query, not even in part. "
+    "So it fails a requirement already. Break that one, and meet the others."
+)
 _NEEDS = (
     {
         "task": "A passage is relevant when its findings support or refute the claim.",
@@ -143,9 +149,11 @@ class RequirementBreak(dspy.Module):
         requirements = [unmarked(requirement) for requirement in stated.requirements if requirement.strip()][:8]
         if len(requirements) < 3:
             raise ValueError(f"only {len(requirements)} requirements were stated")
+        source = fenced(parent.text if parent else positive)
         written = self.rewrite(
             task=task, query=fenced(query), requirements=requirements,
-            source=fenced(parent.text if parent else positive), length=length_of(positive),
+            source=f"{source} {_GRADED}" if parent and parent.source == RELATED else source,
+            length=length_of(positive),
         )  # fmt: skip
         negative = HardNegative(
             text=written.hard_negative, program="requirement_break", reasoning=written.broken,

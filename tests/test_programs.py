@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from syneg.core.config import CollectionConfig, Config
 from syneg.core.errors import ConfigError
-from syneg.core.records import HardNegative
+from syneg.core.records import READ, RELATED, HardNegative
 from syneg.core.settings import load_config
 from syneg.core.text import word_count
 from syneg.data.collection import load_collection
@@ -273,6 +274,21 @@ def test_the_prompts_of_a_data_set_are_those_of_a_run(program: str, tmp_path: Pa
     assert len(near) == 3 and pair.doc_id not in {passage.doc_id for passage in near}
     text = "\n".join(sent(program, load_config(None, []), pair, near))
     assert "word190" in text and "word250" not in text
+
+
+def test_a_rewriting_program_is_told_what_a_reader_found(tmp_path: Path) -> None:
+    def asked(source: str) -> list[str]:
+        return record(load_program("requirement_break"), settings("json"), inputs(
+            candidates=(replace(NEAR[0], source=source), *NEAR[1:])
+        ))  # fmt: skip
+
+    plain, read, related = (
+        [as_text(request) for request in asked(source)] for source in (NEAR[0].source, READ, RELATED)
+    )
+    told = "A reader graded this passage 1 of 3"
+    assert plain == read and told not in "".join(plain)  # a 0 may fail every requirement
+    assert related[0] == plain[0] and related[1] != plain[1]
+    assert related[1].count(told) == 1 and f"{NEAR[0].text}</data> {told}" in related[1]
 
 
 def test_the_domain_that_was_wanted_stays_an_attribute_beside_the_planned_one() -> None:
