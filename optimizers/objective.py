@@ -5,7 +5,7 @@
       → Score(gain=.012, error=.005, likelihood=.11, likelihood_error=.03, queries={"q7": .37, "q9": 0.0, …})
 
 Most collections hold few near-misses, so standard nDCG@10 hardly sees what written negatives teach. With `near`, the
-gain is in nDCG@10 of dev queries with near-misses of another origin in the corpus. Standard nDCG@10 is then a
+gain is in nDCG@10 of held-out queries with near-misses of another origin in the corpus. Standard nDCG@10 is then a
 condition: it must not fall by more than its error under that of the first program (`Score.refusal`).
 
 The probe is scored on the dev queries and on train queries that are not among the pairs. If these are too few, the
@@ -49,7 +49,7 @@ class Score:
 
     `gain` is the gain in nDCG@10 over mined negatives alone, the mean over the held-out `queries` (query_id → gain);
     `error` is its standard error. `likelihood` and `likelihood_error` are the same for the log-likelihood. With
-    near-misses, `queries` are dev queries with near-misses in the corpus, and `standard` holds the gain of each
+    near-misses, `queries` are held-out queries with near-misses in the corpus, and `standard` holds the gain of each
     held-out query in nDCG@10 without them. `more` are further figures.
     """
 
@@ -98,7 +98,8 @@ def worth(gains: Mapping[str, np.ndarray]) -> np.ndarray:
 class Objective:
     """Scores sets of negatives for `pairs`, which are train pairs.
 
-    Raises DataError if there are no dev queries, or if a pair's query belongs to confirm or test.
+    Raises DataError if there are no dev queries, if a pair's query belongs to confirm or test, or if a query with
+    near-misses is not held out.
     """
 
     def __init__(
@@ -110,7 +111,8 @@ class Objective:
         config: Config,
         near: Near | None = None,
     ) -> None:
-        """`near[query_id]` are texts of near-misses of dev queries, by another program or LM than the sets to score."""
+        """`near[query_id]` are texts of near-misses of held-out queries, by another program or LM than the sets to
+        score."""
         own = [pair.query_id for pair in pairs]
         dev = collection.splits["dev"]
         unseen = {*collection.splits["confirm"], *collection.splits["test"]}
@@ -118,8 +120,8 @@ class Objective:
             raise DataError("no dev queries to optimize against", todo="give the collection a dev split")
         if foreign := unseen & {*own}:
             raise DataError(f"query {min(foreign)!r} is of confirm or test, which an objective must not see")
-        if strange := {*(near or {})} - {*dev}:
-            raise DataError(f"query {min(strange)!r} has near-misses and is no dev query")
+        if strange := {*(near or {})} - ({*dev, *collection.splits["train"]} - {*own}):
+            raise DataError(f"query {min(strange)!r} has near-misses and is a pair's, or neither of dev nor of train")
         self.pairs, self._mined, self._config, self.near = list(pairs), mined, config, near or {}
         chosen = held_out_queries(collection, own, config.probe.queries, config.seed)
         held_out = dev_set(encoder, collection, config.probe.passages, config.seed, chosen)

@@ -165,8 +165,9 @@ class CompileConfig(Section):
     "Seeds of that training."
     confirm_queries: Count | Literal["auto"] = "auto"
     (
-        "Labelled queries to compare two readers on, from train, dev and confirm, without those of the proposals; or "
-        "passages to compare two writers of queries on; 0 = all; auto is 300, or 60 with an embedded LM."
+        "Labelled queries that decide between two programs, none of them seen by a proposal: for readers from train, "
+        "dev and confirm, for writers from confirm and train; for writers of queries passages; 0 = all; auto is 300, "
+        "or 60 with an embedded LM."
     )
     test: bool = False
     "Compare a reader that won once more with the first one, on the test queries. It changes nothing."
@@ -202,8 +203,9 @@ class ProbeConfig(Section):
 class BoundaryConfig(Section):
     """The boundary test: it adds written near-misses for held-out queries to the corpus.
 
-    A compilation of the writer compares its candidates with near-misses of dev and confirm queries, as many of each as
-    `queries` says; auto is then 240, or none if an embedded LM would write them.
+    A compilation of the writer has near-misses of its own: as many as `queries` says for the queries that compare its
+    candidates, and for those that decide. auto is then 250 and 375, and more where the gates leave under 200 and 300;
+    or none if an embedded LM would write them.
     """
 
     queries: Count | Literal["auto"] = "auto"

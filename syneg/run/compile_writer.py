@@ -1,19 +1,21 @@
-"""Compile the writer. Its examples are the first train pairs; full training, scored on the confirm split, decides.
+"""Compile the writer. Its examples are the first train pairs; full training decides, scored on queries that no proposal
+saw (`confirming`).
 
     plan = WriterPlan(workspace, "neighbour_rewrite", program, near=near_misses, readings=readings)
     compiled(workspace, plan)                          → the program that writes the negatives of this run
     plan.confirm(best, first)                          → Confirmed(delta=.007, error=.003, …)
 
-Candidates are compared by nDCG@10 of dev queries with near-misses of another origin in the corpus, and the confirmation
-by that of confirm queries. Standard nDCG@10 must not fall by more than its error. Without near-misses, standard nDCG@10
-is compared itself. If the confirmation shows no difference, the program is used whose accepted negatives cost less.
+Candidates are compared by nDCG@10 of held-out queries with near-misses of another origin in the corpus, and the
+confirmation by that of the queries that decide. Standard nDCG@10 must not fall by more than its error. Without
+near-misses, standard nDCG@10 is compared itself. If the confirmation shows no difference, the program is used whose
+accepted negatives cost less.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 
 import dspy
@@ -21,35 +23,39 @@ import numpy as np
 
 from syneg.core.errors import DataError, UnusableError
 from syneg.core.records import Draft, Pair
+from syneg.data.collection import Collection
 from syneg.llm.lms import LanguageModel
 from syneg.negatives.assignment import Assignment
 from syneg.negatives.calibration import TrustedJudge
 from syneg.negatives.gating import Gating
 from syneg.negatives.generation import write
 from syneg.optimizers import Candidate, Critic, Objective, WriterTarget
-from syneg.retrieval.metrics import MAIN_METRIC, mean_and_error
+from syneg.retrieval.metrics import MAIN_METRIC
 from syneg.training.sampling import Weighed
 from syneg.verdict.boundary import boundary_scores, boundary_values
-from syneg.verdict.confirmed import Confirmed, differences
+from syneg.verdict.confirmed import Confirmed
 
 from .arms import BASE_TEACHER
 from .assigning import gating_of, planned_task
 from .compile import CONFIRM, LEAST_CONFIRM
+from .confirming import examples_of, said, with_deciders
 from .judge import judge_of
 from .keys import source_of, stage_key
 from .readings import Readings
+from .teachers import Teachers
 from .trial import FromLM, Trials
+from .tried import Tried, Values, compared
 from .windows import chosen
 from .workspace import Workspace
 
 Near = Mapping[str, Sequence[str]]  # query_id → near-misses
-Values = Mapping[str, float]  # query_id → nDCG@10
 
 
 class WriterPlan:
     """Plan for the writing program `name`. Examples are `pairs`, by default the first `compile.pairs` of the run.
 
-    `near` makes near-misses of dev and confirm queries. `readings` are needed where arms learn from a teacher.
+    `near` makes near-misses of the queries that compare and that decide. `readings` are needed where arms learn from a
+    teacher.
     """
 
     stage = "compile"
@@ -68,21 +74,29 @@ class WriterPlan:
         self._pairs, self._near_of, self._readings = pairs, near, readings
 
     def check(self) -> None:
-        """Raise DataError if `compile.confirm` is set and the confirm split has fewer than two queries."""
-        queries = len(self._workspace.collection.splits["confirm"])
+        """Raise DataError if `compile.confirm` is set and fewer than two queries decide."""
+        queries = len(self._collection.splits["confirm"])
         if self._workspace.config.compile.confirm and queries < LEAST_CONFIRM:
             raise DataError(
-                f"{queries} confirm queries: full training cannot decide whether the compiled program is better",
+                f"{queries} queries are left: full training cannot decide whether the compiled program is better",
                 todo="raise collection.confirm, or let the objective decide alone with --set compile.confirm=false",
             )
+
+    @property
+    def _examples(self) -> Sequence[Pair]:
+        return examples_of(self._workspace, self._pairs)
+
+    @cached_property
+    def _collection(self) -> Collection:
+        """The collection with the queries that decide in its confirm split."""
+        return with_deciders(self._workspace, self._pairs)
 
     @cached_property
     def assignment(self) -> Assignment:
         """The example pairs with mined negatives, task, settings and program."""
         workspace = self._workspace
         task = planned_task(workspace, workspace.config)
-        pairs = workspace.pairs[: workspace.config.compile.pairs] if self._pairs is None else self._pairs
-        return Assignment(pairs, workspace.mined, task, workspace.config, self.name, self.program)
+        return Assignment(self._examples, workspace.mined, task, workspace.config, self.name, self.program)
 
     @cached_property
     def gating(self) -> Gating:
@@ -103,9 +117,10 @@ class WriterPlan:
     def _near(self) -> Near:
         return self._near_of()
 
-    def _near_of_split(self, split: str) -> Near:
-        ids = set(self._workspace.collection.splits[split])
-        return {query_id: texts for query_id, texts in self._near.items() if query_id in ids}
+    def _near_to(self, decide: bool) -> Near:
+        """Near-misses of the queries that decide, or of those that compare candidates."""
+        ids = set(self._collection.splits["confirm"])
+        return {query_id: texts for query_id, texts in self._near.items() if (query_id in ids) == decide}
 
     @property
     def key(self) -> str:
@@ -119,27 +134,34 @@ class WriterPlan:
         """
         self._check_teacher()
         workspace, assignment, judge = self._workspace, self.assignment, self.gating.judge
-        config, near = workspace.config, self._near_of_split("dev")
+        config = workspace.config
+        if config.compile.confirm:
+            workspace.progress.say(f"  {said(workspace)}")
+        near = self._near_to(decide=False)
         places = f"{config.mix.negatives} negatives in a row, {config.mix.ratio:g} written for each mined one"
         workspace.progress.say(f"  candidates stand in {places}; {_mined_by(workspace)}")
-        if near:
-            workspace.progress.say(f"  they are compared on {len(near)} dev queries with near-misses")
         return WriterTarget(
             assignment, Critic(self.gating, config.generate.per_pair),
-            Objective(workspace.encoder, workspace.collection, assignment.pairs, workspace.mined, config, near),
+            Objective(workspace.encoder, self._collection, assignment.pairs, workspace.mined, config, near),
             self.lm, judge.lm if judge else None,
         )  # fmt: skip
 
     def confirm(self, best: Candidate, first: Candidate) -> Confirmed | None:
-        """Compare both programs on confirm, after full training with their negatives for the run's pairs.
+        """Compare both programs on the queries that decide, after full training with their negatives for all other
+        pairs of the run.
 
         None if the gates accept nothing that the candidate writes. Raises UnusableError if that is true of the first
         program.
         """
-        workspace, trials = self._workspace, Trials(self._workspace, self._readings)
-        near, tried = self._near_of_split("confirm"), []
+        workspace = self._workspace
+        trials = Trials(within := self._within, self._readings)
+        if self._readings is not None:
+            trials.teachers = Teachers(workspace, self._readings)
+        kept = {*within.collection.splits["train"]}
+        pairs = [pair for pair in workspace.pairs_to_write if pair.query_id in kept]
+        near, tried = self._near_to(decide=True), []
         for label, candidate in (("best", best), ("first", first)):
-            assignment = replace(self.assignment, pairs=workspace.pairs_to_write, program=candidate.program)
+            assignment = replace(self.assignment, pairs=pairs, program=candidate.program)
             try:
                 drafts = _written(workspace, assignment, self.gating)
             except UnusableError as unusable:
@@ -147,7 +169,7 @@ class WriterPlan:
                     raise
                 workspace.progress.say(f"  confirm: candidate {candidate.number} loses: {unusable}")
                 return None
-            tried.append(_trained(trials, workspace, drafts, near, label))
+            tried.append(_trained(trials, within, drafts, near, label))
         confirmed = compared(best.number, tried[0], tried[1])
         means = confirmed.mean
         workspace.progress.say(
@@ -155,6 +177,16 @@ class WriterPlan:
             f"({confirmed.figures}). {confirmed.verdict}"
         )
         return confirmed
+
+    @property
+    def _within(self) -> Workspace:
+        """The workspace of the confirmation: the queries that decide are not trained on."""
+        workspace, collection = self._workspace, self._collection
+        within = workspace.with_splits_of(collection, workspace.folder, workspace.mined)
+        kept = {*collection.splits["train"]}
+        within.pairs = [pair for pair in workspace.pairs if pair.query_id in kept]
+        within.manifest = workspace.manifest
+        return within
 
     def _check_teacher(self) -> None:
         """Raise DataError if the confirmation cannot learn from `train.teacher`, as the arms of the run do."""
@@ -168,41 +200,6 @@ class WriterPlan:
             )
 
 
-@dataclass(frozen=True)
-class Tried:
-    """A program after full training: nDCG@10 of confirm queries, `boundary` with near-misses in the corpus.
-
-    `drafts` are what it wrote.
-    """
-
-    standard: Values
-    boundary: Values = field(default_factory=dict)
-    drafts: Sequence[Draft] = ()
-
-    def cost(self, unit: str) -> float:
-        """What an accepted negative took, in "tokens" or "dollars"; infinite if none was accepted."""
-        negatives = [draft.negative for draft in self.drafts]
-        taken = sum(n.usd or 0.0 if unit == "dollars" else n.input_tokens + n.output_tokens for n in negatives)
-        return taken / accepted if (accepted := sum(draft.accepted for draft in self.drafts)) else float("inf")
-
-    @property
-    def priced(self) -> bool:
-        """Whether the price of every negative is known and not 0."""
-        return all(draft.negative.usd for draft in self.drafts if draft.negative.calls)
-
-
-def compared(number: int, best: Tried, first: Tried) -> Confirmed:
-    """Compare candidate `number` with the first program, with near-misses if there are some."""
-    unit = "dollars" if best.priced and first.priced else "tokens"
-    cost = best.cost(unit), first.cost(unit)
-    if not best.boundary:
-        return Confirmed.of(number, best.standard, first.standard, cost=cost, unit=unit)
-    return Confirmed.of(
-        number, best.boundary, first.boundary, measure="nDCG@10 with near-misses",
-        standard=mean_and_error(differences(best.standard, first.standard)), cost=cost, unit=unit,
-    )  # fmt: skip
-
-
 def _mined_by(workspace: Workspace) -> str:
     """How the mined negatives of the row are chosen, in words."""
     margin = workspace.config.mine.margin
@@ -210,13 +207,14 @@ def _mined_by(workspace: Workspace) -> str:
 
 
 def writer_key(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> str:
-    """Return the manifest key for compiling the program of `assignment`. It does not hash the pairs."""
+    """Return the manifest key for compiling the program of `assignment`. It hashes the queries that decide, and not the
+    pairs."""
     assert assignment.program is not None
     roles, encoder = workspace.roles, workspace.encoder
     return stage_key(
         "compile", workspace.config, workspace.collection.fingerprint, encoder.fingerprint, encoder.prompts,
         roles.writer.identity, roles.reflection.identity, assignment.program.dump_state(),
-        source_of(assignment.name), assignment.task, judge and judge.key,
+        source_of(assignment.name), assignment.task, judge and judge.key, with_deciders(workspace).splits["confirm"],
     )  # fmt: skip
 
 
@@ -242,7 +240,8 @@ def _written(workspace: Workspace, assignment: Assignment, gating: Gating) -> li
 
 
 def _trained(trials: Trials, workspace: Workspace, drafts: Sequence[Draft], near: Near, label: str) -> Tried:
-    """Train on the accepted `drafts`; return nDCG@10 on confirm, mean over `compile.confirm_seeds` seeds."""
+    """Train on the accepted `drafts`; return nDCG@10 of the queries that decide, mean over
+    `compile.confirm_seeds` seeds."""
     config, collection = workspace.config, workspace.collection
     written: dict[str, list[Weighed]] = {}
     for draft in drafts:

@@ -2,7 +2,6 @@
 
     other_program(["multi_attribute"])                    → "requirement_break"
     compiling_origin(config, "multi_attribute")           → ("requirement_break", "")
-    pairs_to_compile(config, collection)                  → [Pair("q7", …), …]      of dev, then of confirm
 
 Near-misses are of another origin than the texts that are trained on: another program, or another LM
 (`boundary.program`, `boundary.model`). Otherwise an encoder could learn how the training texts are written.
@@ -23,7 +22,6 @@ from syneg.programs import PROGRAMS
 # writes its near-misses.
 STRONG_PROGRAM, SMALL_PROGRAM = "multi_attribute", "neighbour_rewrite"
 _OTHER = {"multi_attribute": "requirement_break", "neighbour_rewrite": "neighbour_topic"}
-_TO_COMPILE = 240  # queries of a split: 200 are left if the gates accept as many as they usually do
 
 
 def near_miss_settings(config: Config) -> Config:
@@ -52,14 +50,6 @@ def compiling_origin(config: Config, name: str) -> tuple[str, str]:
     if chosen == name and boundary_settings(config).model == config.lm.model:
         return "", f"boundary.program is {name}, which is compiled, and boundary.model names no other LM"
     return chosen, ""
-
-
-def pairs_to_compile(config: Config, collection: Collection) -> list[Pair]:
-    """The pairs that get near-misses for compiling: dev, which ranks candidates, then confirm, which decides."""
-    wanted = config.boundary.queries
-    splits = ("dev", "confirm") if config.compile.confirm else ("dev",)
-    most = _TO_COMPILE if wanted == "auto" else wanted
-    return [pair for split in splits for pair in shuffled(collection, split, config.seed)[:most]]
 
 
 def held_out(collection: Collection, seed: int) -> list[Pair]:

@@ -20,7 +20,7 @@ import dspy
 
 from syneg.core.config import Config
 from syneg.core.counts import counted, part_of
-from syneg.core.errors import BackendError, DataError, DeferredError, UnusableError
+from syneg.core.errors import BackendError, DataError, DeferredError
 from syneg.core.records import Draft, MinedNegative, Pair
 from syneg.core.storage import JsonObject, read_rows, sha256_of, write_rows
 from syneg.data.tasks import task_for
@@ -38,15 +38,14 @@ from .keys import source_of, stage_key
 from .near_misses import (
     SMALL_PROGRAM,
     STRONG_PROGRAM,
-    compiling_origin,
     held_out,
     near_miss_settings,
     other_program,
-    pairs_to_compile,
 )
 from .workspace import Workspace
 
 NEGATIVES, NEAR_MISSES, NEAR_TO_COMPILE = "negatives", "near-misses", "near-misses-compile"
+MORE_TO_COMPILE = f"{NEAR_TO_COMPILE}-more"
 FOLDS = f"{NEGATIVES}-folds"  # how the names of the sets for cross-fitting begin
 
 
@@ -117,7 +116,7 @@ class NegativeSets:
             self._made[stem] = (
                 self._given(stem, assignment, lambda by: name in ("auto", by))
                 if config.generate.given
-                else self._written(stem, assignment)
+                else self.written(stem, assignment)
             )
         return self._made[stem]
 
@@ -146,28 +145,10 @@ class NegativeSets:
         pairs = held_out(workspace.collection, workspace.config.seed)[: workspace.boundary_queries]
         mined = workspace.mine_for(pairs).negatives
         try:
-            near = self._written(NEAR_MISSES, Assignment(pairs, mined, task_for(config), config, chosen))
+            near = self.written(NEAR_MISSES, Assignment(pairs, mined, task_for(config), config, chosen))
         except BackendError as error:
             return self._none(str(error))
         return near if near.accepted else self._none(f"the gates accepted nothing by {chosen}")
-
-    def near_misses_to_compile(self, name: str) -> dict[str, list[str]]:
-        """Make near-misses for dev and confirm queries, by another program or LM than that of the program `name`.
-
-        Returns query_id → texts. {} if none can be made, with a message.
-        """
-        workspace = self._workspace
-        config, pairs = near_miss_settings(workspace.config), pairs_to_compile(workspace.config, workspace.collection)
-        chosen, reason = compiling_origin(workspace.config, name)
-        if chosen:
-            mined = workspace.mine_for(pairs).negatives
-            try:
-                near = self._written(NEAR_TO_COMPILE, Assignment(pairs, mined, task_for(config), config, chosen))
-                return {q: [draft.negative.text for draft in drafts] for q, drafts in near.accepted.items()}
-            except UnusableError as error:
-                reason = str(error)
-        workspace.progress.say(f"  candidates are compared without near-misses: {reason}")
-        return {}
 
     def _given_near_misses(self, names: Sequence[str], chosen: str, config: Config) -> NegativeSet | None:
         workspace = self._workspace
@@ -212,8 +193,8 @@ class NegativeSets:
 
         return self._made_once(stem, assignment, work, sha, gating.judge and gating.judge.lm.identity)
 
-    def _written(self, stem: str, assignment: Assignment) -> NegativeSet:
-        """The set that the program named in `assignment` writes. Loads the program."""
+    def written(self, stem: str, assignment: Assignment) -> NegativeSet:
+        """The set that the program named in `assignment` writes, in the file `stem`. Loads the program."""
         workspace, name = self._workspace, assignment.name
         program = self._program_of(name, "" if stem == NEGATIVES else f"{stem}.")
         task = planned_task(workspace, assignment.config)

@@ -89,14 +89,15 @@ class Parts:
         from .compile import compiled
         from .compile_writer import WriterPlan
         from .compiled import save_program
+        from .confirming import near_misses_to_compile
 
         program = load_program(name)
         if not self.config.compile.improves("writer") or prefix:
             save_program(self.folder, prefix, program, name, adapter_for(self.config.lm))
             return program
         plan = WriterPlan(
-            self.workspace, name, program, near=lambda: self.negatives.near_misses_to_compile(name),
-            readings=self.readings,
+            self.workspace, name, program, readings=self.readings,
+            near=lambda: near_misses_to_compile(self.workspace, name, self.negatives.written),
         )  # fmt: skip
         best = compiled(self.workspace, plan)
         save_program(self.folder, prefix, best, name, adapter_for(self.config.lm), before=program)

@@ -27,6 +27,7 @@ from syneg.programs import load_program
 
 from .compile_writer import is_writer_compiled
 from .compiled import Outcome
+from .confirming import groups, said, with_deciders
 from .folds import pairs_of_folds
 from .known import Known
 from .near_misses import (
@@ -36,7 +37,6 @@ from .near_misses import (
     held_out,
     near_miss_settings,
     other_program,
-    pairs_to_compile,
 )  # fmt: skip
 from .negative_sets import NEAR_MISSES, NEAR_TO_COMPILE, NEGATIVES, fold_stem, use_of
 from .parts import Parts
@@ -93,8 +93,13 @@ class Remaining(Known):
     def near_misses_to_compile(self) -> list[SetLeft]:
         """The near-misses that a writer is compiled with, as a list of one set; [] where none are written."""
         name = compiling_origin(self._config, self.set_name(self._config.generate.program))[0]
-        pairs = pairs_to_compile(self._config, self._workspace.collection)
+        pairs = [pair for group in groups(self._workspace) for pair in group.first]
         return [self._looked_up(NEAR_TO_COMPILE, name, pairs, near_miss_settings(self._config))] if name else []
+
+    def confirmation(self) -> tuple[int, str]:
+        """How many pairs the confirmation of a writer writes for, and in words how many queries decide."""
+        kept = {*with_deciders(self._workspace).splits["train"]}
+        return sum(pair.query_id in kept for pair in self._workspace.pairs_to_write), said(self._workspace)
 
     def fold_sets(self, sets: Sequence[SetLeft]) -> list[SetLeft]:
         """The pairs of other folds that cross-fitting writes for, beyond the `sets` of the run."""

@@ -41,12 +41,18 @@ def detectable(differences: Sequence[float], alpha: float) -> float | None:
     It assumes as many queries as in `differences`, with the same spread. None for under two queries, or if all
     differences are equal.
     """
-    n = len(differences)
-    if n < 2 or np.ptp(differences) < 1e-12:
+    if len(differences) < 2 or np.ptp(differences) < 1e-12:
+        return None
+    return shown_by(len(differences), float(np.std(differences, ddof=1)), alpha)
+
+
+def shown_by(n: int, spread: float, alpha: float) -> float | None:
+    """The same for `n` queries whose differences have the standard deviation `spread`; None for under two queries."""
+    if n < 2:
         return None
     # (t for the two-sided test + t for the power) standard errors of the mean
     quantiles = scipy.stats.t.ppf(1 - alpha / 2, n - 1) + scipy.stats.t.ppf(POWER, n - 1)
-    return float(quantiles) * float(np.std(differences, ddof=1)) / math.sqrt(n)
+    return float(quantiles) * spread / math.sqrt(n)
 
 
 def seed_interval(values: Sequence[float]) -> Interval | None:
