@@ -29,7 +29,6 @@ _NOTHING, _REJECTED, _LEAST = 0.0, 0.1, 0.2  # values: no text, rejected by a ga
 _VALID = 0.85  # cosine to a positive above which validity falls
 _HARD, _EASY = 0.8, 0.6  # shares of the positive's cosine to the query
 _DEEPEST = 1000  # lower ranks of a positive are reported as "below 1000"
-_SHOWN = 160  # characters of the nearest wrong passage
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Critic:
         )
 
     def _baseline(self, pair: Pair) -> tuple[int, str]:
-        """The rank of the pair's best positive under the untuned encoder, and the start of the first wrong passage.
+        """The rank of the pair's best positive under the untuned encoder, and the first wrong passage.
 
         Ranks below 1000 are given as 1001.
         """
@@ -130,7 +129,7 @@ class Critic:
             rank = next((i for i, doc_id in enumerate(ranked, 1) if doc_id in relevant), _DEEPEST + 1)
             right = {*collection.no_negative(pair.query_id), pair.query_id}
             wrong = next((doc_id for doc_id in ranked if doc_id not in right), None)
-            self._baselines[pair.query_id] = rank, collection.passages[wrong][:_SHOWN] if wrong else ""
+            self._baselines[pair.query_id] = rank, collection.passages[wrong] if wrong else ""
         return self._baselines[pair.query_id]
 
 

@@ -10,7 +10,7 @@ help retrieval.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -19,11 +19,10 @@ from gepa.core.adapter import EvaluationBatch
 
 from syneg.core.errors import BudgetError
 from syneg.core.storage import JsonObject
-from syneg.programs import fenced, shortened
+from syneg.programs import fenced
 
 from .compiling import Compiling
-
-_SHOWN = 300  # characters of each field; embedded LLMs have room for 2,048 tokens in all
+from .reflecting import fitted, room
 
 
 class Adapter:
@@ -67,7 +66,10 @@ class Adapter:
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: EvaluationBatch[Any, str], components_to_update: list[str]
     ) -> dict[str, list[JsonObject]]:
-        """predictor name → one row for each example: inputs, outputs, and the worth of the answer in words."""
+        """predictor name → one row for each example: inputs, outputs, and the worth of the answer in words.
+
+        The texts of all rows of a predictor share the room of the reflection prompt.
+        """
         # traces hold copies of predictors, so they are recognised by their output fields
         fields = {n: set(p.signature.output_fields) for n, p in self._compiling.first.program.named_predictors()}
         examples: dict[str, list[JsonObject]] = {name: [] for name in components_to_update}
@@ -76,17 +78,34 @@ class Adapter:
                 for predictor, inputs, outputs in attempt.trace:
                     if set(predictor.signature.output_fields) == fields[name]:
                         examples[name].append({
-                            "Inputs": {key: shortened(str(value), _SHOWN) for key, value in inputs.items()},
-                            "Generated Outputs": {key: fenced(str(value)[:_SHOWN]) for key, value in outputs.items()},
+                            "Inputs": {key: str(value) for key, value in inputs.items()},
+                            "Generated Outputs": {key: fenced(str(value)) for key, value in outputs.items()},
                             "Feedback": attempt.judgement.words,
                         })  # fmt: skip
                         break
                 else:
-                    unread = fenced(str(attempt.prediction)[:_SHOWN])
+                    unread = fenced(str(attempt.prediction))
                     examples[name].append(
                         {"Inputs": {}, "Generated Outputs": unread, "Feedback": attempt.judgement.feedback}
                     )
-        return examples
+        tokens = room(self._compiling.reflection)
+        return {name: _within(rows, tokens) for name, rows in examples.items()}
+
+
+def _within(rows: Sequence[JsonObject], tokens: int) -> list[JsonObject]:
+    """The rows with all their texts, shortened where they exceed `tokens` together."""
+    texts = iter(fitted([text for row in rows for part in row.values() for text in _texts(part)], tokens))
+    return [
+        {
+            name: {key: next(texts) for key in part} if isinstance(part, dict) else next(texts)
+            for name, part in row.items()
+        }
+        for row in rows
+    ]
+
+
+def _texts(part: str | Mapping[str, str]) -> Sequence[str]:
+    return [part] if isinstance(part, str) else [*part.values()]
 
 
 def gepa(compiling: Compiling) -> None:

@@ -20,14 +20,13 @@ from dspy.utils.exceptions import DSPyError
 
 from syneg.core.text import cut
 from syneg.llm.calls import purpose, reraise_fatal
-from syneg.programs import shortened
 
 from .compiling import Compiling
+from .reflecting import fitted, room
 from .register import Candidate
 
 _SHOWN, _TRIED = 4, 4  # answers and instructions shown
 _WORDS = 60  # of an instruction tried before, for an embedded LM
-_SHORT = 700  # characters of an answer, for an embedded LM
 _TOO_LONG = 180  # words: a longer instruction is refused; the prompt asks for 120
 _DEMOS = 2  # every second proposal has demos made from labels, as long as the target has some
 _FIRST = 3  # every third proposal starts from the first program
@@ -159,8 +158,8 @@ def instruction_for(compiling: Compiling, parent: Candidate, name: str, examples
     for candidate in compiling.ranked():
         best.setdefault(_predictor(candidate.program, name).signature.instructions, candidate.mean)
     tried = list(best.items())[:_TRIED]
+    answers = fitted(answers, room(compiling.reflection))
     if compiling.reflection.engine.config.model.startswith("local/"):
-        answers = [shortened(answer, _SHORT) for answer in answers]
         tried = [(cut(instruction, _WORDS, mark=""), mean) for instruction, mean in tried]
     with purpose("propose") as current, dspy.context(lm=compiling.reflection.lm, adapter=compiling.reflection.adapter):
         try:
