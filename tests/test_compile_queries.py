@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from syneg.core.storage import read_json, read_rows
 from syneg.llm.budget import Budget
 from syneg.optimizers import RECIPES, QueriesTarget, ReaderTarget, WriterTarget
 from syneg.optimizers.compiling import Compiling
+from syneg.optimizers.queries import DOWNSTREAM, QueriesScore
 from syneg.programs import WriteQueries, load_query_program
 from syneg.run.compile_queries import QueriesPlan
 from syneg.run.pipeline import Run
@@ -81,6 +83,9 @@ def test_the_planted_instruction_is_found_and_other_passages_decide(opened: Call
     outcome = run.until("compile")
     assert outcome["won"], outcome["confirmed"]
     assert outcome["confirmed"]["queries"] == 24 and outcome["confirmed"]["interval"][0] > 0
+    assert outcome["confirmed"]["standard"] is not None
+    scored = [row for row in outcome["candidates"] if row["gain"] is not None]
+    assert len(scored) > 1 and all(DOWNSTREAM in row["figures"] for row in scored)
     rows = list(read_rows(run.folder / "ledger" / "calls.jsonl"))
     tried, decided = ({row["query_id"].removeprefix("query for ") for row in rows if row["use"] == use}
                       for use in ("compile", "confirm"))  # fmt: skip
@@ -125,6 +130,40 @@ def test_a_query_is_worth_its_round_trip(opened: Callable[..., Run]) -> None:
     assert worth("slowly").value == 0.1 and worth("").value == 0.0
     lost = worth("nothing of the kind at all here")
     assert lost.value == pytest.approx(0.2) and "does not find it" in lost.feedback
+    run.workspace.close()
+
+
+def test_queries_are_scored_by_what_a_training_on_them_does_to_real_queries(opened: Callable[..., Run]) -> None:
+    run = opened(**{"compile.pairs": 40, "probe.learning_rate": 0.01, "probe.steps": 16, "probe.passages": 96})
+    target: QueriesTarget = QueriesPlan(run.workspace, "write_queries", load_query_program("write_queries")).target()
+    splits, passages = run.workspace.collection.splits, {d: str(ask["passage"]) for d, ask in target.asks.items()}
+    found = {d: re.findall(r"to (\w+) the (\w+) it is", text)[0] for d, text in passages.items()}
+    good = {d: f"{action} a {thing}" for d, (action, thing) in found.items()}
+    others = [*found.values()]
+    bad = {d: "{} a {}".format(*others[place - 20]) for place, d in enumerate(found)}  # each asks for another passage
+    ours, theirs = (target.downstream.gains(queries) for queries in (good, bad))
+    assert {*ours} == {*theirs} == {*splits["dev"]}
+    assert sum(theirs.values()) < sum(ours.values()) and target.downstream.gains(good) is ours
+    assert target.downstream.gains({}) == {}
+    worths = {d: target.judge(d, dspy.Prediction(query=query, failed="")) for d, query in good.items()}
+    score = target.score(worths)
+    assert score.downstream == ours and DOWNSTREAM in score.figures
+    wrong = QueriesScore(1.0, 0.0, downstream=theirs)
+    assert wrong.refusal(score).startswith("nDCG@10 after training on its queries falls by ")
+    assert score.refusal(wrong) == "" and wrong.value < QueriesScore(1.0, 0.0, downstream=ours).value
+    assert QueriesScore(0.4, 0.1).value == 0.4 and QueriesScore(0.4, 0.1).refusal(QueriesScore(0.9, 0.1)) == ""
+    run.workspace.close()
+
+
+def test_written_queries_are_no_real_ones(opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = opened()
+    collection = run.workspace.collection
+    monkeypatch.setattr(type(run.config), "writes_queries", True)
+    dev = collection.splits["dev"]
+    splits = {**collection.splits, "dev": tuple(f"w-{query_id}" for query_id in dev)}
+    monkeypatch.setattr(run.workspace, "collection", replace(collection, splits=splits))
+    target = QueriesPlan(run.workspace, "write_queries", load_query_program("write_queries")).target()
+    assert target.downstream.gains({next(iter(target.asks)): "close a socket"}) == {}
     run.workspace.close()
 
 

@@ -39,7 +39,7 @@ NOT_HANDED: dict[str, tuple[str, ...]] = {
     "read": ("mine", "queries", "generate", "gates", "judge", *_COMPILING, *_AFTER_WRITING),
     "calibrate": ("mine", "queries", "generate", "gates", "reader", *_COMPILING, *_AFTER_WRITING),
     "compile": ("queries", "reader", "evaluate"),
-    "compile queries": ("mine", "reader", "generate", "gates", "judge", "probe", *_AFTER_WRITING),
+    "compile queries": ("reader", "generate", "gates", "judge", *_AFTER_TRAINING),
     "compile reader": ("mine", "queries", "generate", "gates", "judge", "probe", *_AFTER_WRITING),
     "generate": ("queries", "reader", *_COMPILING, *_AFTER_WRITING),
     "folds": ("boundary",),
