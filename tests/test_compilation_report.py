@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from syneg.verdict.compilation import chosen, compilation, compilation_page, front, story, what_became
+from syneg.verdict.compiling_cost import curve
 
 PLANTED = "<script>document.title='planted'</script>"
 FIRST = "Write a passage that looks relevant to the query but is not. Keep the style."
@@ -42,6 +43,13 @@ def test_it_is_told_in_words_what_was_done_what_came_out_and_what_it_cost() -> N
         "The search took 60 calls, 31,200 tokens, $0.04; the comparison that had the last word is not counted. A limit ended "
         "the search early (calls: 60 of 60)."
     )
+    used = {"calls": 60.0, "tokens": 31200.0, "usd": 0.043, "minutes": 11.46}
+    last = {"calls": 1200.0, "tokens": 802000.0, "usd": 0.61, "minutes": 40.0}
+    assert story(compiled(used=used, used_to_confirm=last, stopped=""))[2] == (
+        "The search took 60 calls, 31,200 tokens, $0.04 and 11.5 minutes; the comparison that had the last word took "
+        "1,200 calls, 802,000 tokens, $0.61 and 40.0 minutes."
+    )
+    assert story(compiled(used=used, stopped="", confirmed={}))[2].endswith("$0.04 and 11.5 minutes.")
     tie = {**compiled()["confirmed"], "interval": (-0.001, 0.013), "cost": (1200.0, 900.0)}
     assert story(compiled(won=False, confirmed=tie))[1].endswith(
         "No difference is shown. An accepted negative takes 1,200 tokens with the candidate and 900 tokens with the program "
@@ -58,6 +66,16 @@ def test_it_is_told_in_words_what_was_done_what_came_out_and_what_it_cost() -> N
     )
     assert what_became(unusable)[2] == "chosen, and refused: none of its last answers could be used"
     assert story(compiled(confirmed={}))[1] == "No. 2 was chosen and is used; no further queries confirmed it."
+
+
+def test_the_curve_is_told_as_text() -> None:
+    assert curve(compiled(candidates=[row(0, FIRST, 0.4, 0.001, critic_error=0.05), row(1, "Copy", 0.9, copies="a phrase"),
+                                      row(2, "Two.", 0.55), row(3, "Three.", 0.5)])["candidates"]) == [
+        "no. 0   0.400 ± 0.098  ########              gain +0.0010 *",
+        "no. 1   0.900 ± 0.000  ##################",
+        "no. 2   0.550 ± 0.000  ###########          *",
+        "no. 3   0.500 ± 0.000  ##########",
+    ]  # fmt: skip
 
 
 def test_every_text_has_what_became_of_it() -> None:

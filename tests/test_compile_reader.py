@@ -88,6 +88,8 @@ def test_every_recipe_finds_the_planted_instruction(recipe: str, opened: Callabl
     saved = read_json(run.folder / "reader-program.json")
     assert saved["manifest"]["compiled"]["optimizer"] == recipe and saved["manifest"]["class"] == "grade_list"
     assert not (run.folder / "program.json").exists()
+    measured = read_json(run.folder / "reader.json")  # of the reader that is used
+    assert measured["agreement"]["lists"] > 0
     again = load_reader_program(str(run.folder / "reader-program.json"))
     assert "CARE" in again.grade.signature.instructions or again.grade.demos
     calls = len(run.server.requests)  # type: ignore[attr-defined]

@@ -131,18 +131,26 @@ def _compile(workspace: Workspace, plan: Plan) -> Outcome:
             ranked = choose(compiling, line)
             line.note = f"{counted(len(ranked), 'program')}, best number {ranked[0].number}"
     best, confirmed, unusable = ranked[0], None, 0
+    used, last = _used(budget), {}
     if config.confirm and best is not compiling.first:
-        confirmed = plan.confirm(best, compiling.first)
+        to_confirm = Budget(name=f"{plan.key[:16]} confirm")  # counts, and limits nothing
+        with workspace.roles.limited(to_confirm, [target.lm, *target.others]):
+            confirmed = plan.confirm(best, compiling.first)
+        last = _used(to_confirm)
         unusable = 0 if confirmed else best.number
         best = best if confirmed is not None and confirmed.replaces else compiling.first
     candidates = sorted(compiling.register.candidates.values(), key=lambda candidate: candidate.number)
     return Outcome(
         program=plan.name, optimizer=config.optimizer, state=best.program.dump_state(json_mode=True),
-        won=best is not compiling.first, confirmed=confirmed, stopped=stopped, used=budget.used,
+        won=best is not compiling.first, confirmed=confirmed, stopped=stopped, used=used,
         candidates=tuple(CandidateRow.of(candidate, compiling.copied(candidate)) for candidate in candidates),
         target=target.name, measure=target.measure, baseline=target.baseline, second=target.second,
-        unusable=unusable,
+        unusable=unusable, used_to_confirm=last,
     )  # fmt: skip
+
+
+def _used(budget: Budget) -> dict[str, float]:
+    return {**budget.used, "minutes": round(budget.minutes, 2)}
 
 
 def _check_budget(workspace: Workspace, plan: Plan) -> None:

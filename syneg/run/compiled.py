@@ -21,6 +21,7 @@ from syneg.optimizers import Candidate
 from syneg.programs import program_markdown, state_of
 from syneg.retrieval.metrics import mean_and_error
 from syneg.verdict.compilation import front, unchanged
+from syneg.verdict.compiling_cost import cost, curve
 from syneg.verdict.confirmed import Confirmed
 
 from .folder import RunFolder
@@ -68,7 +69,8 @@ class CandidateRow:
 class Outcome:
     """The content of compiled.json.
 
-    `state` is the winner's state, and `won` says whether the winner is a candidate. `used` is what the budget counted.
+    `state` is the winner's state, and `won` says whether the winner is a candidate. `used` is what the search took, and
+    `used_to_confirm` the last comparison: calls, tokens, usd and minutes; {} if there was none.
     `stopped` says why the recipe ended early, or "". `confirmed` is None if nothing was compared. Gains are in
     `measure` over `baseline`; `second` names the second score of the candidates. `notes` are lines for the report.
     `unusable` is the number of the best candidate if none of its answers to the queries that decide could be used,
@@ -89,6 +91,7 @@ class Outcome:
     measure: str = "nDCG@10"
     notes: tuple[str, ...] = ()
     unusable: int = 0
+    used_to_confirm: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
         """Return plain data for compiled.json; `confirmed` is {} in place of None."""
@@ -112,7 +115,8 @@ class Outcome:
         return {key: data[key] for key in ("optimizer", "won", "confirmed", "used", "stopped")}
 
     def markdown(self, before: dspy.Module, after: dspy.Module) -> str:
-        """Describe the compilation: the confirmation, a diff of each prompt, and all candidates with their scores."""
+        """Describe the compilation: the confirmation, what it cost, a diff of each prompt, the curve of the values, and
+        all candidates with their scores."""
         lines = [f"# Compiled by {self.optimizer}", ""]
         if self.confirmed:
             best, first = self.confirmed.mean
@@ -124,12 +128,15 @@ class Outcome:
             lines += [self.confirmed.verdict, "", *([self.confirmed.tested, ""] if self.confirmed.test else [])]
         else:
             lines += ["The candidate replaces the program." if self.won else unchanged(self.to_json()), ""]
+        lines += [cost(self.to_json()), ""]
         old = {name: p.signature.instructions for name, p in before.named_predictors()}
         for name, predictor in after.named_predictors():
             new = predictor.signature.instructions
             diff = difflib.unified_diff(old[name].splitlines(), new.splitlines(), "before", "after", lineterm="")
             text = "\n".join(diff)
             lines += [f"## {name}", "", f"```diff\n{text}\n```" if text else "The instruction is as it was.", ""]
+        drawn = "\n".join(curve([asdict(row) for row in self.candidates]))
+        lines += ["## Values of the answers, in the order of the proposals", "", f"```\n{drawn}\n```", ""]
         return "\n".join([*lines, *self._table()]) + "\n"
 
     def _table(self) -> list[str]:

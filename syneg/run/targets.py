@@ -37,7 +37,10 @@ def _writer(run: Parts) -> None:
 
 
 def _reader(run: Parts) -> None:
-    _ = run.readings.reader.program
+    """Compile the reader, then measure the one that is used: `read` grades with it, and arms only if it is trusted."""
+    reader = run.readings.reader
+    _ = reader.program
+    _ = reader.measured
 
 
 def _queries(run: Parts) -> None:

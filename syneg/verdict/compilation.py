@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from .compiling_cost import cost
 from .confirmed import Confirmed
 from .diffs import diffs
 from .figures import Figure, intervals
@@ -81,7 +82,7 @@ def compilation_page(compiled: Compiled) -> str:
 
 def story(compiled: Compiled) -> list[str]:
     """Three paragraphs: what the compilation did, its outcome, and its cost."""
-    rows, used = compiled.get("candidates", ()), compiled.get("used", {})
+    rows = compiled.get("candidates", ())
     tried = max(0, len(rows) - 1)
     how = _RECIPES.get(compiled["optimizer"], "other texts were proposed")
     texts = "text" if tried == 1 else "texts"
@@ -90,11 +91,7 @@ def story(compiled: Compiled) -> list[str]:
         f"author's own ({compiled['program']}, no. 0), by the recipe {compiled['optimizer']}: {how}. "
         f"{_TRIED[_target(compiled)]}: the gain in {_measure(compiled)} decides which text is chosen."
     )
-    money = f"{used.get('calls', 0):,.0f} calls, {used.get('tokens', 0):,.0f} tokens, ${used.get('usd', 0.0):.2f}"
-    cost = f"The search took {money}; the comparison that had the last word is not counted."
-    if compiled.get("stopped"):
-        cost += f" A limit ended the search early ({compiled['stopped']})."
-    return [what, _outcome(compiled), cost]
+    return [what, _outcome(compiled), cost(compiled)]
 
 
 def _outcome(compiled: Compiled) -> str:
