@@ -31,6 +31,7 @@ from syneg.programs import SinglePrompt, load_program
 from syneg.retrieval.metrics import MAIN_METRIC
 from syneg.run.compile_writer import WriterPlan
 from syneg.run.compiled import Outcome
+from syneg.run.confirming import with_deciders
 from syneg.run.near_misses import compiling_origin
 from syneg.run.pipeline import Run
 from syneg.run.trial import Trials
@@ -133,6 +134,12 @@ def test_the_path_goes_through_the_compiled_program(opened: Callable[..., Run]) 
     compiled = read_json(run.folder / "compiled.json")
     assert compiled["confirmed"]["queries"] > 0
     assert f"with candidate {compiled['confirmed']['candidate']}, the best" in (run.folder / "program.md").read_text()
+    calls = [row for row in read_rows(run.folder / "ledger" / "calls.jsonl") if row["use"] == "confirm"]
+    took = compiled["used_to_confirm"]
+    assert len(calls) == took["calls"] > 0 and took["minutes"] > 0 and compiled["used"]["minutes"] > 0
+    page = (run.folder / "program.md").read_text()
+    assert f"; the comparison that had the last word took {len(calls):,} calls, " in page
+    assert "\nno. 0 " in page and page.index("The search took ") < page.index("\nno. 0 ") < page.index("## Candidates")
     assert compiled["won"] == Confirmed.from_json(compiled["confirmed"]).replaces
     assert compiled["confirmed"]["unit"] == "tokens" and all(cost > 0 for cost in compiled["confirmed"]["cost"])
     assert "```diff" in (run.folder / "program.md").read_text() or not compiled["won"]
@@ -418,14 +425,17 @@ def test_near_misses_of_another_lm_decide_and_test_queries_have_none(opened: Cal
     outcome = run.until("compile")
     splits, rows = run.workspace.collection.splits, list(read_rows(run.folder / "ledger" / "calls.jsonl"))
     asked = {row["query_id"] for row in rows if row["model"].startswith("openai/other")}
-    assert asked == {*splits["dev"], *splits["confirm"]}
+    deciders = {*with_deciders(run.workspace).splits["confirm"]}
+    examples = {pair.query_id for pair in run.workspace.train_split[:24]}
+    assert asked == {*splits["dev"], *splits["train"], *splits["confirm"]} - examples
+    assert len(deciders) > len(splits["confirm"]) and {*splits["confirm"]} < deciders < asked
     assert {*splits["test"]}.isdisjoint(row["query_id"] for row in rows)
     assert outcome["measure"] == "nDCG@10 with near-misses"
     scored = [row for row in outcome["candidates"] if row["gain"] is not None]
     assert len(scored) > 1 and all("standard nDCG@10 over mined alone" in row["figures"] for row in scored)
     confirmed = Confirmed.from_json(outcome["confirmed"])
     assert confirmed.measure == "nDCG@10 with near-misses" and confirmed.standard is not None
-    assert confirmed.queries == len(asked & {*splits["confirm"]}) and outcome["won"] == confirmed.replaces
+    assert confirmed.queries == len(deciders) and outcome["won"] == confirmed.replaces
     page = (run.folder / "program.md").read_text()
     heads = next(line for line in page.splitlines() if line.startswith("| number |"))
     assert "| nDCG@10 with near-misses over mined alone |" in heads and "| standard nDCG@10 over mined alone |" in heads
@@ -463,6 +473,30 @@ def test_the_confirmation_learns_from_the_teacher_of_the_arms_or_is_refused(
     refusal[0] = "its order is bad"
     with pytest.raises(DataError, match="confirmed with train.teacher=.+scores.jsonl: its order is bad"):
         plan.target()
+    run.workspace.close()
+
+
+def test_train_queries_that_decide_are_neither_trained_on_nor_written_for(
+    opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, trained = opened(**{"compile.optimizer": "search", "compile.confirm_queries": 20}), list[set[str]]()
+    train = Trials.train
+
+    def noted(self: Trials, job: Any, *more: Any) -> Any:
+        trained.append({row.pair.query_id for rows in job.epochs for row in rows})
+        return train(self, job, *more)
+
+    monkeypatch.setattr(Trials, "train", noted)
+    plan = WriterPlan(run.workspace, "single_prompt", SinglePrompt())
+    plan.check()
+    plan.target()
+    confirmed = plan.confirm(Candidate("1", SinglePrompt(), 1), Candidate("0", SinglePrompt(), 0))
+    deciders = {*with_deciders(run.workspace).splits["confirm"]}
+    others = {pair.query_id for pair in run.workspace.pairs} - deciders
+    assert confirmed is not None and confirmed.queries == len(deciders) == 20
+    assert len(others) < len(run.workspace.pairs) and trained == [others, others]
+    rows = read_rows(run.folder / "ledger" / "calls.jsonl")
+    assert {row["query_id"] for row in rows if row.get("use") == "confirm"} == others
     run.workspace.close()
 
 
@@ -518,8 +552,11 @@ def test_near_misses_join_the_corpus_of_their_dev_queries(opened: Callable[..., 
     assert len(found) >= 3 and all(ours[BOUNDARY][q] < ours[MAIN_METRIC][q] for q in found)
     score = with_near.score({})
     assert (score.gain, set(score.queries)) == (0.0, set(few)) and set(score.standard) == set(ids)
-    with pytest.raises(DataError, match="is no dev query"):
-        Objective(*parts, {workspace.collection.splits["test"][0]: ["text"]})
+    for query_id in (workspace.collection.splits["test"][0], workspace.pairs[0].query_id):
+        with pytest.raises(DataError, match="has near-misses and is"):
+            Objective(*parts, {query_id: ["text"]})
+    other = workspace.pairs[24]  # a train query that the candidates do not write for
+    assert set(Objective(*parts, {other.query_id: [other.query]}).score({}).queries) == {other.query_id}
 
 
 def test_the_settings_name_the_recipes_that_there_are() -> None:

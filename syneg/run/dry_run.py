@@ -62,12 +62,13 @@ class _Estimator:
         self._sizes = Sizes(parts.workspace)
         self._time = MachineTime(parts, self._left)
         self._calls = CallEstimates(self._config, self._rates)
+        self._found: list[str] = []  # notes
 
     def estimate(self) -> Estimate:
         mining, *later = self._time.parts(self._stage)
         asked = [*self._reading(), *(self._asked() if self._asks else ())]
         parts = [part for part in (mining, *asked, *later) if part.calls.most or part.minutes != NOTHING]
-        notes = list(self._time.notes)
+        notes = [*self._time.notes, *self._found]
         if self._config.executor.replay:
             notes.append(f"no LM is called: {self._config.executor.replay} answers")
         if self._calls.assumed:
@@ -93,25 +94,28 @@ class _Estimator:
         return self._stage == "compile" and self._config.compile.target == "sampler"
 
     def _reading(self) -> Iterator[Part]:
-        """Estimate measuring the reader on dev queries, then one call for each train query if it may be used, and one
-        for each query with a text that real passages are looked for near."""
+        """Estimate compiling the reader, measuring it on dev queries, then one call for each train query if it may be
+        used, and one for each query with a text that real passages are looked for near."""
         reader, left, lm = self._config.reader, self._left, reader_settings(self._config)
         listed = self._stage == "read" or (self._reaches("generate") and any(arm.reads for arm in left.arms))
         grounds = self._reaches("train") and any(arm.grounds for arm in left.arms)
+        measures = self._stage == "read" or (self._stage == "compile" and self._config.compile.improves("reader"))
         wanted = listed or grounds
-        compiles = self._config.compile.improves("reader") and (wanted or self._stage == "compile")
+        compiles = self._config.compile.improves("reader") and (wanted or measures)
         if compiles and not self._config.executor.replay and not left.is_reader_compiled:
             yield from self._compiling_reader()
         asks = not reader.cross_encoder or reader.strong
-        if not wanted or reader.given or not asks or reader.use == "off" or self._config.executor.replay:
+        if reader.given or not asks or self._config.executor.replay or not (wanted or measures):
+            return
+        if reader.use == "off" and self._stage != "compile":
             return
         strong = strong_reader_settings(self._config) if reader.strong else None
         models = [each.model for each in (None if reader.cross_encoder else lm, strong) if each]
         count = passages_in_a_list(reader, models)
         size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
         lists = queries = near = 0
-        if left.measured_reader is None and (reader.use == "auto" or self._stage == "read"):
-            if self._stage != "read" and lm.model.startswith("local/") and not reader.cross_encoder:
+        if left.measured_reader is None and (reader.use == "auto" or measures):
+            if not measures and lm.model.startswith("local/") and not reader.cross_encoder:
                 return  # an embedded LM reads for a run only after `syneg-dspy read` measured it
             lists = min(reader.sample, left.queries("dev"))
         if reader.use == "on" or left.measured_reader is None or left.measured_reader.trusted:
@@ -223,7 +227,9 @@ class _Estimator:
             proposals = Figure(config.proposals, 2.0 * config.proposals)
             yield self._calls.part(REFLECT, reflection_settings(self._config), proposals, Size(1, *_REFLECTION))
         if config.confirm:
-            each = Figure(first.pairs * size.steps, 2.0 * first.pairs * size.steps)
+            pairs, line = self._left.confirmation()
+            self._found.append(line)
+            each = Figure(pairs * size.steps, 2.0 * pairs * size.steps)
             yield self._calls.part(CONFIRM, lm, each.times(1.0, first.config.generate.attempts), size)
 
     def _compiling_reader(self) -> Iterator[Part]:
