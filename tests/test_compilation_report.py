@@ -71,9 +71,9 @@ def test_it_is_told_in_words_what_was_done_what_came_out_and_what_it_cost() -> N
 def test_the_curve_is_told_as_text() -> None:
     assert curve(compiled(candidates=[row(0, FIRST, 0.4, 0.001, critic_error=0.05), row(1, "Copy", 0.9, copies="a phrase"),
                                       row(2, "Two.", 0.55), row(3, "Three.", 0.5)])["candidates"]) == [
-        "no. 0   0.400 ± 0.098  ########              gain +0.0010 *",
+        "no. 0   0.400 ± 0.098  ########              gain +0.0010  best so far",
         "no. 1   0.900 ± 0.000  ##################",
-        "no. 2   0.550 ± 0.000  ###########          *",
+        "no. 2   0.550 ± 0.000  ###########           best so far",
         "no. 3   0.500 ± 0.000  ##########",
     ]  # fmt: skip
 

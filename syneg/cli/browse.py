@@ -55,9 +55,9 @@ def select(
 
 def _reasons(gate: str, rows: Sequence[Mapping[str, Any]]) -> set[str]:
     """Return the reasons of the gate whose setting is `gate`, and all that contain it. Raises ConfigError for none."""
-    from syneg.negatives.gates import ADVICE, ANSWERS, ENCODER_GATES, REFUSED, TEXT_GATES
+    from syneg.negatives.gates import ADVICE, ANSWERS, ENCODER_GATES, GRADED, REFUSED, TEXT_GATES
 
-    settings = {"judge": {ANSWERS}}
+    settings = {"judge": {ANSWERS}, "reader": {GRADED}}
     for setting, reason in ((g.setting, g.reason) for gates in (TEXT_GATES, ENCODER_GATES) for g in gates):
         settings.setdefault(setting, set()).add(reason)
     del settings[""]  # gates that are always on

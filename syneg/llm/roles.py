@@ -31,7 +31,7 @@ from .recorded import Recorded
 from .role_settings import endpoint_of, judge_settings, reader_settings, reflection_settings, strong_reader_settings
 from .tries import count_failed
 
-JUDGE, REFLECT, DOUBT = "judge", "reflect", "read in doubt"  # values of `use` in the ledger
+JUDGE, REFLECT, DOUBT, READ_TEXTS = "judge", "reflect", "read in doubt", "read texts"  # values of `use` in the ledger
 GRADES_WORDS = 500  # words of an answer that grades 20 passages and quotes them
 _INSTRUCTION_WORDS = 700  # words of an answer with a program's new instructions and the reasons for them
 
@@ -111,6 +111,12 @@ class Roles:
         """The reader's LM; it shares the writer's endpoint if their addresses are equal."""
         terms = replace(self._terms("reader"), words=GRADES_WORDS)
         return self._role("reader", lambda: reader_settings(self.config), terms)
+
+    @property
+    def text_reader_lm(self) -> LanguageModel:
+        """The reader's LM, where it grades written texts."""
+        terms = replace(self._terms("reader"), words=GRADES_WORDS, use=READ_TEXTS)
+        return self._role("text-reader", lambda: reader_settings(self.config), terms)
 
     @property
     def strong_reader_lm(self) -> LanguageModel:

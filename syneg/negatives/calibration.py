@@ -18,14 +18,16 @@ from dataclasses import dataclass
 import dspy
 import scipy  # loads scipy.stats when it is first used
 
-from syneg.core.config import JudgeConfig
+from syneg.core.config import GatesConfig, JudgeConfig
 from syneg.core.progress import Tick
+from syneg.core.records import Draft
 from syneg.core.text import cut
 from syneg.data.collection import Collection
 from syneg.llm.lms import LanguageModel
+from syneg.programs import Judge
 from syneg.retrieval.encoder import Encoder
 
-from .judging import ask_all
+from .judging import ask_all, ask_judge
 
 _WORDS = 300  # the judge reads the first 300 words of a passage
 _NEAR_RANK = 100
@@ -80,6 +82,14 @@ class TrustedJudge:
 
     lm: LanguageModel
     calibration: Calibration
+    name: str = "judge"
+
+    def decide(
+        self, drafts: Sequence[Draft], definition: str, gates: GatesConfig, progress: Tick | None = None
+    ) -> list[Draft]:
+        """The drafts, in the same order, after the judge has read the accepted ones. Raises BackendError when the LM
+        keeps failing."""
+        return ask_judge(drafts, Judge(), self.lm, definition, gates, progress)
 
     @property
     def key(self) -> tuple[str, dict[str, dict[str, int]]]:

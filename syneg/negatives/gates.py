@@ -22,7 +22,7 @@ from syneg.core.records import GateVerdict, HardNegative, margin_share
 from syneg.core.text import contains, copied_share, word_count
 from syneg.data.corpus_profile import CorpusProfile
 
-UNPARSEABLE, ANSWERS = "unparseable answer", "the judge says it answers"
+UNPARSEABLE, ANSWERS, GRADED = "unparseable answer", "the judge says it answers", "the reader says it answers"
 REFUSED, REFUSED_CALL = "refused by the endpoint", "refused"  # reason of the draft, finish_reason of the call
 M = TypeVar("M")
 
@@ -219,6 +219,7 @@ ADVICE: dict[str, str] = {
     **{gate.reason: gate.advice for gate in ENCODER_GATES},
     UNPARSEABLE: "Answer in the form that is asked for.",
     ANSWERS: "It holds what the query asks for. Break a requirement of the query.",
+    GRADED: "It holds what the query asks for, or a part of it. Break a requirement of the query.",
 }
 """reason of a rejection → advice to the writer, also shown to the LM that improves its prompt."""
 
@@ -233,7 +234,7 @@ def encoder_gates(cosines: Cosines, config: GatesConfig, *, judged: bool = False
 
     The margin is the 95 % rule of NV-Retriever (arXiv 2407.15831). It guards against relevant texts that nobody judged,
     but rejects a third of a strong writer's valid negatives. So with `judged`, when a trusted judge decides whether a
-    text answers, the margin is only recorded.
+    text answers, or a trusted reader, the margin is only recorded.
     """
     figures = {"query_cosine": cosines.query, "positive_query_cosine": cosines.positive_query}
     if judged:

@@ -21,12 +21,12 @@ from syneg.core.records import Draft, GateVerdict, HardNegative, Pair
 from syneg.core.text import cut, word_count
 from syneg.data.collection import Collection
 from syneg.data.corpus_profile import CorpusProfile
-from syneg.programs import Judge
 from syneg.retrieval.encoder import Encoder
 
 from .calibration import TrustedJudge
 from .gates import REFUSED, REFUSED_CALL, UNPARSEABLE, GateContext, text_gates
-from .judging import ask_judge, compare
+from .judging import compare
+from .text_reading import TrustedReader
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Gating:
     """The gates with the collection and the encoder that they compare texts with.
 
     `passage_words` is how many words of a positive the program sees. `definition` tells the judge what relevant means.
-    Without a judge the margin decides whether a text may be relevant.
+    A trusted reader may take the judge's place; it reads only texts over the margin. Without either the margin decides
+    whether a text may be relevant.
     """
 
     collection: Collection
@@ -42,7 +43,7 @@ class Gating:
     config: GatesConfig
     passage_words: int
     definition: str
-    judge: TrustedJudge | None = None
+    judge: TrustedJudge | TrustedReader | None = None
 
     @cached_property
     def profile(self) -> CorpusProfile:
@@ -74,16 +75,16 @@ class Gating:
         return self.judged(self.compared(drafts), progress)
 
     def compared(self, drafts: Sequence[Draft]) -> list[Draft]:
-        """The drafts after the gates on cosines. With a judge, the margin rejects nothing."""
+        """The drafts after the gates on cosines. With a judge or a reader, the margin rejects nothing."""
         return compare(drafts, self.collection, self.encoder, self.config, judged=self.judge is not None)
 
     def judged(self, drafts: Sequence[Draft], progress: Progress | None = None) -> list[Draft]:
-        """The drafts after the judge has read the accepted ones; unchanged without a judge."""
+        """The drafts after the judge, or the reader, has read the accepted ones; unchanged without one."""
         if self.judge is None:
             return list(drafts)
         if progress is None:
-            return ask_judge(drafts, Judge(), self.judge.lm, self.definition, self.config)
-        with progress.stage("judge", "negatives") as line:
-            judged = ask_judge(drafts, Judge(), self.judge.lm, self.definition, self.config, line)
+            return self.judge.decide(drafts, self.definition, self.config)
+        with progress.stage(self.judge.name, "negatives") as line:
+            judged = self.judge.decide(drafts, self.definition, self.config, line)
             line.note = f"{sum(draft.accepted for draft in judged)} do not answer"
         return judged

@@ -93,13 +93,13 @@ def ask_judge(
     answers = ask_all(questions, judge, judge_lm, definition, progress)
     for draft, answer in zip(passed, answers, strict=True):
         if answer is None:
-            verdicts[id(draft)] = _without_judge(draft.verdict, gates)
+            verdicts[id(draft)] = without_judge(draft.verdict, gates)
         elif answer[0]:
             verdicts[id(draft)] = replace(draft.verdict, reason=ANSWERS, figure=1.0, threshold=0.0, evidence=answer[1])
     return [replace(draft, verdict=verdicts.get(id(draft), draft.verdict)) for draft in drafts]
 
 
-def _without_judge(verdict: GateVerdict, gates: GatesConfig) -> GateVerdict:
+def without_judge(verdict: GateVerdict, gates: GatesConfig) -> GateVerdict:
     """The verdict on an accepted text that no judge has read: the margin applies again."""
     query, positive = verdict.figures.get("query_cosine"), verdict.figures.get("positive_query_cosine")
     if query is None or positive is None:  # no encoder has compared it

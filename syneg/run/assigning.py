@@ -11,6 +11,7 @@ from syneg.data.tasks import Task, task_for
 from syneg.negatives.assignment import Assignment, plan_domains
 from syneg.negatives.calibration import TrustedJudge
 from syneg.negatives.gating import Gating
+from syneg.negatives.text_reading import TrustedReader
 
 from .workspace import Workspace
 
@@ -27,7 +28,7 @@ def planned_task(workspace: Workspace, config: Config) -> Task:
     return task
 
 
-def gating_of(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> Gating:
+def gating_of(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | TrustedReader | None) -> Gating:
     """Return the gates for the texts of `assignment`; without a `judge` no LM checks them."""
     config = assignment.config
     return Gating(

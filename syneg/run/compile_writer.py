@@ -29,6 +29,7 @@ from syneg.negatives.assignment import Assignment
 from syneg.negatives.calibration import TrustedJudge
 from syneg.negatives.gating import Gating
 from syneg.negatives.generation import write
+from syneg.negatives.text_reading import TrustedReader
 from syneg.optimizers import Candidate, Critic, Objective, WriterTarget
 from syneg.retrieval.metrics import MAIN_METRIC
 from syneg.training.sampling import Weighed
@@ -206,7 +207,7 @@ def _mined_by(workspace: Workspace) -> str:
     return chosen(workspace).lines()[0] if margin == "auto" else f"mined with margin {margin:g}, as set (auto races)"
 
 
-def writer_key(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> str:
+def writer_key(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | TrustedReader | None) -> str:
     """Return the manifest key for compiling the program of `assignment`. It hashes the queries that decide, and not the
     pairs."""
     assert assignment.program is not None
@@ -218,7 +219,9 @@ def writer_key(workspace: Workspace, assignment: Assignment, judge: TrustedJudge
     )  # fmt: skip
 
 
-def is_writer_compiled(workspace: Workspace, assignment: Assignment, judge: TrustedJudge | None) -> bool:
+def is_writer_compiled(
+    workspace: Workspace, assignment: Assignment, judge: TrustedJudge | TrustedReader | None
+) -> bool:
     """Whether the program of `assignment` is compiled and the outcome is on disk."""
     key = writer_key(workspace, assignment, judge)
     return workspace.manifest.has(WriterPlan.stage, key, workspace.folder.compiled())

@@ -19,7 +19,7 @@ from pathlib import Path
 from syneg.core.config import LMConfig
 from syneg.core.storage import read_rows
 from syneg.llm.role_settings import judge_settings, reader_settings, reflection_settings, strong_reader_settings
-from syneg.llm.roles import DOUBT, GRADES_WORDS, JUDGE, REFLECT
+from syneg.llm.roles import DOUBT, GRADES_WORDS, JUDGE, READ_TEXTS, REFLECT
 from syneg.negatives.reading import passages_in_a_list
 from syneg.negatives.strength import TESTS
 from syneg.optimizers import RECIPES
@@ -43,6 +43,7 @@ from .workspace import STRENGTH
 _ORDER = ("queries", "mine", "read", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
 # Assumptions until a value is measured; the notes of an estimate name them.
 _PASSING, _EMBEDDED_PASSING, _LEAST_PASSING = 0.85, 0.6, 0.3  # share of negatives that pass the gates on text
+_OVER_MARGIN, _TEXTS = 0.3, 2  # share of written texts over the margin, and passages in a list of them
 _DOUBTED = 0.3  # share of the lists that the strong LM reads again
 _GRADE = 25  # tokens written for the grade of one passage, with its quote
 _QUERY = (500.0, 20.0)  # tokens read and written for one query
@@ -171,6 +172,8 @@ class _Estimator:
         if left.judges and not all(each.made for each in sets):
             yield from self._calibrating()
             yield self._judging(self._to_judge(sets))
+        elif left.text_reader and not all(each.made for each in sets):
+            yield self._reading_texts(self._to_judge(sets))
 
     @property
     def _programs(self) -> list[str]:
@@ -270,6 +273,14 @@ class _Estimator:
             lm = judge_settings(self._config)
             part = self._calls.part(JUDGE, lm, Figure(sample, 2.0 * sample), self._sizes.of_judge(self._config))
             yield replace(part, name="calibrate judge")
+
+    def _reading_texts(self, texts: Figure) -> Part:
+        """Estimate the reader's calls for texts over the margin, of which each list takes one or more."""
+        lm = reader_settings(self._config)
+        self._calls.assumed[f"{_OVER_MARGIN:.0%} of the texts score over the margin"] = None
+        calls = Figure(_OVER_MARGIN * texts.likely, texts.most)
+        size = Size(1, self._sizes.of_lists(self._config, _TEXTS), _GRADE * _TEXTS)
+        return self._calls.part(READ_TEXTS, lm, calls, size, words=GRADES_WORDS)
 
     def _judging(self, calls: Figure) -> Part:
         return self._calls.part(JUDGE, judge_settings(self._config), calls, self._sizes.of_judge(self._config))

@@ -1,6 +1,6 @@
 """Measure the judge of a run on labelled passages of the collection, and use it only if it is trusted.
 
-    judge_of(workspace) → TrustedJudge(lm, Calibration(kappa=.71, accuracy=.86, …)); None if it is not trusted
+    judge_of(workspace) → TrustedJudge(lm, Calibration(kappa=.71, accuracy=.86, …)), or TrustedReader(…), or None
 
 The calibration is kept in judge.json.
 """
@@ -12,25 +12,28 @@ from dataclasses import asdict
 from syneg.core.storage import read_json, write_json
 from syneg.data.tasks import task_for
 from syneg.negatives.calibration import Calibration, Labelled, TrustedJudge, calibrate, labelled_passages
+from syneg.negatives.text_reading import TrustedReader
 from syneg.programs import Judge
 
 from .keys import stage_key
 from .workspace import Workspace
 
 
-def judge_of(workspace: Workspace) -> TrustedJudge | None:
-    """Return the judge's LM and calibration; None if no judge is wanted, or if it is not trusted (with a message)."""
+def judge_of(workspace: Workspace) -> TrustedJudge | TrustedReader | None:
+    """Return the judge's LM and calibration. If no judge is wanted or it is not trusted (with a message), return the
+    run's reader where it may decide in place of the margin, and None where the margin decides."""
     settings = workspace.config.judge
     if settings.use == "off" or (settings.use == "auto" and not workspace.is_strong):
-        return None
+        return workspace.text_reader()
     measured = calibration(workspace)
     if measured.trusted:
         return TrustedJudge(workspace.roles.judge_lm, measured)
+    reader = workspace.text_reader()
     workspace.progress.say(
         f"  the judge is switched off: kappa {measured.kappa:.2f} (wanted {settings.min_kappa:g}), "
-        f"p {measured.p_value:.2g}; the margin decides"
+        f"p {measured.p_value:.2g}; the {'reader' if reader else 'margin'} decides"
     )
-    return None
+    return reader
 
 
 def calibration(workspace: Workspace) -> Calibration:

@@ -23,6 +23,7 @@ from syneg.llm.role_settings import reader_settings, reflection_settings
 from syneg.negatives.assignment import plan_domains
 from syneg.negatives.calibration import Calibration, TrustedJudge
 from syneg.negatives.strength import Strength, known_strength
+from syneg.negatives.text_reading import TrustedReader
 from syneg.programs import load_query_program
 
 from .arms import Arm
@@ -188,8 +189,16 @@ class Known:
     @cached_property
     def _candidates(self) -> Mapping[str, Sequence[MinedNegative]]:
         """The passages that programs rewrite, by query id: graded ones if a reader has graded them, else mined ones."""
-        read = self._reader_is_here and self._readings.reader.is_measured and self._readings.is_made
+        read = self._may_read and self._readings.is_made
         return self._readings.candidates() if read else self._workspace.mined
+
+    @property
+    def _may_read(self) -> bool:
+        """Whether the reader was measured, or is used unmeasured; a cross-encoder is measured for its thresholds."""
+        reader, config = self._readings.reader, self._config.reader
+        if not self._reader_is_here or not reader.is_compiled:
+            return False
+        return (config.use == "on" and not config.cross_encoder) or reader.is_measured
 
     @property
     def _judge_is_open(self) -> bool:
@@ -197,10 +206,17 @@ class Known:
         return self.judges and self.calibration is None
 
     @property
-    def _judge(self) -> TrustedJudge | None:
-        if not self.judges or self.calibration is None:
+    def _judge(self) -> TrustedJudge | TrustedReader | None:
+        if not self.judges:
+            return self.text_reader
+        if self.calibration is None:
             return None
         return TrustedJudge(self._workspace.roles.judge_lm, self.calibration)
+
+    @property
+    def text_reader(self) -> TrustedReader | None:
+        """The reader that decides about texts over the margin; None if it does not, or was never measured."""
+        return self._readings.reader.for_texts() if self._may_read else None
 
 
 def _is_model_here(name: str, revision: str | None) -> bool:

@@ -28,6 +28,7 @@ from syneg.negatives.assignment import Assignment
 from syneg.negatives.calibration import TrustedJudge
 from syneg.negatives.generation import generate, write
 from syneg.negatives.given import given_negatives
+from syneg.negatives.text_reading import TrustedReader
 from syneg.verdict.records import Generation, generation_of
 
 from .assigning import gating_of, planned_task
@@ -211,7 +212,7 @@ class NegativeSets:
 
         return self._made_once(stem, assignment, work, *self._inputs(assignment, gating.judge))
 
-    def _judge_after_writing(self, assignment: Assignment) -> TrustedJudge | None:
+    def _judge_after_writing(self, assignment: Assignment) -> TrustedJudge | TrustedReader | None:
         """The judge of a run by batch file. Requests to the writer enter the file before requests to the judge.
 
         Raises DeferredError while answers of either are missing.
@@ -228,13 +229,13 @@ class NegativeSets:
             raise waiting
         return judge
 
-    def is_written(self, stem: str, assignment: Assignment, judge: TrustedJudge | None) -> bool:
+    def is_written(self, stem: str, assignment: Assignment, judge: TrustedJudge | TrustedReader | None) -> bool:
         """Whether the set of `assignment` is on disk for the same inputs."""
         key = self._key(assignment, *self._inputs(assignment, judge))
         workspace = self._workspace
         return workspace.manifest.has(stem, key, workspace.folder.negatives(stem))
 
-    def _inputs(self, assignment: Assignment, judge: TrustedJudge | None) -> tuple[Any, ...]:
+    def _inputs(self, assignment: Assignment, judge: TrustedJudge | TrustedReader | None) -> tuple[Any, ...]:
         """The inputs of a written set other than its settings and pairs; they enter its key."""
         assert assignment.program is not None
         writer = self._workspace.roles.writer_for(assignment.config).identity

@@ -72,6 +72,7 @@ class Parts:
         self.pending = Pending(self.folder.path, config.lm.retries) if batch else None
         self.workspace = Workspace(self.folder, config, progress, self.pending, collection)
         self.workspace.answers = lambda: self.readings.answers
+        self.workspace.text_reader = lambda: self.readings.reader.for_texts()
 
     @property
     def config(self) -> Config:

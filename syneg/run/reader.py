@@ -46,10 +46,12 @@ from syneg.negatives.reading import (
     passages_in_a_list,
     read_by_lm,
 )
+from syneg.negatives.text_reading import TrustedReader
 from syneg.programs import load_reader_program
 from syneg.programs.grade_list import SHOWN_WORDS, GradeList
 from syneg.verdict.statistics import paired_interval
 
+from .arms import arms
 from .compile import compiled, is_compiled
 from .compile_reader import PREFIX, ReaderPlan
 from .compiled import save_program
@@ -117,6 +119,20 @@ class Reader:
                 "no embedded LM reads unasked: measure it with `syneg-dspy read`, or name another LM or a cross-encoder"
             )
         return "" if self.measured.trusted else f"the reader is not trusted: {'; '.join(self.measured.doubts)}"
+
+    def for_texts(self) -> TrustedReader | None:
+        """The reader as a judge of written texts over the margin; None where it must not decide.
+
+        It decides if an arm reads or `reader.use` is on, if an LM grades, and if arms may use its grades.
+        """
+        workspace, config = self._workspace, self._workspace.config
+        wanted = self._config.use == "on" or any(arm.reads for arm in arms(config))
+        asks = not self._config.given and not self._config.cross_encoder and not workspace.goes_by_batch
+        if not (wanted and asks and config.gates.margin) or self.refusal():
+            return None
+        lm = workspace.roles.text_reader_lm
+        count = passages_in_a_list(self._config, [reader_settings(config).model])
+        return TrustedReader(lm, self._grader, lm.identity, count)
 
     @property
     def order(self) -> list[float] | None:

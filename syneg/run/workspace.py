@@ -28,6 +28,7 @@ from syneg.llm.role_settings import boundary_settings
 from syneg.llm.roles import Roles
 from syneg.negatives.mining import Mined, mine, more_advice
 from syneg.negatives.strength import Strength, known_strength, strength
+from syneg.negatives.text_reading import TrustedReader
 from syneg.retrieval.encoder import Encoder
 from syneg.verdict.sentences import NEAR_MISSES
 
@@ -63,6 +64,8 @@ class Workspace:
         self._pending, self._given = pending, collection
         self._cluster: Cluster | None = None
         self._announced: Callable[[], str] | None = None
+        self.text_reader: Callable[[], TrustedReader | None] = lambda: None
+        """The reader, where it decides about written texts over the margin."""
         self.answers: Callable[[], float | None] = lambda: None
         """The share of answers that a trusted reader found among the nearest unjudged passages; None if none read."""
 

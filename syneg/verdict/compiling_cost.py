@@ -1,7 +1,7 @@
 """What a compilation cost, in a sentence, and its curve as text, for program.md and the report.
 
     cost(compiled)     → "The search took 60 calls, 31,200 tokens, $0.04 and 11.5 minutes; the comparison that had …"
-    curve(rows)        → ["no. 0   0.410 ± 0.060  ########            ", …]
+    curve(rows)        → ["no. 0   0.410 ± 0.060  ########              best so far", …]
 
 `compiled` is the data of compiled.json, `rows` are its candidates.
 """
@@ -30,15 +30,15 @@ def cost(compiled: Mapping[str, Any]) -> str:
 
 def curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each text, in the order of the proposals: the value of its answers with half of the 95 % interval, a bar, and
-    a star where it is the highest so far. A text that repeats a phrase of the data gets no star."""
+    what is the highest so far. A text that repeats a phrase of the data does not count."""
     lines, best = [], -1.0
     for row in rows:
         value, error = row["critic"], ERRORS_95 * (row.get("critic_error") or 0.0)
-        star = " *" if value > best and not row["copies"] else ""
-        best = max(best, value) if star else best
+        mark = "  best so far" if value > best and not row["copies"] else ""
+        best = max(best, value) if mark else best
         bar = "#" * round(_WIDTH * min(1.0, max(0.0, value)))
         gain = "" if row["gain"] is None else f"  gain {row['gain']:+.4f}"
-        line = f"no. {row['number']:<3} {value:.3f} ± {error:.3f}  {bar:<{_WIDTH}}{gain}{star}"
+        line = f"no. {row['number']:<3} {value:.3f} ± {error:.3f}  {bar:<{_WIDTH}}{gain}{mark}"
         lines.append(line.rstrip())
     return lines
 
