@@ -91,8 +91,8 @@ class LedgerEngine:
         self.config, self.ledger, self._call_by = config, ledger, call
         self.endpoint, self.flow = call.client, call.flow or Flow(config, self._key_hint)
         self._tries = Tries(self.flow, ledger, self._call, config.model)
-        if call.terms.budget:
-            self._tries.budgets.append(call.terms.budget)
+        self.budgets = self._tries.budgets  # of every call
+        self.budgets += [call.terms.budget] if call.terms.budget else []
         # Some optimizers swallow errors. Their callers read here which errors end the run, and how many calls failed.
         self.ended: list[Exception] = []
         self.answers, self.failures, self.last_failure = 0, 0, ""

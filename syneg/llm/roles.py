@@ -56,6 +56,7 @@ class Roles:
         self._ledger: Ledger | None = None
         self._recorded: Recorded | None = None
         self._use = ""
+        self._within: list[Budget] = []  # of `counted_in`
         self._announce = announce
         self._announcing = threading.RLock()  # reentrant, because the announced estimate asks these LMs, too
         self.budget = Budget(**config.budget.model_dump())
@@ -155,6 +156,8 @@ class Roles:
             fetch_with_progress(lm.model, self._progress)
         shared = self.writer if lm is not self.config.lm and endpoint_of(lm) == endpoint_of(self.config.lm) else None
         opened = LanguageModel.open(lm, self.ledger, log=log, server_of=shared, connect=self._connect, terms=terms)
+        for budget in self._within:
+            opened.engine.budgets.append(budget)
         if self.config.budget.usd and not opened.engine.price_known:
             opened.close()
             raise ConfigError(
@@ -172,6 +175,20 @@ class Roles:
             for lm in lms:
                 stack.enter_context(lm.engine.within(budget))
             yield
+
+    @contextmanager
+    def counted_in(self, budget: Budget) -> Iterator[None]:
+        """Limit every call of any LM by `budget` as well, also of LMs that are opened again, while this is open."""
+        count_failed(budget, self.ledger)
+        self._within.append(budget)
+        for opened in self._opened.values():
+            opened.engine.budgets.append(budget)
+        try:
+            yield
+        finally:
+            self._within.remove(budget)
+            for opened in self._opened.values():
+                opened.engine.budgets.remove(budget)
 
     def close(self) -> None:
         """Close the LMs and the ledger. They open again on next use."""

@@ -134,7 +134,7 @@ def _compile(workspace: Workspace, plan: Plan) -> Outcome:
     used, last = _used(budget), {}
     if config.confirm and best is not compiling.first:
         to_confirm = Budget(name=f"{plan.key[:16]} confirm")  # counts, and limits nothing
-        with workspace.roles.limited(to_confirm, [target.lm, *target.others]):
+        with workspace.roles.counted_in(to_confirm):
             confirmed = plan.confirm(best, compiling.first)
         last = _used(to_confirm)
         unusable = 0 if confirmed else best.number
