@@ -36,6 +36,7 @@ from .near_readings import GROUNDING
 from .parts import Parts
 from .rates import Rates
 from .readings import READING
+from .text_reader import text_reader
 
 
 class Known:
@@ -216,7 +217,7 @@ class Known:
     @property
     def text_reader(self) -> TrustedReader | None:
         """The reader that decides about texts over the margin; None if it does not, or was never measured."""
-        return self._readings.reader.for_texts() if self._may_read else None
+        return text_reader(self._workspace, self._readings.reader) if self._may_read else None
 
 
 def _is_model_here(name: str, revision: str | None) -> bool:

@@ -66,13 +66,14 @@ class Parts:
         """`collection`, if given, replaces the collection that the settings name."""
         from syneg.llm.batch_files import Pending
 
+        from .text_reader import text_reader
         from .workspace import Workspace
 
         self.folder, self.batch = RunFolder(Path(folder)), batch
         self.pending = Pending(self.folder.path, config.lm.retries) if batch else None
         self.workspace = Workspace(self.folder, config, progress, self.pending, collection)
         self.workspace.answers = lambda: self.readings.answers
-        self.workspace.text_reader = lambda: self.readings.reader.for_texts()
+        self.workspace.text_reader = lambda: text_reader(self.workspace, self.readings.reader)
 
     @property
     def config(self) -> Config:

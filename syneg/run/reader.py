@@ -46,12 +46,10 @@ from syneg.negatives.reading import (
     passages_in_a_list,
     read_by_lm,
 )
-from syneg.negatives.text_reading import TrustedReader
 from syneg.programs import load_reader_program
 from syneg.programs.grade_list import SHOWN_WORDS, GradeList
 from syneg.verdict.statistics import paired_interval
 
-from .arms import arms
 from .compile import compiled, is_compiled
 from .compile_reader import PREFIX, ReaderPlan
 from .compiled import save_program
@@ -89,7 +87,7 @@ class Reader:
         return best
 
     @property
-    def _grader(self) -> dspy.Module:
+    def grader(self) -> dspy.Module:
         """The program of every LM that grades, also of the strong one. Beside a cross-encoder nothing is compiled."""
         return self.plan.program if self._config.given or self._config.cross_encoder else self.program
 
@@ -119,20 +117,6 @@ class Reader:
                 "no embedded LM reads unasked: measure it with `syneg-dspy read`, or name another LM or a cross-encoder"
             )
         return "" if self.measured.trusted else f"the reader is not trusted: {'; '.join(self.measured.doubts)}"
-
-    def for_texts(self) -> TrustedReader | None:
-        """The reader as a judge of written texts over the margin; None where it must not decide.
-
-        It decides if an arm reads or `reader.use` is on, if an LM grades, and if arms may use its grades.
-        """
-        workspace, config = self._workspace, self._workspace.config
-        wanted = self._config.use == "on" or any(arm.reads for arm in arms(config))
-        asks = not self._config.given and not self._config.cross_encoder and not workspace.goes_by_batch
-        if not (wanted and asks and config.gates.margin) or self.refusal():
-            return None
-        lm = workspace.roles.text_reader_lm
-        count = passages_in_a_list(self._config, [reader_settings(config).model])
-        return TrustedReader(lm, self._grader, lm.identity, count)
 
     @property
     def order(self) -> list[float] | None:
@@ -207,11 +191,11 @@ class Reader:
         if thresholds is not None:
             answers = self._cross.read(lists, passages, thresholds, progress)
         else:
-            answers = read_by_lm(lists, workspace.roles.reader_lm, definition, passages, progress, self._grader)
+            answers = read_by_lm(lists, workspace.roles.reader_lm, definition, passages, progress, self.grader)
         if not self._config.strong:
             return answers
         again, strong = in_doubt(lists, answers), workspace.roles.strong_reader_lm
-        return replaced(answers, read_by_lm(again, strong, definition, passages, program=self._grader), len(again))
+        return replaced(answers, read_by_lm(again, strong, definition, passages, program=self.grader), len(again))
 
     def lists(self, pairs: Sequence[Pair]) -> list[ToRead]:
         """Choose the passages to grade for the queries of `pairs`, one list for each query.
@@ -312,5 +296,5 @@ class Reader:
         workspace = self._workspace
         return stage_key(
             "read", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
-            workspace.encoder.prompts, self.identity, self._grader.dump_state(), *inputs,
+            workspace.encoder.prompts, self.identity, self.grader.dump_state(), *inputs,
         )  # fmt: skip
