@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows, write_json, write_rows
 from syneg.data.collection import Collection, load_collection
 from syneg.negatives.given_readings import given_readings, lists_of, with_known_negative
-from syneg.negatives.reader_agreement import Agreement, agreement
+from syneg.negatives.reader_agreement import Agreement, agreement, kappa_of
 from syneg.negatives.reading import ANSWERS, Answers, Reading, ToRead, lists_to_read, ordered
 from syneg.retrieval.encoder import Encoder
 from syneg.run import windows
@@ -33,6 +33,7 @@ from syneg.run.cross_time import CrossTime
 from syneg.run.measured import Measured
 from syneg.run.pipeline import Run
 from syneg.run.windows import Choice
+from syneg.verdict.statistics import paired_interval
 from syneg.verdict.verdict import Cost
 
 Settings = Callable[..., list[str]]
@@ -130,6 +131,7 @@ def test_agreement_by_hand() -> None:
     assert (found.checks, found.false, found.recall) == (2, 1, 1.0)
     # 3 of 4 right; by chance 1/2 * 3/4 + 1/2 * 1/4 = 1/2
     assert found.kappa == pytest.approx((3 / 4 - 1 / 2) / (1 - 1 / 2))
+    assert found.marks == {"q1": (1, 1, 0, 1), "q2": (1, 1, 1, 1)}
     second = 0.6309297535714575  # 1 / log2(3)
     assert found.order == pytest.approx({"q1": 1.0, "q2": second})
     assert found.encoder_order == pytest.approx({"q1": second, "q2": 1.0})
@@ -534,6 +536,43 @@ def test_the_rule_of_trust(kappa: float, order: float, interval: tuple[float, fl
     assert bool(measured.doubts) != trusted
     assert max(map(len, measured.table().splitlines())) <= 80
     assert Measured.from_json(json.loads(json.dumps(measured.to_json()))) == measured
+
+
+def measured_from(marks: Sequence[tuple[int, int, int, int]]) -> Measured:
+    """What is measured where (found, positives, false, checks) are `marks`, a list each, and the order is better."""
+    found, positives, false, checks = map(sum, zip(*marks, strict=True))
+    ids = [f"q{number}" for number in range(len(marks))]
+    kappa = float(kappa_of([found, positives, false, checks]))
+    orders = dict.fromkeys(ids, 0.9), dict.fromkeys(ids, 0.8)
+    agreed = Agreement(
+        len(ids), 0, positives, found, 0, checks, false, kappa, *orders, dict(zip(ids, marks, strict=True))
+    )
+    return Measured("lm", "dev", agreed, (0.1, 0.1), 0.4, Cost(usd=None))
+
+
+def test_recall_and_kappa_have_intervals_over_queries() -> None:
+    half = measured_from([(1, 1, 0, 1), (0, 1, 0, 1)] * 50)  # recall 1/2, its standard error over 100 queries 1/20
+    low, high = half.recall_interval or (0, 0)
+    assert (low, high) == pytest.approx((0.4, 0.6), abs=0.02)
+    assert half.recall_interval == paired_interval([1.0, 0.0] * 50)  # one positive a query: a mean, by the same draws
+    # of 200 passages, 150 right: (3/4 - 1/2) / (1 - 1/2) = 1/2; with the recall r, 1/2 r + 1/2 are right, so kappa is r
+    assert half.agreement.kappa == pytest.approx(0.5) and half.kappa_interval == pytest.approx((low, high), abs=1e-9)
+    row = next(row for row in half.table().splitlines() if "kappa" in row)
+    assert row.endswith(f"0.50   [{low:.2f}, {high:.2f}], wanted 0.4") == (low >= 0.4)
+    assert half.trusted and half.to_json()["kappa_interval"] == half.kappa_interval
+    assert half.to_json()["recall_interval"] == half.recall_interval
+    assert Measured.from_json(json.loads(json.dumps(half.to_json()))) == half
+
+
+def test_a_kappa_that_may_be_chance_is_not_trusted() -> None:
+    few = measured_from([(1, 1, 0, 1), (0, 1, 0, 1), (1, 1, 1, 1), (1, 1, 0, 1)])
+    assert few.agreement.kappa == 0.5 and few.kappa_interval is not None and few.kappa_interval[0] <= 0
+    assert few.doubts == (f"kappa may be chance: 0.50 [{few.kappa_interval[0]:.2f}, {few.kappa_interval[1]:.2f}]",)
+    assert not few.trusted and "may be under it" in few.table()
+    assert measured_from([(1, 1, 0, 1)]).kappa_interval is None
+    wide = measured_from([(1, 1, 0, 1), (0, 1, 0, 1)] * 6)
+    assert wide.trusted and "wanted 0.4; may be under it" in wide.table()  # trusted as likely, and told that it is
+    assert max(map(len, wide.table().splitlines())) <= 80
 
 
 def test_the_choice_of_the_margin_sees_the_answers_that_a_trusted_reader_finds(

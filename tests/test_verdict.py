@@ -380,6 +380,14 @@ def test_the_page_shows_settings_as_they_are_typed() -> None:
     assert "None" not in page
 
 
+def test_the_page_shows_how_well_the_reader_read() -> None:
+    data = collection()
+    found = told({"base": ArmRuns([result(data, 0)])}, data)
+    table = "measured on 40 dev queries\nrecall [0.80, 0.95] <"
+    assert f"<h2>Reader</h2><pre>{html.escape(table)}</pre>" in html_report(found, Evidence({}, reader=table))
+    assert "<h2>Reader</h2>" not in html_report(found, Evidence({}))
+
+
 def test_cards_have_yaml_that_names_only_files_that_exist() -> None:
     import yaml
 

@@ -215,8 +215,8 @@ class ReaderConfig(RoleLM):
     read`).
 
     It is measured on dev queries first, and trusted if both hold: its grades 2-3 agree with known positives and
-    negatives (Cohen's kappa at least `min_kappa`), and its order of the passages has a higher nDCG@10 than the
-    encoder's (95 % interval over queries not under 0).
+    negatives (Cohen's kappa at least `min_kappa`, 95 % interval over 0), and its order of the passages has a higher
+    nDCG@10 than the encoder's (95 % interval over queries not under 0).
     """
 
     use: Literal["auto", "on", "off"] = "auto"

@@ -2,7 +2,7 @@
 
     agreement(lists, {"q1": {"d3": 3, "d9": 1}}, collection.qrels)
       → Agreement(lists=40, positives=44, answers=31, in_part=9, checks=40, false=1, kappa=.84,
-                  order={"q1": 1.0, …}, encoder_order={"q1": .63, …})
+                  order={"q1": 1.0, …}, encoder_order={"q1": .63, …}, marks={"q1": (1, 1, 0, 1), …})
 
 The reader does not know which passages of a list are judged relevant (hidden positives) or known not to be (checks).
 Two things are measured:
@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from syneg.retrieval.metrics import MAIN_METRIC, evaluate, mean
 
@@ -31,6 +34,7 @@ class Agreement:
 
     Of `positives`, `answers` were graded 3 and `in_part` 2. Of `checks` (known negatives), `false` were graded 2 or 3.
     `unreadable` lists have no grades. `order` is nDCG@10 in the reader's order, `encoder_order` in the encoder's.
+    `marks` holds the counts of each query: positives graded 2 or 3, positives, checks graded 2 or 3, checks.
     """
 
     lists: int
@@ -43,11 +47,12 @@ class Agreement:
     kappa: float
     order: Mapping[str, float]
     encoder_order: Mapping[str, float]
+    marks: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def recall(self) -> float:
         """Share of the hidden positives graded 2 or 3."""
-        return (self.answers + self.in_part) / max(1, self.positives)
+        return float(recall_of([self.answers + self.in_part, self.positives, self.false, self.checks]))
 
     @property
     def gains(self) -> list[float]:
@@ -65,29 +70,43 @@ def agreement(lists: Sequence[ToRead], grades: Grades, qrels: Mapping[str, Mappi
 
     Lists without grades count as unreadable. Kappa is 0 if the graded lists hold only one of the two kinds.
     """
-    from sklearn.metrics import cohen_kappa_score
-
     graded = [asked for asked in lists if asked.query_id in grades]
-    labels: list[bool] = []
-    marks: list[bool] = []
-    counts = {"answers": 0, "in_part": 0, "false": 0, "positives": 0, "checks": 0}
-    for asked in graded:
-        for doc_id in asked.doc_ids:
-            if doc_id not in asked.positives and doc_id not in asked.checks:
-                continue
-            relevant, grade = doc_id in asked.positives, grades[asked.query_id][doc_id]
-            labels.append(relevant)
-            marks.append(grade >= IN_PART)
-            counts["positives" if relevant else "checks"] += 1
-            counts["answers"] += relevant and grade == ANSWERS
-            counts["in_part"] += relevant and grade == IN_PART
-            counts["false"] += not relevant and grade >= IN_PART
-    both = 0 < sum(labels) < len(labels)
-    kappa = float(cohen_kappa_score(labels, marks)) if both else 0.0
+    marks = {asked.query_id: _marks(asked, grades[asked.query_id]) for asked in graded}
+    columns = zip(*marks.values(), strict=True)
+    found, positives, false, checks = map(sum, columns) if marks else (0, 0, 0, 0)
+    answers = sum(grades[asked.query_id][d] == ANSWERS for asked in graded for d in asked.positives)
     return Agreement(
-        len(graded), len(lists) - len(graded), counts["positives"], counts["answers"], counts["in_part"],
-        counts["checks"], counts["false"], kappa, *order_gains(graded, grades, qrels),
+        len(graded), len(lists) - len(graded), positives, answers, found - answers, checks, false,
+        float(kappa_of([found, positives, false, checks])), *order_gains(graded, grades, qrels), marks,
     )  # fmt: skip
+
+
+def _marks(asked: ToRead, grades: Mapping[str, int]) -> tuple[int, int, int, int]:
+    found = sum(grades[d] >= IN_PART for d in asked.positives)
+    false = sum(grades[d] >= IN_PART for d in asked.checks)
+    return found, len(asked.positives), false, len(asked.checks)
+
+
+def recall_of(counts: Any) -> np.ndarray:
+    """Share of the positives graded 2 or 3. `counts` is (…, 4), as in `Agreement.marks`; gives (…); 0 without any."""
+    found, positives, _, _ = np.moveaxis(np.asarray(counts, float), -1, 0)
+    return np.asarray(found / np.maximum(positives, 1))
+
+
+def kappa_of(counts: Any) -> np.ndarray:
+    """Cohen's kappa of 2 and 3 against positives and checks. `counts` is (…, 4), as in `Agreement.marks`; gives (…).
+
+    0 if there are no positives or no checks.
+
+    >>> float(kappa_of([2, 2, 1, 2]))  # 3 of 4 right, 1/2 by chance
+    0.5
+    """
+    found, positives, false, checks = np.moveaxis(np.asarray(counts, float), -1, 0)
+    total, marked = positives + checks, found + false
+    right = found + checks - false
+    chance = (positives * marked + checks * (total - marked)) / np.maximum(total, 1)
+    both = (positives > 0) & (checks > 0)
+    return np.where(both, (right - chance) / np.where(both, total - chance, 1), 0.0)
 
 
 def order_gains(

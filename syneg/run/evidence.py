@@ -1,4 +1,4 @@
-"""Collect what the report shows beside the verdict: queries, sample rows, settings and times.
+"""Collect what the report shows beside the verdict: queries, sample rows, the reader, settings and times.
 
     evidence_of(workspace, rows) → Evidence(queries={"q1": "close a file"}, rows=[…], times="1227 s: mine 14 s (1%), …")
 
@@ -15,22 +15,27 @@ from syneg.core.secrets import masked_values
 from syneg.core.storage import read_json, read_rows
 from syneg.verdict.page import Evidence
 
+from .arms import arms
+from .measured import Measured
 from .targets import TARGETS
 from .workspace import Workspace
 
 
 def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evidence:
-    """Collect queries, samples, settings and times of a run. `rows` are its written negatives as plain data."""
+    """Collect queries, samples, the reader's figures, settings and times. `rows` are negatives as plain data."""
     folder = workspace.folder
     target, path = workspace.config.compile.target, folder.compiled(TARGETS[workspace.config.compile.target].prefix)
     made = (workspace.config.compile.improves(target) or target == "sampler") and path.exists()
     compiled = read_json(path) if made else None
+    reads = workspace.config.reader.use == "auto" and any(arm.reads for arm in arms(workspace.config))
+    measured = read_json(folder.reader) if reads and folder.reader.exists() else None
     return Evidence(
         queries=workspace.collection.queries, rows=rows,
         positives={row["doc_id"]: workspace.collection.passages.get(row["doc_id"], "") for row in rows},
         mined=workspace.mined, settings=masked_values(workspace.config.model_dump()),
         versions=workspace.manifest.facts.get("versions", {}), times=times(folder.events),
         command=f"syneg-dspy run --run {folder}", compiled=compiled,
+        reader=Measured.from_json(measured).table() if measured else "",
     )  # fmt: skip
 
 

@@ -4,11 +4,12 @@ Its grades are first compared with the labels of dev queries, and used only if i
     reader = Reader(workspace)
     print(reader.measured.table())
       measured on 40 dev queries, 0 more without a readable answer
-      hidden positives            44   graded 3: 31, graded 2: 9 (recall 0.91)
+      hidden positives            44   graded 3: 31, graded 2: 9
+      recall of 2 and 3         0.91   [0.82, 0.98]
       known negatives             40   graded 2 or 3: 1 (0.03)
-      Cohen's kappa             0.88   wanted 0.4
+      Cohen's kappa             0.88   [0.78, 0.97], wanted 0.4
       nDCG@10 of its order     0.871   of the encoder's 0.764: +0.107 [+0.041, +0.172]
-      trusted (kappa as wanted, a better order, its interval not under 0)
+      trusted (kappa as wanted and a better order, neither by chance)
 
 The agreement on dev queries is kept in reader.json.
 """
@@ -60,6 +61,7 @@ from .workspace import Workspace
 
 _FEWEST = 8  # dev lists needed in a file of grades; with fewer, train lists measure it
 MEASURE = "measure reader"  # name of the stage, and of the LM use in the ledger
+_VERSION = 2  # of reader.json; part of its key
 
 
 class Reader:
@@ -156,7 +158,8 @@ class Reader:
     def _measure_key(self) -> str:
         _, lists = self._to_measure
         fitted_on = self._fitted_on if self._config.cross_encoder else []
-        return self.key([(asked.query_id, asked.doc_ids) for asked in lists], [pair.query_id for pair in fitted_on])
+        asked = [(each.query_id, each.doc_ids) for each in lists]
+        return self.key(asked, [pair.query_id for pair in fitted_on], _VERSION)
 
     @property
     def is_measured(self) -> bool:

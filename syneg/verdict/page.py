@@ -47,7 +47,7 @@ class Evidence:
 
     `queries` and `positives` are texts by query_id and doc_id. `rows` are those of negatives.jsonl, `mined` the mined
     negatives by query_id. `times` is a sentence on the seconds of the stages, `command` the command line. `compiled`
-    holds the data of compiled.json.
+    holds the data of compiled.json. `reader` is the table of what was measured of the reader; "" if none was.
     """
 
     queries: Mapping[str, str]
@@ -59,6 +59,7 @@ class Evidence:
     times: str = ""
     command: str = ""
     compiled: Mapping[str, Any] | None = None
+    reader: str = ""
 
 
 def html_report(verdict: Verdict, evidence: Evidence) -> str:
@@ -68,8 +69,8 @@ def html_report(verdict: Verdict, evidence: Evidence) -> str:
         f"<p>{escape(generation_line(verdict.generation))}.</p>",
         *map(drawn, _figures(verdict, evidence)),
         *_arms(verdict),
-        *_changes(verdict, evidence.queries), *compilation(evidence.compiled), *_samples(evidence), *_glossary(),
-        *_settings(evidence), f"<script>{_SCRIPT}</script>",
+        *_changes(verdict, evidence.queries), *compilation(evidence.compiled), *_reader(evidence.reader),
+        *_samples(evidence), *_glossary(), *_settings(evidence), f"<script>{_SCRIPT}</script>",
     ]  # fmt: skip
     return document(verdict.collection, parts)
 
@@ -134,6 +135,10 @@ def _changes(verdict: Verdict, queries: Mapping[str, str]) -> list[str]:
         items = [f"<li>{delta:+.2f} {escape(queries.get(q, q))}</li>" for q, delta in changes.items()]
         parts.append(f"<p>{name} most, nDCG@10</p><ul>{''.join(items) or '<li>none</li>'}</ul>")
     return parts
+
+
+def _reader(table: str) -> list[str]:
+    return [f"<h2>Reader</h2><pre>{escape(table)}</pre>"] if table else []
 
 
 def _samples(evidence: Evidence) -> list[str]:

@@ -2,6 +2,7 @@
 
     paired_interval([.1, .0, .3, …])    → (.02, .18)   95 % interval of the mean difference, by bootstrap over queries
     detectable([.1, .0, .3, …], .05)    → .06          the smallest difference that as many queries would show
+    interval_of_sums([(1, 2), (0, 1), …], share)  → (.2, .9)   95 % interval of share(sums of both counts)
     seed_interval([.36, .38, .35])      → (.33, .40)   95 % interval of a mean over seeds, by Student's t
 
 Sources: percentile bootstrap (Efron 1979; scipy.stats.bootstrap); power of a paired t-test (Cohen 1988, chapter 2).
@@ -10,7 +11,8 @@ Sources: percentile bootstrap (Efron 1979; scipy.stats.bootstrap); power of a pa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import scipy  # loads scipy.stats when it is first used
@@ -29,9 +31,27 @@ def paired_interval(differences: Sequence[float], *, seed: int = 0) -> Interval 
         return None
     if np.ptp(values) == 0:  # all values are equal, so every bootstrap sample has the same mean
         return float(values[0]), float(values[0])
+    return _percentiles(values, np.mean, seed)
+
+
+def interval_of_sums(
+    counts: Sequence[Sequence[float]], figure: Callable[[np.ndarray], np.ndarray], *, seed: int = 0
+) -> Interval | None:
+    """95 % interval of a figure that depends on sums over queries, by percentile bootstrap over queries.
+
+    `counts` is (queries, counts); `figure` takes sums (draws, counts) and gives (draws,). None for under two queries.
+    """
+    rows = np.asarray(counts, float)
+    if len(rows) < 2:
+        return None
+    return _percentiles(np.arange(len(rows)), lambda places, axis: figure(rows[places].sum(axis=axis - 1)), seed)
+
+
+def _percentiles(sample: np.ndarray, statistic: Callable[..., Any], seed: int) -> Interval:
     interval = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=_DRAWS, method="percentile", rng=np.random.default_rng(seed), batch=200
-    ).confidence_interval
+        (sample,), statistic, n_resamples=_DRAWS, method="percentile", rng=np.random.default_rng(seed), batch=200,
+        vectorized=True,
+    ).confidence_interval  # fmt: skip
     return float(interval.low), float(interval.high)
 
 
