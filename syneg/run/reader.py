@@ -157,7 +157,7 @@ class Reader:
     @property
     def _measure_key(self) -> str:
         _, lists = self._to_measure
-        fitted_on = self._fitted_on if self._config.cross_encoder else []
+        fitted_on = self._workspace.pairs[: self._config.sample] if self._config.cross_encoder else []
         asked = [(each.query_id, each.doc_ids) for each in lists]
         return self.key(asked, [pair.query_id for pair in fitted_on], _VERSION)
 
@@ -273,13 +273,9 @@ class Reader:
     def _cross(self) -> CrossReader:
         return CrossReader.load(self._config.cross_encoder or "", self._workspace.config.encoder.device)
 
-    @property
-    def _fitted_on(self) -> list[Pair]:
-        return self._workspace.pairs[: self._config.sample]
-
     def _fitted(self) -> Thresholds:
         workspace = self._workspace
-        lists = self.lists(self._fitted_on)
+        lists = self.lists(self._workspace.pairs[: self._config.sample])
         with workspace.progress.stage("fit thresholds", "lists") as line:
             fitted = self._cross.fitted(lists, workspace.collection.passages, line)
             line.note = f"thresholds of the cross-encoder from {len(lists)} train queries"
