@@ -541,7 +541,7 @@ def test_the_rule_of_trust(kappa: float, order: float, interval: tuple[float, fl
 def measured_from(marks: Sequence[tuple[int, int, int, int]]) -> Measured:
     """What is measured where (found, positives, false, checks) are `marks`, a list each, and the order is better."""
     found, positives, false, checks = map(sum, zip(*marks, strict=True))
-    ids = [f"q{number}" for number in range(len(marks))]
+    ids = [f"q{number:03}" for number in range(len(marks))]
     kappa = float(kappa_of([found, positives, false, checks]))
     orders = dict.fromkeys(ids, 0.9), dict.fromkeys(ids, 0.8)
     agreed = Agreement(
@@ -562,6 +562,14 @@ def test_recall_and_kappa_have_intervals_over_queries() -> None:
     assert half.trusted and half.to_json()["kappa_interval"] == half.kappa_interval
     assert half.to_json()["recall_interval"] == half.recall_interval
     assert Measured.from_json(json.loads(json.dumps(half.to_json()))) == half
+
+
+def test_intervals_are_the_same_after_reader_json_is_read() -> None:
+    measured = measured_from([(number % 3, 2, number % 2, 1) for number in range(40)])
+    marks = dict(reversed(measured.agreement.marks.items()))  # lists are not graded in the order of their ids
+    made = replace(measured, agreement=replace(measured.agreement, marks=marks))
+    kept = Measured.from_json(json.loads(json.dumps(made.to_json(), sort_keys=True)))
+    assert (kept.recall_interval, kept.kappa_interval) == (made.recall_interval, made.kappa_interval)
 
 
 def test_a_kappa_that_may_be_chance_is_not_trusted() -> None:

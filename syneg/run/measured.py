@@ -8,7 +8,7 @@ neither may be chance, by 95 % intervals over queries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,12 +52,17 @@ class Measured:
     @property
     def recall_interval(self) -> Interval | None:
         """95 % interval of the recall of hidden positives; None for under two lists."""
-        return interval_of_sums([*self.agreement.marks.values()], recall_of)
+        return interval_of_sums(self._counts, recall_of)
 
     @property
     def kappa_interval(self) -> Interval | None:
         """95 % interval of Cohen's kappa; None for under two lists."""
-        return interval_of_sums([*self.agreement.marks.values()], kappa_of)
+        return interval_of_sums(self._counts, kappa_of)
+
+    @property
+    def _counts(self) -> list[Sequence[int]]:
+        """The counts of each query, by query_id: a bootstrap draws by place, and reader.json is sorted."""
+        return [counts for _, counts in sorted(self.agreement.marks.items())]
 
     @property
     def doubts(self) -> tuple[str, ...]:
