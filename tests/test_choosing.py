@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -181,21 +181,20 @@ def test_proposals_come_from_the_reflection_lm_and_texts_from_the_writer(recipe:
 
 @pytest.mark.parametrize("share", [0.0, 0.01])
 def test_nothing_to_confirm_on_is_said_before_any_call(share: float, opened: Opened) -> None:  # noqa: F811
-    run = opened(**{"compile.optimizer": "search", "collection.confirm": share})
-    with pytest.raises(DataError, match=r"[01] confirm queries: .*compile.confirm=false"):
+    every = {"compile.pairs": 96, "compile.optimizer": "search"}  # proposals see all train queries
+    run = opened(**every, **{"collection.confirm": share})
+    with pytest.raises(DataError, match=r"[01] queries are left: .*compile.confirm=false"):
         run.until("compile")
     assert not run.server.requests  # type: ignore[attr-defined]
 
 
 def test_a_text_over_the_margin_is_not_advised_against_where_a_judge_decides(
     opened: Opened,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from syneg.negatives.gates import ADVICE
     from syneg.negatives.gating import Gating
     from syneg.optimizers import Critic
 
-    monkeypatch.setattr("syneg.negatives.gating.ask_judge", lambda drafts, *rest: list(drafts))
     workspace = opened(**{"gates.margin": 0.1}).workspace
     pair = workspace.pairs[0]
     text = negative_for(f"{pair.query} ")
@@ -208,7 +207,11 @@ def test_a_text_over_the_margin_is_not_advised_against_where_a_judge_decides(
 
 
 class _Judge:
-    lm = None
+    lm, name = None, "judge"
+
+    def decide(self, drafts: Sequence[Draft], *rest: object) -> list[Draft]:
+        """All accepted texts stay."""
+        return list(drafts)
 
 
 def test_the_objective_compares_candidates_on_the_pairs_that_all_have_answered() -> None:

@@ -372,7 +372,7 @@ def test_prompts_and_inspect_show_what_there_is(
     for args, says in (
         ([str(tmp_path / "mined")], "no written negatives here"),
         ([str(tmp_path / "run"), "--attribute", "colour=red"], "no negative has the attribute 'colour'"),
-        ([str(tmp_path / "run"), "--gate", "zzz"], "no gate is called 'zzz' (--gate); known: judge, min_words"),
+        ([str(tmp_path / "run"), "--gate", "zzz"], "no gate is called 'zzz' (--gate); known: judge, reader, min_words"),
         ([str(tmp_path / "run"), "--gate", "margn"], "did you mean 'margin'?"),
         ([str(tmp_path / "run"), "--program", "single_promt"], "did you mean 'single_prompt'?"),
     ):

@@ -171,7 +171,7 @@ def test_a_reader_is_measured_and_its_answers_become_positives(
     assert found["trusted"], found["table"]
     in_python = syneg.read(sparse, folder)  # with the settings of the folder
     assert sum(map(len, in_python.values())) == sum(found["read"]["grades"].values())
-    assert "recall 1.00" in found["table"]
+    assert "recall of 2 and 3         1.00   [1.00, 1.00]" in found["table"]
     kept = read_json(folder / "reader.json")
     assert (kept["split"], kept["agreement"]["false"]) == ("dev", 0)
     rows = list(read_rows(folder / "readings.jsonl"))

@@ -57,7 +57,8 @@ def test_the_programs_that_are_chosen_among_answer_side_by_side(opened: Opened) 
             return 200, json.dumps({"better_instruction": "Grade them the OTHER way."})
         with guard:
             served[number := str(int("OTHER" in text))] += 1
-            is_rest = served[number] > 4  # a third of the examples is answered before the choice
+            # a third of the examples is answered before the choice; the reader is measured after it
+            is_rest = 4 < served[number] <= 12
         if is_rest:
             together.wait()
         return reads_badly(messages)
@@ -65,7 +66,7 @@ def test_the_programs_that_are_chosen_among_answer_side_by_side(opened: Opened) 
     settings = {"compile.pairs": 12, "compile.proposals": 1, "lm.concurrency": 16, "compile.confirm": False}
     outcome = opened(answer, **settings).until("compile")
     assert [row["pairs"] for row in outcome["candidates"]] == [12, 12]
-    assert served == {"0": 12, "1": 12}
+    assert min(served.values()) == 12
 
 
 def test_a_losing_candidate_is_stopped_early(opened: Opened) -> None:  # noqa: F811

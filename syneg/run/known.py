@@ -149,6 +149,8 @@ class Known:
     def queries_to_ground(self) -> int:
         """The number of queries for which the reader has not graded the real passages near written texts."""
         programs = dict.fromkeys(arm.config.generate.program for arm in self.arms if arm.grounds)
+        if not programs:
+            return 0
         made = all(self._readings.near.is_made(program) for program in programs)
         written = self._workspace.pairs_to_write
         if self.folds:
