@@ -21,6 +21,8 @@ from syneg.run.experiment import Experiment
 from syneg.run.pipeline import Run
 
 Settings = Callable[..., list[str]]
+Served = Callable[..., tuple[FakeLM, list[str]]]
+Opened = Callable[[Path, list[str]], Run]
 GROUNDED = {
     **READS, "train.arms": '["mined", "grounded"]', "mix.negatives": 2, "mix.ratio": 1.0, "mine.margin": 10,
     "generate.pairs": 8, "train.pairs": 12, "reader.sample": 8, "boundary.queries": 0,
@@ -58,15 +60,19 @@ def taken(experiment: Experiment, arm: int) -> set[tuple[str, str]]:
     }  # fmt: skip
 
 
-def test_a_trusted_reader_grades_what_grounding_finds(
-    tmp_path: Path,
-    sparse: Path,
-    settings: Settings,
-    fake_lm: Callable[..., FakeLM],
-    opened: Callable[[Path, list[str]], Run],
-) -> None:
-    server, folder = fake_lm(both), tmp_path / "run"
-    overrides = settings(server.url, **GROUNDED)
+@pytest.fixture
+def served(sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]) -> Served:
+    """Start an LM that answers so, and give it with the settings of a run over `sparse` with grounded arms."""
+
+    def build(answer: Callable[..., Any], **more: object) -> tuple[FakeLM, list[str]]:
+        server = fake_lm(answer)
+        return server, settings(server.url, **{**GROUNDED, **more})
+
+    return build
+
+
+def test_a_trusted_reader_grades_what_grounding_finds(tmp_path: Path, served: Served, opened: Opened) -> None:
+    (server, overrides), folder = served(both), tmp_path / "run"
 
     def planned() -> dict[str, float]:
         parts = opened(folder, overrides).estimate("train")["parts"]
@@ -90,18 +96,14 @@ def test_a_trusted_reader_grades_what_grounding_finds(
 
 
 def test_only_what_no_list_graded_is_read_near_and_counted(
-    tmp_path: Path,
-    sparse: Path,
-    settings: Settings,
-    fake_lm: Callable[..., FakeLM],
-    opened: Callable[[Path, list[str]], Run],
+    tmp_path: Path, sparse: Path, served: Served, opened: Opened
 ) -> None:
     def accepted(messages: list[dict[str, Any]]) -> tuple[int, str]:
         return reads_well(messages) if "passages" in messages[0]["content"] else write_negative(messages)
 
-    server, folder = fake_lm(accepted), tmp_path / "run"
     arms = [*ablation("calls"), "grounded"]
-    experiment = opened(folder, settings(server.url, **{**GROUNDED, "train.arms": json.dumps(arms)})).experiment
+    (_, overrides), folder = served(accepted, **{"train.arms": json.dumps(arms)}), tmp_path / "run"
+    experiment = opened(folder, overrides).experiment
     _ = experiment.generation
     corpus = {row["_id"]: row["text"] for row in read_rows(sparse / "corpus.jsonl")}
     queries = {row["_id"]: row["text"] for row in read_rows(sparse / "queries.jsonl")}
@@ -123,17 +125,10 @@ def test_only_what_no_list_graded_is_read_near_and_counted(
 
 
 @pytest.mark.parametrize("use", ["auto", "off"])
-def test_without_a_trusted_reader_the_margin_decides(
-    use: str,
-    tmp_path: Path,
-    sparse: Path,
-    settings: Settings,
-    fake_lm: Callable[..., FakeLM],
-    opened: Callable[[Path, list[str]], Run],
-) -> None:
+def test_without_a_trusted_reader_the_margin_decides(use: str, tmp_path: Path, served: Served, opened: Opened) -> None:
     def bad(messages: list[dict[str, Any]]) -> tuple[int, str]:
         return (200, '{"grades": []}') if "passages" in messages[0]["content"] else both(messages)
 
-    folder = tmp_path / "run"
-    experiment = opened(folder, settings(fake_lm(bad).url, **{**GROUNDED, "reader.use": use})).experiment
+    (_, overrides), folder = served(bad, **{"reader.use": use}), tmp_path / "run"
+    experiment = opened(folder, overrides).experiment
     assert taken(experiment, 1) and not (folder / "readings-grounded.jsonl").exists()
