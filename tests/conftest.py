@@ -170,7 +170,7 @@ class FakeLM:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 outer.requests.append(body)
                 outer.headers.append(self.headers)
-                found = outer.answer(body["messages"])
+                found = outer.answer(body.get("messages", []))
                 if isinstance(found, Fault):
                     time.sleep(found.wait)
                     if found.drop:

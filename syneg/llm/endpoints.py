@@ -32,7 +32,7 @@ from .addresses import connected, is_own_server, missing_keys
 from .deadline import in_time
 from .fallbacks import Fallbacks
 from .local_server import LocalServer
-from .redirects import redirect_in, unredirected
+from .redirects import no_redirects
 from .replies import (
     UNREAD,
     body_of,
@@ -163,8 +163,6 @@ class LiteLLMClient(LiteLLMEngine):
             self._extra |= {"api_key": _NO_KEY, "client": _past_proxies(config)}
         elif config.api_base and "api_key" not in self._extra and missing_keys(config.model):
             self._extra["api_key"] = _NO_KEY
-        if not embedded and "client" not in self._extra:
-            self._extra |= unredirected(config.model_copy(update={"extra": self._extra}))
 
     def _arguments(self, request: Request, *, streaming: bool = False) -> JsonObject:
         arguments = {**super()._arguments(request, streaming=streaming), **self._extra}
@@ -173,12 +171,10 @@ class LiteLLMClient(LiteLLMEngine):
     def complete(self, request: Request) -> Response:
         import openai
 
-        with no_logging_thread(), listening() as replies:
+        with no_logging_thread(), no_redirects(), listening() as replies:
             try:
                 response: Response = super().complete(request)
             except (*UNREAD, openai.APIError) as error:
-                if redirect := redirect_in(error):
-                    raise redirect from None
                 body = body_of(replies)
                 if (read := response_of(body, request.model)) is not None:
                     return read
