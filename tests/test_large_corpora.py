@@ -7,6 +7,7 @@ import pickle
 import random
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from zlib import crc32
 
@@ -17,6 +18,7 @@ import pytest
 
 from syneg.core.config import CollectionConfig
 from syneg.data import texts
+from syneg.data.cells import made_id
 from syneg.data.collection import Collection, load_collection
 from syneg.data.corpus_profile import CorpusProfile
 from syneg.retrieval import indexes
@@ -39,6 +41,32 @@ def folder_of(folder: Path, passages: int, queries: int = 40) -> Path:
     rows = [f"q{row}\td{row}\t1\n" for row in range(queries)]
     (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
     return folder
+
+
+def pairs_of(folder: Path, passages: int) -> CollectionConfig:
+    """A file of 40 pairs and a corpus with titles: a positive is a passage, one without its title, a part, or more."""
+    draw = np.random.default_rng(0)
+    folder.mkdir()
+    rows = [
+        " ".join(WORDS[i] for i in (3000 * draw.random(60) ** 3).astype(int)) + f" é n{row}" for row in range(passages)
+    ]
+    with (folder / "corpus.jsonl").open("w") as file:
+        for row, text in enumerate(rows):
+            file.write(
+                json.dumps({"_id": f"d{row}", "title": f"Title of {row}" if row % 3 else "", "text": text}) + "\n"
+            )
+        file.writelines(
+            json.dumps({"_id": f"d{row}", "title": "Another", "text": "one"}) + "\n" for row in (25, passages - 1)
+        )
+    asked = [{"query": f"what of n{row}", "positive": text} for row, text in enumerate(rows[:40])]
+    for row in asked[:10]:
+        row["positive"] = " ".join(row["positive"].split()[5:40])
+    for row in asked[10:20]:
+        row["positive"] += " and more"
+    asked[20]["negative"], asked[21]["positive"] = rows[60], f"Title of 61 {rows[61].upper()}"
+    asked[22]["positive"] = "nowhere in the corpus"
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    return CollectionConfig(dataset=str(folder / "pairs.jsonl"), corpus=str(folder / "corpus.jsonl"))
 
 
 def read(folder: Path) -> Collection:
@@ -80,6 +108,34 @@ def test_an_id_with_two_texts_is_found_in_the_file(tmp_path: Path) -> None:
     said = "passage id '{0}' occurs twice with different texts"
     assert found.problems == tuple(f"passages of made:{key} {said.format(key)}" for key in ("d1", "d198"))
     assert (len(found.passages), found.passages["new"], found.passages["d0"][:1]) == (201, "another text", "w")
+
+
+def test_pairs_with_a_large_corpus_are_those_with_a_small_one(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    config = pairs_of(tmp_path / "made", 200)
+    small = load_collection(config)
+    request.getfixturevalue("on_disk")
+    large = load_collection(config)
+    assert isinstance(small.passages, dict) and isinstance(large.passages, texts.Texts)
+    assert (large.fingerprint, large.notes, large.problems) == (small.fingerprint, small.notes, small.problems)
+    assert [problem.split(" ", 1)[1] for problem in small.problems] == [
+        f"passage id 'd{row}' occurs twice with different texts" for row in (25, 199)
+    ]
+    assert any(note.startswith("21 of 40 positives are no passage of the corpus; 10 are") for note in small.notes)
+    assert small.relevant(made_id("q", "what of n0")) == {"d0"}
+    assert list(small.passages)[-1].startswith("p-") and len(small.passages) == 211
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_pairs_hold_no_text_of_a_large_corpus(tmp_path: Path) -> None:
+    peaks = []
+    for size in (1_000, 5_000):
+        config = pairs_of(tmp_path / str(size), size)
+        tracemalloc.start()
+        load_collection(config)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    each = (peaks[1] - peaks[0]) / 4_000
+    assert each < 400, f"{each:.0f} bytes a passage of some 310 characters"
 
 
 def test_a_sample_is_that_of_the_list_of_all_texts() -> None:
@@ -141,6 +197,7 @@ def test_embeddings_on_disk_are_searched_as_in_memory() -> None:
 
 MEASURED = """
 import sys
+import tracemalloc
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_large_corpora as made

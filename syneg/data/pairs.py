@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from syneg.core.storage import JsonObject
 from syneg.core.text import normalise
 
 from .cells import BadCell, grade_cell, id_cell, ids_cell, known_id, made_id, passages_cell, text_cell
-from .columns import CORPUS, PAIRS, ColumnNames, no_column
+from .columns import PAIRS, ColumnNames, no_column
+from .corpus_rows import Corpus
 from .matching import PassageIndex
 from .read_log import ReadLog
 from .readers import Qrel, Text
@@ -51,34 +53,6 @@ class _Pair:
     relevance: float
 
 
-@dataclass
-class _Corpus:
-    """Passages by id; `bodies` are the texts without the title, for passages with a title."""
-
-    passages: dict[str, str] = field(default_factory=dict)
-    bodies: dict[str, str] = field(default_factory=dict)
-
-    def read(self, rows: Iterable[Row], columns: ColumnNames, log: ReadLog) -> None:
-        """Add passages from rows. A row needs a text; its id and title are optional. Bad rows go to `log`."""
-        for where, row in columns.noted(rows, CORPUS, log, [("title", "text")]):
-            names = columns.of(row, CORPUS)
-            try:
-                parts = {role: text_cell(row[names[role][0]], role) for role in ("title", "text") if role in names}
-                text = " ".join(part for part in parts.values() if part)
-                doc_id = id_cell(row[names["doc_id"][0]], "id") if "doc_id" in names else ""
-            except BadCell as error:
-                log.problem(where, str(error))
-                continue
-            if not text:
-                log.problem(where, f"no text (id {doc_id!r})")
-                continue
-            doc_id = doc_id or made_id("p", text)
-            if self.passages.setdefault(doc_id, text) != text:
-                log.problem(where, f"passage id {doc_id!r} occurs twice with different texts")
-            elif parts.get("title") and parts.get("text"):
-                self.bodies[doc_id] = parts["text"]
-
-
 def _grade_advice(unused: list[str], names: Mapping[str, list[str]], columns: ColumnNames) -> str:
     """What to do about a score that is not used. It is as often the score of a search engine as a grade."""
     score = columns.of(unused, ("score",)).get("score")
@@ -96,11 +70,9 @@ class PairsReader:
         self, name: str, pairs: Iterable[Row] | None, corpus: Iterable[Row] | None, columns: ColumnNames, log: ReadLog
     ) -> None:
         self.name, self.log = name, log
-        self._corpus = _Corpus()
-        if corpus is not None:
-            self._corpus.read(corpus, columns, log)
-            if not self._corpus.passages and not log.problems:
-                raise DataError("the corpus has no passages", todo="give a row with a text for each")
+        self._corpus = Corpus(corpus or (), columns, log)
+        if corpus is not None and not self._corpus.passages and not log.problems:
+            raise DataError("the corpus has no passages", todo="give a row with a text for each")
         self._has_corpus = corpus is not None
         self._unknown = Unknown({"passage": self._corpus.passages})
         self._ids_alone = 0  # passages that rows name by their id alone, without a text
@@ -123,7 +95,7 @@ class PairsReader:
         return cls(path.name.split(".")[0], read_table(path, log, encoding), passages, columns, log)
 
     def passages(self) -> Iterator[Text]:
-        return iter(self._corpus.passages.items())
+        return iter(self._corpus)
 
     def queries(self) -> Iterator[Text]:
         return iter(self._queries.items())
@@ -222,11 +194,11 @@ class PairsReader:
     # join with the corpus
 
     def _join(self, pairs: list[_Pair]) -> None:
-        index = PassageIndex(self._corpus.passages, self._corpus.bodies)
         texts = dict.fromkeys(text for pair in pairs for _, text in pair.positives)
+        negatives = (text for pair in pairs for _, text in pair.negatives)
+        index = PassageIndex(self._corpus.given, self._corpus.bodies, chain(texts, negatives))
         absent = [text for text in texts if not index.same(text)]
-        holders = index.containing(absent) if self._has_corpus else {}
-        pieces = index.inside(absent) if self._has_corpus else {}
+        holders, pieces = index.around(absent)
         for pair in pairs:
             for named, text in pair.positives:
                 around = (holders.get(text, []), pieces.get(text, []))
@@ -247,8 +219,8 @@ class PairsReader:
 
     def _is(self, doc_id: str, text: str) -> bool:
         """Whether a passage has a text, with or without its title."""
-        own = self._corpus.passages[doc_id], self._corpus.bodies.get(doc_id, "")
-        return normalise(text) in map(normalise, own)
+        own, body = self._corpus.passages[doc_id], self._corpus.bodies.get(doc_id, 0)
+        return normalise(text) in (normalise(own), normalise(own[body:]))
 
     def _doc_ids(
         self, where: str, positive: Text, index: PassageIndex, holders: list[str], pieces: list[str]
