@@ -52,6 +52,35 @@ def as_objects(pairs: Sequence[tuple[str, str]] = PAIRS) -> list[dict[str, Any]]
 # CSV
 
 
+@pytest.mark.parametrize(
+    ("before", "separator"),
+    [("sep=;\n", ";"), ("SEP=|\r\n", "|"), ("sep=\t\n", "\t"), ('"sep=;"\n', ";"), ("# made 2026, by x; y\n", ","),
+     ("#\n## pumps\n\n# two columns\n", ";"), ("sep=;\n# a, comment\n", ";")],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_lines_above_the_header_are_no_rows(before: str, separator: str, name: str, tmp_path: Path) -> None:
+    pairs = [(q, p if separator == "\t" else f'"{p}"') for q, p in PAIRS]
+    text = before + f"query{separator}positive\n" + "".join(f"{q}{separator}{p}\n" for q, p in pairs)
+    assert texts_of(load(write(tmp_path / name, text))) == EXPECTED
+    bad = text.replace(f"how is pump 0 cleaned{separator}", f"how is pump 0 cleaned{separator}x{separator}")
+    line = text[: text.index("how is pump 0")].count("\n") + 1
+    with pytest.raises(SynegError, match=rf"{name}:{line}"):
+        load(write(tmp_path / "bad" / name, bad), max_bad_rows=0)
+
+
+def test_the_separator_is_the_one_that_is_named(tmp_path: Path) -> None:
+    text = "sep=;\nquery;positive;a,b,c,d\n" + "".join(f"{q};{p};0\n" for q, p in PAIRS)
+    assert texts_of(load(write(tmp_path / "a.csv", text))) == EXPECTED
+
+
+def test_a_header_and_rows_may_begin_with_a_number_sign(tmp_path: Path) -> None:
+    rows = [(f"# {query}", f"# {positive}") for query, positive in PAIRS]
+    text = "#query,positive\n" + "".join(quoted(*row) for row in rows)
+    assert texts_of(load(write(tmp_path / "a.csv", text), columns="query=#query,positive=positive")) == {
+        q: {p} for q, p in rows
+    }
+
+
 def test_quotation_marks_after_a_space_are_no_part_of_the_text(tmp_path: Path) -> None:
     text = "query, positive\n" + "".join(f'"{query}", "{positive}"\n' for query, positive in PAIRS)
     assert texts_of(load(write(tmp_path / "a.csv", text))) == EXPECTED

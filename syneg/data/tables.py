@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,6 +34,8 @@ _OTHER_FILES = (  # endings that mark a name as a file, though not as a table
     ".feather", ".pkl",
 )  # fmt: skip
 _ARRAY = re.compile(r"\s*\[\s*(\{|$)")  # the first line of a JSON array of objects
+_NAMED_SEPARATOR = re.compile(r'"?sep=([,;|\t])"?[ \t]*\r?\n?$', re.IGNORECASE)
+_COMMENT = re.compile(r"#+(\s|$)")
 _LONGEST_CELL = 2**31 - 1  # characters; csv's own limit is 131,072
 
 
@@ -107,30 +110,26 @@ def read_table(path: Path, log: ReadLog, encoding: str = "auto", name: str = "")
 
 def _csv(name: str, file: TextIO, log: ReadLog, again: Callable[[], AbstractContextManager[TextIO]]) -> Iterator[Row]:
     csv.field_size_limit(_LONGEST_CELL)
-    with again() as first:
-        head = next((line for line in first if line.strip()), "")
-    separator = "\t" if "\t" in head and ".tsv" in name.lower() else max(",;\t|", key=head.count)
+    with again() as lines:
+        above, separator = _before_header(name, lines)
     quoted = True
     if separator == "\t":
         with again() as raw, again() as whole:
-            quoted = _has_quoting(raw, whole)
+            quoted = _has_quoting(islice(raw, above, None), islice(whole, above, None))
     reader = csv.reader(
-        file,
-        delimiter=separator,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        skipinitialspace=True,
-        strict=True,
-    )
+        islice(file, above, None), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        skipinitialspace=True, strict=True,
+    )  # fmt: skip
     header: list[str] | None = None
     while True:
-        start = reader.line_num + 1
+        start = above + reader.line_num + 1
         where = f"{name}:{start}"
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            if header is None or reader.line_num > start or "unexpected end" in str(error):
+            if header is None or above + reader.line_num > start or "unexpected end" in str(error):
                 raise DataError(
                     f"not valid CSV: a quotation mark that opens in line {start} is not closed",
                     where=where,
@@ -152,6 +151,22 @@ def _csv(name: str, file: TextIO, log: ReadLog, again: Callable[[], AbstractCont
             log.problem(where, f"has {len(fields)} fields, the header {len(header)}")
         else:
             yield where, dict(zip(header, fields, strict=True))
+
+
+def _before_header(name: str, lines: Iterable[str]) -> tuple[int, str]:
+    """The number of lines above the header, and the separator: what a line `sep=` of Excel names, else by the header.
+
+    A line of "#" and a space, or of "#" alone, is a comment there; "#query" is the name of a column.
+    """
+    above, named = 0, ""
+    for line in lines:
+        if sep := _NAMED_SEPARATOR.match(line):
+            named = sep[1]
+        elif line.strip() and not _COMMENT.match(line):
+            tab = "\t" in line and ".tsv" in name.lower()
+            return above, named or ("\t" if tab else max(",;\t|", key=line.count))
+        above += 1
+    return above, named or ","
 
 
 def _each_once(header: list[str], where: str) -> None:
