@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from syneg.cli.main import cli
-from syneg.core.errors import DataError
+from syneg.core.errors import ConfigError, DataError
 from syneg.core.storage import write_json
 from syneg.run.comparison import side, sides
 from syneg.run.evidence import times
@@ -140,6 +140,12 @@ def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert said.exit_code == 0, said.output
     assert "page: comparison.html" in said.output
     assert Path("comparison.html").read_text().startswith("<!doctype html>")
+    assert CliRunner().invoke(cli, ["report", "a", "b"]).exit_code == 0  # over its own page
+    for own in ("query,positive\n", "<!doctype html><title>mine</title>", ""):
+        Path("mine").write_text(own)
+        with pytest.raises(ConfigError, match=r"'mine' is there already, and is no page of this command; .* --out"):
+            CliRunner().invoke(cli, ["report", "a", "--out", "mine"], catch_exceptions=False)
+        assert Path("mine").read_text() == own
     Path("empty").mkdir()
     Path("empty", "config.toml").touch()
     with pytest.raises(DataError, match="no verdict in this run folder"):

@@ -49,6 +49,10 @@ def said(args: list[str]) -> tuple[int, str]:
             "no such file 'results.jsnol' (--batch import); did you mean",
         ),
         (["read", "--batch", "export", "runs"], "'runs' is a folder (--batch export); name a file in it"),
+        (
+            ["read", "--batch", "export", "beir/notes.txt"],
+            "'beir/notes.txt' holds other lines than requests (--batch exp",
+        ),
         (["run", "--queries", "results.jsonl"], "queries.examples is for a corpus without pairs"),
         (["report", "results.jsonl"], "'results.jsonl' is a file; name the folder of a run"),
         (["inspect", "runs"], "'runs' is no run folder; name one of the runs in it: runs/first, runs/second"),
@@ -69,10 +73,12 @@ def test_wrong_usage_is_told_with_a_way_out(
     for name in ("runs/first/config.toml", "runs/second/config.toml", "beir/queries.jsonl"):
         Path(name).parent.mkdir(parents=True)
         Path(name).touch()
+    Path("beir/notes.txt").write_text("mine\n")
     code, text = said(args)
     assert code and says in text, text
     assert "api-base" not in text and [path.name for path in tmp_path.glob("*.json*")] == ["results.jsonl"]
-    assert [path.name for path in Path("beir").iterdir()] == ["queries.jsonl"]
+    assert sorted(path.name for path in Path("beir").iterdir()) == ["notes.txt", "queries.jsonl"]
+    assert Path("beir/notes.txt").read_text() == "mine\n"
 
 
 @pytest.fixture

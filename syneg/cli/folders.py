@@ -73,7 +73,11 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
     """
     from syneg.run.comparison import sides
     from syneg.verdict.comparison import comparison_page, comparison_table
+    from syneg.verdict.markup import is_document
 
+    if out.exists() and not is_document(out):
+        raise ConfigError(f"{str(out)!r} is there already, and is no page of this command",
+                          todo="give another name with --out")  # fmt: skip
     runs = sides([made(folder) for folder in folders])
     show(comparison_table(runs))
     write_text(out, comparison_page(runs))

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .sampler import SamplerChoice
 
 
+_LONGEST_START = 2**10  # bytes
+
+
 @dataclass(frozen=True)
 class Batch:
     """Batch files in place of LM calls: answers are read from `answers`, new requests are written to `requests`.
@@ -43,13 +46,25 @@ class Batch:
     requests: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raise DataError for answers that are not there, and for a folder in place of a file of requests."""
+        """Raise DataError for answers that are not there, and if `requests` is a folder or a file of something else."""
         if missing := [str(path) for path in self.answers if not path.is_file()]:
             from syneg.data.tables import look_at
 
             raise DataError(f"no such file {missing[0]!r} (--batch import)", todo=look_at(missing[0]))
         if self.requests is not None and self.requests.is_dir():
             raise DataError(f"{str(self.requests)!r} is a folder (--batch export)", todo="name a file in it")
+        if self.requests is not None and not _is_of_a_batch(self.requests):
+            raise DataError(f"{str(self.requests)!r} holds other lines than requests (--batch export)",
+                            todo="name another file")  # fmt: skip
+
+
+def _is_of_a_batch(path: Path) -> bool:
+    """Whether a file of requests may be written over: it is not there, or is empty or one of requests."""
+    if not path.exists():
+        return True
+    with path.open("rb") as file:
+        first = file.readline(_LONGEST_START)
+    return not first or first.startswith(b'{"custom_id"')
 
 
 class Parts:

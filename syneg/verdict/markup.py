@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 
 from syneg.core.text import printable
 
@@ -47,14 +48,23 @@ body{font-size:11px}svg{max-height:15rem;max-width:28rem}.sides{grid-template-co
 h2,h3{break-after:avoid}article:nth-of-type(n+21){display:none}p.lead{font-size:1.1rem}}"""
 
 
+_HEAD = ("<!doctype html><html lang=en><head><meta charset=utf-8>\n"
+         "<meta name=viewport content='width=device-width,initial-scale=1'>")  # fmt: skip
+
+
 def document(title: str, parts: Iterable[str]) -> str:
     """A whole HTML page: `parts`, in order, with the style of all pages. Control characters become spaces."""
     head = [
-        "<!doctype html><html lang=en><head><meta charset=utf-8>",
-        "<meta name=viewport content='width=device-width,initial-scale=1'>",
+        _HEAD,
         f"<title>{escape(title)}: syneg-dspy</title><style>{_STYLE}</style></head><body>",
     ]
     return printable("\n".join((*head, *parts, "</body></html>")))
+
+
+def is_document(path: Path) -> bool:
+    """Whether a file begins as `document` does."""
+    with path.open("rb") as file:
+        return file.read(len(_HEAD)) == _HEAD.encode()
 
 
 def drawn(figure: Figure, level: int = 2) -> str:
