@@ -27,7 +27,7 @@ from typing import Any
 import click
 import dspy
 import litellm
-from turns import Figures, save, table
+from turns import Figures, save, sizes, table
 
 from syneg.core.config import CollectionConfig, Config, GenerateConfig, LMConfig
 from syneg.core.errors import DeferredError
@@ -126,14 +126,10 @@ def figures(tokens: int, seconds: float) -> Figures:
 WAYS: list[Callable[..., Figures]] = [bare, stack]
 
 
-def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
-    return [int(size) for size in text.split(",")]
-
-
 @click.command()
 @click.option("--model", default="local/qwen2.5-coder-1.5b", show_default=True)
 @click.option("--pairs", default=12, show_default=True)
-@click.option("--slots", default="1,4", show_default=True, callback=_sizes)
+@click.option("--slots", default="1,4", show_default=True, callback=sizes)
 @click.option("--turns", default=2, show_default=True)
 @click.option("--quick", is_flag=True, help="the smallest model, two pairs, one turn")
 @click.option("--json", "path", type=click.Path(path_type=Path))

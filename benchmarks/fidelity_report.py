@@ -1,6 +1,8 @@
 """The table and the figures of objective_fidelity.py, from the results that it wrote into its run folder.
 
 report(run, ["random", "bm25_top", …], against=folder)     reads probe.json and critic.json, and full.json of `against`
+  → ({"probe": {"random": {"value": …}}, "tau": {"the probe's value, same": {"tau": .71, "low": …}}, …},
+     {"random": [{"same": .64, "other": .66, "seconds": 93.1}, …], …})            a row for each seed of full training
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau, rankdata
+from turns import Figures
 
 from syneg.core.storage import read_json
 from syneg.optimizers.objective import Score
@@ -32,8 +35,8 @@ def interval(x: list[float], y: list[float], draws: int = 2000) -> tuple[float, 
     return float(low), float(high)
 
 
-def report(run: Run, names: list[str], against: Path) -> None:
-    """Print the table and the figures, of all results that exist."""
+def report(run: Run, names: list[str], against: Path) -> tuple[Figures, dict[str, list[Figures]]]:
+    """Print the table and the figures, of all results that exist, and return them, as turns.save takes them."""
     probe, critic = (read_json(run.folder / f"{part}.json") or {} for part in ("probe", "critic"))
     full = {name: list(rows.values()) for name, rows in (read_json(against / "full.json") or {}).items() if rows}
     probe = {
@@ -41,7 +44,7 @@ def report(run: Run, names: list[str], against: Path) -> None:
     }
     names = [name for name in names if name in full]
     if not names or not (probe or critic):
-        return
+        return {}, {}
     splits = run.workspace.collection.splits  # confirm is empty unless something is compiled
     sizes = {split: len(splits[split]) for split in ("confirm", "test") if splits[split]}
 
@@ -54,18 +57,19 @@ def report(run: Run, names: list[str], against: Path) -> None:
     }
     means = {group: [float(np.mean(found[name])) for name in names] for group, found in groups.items()}
     table(names, probe, critic, full, means)
+    tau: Figures = {}
     for label, of in (("value", "value"), ("likelihood", "likelihood"), ("nDCG@10", "gain")):
-        taus(f"the probe's {label}", [probe[name][of] for name in names if name in probe], means)
+        tau |= taus(f"the probe's {label}", [probe[name][of] for name in names if name in probe], means)
     for label, of in critic.items():
         if set(names) <= set(of):
-            taus(f"the critic's mean ({label})", [overall(of[name]) for name in names], means)
+            tau |= taus(f"the critic's mean ({label})", [overall(of[name]) for name in names], means)
             few = " and ".join(f"{few_pairs(of, names, y):.2f} ({group})" for group, y in means.items())
             print(f"tau of the same over {FEW} pairs: {few}")
             if set(names) <= set(probe):
                 ranks = rankdata([probe[name]["value"] for name in names]) + rankdata(
                     [overall(of[name]) for name in names]
                 )
-                taus(f"ranks of both together ({label})", list(ranks), means)
+                tau |= taus(f"ranks of both together ({label})", list(ranks), means)
     for group, y in means.items():
         among = between_seeds([groups[group][name] for name in names])
         if among is not None:
@@ -76,6 +80,12 @@ def report(run: Run, names: list[str], against: Path) -> None:
         print(f"last by the probe: {min(names, key=lambda name: probe[name]['value'])}")
         ratio = sum(one["seconds"] for n in names for one in full[n]) / sum(probe[n]["seconds"] for n in names)
         print(f"full training costs {ratio:.0f} times as much as the probe, over {len(names)} sets")
+    means_of = {label: {name: overall(values) for name, values in of.items()} for label, of in critic.items()}
+    rows = {
+        name: [{"same": one["held"], "other": other(one), "seconds": one["seconds"]} for one in full[name]]
+        for name in names
+    }
+    return {"probe": probe, "critic": means_of, "tau": tau}, rows
 
 
 def table(names: list[str], probe: Any, critic: Any, full: Any, means: dict[str, list[float]]) -> None:
@@ -102,13 +112,16 @@ def overall(values: dict[str, float]) -> float:
     return float(np.mean(list(values.values())))
 
 
-def taus(what: str, x: list[float], means: dict[str, list[float]]) -> None:
-    """Print tau of a score with full training, on both groups of queries; print nothing if a set has no score."""
+def taus(what: str, x: list[float], means: dict[str, list[float]]) -> Figures:
+    """Print and return tau of a score with full training, on both groups of queries; nothing if a set has no score."""
+    found: Figures = {}
     for group, y in means.items():
         if len(x) == len(y):
             low, high = interval(x, y)
-            tau = kendalltau(x, y).statistic
+            tau = float(kendalltau(x, y).statistic)
+            found[f"{what}, {group}"] = {"tau": tau, "low": low, "high": high}
             print(f"tau of {what} with full training, {group} queries: {tau:.2f} (95 % {low:.2f} to {high:.2f})")
+    return found
 
 
 def few_pairs(critic: dict[str, dict[str, float]], names: list[str], y: list[float]) -> float:

@@ -1,6 +1,6 @@
 """Run the full form of every benchmark that needs no GPU, one after the other: the tables of docs/benchmarks.md.
 
-    python benchmarks/full.py --out bench            about 40 minutes on two quiet cores; the longest parts come last
+    python benchmarks/full.py --out bench            about 50 minutes on two quiet cores; the longest parts come last
     python benchmarks/full.py --only calls           one part
 
 Each part is a script of this folder in a new process. It prints its tables, and writes OUT/NAME.json. `minutes` is an
@@ -40,9 +40,11 @@ PARTS = {
     "embedded": Part("embedded_lm", ("--pairs", "6", "--slots", "1,4", "--turns", "2"), 3),
     "training": Part("training_speed", ("--batch", "16", "--steps", "6", "--rounds", "2", *SHORT), 3, "--out"),
     "mining": Part("mining", ("--dataset", "beir/scifact", "--turns", "1", *SHORT), 4),
+    "mining-made": Part("mining", ("--passages", "100000", "--turns", "1"), 4),
     "calls": Part("lm_overhead", ("--latency", "0.1,0.5,2", "--turns", "2"), 5),
     "ledger": Part("ledger", ("--rows", "10000,100000,1000000,5000000"), 5),
     "growth": Part("growth", ("--passages", "1000,10000,100000,1000000", "--pairs", "100,1000,10000"), 7),
+    "corpus": Part("corpus_size", ("--passages", "100000,1000000"), 6),
     "objective": Part("objective_cost", ("--dataset", "beir/scifact,python-docs,vaswani", *SHORT), 7),
 }
 

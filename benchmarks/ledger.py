@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
-import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import click
-from turns import Figures, in_turn, save
+from turns import Figures, columns, in_turn, peak_mb, save, sizes
 
 from syneg.core.records import fingerprint
 from syneg.llm.ledger import Ledger
@@ -50,8 +47,8 @@ def lines(rows: int) -> Iterator[str]:
         yield line.replace(KEY, key(number))
 
 
-def measure(folder: str, rows: int, seed: int = 0) -> Figures:
-    """Seconds and memory of a ledger with `rows` rows."""
+def measure(folder: str, rows: int, appends: int, seed: int = 0) -> Figures:
+    """Seconds and memory of a ledger with `rows` rows; `appends` are made by one thread, and as many by 32."""
     path = Path(folder) / f"{rows}.jsonl"
     with path.open("w", encoding="utf-8") as file:
         file.writelines(lines(rows))
@@ -68,11 +65,11 @@ def measure(folder: str, rows: int, seed: int = 0) -> Figures:
     assert all(ledger.find(each) is not None for each in asked)
     figures["lookups_a_s"] = LOOKUPS / (time.perf_counter() - start)
     for name, threads in (("appends_a_s", 1), ("appends_a_s_32_threads", 32)):
-        new = [json.loads(line) | {"key": fingerprint(name, i)} for i, line in enumerate(lines(APPENDS))]
+        new = [json.loads(line) | {"key": fingerprint(name, i)} for i, line in enumerate(lines(appends))]
         start = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(ledger.keep, new))
-        figures[name] = APPENDS / (time.perf_counter() - start)
+        figures[name] = appends / (time.perf_counter() - start)
     ledger.close()
     figures |= {"file_mb": path.stat().st_size / 1e6, "grown_mb": peak_mb() - before}
     for left in (path, path.with_name(f"{path.name}.index")):
@@ -80,28 +77,18 @@ def measure(folder: str, rows: int, seed: int = 0) -> Figures:
     return figures
 
 
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-
-
-def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
-    return [int(size) for size in text.split(",")]
-
-
 @click.command()
-@click.option("--rows", default="10000,100000,1000000", show_default=True, callback=_sizes)
+@click.option("--rows", default="10000,100000,1000000", show_default=True, callback=sizes)
 @click.option("--turns", default=1, show_default=True)
 @click.option("--quick", is_flag=True, help="two small sizes")
 @click.option("--json", "path", type=click.Path(path_type=Path))
 def main(rows: list[int], turns: int, quick: bool, path: Path | None) -> None:
+    appends = APPENDS
     if quick:
-        rows, turns = [1_000, 10_000], 1
+        rows, turns, appends = [1_000, 5_000], 1, 100
     with tempfile.TemporaryDirectory() as folder:
-        measured = in_turn({f"{size:,}": partial(measure, folder, size) for size in rows}, turns)
-    print(f"{'rows':24}" + "".join(f"{name:>14}" for name in measured))
-    for figure in next(iter(measured.values()))[0]:
-        values = [statistics.median(turn[figure] for turn in turns) for turns in measured.values()]
-        print(f"{figure:24}" + "".join(f"{value:14,.3f}" if value < 10 else f"{value:14,.0f}" for value in values))
+        measured = in_turn({f"{size:,}": partial(measure, folder, size, appends) for size in rows}, turns)
+    print(columns(measured, "rows"))
     save(path, "ledger", {"rows": rows}, measured)
 
 

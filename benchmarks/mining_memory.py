@@ -13,20 +13,15 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import resource
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 from made import corpus, static_encoder
 from options import filled
-
-
-def peak() -> float:
-    """Peak memory of this process so far, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+from turns import Figures, peak_mb, save
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,7 @@ class Options:
     index: str
     sources: str
     quick: bool
+    path: Path | None
 
 
 @click.command()
@@ -50,10 +46,17 @@ class Options:
 @click.option("--index", default="auto", show_default=True, help="a factory string of faiss")
 @click.option("--sources", default="dense,bm25", show_default=True)
 @click.option("--quick", is_flag=True, help="2,000 passages")
+@click.option("--json", "path", type=click.Path(path_type=Path))
 @filled(Options)
 def main(options: Options) -> None:
     if options.quick:
         options = replace(options, passages=2000, dim=32, pairs=40)
+    figures = Figures()
+
+    def say(part: str, what: str, seconds: float) -> None:
+        figures.update({f"{part}_s": seconds, f"{part}_mb": peak_mb()})
+        print(f"{what:72s} {seconds:8.1f} s  peak {peak_mb() / 1e3:5.2f} GB", flush=True)
+
     with tempfile.TemporaryDirectory() as name:
         os.environ["SYNEG_HOME"] = f"{name}/home"
         from syneg.core.config import EncoderConfig
@@ -65,7 +68,7 @@ def main(options: Options) -> None:
         encoder = Encoder.load(
             EncoderConfig(model=static_encoder(Path(name) / "encoder", options.dim), batch_size=512, precision="fp32")
         )
-        say(f"encoder of {options.dim} dimensions", 0.0)
+        say("encoder", f"encoder of {options.dim} dimensions", 0.0)
         start = time.monotonic()
         texts = dict(corpus(options.passages, options.words))
         ids = list(texts)[: options.pairs]
@@ -76,6 +79,7 @@ def main(options: Options) -> None:
             "made", texts, queries, qrels, {"train": tuple(queries), "dev": (), "confirm": (), "test": ()}
         )
         say(
+            "texts",
             f"{options.passages} passages of {options.words} words, "
             f"{sum(map(len, texts.values())) / 2**30:.2f} GB of text",
             time.monotonic() - start,
@@ -85,16 +89,15 @@ def main(options: Options) -> None:
         start = time.monotonic()
         found = mine(collection, collection.pairs("train"), encoder, config)
         say(
+            "cold",
             f"mined {sum(map(len, found.negatives.values()))} negatives for {options.pairs} queries, embeddings made",
             time.monotonic() - start,
         )
         start = time.monotonic()
         mine(collection, collection.pairs("train"), encoder, config)
-        say("mined again, embeddings from disk", time.monotonic() - start)
-
-
-def say(what: str, seconds: float) -> None:
-    print(f"{what:72s} {seconds:8.1f} s  peak {peak():5.2f} GB", flush=True)
+        say("warm", "mined again, embeddings from disk", time.monotonic() - start)
+    settings = {key: value for key, value in asdict(options).items() if key not in ("quick", "path")}
+    save(options.path, "mining_memory", settings, {"ours": [figures]})
 
 
 if __name__ == "__main__":

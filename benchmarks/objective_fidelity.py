@@ -43,6 +43,7 @@ import numpy as np
 from configured import configured
 from fidelity_report import report
 from options import filled
+from turns import save
 
 from syneg.core.presets import FAST
 from syneg.core.progress import Progress
@@ -133,6 +134,7 @@ class Options:
     quick: bool
     overrides: tuple[str, ...]
     folder: Path
+    path: Path | None
 
 
 @click.command()
@@ -150,6 +152,7 @@ class Options:
 @click.option("--quick", is_flag=True, help="a small collection, 16 pairs, one seed, a few steps")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=Path("runs/fidelity"), show_default=True)
+@click.option("--json", "path", type=click.Path(path_type=Path))
 @filled(Options)
 def main(options: Options) -> None:
     if options.quick:
@@ -187,7 +190,8 @@ def main(options: Options) -> None:
             probed(run, experiment, names)
         if options.only in (None, "full"):
             trained(run, experiment, names, options.seeds)
-        report(run, names, options.against or options.folder)
+        found, measured = report(run, names, options.against or options.folder)
+    save(options.path, "objective_fidelity", {"dataset": options.dataset, "pairs": options.pairs, **found}, measured)
 
 
 def judged(run: Run, rows: list[dict[str, str]]) -> None:

@@ -11,6 +11,7 @@ queries, cut to the length that the programs were asked for.
 from __future__ import annotations
 
 import random
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import click
 from configured import configured
+from made import answering, beir, static_encoder
 from options import filled
 from turns import Figures, save
 
@@ -56,17 +58,31 @@ class Options:
 @click.option("--pairs", default=100)
 @click.option("--lm", default="local/qwen2.5-coder-1.5b")
 @click.option("--words", default=60, help="passages shown are cut to this, and so is what is asked for")
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/programs"), show_default=True)
 @click.option("--programs", default=",".join(PROGRAMS))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="any other setting")
-@click.option("--quick", is_flag=True, help="the smallest model, two pairs, one program")
+@click.option("--quick", is_flag=True, help="a scripted LM, a made collection, four pairs, one program")
 @click.option("--json", "path", type=click.Path(path_type=Path))
 @filled(Options)
 def main(options: Options) -> None:
-    if options.quick:
-        options = replace(
-            options, dataset="python-docs-small", pairs=2, lm="local/smollm2-135m", programs="single_prompt"
-        )
+    if not options.quick:
+        compare(options)
+        return
+    with tempfile.TemporaryDirectory() as name, answering() as url:
+        own = (
+            f"lm.api_base={url}", "lm.engine=native", f"encoder.model={static_encoder(Path(name) / 'encoder', 32)}",
+            "encoder.precision=fp32", "gates.floor=0", "gates.margin=0", "gates.language=0",
+        )  # fmt: skip
+        compare(
+            replace(
+                options, dataset=str(beir(Path(name) / "made", 500, 40)), pairs=4, lm="openai/made",
+                out=Path(name) / "runs", programs="single_prompt", overrides=(*own, *options.overrides),
+            )
+        )  # fmt: skip
+
+
+def compare(options: Options) -> None:
+    """Run the programs one after the other, and print a row for each."""
     lines = [
         "| program | calls | tokens in + out | s | each accepted: calls, tokens, s | accepted | rejected | "
         "cos query (positive) | cos positive | AUC length, n-grams, embedding |"

@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 from made import answering, corpus, static_encoder
 from options import filled
-from turns import Figures, in_turn, save, table
+from turns import Figures, in_turn, save, sizes, table
 
 UNDER_WAY = 32
 
@@ -71,10 +71,6 @@ def measure(url: str, encoder_name: str, workers: int, calls: int, texts: int) -
     return {"calls_a_s": rate, "texts_a_s": embedded}
 
 
-def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
-    return [int(size) for size in text.split(",") if size]
-
-
 @dataclass(frozen=True)
 class Options:
     """What the flags say."""
@@ -90,7 +86,7 @@ class Options:
 
 
 @click.command()
-@click.option("--workers", default="1,2,4", show_default=True, callback=_sizes)
+@click.option("--workers", default="1,2,4", show_default=True, callback=sizes)
 @click.option("--calls", default=320, show_default=True)
 @click.option("--texts", default=20_000, show_default=True)
 @click.option("--latency", default=0.1, show_default=True, help="seconds of the server")

@@ -12,7 +12,7 @@ Printed are:
 - nDCG@10 on test of each window, and by how much the choice falls short of the best fixed window;
 - each window against the 95 % rule, with a paired t-test over queries on each query's mean over the seeds.
 
-race.json in --out holds the same. Set OMP_NUM_THREADS=1 for the seconds of one core.
+`--json` holds the same. Set OMP_NUM_THREADS=1 for the seconds of one core.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 import numpy as np
 from configured import configured
+from options import filled
 from sparse_labels import p_value, whole_collection, with_one_positive
+from turns import Figures, save
 
 from syneg.core.config import Config
 from syneg.core.progress import Progress
-from syneg.core.storage import write_json
 from syneg.data.collection import Collection
 from syneg.retrieval.metrics import MAIN_METRIC
 from syneg.run.pipeline import Run
@@ -63,11 +64,29 @@ def trained(config: Config, collection: Collection, out: Path) -> dict[str, list
     return by_window
 
 
-def compared(ours: list[Values], theirs: list[Values]) -> str:
+def compared(ours: list[Values], theirs: list[Values]) -> Figures:
     """The paired difference of two windows over queries, on each query's mean over the seeds."""
-    gains = [np.mean([s[q] for s in ours]) - np.mean([s[q] for s in theirs]) for q in ours[0]]
+    gains = [float(np.mean([s[q] for s in ours]) - np.mean([s[q] for s in theirs])) for q in ours[0]]
     low, high = paired_interval(gains) or (0.0, 0.0)
-    return f"{np.mean(gains):+.4f} [{low:+.4f}, {high:+.4f}], p = {p_value(gains):.4f}, {len(gains)} queries"
+    return {"gain": float(np.mean(gains)), "low": low, "high": high, "p": p_value(gains), "queries": len(gains)}
+
+
+def told(against: Figures) -> str:
+    """The difference as text."""
+    return "{gain:+.4f} [{low:+.4f}, {high:+.4f}], p = {p:.4f}, {queries} queries".format(**against)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the flags say."""
+
+    dataset: str
+    one_positive: bool
+    seeds: int
+    quick: bool
+    overrides: tuple[str, ...]
+    out: Path
+    path: Path | None
 
 
 @click.command()
@@ -77,33 +96,43 @@ def compared(ours: list[Values], theirs: list[Values]) -> str:
 @click.option("--quick", is_flag=True, help="a small collection, one seed, a few steps")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/race"), show_default=True)
-def main(dataset: str, one_positive: bool, seeds: int, quick: bool, overrides: tuple[str, ...], out: Path) -> None:
+@click.option("--json", "path", type=click.Path(path_type=Path))
+@filled(Options)
+def main(options: Options) -> None:
+    config = settled(options)
+    collection = whole_collection(config, options.out)
+    if options.one_positive:
+        collection = with_one_positive(collection, config.seed)
+    run, choice = raced(config, collection, options.out)
+    print(f"{collection.name}: {choice['why']}; seconds {choice['seconds']}")
+    run.workspace.close()
+    by_window = trained(config, collection, options.out) if options.seeds else {}
+    first = WINDOWS[0].name
+    measured = {name: [{"ndcg": float(np.mean([*s.values()]))} for s in seeds] for name, seeds in by_window.items()}
+    against = {name: compared(seeds, by_window[first]) for name, seeds in by_window.items() if name != first}
+    means = {name: float(np.mean([row["ndcg"] for row in rows])) for name, rows in measured.items()}
+    for name, rows in measured.items():
+        over = f"  over the {first}: {told(against[name])}" if name in against else ""
+        print(f"{name:26s} {means[name]:.4f}  {' '.join('{ndcg:.4f}'.format(**row) for row in rows)}{over}")
+    if means:
+        short = max(means.values()) - means[str(choice["window"])]
+        print(f"chosen: {choice['window']}, {short:.4f} under the best fixed window")
+    settings = {"dataset": collection.name, "choice": choice, "against_first": against}
+    save(options.path, "sampler_race", settings, measured)
+
+
+def settled(options: Options) -> Config:
+    """The settings of all runs."""
+    quick, folder = options.quick, Path(options.dataset)
     settings = {
-        "collection.dataset": "python-docs-small" if quick else dataset, "collection.confirm": 0.0,
-        "collection.divide_test": Path(dataset).is_dir(), "mine.margin": "auto", "train.arms": ("mined",),
-        "train.seeds": tuple(range(1 if quick else max(1, seeds))), "train.pairs": 0, "boundary.queries": 0,
+        "collection.dataset": "python-docs-small" if quick else options.dataset, "collection.confirm": 0.0,
+        "collection.divide_test": folder.is_dir(), "mine.margin": "auto", "train.arms": ("mined",),
+        "train.seeds": tuple(range(1 if quick else max(1, options.seeds))), "train.pairs": 0, "boundary.queries": 0,
         "evaluate.folds": 0,
         "encoder.max_tokens": 32 if quick else 128,
         **({"probe.steps": 2, "probe.epochs": 0.2, "probe.passages": 200, "train.epochs": 0.2} if quick else {}),
     }  # fmt: skip
-    config = configured(overrides, settings, fast=True)
-    collection = whole_collection(config, out)
-    if one_positive:
-        collection = with_one_positive(collection, config.seed)
-    run, choice = raced(config, collection, out)
-    print(f"{collection.name}: {choice['why']}; seconds {choice['seconds']}")
-    run.workspace.close()
-    by_window = trained(config, collection, out) if seeds else {}
-    by_seed = {name: [float(np.mean(list(seed.values()))) for seed in seeds] for name, seeds in by_window.items()}
-    write_json(out / "race.json", {"choice": choice, "full": by_seed})
-    means = {name: float(np.mean(values)) for name, values in by_seed.items()}
-    first = WINDOWS[0].name
-    for name, mean in means.items():
-        over = "" if name == first else f"  over the {first}: {compared(by_window[name], by_window[first])}"
-        print(f"{name:26s} {mean:.4f}  {' '.join(f'{value:.4f}' for value in by_seed[name])}{over}")
-    if means:
-        short = max(means.values()) - means[str(choice["window"])]
-        print(f"chosen: {choice['window']}, {short:.4f} under the best fixed window")
+    return configured(options.overrides, settings, fast=True)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ grades.
 All judged positives but one are hidden for each train and dev query. Training, mining and the reader's test know one;
 evaluation knows all. Arms: untuned (base), in-batch, mined, and verified, which has the reader's extra positives;
 `--set train.arms=…` names others. Arms with written negatives take those of OUT/writing, which are written once, too.
-If a collection has no test split, each query is tested once, in 5 folds. The paired t-test is over queries, on each
-query's mean over the seeds, Holm-corrected over the comparisons with `--against`.
+Without a test split each query is tested once, in 5 folds. The paired t-test is over queries, on each query's mean over
+the seeds, Holm-corrected over the comparisons with `--against`.
 
 `--oracle` reads with the hidden judgements: 3 for a relevant passage, 1 for any other, 0 for the known negative. It is
 an upper bound and a check of the code, not a result. Without it the reader is that of the settings (`--set reader.…`).
-Existing results in --out are used, so a second call prints the table at once. With `--queries FILE` (one id a line) it
-is the table of these test queries alone.
+Existing results in --out are used. With `--queries FILE` (one id a line) the table is of these test queries alone.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ import numpy as np
 from configured import configured
 from options import filled
 from scipy.stats import ttest_1samp
+from turns import Figures, save
 
 from syneg.core.config import Config
 from syneg.core.errors import DataError, OnlyTestError
@@ -188,23 +188,27 @@ def p_value(differences: Sequence[float]) -> float:
     return float(ttest_1samp(differences, 0.0).pvalue) if np.ptp(differences) else 1.0
 
 
-def table(values: Values, against: str) -> str:
-    """Means, and `against` against each other arm, paired by query."""
-    lines = [f"| arm | nDCG@10 | {against} less this, 95 % | p (Holm) |", "|---|---|---|---|"]
-    ours = values.get(against)
-    differences: dict[str, list[float]] = {}
-    if ours is not None:
-        differences = {arm: [ours[q] - v for q, v in own.items()] for arm, own in values.items() if arm != against}
+def compared(values: Values, against: str) -> dict[str, Figures]:
+    """arm → its mean, and by how much `against` is over it, paired by query, with p adjusted (Holm)."""
+    found: dict[str, Figures] = {arm: {"ndcg": float(np.mean([*own.values()]))} for arm, own in values.items()}
+    ours, others = values.get(against), [arm for arm in values if arm != against]
+    differences = {arm: [ours[q] - v for q, v in values[arm].items()] for arm in others} if ours else {}
     adjusted = holm({arm: p_value(paired) for arm, paired in differences.items()})
-    for arm, own in values.items():
+    for arm, paired in differences.items():
+        low, high = paired_interval(paired) or (None, None)
+        found[arm] |= {"less": float(np.mean(paired)), "low": low, "high": high, "p": adjusted[arm]}
+    return found
+
+
+def table(found: Mapping[str, Figures], against: str) -> str:
+    """Means, and `against` against each other arm."""
+    lines = [f"| arm | nDCG@10 | {against} less this, 95 % | p (Holm) |", "|---|---|---|---|"]
+    for arm, own in found.items():
         cells = ["", ""]
-        if arm in differences:
-            interval = paired_interval(differences[arm])
-            between = f" [{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else ""
-            cells = [f"{np.mean(differences[arm]):+.4f}{between}", f"{adjusted[arm]:.4f}"]
-        lines.append(
-            f"| {'untuned' if arm == 'base' else arm} | {np.mean(list(own.values())):.4f} | {cells[0]} | {cells[1]} |"
-        )
+        if "less" in own:
+            between = "" if own["low"] is None else f" [{own['low']:+.4f}, {own['high']:+.4f}]"
+            cells = [f"{own['less']:+.4f}{between}", f"{own['p']:.4f}"]
+        lines.append(f"| {'untuned' if arm == 'base' else arm} | {own['ndcg']:.4f} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines)
 
 
@@ -235,6 +239,7 @@ class Options:
     against: str
     queries: Path | None
     quick: bool
+    path: Path | None
 
 
 def settled(options: Options) -> tuple[Config, Collection]:
@@ -272,6 +277,7 @@ def settled(options: Options) -> tuple[Config, Collection]:
     help="ids of the test queries to print the table for",
 )
 @click.option("--quick", is_flag=True, help="one fold, one seed, 32 train queries, half of the encoder")
+@click.option("--json", "path", type=click.Path(path_type=Path))
 @filled(Options)
 def main(options: Options) -> None:
     config, whole = settled(options)
@@ -285,7 +291,10 @@ def main(options: Options) -> None:
     asked = config.reader.cross_encoder or config.reader.model or config.reader.given or config.lm.model
     print(f"reader: {'oracle (the hidden judgements)' if options.by_oracle else asked}")
     read = options.out / "readings.md"
-    print(table(values, options.against), *lines, *([read.read_text()] if read.exists() else []), sep="\n")
+    found = compared(values, options.against)
+    print(table(found, options.against), *lines, *([read.read_text()] if read.exists() else []), sep="\n")
+    about = {"dataset": whole.name, "against": options.against, "queries": len(values["base"]), "folds": lines}
+    save(options.path, "sparse_labels", about, {arm: [own] for arm, own in found.items()})
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from sentence_transformers.sentence_transformer.losses import (
     MultipleNegativesRankingLoss,
 )
 from transformers import PrinterCallback, TrainerCallback
-from turns import Figures, save, table
+from turns import Figures, save, sizes, table
 
 from syneg.core.config import Config
 from syneg.core.presets import FAST
@@ -181,10 +181,6 @@ def enough(rows: list[Instance], count: int) -> list[Instance]:
     return [row if turn == 0 else copy(row, turn) for turn in range(turns) for row in rows][:count]
 
 
-def _sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
-    return [int(size) for size in text.split(",") if size]
-
-
 @dataclass(frozen=True)
 class Options:
     """What the flags say."""
@@ -204,7 +200,7 @@ class Options:
 @click.command()
 @click.option("--dataset", default="beir/scifact", show_default=True)
 @click.option(
-    "--batch", "sizes", default="16", show_default=True, callback=_sizes, help="rows a batch, several by commas"
+    "--batch", "sizes", default="16", show_default=True, callback=sizes, help="rows a batch, several by commas"
 )
 @click.option("--cached-from", default=128, show_default=True, help="rows a batch from which a gradient cache is used")
 @click.option("--steps", default=12, show_default=True)

@@ -19,19 +19,27 @@ import resource
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import click
 
 Figures = dict[str, Any]
 Side = Callable[[], Figures]
 _PACKAGES = ("syneg-dspy", "torch", "sentence-transformers", "faiss-cpu", "dspy", "litellm")
 
 
+def peak_mb() -> float:
+    """Peak memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
 def _child(work: Side, end: Connection) -> None:
     figures = work()
-    figures["rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    figures.setdefault("rss_mb", peak_mb())
     end.send_bytes(json.dumps(figures).encode())
 
 
@@ -95,6 +103,25 @@ def table(measured: Mapping[str, Sequence[Figures]], base: str) -> str:
     return "\n".join(lines)
 
 
+def columns(measured: Mapping[str, Sequence[Figures]], what: str) -> str:
+    """One line for each figure that is a number, with the median over turns for each side; `what` names the sides."""
+    width = 2 + max(len(name) for rows in measured.values() for name in rows[0])
+    lines = [f"{what:{width}}" + "".join(f"{name:>14}" for name in measured)]
+    for figure, first in next(iter(measured.values()))[0].items():
+        if isinstance(first, int | float):
+            values = [statistics.median(turn[figure] for turn in turns) for turns in measured.values()]
+            lines.append(
+                f"{figure:{width}}"
+                + "".join(f"{value:14,.3f}" if value < 10 else f"{value:14,.0f}" for value in values)
+            )
+    return "\n".join(lines)
+
+
+def sizes(_: click.Context, __: click.Parameter, text: str) -> list[int]:
+    """The numbers of an option such as "1000,10000"; a callback of click."""
+    return [int(size) for size in text.split(",") if size]
+
+
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Median, least and most.
 
@@ -106,7 +133,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 
 def machine() -> Figures:
-    """The machine of a benchmark: cores, processor, versions."""
+    """The machine of a benchmark: processor, cores, load of the last 1, 5 and 15 minutes, date, versions."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -114,9 +141,19 @@ def machine() -> Figures:
         except PackageNotFoundError:
             continue
     return {
-        "cores": os.cpu_count(), "machine": platform.machine(), "system": platform.system(),
-        "python": platform.python_version(), "versions": versions,
+        "processor": _processor(), "cores": os.cpu_count(), "machine": platform.machine(),
+        "system": platform.system(), "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version(),
+        "versions": versions,
     }  # fmt: skip
+
+
+def _processor() -> str:
+    """The model of the processor; "" where the system does not say it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.exists() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor())
 
 
 def save(path: Path | None, name: str, settings: Figures, measured: Mapping[str, Sequence[Figures]]) -> None:

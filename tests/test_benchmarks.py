@@ -6,8 +6,10 @@ import importlib
 import json
 import re
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -16,11 +18,25 @@ from typing import get_type_hints
 import pytest
 from click.testing import CliRunner
 
+from syneg.cli.main import cli
 from syneg.core.records import Instance, Pair
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SHARED = ("configured", "made", "options", "turns", "fidelity_report")
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED)
+PRINT_ALONE = ("bm25_terms", "gepa_ways")
+OTHERS_WRITE = ("full", "gpu")  # these run scripts that write JSON
+(_LOOP,) = re.findall(r"^\t.*for name in ([a-z_ ]+); do", (FOLDER.parent / "Makefile").read_text(), re.MULTILINE)
+BENCH = _LOOP.split()  # what `make bench` runs
+NOT_IN_BENCH = ("gpu", "sampler_race", "objective_fidelity", "sparse_labels")  # for a card; long, or with a data set
+MEASURED = {  # what these find in this process
+    "growth": ("passages.collection", "passages.mine", "pairs.generate"),
+    "ledger": ("1,000.lookups_a_s", "5,000.appends_a_s"),
+    "mining": ("ours.warm_s", "theirs.warm_s", "ours.negatives", "theirs.negatives"),
+    "mining_memory": ("ours.cold_s", "ours.warm_mb"),
+    "corpus_size": ("2,000.collection_s", "2,000.mine_bm25_cpu_s", "2,000.dense_negatives", "2,000.bm25_negatives"),
+    "programs": ("single_prompt.accepted", "single_prompt.tokens"),
+}
 
 
 @pytest.fixture
@@ -50,6 +66,59 @@ def test_each_flag_of_a_benchmark_has_its_place(load, name: str) -> None:  # typ
     options = hints.get("options")
     places = [field.name for field in fields(options)] if is_dataclass(options) else list(hints)
     assert sorted(places) == sorted(flag.name for flag in main.params)
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in (*PRINT_ALONE, *OTHERS_WRITE)])
+def test_each_benchmark_writes_json(load, name: str) -> None:  # type: ignore[no-untyped-def]
+    assert ["--json"] in [flag.opts for flag in load(name).main.params]
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in NOT_IN_BENCH])
+def test_make_bench_runs_every_quick_form(load, name: str) -> None:  # type: ignore[no-untyped-def]
+    assert ("quick" in [flag.name for flag in load(name).main.params]) == (name in BENCH)
+
+
+def _in_this_process(sides: dict[str, Callable[[], dict[str, object]]], turns: int) -> dict[str, list[object]]:
+    return {name: [json.loads(json.dumps(side())) for _ in range(turns)] for name, side in sides.items()}
+
+
+def _called_here(arguments: list[str], home: Path) -> dict[str, float]:
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return {"whole": 1.0}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_the_quick_form_measures(
+    load,  # type: ignore[no-untyped-def]
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In this process, which has loaded torch and DSPy; `make bench` takes a process for each side."""
+    monkeypatch.chdir(tmp_path)
+    module = load(name)
+    for what, here in (("in_turn", _in_this_process), ("called", _called_here)):
+        if hasattr(module, what):
+            monkeypatch.setattr(module, what, here)
+    done = CliRunner().invoke(module.main, ["--quick", "--json", "found.json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    measured = json.loads(Path("found.json").read_text())["measured"]
+    figures = {f"{side}.{key}": value for side, rows in measured.items() for row in rows for key, value in row.items()}
+    for figure in MEASURED[name]:
+        assert figures[figure] > 0, figure
+    assert re.search(r"\d\.\d", done.output), "it prints no figure"
+
+
+def test_figures_are_written_with_the_machine_they_were_measured_on(load, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    load("turns").save(tmp_path / "found.json", "name", {"pairs": 3}, {"ours": [{"s": 1.0}]})
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["settings"], found["measured"]) == ({"pairs": 3}, {"ours": [{"s": 1.0}]})
+    machine = found["machine"]
+    assert machine["cores"] > 0 and len(machine["load"]) == 3 and "torch" in machine["versions"]
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(machine["date"])) < timedelta(minutes=1)
+    about = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    assert "model name" not in about or f": {machine['processor']}\n" in about
 
 
 def test_growth_is_fitted_over_sizes_that_take_long_enough(load) -> None:  # type: ignore[no-untyped-def]
@@ -149,10 +218,13 @@ def test_fidelity_is_reported_for_a_collection_without_confirm_queries(
         (tmp_path / f"{name}.json").write_text(json.dumps(of))
     splits = {"confirm": (), "test": ("q1", "q2")}
     run = SimpleNamespace(folder=tmp_path, workspace=SimpleNamespace(collection=SimpleNamespace(splits=splits)))
-    load("fidelity_report").report(run, list(probe), tmp_path)
+    settings, rows = load("fidelity_report").report(run, list(probe), tmp_path)
     told = capsys.readouterr().out
     assert "tau of the probe's value with full training, other queries: 1.00" in told
     assert "full training costs 50 times as much as the probe, over 4 sets" in told
+    assert settings["tau"]["the probe's value, other"]["tau"] == pytest.approx(1.0)
+    assert (rows["set3"], settings["probe"]["set3"]["gain"]) == ([{"same": 0.3, "other": 0.3, "seconds": 100.0}], 0.03)
+    assert json.loads(json.dumps([settings, rows]))
 
 
 def test_rows_beyond_those_of_a_collection_are_copies_of_their_own(load) -> None:  # type: ignore[no-untyped-def]
@@ -249,10 +321,13 @@ def test_sparse_labels_hides_all_positives_but_one(
     base = json.loads((tmp_path / "out" / "fold-0" / "evaluation" / "base.json").read_text())["test"]
     ids = [*base["ranking"]][:5]
     (tmp_path / "some.txt").write_text("\n".join(ids))
-    args += ["--queries", str(tmp_path / "some.txt")]
+    args += ["--queries", str(tmp_path / "some.txt"), "--json", str(tmp_path / "found.json")]
     found = CliRunner().invoke(load("sparse_labels").main, args, catch_exceptions=False).output
     mean = sum(base["values"]["ndcg@10"][q] for q in ids) / 5
     assert "5 test queries, 1 seeds" in found and f"| untuned | {mean:.4f} |" in found
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert written["measured"]["base"][0]["ndcg"] == pytest.approx(mean) and "less" in written["measured"]["base"][0]
+    assert (written["settings"]["queries"], *written["measured"]["verified"][0]) == (5, "ndcg")
 
 
 def test_sparse_labels_writes_once_for_every_query(
@@ -302,8 +377,10 @@ def test_what_a_user_sets_wins_over_the_settings_of_a_benchmark(load) -> None:  
 
 
 def test_two_margins_are_compared_query_by_query(load) -> None:  # type: ignore[no-untyped-def]
-    compared = load("sampler_race").compared
+    race = load("sampler_race")
     ours = [{f"q{i}": 0.5 + i / 100 for i in range(20)}, {f"q{i}": 0.7 + i / 100 for i in range(20)}]
     theirs = [{f"q{i}": 0.5 for i in range(20)}] * 2
-    assert compared(ours, theirs).startswith("+0.1950 [") and compared(ours, theirs).endswith("p = 0.0000, 20 queries")
-    assert compared(theirs, theirs) == "+0.0000 [+0.0000, +0.0000], p = 1.0000, 20 queries"
+    found = race.compared(ours, theirs)
+    assert (found["gain"], found["queries"]) == (pytest.approx(0.195), 20) and 0 < found["low"] < found["gain"]
+    assert race.told(found).startswith("+0.1950 [") and race.told(found).endswith("p = 0.0000, 20 queries")
+    assert race.told(race.compared(theirs, theirs)) == "+0.0000 [+0.0000, +0.0000], p = 1.0000, 20 queries"
