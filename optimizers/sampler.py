@@ -24,7 +24,7 @@ from syneg.data.collection import Collection
 from syneg.negatives.mining import Mined, Rankings
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
-from syneg.training.sampling import ARMS, Supply, mix
+from syneg.training.sampling import Supply, filling_of, mix
 
 from .objective import held_out_queries, worth
 from .probe import Probe
@@ -119,7 +119,7 @@ class SamplerTrials:
             self._mined[key] = self._rankings.take(config.mine)
         written = {q: [(text, config.mix.weight) for text in texts] for q, texts in material.written.items()}
         supply = Supply(pairs, self._mined[key].negatives, written, use="first")
-        if ARMS[sampler.arm].read:
+        if filling_of(sampler.arm, config.mix).read:
             supply = replace(supply, mined={**supply.mined, **material.graded}, extra=material.extra, use="draw")
         seed = config.seed + block
         rows = mix(supply, config.mix, arm=sampler.arm, seed=seed)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.shell_completion import ShellComplete
 
-from syneg.cli.completion import PROGRAM_NAMES
+from syneg.cli.completion import BASES, PROGRAM_NAMES
 from syneg.cli.main import cli
+from syneg.core.config import MixConfig
 from syneg.core.errors import ConfigError
 from syneg.core.presets import PAPER_DATASETS, PAPER_ENCODERS, SOURCES
 from syneg.core.settings import known_keys, load_config
@@ -15,6 +17,7 @@ from syneg.core.toml import to_toml
 from syneg.data.tasks import task_for
 from syneg.programs import PROGRAMS
 from syneg.run.arms import ABLATIONS, EQUAL, arm, arms, named, split_arms
+from syneg.training.sampling import ARMS
 
 
 def test_an_arm_has_settings_of_its_own() -> None:
@@ -85,6 +88,7 @@ def test_a_saved_program_of_an_arm_is_found_from_anywhere(tmp_path: Path, monkey
     ("--program=neigh", ["neighbour_topic", "neighbour_rewrite"]),
     ("--arms=hy", ["hybrid"]), ("--arms=mined,syn", ["mined,synthetic"]),
     ("--arms=mined,hybrid@ra", ["mined,hybrid@ratio="]), ("--arms=hybrid@alphas=[0.5,1.0]@see", ["hybrid@alphas=[0.5,1.0]@seeds="]),
+    ("--arms=hybrid@base=ver", ["hybrid@base=verified"]),
     ("--arms=hybrid@program=refl", ["hybrid@program=reflective"]), ("--arms=hybrid@ratio=", []),
 ])  # fmt: skip
 def test_the_shell_completes_programs_and_arms(typed: str, offered: list[str]) -> None:
@@ -134,11 +138,24 @@ def test_arms_that_stand_twice_are_one() -> None:
     assert [a.name for a in arms(load_config(None, [], {"train.arms": ("mined", "mined")}))] == ["mined"]
 
 
+def test_hybrid_has_written_negatives_beside_those_of_its_base() -> None:
+    config = load_config()
+    found = [arm(f"hybrid{base}", config) for base in ("", "@base=verified", "@base=grounded")]
+    assert [(one.reads, one.grounds) for one in found] == [(False, False), (True, False), (False, True)]
+    assert all(one.wants_synthetic for one in found) and not arm("hybrid@base=grounded@ratio=0", config).grounds
+    whole = load_config(None, ["mix.base=verified"])
+    assert [arm(name, whole).reads for name in ("hybrid", "mined", "dataset-mix")] == [True, False, False]
+    assert set(BASES) == {*get_args(MixConfig.model_fields["base"].annotation)} <= set(ARMS)
+    for wrong in ("mined@base=verified", "hybrid@base=verified@margin=0.9", "hybrid@base=graded"):
+        with pytest.raises(ConfigError, match="base"):
+            arm(wrong, config)
+
+
 def test_ablations_hold_every_use_of_a_reader() -> None:
     planned = {name: [arm(text, load_config()) for text in ABLATIONS[name]] for name in ("calls", "loss")}
     without, *equal = planned["calls"]
     assert without.name == "mined" and {one.calls for one in equal} == {EQUAL}
-    assert {one.kind for one in equal} == {"verified", "graded", "grounded", "hybrid"}
+    assert {one.kind for one in equal} == {"verified", "graded", "grounded", "hybrid"} and equal[-1].reads
     assert {one.teacher for one in planned["loss"]} == {"", "base", "reader"}
 
 

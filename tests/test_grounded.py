@@ -110,7 +110,7 @@ def test_only_what_no_list_graded_is_read_near_and_counted(
     listed = {(row["query_id"], row["doc_id"]) for row in read_rows(folder / "readings.jsonl")}
     near = {(row["query_id"], row["doc_id"]) for row in read_rows(folder / "readings-grounded.jsonl")}
     assert len(near & listed) <= 2 * len({query_id for query_id, _ in near})  # a known positive and negative
-    used = taken(experiment, 5)
+    used = taken(experiment, 6)
     assert used & (near - listed) and used <= near | listed
     assert {grade(queries[query_id], corpus[doc_id]) for query_id, doc_id in used} <= {0, 1}
     rows = [row for row in read_rows(folder / "ledger" / "calls.jsonl") if row["use"] != "measure reader"]
@@ -118,10 +118,12 @@ def test_only_what_no_list_graded_is_read_near_and_counted(
     limited, allowed = taken(experiment, 3), experiment._allowed(experiment.planned[3]) or set()
     assert limited < used and {query_id for query_id, _ in limited} <= allowed
     assert all(spent[query_id] >= 3 for query_id in allowed)  # a text, a list and the passages near the text
-    costs = {one.name: experiment._cost(one) for one in experiment.planned[1:5]}
+    hybrid = experiment.job(experiment.planned[5], 0).epochs
+    assert {"synthetic", "related"} <= {source for rows_ in hybrid for row in rows_ for source in row.sources}
+    costs = {one.name: experiment._cost(one) for one in experiment.planned[1:6]}
     calls = {name.partition("@calls")[0]: cost.calls for name, cost in costs.items() if cost}
     assert calls["grounded"] == sum(spent[query_id] for query_id in allowed) > 0
-    assert len(calls) == 4 and max(calls.values()) - min(calls.values()) <= max(spent.values())
+    assert len(calls) == 5 and max(calls.values()) - min(calls.values()) <= max(spent.values())
 
 
 @pytest.mark.parametrize("use", ["auto", "off"])
@@ -132,3 +134,51 @@ def test_without_a_trusted_reader_the_margin_decides(use: str, tmp_path: Path, s
     (_, overrides), folder = served(bad, **{"reader.use": use}), tmp_path / "run"
     experiment = opened(folder, overrides).experiment
     assert taken(experiment, 1) and not (folder / "readings-grounded.jsonl").exists()
+
+
+def sources_of(experiment: Experiment, arm: int) -> set[str]:
+    return {
+        source for rows in experiment.job(experiment.planned[arm], 0).epochs for row in rows for source in row.sources
+    }
+
+
+def test_hybrid_on_what_was_read_is_written_and_read_for(tmp_path: Path, served: Served, opened: Opened) -> None:
+    def accepted(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        return reads_well(messages) if "passages" in messages[0]["content"] else write_negative(messages)
+
+    arms = ["mined", "verified", "hybrid", "hybrid@base=verified"]
+    (server, overrides), folder = served(accepted, **{"train.arms": json.dumps(arms)}), tmp_path / "run"
+    alone = served(accepted, **{"train.arms": '["hybrid@base=verified"]'})[1]
+    planned = {part["name"]: part["calls"]["likely"] for part in opened(folder, alone).estimate("train")["parts"]}
+    assert planned["read"] == 12 and sum(planned[name] for name in planned if name.startswith("write ")) >= 8
+    experiment = opened(folder, overrides).experiment
+    _ = experiment.generation  # all calls of an LM
+    asked = len(server.requests)
+    verified, hybrid, both = ([*experiment.job(experiment.planned[place], 0).epochs] for place in (1, 2, 3))
+    assert {"synthetic", "related"} <= sources_of(experiment, 3) and "related" not in sources_of(experiment, 2)
+    extra = opened(folder, overrides).readings.fed.extra
+    drawn = [[row.pair.positive for rows in epochs for row in rows] for epochs in (verified, hybrid, both)]
+    assert drawn[0] == drawn[2] != drawn[1]  # the new positives of the reader, one drawn an epoch
+    assert extra and all(row.pair.query_id in extra for rows in both for row in rows)
+    for one, other in zip(verified[0], both[0], strict=True):
+        count = other.sources.count("synthetic")
+        assert other.negatives[count:] == one.negatives[: len(one.negatives) - count]
+    cost = experiment._cost(experiment.planned[3])
+    assert cost is not None and cost.calls == asked == len(server.requests)
+    whole = served(accepted, **{"train.arms": '["hybrid"]', "mix.base": "verified"})[1]
+    again = opened(folder, whole).experiment
+    assert again.job(again.planned[0], 0).epochs == both and again.planned[0].reads
+
+
+def test_hybrid_needs_written_texts_on_every_base(tmp_path: Path, served: Served, opened: Opened) -> None:
+    def copies(messages: list[dict[str, Any]]) -> tuple[int, str]:
+        if "passages" in messages[0]["content"]:
+            return reads_well(messages)
+        positive = messages[-1]["content"].split("<data>")[2].split("</data>")[0]
+        return 200, json.dumps({"hard_negative": positive})
+
+    arms = ["mined", "grounded", "hybrid@base=grounded", "hybrid@base=verified"]
+    overrides = served(copies, **{"train.arms": json.dumps(arms)})[1]
+    experiment = opened(tmp_path / "run", overrides).experiment
+    _ = experiment.generation
+    assert [each.name for each in experiment.arms] == ["mined", "grounded"]

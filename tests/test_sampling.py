@@ -82,6 +82,18 @@ def test_arms_share_their_retrieved_negatives() -> None:
         assert b.negatives[1:] == a.negatives[:2]
 
 
+def test_hybrid_rows_hold_what_the_base_has() -> None:
+    near = {pair.query_id: [MinedNegative(f"{pair.query_id} near", "near", "grounded", 1, 0.5)] for pair in PAIRS}
+    supply = Supply(PAIRS, mined(9), written(2), grounded=near)
+
+    def sources(base: str) -> set[tuple[str, ...]]:
+        rows = mix(supply, MixConfig(negatives=3, ratio=0.5, base=base), arm="hybrid", seed=0)
+        return {tuple("mined" if source in ("dense", "bm25") else source for source in row.sources) for row in rows}
+
+    assert sources("mined") == sources("verified") == {(SYNTHETIC, "mined", "mined")}
+    assert sources("grounded") == {(SYNTHETIC, "grounded", "mined")}
+
+
 def test_ablation_arms_are_what_their_names_say() -> None:
     def sources(arm: str) -> list[set[str]]:
         rows = rows_of(PAIRS, mined(9), written(3), arm=arm, negatives=3, ratio=0.5, seed=0)

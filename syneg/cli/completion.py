@@ -19,6 +19,7 @@ PROGRAM_NAMES = (
     "single_prompt", "multi_attribute", "reflective", "requirement_break", "neighbour_topic", "neighbour_rewrite",
     "no_attributes", "no_reflection",
 )  # fmt: skip
+BASES = ("mined", "verified", "grounded")  # of mix.base
 Completed = list[str | CompletionItem]
 
 
@@ -28,7 +29,7 @@ def programs(ctx: click.Context, param: click.Parameter, incomplete: str) -> Com
 
 
 def arms(ctx: click.Context, param: click.Parameter, incomplete: str) -> Completed:
-    """Complete --arms: an arm after a comma, a setting after "@", and a program after "program="."""
+    """Complete --arms: an arm after a comma, a setting after "@", and what "program=" and "base=" may name."""
     from syneg.run.arms import SETTINGS
     from syneg.training.sampling import ARMS
 
@@ -39,7 +40,7 @@ def arms(ctx: click.Context, param: click.Parameter, incomplete: str) -> Complet
         return [f"{before}{name}" for name in _fitting(ARMS, part)]
     key, sign, value = setting.partition("=")
     if sign:
-        names = PROGRAM_NAMES if key == "program" else ()
+        names = {"program": PROGRAM_NAMES, "base": BASES}.get(key, ())
         return [f"{before}{arm}@{key}={name}" for name in _fitting(names, value)]
     return [f"{before}{arm}@{name}=" for name in _fitting(SETTINGS, key)]
 

@@ -61,6 +61,8 @@ class MixConfig(Section):
     "Weight of a synthetic negative in the softmax; a mined one has 1."
     confidence: bool = False
     "Lower the weight of a synthetic negative as its score nears the positive's, because it is more often relevant."
+    base: Literal["mined", "verified", "grounded"] = "mined"
+    "The arm from which hybrid takes the negatives beside its synthetic ones."
 
 
 class TrainConfig(Section):

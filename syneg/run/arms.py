@@ -18,7 +18,7 @@ from syneg.core.config import Config, MineConfig, MixConfig, TrainConfig
 from syneg.core.errors import ConfigError, collected, nearest
 from syneg.core.records import fingerprint
 from syneg.core.settings import build_config, read_value
-from syneg.training.sampling import ARMS, Filling
+from syneg.training.sampling import ARMS, Filling, filling_of
 
 BASE_TEACHER, READER, CROSS = "base", "reader", "cross-encoder"  # values of `train.teacher` that are not files
 EQUAL = 0  # `calls=equal`
@@ -46,7 +46,7 @@ class Arm:
 
     @property
     def filling(self) -> Filling:
-        return ARMS[self.kind]
+        return filling_of(self.kind, self.config.mix)
 
     @property
     def reads(self) -> bool:
@@ -103,19 +103,22 @@ def arm(text: str, config: Config) -> Arm:
     if ARMS[kind].order and not any(setting.startswith("order=") for setting in settings):
         tree["train"]["order"] = ARMS[kind].order
     made = Arm(_shown(text), kind, build_config(tree, where=f"arm {text!r}"), calls)
-    _check_mining(made, {setting.partition("=")[0] for setting in settings}, config)
+    _check_named(made, {setting.partition("=")[0] for setting in settings}, config)
     if calls is not None and not (made.reads or made.wants_synthetic):
         raise ConfigError(f"arm {text!r} has no LM calls", todo="leave out calls")
     return made
 
 
-def _check_mining(made: Arm, named: set[str], config: Config) -> None:
-    """Raise ConfigError if an arm that is not made of mined negatives names a setting of mining, or one names auto."""
-    able = [name for name, filling in ARMS.items() if filling.is_mined]
-    if "remine" in named and made.kind not in able:
+def _check_named(made: Arm, named: set[str], config: Config) -> None:
+    """Raise ConfigError if an arm that is not made of mined negatives names a setting of mining, or one names auto, and
+    if another arm than hybrid names a base."""
+    if "base" in named and made.kind != "hybrid":
+        raise ConfigError(f"arm {made.name!r} has no base", todo="give it to hybrid")
+    able = [name for name, filling in ARMS.items() if filling.is_mined and name != made.kind]
+    if "remine" in named and not made.filling.is_mined:
         raise ConfigError(f"arm {made.name!r} does not mine again", todo=f"give remine to one of: {', '.join(able)}")
     own = sorted(named & {*_MINING})
-    if own and made.kind not in able and ("sources" in own or not made.filling.sources):
+    if own and not made.filling.is_mined and ("sources" in own or not made.filling.sources):
         raise ConfigError(f"arm {made.name!r} has no {own[0]}", todo=f"give it to one of: {', '.join(able)}")
     if made.config.mine.margin == "auto" != config.mine.margin:
         raise ConfigError(f"arm {made.name!r}: the race of margins is the run's", todo="set mine.margin=auto")
@@ -208,7 +211,8 @@ ABLATIONS: dict[str, Sequence[str]] = {
     "loss": ("mined", "hybrid", "hybrid@regulariser=0.1", "hybrid@distil=0.5", "hybrid@distil=0.5@teacher=reader",
              "hybrid@guide=0.95", "hybrid@weight=0.3", "hybrid@confidence=true", "hybrid@curriculum=true",
              "hybrid@order=listwise"),
-    "calls": ("mined", *(f"{kind}@calls=equal" for kind in ("verified", "graded", "grounded", "hybrid"))),
+    "calls": ("mined", *(f"{kind}@calls=equal" for kind in ("verified", "graded", "grounded", "hybrid")),
+              "hybrid@base=verified@calls=equal"),
     "mix": ("mined", "synthetic", "dataset-mix", "hybrid"),
     "margin": ("mined@margin=0.95", "mined@margin=0.9", "mined@margin=10", "mined@margin=10@first_rank=11"),
 }  # fmt: skip

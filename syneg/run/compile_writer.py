@@ -246,6 +246,8 @@ def _trained(trials: Trials, workspace: Workspace, drafts: Sequence[Draft], near
     """Train on the accepted `drafts`; return nDCG@10 of the queries that decide, mean over
     `compile.confirm_seeds` seeds."""
     config, collection = workspace.config, workspace.collection
+    mined = config.mix.model_copy(update={"base": "mined"})  # as in the probes that chose the candidate
+    config = config.model_copy(update={"mix": mined})
     written: dict[str, list[Weighed]] = {}
     for draft in drafts:
         if draft.accepted:

@@ -86,7 +86,8 @@ class TrainedArms:
             return refusal
         if not arm.wants_synthetic or self._written(arm).accepted:
             return ""
-        if arm.filling.grounded and any(draft.negative.text for draft in self._written(arm).drafts):
+        only_near = arm.filling.grounded and not arm.filling.synthetic
+        if only_near and any(draft.negative.text for draft in self._written(arm).drafts):
             return ""
         counts = ", ".join(f"{reason} {n}" for reason, n in self._written(arm).facts.reasons.items())
         return f"the gates accepted no synthetic negative ({counts})"
@@ -206,7 +207,8 @@ class TrainedArms:
         same = {"seeds", "arms"} | ({"remine"} if not arm.remines else set())  # they do not change this model
         return fingerprint(
             workspace.collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
-            arm.config.train.model_dump(exclude=same), arm.config.mix.model_dump(), arm.config.mine.model_dump(),
+            arm.config.train.model_dump(exclude=same), arm.config.mine.model_dump(),
+            arm.config.mix.model_dump(exclude=set() if arm.kind == "hybrid" else {"base"}),
         )  # fmt: skip
 
     def is_evaluated(self, name: str, weights: str) -> bool:

@@ -29,7 +29,7 @@ from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import EVALUATED, SplitResult, evaluate_model
 from syneg.training.frozen import FrozenLayers, LayerCache, frozen_count
 from syneg.training.job import Job, Start, check_trainable, write_job
-from syneg.training.sampling import ARMS, Supply, Weighed, confidence, epochs_of
+from syneg.training.sampling import ARMS, Supply, Weighed, confidence, epochs_of, filling_of
 from syneg.training.trainer import train
 
 from .arms import READER, mining_of_arm
@@ -102,7 +102,8 @@ class Trials:
 
         After `first`, the job is to train the epochs that are left.
         """
-        workspace, filling, done = self._workspace, ARMS[kind], len(first.epochs) if first else 0
+        workspace, filling = self._workspace, filling_of(kind, config.mix)
+        done = len(first.epochs) if first else 0
         relevant = {pair.query_id: workspace.collection.answers(pair.query_id) for pair in workspace.pairs}
         mined = first.mined if first else self._mined(self.mining(kind, config))
         supply, read = Supply(workspace.pairs, mined, by_lm.written, use=config.train.positives), by_lm.read

@@ -146,7 +146,7 @@ def _key(workspace: Unmined) -> str:
     query_ids = [pair.query_id for pair in workspace.pairs_to_mine]
     return stage_key(
         "mine", config, workspace.collection.fingerprint, encoder.fingerprint, encoder.prompts, query_ids,
-        config.probe.model_dump(), config.mix.model_dump(), config.train.temperature,
+        config.probe.model_dump(), config.mix.model_dump(exclude={"base"}), config.train.temperature,
         [asdict(window) for window in _raced(workspace.answers())], _VERSION,
     )  # fmt: skip
 

@@ -71,6 +71,14 @@ ARMS = {
 }
 
 
+def filling_of(arm: str, config: MixConfig) -> Filling:
+    """How an arm fills its places. `hybrid` has synthetic negatives beside those of the arm `mix.base`."""
+    if arm != "hybrid":
+        return ARMS[arm]
+    base = ARMS[config.base]
+    return replace(ARMS[arm], read=base.read, grounded=base.grounded)
+
+
 @dataclass(frozen=True)
 class Supply:
     """The pairs and negatives that rows are made from.
@@ -123,7 +131,7 @@ def mix(supply: Supply, config: MixConfig, *, arm: str, seed: int, epoch: int = 
     """
     if arm not in ARMS:
         raise ConfigError(f"unknown arm {arm!r}", todo=f"known: {', '.join(ARMS)}")
-    plan = ARMS[arm]
+    plan = filling_of(arm, config)
     places = config.negatives if plan.own else 0
     rows = []
     for pair, turn in supply.turns(seed, epoch):
