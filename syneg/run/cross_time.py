@@ -44,8 +44,10 @@ class CrossTime:
 
     def _to_read(self, stage: str) -> int:
         reader, measured = self._config.reader, self._left.measured_reader
-        listed = stage == "read" or (stage in ("generate", *_TRAINS) and any(arm.reads for arm in self._left.arms))
-        grounds = stage in _TRAINS and any(arm.grounds for arm in self._left.arms)
+        samples = stage == "compile" and self._config.compile.target == "sampler"
+        uses = samples or stage in ("generate", *_TRAINS)
+        listed = stage == "read" or (uses and any(arm.reads for arm in self._left.arms))
+        grounds = (samples or stage in _TRAINS) and any(arm.grounds for arm in self._left.arms)
         if not (listed or grounds) or reader.given or reader.use == "off":
             return 0
         lists = 0 if measured or (reader.use == "on" and stage != "read") else self._sampled("dev")

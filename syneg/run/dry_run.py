@@ -98,8 +98,9 @@ class _Estimator:
         """Estimate compiling the reader, measuring it on dev queries, then one call for each train query if it may be
         used, and one for each query with a text that real passages are looked for near."""
         reader, left, lm = self._config.reader, self._left, reader_settings(self._config)
-        listed = self._stage == "read" or (self._reaches("generate") and any(arm.reads for arm in left.arms))
-        grounds = self._reaches("train") and any(arm.grounds for arm in left.arms)
+        uses = self._samples or self._reaches("generate")  # the races of the sampler use grades
+        listed = self._stage == "read" or (uses and any(arm.reads for arm in left.arms))
+        grounds = (self._samples or self._reaches("train")) and any(arm.grounds for arm in left.arms)
         measures = self._stage == "read" or (self._stage == "compile" and self._config.compile.improves("reader"))
         wanted = listed or grounds
         compiles = self._config.compile.improves("reader") and (wanted or measures)
