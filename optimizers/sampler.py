@@ -24,7 +24,7 @@ from syneg.data.collection import Collection
 from syneg.negatives.mining import Mined, Rankings
 from syneg.retrieval.dev_set import dev_set
 from syneg.retrieval.encoder import Encoder
-from syneg.training.sampling import Supply, filling_of, mix
+from syneg.training.sampling import ARMS, Supply, filling_of, mix
 
 from .objective import held_out_queries, worth
 from .probe import Probe
@@ -39,7 +39,7 @@ Settings = Mapping[str, object]  # "mine.margin" → .95
 class Sampler:
     """One way to choose negatives: a readable name, and the settings that differ from the run's.
 
-    `arm` (one of sampling.ARMS) fills the places of the rows.
+    `arm` (one of sampling.ARMS) fills the places of the rows; an order that it has by default replaces `train.order`.
     """
 
     name: str
@@ -48,8 +48,9 @@ class Sampler:
 
     def of(self, config: Config) -> Config:
         """The settings `config` of a run, changed by this sampler's settings."""
+        order = ARMS[self.arm].order
         by_section: dict[str, dict[str, object]] = {}
-        for key, value in self.settings.items():
+        for key, value in {**self.settings, **({"train.order": order} if order else {})}.items():
             section, _, name = key.partition(".")
             by_section.setdefault(section, {})[name] = value
         changed = {name: getattr(config, name).model_copy(update=values) for name, values in by_section.items()}
@@ -60,13 +61,14 @@ class Sampler:
 class Material:
     """What arms use besides mined negatives, by query_id.
 
-    `written` are synthetic negatives. For arms that use a reader's grades, `graded` are its negatives, and
-    `extra[query_id][doc_id]` the texts of its new positives.
+    `written` are synthetic negatives, `grounded` the real passages near them. For arms that use a reader's grades,
+    `graded` are its negatives, and `extra[query_id][doc_id]` the texts of its new positives.
     """
 
     written: Mapping[str, Sequence[HardNegative]] = field(default_factory=dict)
     graded: Mapping[str, Sequence[MinedNegative]] = field(default_factory=dict)
     extra: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    grounded: Mapping[str, Sequence[MinedNegative]] = field(default_factory=dict)
 
 
 class SamplerTrials:
@@ -118,7 +120,7 @@ class SamplerTrials:
         if key not in self._mined:
             self._mined[key] = self._rankings.take(config.mine)
         written = {q: [(text, config.mix.weight) for text in texts] for q, texts in material.written.items()}
-        supply = Supply(pairs, self._mined[key].negatives, written, use="first")
+        supply = Supply(pairs, self._mined[key].negatives, written, grounded=material.grounded, use="first")
         if filling_of(sampler.arm, config.mix).read:
             supply = replace(supply, mined={**supply.mined, **material.graded}, extra=material.extra, use="draw")
         seed = config.seed + block

@@ -89,8 +89,8 @@ def cross_fit(
         read = [*read, *readings.near.of(program, shared.of(program).drafts).readings]
     key = stage_key(
         "folds", workspace.config, collection.fingerprint, workspace.encoder.fingerprint, workspace.encoder.prompts,
-        [(arm.name, arm.config.train.seeds) for arm in arms], [shared.of(name).rows for name in sorted(programs)],
-        [asdict(reading) for reading in read],
+        [(arm.name, arm.kind, arm.config.mix.model_dump(), arm.config.train.model_dump()) for arm in arms],
+        [shared.of(name).rows for name in sorted(programs)], [asdict(reading) for reading in read],
     )  # fmt: skip
     path = workspace.folder.folds
 

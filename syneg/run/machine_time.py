@@ -39,7 +39,8 @@ _SEARCH = 2e-8  # seconds to score one passage for one query, metrics included
 _DOUBT = 1.6  # factor from likely to at most
 _SCORED = 5  # candidates that a compilation scores by probes
 _RACED, _LAYER = 9, 0.5  # probes for the window, share of the trained layers
-_PLACES, _WRITTEN, _GRADED = 3, 8, 3  # samplers in each further race of the sampler, of two blocks each
+# new samplers in each further race of the sampler, of two blocks each; `_BOTH` more where both were written and read
+_PLACES, _WRITTEN, _NEAR, _GRADED, _BOTH = 3, 9, 1, 2, 2
 
 
 class MachineTime:
@@ -47,6 +48,7 @@ class MachineTime:
 
     def __init__(self, parts: Parts, left: Remaining) -> None:
         self._workspace, self._experiment, self._left = parts.workspace, parts.experiment, left
+        self._expected = parts.sampler.expected
         self._config, self._cross = parts.workspace.config, CrossTime(parts, left)
         self.notes: list[str] = []
 
@@ -73,7 +75,7 @@ class MachineTime:
             yield self._part("probes and confirmation", self._compiling())
         if stage in ("compile", "generate"):
             return
-        runs = [(arm, seed) for arm in self._left.arms for seed in arm.config.train.seeds]
+        runs = [(arm, seed) for arm in self._expected(self._left.arms) for seed in arm.config.train.seeds]
         untrained = [(arm, seed) for arm, seed in runs if not self._is_trained(arm, seed)]
         seconds = [self._training_of(arm) for arm, _ in untrained]
         yield self._part(f"train {counted(len(untrained), 'model')}", _sum(seconds))
@@ -184,8 +186,9 @@ class MachineTime:
         """Probes of the races that follow the window's; none where these have too few pairs or queries."""
         if too_small(self._workspace):
             return 0
-        written = _WRITTEN if any(arm.wants_synthetic for arm in self._left.arms) else 0
-        graded = _GRADED if any(arm.reads for arm in self._left.arms) else 0
+        arms = self._left.arms
+        written = any(arm.wants_synthetic for arm in arms) * _WRITTEN + any(arm.grounds for arm in arms) * _NEAR
+        graded = any(arm.reads for arm in arms) * (_GRADED + bool(written) * _BOTH)
         return 2 * (_PLACES + written + graded)
 
     def _racing(self, probes: int) -> float | None:

@@ -132,7 +132,7 @@ class Parts:
         """The arms of the run, with their training, evaluation and verdict."""
         from .experiment import Experiment
 
-        return Experiment(self.workspace, self.negatives, self.readings, settle=self.sampler.settled)
+        return Experiment(self.workspace, self.negatives, self.readings, sampler=self.sampler)
 
     @cached_property
     def sampler(self) -> SamplerChoice:

@@ -32,6 +32,7 @@ from .keys import stage_key
 from .near_readings import Near
 from .negative_sets import NegativeSet, NegativeSets
 from .readings import Readings
+from .sampler import SamplerChoice
 from .trial import FirstPart, FromLM, Trials, weighed
 from .workspace import Workspace
 
@@ -47,36 +48,34 @@ class TrainedArms:
         negatives: NegativeSets | SharedSets,
         readings: Readings,
         planned: Sequence[Arm] | None = None,
-        settle: Callable[[Arm], Arm] | None = None,
+        sampler: SamplerChoice | None = None,
     ) -> None:
-        """`planned` defaults to the arms of the settings. `settle` gives an arm the compiled settings."""
+        """`planned` defaults to the arms of the settings. `sampler` gives them the compiled settings."""
         self._workspace, self._sets, self._readings = workspace, negatives, readings
-        self._settle = settle or (lambda arm: arm)
+        self._sampler = sampler
         self.planned = list(planned or arms(workspace.config))
         self._trials = Trials(workspace, readings)
 
     @cached_property
     def arms(self) -> list[Arm]:
-        """The planned arms that can be trained, with compiled settings.
+        """The planned arms that can be trained, with compiled settings, and the arm that a compiled sampler chose.
 
         An arm is left out, with a message, if it uses synthetic negatives and the gates accepted none, if it uses
-        grades and the reader is not trusted, or if its teacher is refused. Raises DataError if no arm is left.
+        grades and the reader is not trusted, if its teacher is refused, or if by the compiled sampler no synthetic
+        negatives enter. Raises DataError if no arm is left.
         """
         usable = []
         for arm in self.planned:
-            settled = arm if (reason := self._missing(arm)) else self._settle(arm)
-            if not reason and arm.wants_synthetic and not settled.wants_synthetic:
-                reason = "by the compiled sampler written negatives do not enter"
-            if reason:
+            if reason := self._missing(arm):
                 self._workspace.progress.say(f"  {arm.name} is left out: {reason}")
             else:
-                usable.append(settled)
+                usable.append(arm)
         if not usable:
             raise DataError(
                 self._missing(self.planned[0]), where=str(self._workspace.folder.negatives()),
                 todo="read the file; try another --lm or --program, more --pairs, or other gates",
             )  # fmt: skip
-        return usable
+        return usable if self._sampler is None else self._sampler.plan(usable)
 
     def _missing(self, arm: Arm) -> str:
         """Return the reason why `arm` cannot be trained; "" if it can."""
