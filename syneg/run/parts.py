@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .sampler import SamplerChoice
 
 
-_LONGEST_START = 2**10  # bytes
+_LONGEST_LINE = 2**24  # bytes
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Batch:
 
 
 def _is_of_a_batch(path: Path) -> bool:
-    """Whether a file of requests may be written over: it is not there, or is empty or one of requests."""
+    """Whether a file of requests may be written over: it is not there, is empty, or is one of requests or results."""
     if not path.exists():
         return True
     with path.open("rb") as file:
-        first = file.readline(_LONGEST_START)
-    return not first or first.startswith(b'{"custom_id"')
+        first = file.readline(_LONGEST_LINE)
+    return not first or b'"custom_id"' in first
 
 
 class Parts:
