@@ -75,9 +75,14 @@ class Race:
     queries: int
     measurements: int
 
-    def line(self, what: str) -> str:
-        """One line on all rivals of the first candidate. `what` names their gains, such as "nDCG@10 over mined"."""
-        return f"{what}, {self.queries} queries: {'; '.join(str(row) for row in self.standings[1:])}"
+    def line(self, what: str, beside: Mapping[str, object] | None = None) -> str:
+        """One line on all rivals of the first candidate. `what` names their gains, such as "nDCG@10 over mined".
+
+        `beside[name]` is printed beside a rival.
+        """
+        notes = {name: f", {note}" for name, note in (beside or {}).items()}
+        rows = (f"{row}{notes.get(row.name, '')}" for row in self.standings[1:])
+        return f"{what}, {self.queries} queries: {'; '.join(rows)}"
 
     @property
     def why(self) -> str:

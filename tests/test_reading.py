@@ -17,7 +17,7 @@ from test_batch import answered
 
 import syneg
 from syneg.cli.main import cli
-from syneg.core.config import Config
+from syneg.core.config import Config, MineConfig
 from syneg.core.errors import BackendError, ConfigError, DataError
 from syneg.core.progress import Progress, Stage
 from syneg.core.settings import load_config
@@ -32,7 +32,8 @@ from syneg.run.arms import arm
 from syneg.run.cross_time import CrossTime
 from syneg.run.measured import Measured
 from syneg.run.pipeline import Run
-from syneg.run.windows import Choice
+from syneg.run.window_rates import Rate
+from syneg.run.windows import WINDOWS, Choice
 from syneg.verdict.statistics import paired_interval
 from syneg.verdict.verdict import Cost
 
@@ -588,10 +589,12 @@ def test_the_choice_of_the_margin_sees_the_answers_that_a_trusted_reader_finds(
 ) -> None:
     monkeypatch.setattr(windows, "LEAST_PAIRS", 4)
     monkeypatch.setattr(windows, "LEAST_QUERIES", 4)
-    seen: list[float | None] = []
+    seen: list[dict[str, Rate]] = []
 
-    def choose(trials: object, config: object, answers: float | None, line: object) -> Choice:
-        seen.append(answers)
+    def choose(
+        trials: object, config: MineConfig, measure: Callable[[dict[str, MineConfig]], dict[str, Rate]], line: object
+    ) -> Choice:
+        seen.append(dict(measure({window.name: window.of(config) for window in WINDOWS})))
         return Choice("95 % rule", (), "planted")
 
     monkeypatch.setattr(windows, "choose", choose)
@@ -608,12 +611,15 @@ def test_the_choice_of_the_margin_sees_the_answers_that_a_trusted_reader_finds(
     rows = [
         row for row in read_rows(tmp_path / "run" / "readings.jsonl") if row["doc_id"] not in relevant(row["query_id"])
     ]
-    assert seen == [sum(row["grade"] == 3 for row in rows) / len(rows)] and seen[0] is not None and seen[0] > 0.05
+    answers = {name: (rate.answers, rate.graded) for name, rate in seen[0].items()}
+    graded = sum(of for _, of in answers.values())
+    assert 9 < graded < len(rows)
+    assert answers["no margin"][0] > 9 and answers["95 % rule"][0] == 0  # the copies of positives are over the rule
     opened("unread").until("mine")  # calls no LM
     opened("off", **{"reader.use": "off"}).until("mine")
     server.answer = all_three
     opened("bad").until("train")  # not trusted
-    assert seen[1:] == [None, None, None]
+    assert seen[1:] == [{}, {}, {}]
     given = {"reader.given": str(tmp_path / "run" / "readings.jsonl")}
     calls = len(server.requests)
     opened("given", **given).until("mine")

@@ -28,6 +28,7 @@ def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evid
     made = (workspace.config.compile.improves(target) or target == "sampler") and path.exists()
     compiled = read_json(path) if made else None
     reads = workspace.config.reader.use == "auto" and any(arm.reads for arm in arms(workspace.config))
+    raced = (workspace.config.mine.margin == "auto" or target == "sampler") and folder.window.exists()
     measured = read_json(folder.reader) if reads and folder.reader.exists() else None
     return Evidence(
         queries=workspace.collection.queries, rows=rows,
@@ -36,6 +37,7 @@ def evidence_of(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> Evid
         versions=workspace.manifest.facts.get("versions", {}), times=times(folder.events),
         command=f"syneg-dspy run --run {folder}", compiled=compiled,
         reader=Measured.from_json(measured).table() if measured else "",
+        window=read_json(folder.window) if raced else None,
     )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ class Parts:
         self.folder, self.batch = RunFolder(Path(folder)), batch
         self.pending = Pending(self.folder.path, config.lm.retries) if batch else None
         self.workspace = Workspace(self.folder, config, progress, self.pending, collection)
-        self.workspace.answers = lambda: self.readings.answers
+        self.workspace.unjudged = lambda: self.readings.unjudged
         self.workspace.text_reader = lambda: text_reader(self.workspace, self.readings.reader)
 
     @property

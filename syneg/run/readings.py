@@ -32,7 +32,6 @@ from .near_readings import NearReadings
 from .reader import Reader
 from .workspace import Workspace
 
-_LEAST_UNJUDGED = 200  # graded passages from which a share of answers tells something
 READING = "read"  # name of the stage, and of the LM use in the ledger
 
 
@@ -120,10 +119,10 @@ class Readings:
         return grades_of(self.readings)
 
     @property
-    def answers(self) -> float | None:
-        """The share of passages graded 3 among the nearest ones that nobody judged relevant; it makes no LM call.
+    def unjudged(self) -> dict[str, dict[str, int]] | None:
+        """The grades of passages that nobody judged relevant, query_id → doc_id → grade; it makes no LM call.
 
-        None if the grades are not on disk, if the reader may not be used, or if it graded too few such passages.
+        None if the grades are not on disk, or if the reader may not be used.
         """
         if self._config.use == "off":
             return None
@@ -134,9 +133,8 @@ class Readings:
                 return None
         if self.reader.refusal():
             return None
-        collection = self._workspace.collection
-        unjudged = [r.grade for r in self.readings if r.doc_id not in collection.relevant(r.query_id)]
-        return unjudged.count(ANSWERS) / len(unjudged) if len(unjudged) >= _LEAST_UNJUDGED else None
+        relevant = self._workspace.collection.relevant
+        return grades_of([reading for reading in self.readings if reading.doc_id not in relevant(reading.query_id)])
 
     @cached_property
     def calls(self) -> dict[str, int]:

@@ -5,15 +5,17 @@
 No margin is best everywhere. On one collection the 95 % rule costs 3 points of nDCG@10. On another, mining without it
 costs 2, because unjudged answers rank highest there (docs/lab_notes.md). So WINDOWS race on held-out queries
 (`syneg.optimizers.racing`), then the sources race. The first window stays if the race is not decisive, or if there are
-too few pairs or queries for one. It is the 95 % rule, which guards against unjudged answers. If a trusted reader has
-graded the nearest passages and finds few answers among them, there is little to guard against, and no margin is the
-first window. If it finds many, no margin does not take part. The choice, its reason and the measurements are printed
-and kept in window.json.
+too few pairs or queries for one. It is the 95 % rule, which guards against unjudged answers.
+
+If a trusted reader has graded the nearest passages, each window is weighed by the answers in its own passages, those
+that no other window mines (`syneg.run.window_rates`). A window with surely many does not take part. If no margin has
+surely few, there is little to guard against, and it is the first window. The sources are weighed in the same way. The
+choice, its reason and the measurements are printed and kept in window.json.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,18 +23,23 @@ from syneg.core.config import MineConfig
 from syneg.core.progress import Tick
 from syneg.core.records import MARGIN_RULE, NO_MARGIN
 from syneg.core.storage import read_json, write_json
+from syneg.negatives.mining import Rankings
 
 from .keys import stage_key
 from .workplace import Unmined
 
 # Modules that load torch are imported inside functions.
 if TYPE_CHECKING:
+    from syneg.optimizers.racing import Race, Standing
     from syneg.optimizers.sampler import Material, Sampler, SamplerTrials
 
+    from .window_rates import Rate
+
+    Measure = Callable[[Mapping[str, MineConfig]], Mapping[str, Rate]]
+
 LEAST_PAIRS, LEAST_QUERIES = 64, 100
-MOST_ANSWERS = 0.05  # share of answers among the nearest unjudged passages; above it, no margin is not raced
 _CHOICE = "choose margin"
-_VERSION = 6  # of the procedure; part of the key
+_VERSION = 7  # of the procedure; part of the key
 Source = Literal["dense", "bm25"]
 
 
@@ -62,16 +69,32 @@ _BY_NAME = {window.name: window for window in WINDOWS}
 
 
 @dataclass(frozen=True)
+class Rival:
+    """One window or choice of sources: what a reader found in its own passages ("" if none read), and how it raced.
+
+    `gain` and `error` are in nDCG@10 over the first of its race. They are None if it did not take part.
+    """
+
+    name: str
+    answers: str
+    gain: float | None = None
+    error: float | None = None
+    blocks: int = 0
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
 class Choice:
     """The name of the chosen window, its sources (() keeps those of the settings), and the reason.
 
-    `measured` holds one line for each race.
+    `measured` holds one line for each race, `races` the rivals of each, in the order in which they stand.
     """
 
     window: str
     sources: tuple[Source, ...]
     why: str
     measured: tuple[str, ...] = ()
+    races: tuple[tuple[Rival, ...], ...] = ()
 
     def of(self, config: MineConfig) -> MineConfig:
         """Return `config` with the chosen window and sources."""
@@ -93,12 +116,15 @@ def chosen(workspace: Unmined) -> Choice:
     path = workspace.folder.window
 
     def work() -> None:
+        measure = _measure(workspace)
         if small := too_small(workspace):
-            answers = workspace.answers()
-            choice = Choice(_raced(answers)[0].name, (), small, _found(answers))
+            rates = measure(_windows(workspace.config.mine))
+            raced = _taking_part(list(_BY_NAME), rates)
+            rivals = tuple(Rival(name, str(rates[name])) for name in dict.fromkeys((*raced, *rates)) if rates)
+            choice = Choice(raced[0], (), small, _found(rates, raced, rates), (rivals,) if rivals else ())
         else:
             with workspace.progress.stage(_CHOICE, "probes") as line:
-                choice = choose(trials_of(workspace), workspace.config.mine, workspace.answers(), line)
+                choice = choose(trials_of(workspace), workspace.config.mine, measure, line)
                 line.note = choice.window
         for row in choice.lines():
             workspace.progress.say(f"  {row}")
@@ -106,7 +132,8 @@ def chosen(workspace: Unmined) -> Choice:
 
     workspace.manifest.make(_CHOICE, _key(workspace), path, work)
     kept = read_json(path)
-    return Choice(kept["window"], tuple(kept["sources"]), kept["why"], tuple(kept["measured"]))
+    races = tuple(tuple(Rival(**row) for row in rivals) for rivals in kept["races"])
+    return Choice(kept["window"], tuple(kept["sources"]), kept["why"], tuple(kept["measured"]), races)
 
 
 def is_chosen(workspace: Unmined) -> bool:
@@ -147,7 +174,7 @@ def _key(workspace: Unmined) -> str:
     return stage_key(
         "mine", config, workspace.collection.fingerprint, encoder.fingerprint, encoder.prompts, query_ids,
         config.probe.model_dump(), config.mix.model_dump(exclude={"base"}), config.train.temperature,
-        [asdict(window) for window in _raced(workspace.answers())], _VERSION,
+        [asdict(window) for window in WINDOWS], workspace.unjudged(), _VERSION,
     )  # fmt: skip
 
 
@@ -158,44 +185,88 @@ def trials_of(workspace: Unmined, material: Material | None = None) -> SamplerTr
     return SamplerTrials(workspace.encoder, workspace.collection, workspace.pairs_to_mine, workspace.config, material)
 
 
-def _raced(answers: float | None) -> Sequence[Window]:
-    """The windows that race, the one that stays in doubt first. `answers` is a share found by a reader, if one read."""
-    if answers is None:
-        return WINDOWS
-    others = [window for window in WINDOWS if window != _NO_MARGIN]
-    return [_NO_MARGIN, *others] if answers <= MOST_ANSWERS else others
+def _measure(workspace: Unmined) -> Measure:
+    """The function that rates rivals by the grades of the workspace; it gives {} if nobody read."""
+    grades = workspace.unjudged()
+    pairs = [pair for pair in workspace.pairs_to_mine if grades and pair.query_id in grades]
+    if not grades or not pairs:
+        return lambda _: {}
+
+    from .window_rates import OwnRates
+
+    near = Rankings.near(workspace.collection, pairs, workspace.encoder, workspace.config.mine)
+    return OwnRates(near.kept(), grades).of
 
 
-def _found(answers: float | None) -> tuple[str, ...]:
-    """A line on what the reader found, and what follows; none without a reader."""
-    if answers is None:
+def _windows(config: MineConfig) -> dict[str, MineConfig]:
+    return {window.name: window.of(config) for window in WINDOWS}
+
+
+def _taking_part(names: Sequence[str], rates: Mapping[str, Rate]) -> list[str]:
+    """The rivals that race, the one that stays in doubt first. Without rates all race, in the order of `names`.
+
+    A rival whose own passages have surely many answers does not race; if all have, the first stays. No margin is first
+    if its own passages have surely few.
+    """
+    left = [name for name in names if not (name in rates and rates[name].are_many)] or [names[0]]
+    safe = _NO_MARGIN.name
+    if safe in left and safe in rates and rates[safe].are_few:
+        return [safe, *(name for name in left if name != safe)]
+    return left
+
+
+def _found(rates: Mapping[str, Rate], raced: Sequence[str], told: Iterable[str]) -> tuple[str, ...]:
+    """A line on what the reader found in the own passages of the rivals `told`, and what follows; none without
+    rates."""
+    if not rates:
         return ()
-    few = answers <= MOST_ANSWERS
-    then = "no margin stays unless another is surely better" if few else "no margin does not take part"
-    return (
-        f"the reader finds {answers:.1%} answers among the nearest unjudged passages (up to {MOST_ANSWERS:.0%} are "
-        f"few): {then}",
-    )
+    from .window_rates import MOST_ANSWERS
+
+    found = "; ".join(f"{name}: {rates[name]}" for name in told if name in rates and rates[name].graded)
+    then = [f"{name} does not take part" for name in rates if name not in raced]
+    if raced[0] == _NO_MARGIN.name != next(iter(rates)):
+        then.append("no margin stays unless another is surely better")
+    few = f"up to {MOST_ANSWERS:.0%} are few, if the interval says so"
+    return (f"the reader's grades ({few}): {found or 'none'}: {', '.join(then) or 'they change nothing'}",)
 
 
 def choose(
-    trials: SamplerTrials, config: MineConfig, answers: float | None = None, progress: Tick | None = None
+    trials: SamplerTrials, config: MineConfig, measure: Measure | None = None, progress: Tick | None = None
 ) -> Choice:
     """Race the windows, then the sources within the winning window.
 
-    `answers` is the share of answers that a trusted reader finds among the nearest unjudged passages.
+    `measure` rates rivals by the answers that a trusted reader finds in their own passages; None if nobody read.
     """
-    raced = _raced(answers)
-    first = trials.race([_sampler(window.name, window.of(config)) for window in raced], progress)
-    window, over = _BY_NAME[first.winner], "no margin" if raced[0] == _NO_MARGIN else f"the {raced[0].name}"
-    measured = (first.line(f"nDCG@10 over {over}"), *_found(answers))
+    first, measured, rivals = _raced(trials, _windows(config), measure, progress)
+    window = _BY_NAME[first.winner]
     if len(config.sources) < 2:
-        return Choice(window.name, (), first.why, measured)
+        return Choice(window.name, (), first.why, measured, (rivals,))
     alone: tuple[tuple[Source, ...], ...] = tuple((source,) for source in config.sources)
-    names = {window.name: (), **{f"{sources[0]} alone": sources for sources in alone}}
-    second = trials.race([_sampler(name, window.of(config, sources)) for name, sources in names.items()], progress)
-    measured += (second.line("over both sources"),)
-    return Choice(window.name, names[second.winner], f"{first.why}; sources: {second.why}", measured)
+    sources = {window.name: (), **{f"{each[0]} alone": each for each in alone}}
+    configs = {name: window.of(config, each) for name, each in sources.items()}
+    second, more, seconds = _raced(trials, configs, measure, progress)
+    why = f"{first.why}; sources: {second.why}"
+    return Choice(window.name, sources[second.winner], why, (*measured, *more), (rivals, seconds))
+
+
+def _raced(
+    trials: SamplerTrials, configs: Mapping[str, MineConfig], measure: Measure | None, progress: Tick | None
+) -> tuple[Race, tuple[str, ...], tuple[Rival, ...]]:
+    """Race the rivals `configs` that take part. Returns the race, lines on it, and all rivals."""
+    rates = measure(configs) if measure else {}
+    names = _taking_part(list(configs), rates)
+    race = trials.race([_sampler(name, configs[name]) for name in names], progress)
+    beside = {name: rate for name, rate in rates.items() if rate.graded}
+    over = names[0] if names[0] == _NO_MARGIN.name else f"the {names[0]}"
+    lines = (race.line(f"nDCG@10 over {over}", beside),) if len(names) > 1 else ()
+    standings = {row.name: row for row in race.standings}
+    rest = [name for name in configs if name not in names]
+    rivals = tuple(_rival(name, str(rates.get(name, "")), standings.get(name)) for name in (*names, *rest))
+    return race, (*lines, *_found(rates, names, (names[0], *rest))), rivals
+
+
+def _rival(name: str, answers: str, row: Standing | None) -> Rival:
+    return Rival(name, answers) if row is None else Rival(name, answers, row.gain, row.error, row.blocks, row.stopped)
 
 
 def _sampler(name: str, config: MineConfig) -> Sampler:

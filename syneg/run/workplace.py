@@ -6,7 +6,7 @@ mining_of(workspace: Unmined)              nothing is mined yet
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from syneg.core.config import Config
@@ -53,4 +53,4 @@ class Unmined(Workplace, Protocol):
     @property
     def pairs_to_mine(self) -> list[Pair]: ...
 
-    answers: Callable[[], float | None]  # share of answers among the nearest unjudged passages, None if nobody read
+    unjudged: Callable[[], Mapping[str, Mapping[str, int]] | None]  # a trusted reader's grades; None if nobody read

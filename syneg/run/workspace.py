@@ -11,7 +11,7 @@ workspace.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from syneg.core.config import Config, MineConfig
@@ -66,8 +66,8 @@ class Workspace:
         self._announced: Callable[[], str] | None = None
         self.text_reader: Callable[[], TrustedReader | None] = lambda: None
         """The reader, where it decides about written texts over the margin."""
-        self.answers: Callable[[], float | None] = lambda: None
-        """The share of answers that a trusted reader found among the nearest unjudged passages; None if none read."""
+        self.unjudged: Callable[[], Mapping[str, Mapping[str, int]] | None] = lambda: None
+        """The grades of a trusted reader for passages that nobody judged relevant, by query_id; None if none read."""
 
     @cached_property
     def manifest(self) -> Manifest:

@@ -20,6 +20,7 @@ from . import figures
 from .compilation import compilation
 from .figures import Figure
 from .markup import document, drawn, html_table
+from .raced import window
 from .records import Verdict
 from .report import arm_cells, generation_line, notes
 
@@ -48,6 +49,7 @@ class Evidence:
     `queries` and `positives` are texts by query_id and doc_id. `rows` are those of negatives.jsonl, `mined` the mined
     negatives by query_id. `times` is a sentence on the seconds of the stages, `command` the command line. `compiled`
     holds the data of compiled.json. `reader` is the table of what was measured of the reader; "" if none was.
+    `window` holds the data of window.json.
     """
 
     queries: Mapping[str, str]
@@ -60,6 +62,7 @@ class Evidence:
     command: str = ""
     compiled: Mapping[str, Any] | None = None
     reader: str = ""
+    window: Mapping[str, Any] | None = None
 
 
 def html_report(verdict: Verdict, evidence: Evidence) -> str:
@@ -70,7 +73,8 @@ def html_report(verdict: Verdict, evidence: Evidence) -> str:
         *map(drawn, _figures(verdict, evidence)),
         *_arms(verdict),
         *_changes(verdict, evidence.queries), *compilation(evidence.compiled), *_reader(evidence.reader),
-        *_samples(evidence), *_glossary(), *_settings(evidence), f"<script>{_SCRIPT}</script>",
+        *window(evidence.window), *_samples(evidence), *_glossary(), *_settings(evidence),
+        f"<script>{_SCRIPT}</script>",
     ]  # fmt: skip
     return document(verdict.collection, parts)
 

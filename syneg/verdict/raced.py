@@ -1,8 +1,10 @@
-"""The section of report.html on the races that chose how negatives are mined and mixed (`compile --target sampler`).
+"""The sections of report.html on the races that chose how negatives are mined and mixed.
 
     races(compiled) → ["<h2>How the choice of negatives was raced</h2>", "<p>…", "<figure …", …]
+    window(chosen)  → ["<h2>How the margin of mining was chosen</h2>", "<p>…", "<table>…"]
 
-`compiled` is the data of sampler-compiled.json. Each of its candidates belongs to one race: the key of `instructions`.
+`compiled` is the data of sampler-compiled.json (`compile --target sampler`). Each of its candidates belongs to one
+race: the key of `instructions`. `chosen` is the data of window.json (`mine.margin = auto`).
 """
 
 from __future__ import annotations
@@ -41,6 +43,39 @@ def races(compiled: Mapping[str, Any]) -> list[str]:
         f"<details><summary>all that was measured</summary><ul>{notes}</ul></details>" if notes else "",
         *(part for about, rows in by_race.items() for part in _race(about, rows)),
     ]  # fmt: skip
+
+
+def window(chosen: Mapping[str, Any] | None) -> list[str]:
+    """The section on the choice of the margin as parts of HTML: the reason, then a table for each race.
+
+    [] for None.
+    """
+    if chosen is None:
+        return []
+    sources = f" from {', '.join(chosen['sources'])} alone" if chosen["sources"] else ""
+    why = f"<p>Mined by {escape(chosen['window'] + sources)}: {escape(chosen['why'])}.</p>"
+    tables = []
+    for rivals in chosen["races"]:
+        first = next((row["name"] for row in rivals), "")
+        columns = ("candidate", f"nDCG@10 over {first}", "what a reader found", "what became of it")
+        rows = [
+            (row["name"], _gain(row["gain"], row["error"]), row["answers"], _outcome(row, place))
+            for place, row in enumerate(rivals)
+        ]
+        filled = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+        tables.append(html_table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows]))
+    return ["<h2>How the margin of mining was chosen</h2>", why, *tables]
+
+
+def _gain(gain: float | None, error: float | None) -> str:
+    return "" if gain is None or error is None else f"{gain:+.4f} ± {ERRORS_95 * error:.4f}"
+
+
+def _outcome(row: Mapping[str, Any], place: int) -> str:
+    """What became of a window in its race. Without a gain it did not race."""
+    if row["gain"] is None:
+        return "stays, no race was run" if place == 0 else "did not race"
+    return _became({**row, "stopped": f"after block {row['blocks']}" if row["stopped"] else ""}, place)
 
 
 def as_given(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
     paired_interval([.1, .0, .3, …])    → (.02, .18)   95 % interval of the mean difference, by bootstrap over queries
     detectable([.1, .0, .3, …], .05)    → .06          the smallest difference that as many queries would show
     interval_of_sums([(1, 2), (0, 1), …], share)  → (.2, .9)   95 % interval of share(sums of both counts)
+    share_interval([(1, 2), (0, 1), …]) → (.01, .91)   95 % interval of the first sum as a share of the second
     seed_interval([.36, .38, .35])      → (.33, .40)   95 % interval of a mean over seeds, by Student's t
 
 Sources: percentile bootstrap (Efron 1979; scipy.stats.bootstrap); power of a paired t-test (Cohen 1988, chapter 2).
@@ -45,6 +46,20 @@ def interval_of_sums(
     if len(rows) < 2:
         return None
     return _percentiles(np.arange(len(rows)), lambda places, axis: figure(rows[places].sum(axis=axis - 1)), seed)
+
+
+def share_interval(counts: Sequence[tuple[int, int]]) -> Interval | None:
+    """95 % interval of a share: of the second sum of `counts` (queries, 2), what the first sum is.
+
+    It is as wide as the bootstrap over queries and the exact binomial interval (Clopper and Pearson, 1934) together.
+    The bootstrap alone would be sure of a share of 0 after two queries. None for under two queries.
+    """
+    over_queries = interval_of_sums(counts, lambda sums: sums[:, 0] / np.maximum(1, sums[:, 1]))
+    if over_queries is None:
+        return None
+    found, of = (sum(column) for column in zip(*counts, strict=True))
+    exact = scipy.stats.binomtest(found, of).proportion_ci(method="exact")
+    return min(over_queries[0], float(exact.low)), max(over_queries[1], float(exact.high))
 
 
 def _percentiles(sample: np.ndarray, statistic: Callable[..., Any], seed: int) -> Interval:
