@@ -231,6 +231,8 @@ class ReaderConfig(RoleLM):
     "litellm model string of a second LM, for lists in doubt (the rule is printed); none if not given."
     strong_api_base: str | None = None
     "Address of its server."
+    second_look: Literal["auto", "on", "off"] = "auto"
+    "Ask again about a passage graded 3 that nobody judged, before it is a positive; auto asks the strong LM, if any."
     pairs: Count = 400
     "Train queries to grade passages for, one call each; 0 = all train queries of the run."
     candidates: Annotated[int, Field(ge=2, le=20)] = 20
@@ -239,6 +241,13 @@ class ReaderConfig(RoleLM):
     "Dev queries to measure the reader on."
     min_kappa: Annotated[float, Field(ge=0, le=1)] = 0.4
     "Lowest Cohen's kappa of a trusted reader."
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether an LM is asked once more about passages graded 3 that nobody judged."""
+        if self.second_look == "off" or self.given:
+            return False
+        return self.second_look == "on" or self.strong is not None
 
 
 class ReflectionConfig(RoleLM):

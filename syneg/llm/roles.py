@@ -121,8 +121,8 @@ class Roles:
 
     @property
     def strong_reader_lm(self) -> LanguageModel:
-        """The LM that reads lists in doubt."""
-        terms = replace(self._terms("reader"), words=GRADES_WORDS, use=DOUBT)
+        """The LM that reads lists in doubt, and single passages a second time."""
+        terms = replace(self._terms("reader"), words=GRADES_WORDS)
         return self._role("strong-reader", lambda: strong_reader_settings(self.config), terms)
 
     def writer_for(self, config: Config) -> LanguageModel:

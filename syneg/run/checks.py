@@ -71,6 +71,8 @@ def _exclusive(config: Config) -> Iterator[str]:
         yield "reader.given and reader.cross_encoder are two readers; leave out one"
     if reader.given and reader.strong:
         yield "reader.strong reads nothing where grades are given; leave out one"
+    if reader.second_look == "on" and (reader.given or (reader.cross_encoder and not reader.strong)):
+        yield "reader.second_look=on asks an LM, and no LM reads; leave it out, or name reader.strong"
     given = {
         "examples": ("--queries", config.queries.examples),
         "passages": ("--write-queries", config.queries.passages),

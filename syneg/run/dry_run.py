@@ -38,6 +38,7 @@ from .rates import Rates
 from .reader import MEASURE
 from .readings import READING
 from .remaining import Remaining, SetLeft
+from .second_looks import LOOK
 from .workspace import STRENGTH
 
 _ORDER = ("queries", "mine", "read", "calibrate", "compile", "generate", "train", "evaluate", "verdict")
@@ -45,6 +46,7 @@ _ORDER = ("queries", "mine", "read", "calibrate", "compile", "generate", "train"
 _PASSING, _EMBEDDED_PASSING, _LEAST_PASSING = 0.85, 0.6, 0.3  # share of negatives that pass the gates on text
 _OVER_MARGIN, _TEXTS = 0.3, 2  # share of written texts over the margin, and passages in a list of them
 _DOUBTED = 0.3  # share of the lists that the strong LM reads again
+_NEW_3S = 0.5  # passages graded 3 that nobody judged, in a list (.14 on SciFact; several where few are judged)
 _GRADE = 25  # tokens written for the grade of one passage, with its quote
 _QUERY = (500.0, 20.0)  # tokens read and written for one query
 _REFLECTION, _PLAN = (1800.0, 500.0), (1100.0, 60.0)  # tokens read and written
@@ -115,13 +117,14 @@ class _Estimator:
         models = [each.model for each in (None if reader.cross_encoder else lm, strong) if each]
         count = passages_in_a_list(reader, models)
         size = Size(1, self._sizes.of_lists(self._config, count), _GRADE * count)
-        lists = queries = near = 0
+        lists = queries = near = looks = 0
         if left.measured_reader is None and (reader.use == "auto" or measures):
             if not measures and lm.model.startswith("local/") and not reader.cross_encoder:
                 return  # an embedded LM reads for a run only after `syneg-dspy read` measured it
             lists = min(reader.sample, left.queries("dev"))
         if reader.use == "on" or left.measured_reader is None or left.measured_reader.trusted:
             queries, near = listed * left.queries_to_read, grounds * left.queries_to_ground
+            looks = listed * reader.looks_again * left.queries_to_look_at
         for use, number in ((MEASURE, lists), (READING, queries), (GROUNDING, near)):
             if number and not reader.cross_encoder:
                 yield self._calls.part(use, lm, Figure(number, 2.0 * number), size, words=GRADES_WORDS)
@@ -129,6 +132,8 @@ class _Estimator:
             yield self._calls.part(
                 DOUBT, strong, self._in_doubt(lists + queries + near, strong), size, words=GRADES_WORDS
             )
+        if looks:
+            yield self._looking_again(strong or lm, looks, count)
 
     def _in_doubt(self, lists: int, strong: LMConfig) -> Figure:
         """Calls of the strong LM, if `lists` lists are still to be read."""
@@ -140,6 +145,14 @@ class _Estimator:
             if lists:
                 self._calls.assumed[f"{share:.0%} of the lists are in doubt and read by {strong.model}"] = None
         return Figure(share * lists, 2.0 * lists)
+
+    def _looking_again(self, lm: LMConfig, queries: int, count: int) -> Part:
+        """Estimate the calls for passages graded 3 in the lists of `queries`, of `count` passages each."""
+        done = self._rates.calls(LOOK, lm.model)
+        self._calls.assumed[f"{_NEW_3S} passages of a list are graded 3 and looked at again"] = None
+        calls = Figure(max(0.0, _NEW_3S * queries - done), 2.0 * count * queries)
+        size = Size(1, self._sizes.of_lists(self._config, 2), _GRADE * 2)
+        return self._calls.part(LOOK, lm, calls, size, words=GRADES_WORDS)
 
     def _asked(self) -> Iterator[Part]:
         """Estimate every use of an LM except reading, in the order of the path."""

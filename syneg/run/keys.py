@@ -51,7 +51,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "train": ("arms", "seeds", "pairs"),
     "generate": ("program", "pairs", "shard", "given"),
     "collection": ("dataset", "corpus"),
-    "reader": ("use", "program", "given", "cross_encoder", "pairs", "sample"),
+    "reader": ("use", "program", "given", "cross_encoder", "second_look", "pairs", "sample"),
     "queries": ("program", "examples"),
     "compile": ("target",),
 }

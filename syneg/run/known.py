@@ -137,13 +137,24 @@ class Known:
     @property
     def queries_to_read(self) -> int:
         """The number of train queries whose passages the reader has not graded."""
+        made, most = self._lists
+        return 0 if made else max(0, most - self._rates.calls(READING, reader_settings(self._config).model))
+
+    @property
+    def queries_to_look_at(self) -> int:
+        """The number of queries whose new 3s are looked at again; 0 if all lists are graded."""
+        made, most = self._lists
+        return 0 if made else most
+
+    @property
+    def _lists(self) -> tuple[bool, int]:
+        """Whether the lists of the train queries are graded, and their number."""
         made = self._reader_is_here and self._readings.is_made
-        done = self._rates.calls(READING, reader_settings(self._config).model)
         if self.folds and any(arm.reads for arm in self.arms):
             made = made and self._workspace.manifest.key("folds") is not None
             most = self._config.reader.pairs or len(self._workspace.collection.queries)
-            return 0 if made else max(0, min(most, len(pairs_of_folds(self._workspace)[0])) - done)
-        return 0 if made else max(0, self._readings.queries - done)
+            return made, min(most, len(pairs_of_folds(self._workspace)[0]))
+        return made, self._readings.queries
 
     @property
     def queries_to_ground(self) -> int:

@@ -33,6 +33,7 @@ from syneg.core.text import word_count
 from syneg.data.tasks import task_for
 from syneg.llm.capabilities import adapter_for
 from syneg.llm.role_settings import reader_settings, strong_reader_settings
+from syneg.llm.roles import DOUBT
 from syneg.negatives.cascade import in_doubt, replaced
 from syneg.negatives.cross_reading import CrossReader, Thresholds
 from syneg.negatives.given_readings import given_readings, lists_of, with_known_negative
@@ -140,11 +141,10 @@ class Reader:
             thresholds = self._fitted() if self._config.cross_encoder else None
             with workspace.progress.stage(MEASURE, "lists") as line, workspace.roles.used_for(MEASURE):
                 answers = self.answers(lists, thresholds, line)
-                again = answers.in_doubt if self._config.strong else None
                 agreed = agreement(lists, answers.by_query(), workspace.collection.qrels)
                 measured = Measured(
                     self.identity, split, agreed, paired_interval(agreed.gains), self._config.min_kappa,
-                    cost_of(answers.calls), thresholds, again,
+                    cost_of(answers.calls), thresholds, answers.in_doubt if self._config.strong else None,
                 )  # fmt: skip
                 line.note = f"reader {self.identity.split('@')[0]}: {'trusted' if measured.trusted else 'not trusted'}"
             for row in measured.table().splitlines():
@@ -158,8 +158,7 @@ class Reader:
     def _measure_key(self) -> str:
         _, lists = self._to_measure
         fitted_on = self._workspace.pairs[: self._config.sample] if self._config.cross_encoder else []
-        asked = [(each.query_id, each.doc_ids) for each in lists]
-        return self.key(asked, [pair.query_id for pair in fitted_on], _VERSION)
+        return self.key([(each.query_id, each.doc_ids) for each in lists], [p.query_id for p in fitted_on], _VERSION)
 
     @property
     def is_measured(self) -> bool:
@@ -197,8 +196,10 @@ class Reader:
             answers = read_by_lm(lists, workspace.roles.reader_lm, definition, passages, progress, self.grader)
         if not self._config.strong:
             return answers
-        again, strong = in_doubt(lists, answers), workspace.roles.strong_reader_lm
-        return replaced(answers, read_by_lm(again, strong, definition, passages, program=self.grader), len(again))
+        again, roles = in_doubt(lists, answers), workspace.roles
+        with roles.used_for(DOUBT):
+            second = read_by_lm(again, roles.strong_reader_lm, definition, passages, program=self.grader)
+        return replaced(answers, second, len(again))
 
     def lists(self, pairs: Sequence[Pair]) -> list[ToRead]:
         """Choose the passages to grade for the queries of `pairs`, one list for each query.

@@ -30,6 +30,7 @@ from .arms import Arm, arms
 from .costs import cost_of, sum_of
 from .near_readings import NearReadings
 from .reader import Reader
+from .second_looks import LOOK, looked_at
 from .workspace import Workspace
 
 READING = "read"  # name of the stage, and of the LM use in the ledger
@@ -87,8 +88,12 @@ class Readings:
                 line.note += (
                     f"; {counted(answers.unreadable, 'list')} without a readable answer" if answers.unreadable else ""
                 )
-            write_rows(path, [asdict(reading) for reading in answers.readings])
-            workspace.manifest.note(read={"cost": asdict(cost_of(answers.calls)), "unreadable": answers.unreadable})
+            looked = looked_at(workspace, self.reader, lists, answers)
+            write_rows(path, [asdict(reading) for reading in looked.readings])
+            cost = cost_of([*answers.calls, *looked.calls])
+            workspace.manifest.note(read={
+                "cost": asdict(cost), "unreadable": answers.unreadable, "asked": looked.asked, "denied": looked.denied,
+            })  # fmt: skip
 
         workspace.manifest.make("read", self._key, path, work)
         return [Reading(**row) for row in read_rows(path)]
@@ -99,7 +104,8 @@ class Readings:
 
     @property
     def _key(self) -> str:
-        return self.reader.key([pair.query_id for pair in self._pairs], self._thresholds)
+        looks = [self._config.looks_again] if self._config.looks_again else []
+        return self.reader.key([pair.query_id for pair in self._pairs], self._thresholds, *looks)
 
     @property
     def is_made(self) -> bool:
@@ -141,7 +147,7 @@ class Readings:
         """query_id → LM calls for its list, at least 1; a list of given grades counts one call."""
         rows = read_rows(self._workspace.folder.ledger)
         asked = Counter(
-            str(row["query_id"]).removeprefix("read:") for row in rows if row.get("use") in (READING, DOUBT)
+            str(row["query_id"]).removeprefix("read:") for row in rows if row.get("use") in (READING, DOUBT, LOOK)
         )
         return {query_id: max(1, asked[query_id]) for query_id in self.grades}
 
@@ -240,14 +246,16 @@ class Readings:
         return result if refusal else {**result, "read": self.summary()}
 
     def summary(self) -> JsonObject:
-        """Counts of queries, calls, grades, and known, new and masked positives, as plain data."""
+        """Counts of queries, calls, grades, known, new and masked positives, and second looks, as plain data."""
         counts = Counter(reading.grade for reading in self.readings)
         known = [r for r in self.readings if r.doc_id in self._workspace.collection.relevant(r.query_id)]
+        facts = self._workspace.manifest.facts["read"]
         return {
-            "queries": len(self.grades), "unreadable": self._workspace.manifest.facts["read"]["unreadable"],
+            "queries": len(self.grades), "unreadable": facts["unreadable"],
             "calls": self.cost.calls, "grades": {grade: counts[grade] for grade in sorted(counts, reverse=True)},
             "positives": len(known), "recalled": sum(reading.grade >= IN_PART for reading in known),
             "extra": sum(map(len, self.fed.extra.values())), "masked": counts[IN_PART],
+            "asked": facts.get("asked", 0), "denied": facts.get("denied", 0),
         }  # fmt: skip
 
     def _given(self, pairs: Sequence[Pair]) -> Answers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from syneg.core.counts import counted
+from syneg.core.counts import counted, part_of
 from syneg.core.lines import wrapped
 
 from .folder import RunFolder
@@ -55,6 +55,9 @@ def read(folder: RunFolder, result: Result) -> str:
         f"positives among them {counts['recalled']} got 2 or 3. New positives: {counts['extra']}; left out: "
         f"{counts['masked']}."
     ))  # fmt: skip
+    if asked := counts["asked"]:
+        said = part_of(counts["denied"], asked, "new 3", "was", "were")
+        lines.append(wrapped(f"Second looks: {said} not graded 3 again and left out."))
     return "\n".join([*lines, f"grades: {folder.readings}"])
 
 
