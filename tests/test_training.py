@@ -26,6 +26,7 @@ from syneg.core.errors import BackendError, ConfigError
 from syneg.core.records import Instance, Pair
 from syneg.core.storage import read_json
 from syneg.optimizers.probe import Probe, _likelihoods
+from syneg.retrieval.cross_fitting import best_row, cross_fitted
 from syneg.retrieval.dev_set import DevSet
 from syneg.retrieval.encoder import Encoder
 from syneg.run.cluster_trials import TrainedModel
@@ -37,7 +38,7 @@ from syneg.training.frozen import FrozenLayers, LayerCache, frozen_count
 from syneg.training.job import Job, check_trainable, write_job
 from syneg.training.merging import embed_by_length
 from syneg.training.trainer import train
-from syneg.training.weights import interpolate, learning_rate, set_dropout
+from syneg.training.weights import Mixture, interpolate, learning_rate, set_dropout
 
 WORDS = [f"w{i}" for i in range(60)]
 
@@ -360,13 +361,43 @@ def test_weights_are_mixed_as_is_best_on_dev_and_known_scores_are_not_asked_agai
     start = next(base.parameters()).detach().clone()
     asked: list[float] = []
 
-    def dev(model: SentenceTransformer) -> dict[str, float]:
-        asked.append(round(float((next(model.parameters()).detach() - start).mean()), 3))
-        return {"dev_ndcg@10": 1 - abs(asked[-1] - 0.6)}
+    class Dev:
+        best = dict.fromkeys("abcdef", 0.25)
 
-    assert interpolate(tuned, base, dev, (1.0, 0.5), 0.2) == [(0.5, pytest.approx(0.9)), (1.0, 0.2)]  # type: ignore[arg-type]
+        def values(self, model: SentenceTransformer) -> dict[str, float]:
+            asked.append(round(float((next(model.parameters()).detach() - start).mean()), 3))
+            return dict.fromkeys("abcdef", 1 - abs(asked[-1] - 0.6))
+
+    found = interpolate(tuned, base, Dev(), (1.0, 0.5), 0.25)  # type: ignore[arg-type]
+    assert found == Mixture(((0.5, pytest.approx(0.9)), (1.0, 0.25)), 0.0)
     assert asked == [0.5]
     assert torch.allclose(next(tuned.parameters()).detach(), start + 0.5, atol=1e-5)
+
+
+def test_what_a_choice_of_weights_by_chance_adds_to_dev_is_measured(encoder_path: str) -> None:
+    base, tuned = (SentenceTransformer(encoder_path, device="cpu") for _ in range(2))
+    by_alpha = np.random.default_rng(0).normal(0.5, 0.2, (3, 40))
+    by_alpha += 0.5 - by_alpha.mean(axis=1, keepdims=True)  # no alpha is better than another
+
+    class Dev:
+        best: dict[str, float] = {}  # noqa: RUF012
+        rows = iter(by_alpha)
+
+        def values(self, model: SentenceTransformer) -> dict[str, float]:
+            return {f"q{place:02d}": float(value) for place, value in enumerate(next(self.rows))}
+
+    found = interpolate(tuned, base, Dev(), (0.5, 0.75, 1.0), 0.4)  # type: ignore[arg-type]
+    top = max(score for _, score in found.scores)
+    crossed = cross_fitted(by_alpha)
+    assert crossed is not None and 0.01 < found.optimism == pytest.approx(top - crossed.mean())
+    assert cross_fitted(by_alpha[:, :4]) is None
+
+
+def test_cross_fitting_by_hand() -> None:
+    # the second row is best by one query alone: without it, the first row is chosen for that query
+    table = np.array([[0.5, 0.5, 0.5, 0.5, 0.5], [0.4, 0.4, 0.4, 0.4, 1.0]])
+    assert best_row(table) == 1
+    assert cross_fitted(table) == pytest.approx([0.4, 0.4, 0.4, 0.4, 0.5])
 
 
 def test_training_json_is_on_disk_before_the_checkpoints_go(

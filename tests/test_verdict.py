@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from syneg.core.errors import DataError
+from syneg.core.records import Training
 from syneg.core.storage import as_read
 from syneg.data.collection import Collection
 from syneg.retrieval.evaluation import SplitResult
@@ -106,6 +107,16 @@ def test_a_winner_on_dev_that_loses_on_test_is_named_so() -> None:
     found = told({"base": ArmRuns([result(data, 0)]), "hybrid": ArmRuns([loser], (0,))}, data)
     assert found.best == "hybrid"
     assert "On test, hybrid is not better than base." in found.sentence
+
+
+@pytest.mark.parametrize(("optimism", "best"), [(0.0, "hybrid"), (0.2, "hybrid"), (0.5, "base")])
+def test_an_arm_that_owes_its_lead_to_weights_chosen_on_dev_is_not_best(optimism: float, best: str) -> None:
+    data = collection()
+    training = [Training(1, 1.0, optimism=optimism)]
+    winner = ArmRuns([result(data, 0.3)], (0,), training=training)
+    found = told({"base": ArmRuns([result(data, 0)]), "hybrid": winner}, data)
+    assert found.best == best
+    assert ("gains nothing on the last fifth" in found.sentence) == (best == "base")
 
 
 def test_names_of_arms_stand_as_they_are() -> None:
@@ -422,7 +433,7 @@ def test_the_best_arm_on_dev_is_cross_fitted() -> None:
     found = told({"base": base, **up}, data)
     assert found.choice is not None and found.choice.gain is not None
     assert (found.best, found.choice.top) == ("base", "a0") and found.choice.gain < 0
-    assert "a0 has a higher nDCG@10 on dev, but the arm that is best on four fifths" in found.sentence
+    assert "a0 has a higher nDCG@10 on dev, but what is best on four fifths" in found.sentence
     found = told({"base": base, **up, "steady": steady}, data)
     assert (found.best, found.choice and found.choice.gain) == ("steady", pytest.approx(0.02))
     assert Verdict.from_json(found.to_json()).choice == found.choice

@@ -205,8 +205,9 @@ class Training:
     """The record of one training, as training.json holds it.
 
     `dev` has (step, nDCG@10) of each evaluation. `losses` has (step, mean loss since the last entry). `alphas` has
-    (share of the tuned weights, nDCG@10) of each mixture that was tried. `shares` has, for each third of the training,
-    the share of the gradient on negatives by source.
+    (share of the tuned weights, nDCG@10) of each mixture that was tried. `optimism` is what the best one is better on
+    dev than one chosen on other queries. `shares` has, for each third of the training, the share of the gradient on
+    negatives by source.
     """
 
     steps: int
@@ -216,6 +217,7 @@ class Training:
     dev: tuple[tuple[int, float], ...] = ()
     losses: tuple[tuple[int, float], ...] = ()
     alphas: tuple[tuple[float, float], ...] = ()
+    optimism: float = 0.0
     shares: tuple[Mapping[str, float], ...] = ()
     synthetic_share: float = 0.0
     resumed: bool = False

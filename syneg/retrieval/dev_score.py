@@ -36,12 +36,20 @@ class DevScore(SentenceEvaluator):
         super().__init__()
         self.primary_metric = MAIN_METRIC
         self._dev, self._encoder, self._around = dev, encoder, around
+        self.best: dict[str, float] = {}  # query_id → nDCG@10 of the best model so far, the first of equal ones
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Embed queries and passages with `model`, and with the prompts and precision of the encoder."""
+        """The mean nDCG@10 of `model`, by the name that the trainer looks for."""
+        values = self.values(model)
+        if not self.best or mean(values) > mean(self.best):
+            self.best = values
+        return {DEV_METRIC: mean(values)}
+
+    def values(self, model: SentenceTransformer) -> dict[str, float]:
+        """query_id → nDCG@10. Queries and passages are embedded with the prompts and precision of the encoder."""
         with self._around(model):
             queries = self._encoder.forward(list(self._dev.queries.values()), "query", model)
             passages = self._encoder.forward(list(self._dev.passages.values()), "passage", model)
         hits = DenseIndex(list(self._dev.passages), passages).search(queries, _DEPTH + 1)
         ranking = without_own(dict(zip(self._dev.queries, hits, strict=True)), self._dev.qrels, _DEPTH)
-        return {DEV_METRIC: mean(evaluate(self._dev.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC])}
+        return dict(evaluate(self._dev.qrels, ranking, [MAIN_METRIC])[MAIN_METRIC])

@@ -22,6 +22,7 @@ from syneg.retrieval.encoder import Encoder
 from .frozen import frozen_count
 
 JOB = "job.json"
+_VERSION = 2  # of training.json; part of the key
 # settings already expressed by rows, scores, seed and dev set
 _NO_RESULT = {"teacher", "arms", "seeds", "pairs", "dev_passages", "remine"}
 
@@ -77,7 +78,7 @@ class Job:
         settings = self.config.model_dump(exclude=_NO_RESULT)
         return fingerprint(
             encoder.fingerprint, encoder.prompts, self.epochs, self.relevant, self.dev, settings, self.seed,
-            self.taught, *([self.start.key] if self.start else []),
+            self.taught, _VERSION, *([self.start.key] if self.start else []),
         )  # fmt: skip
 
 

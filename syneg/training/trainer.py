@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +43,7 @@ from .features import TextCollator, column_roles, column_routes, places
 from .frozen import FrozenLayers, LayerCache, frozen_count
 from .job import Job, write_job
 from .loss import BaseView, HybridInfoNCE, Taught
-from .weights import interpolate, learning_rate, set_dropout, swift_attention
+from .weights import Mixture, interpolate, learning_rate, set_dropout, swift_attention
 
 # it warns of checkpoints that are written within a second, and then sorts them by their steps, which is right
 logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
@@ -162,9 +161,9 @@ def train_here(
     if not trainer.is_world_process_zero():
         return None
     # the trainer has loaded the best weights on dev; try mixing them with the untuned ones, alpha by alpha
-    alphas = interpolate(model, encoder.model, dev, config.alphas, trainer.state.best_metric)
+    mixture = interpolate(model, encoder.model, dev, config.alphas, trainer.state.best_metric)
     model.save(str(folder), create_model_card=False)
-    done = _outcome(trainer, job, alphas, resumed=last is not None)
+    done = _outcome(trainer, job, mixture, resumed=last is not None)
     if job.begin:
         done = done.after(Training.of(read_json(job.begin / "training.json")))
     sync(folder)  # first: the record says that the model is whole
@@ -185,14 +184,14 @@ def _go_on(trainer: _Trainer, last: str | None) -> None:
     trainer._load_from_checkpoint(trainer.state.best_model_checkpoint or last)
 
 
-def _outcome(trainer: _Trainer, job: Job, alphas: Sequence[tuple[float, float]], *, resumed: bool) -> Training:
-    """What the report says of a training. `alphas` are those tried, each with its dev score."""
+def _outcome(trainer: _Trainer, job: Job, mixture: Mixture, *, resumed: bool) -> Training:
+    """What the report says of a training."""
     steps, course = trainer.state.global_step, trainer.course
     return Training(
         steps=steps, seconds=round(course.seconds, 2), rows=len(job.epochs[0]), processes=trainer.args.world_size,
-        dev=tuple(_dev_scores(trainer)), alphas=tuple(alphas), shares=tuple(shares_by_third(course.shares())),
+        dev=tuple(_dev_scores(trainer)), alphas=mixture.scores, shares=tuple(shares_by_third(course.shares())),
         synthetic_share=synthetic_share(job.rows), losses=tuple(loss_curve([float(x) for x in course.losses], steps)),
-        resumed=resumed,
+        optimism=mixture.optimism, resumed=resumed,
     )  # fmt: skip
 
 

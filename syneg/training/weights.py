@@ -1,20 +1,24 @@
 """Set an encoder's learning rate, dropout and attention for a training, and mix its weights with the base afterwards.
 
 learning_rate(TrainConfig(), model)       → 5e-05 for MiniLM-L6
-interpolate(tuned, base, dev, (0.5, 1.0)) → [(0.5, .671), (1.0, .668)]; `tuned` is now half way to the base
+interpolate(tuned, base, dev, (0.5, 1.0)) → Mixture(((0.5, .671), (1.0, .668)), .001); `tuned` is half way to the base
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from syneg.core.config import TrainConfig
-from syneg.retrieval.dev_score import DEV_METRIC, DevScore
+from syneg.retrieval.cross_fitting import best_row, cross_fitted
+from syneg.retrieval.dev_score import DevScore
+from syneg.retrieval.metrics import mean
 
 _EAGER_TOKENS = 256  # up to this length, plain attention is faster on a CPU
 
@@ -54,21 +58,33 @@ def swift_attention(model: SentenceTransformer) -> None:
         inner.set_attn_implementation("eager")
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """What mixing the weights found: (alpha, nDCG@10 on dev) of each alpha tried, and what the choice adds to dev.
+
+    `optimism` is nDCG@10 on dev of the chosen alpha less that of the alpha chosen without the query, as a mean; 0 if
+    there was no choice, or under five queries to choose on.
+    """
+
+    scores: tuple[tuple[float, float], ...] = ()
+    optimism: float = 0.0
+
+
 def interpolate(
     tuned: SentenceTransformer,
     base: SentenceTransformer,
     dev: DevScore,
     alphas: Sequence[float],
     tuned_score: float | None = None,
-) -> list[tuple[float, float]]:
+) -> Mixture:
     """Set the weights of `tuned` to (1 - alpha) * base + alpha * tuned, for the alpha with the best nDCG@10 on dev.
 
-    Returns (alpha, nDCG@10 on dev) for each of `alphas`; the larger alpha wins a tie. If `tuned_score`, the score of
-    `tuned` as it is, is known, alpha 1 is not scored again. If the only alpha is 1, nothing is scored or changed. The
-    idea is from Wortsman et al., 2022 (arXiv 2109.01903), where alpha is fixed.
+    The larger alpha wins a tie. If `dev` remembers the evaluation of `tuned` as it is, whose mean is `tuned_score`,
+    alpha 1 is not scored again. If the only alpha is 1, nothing is scored or changed. The idea is from Wortsman et al.,
+    2022 (arXiv 2109.01903), where alpha is fixed.
     """
     if list(alphas) == [1.0]:
-        return []
+        return Mixture()
     end = {name: weights.detach().clone() for name, weights in tuned.state_dict().items()}
     start = base.state_dict()
 
@@ -78,12 +94,15 @@ def interpolate(
         mixed = {n: torch.lerp(start[n].to(w), w, alpha) if w.is_floating_point() else w for n, w in end.items()}
         tuned.load_state_dict(mixed)
 
-    scores = []
-    for alpha in sorted(alphas):
-        if alpha == 1.0 and tuned_score is not None:
-            scores.append((alpha, tuned_score))
+    tried: dict[float, dict[str, float]] = {}  # alpha → query_id → nDCG@10, the largest alpha first
+    for alpha in sorted(alphas, reverse=True):
+        if alpha == 1.0 and dev.best and mean(dev.best) == tuned_score:
+            tried[alpha] = dev.best
             continue
         move(alpha)
-        scores.append((alpha, dev(tuned)[DEV_METRIC]))
-    move(max(scores, key=lambda tried: (tried[1], tried[0]))[0])
-    return scores
+        tried[alpha] = dev.values(tuned)
+    table = np.asarray([[values[query] for query in sorted(values)] for values in tried.values()])  # (alphas, queries)
+    place, crossed = best_row(table), cross_fitted(table)
+    move(list(tried)[place])
+    optimism = 0.0 if crossed is None else float(np.mean(table[place] - crossed))
+    return Mixture(tuple(sorted((alpha, mean(values)) for alpha, values in tried.items())), optimism)

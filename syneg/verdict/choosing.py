@@ -4,8 +4,8 @@
       → DevChoice(best="mined", top="mined", gain=.041)
 
 On the queries that chose it, the best of several arms looks better than it is. So the choice is cross-fitted: the best
-arm on four fifths of the dev queries is compared with the untuned encoder on the last fifth, for each fifth of 20
-random divisions. If that gains nothing on average, the untuned encoder is chosen (Stone 1974, cross-validatory choice).
+arm on four fifths of the dev queries is compared with the untuned encoder on the last fifth
+(`syneg.retrieval.cross_fitting`). If that gains nothing on average, the untuned encoder is chosen.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from syneg.retrieval.cross_fitting import best_row, cross_fitted
+
 from .records import DevChoice
 
-_FOLDS, _DIVISIONS = 5, 20  # fifths of a division, random divisions
 
-
-def choose(values: Mapping[str, Mapping[str, float]], rule: str) -> DevChoice:
-    """The best arm by the mean of `values[arm][query_id]`.
+def choose(values: Mapping[str, Mapping[str, float]], rule: str, owed: Mapping[str, float] | None = None) -> DevChoice:
+    """The best arm by the mean of `values[arm][query_id]`, less `owed[arm]`: what the arm owes to choices on dev.
 
     It is `rule` (the base) on a tie, or if the cross-fitted choice gains nothing over it. With fewer than five queries
     the choice is not checked.
@@ -30,19 +30,11 @@ def choose(values: Mapping[str, Mapping[str, float]], rule: str) -> DevChoice:
     if not queries:
         return DevChoice(rule, rule, None)
     table = np.asarray([[values[arm][query] for query in queries] for arm in arms])  # (arms, queries)
-    top = arms[_best(table)]
-    if top == rule or len(queries) < _FOLDS:
-        return DevChoice(top, top, None)
-    gains = []
-    for division in range(_DIVISIONS):
-        order = np.random.default_rng(division).permutation(len(queries))
-        for held_out in np.array_split(order, _FOLDS):
-            chosen = _best(np.delete(table, held_out, axis=1))
-            gains += (table[chosen, held_out] - table[0, held_out]).tolist()
-    gain = float(np.mean(gains))
-    return DevChoice(top if gain > 0 else rule, top, gain)
-
-
-def _best(table: np.ndarray) -> int:
-    """The row with the highest mean, the first of equal ones; rounding hides differences from the order of summing."""
-    return int(np.argmax(np.round(table.mean(axis=1), 12)))
+    less = table - np.asarray([[(owed or {}).get(arm, 0.0)] for arm in arms])
+    top, crossed = best_row(less), cross_fitted(less)
+    if top == 0 and (first := best_row(table)):
+        return DevChoice(rule, arms[first], float(np.mean(less[first] - less[0])))
+    if top == 0 or crossed is None:
+        return DevChoice(arms[top], arms[top], None)
+    gain = float(np.mean(crossed - less[0]))
+    return DevChoice(arms[top] if gain > 0 else rule, arms[top], gain)

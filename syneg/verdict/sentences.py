@@ -64,8 +64,8 @@ def _winner(verdict: Verdict) -> str:
     best, choice = verdict.best, verdict.choice
     if best == BASE and choice is not None and choice.top != BASE and choice.gain is not None:
         return (
-            f"Best on dev: base. {choice.top} has a higher nDCG@10 on dev, but the arm that is best on four fifths of "
-            f"the dev queries gains nothing on the last fifth ({choice.gain:+.3f}), so the base is what is saved."
+            f"Best on dev: base. {choice.top} has a higher nDCG@10 on dev, but what is best on four fifths of the "
+            f"dev queries gains nothing on the last fifth ({choice.gain:+.3f}), so the base is what is saved."
             f"{_against_base(verdict, choice.top)}"
         )
     if best == BASE:

@@ -95,7 +95,10 @@ def verdict(runs: Mapping[str, ArmRuns], collection: Collection, alpha: float, f
     """
     runs = {arm: _distinct(trained) for arm, trained in runs.items()}
     arms = {arm: _arm(trained) for arm, trained in runs.items()}
-    choice = choose({arm: _per_query(trained, "dev") for arm, trained in runs.items()}, BASE)
+    choice = choose(
+        {arm: _per_query(trained, "dev") for arm, trained in runs.items()}, BASE,
+        {arm: _optimism(trained) for arm, trained in runs.items()},
+    )  # fmt: skip
     best = choice.best
     result = Verdict(
         collection=collection.name, fingerprint=collection.fingerprint, metric=MAIN_METRIC, alpha=alpha,
@@ -208,6 +211,11 @@ def _per_query(runs: ArmRuns, split: str = "test") -> dict[str, float]:
     """query_id → nDCG@10 on a split, the mean over seeds."""
     by_seed = [run[split].values[MAIN_METRIC] for run in runs.results if split in run]
     return {q: float(np.mean([values[q] for values in by_seed])) for q in by_seed[0]} if by_seed else {}
+
+
+def _optimism(runs: ArmRuns) -> float:
+    """What nDCG@10 on dev owes to weights that were mixed as is best on dev, the mean over seeds."""
+    return float(np.mean([training.optimism for training in runs.training])) if runs.training else 0.0
 
 
 def _p_values(
