@@ -646,7 +646,9 @@ def test_a_strong_lm_reads_the_lists_in_doubt(
     rows = list(read_rows(folder / "ledger" / "calls.jsonl"))
     uses = {use: {row["model"].split("@")[0] for row in rows if row["use"] == use} for use in {r["use"] for r in rows}}
     assert uses["read in doubt"] == {"openai/strong"} and uses["read"] != uses["read in doubt"]
-    assert 0.2 * len(cheap.requests) < len(strong.requests) < 0.8 * len(cheap.requests)
+    doubted, looked = (sum(row["use"] == use for row in rows) for use in ("read in doubt", "look again"))
+    assert 0.2 * len(cheap.requests) < doubted < 0.8 * len(cheap.requests)
+    assert doubted + looked == len(strong.requests)
     assert found["read"]["calls"] == len(cheap.requests) + len(strong.requests)
     answered = {row["query_id"]: row["lm"] for row in read_rows(folder / "readings.jsonl")}
     assert {lm.split("@")[0] for lm in answered.values()} == {"openai/strong", "openai/fake"}
