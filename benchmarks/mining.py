@@ -17,6 +17,8 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, for both
 
+os.environ.setdefault("TQDM_DISABLE", "1")
+
 import tempfile
 import time
 from collections.abc import Sequence

@@ -132,26 +132,28 @@ def test_ratios_are_taken_within_a_turn(load) -> None:  # type: ignore[no-untype
     assert "1.25 [0.50, 2.00]" in load("turns").table(rows, "theirs")
 
 
-def _measures() -> dict[str, float]:
+SIDES = """
+def measures():
     return {"s": 1.0}
 
-
-def _fails() -> dict[str, float]:
+def fails():
     raise ValueError("planted")
 
-
-def _fails_the_second_time(mark: Path) -> dict[str, float]:
-    if mark.exists():
-        raise ValueError("planted")
-    mark.touch()
+def fails_the_second_time(mark):
+    mark.touch(exist_ok=False)
     return {"s": 2.0}
+"""
 
 
-def test_a_side_that_fails_leaves_the_figures_of_the_others(load, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    turns = load("turns")
-    later = partial(_fails_the_second_time, tmp_path / "mark")
-    measured = turns.in_turn({"theirs": _measures, "ours": _fails, "later": later}, 3)
-    assert {name: len(rows) for name, rows in measured.items()} == {"theirs": 3, "later": 1}
+def test_a_side_that_fails_leaves_the_figures_of_the_others(
+    load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "sides_of_a_test.py").write_text(SIDES)  # each side is a process: these import nothing
+    monkeypatch.syspath_prepend(str(tmp_path))
+    turns, sides = load("turns"), importlib.import_module("sides_of_a_test")
+    later = partial(sides.fails_the_second_time, tmp_path / "mark")
+    measured = turns.in_turn({"theirs": sides.measures, "ours": sides.fails, "later": later}, 2)
+    assert {name: len(rows) for name, rows in measured.items()} == {"theirs": 2, "later": 1}
     assert measured.failed == {"ours": 1, "later": 2}
     assert "2.00 [2.00, 2.00]" in turns.table(measured, "theirs")
     assert "ratio" not in turns.table(measured, "ours")
@@ -159,9 +161,9 @@ def test_a_side_that_fails_leaves_the_figures_of_the_others(load, tmp_path: Path
         turns.save(tmp_path / "report.json", "name", {}, measured)
     assert not isinstance(ended.value.code, int)  # a text is printed, and the status is 1
     report = json.loads((tmp_path / "report.json").read_text())
-    assert (len(report["measured"]["theirs"]), report["failed"]) == (3, {"ours": 1, "later": 2})
+    assert (len(report["measured"]["theirs"]), report["failed"]) == (2, {"ours": 1, "later": 2})
     with pytest.raises(RuntimeError, match="all failed, see above: ours"):
-        turns.in_turn({"ours": _fails}, 2)
+        turns.in_turn({"ours": sides.fails}, 2)
 
 
 def test_gpu_runs_scripts_with_options_that_they_know_and_skips_in_a_line_without_a_card(

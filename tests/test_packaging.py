@@ -10,6 +10,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,23 @@ MAY["cli"] = {*MAY}
 
 def imports(path: Path, package: str) -> set[str]:
     """Full names of everything that a file imports, also inside functions and under TYPE_CHECKING."""
-    return imports_of(ast.walk(ast.parse(path.read_text())), package)
+    return imports_of(nodes(path), package)
 
 
-def imports_of(nodes: Iterable[ast.AST], package: str) -> set[str]:
+def nodes(path: Path) -> list[ast.AST]:
+    """All nodes of a file, the module first."""
+    return nodes_of(path.read_text())
+
+
+@cache
+def nodes_of(text: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(text)))
+
+
+def imports_of(among: Iterable[ast.AST], package: str) -> set[str]:
     """Full names of what these nodes import."""
     names = set()
-    for node in nodes:
+    for node in among:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -105,7 +116,7 @@ def at_top_and_inside(path: Path, package: str) -> tuple[set[str], list[tuple[in
             elif not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)):
                 walk(child, within or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
 
-    walk(ast.parse(path.read_text()), False)
+    walk(nodes(path)[0], False)
     return top, inside
 
 
@@ -192,11 +203,7 @@ def test_every_recipe_can_be_set_and_every_setting_is_a_recipe() -> None:
 
 def test_only_the_cli_prints() -> None:
     for path, _ in MODULES:
-        calls = [
-            n
-            for n in ast.walk(ast.parse(path.read_text()))
-            if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"
-        ]
+        calls = [n for n in nodes(path) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
         assert not calls, path
 
 
@@ -253,7 +260,7 @@ def test_litellm_is_not_one_of_the_poisoned_versions() -> None:
 def wide_excepts(path: Path) -> list[str]:
     """The functions of a module with an `except` for every kind of error."""
     found = []
-    for function in ast.walk(ast.parse(path.read_text())):
+    for function in nodes(path):
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
             kinds = [
                 ast.unparse(h.type) if h.type else "" for h in ast.walk(function) if isinstance(h, ast.ExceptHandler)
