@@ -47,7 +47,7 @@ _CHUNK = 32  # texts embedded at once
 _DEPTH = 10  # of the ranking that nDCG@10 needs
 _TEMPERATURES = (0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1)
 LIKELIHOOD, BOUNDARY = "likelihood", "ndcg@10 with near-misses"
-Near = Mapping[str, Sequence[str]]  # query_id → texts of its near-misses
+Near = Mapping[str, Sequence[str]]  # query_id → texts, such as its near-misses
 
 
 class Probe:
@@ -119,15 +119,18 @@ class Probe:
             for name, own in self._weights.items():
                 own.copy_(weights[name])
 
-    def _loss(self, rows: Sequence[Instance], train: TrainConfig) -> HybridInfoNCE:
-        plain = train.model_copy(update={"guide": 0.0, "distil": 0.0, "cached_chunk": 0})
-        return HybridInfoNCE(self._model, rows, self._relevant, plain, embed=self._embed)
+    def train(
+        self, rows: Sequence[Instance], *, seed: int, loss_of: TrainConfig | None = None, masked: Near | None = None
+    ) -> None:
+        """Reset the weights, and train them on `rows`, with the loss of `loss_of` if it is given.
 
-    def train(self, rows: Sequence[Instance], *, seed: int, loss_of: TrainConfig | None = None) -> None:
-        """Reset the weights, and train them on `rows`, with the loss of `loss_of` if it is given."""
+        The texts `masked[query_id]` are no in-batch negatives of the query, as if they were relevant.
+        """
         # start, batches and number of steps are equal for every set of negatives: only the texts differ
         self.move(self._start)
-        loss = self._loss(rows, loss_of or self._train)
+        plain = (loss_of or self._train).model_copy(update={"guide": 0.0, "distil": 0.0, "cached_chunk": 0})
+        known = {q: (*texts, *(masked or {}).get(q, ())) for q, texts in self._relevant.items()}
+        loss = HybridInfoNCE(self._model, rows, known, plain, embed=self._embed)
         sampler = PlannedBatches([rows], self._relevant, Plan(self._train.batch_size, seed))
         steps = max(self._config.steps, round(sampler.steps * self._config.epochs))
         optimizer = torch.optim.AdamW(self._weights.values(), lr=self._rate, weight_decay=0.0)

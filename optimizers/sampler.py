@@ -62,12 +62,14 @@ class Material:
     """What arms use besides mined negatives, by query_id.
 
     `written` are synthetic negatives, `grounded` the real passages near them. For arms that use a reader's grades,
-    `graded` are its negatives, and `extra[query_id][doc_id]` the texts of its new positives.
+    `graded` are its negatives, `extra[query_id][doc_id]` the texts of its new positives, and `masked` those that are no
+    in-batch negatives.
     """
 
     written: Mapping[str, Sequence[HardNegative]] = field(default_factory=dict)
     graded: Mapping[str, Sequence[MinedNegative]] = field(default_factory=dict)
     extra: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    masked: Mapping[str, Sequence[str]] = field(default_factory=dict)
     grounded: Mapping[str, Sequence[MinedNegative]] = field(default_factory=dict)
 
 
@@ -121,10 +123,11 @@ class SamplerTrials:
             self._mined[key] = self._rankings.take(config.mine)
         written = {q: [(text, config.mix.weight) for text in texts] for q, texts in material.written.items()}
         supply = Supply(pairs, self._mined[key].negatives, written, grounded=material.grounded, use="first")
-        if filling_of(sampler.arm, config.mix).read:
+        reads = filling_of(sampler.arm, config.mix).read
+        if reads:
             supply = replace(supply, mined={**supply.mined, **material.graded}, extra=material.extra, use="draw")
         seed = config.seed + block
         rows = mix(supply, config.mix, arm=sampler.arm, seed=seed)
-        self._probe.train(rows, seed=seed, loss_of=config.train)
+        self._probe.train(rows, seed=seed, loss_of=config.train, masked=material.masked if reads else None)
         own = {pair.query_id for pair in pairs}
         return self._probe.score([query_id for query_id in self._held_out.queries if query_id not in own])

@@ -208,6 +208,35 @@ def test_what_was_read_and_written_enters_as_the_races_found(
     assert [len(names) for names in races] == [6 if written else 3]
 
 
+def test_real_races_end_in_a_verdict_on_the_arm_that_won(
+    tmp_path: Path, read_and_written: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "LEAST_PAIRS", 4)
+    monkeypatch.setattr(windows, "LEAST_QUERIES", 4)
+    few = (
+        "probe.steps=2",
+        "probe.epochs=1",
+        "probe.passages=60",
+        "probe.queries=20",
+        "train.epochs=1",
+        "train.evals=1",
+    )
+    run = run_with(tmp_path, read_and_written(["mined", "verified", "grounded", "hybrid"]), *few)
+    verdict = run.until("verdict")
+    compiled = read_json(run.folder.compiled("sampler-"))
+    races: dict[str, list[str]] = {}
+    for row in compiled["candidates"]:
+        ((about, name),) = row["instructions"].items()
+        races.setdefault(about, []).append(name.partition(":")[0])
+        assert row["pairs"] in (1, 2)  # blocks
+    counts = {race: len(names) for race, names in races.items()}
+    assert (counts["places of a row"], counts["written negatives"]) == (3, 10)
+    assert counts["grades of the reader"] == 6 + ("as chosen" in races["grades of the reader"])
+    assert compiled["state"]["arm"] in verdict["arms"]
+    assert f"the arm that the races chose: {compiled['state']['arm']}" in compiled["notes"]
+    assert "neither" in run.folder.report.read_text(encoding="utf-8")
+
+
 def trials_over(count: int, encoder_path: str, material: Material | None = None) -> tuple[SamplerTrials, Sequence[str]]:
     """Real trials over `count` train pairs, and the ids of all queries."""
     passages = {f"d{i}": f"close the socket {i} of the queue" for i in range(count + 8)}
@@ -245,12 +274,19 @@ def test_a_probe_of_a_race_has_the_rows_of_the_arm(
     ids = [f"q{i}" for i in range(12)]
     near = {q: [MinedNegative(f"{q} {n}", f"{q} related {n}", "related", n, 0.5) for n in range(4)] for q in ids}
     grounded = {q: [MinedNegative(f"{q} g", f"{q} grounded", "grounded", 1, 0.5)] for q in ids}
-    texts = {q: [HardNegative(f"{q} written", "p")] for q in ids}
-    trials, _ = trials_over(12, encoder_path, Material(texts, near, {q: {"x": "new"} for q in ids}, grounded))
-    trained: list[tuple[Sequence[Instance], TrainConfig]] = []
-    monkeypatch.setattr(trials._probe, "train", lambda rows, seed, loss_of: trained.append((rows, loss_of)))
-    trials.values(Sampler("raced", settings, arm), 0)
-    ((rows, loss),) = trained
-    assert loss.order == order
+    texts, masked = {q: [HardNegative(f"{q} written", "p")] for q in ids}, {q: [f"{q} in part"] for q in ids}
+    trials, _ = trials_over(12, encoder_path, Material(texts, near, {q: {"x": "new"} for q in ids}, masked, grounded))
+    trained: list[tuple[Sequence[Instance], dict[str, Sequence[str]], TrainConfig]] = []
+
+    def loss(model: object, rows: Any, relevant: Any, config: TrainConfig, embed: object) -> None:
+        trained.append((rows, relevant, config))
+        raise InterruptedError
+
+    monkeypatch.setattr("syneg.optimizers.probe.HybridInfoNCE", loss)
+    with pytest.raises(InterruptedError):
+        trials.values(Sampler("raced", settings, arm), 0)
+    ((rows, relevant, config),) = trained
+    assert config.order == order
+    assert [*relevant["q0"]] == ["close the socket 0 of the queue", *["q0 in part"] * ("related" in sources)]
     assert {"mined" if s in ("dense", "bm25") else s for row in rows for s in row.sources} == sources
     assert any(row.pair.positive == "new" for row in rows) == ("related" in sources)

@@ -105,7 +105,7 @@ class SamplerChoice:
         if not any(each.reads for each in arms(self._workspace.config)) or self._readings.reader.refusal():
             return material
         fed = self._readings.fed
-        return replace(material, graded=fed.mined, extra=fed.extra)
+        return replace(material, graded=fed.mined, extra=fed.extra, masked=fed.masked)
 
     @cached_property
     def _grounded(self) -> Mapping[str, Sequence[MinedNegative]]:
@@ -124,8 +124,8 @@ class SamplerChoice:
         return stage_key(
             "compile", workspace.config, workspace.collection.fingerprint, workspace.encoder.fingerprint,
             workspace.encoder.prompts, [pair.query_id for pair in workspace.pairs_to_mine],
-            workspace.mining.model_dump(),
-            fingerprint(material.written, material.graded, material.extra, material.grounded), _VERSION,
+            workspace.mining.model_dump(), _VERSION,
+            fingerprint(material.written, material.graded, material.extra, material.masked, material.grounded),
         )  # fmt: skip
 
     def _places(self, best: Sampler) -> Step:
