@@ -210,12 +210,16 @@ def test_too_few_pairs_keep_the_rule_and_train_nothing(
     tmp_path: Path, settings: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(windows, "choose", lambda *_: pytest.fail("no race"))
-    overrides = settings("http://127.0.0.1:9", **{"mine.margin": "auto", "train.pairs": 10, "generate.pairs": 10})
+    more = {"mine.margin": "auto", "train.pairs": 10, "generate.pairs": 10, "train.arms": '["mined"]', "train.evals": 1}
+    overrides = settings("http://127.0.0.1:9", **more)
     run = Run(tmp_path / "run", load_config(None, overrides), Progress(quiet=True))
     run.until("mine")
     assert run.workspace.mining.margin == pytest.approx(0.95)
     said = " ".join(row.get("text", "") for row in read_rows(run.folder.events))
     assert "mined by 95 % rule: 10 train pairs" in said and "too few to choose" in said
+    run.until("verdict")
+    page = run.folder.report.read_text(encoding="utf-8")
+    assert "How the margin of mining was chosen" in page and "Mined by 95 % rule: 10 train pairs" in page
 
 
 def test_other_splits_are_mined_with_the_window_of_the_run(
