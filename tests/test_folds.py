@@ -16,7 +16,7 @@ from syneg.core.settings import load_config
 from syneg.core.storage import read_json, read_rows
 from syneg.data.collection import load_collection
 from syneg.retrieval.evaluation import SplitResult
-from syneg.run.folds import _joined
+from syneg.run.folds import _joined, cross_fit, wants_folds
 from syneg.run.pipeline import Run
 
 Settings = Callable[..., list[str]]
@@ -93,6 +93,22 @@ def test_only_a_small_test_split_that_was_cut_here_is_folded(opened: Callable[..
     collection = load_collection(CollectionConfig(dataset=str(beir), on_leak="drop"))
     assert len(collection.splits["test"]) == 2
     assert not collection.wants_folds  # the source's own
+
+
+@pytest.mark.parametrize(
+    ("compiled", "what"),
+    [({"compile.optimizer": "search"}, "program"), ({"compile.target": "sampler"}, "sampler")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_was_compiled_on_the_queries_of_other_folds_is_not_tested_on_them(
+    compiled: dict[str, object], what: str, opened: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = opened(**compiled).workspace
+    workspace.progress = Progress()
+    assert cross_fit(workspace, None, [], None, None) is None  # type: ignore[arg-type]
+    assert f"the compiled {what} has seen the test queries" in capsys.readouterr().err
+    assert not wants_folds(workspace)
+    assert wants_folds(opened().workspace)
 
 
 def test_dev_values_of_several_folds_are_averaged() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from syneg.core.config import Config
 from syneg.core.records import MinedNegative, Pair
 from syneg.core.storage import read_json, write_json
 from syneg.data.collection import Collection
@@ -66,14 +67,14 @@ def cross_fit(
 ) -> Crossed | None:
     """Train and test every arm in `evaluate.folds` folds; `results_of` does it for one fold.
 
-    None where the test split is large enough or published with the collection, and where a compiled program has seen
-    the queries. A reader reads for the queries of all folds.
+    None where the test split is large enough or published with the collection, and where what was compiled has
+    seen the queries. A reader reads for the queries of all folds.
     """
     collection, number = workspace.collection, workspace.config.evaluate.folds
     if number < 2 or isinstance(sets, SharedSets) or not collection.wants_folds:
         return None
-    if workspace.config.compile.optimizer != "none":
-        workspace.progress.say("  no cross-fitting: the compiled program has seen the test queries of other folds")
+    if compiled := _compiled(workspace.config):
+        workspace.progress.say(f"  no cross-fitting: the compiled {compiled} has seen the test queries of other folds")
         return None
     folds = collection.folds(number)
     pairs, written_for = pairs_of_folds(workspace)
@@ -153,7 +154,14 @@ def pairs_of_folds(workspace: Workspace) -> tuple[list[Pair], list[Pair]]:
 def wants_folds(workspace: Workspace) -> bool:
     """Whether `cross_fit` trains in folds with these settings."""
     config = workspace.config
-    return config.evaluate.folds >= 2 and workspace.collection.wants_folds and config.compile.optimizer == "none"
+    return config.evaluate.folds >= 2 and workspace.collection.wants_folds and not _compiled(config)
+
+
+def _compiled(config: Config) -> str:
+    """What a run compiles on its train and dev queries, "" for nothing."""
+    if config.compile.target == "sampler":
+        return "sampler"
+    return "program" if config.compile.optimizer != "none" else ""
 
 
 def _of_all_folds(workspace: Workspace, pairs: list[Pair], mined: dict[str, list[MinedNegative]]) -> Workspace:
