@@ -80,11 +80,11 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float | None:
 @click.option("--pairs", default="100,1000,10000", show_default=True, callback=sizes, help="over 10,000 passages")
 @click.option("--dim", default=384, show_default=True)
 @click.option("--words", default=WORDS, show_default=True, help="in each passage")
-@click.option("--quick", is_flag=True, help="a small size of each")
+@click.option("--quick", is_flag=True, help="one small corpus")
 @click.option("--json", "path", type=click.Path(path_type=Path))
 def main(passages: list[int], pairs: list[int], dim: int, words: int, quick: bool, path: Path | None) -> None:
     if quick:
-        passages, pairs, dim = [2000], [50], 32
+        passages, pairs, dim = [500], [], 32
     measured: dict[str, list[Figures]] = {}
     with tempfile.TemporaryDirectory() as name, answering() as url:
         encoder = static_encoder(Path(name) / "encoder", dim)

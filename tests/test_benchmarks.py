@@ -30,7 +30,7 @@ OTHERS_WRITE = ("full", "gpu")  # these run scripts that write JSON
 BENCH = _LOOP.split()  # what `make bench` runs
 NOT_IN_BENCH = ("gpu", "sampler_race", "objective_fidelity", "sparse_labels")  # for a card; long, or with a data set
 MEASURED = {  # what these find in this process
-    "growth": ("passages.collection", "passages.mine", "pairs.generate"),
+    "growth": ("passages.collection", "passages.mine", "passages.generate"),
     "ledger": ("1,000.lookups_a_s", "5,000.appends_a_s"),
     "mining": ("ours.warm_s", "theirs.warm_s", "ours.negatives", "theirs.negatives"),
     "mining_memory": ("ours.cold_s", "ours.warm_mb"),
