@@ -119,6 +119,11 @@ class Probe:
             for name, own in self._weights.items():
                 own.copy_(weights[name])
 
+    def _loss(self, rows: Sequence[Instance], train: TrainConfig, masked: Near) -> HybridInfoNCE:
+        plain = train.model_copy(update={"guide": 0.0, "distil": 0.0, "cached_chunk": 0})
+        known = {q: (*texts, *masked.get(q, ())) for q, texts in self._relevant.items()}
+        return HybridInfoNCE(self._model, rows, known, plain, embed=self._embed)
+
     def train(
         self, rows: Sequence[Instance], *, seed: int, loss_of: TrainConfig | None = None, masked: Near | None = None
     ) -> None:
@@ -128,9 +133,7 @@ class Probe:
         """
         # start, batches and number of steps are equal for every set of negatives: only the texts differ
         self.move(self._start)
-        plain = (loss_of or self._train).model_copy(update={"guide": 0.0, "distil": 0.0, "cached_chunk": 0})
-        known = {q: (*texts, *(masked or {}).get(q, ())) for q, texts in self._relevant.items()}
-        loss = HybridInfoNCE(self._model, rows, known, plain, embed=self._embed)
+        loss = self._loss(rows, loss_of or self._train, masked or {})
         sampler = PlannedBatches([rows], self._relevant, Plan(self._train.batch_size, seed))
         steps = max(self._config.steps, round(sampler.steps * self._config.epochs))
         optimizer = torch.optim.AdamW(self._weights.values(), lr=self._rate, weight_decay=0.0)

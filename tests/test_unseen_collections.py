@@ -142,7 +142,7 @@ def test_what_answers_an_equal_query_is_masked_in_the_probe_of_a_compilation(bei
     for probe in (
         Objective(encoder, collection, [pair], {}, config).probe, SamplerTrials(encoder, collection, [pair], config)._probe
     ):  # fmt: skip
-        numbers = probe._loss([row], config.train).numbers
+        numbers = probe._loss([row], config.train, {}).numbers
         masked_rows, _ = numbers.known_places(np.array([0]), np.array([numbers.of(text)]))
         assert masked_rows.tolist() == [0]
 
