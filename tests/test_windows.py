@@ -95,6 +95,7 @@ def test_a_rival_with_many_answers_of_its_own_does_not_race() -> None:
 def test_what_the_reader_found_stands_beside_each_rival() -> None:
     choice, _ = chosen_by(lambda config: 0.001 if config.margin != 0.95 else 0.0, rule=(1, 40), none=(3, 60), deep=(40, 180))  # fmt: skip
     assert f"draws), {rate(3, 60)}" in choice.measured[0]
+    assert str(Rate(0, 0, None)) == "none of its own passages is graded"
     assert str(rate(3, 60)).startswith("3 of 60 own passages answer, 5.0% [0.0%, 13.9%]")
     assert "95 % rule: 1 of 40 own passages answer" in choice.measured[1]
     (windows_, sources) = choice.races
@@ -104,6 +105,7 @@ def test_what_the_reader_found_stands_beside_each_rival() -> None:
     assert by_name["no margin, from rank 11"].gain is None
     page = "".join(section({**asdict(choice), "races": [[asdict(r) for r in windows_], [asdict(r) for r in sources]]}))
     assert "3 of 60 own passages answer, 5.0%" in page and "did not race" in page
+    assert "<td>95 % rule</td>" in page, "a name is no number"
 
 
 def test_a_source_alone_with_many_answers_of_its_own_does_not_race() -> None:

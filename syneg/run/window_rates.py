@@ -45,6 +45,8 @@ class Rate:
         return self.interval is not None and self.interval[0] > MOST_ANSWERS
 
     def __str__(self) -> str:
+        if not self.graded:
+            return "none of its own passages is graded"
         if self.interval is None:
             return f"{self.answers} of {self.graded} own passages answer"
         low, high = self.interval

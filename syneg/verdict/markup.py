@@ -5,6 +5,7 @@ document("pairs", ["<h1>pairs</h1>", html_table(("arm", "nDCG@10"), [("mined", "
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -48,6 +49,7 @@ body{font-size:11px}svg{max-height:15rem;max-width:28rem}.sides{grid-template-co
 h2,h3{break-after:avoid}article:nth-of-type(n+21){display:none}p.lead{font-size:1.1rem}}"""
 
 
+_WORD = re.compile(r"[^\W\d_]{4}")  # "95 % rule" is a name, "30 min" a number
 _HEAD = ("<!doctype html><html lang=en><head><meta charset=utf-8>\n"
          "<meta name=viewport content='width=device-width,initial-scale=1'>")  # fmt: skip
 
@@ -85,5 +87,5 @@ def html_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _cell(value: object) -> str:
     text = str(value)
-    number = text[:1] in "+-[.0123456789" and len(text) < 24
+    number = text[:1] in "+-[.0123456789" and len(text) < 24 and not _WORD.search(text)
     return f"<td{' class=n' if number and text else ''}>{escape(text)}</td>"
