@@ -82,6 +82,11 @@ def test_a_saved_program_of_an_arm_is_found_from_anywhere(tmp_path: Path, monkey
     assert (third.name, third.config.generate.program) == ("hybrid@program=reflective", "reflective")
     assert len({planned.name for planned in (first, second, third)}) == 3
     assert [named(planned.name, again) for planned in (first, second, third)] == [first, second, third]
+    monkeypatch.chdir(tmp_path / "b")
+    for planned in (first, second, third):  # as under the settings of a compiled sampler
+        other = planned.over(load_config(None, ["mix.negatives=5"]))
+        assert (other.name, other.config.generate.program) == (planned.name, planned.config.generate.program)
+        assert (other.config.mix.negatives, other.config.mix.ratio) == (5, planned.config.mix.ratio)
 
 
 @pytest.mark.parametrize(("typed", "offered"), [

@@ -205,8 +205,8 @@ class Training:
     """The record of one training, as training.json holds it.
 
     `dev` has (step, nDCG@10) of each evaluation. `losses` has (step, mean loss since the last entry). `alphas` has
-    (share of the tuned weights, nDCG@10) of each mixture that was tried. `optimism` is what the best one is better on
-    dev than one chosen on other queries. `shares` has, for each third of the training, the share of the gradient on
+    (share of the tuned weights, nDCG@10) of each mixture that was tried. `optimism` is nDCG@10 on dev of the best one
+    less that of one chosen on other queries. `shares` has, for each third of the training, the share of the gradient on
     negatives by source.
     """
 

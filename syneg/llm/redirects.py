@@ -38,7 +38,7 @@ def check_redirect(status: int, address: str, location: str) -> None:
 
 @contextmanager
 def no_redirects() -> Iterator[None]:
-    """Follow no redirect of a POST that this thread sends with httpx: raise RedirectError in the end."""
+    """Raise RedirectError at the end if a POST that this thread sent with httpx was redirected. It is not followed."""
     _guard_httpx()
     met: list[RedirectError] = []
     token = _met.set(met)

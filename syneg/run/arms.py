@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from syneg.core.config import Config, MineConfig, MixConfig, TrainConfig
 from syneg.core.errors import ConfigError, collected, nearest
@@ -36,13 +36,14 @@ class Arm:
     """One arm. `config` holds the run's settings, changed by the arm's own.
 
     `calls` limits the LM calls whose results the arm uses: None for no limit, EQUAL for the smallest number of calls
-    among all arms with EQUAL.
+    among all arms with EQUAL. `text` is the arm as it was parsed; `name` shortens the path of a saved program.
     """
 
     name: str
     kind: str
     config: Config
     calls: int | None = None
+    text: str = field(default="", compare=False)
 
     @property
     def filling(self) -> Filling:
@@ -80,6 +81,10 @@ class Arm:
         config = self.config.model_copy(update={"train": train.model_copy(update=part)})
         return replace(self, name=f"{self.name}{_FIRST}", config=config)
 
+    def over(self, config: Config) -> Arm:
+        """The same arm with other settings of the run. Its own settings and its name stay."""
+        return replace(arm(self.text, config), name=self.name)
+
     def file_name(self, seed: int) -> str:
         """Return a file name for the arm and seed, unique per arm. A hash is added if characters had to be replaced."""
         safe = re.sub(r"[^A-Za-z0-9@=._-]", "-", self.name)
@@ -102,7 +107,7 @@ def arm(text: str, config: Config) -> Arm:
         tree[SETTINGS[key]][key] = range(int(value)) if key == "seeds" and value.isdigit() else read_value(value)
     if ARMS[kind].order and not any(setting.startswith("order=") for setting in settings):
         tree["train"]["order"] = ARMS[kind].order
-    made = Arm(_shown(text), kind, build_config(tree, where=f"arm {text!r}"), calls)
+    made = Arm(_shown(text), kind, build_config(tree, where=f"arm {text!r}"), calls, text)
     _check_named(made, {setting.partition("=")[0] for setting in settings}, config)
     if calls is not None and not (made.reads or made.wants_synthetic):
         raise ConfigError(f"arm {text!r} has no LM calls", todo="leave out calls")

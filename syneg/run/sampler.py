@@ -230,7 +230,7 @@ class SamplerChoice:
         won = arm(chosen[_ARM], config) if _ARM in chosen else None
         trained = list[Arm]()
         for each in planned:
-            settled = arm(each.name, config)
+            settled = each.over(config)
             if each.wants_synthetic and not settled.wants_synthetic and settled != won:
                 say(f"  {each.name} is left out: by the compiled sampler written negatives do not enter")
             else:

@@ -4,9 +4,8 @@
       → Looked(readings=[Reading("80", "17462437", grade=2, …), …], asked=14, denied=5, calls=[…])
 
 A passage graded 3 that nobody judged becomes a further positive, so a wrong 3 costs most. With `reader.second_look`,
-an LM grades each of them once more, in a list with one known positive alone: that which was graded highest. The passage
-stays a 3 if it is graded 3 again and the known positive is graded at least 2. Otherwise it counts as 2, and is left
-out.
+an LM grades each of them once more, beside one known positive: the one that was graded highest. The passage stays a 3
+if it is graded 3 again and the known positive is graded at least 2. Otherwise it counts as 2, and is left out.
 """
 
 from __future__ import annotations
