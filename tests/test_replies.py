@@ -143,15 +143,16 @@ def test_a_refusal_in_a_text_teaches_the_native_client(fake_lm: Callable[..., Fa
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of the OpenAI client
-def test_beside_callbacks_of_litellm_the_native_client_reads_what_litellm_cannot(
-    fake_lm: Callable[..., FakeLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("model", ["openai/own", "hosted_vllm/own"])
+def test_beside_callbacks_of_litellm_an_answer_is_read_and_paid_for_once(
+    model: str, fake_lm: Callable[..., FakeLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import litellm
 
     monkeypatch.setattr(litellm, "success_callback", [lambda *_: None])
     server = fake_lm(lambda messages: Fault(200, json.dumps(body({"content": BLUE}, "120 tokens")).encode()))
-    assert ask(tmp_path / "calls.jsonl", server.url) == "blue"
-    assert len(server.requests) == 2
+    assert ask(tmp_path / "calls.jsonl", server.url, model=model) == "blue"
+    assert len(server.requests) == 1
 
 
 def test_the_text_of_an_error() -> None:

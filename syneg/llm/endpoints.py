@@ -84,8 +84,6 @@ class Endpoint:
         self._lock, self._first, self._warm = threading.Lock(), threading.Lock(), False
         self._server: LocalServer | None = None
         self._client: Client | None = None
-        self._native: Client | None = None
-        self._native_model = f"openai/{config.model.partition('/')[2]}"
         self._plain_limit = gguf is not None or (is_own_server(self._config) and not is_reasoning_model(config.model))
         self.fallbacks = Fallbacks(config.model, say)
 
@@ -120,19 +118,9 @@ class Endpoint:
         def send(adapted: Request, without: frozenset[str]) -> Response:
             if self._plain_limit is not ("token name" in without):
                 adapted = _with_plain_limit(adapted)
-            by = self._native_client() if "litellm" in without else client
-            if by is not client:
-                adapted = replace(adapted, model=self._native_model)
-            return in_time(self._config.timeout_s, lambda: by.complete(adapted))
+            return in_time(self._config.timeout_s, lambda: client.complete(adapted))
 
         return self.fallbacks.complete(request, send)
-
-    def _native_client(self) -> Client:
-        """The client of a server whose answers litellm cannot read. It addresses it by OpenAI's protocol."""
-        with self._lock:
-            if self._native is None:
-                self._native = native_client(self._config.model_copy(update={"model": self._native_model}))
-            return self._native
 
     def _connect(self) -> Client:
         config = self._config
@@ -178,7 +166,7 @@ class LiteLLMClient(LiteLLMEngine):
                 body = body_of(replies)
                 if (read := response_of(body, request.model)) is not None:
                     return read
-                if instead := sent_instead(replies, error):
+                if instead := sent_instead(replies):
                     raise _strange(self._address, instead) from error
                 if replies and isinstance(body, Mapping) and not has_status(body):
                     raise error_of(body) from error
@@ -231,7 +219,7 @@ class NativeClient:
                 body, status = body_of(replies), getattr(error, "status", None)
                 if status is None and (read := response_of(body, request.model)) is not None:
                     return read
-                if status in (None, 200) and (instead := sent_instead(replies, error)):
+                if status in (None, 200) and (instead := sent_instead(replies)):
                     raise _strange(self._address, instead) from error
                 if not isinstance(error, LM15Error) and replies:
                     raise ServerError(f"the endpoint sent no answer: {said(body)}") from error

@@ -46,7 +46,6 @@ _UNKNOWN = re.compile(
     r"|forbidden|invalid (argument|parameter|field)|use '?\"?max|cannot be used|deprecated|not a valid|instead"
 )
 _TOO_MUCH = re.compile(r"too (large|high|long|big)|at most|exceed|maximum|less than or equal")
-_UNREADABLE = re.compile(r"invalid response object")
 MESSAGES = {
     "system": "takes no system message: the instructions move into the first user message",
     "schema": "takes no JSON schema: requests ask for any JSON object instead",
@@ -54,7 +53,6 @@ MESSAGES = {
     "token name": "knows another name of the token limit: it is sent as max_tokens or max_completion_tokens",
     "tokens": "takes no token limit: none is sent",
     "temperature": "takes no temperature: none is sent",
-    "litellm": "sends answers that litellm cannot read: DSPy's native client makes the calls",
 }
 
 
@@ -95,8 +93,6 @@ def refusal(error: LM15Error, request: Request, without: frozenset[str]) -> str:
     config = request.config
     if isinstance(error, _OTHER_CAUSES):
         return ""
-    if _UNREADABLE.search(message) and "litellm" not in without:
-        return "litellm"
     if config.response_format is not None and _FORMAT.search(message):
         is_schema = config.response_format.get("type") == "json_schema"
         return next(

@@ -1,4 +1,4 @@
-"""Refuse redirects: another host would get the prompt, and headers with keys such as X-Api-Key.
+"""Refuse redirects: another host would get the prompt, and headers with keys such as X-Api-Key. Hear what comes back.
 
     with no_redirects(): litellm.completion(**arguments)
       RedirectError: http://host/v1/chat/completions redirects to 'https://login.host/'; set api_base to the
@@ -19,6 +19,8 @@ from typing import Any
 from dspy.lm15 import NotConfiguredError
 
 from syneg.core.secrets import masked_address
+
+from .replies import hear
 
 _met: ContextVar[list[RedirectError] | None] = ContextVar("syneg_redirects", default=None)
 
@@ -54,8 +56,8 @@ def no_redirects() -> Iterator[None]:
 def _guard_httpx() -> None:
     """Wrap the method by which httpx sends. Outside of `no_redirects` it does what it did.
 
-    The client of OpenAI is told not to retry an error: some providers of litellm leave it its own two retries, which
-    no budget would count.
+    `replies` hears the body of a success as it came, whatever litellm makes of it. The client of OpenAI is told not to
+    retry an error: some providers of litellm leave it its own two retries, which no budget would count.
     """
     import httpx
 
@@ -68,6 +70,8 @@ def _guard_httpx() -> None:
         response = send(client, request, **{**options, "follow_redirects": False})
         if response.is_error or response.has_redirect_location:
             response.headers["x-should-retry"] = "false"
+        elif not options.get("stream"):
+            hear(response.content)
         try:
             check_redirect(response.status_code, str(request.url), response.headers.get("location", ""))
         except RedirectError as redirect:

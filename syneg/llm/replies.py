@@ -2,7 +2,7 @@
 
     with listening() as replies: client.complete(request)      ValueError: input_tokens must be >= 0
     response_of(body_of(replies), "openai/qwen3")              Response(…): the answer, without its broken usage
-    sent_instead(replies, error)                               "an HTML page, not a chat completion: 'Sign in'"
+    sent_instead(replies)                               "an HTML page, not a chat completion: 'Sign in'"
 
 A client reads OpenAI's form to the letter, and an answer that was paid for is lost on a usage of "100", -1 or 100.5, or
 on a content that is a list. The text of an error is lost if it does not stand at error.message.
@@ -10,7 +10,6 @@ on a content that is a list. The text of an error is lost if it does not stand a
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
@@ -29,8 +28,6 @@ _THINKING = ("reasoning_content", "reasoning")
 _KINDS = {list: "a JSON list", str: "a JSON string", dict: "JSON without choices[0].message", bool: "true or false",
           int: "a number", float: "a number", type(None): "null"}  # fmt: skip
 _SHOWN = 120  # characters of a reply in a message
-_OF_LITELLM = re.compile(r"Empty or invalid response from LLM endpoint\. Received: (.*)\. Check the reverse", re.DOTALL)
-_UNSET = re.compile(r"\w+=None, ")  # fields of the OpenAI client's object
 _PAGE = re.compile(r"\s*<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
 _NO_WORDS = re.compile(r"<(script|style)\b.*?</\1>|<[^<>]*>", re.IGNORECASE | re.DOTALL)
 
@@ -93,37 +90,17 @@ def response_of(body: Any, model: str) -> Response | None:
     return replace(response, provider_data=dict(body))
 
 
-def sent_instead(replies: list[Any], error: BaseException) -> str:
+def sent_instead(replies: list[Any]) -> str:
     """What an endpoint sent with HTTP 200 in place of a chat completion; "" if the error says enough."""
-    for cause in causes_of(error):
-        if (unread := _undecoded(cause)) is not None:
-            return _of_text(unread)
     heard, body = replies[0] if replies else "", body_of(replies)
-    if isinstance(heard, str) and (received := _OF_LITELLM.search(heard)):
-        return described(_literal(received[1]))
     if body is None and heard not in ("null", b"null"):
-        return ""
+        return _of_text(heard.decode("utf-8", "replace")) if isinstance(heard, bytes) else ""
     return "" if isinstance(body, Mapping) and is_told(body) else described(body)
-
-
-def _undecoded(error: BaseException) -> str | None:
-    """The text that could not be read as JSON."""
-    if isinstance(error, json.JSONDecodeError):
-        return error.doc
-    return error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else None
 
 
 def is_told(body: Mapping[str, Any]) -> bool:
     """Whether a body has the text of an error, or an answer of another protocol."""
     return any(body.get(name) for name in _ERRORS) or any(isinstance(body.get(name), list) for name in _LISTS[1:])
-
-
-def _literal(printed: str) -> Any:
-    """The value that litellm printed; objects of the OpenAI client stay text."""
-    try:
-        return ast.literal_eval(printed)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return [_UNSET.sub("", printed)]
 
 
 def described(body: Any) -> str:

@@ -5,7 +5,6 @@
 
 litellm accepts the object that prices and logs a call as an argument, and starts no logging thread for a call that is
 marked internal. If the user has set callbacks of litellm, its own object and thread are used, and the callbacks run.
-Otherwise `replies` hears what the endpoint sent.
 """
 
 from __future__ import annotations
@@ -55,9 +54,15 @@ def no_logging_thread() -> Iterator[None]:
 
 
 def _called_back() -> bool:
+    """Whether the user has set callbacks. litellm names its cache among them by itself when it calls Gemini."""
     import litellm
 
-    return any(getattr(litellm, name, None) for name in _CALLBACKS)
+    named = {callback for name in _CALLBACKS for callback in map(_name, getattr(litellm, name, None) or ())}
+    return bool(named - ({"cache"} if getattr(litellm, "cache", None) is None else set()))
+
+
+def _name(callback: object) -> str:
+    return callback if isinstance(callback, str) else "an object"
 
 
 @lru_cache(maxsize=1)
