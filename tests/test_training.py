@@ -108,6 +108,24 @@ def test_dev_is_scored_with_the_kept_output_of_frozen_layers(bert: str, tmp_path
     assert len(states._kept) == len(trained_on | {*dev.passages.values(), *dev.queries.values()})
 
 
+def test_training_keeps_its_precision_after_dev_is_scored(
+    bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.dtype] = []
+    plain = torch.nn.Linear.forward
+
+    def noted(layer: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
+        out = plain(layer, states)
+        if layer.training:
+            seen.append(out.dtype)
+        return out
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", noted)
+    of_half = job(bert, frozen_layers=1, evals=4)
+    train(replace(of_half, encoder=of_half.encoder.model_copy(update={"precision": "bf16"})), tmp_path / "m")
+    assert seen and {*seen} == {torch.bfloat16}
+
+
 def test_kept_output_of_a_text_behind_padding_is_used_at_its_place_only(bert: str, tmp_path: Path) -> None:
     model = Encoder.load(EncoderConfig(model=bert, precision="fp32")).model
     model.tokenizer.padding_side = "left"

@@ -149,12 +149,19 @@ class FrozenLayers:
 
     @contextmanager
     def attached(self, model: Any) -> Iterator[None]:
-        """Inside this context every call of `model`, also by `model.encode`, uses the cache."""
+        """Inside this context every call of `model`, also by `model.encode`, uses the cache.
+
+        Afterwards `model.forward` is what it was: in a training it is a wrapper that sets the precision.
+        """
+        wrapper = vars(model).get("forward")
         self.attach(model)
         try:
             yield
         finally:
-            del model.forward  # the class's own method takes over again
+            if wrapper is None:
+                del model.forward  # the class's own method takes over again
+            else:
+                model.forward = wrapper
 
     def attach(self, model: Any) -> None:
         """Replace `model.forward`, so that every call of `model`, also by `model.encode`, uses the cache."""
