@@ -358,7 +358,7 @@ def test_what_is_wrong_with_given_grades_is_said(tmp_path: Path, sparse: Path) -
     write_rows(path, [good, {**good, "doc_id": "nowhere"}])
     found, notes = given_readings(path, collection, 0.0)
     assert [(r.doc_id, r.grade) for r in found] == [("d1", 3)]
-    assert notes == ["1 grade not used: the collection does not have the query or the passage"]
+    assert notes == ["1 grade not used: the collection does not have the passage 'nowhere'"]
     write_rows(path, [good, {**good, "grade": 4}, {"query_id": "q1", "doc_ids": ["d1"], "grades": []}, {}, []])
     with pytest.raises(DataError, match="4 of 5 rows cannot be used") as error:
         given_readings(path, collection, 0.1)

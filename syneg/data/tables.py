@@ -226,7 +226,7 @@ def _jsonl(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
             raise DataError("a JSON array, not one object per line", where=where, todo="name the file .json")
         log.row(name)
         try:
-            row = json.loads(line, object_pairs_hook=_object)
+            row = json.loads(line, object_pairs_hook=json_object)
         except (ValueError, RecursionError) as error:
             log.problem(where, f"not valid JSON: {error}")
             continue
@@ -236,7 +236,7 @@ def _jsonl(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
             log.problem(where, "is not a JSON object")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
+def json_object(pairs: list[tuple[str, Any]]) -> JsonObject:
     """An object of JSON. Raises ValueError for a name that occurs twice; `json` would keep the last value alone."""
     row = dict(pairs)
     if len(row) < len(pairs):
@@ -247,7 +247,7 @@ def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
 
 def _json(name: str, file: TextIO, log: ReadLog) -> Iterator[Row]:
     try:
-        data = json.load(file, object_pairs_hook=_object)
+        data = json.load(file, object_pairs_hook=json_object)
     except UnicodeDecodeError:
         raise
     except (ValueError, RecursionError) as error:

@@ -5,7 +5,7 @@
       → [Reading("80", "7317051", 2, lm="given"), …]
 
 `span` and `lm` are optional, so readings.jsonl of another run can be given unchanged. Grades of queries or passages
-that the collection does not have are left out and counted.
+that the collection does not have are left out and counted. So are passages with two grades.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from syneg.core.counts import counted
+from syneg.data.cells import known_id
 from syneg.data.collection import Collection
 
-from .given_rows import given_rows
+from .given_rows import given_rows, id_of, not_used
 from .reading import ANSWERS, OTHER, Reading, ToRead
 
 
@@ -31,15 +32,20 @@ def given_readings(path: Path, collection: Collection, max_bad: float) -> tuple[
     """
     rows, problems = given_rows(path, ("grades", "check reader.given"), _readings, max_bad)
     readings: dict[tuple[str, str], Reading] = {}
-    foreign = 0
+    foreign: list[tuple[str, str]] = []
+    twice: set[tuple[str, str]] = set()
     for reading in chain.from_iterable(rows):
-        if reading.query_id in collection.queries and reading.doc_id in collection.passages:
-            readings[reading.query_id, reading.doc_id] = reading
+        key = known_id(reading.query_id, collection.queries), known_id(reading.doc_id, collection.passages)
+        if key[0] not in collection.queries:
+            foreign.append(("query", key[0]))
+        elif key[1] not in collection.passages:
+            foreign.append(("passage", key[1]))
         else:
-            foreign += 1
-    notes = []
-    if foreign:
-        notes.append(f"{counted(foreign, 'grade')} not used: the collection does not have the query or the passage")
+            twice |= {key} if readings.get(key, reading).grade != reading.grade else set()
+            readings[key] = replace(reading, query_id=key[0], doc_id=key[1])
+    notes = not_used(foreign, {"query": collection.queries, "passage": collection.passages}, "grade")
+    if twice:
+        notes.append(f"{counted(len(twice), 'passage has', 'passages have')} two grades: the last one counts")
     if problems:
         notes.append(f"{counted(len(problems), 'row')} cannot be used, such as: {problems[0]}")
     return list(readings.values()), notes
@@ -47,15 +53,15 @@ def given_readings(path: Path, collection: Collection, max_bad: float) -> tuple[
 
 def _readings(row: Mapping[str, Any]) -> list[Reading]:
     """The grades of one row, in either form. Raises ValueError, LookupError or TypeError for a bad row."""
-    query_id, lm = row["query_id"], str(row.get("lm") or "given")
-    if not isinstance(query_id, (str, int)):
-        raise ValueError("no query_id")
+    query_id, lm = id_of(row, "query_id"), str(row.get("lm") or "given")
     if "doc_ids" in row:
+        if not isinstance(row["doc_ids"], list) or not isinstance(row["grades"], list):
+            raise ValueError("doc_ids and grades are no two lists")
         if len(row["doc_ids"]) != len(row["grades"]):
             raise ValueError(f"{len(row['doc_ids'])} doc_ids and {len(row['grades'])} grades")
         graded = zip(row["doc_ids"], row["grades"], strict=True)
-        return [Reading(str(query_id), str(doc_id), _grade(grade), lm=lm) for doc_id, grade in graded]
-    return [Reading(str(query_id), str(row["doc_id"]), _grade(row["grade"]), str(row.get("span") or ""), lm)]
+        return [Reading(query_id, id_of({"doc_id": d}, "doc_id"), _grade(grade), lm=lm) for d, grade in graded]
+    return [Reading(query_id, id_of(row, "doc_id"), _grade(row["grade"]), str(row.get("span") or ""), lm)]
 
 
 def _grade(value: Any) -> int:

@@ -20,6 +20,7 @@ from syneg.core.config import LMConfig
 from syneg.core.storage import read_rows
 from syneg.llm.role_settings import judge_settings, reader_settings, reflection_settings, strong_reader_settings
 from syneg.llm.roles import DOUBT, GRADES_WORDS, JUDGE, READ_TEXTS, REFLECT
+from syneg.negatives.given_rows import count_rows
 from syneg.negatives.reading import passages_in_a_list
 from syneg.negatives.strength import TESTS
 from syneg.optimizers import RECIPES
@@ -166,8 +167,7 @@ class _Estimator:
             return
         if config.generate.given:
             if config.judge.use == "on" and self._reaches("generate"):
-                with Path(config.generate.given).open("rb") as file:
-                    rows = float(sum(1 for _ in file))
+                rows = float(count_rows(Path(config.generate.given)))
                 yield from self._calibrating()
                 yield self._judging(Figure(rows, 2 * rows))
             return

@@ -176,21 +176,22 @@ class NegativeSets:
         def work() -> None:
             with workspace.progress.stage("given", "negatives") as line:
                 most = config.collection.max_bad_rows
-                drafts, problems = given_negatives(path, assignment.pairs, gating, wanted, most)
+                queries = workspace.collection.queries
+                drafts, notes = given_negatives(path, assignment.pairs, gating, wanted, most, queries)
                 if not drafts and stem != NEAR_MISSES:
                     raise DataError(
                         "no row is for a query that is trained on", where=str(path),
                         todo="check query_id, and --program, which takes the rows of one program only",
                     )  # fmt: skip
-                queries = counted(len({d.pair.query_id for d in drafts}), "query")
-                line.note = f"{len(drafts)} for {queries}, {stem}"
+                covered = counted(len({d.pair.query_id for d in drafts}), "query")
+                line.note = f"{len(drafts)} for {covered}, {stem}"
             by = ", ".join(sorted({draft.negative.program for draft in drafts}))
             named = replace(assignment, name=path.name if stem == NEGATIVES else f"{by} in {path.name}")
             drafts = gating.rest(drafts, workspace.progress)
             facts = summary(named, drafts, workspace.roles.ledger, "given")
             self._keep(stem, drafts, replace(facts, judged=gating.judge is not None))
-            if problems:
-                workspace.progress.say(f"  {counted(len(problems), 'row')} skipped, such as: {problems[0]}")
+            for note in notes if stem != NEAR_MISSES else ():
+                workspace.progress.say(f"  {note}")
 
         return self._made_once(stem, assignment, work, sha, gating.judge and gating.judge.lm.identity)
 

@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
+from syneg.core.counts import counted
 from syneg.core.errors import ConfigError, DataError
 from syneg.core.records import Pair
 from syneg.core.storage import read_json, write_json
+from syneg.data.cells import grade_cell, known_id
 from syneg.data.collection import Collection
 from syneg.negatives.cross_reading import CrossReader
 from syneg.negatives.given_readings import lists_of
-from syneg.negatives.given_rows import given_rows
+from syneg.negatives.given_rows import given_rows, id_of, not_used
 from syneg.negatives.reader_agreement import Scores, order_gains
 from syneg.negatives.reading import ANSWERS, Reading, ToRead, ordered
 from syneg.retrieval.metrics import mean
@@ -78,7 +80,9 @@ class Teachers:
     def _asked(self, teacher: str) -> dict[str, Any]:
         """Return `scores` of train queries by a cross-encoder or a file, and its `order` on dev (see `_too_bad`)."""
         if teacher not in self._made:
-            given = _given(Path(teacher), self._workspace.collection) if teacher != CROSS else None
+            given, notes = (None, []) if teacher == CROSS else _given(Path(teacher), self._workspace.collection)
+            for note in notes:
+                self._workspace.progress.say(f"  {note}")
             self._made[teacher] = self._of_file(given, teacher) if given is not None else self._of_cross_encoder()
         return self._made[teacher]
 
@@ -160,20 +164,32 @@ def _order(lists: Sequence[ToRead], scores: Scores, collection: Collection) -> l
     return [mean(ours), mean(theirs), *interval]
 
 
-def _given(path: Path, collection: Collection) -> dict[str, dict[str, float]]:
-    """Read a file of scores: query_id → doc_id → score, for queries and passages of the collection.
+def _given(path: Path, collection: Collection) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Read a file of scores: query_id → doc_id → score, for queries and passages of the collection; notes on the rest.
 
     Raises DataError if the file cannot be read, a row holds no score, or no row fits the collection.
     """
     scores: dict[str, dict[str, float]] = {}
+    foreign: list[tuple[str, str]] = []
+    twice: set[tuple[str, str]] = set()
     rows, _ = given_rows(path.expanduser(), ("scores", _TEACHERS), _score, 0.0)
-    for query_id, doc_id, score in rows:
-        if query_id in collection.queries and doc_id in collection.passages and np.isfinite(score):
-            scores.setdefault(query_id, {})[doc_id] = score
+    for named, passage, score in rows:
+        query_id, doc_id = known_id(named, collection.queries), known_id(passage, collection.passages)
+        if query_id not in collection.queries:
+            foreign.append(("query", query_id))
+        elif doc_id not in collection.passages:
+            foreign.append(("passage", doc_id))
+        else:
+            own = scores.setdefault(query_id, {})
+            twice |= {(query_id, doc_id)} if own.get(doc_id, score) != score else set()
+            own[doc_id] = score
+    notes = not_used(foreign, {"query": collection.queries, "passage": collection.passages}, "score")
     if not scores:
-        raise DataError("no row names a query and a passage of this collection", where=str(path))
-    return scores
+        raise DataError("no row names a query and a passage of this collection", where=str(path), todo=notes[0])
+    if twice:
+        notes.append(f"{counted(len(twice), 'passage has', 'passages have')} two scores: the last one counts")
+    return scores, notes
 
 
 def _score(row: Mapping[str, Any]) -> tuple[str, str, float]:
-    return str(row["query_id"]), str(row["doc_id"]), float(row["score"])
+    return id_of(row, "query_id"), id_of(row, "doc_id"), grade_cell(row["score"], "score")
