@@ -58,6 +58,9 @@ class Drawn:
         self._index = self._index or DenseIndex.of(passages, self)
         return self._index
 
+    def vectors_held(self, passages: Mapping[str, str]) -> DenseIndex | None:
+        return self._index if self._index is not None and self._index.holds_vectors else None
+
 
 def memory_mb() -> dict[str, float]:
     """Memory of this process by its names in /proc: VmHWM (peak of all), RssAnon (without mapped files)."""

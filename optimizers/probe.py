@@ -32,9 +32,10 @@ from syneg.core.config import ProbeConfig, TrainConfig
 from syneg.core.errors import ConfigError
 from syneg.core.records import Instance
 from syneg.retrieval.dev_set import DevSet
-from syneg.retrieval.encoder import Encoder, unit
+from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.metrics import MAIN_METRIC, evaluate
 from syneg.retrieval.prompts import Role
+from syneg.retrieval.vectors import unit
 from syneg.training.batches import Plan, PlannedBatches
 from syneg.training.frozen import FrozenLayers
 from syneg.training.loss import HybridInfoNCE

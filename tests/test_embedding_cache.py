@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import time
@@ -22,8 +23,43 @@ def rows(texts: list[str]) -> np.ndarray:
     return np.array([[len(text), ord(text[0]), 1] for text in texts], np.float32)
 
 
-def test_what_is_stored_is_found_again_whatever_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_embedded_in_a_second_is_one_shard_and_each_text_is_hashed_once(
+    encoder_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, sha256 = list[int](), hashlib.sha256
+    monkeypatch.setattr("syneg.retrieval.embeddings.hashlib.sha256", lambda data: [hashed.append(0), sha256(data)][1])
+    config = EncoderConfig(model=encoder_path, precision="fp32")
+    encoder, texts = Encoder.load(config), [f"close the file {i}" for i in range(1300)]
+    for seconds, shards in ((60.0, 1), (0.0, 4)):  # one more, of 1,300 texts; then each chunk of 512
+        monkeypatch.setattr("syneg.retrieval.embeddings._TOGETHER_S", seconds)
+        del hashed[:]
+        wanted = [f"{text} {shards}" for text in texts]
+        encoder.encode(wanted, "passage")
+        assert len(hashed) < 1310
+        assert len(list(encoder._store("passage").folder.glob("*.keys"))) == shards
+        assert Encoder.load(config)._store("passage").missing(wanted) == []
+
+
+def test_few_rows_of_a_shard_are_those_of_all(tmp_path: Path) -> None:
+    texts = [f"{i} text" for i in range(40)]
+    EmbeddingStore(tmp_path).add(texts, rows(texts))
+    store = EmbeddingStore(tmp_path)
+    assert store.missing(texts) == []
+    for wanted in (texts, texts[::-1], [texts[7], texts[3], texts[7]], [texts[5]] * 40):
+        assert store.take(wanted).tolist() == rows(wanted).tolist()
+    (shard,) = tmp_path.glob("*.npy")
+    shard.write_bytes(shard.read_bytes()[:-9])  # cut while it is known
+    with pytest.raises(MissingEmbeddings):
+        store.take(texts)
+    assert store.missing(texts) == [*range(40)]
+
+
+@pytest.mark.parametrize("many", [1, 20, 1000])
+def test_what_is_stored_is_found_again_whatever_the_order(
+    many: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("syneg.retrieval.embeddings._RECENT", 5)  # so that keys are sorted into the arrays
+    monkeypatch.setattr("syneg.retrieval.embeddings._MANY", many)
     store = EmbeddingStore(tmp_path / "space")
     texts = [f"{i} text" for i in range(40)]
     for start in range(0, 40, 7):
@@ -142,6 +178,8 @@ def test_a_space_whose_making_was_broken_off_has_its_name(encoder_path: str, mon
         Encoder.load(config).encode(["close a socket", "open a file"], "passage", broken)
     (space,) = spaces()
     assert (space.model, space.role) == (encoder_path, "passage")
+    kept = Encoder.load(config)._store("passage")
+    assert len(kept.missing(["close a socket", "open a file"])) == 1  # what was embedded is kept
     (space.folder / "about.json").unlink()  # as earlier versions left it
     assert "a model of unknown name\n" in CliRunner().invoke(cli, ["cache"]).output
     encoder = Encoder.load(config)

@@ -26,6 +26,7 @@ from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.evaluation import evaluate_model
 from syneg.retrieval.loading import find_model
 from syneg.retrieval.prompts import ROLES, known_names, resolve_prompts
+from syneg.retrieval.vectors import looked_up, scaled, unit
 from syneg.training.job import Job
 from syneg.training.loss import HybridInfoNCE
 from syneg.training.merging import embed_by_length
@@ -402,3 +403,26 @@ def test_more_dev_queries_than_half_the_passages_are_drawn_by_seed(beir: Path, e
     assert small.queries.keys() <= set(collection.splits["dev"])
     assert dev_set(encoder, collection, 20, 0) == small != dev_set(encoder, collection, 20, 1)
     assert len(dev_set(encoder, collection, 96, 0).queries) == len(collection.splits["dev"])
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_a_table_of_words_is_looked_up_as_sentence_transformers_does(encoder_path: str, similarity: str) -> None:
+    encoder = Encoder.load(
+        EncoderConfig(model=encoder_path, precision="fp32", similarity=similarity, passage_prompt="file ")
+    )
+    texts = [*(f"close {'the socket ' * (i % 7)}{i}" for i in range(200)), "", "???"]
+    found = looked_up(encoder.model, texts, "file ", normalised=similarity == "cosine")
+    expected = encoder.model.encode_document(
+        texts, prompt="file ", normalize_embeddings=similarity == "cosine", show_progress_bar=False
+    )
+    assert found is not None and found.dtype == np.float32 and np.array_equal(found, expected)
+    assert np.array_equal(encoder.forward(texts, "passage"), expected)
+    encoder.model.truncate_dim = 8
+    assert encoder.forward(texts, "passage").shape == (202, 8)
+
+
+def test_scaling_in_place_gives_the_bits_of_unit() -> None:
+    vectors = np.random.default_rng(0).normal(size=(1100, 33)).astype(np.float32)
+    vectors[5] = 0
+    expected = unit(vectors)
+    assert np.array_equal(scaled(vectors), expected) and np.array_equal(vectors, expected)

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syneg.core.near import near_key
+from syneg.core.text import normalise
 from syneg.data.collection import Collection
-from syneg.negatives.mining import Judged, is_part, keys_of
+from syneg.negatives.judged import _SIMPLE, Judged, is_part, keys_of
 
 _PIECES = [
     "close",
@@ -31,6 +32,16 @@ _PIECES = [
     "5%",
     "1/2",
     ".net",
+    "straße",
+    "STRASSE",
+    "10µm",
+    "Ωmega–3",
+    "don’t",
+    "Xᵀ",
+    "naïve",
+    "e\u0301tat",
+    "état",
+    "½",
 ]
 _TEXTS = st.lists(st.sampled_from(_PIECES), min_size=1, max_size=6).map(" ".join)
 _POSITIVES = st.lists(st.sampled_from(_PIECES), min_size=8, max_size=12).map(" ".join)
@@ -49,6 +60,24 @@ def test_the_fast_test_of_texts_decides_as_a_comparison_of_all_words_does(
     key, own = near_key(passage), near_key(positive)
     slow = key in (own, near_key(query)) or is_part(key, own) or is_part(own, key)
     assert Judged(collection, "q", keys_of(collection)).excludes("d") is slow
+
+
+def test_a_text_of_simple_characters_keeps_its_ascii_words_when_it_is_only_lowered() -> None:
+    """Else the fast test would pass over a passage that holds a positive."""
+    simple = [chr(code) for code in range(128, 0x10000) if _SIMPLE.fullmatch(chr(code))]
+    assert len(simple) > 150
+    for character in simple:
+        plain = normalise(f"aB{character}Cd")
+        assert plain[:2] == "ab" and plain[-2:] == "cd" and len(plain) > 4, ascii(character)
+        assert not plain[2:-2].strip().encode("ascii", "ignore"), ascii(character)
+
+
+def test_a_passage_that_holds_a_positive_is_known_by_letters_that_are_written_in_two_ways() -> None:
+    positive = "a beam of 1000000\u00b5m is wide"  # the sign micro, which `normalise` makes the Greek letter
+    passages = {"p": positive, "d": f"Note: {positive}, again", "e": "Note: a beam of 1000000 is wide, again"}
+    collection = Collection("c", passages, {"q": "how wide"}, {"q": {"p": 1}}, {"train": ("q",)})
+    judged = Judged(collection, "q", keys_of(collection))
+    assert (judged.excludes("d"), judged.excludes("e")) == (True, False)
 
 
 @pytest.mark.parametrize("grades, left_out", [({"p": 1}, True), ({"p": 1, "q": 0}, False)])

@@ -228,7 +228,34 @@ def test_mining_asks_for_embeddings_a_few_times_however_many_queries_there_are(
     calls, encode = [], encoder.encode
     monkeypatch.setattr(encoder, "encode", lambda *args: calls.append(len(args[0])) or encode(*args))
     mine(collection, collection.pairs("train"), encoder, MineConfig())
-    assert len(calls) == 3  # queries, the corpus, the passages near the queries
+    assert len(calls) == 2  # queries and the corpus, whose index gives those of the passages near the queries
+    del calls[:]
+    mine(collection, collection.pairs("train"), encoder, MineConfig(sources=("bm25",)))
+    assert len(calls) == 1
+    index = encoder.index(collection.passages)
+    encoder.index(dict(collection.passages))
+    assert encoder.vectors_held(collection.passages) is None  # it holds those of another corpus
+    assert DenseIndex.of(collection.passages, encoder, "SQ8").holds_vectors is False
+    ids = list(collection.passages)[7:2:-2]
+    texts = [collection.passages[doc_id] for doc_id in ids]
+    assert np.array_equal(index.vectors(ids), encode(texts, "passage"))
+
+
+@pytest.mark.parametrize("block", [7, 99, 1000])
+def test_an_index_in_memory_searches_as_faiss_does(block: int) -> None:
+    import faiss
+
+    vectors = np.random.default_rng(0).normal(size=(99, 16)).astype(np.float32)
+    plain = faiss.IndexFlatIP(16)
+    plain.add(vectors)
+    names = [f"d{i}" for i in range(99)]
+    index = DenseIndex(names, (vectors[start : start + block] for start in range(0, 99, block)))
+    for count in (1, 40):  # faiss computes few queries in another way
+        scores, places = plain.search(vectors[:count], 20)
+        expected = [
+            [(names[p], float(s)) for p, s in zip(*row, strict=True)] for row in zip(places, scores, strict=True)
+        ]
+        assert index.search(vectors[:count], 20) == expected
 
 
 def test_every_search_takes_the_index_of_the_settings(tmp_path: Path, beir: Path, encoder_path: str) -> None:

@@ -19,7 +19,7 @@ from syneg.data.collection import Collection, load_collection
 from syneg.data.read_log import ReadLog
 from syneg.data.remarks import remarks
 from syneg.negatives.gating import Gating
-from syneg.negatives.mining import Judged, keys_of
+from syneg.negatives.judged import Judged, keys_of
 from syneg.optimizers.objective import Objective
 from syneg.optimizers.sampler import SamplerTrials
 from syneg.run.folder import RunFolder

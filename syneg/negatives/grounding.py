@@ -21,7 +21,8 @@ from syneg.core.records import MARGIN_RULE, MinedNegative, Pair, margin_limit
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
 
-from .mining import Judged, keys_of, scores_of
+from .judged import Judged, keys_of
+from .mining import scores_of
 from .reading import NEAR
 
 SOURCE = "grounded"

@@ -19,7 +19,8 @@ from syneg.core.threads import in_order
 from syneg.data.collection import Collection
 from syneg.llm.calls import PROGRAM_ERRORS, purpose, reraise_fatal
 from syneg.llm.lms import LanguageModel
-from syneg.retrieval.encoder import Encoder, unit
+from syneg.retrieval.encoder import Encoder
+from syneg.retrieval.vectors import unit
 
 from .gates import ANSWERS, REFUSED_CALL, Cosines, encoder_gates
 from .mining import scores_of

@@ -22,24 +22,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
 
 from syneg.core.config import MineConfig
 from syneg.core.counts import part_of
-from syneg.core.near import MARKS, near_key, near_words
 from syneg.core.progress import Tick
 from syneg.core.records import MARGIN_RULE, MinedNegative, Pair, margin_limit
-from syneg.core.text import normalise, word_count
 from syneg.data.collection import Collection
 from syneg.retrieval.encoder import Encoder
 from syneg.retrieval.indexes import Hits, LexicalIndex
 
+from .judged import Judged, keys_of
+
 _GROUP = 1024  # queries whose passages are looked up together
-_KEYS = 20_000  # passages whose keys are kept: 20 MB for passages of 1,000 characters
-_MARKS = 6  # words of a text by which a longer one that contains it is recognised
-_PART_WORDS = 4  # a shorter passage is contained in many others by chance
 _SILENT = 0.5  # share of queries without a hit from which a source is reported
 _Ranked = tuple[str, str, int]  # doc_id, source, rank
 GIVEN = "given"  # the source of negatives that the data names
@@ -167,8 +163,14 @@ def _scored(
 ) -> Iterator[dict[str, float]]:
     """For each of `queries` (n, dim), the score of every passage in `near`, by doc_id.
 
-    Embeddings are looked up for 1,024 queries at once, since neighbours are shared.
+    Embeddings come from the index if it holds them. Else they are looked up for 1,024 queries at once, since neighbours
+    are shared.
     """
+    held = encoder.vectors_held(collection.passages)
+    if held is not None:
+        for ids, query in zip(near, queries, strict=True):
+            yield dict(zip(ids, (held.vectors(ids) @ query).tolist(), strict=True))
+        return
     for start in range(0, len(queries), _GROUP):
         group = near[start : start + _GROUP]
         rows = {doc_id: row for row, doc_id in enumerate(dict.fromkeys(d for ids in group for d in ids))}
@@ -176,59 +178,6 @@ def _scored(
         for ids, query in zip(group, queries[start : start + _GROUP], strict=True):
             scores = vectors[[rows[doc_id] for doc_id in ids]] @ query
             yield dict(zip(ids, scores.tolist(), strict=True))
-
-
-def keys_of(collection: Collection) -> Callable[[str], str]:
-    """A function doc_id → `near_key` of its passage. It caches keys, which are slow to make: queries share passages."""
-    return lru_cache(_KEYS)(lambda doc_id: near_key(collection.passages[doc_id]))
-
-
-class Judged:
-    """Passages that must not be negatives of one query: relevant ones, by id and by text, and the query itself."""
-
-    def __init__(self, collection: Collection, query_id: str, key_of: Callable[[str], str]) -> None:
-        """`key_of` maps a doc_id to the `near_key` of its passage (`keys_of`)."""
-        self.key_of = key_of
-        self.ids = collection.no_negative(query_id)
-        self.own = {query_id} - {*collection.qrels[query_id]}  # as in BEIR: the query itself, in the corpus
-        self.texts = {near_key(text) for text in collection.answers(query_id)}
-        self.query = near_key(collection.queries[query_id])
-        self._passages = collection.passages
-        self._marks = [(text, _longest_words(text)) for text in self.texts]
-
-    def is_known(self, doc_id: str) -> bool:
-        """Whether a passage is relevant, is a piece of a positive, or is the query itself."""
-        return doc_id in self.ids or doc_id in self.own or self.key_of(doc_id) == self.query
-
-    def excludes(self, doc_id: str) -> bool:
-        """Whether a passage must not be a negative: also if its text equals, contains or is part of a relevant one."""
-        if doc_id in self.ids or doc_id in self.own:
-            return True
-        if not self._may_match(self._passages[doc_id]):
-            return False
-        text = self.key_of(doc_id)
-        return text == self.query or any(text == own or is_part(text, own) or is_part(own, text) for own in self.texts)
-
-    def _may_match(self, passage: str) -> bool:
-        """A fast test before keys are made: False only if `passage` is no near-copy, no part and no whole.
-
-        A near-copy or a part begins with words of the other text. A passage that holds the other text has its longest
-        words.
-        """
-        plain = passage.lower() if passage.isascii() else normalise(passage)
-        begin = " ".join(near_words(" ".join(plain.split(maxsplit=_PART_WORDS)[:_PART_WORDS])))
-        return begin in self.query or any(
-            begin in own or all(mark in plain for mark in marks) for own, marks in self._marks
-        )
-
-
-def _longest_words(key: str) -> list[str]:
-    return sorted({*key.split()} - {*MARKS.values()}, key=len)[-_MARKS:]
-
-
-def is_part(inner: str, outer: str) -> bool:
-    """Whether `outer` contains all of `inner`, both as `near_key` gives them; never if `inner` has under four words."""
-    return f" {inner} " in f" {outer} " and word_count(inner) >= _PART_WORDS
 
 
 def _window(source: str, hits: Sequence[tuple[str, float]], config: MineConfig) -> Iterator[_Ranked]:

@@ -29,11 +29,12 @@ from syneg.core.fetch import asset_named, fetch
 from syneg.core.progress import Tick
 
 from .embedding_cache import cache_folder, describe, prune, remove
-from .embeddings import EmbeddingStore, MissingEmbeddings
+from .embeddings import EmbeddingStore, Gathered, MissingEmbeddings, keys_of
 from .indexes import DenseIndex
 from .loading import Loaded, length_limit, load_model
-from .passes import ahead, numbers, texts_a_pass, threads_for
+from .passes import ahead, numbers, precision_for, texts_a_pass, threads_for
 from .prompts import Prompts, Role, prompts_of, write_prompts
+from .vectors import looked_up, scaled
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -120,14 +121,14 @@ class Encoder:
 
         `progress` counts the new texts. Raises BackendError if embeddings vanish from the cache three times.
         """
-        store = self._store(role)
+        store, keys = self._store(role), keys_of(texts)
         for _ in range(_TRIES):
-            self._fill(store, texts, role, progress)
+            self._fill(store, (texts, keys), role, progress)
             try:
-                vectors = store.take(texts)
+                vectors = store.take(keys)
             except MissingEmbeddings:  # another process removed the folder
                 continue
-            return unit(vectors) if self.similarity == "cosine" and len(texts) else vectors
+            return scaled(vectors) if self.similarity == "cosine" and len(texts) else vectors
         raise BackendError(
             "embeddings vanish from the cache while they are used", where=str(store.folder),
             todo="find out which program removes files there, or set SYNEG_HOME to another folder",
@@ -155,6 +156,12 @@ class Encoder:
             self._index = kept = _CorpusIndex(passages, len(passages), made)
         return kept.index
 
+    def vectors_held(self, passages: Mapping[str, str]) -> DenseIndex | None:
+        """The index of a corpus if it was built and holds all embeddings in memory."""
+        kept = self._index
+        is_it = kept is not None and kept.passages is passages and kept.size == len(passages)
+        return kept.index if kept is not None and is_it and kept.index.holds_vectors else None
+
     def autocast(self) -> AbstractContextManager[Any]:
         """A context for forward passes: bfloat16 if `precision` is bf16, else no change."""
         import torch
@@ -169,10 +176,12 @@ class Encoder:
         if model.device.type == "cuda" and texts:
             size = texts_a_pass(self.features([max(texts, key=len)], role, model), length_limit(model), size)
         with self.autocast():
-            vectors = encode(
-                texts, prompt=self.prompts.of(role), batch_size=size,
-                normalize_embeddings=self.similarity == "cosine", convert_to_numpy=True, show_progress_bar=False,
-            )  # fmt: skip
+            vectors = looked_up(model, texts, self.prompts.of(role), normalised=self.similarity == "cosine")
+            if vectors is None:
+                vectors = encode(
+                    texts, prompt=self.prompts.of(role), batch_size=size,
+                    normalize_embeddings=self.similarity == "cosine", convert_to_numpy=True, show_progress_bar=False,
+                )  # fmt: skip
         return numbers(np.asarray(vectors, dtype=np.float32), texts, self.name)
 
     def features(self, texts: Sequence[str], role: Role, model: SentenceTransformer | None = None) -> dict[str, Any]:
@@ -219,28 +228,39 @@ class Encoder:
         """Save the model: `encode_query` and `encode_document` of `SentenceTransformer(folder)` score as here."""
         self.model.save(str(folder), create_model_card=False)
 
-    def _fill(self, store: EmbeddingStore, texts: Sequence[str], role: Role, progress: Tick | None) -> None:
-        """Embed the texts that the cache lacks, the longest first, and prune the cache after 256 MB of new ones."""
-        missing = sorted(store.missing(texts), key=lambda place: -len(texts[place]))
-        done = added = 0
+    def _fill(
+        self, store: EmbeddingStore, wanted: tuple[Sequence[str], np.ndarray], role: Role, progress: Tick | None
+    ) -> None:
+        """Embed the texts that the cache lacks, the longest first. `wanted` are the texts and their keys."""
+        texts, keys = wanted
+        missing = sorted(store.missing(keys), key=lambda place: -len(texts[place]))
+        given: dict[str, np.ndarray] = {}  # first text of a chunk that is being embedded → keys of the chunk
+        gathered, done, added = Gathered(store), 0, 0
 
         def chunks() -> Iterator[list[str]]:
             nonlocal done
             for start in range(0, len(missing), _CHUNK):
-                chunk = [texts[place] for place in missing[start : start + _CHUNK]]
-                lacking = [chunk[i] for i in store.missing(chunk)]  # another process may have embedded some meanwhile
+                chunk = np.array(missing[start : start + _CHUNK])
+                lacking = chunk[store.missing(keys[chunk])]  # another process may have embedded some meanwhile
                 done += len(chunk) - len(lacking)
-                if lacking:
-                    yield lacking
+                if len(lacking):
+                    given[texts[lacking[0]]] = keys[lacking]
+                    yield [texts[place] for place in lacking]
 
-        for chunk, vectors in self._forwarded(chunks(), role, len(missing)):
-            added += store.add(chunk, vectors)
-            describe(store.folder, self.name, role, trained=self._trained)
-            done += len(chunk)
-            if progress:
-                progress(done, len(missing))
-        if texts and not missing:  # its making was broken off
-            describe(store.folder, self.name, role, trained=self._trained)
+        try:
+            for chunk, vectors in self._forwarded(chunks(), role, len(missing)):
+                added += gathered.add(given.pop(chunk[0]), vectors)
+                done += len(chunk)
+                if progress:
+                    progress(done, len(missing))
+        finally:
+            added += gathered.flush()
+            if added or (texts and not missing):  # without missing ones, its making was broken off
+                describe(store.folder, self.name, role, trained=self._trained)
+        self._prune(added)
+
+    def _prune(self, added: int) -> None:
+        """Prune the cache after 256 MB of new embeddings."""
         self._added += added
         if self._added > _PRUNE_AFTER and self.config.cache_gb:
             self._added = 0
@@ -278,21 +298,3 @@ class Encoder:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows (n, dim) scaled to length 1."""
-    scaled: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    return scaled
-
-
-def precision_for(wanted: str, device: str) -> str:
-    """Resolve "auto": bf16 if the hardware computes in it, else fp32, because emulated bf16 is slower."""
-    if wanted != "auto":
-        return wanted
-    import torch
-
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if device == "cpu" and has() else "fp32"

@@ -14,6 +14,7 @@ import re
 import unicodedata
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from .prompts import Role
 
 EXACT = 200_000
 _BLOCK = 65_536  # passages embedded at a time; an index is trained on the first block
+_EXACTLY = ("auto", "Flat")
 _COUNTED = 16_384  # passages whose words are counted at a time
 _PROBED = 16  # a query searches one of 16 cells of an IVF index
 _SMALL_LETTER = re.compile(r"(?<![^\W_])[a-z](?![^\W_+#])")  # a word of one small letter
@@ -65,16 +67,32 @@ class DenseIndex:
             rows = np.ascontiguousarray(block, dtype=np.float32)
             if self._index is None:
                 on_disk = factory == "auto" and len(self.doc_ids) >= EXACT
-                named = "Flat" if factory == "auto" else factory
-                self._index = _Matrix(rows.shape[1]) if on_disk else _index(named, rows)
+                exact = _Matrix(rows.shape[1]) if on_disk else _Held(len(self.doc_ids), rows.shape[1])
+                self._index = exact if factory in _EXACTLY else _index(factory, rows)
             self._index.add(rows)
+
+    @property
+    def holds_vectors(self) -> bool:
+        """Whether memory holds all embeddings as they were given."""
+        return isinstance(self._index, _Held)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {doc_id: place for place, doc_id in enumerate(self.doc_ids)}
+
+    def vectors(self, doc_ids: Iterable[str]) -> np.ndarray:
+        """Embeddings (n, dim) float32 of n passages. Only for an index that `holds_vectors`."""
+        rows: np.ndarray = self._index.rows[[self._places[doc_id] for doc_id in doc_ids]]
+        return rows
 
     @classmethod
     def of(
         cls, passages: Mapping[str, str], encoder: Encodes, factory: str = "auto", progress: Tick | None = None
     ) -> DenseIndex:
         """Build the index of a corpus, one block of embeddings at a time. `Encoder.index` shares one between stages."""
-        return cls(list(passages), _blocks(passages, encoder, progress), factory)
+        is_held = isinstance(passages, dict) and len(passages) < EXACT and factory in _EXACTLY
+        size = len(passages) if is_held else _BLOCK  # one block needs no copy
+        return cls(list(passages), _blocks(passages, encoder, progress, size), factory)
 
     def search(self, vectors: np.ndarray, depth: int) -> Hits:
         """The `depth` best passages for each query vector (n, dim), as (doc_id, score) by descending score."""
@@ -84,6 +102,31 @@ class DenseIndex:
             np.ascontiguousarray(vectors, dtype=np.float32), min(depth, len(self.doc_ids))
         )
         return _hits(self.doc_ids, scores, places)
+
+
+class _Held:
+    """An exact index of `count` passages that are held once: faiss would copy them."""
+
+    def __init__(self, count: int, dim: int) -> None:
+        self.rows, self._filled = np.zeros((0, dim), np.float32), 0
+        self._count = count
+
+    def add(self, rows: np.ndarray) -> None:
+        """Append rows (n, dim). A block of all passages is taken as it is, and must not change."""
+        if not self._filled:
+            self.rows = rows if len(rows) == self._count else np.empty((self._count, rows.shape[1]), np.float32)
+        if rows is not self.rows:
+            self.rows[self._filled : self._filled + len(rows)] = rows
+        self._filled += len(rows)
+
+    def search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and places of the `depth` best rows for each of `vectors`, both (n, depth), by descending score."""
+        import faiss
+
+        found: tuple[np.ndarray, np.ndarray] = faiss.knn(
+            vectors, self.rows[: self._filled], depth, metric=faiss.METRIC_INNER_PRODUCT
+        )
+        return found
 
 
 class _Matrix:
@@ -124,8 +167,8 @@ def search_corpus(
 def _hits(doc_ids: Sequence[str], scores: np.ndarray, places: np.ndarray) -> Hits:
     """Name the places. An approximate index has -1 for a place that it did not fill."""
     return [
-        [(doc_ids[p], float(s)) for p, s in zip(row_p, row_s, strict=True) if p >= 0]
-        for row_p, row_s in zip(places.tolist(), scores, strict=True)
+        [(doc_ids[p], s) for p, s in zip(row_p, row_s, strict=True) if p >= 0]
+        for row_p, row_s in zip(places.tolist(), scores.tolist(), strict=True)
     ]
 
 
@@ -147,17 +190,19 @@ def _best(queries: np.ndarray, blocks: Iterable[np.ndarray], depth: int) -> tupl
     return best, places
 
 
-def _blocks(passages: Mapping[str, str], encoder: Encodes, progress: Tick | None) -> Iterator[np.ndarray]:
-    """Yield the embeddings of a corpus in its order, in arrays of up to (_BLOCK, dim) float32."""
-    texts = iter(passages.values())
-    for start in range(0, len(passages), _BLOCK):
+def _blocks(
+    passages: Mapping[str, str], encoder: Encodes, progress: Tick | None, size: int | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the embeddings of a corpus in its order, in arrays of up to (size, dim) float32; None is _BLOCK."""
+    texts, size = iter(passages.values()), size or _BLOCK
+    for start in range(0, len(passages), size):
 
         def say(done: int, _: int, start: int = start) -> None:
             """Count the passages of earlier blocks, too."""
             if progress:
                 progress(start + done, len(passages))
 
-        yield np.ascontiguousarray(encoder.encode(list(islice(texts, _BLOCK)), "passage", say), np.float32)
+        yield np.ascontiguousarray(encoder.encode(list(islice(texts, size)), "passage", say), np.float32)
 
 
 def _index(factory: str, sample: np.ndarray) -> Any:

@@ -1,4 +1,4 @@
-"""Size forward passes by tokens, and tokenise the next texts while a GPU computes.
+"""Choose the precision of forward passes, size them by tokens, and tokenise the next texts while a GPU computes.
 
     texts_a_pass(encoder.features(["a text of 32 tokens"], "passage"), limit=256, batch_size=64) → 512
     list(ahead(len, ["one", "three"], threads=2)) → [3, 5]
@@ -30,6 +30,18 @@ def numbers(vectors: np.ndarray, texts: Sequence[str], model: str) -> np.ndarray
             todo="set encoder.precision=fp32, or take another encoder",
         )
     return vectors
+
+
+def precision_for(wanted: str, device: str) -> str:
+    """Resolve "auto": bf16 if the hardware computes in it, else fp32, because emulated bf16 is slower."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if device == "cpu" and has() else "fp32"
 
 
 def threads_for(device: str) -> int:

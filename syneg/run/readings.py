@@ -22,7 +22,8 @@ from syneg.core.records import PARTIAL, READ, RELATED, MinedNegative, Pair
 from syneg.core.storage import JsonObject, read_rows, write_rows
 from syneg.llm.roles import DOUBT
 from syneg.negatives.cross_reading import Thresholds
-from syneg.negatives.mining import Judged, keys_of, scores_of
+from syneg.negatives.judged import Judged, keys_of
+from syneg.negatives.mining import scores_of
 from syneg.negatives.reading import ANSWERS, IN_PART, NEAR, Answers, Reading, grades_of
 from syneg.verdict.verdict import Cost
 

@@ -17,7 +17,7 @@ from syneg.core.counts import counted
 from syneg.core.records import Call
 from syneg.data.collection import Collection
 from syneg.data.tasks import task_for
-from syneg.negatives.mining import Judged, keys_of
+from syneg.negatives.judged import Judged, keys_of
 from syneg.negatives.reading import ANSWERS, IN_PART, Answers, Reading, ToRead, grades_of, read_by_lm
 
 from .reader import Reader
