@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from conftest import FakeLM, write_negative
+from conftest import FakeLM, pack, write_negative
 
 from syneg.core.errors import BackendError, DataError
 from syneg.core.progress import Progress
@@ -333,7 +333,17 @@ def test_a_run_is_replayed_on_another_machine_with_the_server_down(
         run(tmp_path / "four", [*elsewhere, f"executor.replay={tmp_path / 'none'}"])
 
 
-@pytest.mark.parametrize("ending", [".gz", ".zst"])
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2", ".xz", ".GZ"])
+def test_a_packed_ledger_is_read(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"calls.jsonl{ending}"
+    path.write_bytes(pack((json.dumps(row(1)) + "\n").encode(), ending.lower()))
+    recorded = Recorded(path)
+    found = recorded.find({"key": "", "query_id": "", "attempt": 0, "model": "openai/fake@elsewhere", "prompt": "p1"})
+    recorded.close()
+    assert found == row(1)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2", ".xz"])
 def test_a_ledger_that_is_not_what_its_name_says_is_refused(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"calls.jsonl{ending}"
     path.write_text("{}")

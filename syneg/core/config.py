@@ -10,7 +10,7 @@ variables of their provider. `syneg.core.settings` reads and writes settings.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -116,7 +116,7 @@ class EncoderConfig(Section):
 class MineConfig(Section):
     """Mining hard negatives from the corpus."""
 
-    sources: tuple[Literal["dense", "bm25"], ...] = ("dense", "bm25")
+    sources: Annotated[tuple[Literal["dense", "bm25"], ...], Field(min_length=1)] = ("dense", "bm25")
     "Rankings to take negatives from."
     first_rank: Positive = 1
     "First rank of a ranking to consider."

@@ -110,7 +110,7 @@ class ExecutorConfig(Section):
     "Address of a running Ray cluster; auto finds one on this machine; if not given, Ray is started here."
     replay: OwnPath | None = None
     (
-        "Ledger of another run (calls.jsonl, also .gz or .zst) to take all answers from. No LM is called; a call that "
+        "Ledger of another run (calls.jsonl, also packed) to take all answers from. No LM is called; a call that "
         "it does not hold is an error."
     )
     workers: Count = 0

@@ -7,11 +7,16 @@ recorded.find({…})                                                            
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import re
 import shutil
 import tempfile
 import threading
+import zlib
 from pathlib import Path
+from typing import Any
 
 from syneg.core.errors import DataError
 from syneg.core.records import fingerprint
@@ -19,6 +24,7 @@ from syneg.core.records import fingerprint
 from .ledger import Index
 from .rows import CallRow, RequestRow
 
+_PACKED = (".gz", ".zst", ".bz2", ".xz")
 _EXTRA = re.compile(r"\+[0-9a-f]{12}\Z")
 
 
@@ -26,7 +32,7 @@ class Recorded:
     """A ledger to answer from. A request is found by model, prompt and attempt, wherever the model was served."""
 
     def __init__(self, path: Path) -> None:
-        """`path` may be compressed (.gz, .zst). Raises DataError for a missing or a broken file."""
+        """`path` may be compressed (.gz, .zst, .bz2, .xz). Raises DataError for a missing or a broken file."""
         if not path.is_file():
             raise DataError("no such ledger", where=str(path), todo="give the ledger/calls.jsonl of a run")
         self.path = path
@@ -34,7 +40,7 @@ class Recorded:
         self._folder = tempfile.TemporaryDirectory(prefix="syneg-replay-")
         place = Path(self._folder.name)
         try:
-            if path.suffix in (".gz", ".zst"):
+            if path.suffix.lower() in _PACKED:
                 path = _unpacked(path, place / "calls.jsonl")
             self._index = Index(path, place / "calls.jsonl.index", _key_of)
         except DataError:
@@ -78,12 +84,19 @@ def _anywhere(row: RequestRow, *, stopped: bool = False) -> str:
 
 def _unpacked(path: Path, plain: Path) -> Path:
     """Decompress a file to `plain`. Raises DataError for a broken file."""
-    import pyarrow
-
+    kind = path.suffix.lower()
     try:
-        kind = "gzip" if path.suffix == ".gz" else "zstd"
-        with pyarrow.CompressedInputStream(str(path), kind) as packed, plain.open("wb") as file:
+        with _opened(path, kind) as packed, plain.open("wb") as file:
             shutil.copyfileobj(packed, file)
-    except (OSError, EOFError) as error:
-        raise DataError(f"broken {path.suffix} file: {error}", where=str(path), todo="fetch it again") from error
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"broken {kind} file: {error}", where=str(path), todo="fetch it again") from error
     return plain
+
+
+def _opened(path: Path, kind: str) -> Any:
+    if kind == ".zst":
+        import pyarrow
+
+        return pyarrow.CompressedInputStream(str(path), "zstd")
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}[kind]
+    return opener(path, "rb")
