@@ -29,7 +29,7 @@ from syneg.retrieval.prompts import ROLES, known_names, resolve_prompts
 from syneg.retrieval.vectors import looked_up, scaled, unit
 from syneg.training.job import Job
 from syneg.training.loss import HybridInfoNCE
-from syneg.training.merging import embed_by_length
+from syneg.training.merging import Chunks, embed_by_length
 from syneg.training.trainer import train
 
 WORDS = sorted(
@@ -172,7 +172,7 @@ def test_training_embeds_as_the_encoder_does(form: str, tmp_path: Path) -> None:
     passages = ["to copy the file it is slowly again and again twice", "flush", "the parser is a node"]
     columns = [encoder.features(queries, "query"), encoder.features(passages, "passage")]
     with torch.no_grad():
-        found = embed_by_length(encoder.model, columns, lambda model, f: model(f)["sentence_embedding"], chunk=2)
+        found = embed_by_length(encoder.model, columns, lambda model, f: model(f)["sentence_embedding"], Chunks(2))
     for vectors, texts, role in ((found[0], queries, "query"), (found[1], passages, "passage")):
         ours = vectors.numpy()
         if encoder.similarity == "cosine":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from syneg.core.config import TrainConfig
 from syneg.core.records import Instance, Pair
 from syneg.training.loss import BaseView, HybridInfoNCE
-from syneg.training.merging import embed_by_length
+from syneg.training.merging import Chunks, Layout, embed_by_length
 from syneg.training.numbers import RowNumbers
 from syneg.training.regulariser import fair_share
 
@@ -124,7 +124,7 @@ def test_sorting_by_length_changes_no_embedding() -> None:
         return {"input_ids": ids, "attention_mask": (ids > 0).long()}
 
     found = embed_by_length(
-        Sum(), [column([3, 9, 1]), column([2, 50, 4])], lambda m, f: m(f)["sentence_embedding"], chunk=2
+        Sum(), [column([3, 9, 1]), column([2, 50, 4])], lambda m, f: m(f)["sentence_embedding"], Chunks(2)
     )
     assert [part.view(-1).tolist() for part in found] == [[6, 45, 1], [3, 1275, 10]]
     assert Sum.widths == [2, 4, 50]
@@ -238,6 +238,83 @@ def test_a_gradient_cache_gives_the_same_loss_and_gradient() -> None:
         found.append((value.item(), model.table.weight.grad.clone()))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
+
+
+def numbered(lengths: list[int]) -> dict[str, Tensor]:
+    """A column of texts 1, 2, … n of these lengths, so that texts of one length are equal."""
+    ids = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
+    for row, length in zip(ids, lengths, strict=True):
+        row[:length] = torch.arange(1, length + 1)
+    return {"input_ids": ids, "attention_mask": (ids > 0).long()}
+
+
+class Masked(nn.Module):
+    """The mean of the words under the mask. Afterwards it writes into the mask, as a pooling without prompts does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.table = nn.Embedding(40, 6)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        mask = features["attention_mask"]
+        self.shapes.append(tuple(mask.shape))
+        words = mask.float().unsqueeze(2)
+        vectors = (self.table(features["input_ids"]) * words).sum(1) / words.sum(1)
+        mask[:, :1] = 0
+        return {"sentence_embedding": vectors}
+
+
+LENGTHS = [[3, 9], [3, 1], [9, 2], [4, 4]]
+
+
+def test_short_texts_share_a_chunk_and_equal_ones_a_place() -> None:
+    layout = Layout.of([numbered([3, 9, 1]), numbered([2, 50, 4])], Chunks(2, tokens=9))
+    assert [tuple(chunk["input_ids"].shape) for chunk in layout.chunks] == [(3, 3), (2, 9), (1, 50)]
+    layout = Layout.of([numbered(lengths) for lengths in LENGTHS], Chunks(2, once=True))
+    assert [tuple(chunk["input_ids"].shape) for chunk in layout.chunks] == [(2, 2), (2, 4), (1, 9)]
+    sums = layout.columns([chunk["attention_mask"].sum(1, keepdim=True) for chunk in layout.chunks])
+    assert [part.view(-1).tolist() for part in sums] == LENGTHS
+
+
+@pytest.mark.parametrize(
+    ("chunk", "dropout", "shapes"),
+    [
+        (0, 0.0, [(5, 9)]),
+        (2, 0.0, [(2, 2), (2, 4), (1, 9)] * 2),  # a gradient cache embeds each chunk twice
+        (2, 0.1, [(2, 2), (2, 3), (2, 4), (2, 9)] * 2),  # under dropout, equal texts differ
+    ],
+)
+def test_batches_are_embedded_by_length_with_a_gradient_cache_and_without(
+    chunk: int, dropout: float, shapes: list[tuple[int, int]]
+) -> None:
+    def loss_and_gradient(loss: HybridInfoNCE, *, by_column: bool) -> tuple[float, Tensor]:
+        columns = [numbered(lengths) for lengths in LENGTHS]
+        if by_column:
+            queries, *texts = (model(column)["sentence_embedding"] for column in columns)
+            value = loss.from_embeddings(queries, texts, torch.arange(2))
+        else:
+            value = loss(columns, torch.arange(2))
+        model.table.weight.grad = None
+        value.backward()
+        assert model.table.weight.grad is not None
+        return value.item(), model.table.weight.grad
+
+    asked: list[int] = []
+
+    def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
+        asked.append(len(features["input_ids"]))
+        vectors: Tensor = model(features)["sentence_embedding"]
+        return vectors
+
+    model = Masked()
+    config = TrainConfig(temperature=0.1, cached_chunk=chunk, dropout=dropout)
+    loss = HybridInfoNCE(model, synthetic_rows(2), {}, config, embed=embed)
+    value, gradient = loss_and_gradient(loss, by_column=False)
+    assert model.shapes == shapes and asked == [rows for rows, _ in shapes]  # `embed` keeps what frozen layers give
+    by_hand, its_gradient = loss_and_gradient(loss, by_column=True)
+    assert value == pytest.approx(by_hand, abs=1e-6) and torch.allclose(gradient, its_gradient, atol=1e-6)
 
 
 @given(st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=1, max_size=6), st.integers(0, 3))

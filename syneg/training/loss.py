@@ -27,15 +27,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from sentence_transformers.util import all_gather, all_gather_with_grad, get_rank
 from torch import Tensor, nn
 
 from syneg.core.config import TrainConfig
 from syneg.core.records import READ, RELATED, Instance, margin_limit
 
+from .batch_loss import BatchLoss
 from .course import Course
-from .merging import Embed, embed_by_length
+from .merging import Embed
 from .numbers import RowNumbers
 from .order import Standing, order_term, taught_term
 from .regulariser import fair_share
@@ -73,7 +73,7 @@ class Batch:
     own: Tensor
 
 
-class HybridInfoNCE(CachedLossMixin, nn.Module):
+class HybridInfoNCE(BatchLoss):
     """The loss as a module for sentence-transformers' trainer; labels are row numbers of `instances`.
 
     `relevant[query_id]` are the texts of all passages known to be relevant. `teacher` is required if `config` has a
@@ -96,11 +96,7 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
         teacher: BaseView | Taught | None = None,
         embed: Embed | None = None,
     ) -> None:
-        super().__init__()
-        self.model, self.config = model, config
-        self.embed = embed or (lambda model, features: model(features)["sentence_embedding"])
-        self.mini_batch_size = config.cached_chunk
-        self.uses_gradient_cache = bool(config.cached_chunk)
+        super().__init__(model, config, embed)
         self.cosine = getattr(model, "similarity_fn_name", "cosine") != "dot"
         self.scale = 1 / config.temperature if self.cosine else config.scale
         self.numbers = RowNumbers(instances, relevant)
@@ -132,29 +128,6 @@ class HybridInfoNCE(CachedLossMixin, nn.Module):
     def _keep(self, name: str, values: np.ndarray) -> None:
         """Register a buffer that moves to the device with the loss, but is not saved in checkpoints."""
         self.register_buffer(name, torch.from_numpy(values), persistent=False)
-
-    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """The mean loss over the batch, a scalar.
-
-        `sentence_features` are those of anchor, positive, negative_1 … negative_n; `labels` (batch,) are row numbers.
-        """
-        columns = list(sentence_features)
-        if self.uses_gradient_cache and torch.is_grad_enabled():
-            return self.forward_cached(columns, labels)
-        anchor, *texts = embed_by_length(self.model, columns, self.embed)
-        return self.from_embeddings(anchor, texts, labels)
-
-    def calculate_loss(
-        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
-    ) -> Tensor:
-        """The loss from embeddings: a list of chunks (chunk, dim) for each column. The gradient cache calls it."""
-        assert labels is not None
-        queries, *texts = (torch.cat(column) for column in reps)
-        loss = self.from_embeddings(queries, texts, labels)
-        if with_backward:
-            loss.backward()
-            loss = loss.detach()
-        return loss
 
     def from_embeddings(self, queries: Tensor, texts: Sequence[Tensor], labels: Tensor) -> Tensor:
         """The loss of `queries` (batch, dim) against `texts`, 1 + n tensors (batch, dim)."""
