@@ -199,6 +199,19 @@ def test_a_reader_is_measured_and_its_answers_become_positives(
     assert verdict["worth"]["per_1000_calls"] is not None
 
 
+def test_a_reader_that_is_used_without_a_test_is_not_measured_to_add_up_what_it_cost(
+    tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM]
+) -> None:
+    server, folder = fake_lm(reads_well), tmp_path / "run"
+    values = settings(server.url, **{**READS, "reader.use": "on", "train.epochs": 0.2})
+    estimated = Run(folder, load_config(None, values), Progress(quiet=True)).estimate()["parts"][-1]["calls"]
+    verdict = run(folder, values, "verdict")
+    assert {row["use"] for row in read_rows(folder / "ledger" / "calls.jsonl")} == {"read"}
+    assert len(server.requests) == verdict["arms"]["verified"]["calls"] == estimated["likely"]
+    run(folder, values, "read")  # measures the reader, and what that cost counts from then on
+    assert run(folder, values, "verdict")["arms"]["verified"]["calls"] == len(server.requests) > estimated["likely"]
+
+
 def test_reading_is_replayed_without_the_lm(
     tmp_path: Path, sparse: Path, settings: Settings, fake_lm: Callable[..., FakeLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,10 +154,10 @@ class Readings:
 
     @property
     def cost(self) -> Cost:
-        """Cost of the LM calls that measured the reader and graded the lists."""
+        """Cost of the LM calls that graded the lists, and of those that measured the reader, if it was measured."""
         _ = self.readings
         own = Cost(**self._workspace.manifest.facts["read"]["cost"])
-        return sum_of([own] if self._config.given else [self.reader.measured.cost, own])
+        return sum_of([own] if self._config.given or not self.reader.is_measured else [self.reader.measured.cost, own])
 
     def fed_of(self, query_ids: Container[str] | None) -> Fed:
         """Training data from the grades of `query_ids` (None = all); other queries keep their mined negatives."""
