@@ -5,7 +5,8 @@ steps.
     python benchmarks/training_speed.py --batch 16,64,256,1024 --steps 4
     python benchmarks/training_speed.py --device cuda --batch 16,64,256,1024
 
-All kinds of training take turns, for several rounds, in this process; look at the ratios. From batches of
+All kinds of training take turns, for several rounds, in this process; look at the ratios. On a busy machine look at
+those of `cpu_s_a_step`, the CPU time of this process, which other work changes least. From batches of
 `--cached-from` rows on, both sides use a gradient cache: stock has CachedMultipleNegativesRankingLoss, ours has
 `train.cached_chunk`. `loss_share` is the part of a step that computes the loss from embeddings, without its backward
 pass. The printed loss is the stock loss on the first rows after training, without dropout: it would show if the faster
@@ -57,17 +58,18 @@ from syneg.training.weights import learning_rate
 
 COLUMNS = ("anchor", "positive", "negative_1", "negative_2", "negative_3")
 CHUNK = 32  # texts embedded at once under a gradient cache
-Trained = tuple[list[float], SentenceTransformer]
+Moment = tuple[float, float]  # seconds of the clock, and CPU seconds of this process
+Trained = tuple[list[Moment], SentenceTransformer]
 
 
 class Clock(TrainerCallback):
     """Records the time at the end of each step."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
+        self.times: list[Moment] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.times.append(now())
+        self.times.append(moment())
 
 
 def now() -> float:
@@ -75,6 +77,11 @@ def now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def moment() -> Moment:
+    """The end of a step."""
+    return now(), time.process_time()
 
 
 @contextmanager
@@ -128,12 +135,12 @@ def stock(rows: list[Instance], config: Config, steps: int, folder: Path) -> Tra
 def ours(
     rows: list[Instance], config: Config, steps: int, encoder: Encoder, states: LayerCache | None, folder: Path
 ) -> Trained:
-    times: list[float] = []
+    times: list[Moment] = []
     settings = config.train.model_copy(update={"epochs": steps * config.train.batch_size / len(rows), "evals": 1})
     query, passage = rows[0].pair.query, rows[0].pair.positive
     dev = DevSet({"q": query}, {"d": passage}, {"q": {"d": 1}})  # its score is not what is measured here
     job = Job(config.encoder, [rows], {}, dev, settings, 0)
-    train(job, folder, encoder=encoder, states=states, progress=lambda done, total: times.append(now()))
+    train(job, folder, encoder=encoder, states=states, progress=lambda done, total: times.append(moment()))
     return times, Encoder.load(config.encoder, folder).model
 
 
@@ -150,7 +157,7 @@ def loss_of(model: SentenceTransformer, rows: list[Instance], temperature: float
 
 
 def measure(kind: Callable[[Path], Trained], rows: list[Instance], temperature: float) -> Figures:
-    """Seconds of a step, the loss's share of it, and the loss after all steps."""
+    """Seconds of a step, by the clock and of CPU; the loss's share of the former, and the loss after all steps."""
     folder = Path(tempfile.mkdtemp())
     try:
         with (
@@ -159,11 +166,12 @@ def measure(kind: Callable[[Path], Trained], rows: list[Instance], temperature: 
             timed(CachedMultipleNegativesRankingLoss, "calculate_loss") as cached,
         ):
             times, model = kind(folder)
-        steps, whole = len(times) - 1, times[-1] - times[0]
+        steps = len(times) - 1
+        whole, cpu = (last - first for first, last in zip(times[0], times[-1], strict=True))
         losses = (own or plain or cached)[-steps:]
         return {
-            "s_a_step": whole / steps, "steps_a_s": steps / whole, "loss_share": sum(losses) / whole,
-            "loss_after": loss_of(model, rows, temperature),
+            "s_a_step": whole / steps, "cpu_s_a_step": cpu / steps, "steps_a_s": steps / whole,
+            "loss_share": sum(losses) / whole, "loss_after": loss_of(model, rows, temperature),
         }  # fmt: skip
     finally:
         shutil.rmtree(folder)
