@@ -83,6 +83,9 @@ def test_a_gpu_takes_as_many_tokens_a_pass(tmp_path: Path, monkeypatch: pytest.M
         device = SimpleNamespace(type="cuda")
         max_seq_length = 32
 
+        def __getitem__(self, place: int) -> None:
+            """No table of word vectors."""
+
         def encode_document(self, texts: list[str], **options: object) -> np.ndarray:
             sizes.append(options["batch_size"])  # type: ignore[arg-type]
             return np.zeros((len(texts), 4), np.float32)
