@@ -19,8 +19,6 @@ from typing import Any
 
 from syneg.core.storage import JsonObject
 
-from .replies import hear
-
 _CALLBACKS = ("callbacks", "input_callback", "success_callback", "failure_callback")
 
 
@@ -67,15 +65,15 @@ def _name(callback: object) -> str:
 
 @lru_cache(maxsize=1)
 def _silent() -> type[Any] | None:
-    """A subclass of litellm's logger that does no more than hear an answer; None if this version has no such class."""
+    """A subclass of litellm's logger that does nothing; None if this version has no such class."""
     try:
         from litellm.litellm_core_utils.litellm_logging import Logging
     except ImportError:
         return None
 
     class Silent(Logging):
-        def post_call(self, original_response: Any, *_: Any, **__: Any) -> None:
-            hear(original_response)
+        def post_call(self, *_: Any, **__: Any) -> None:
+            return None
 
         def response_cost_calculator(self, *_: Any, **__: Any) -> None:
             return None

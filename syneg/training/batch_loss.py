@@ -10,6 +10,7 @@ batch needs the memory of one chunk. It is that of sentence-transformers, which 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -49,9 +50,9 @@ class BatchLoss(CachedLossMixin, nn.Module):
         anchor, *texts = embed_by_length(self.model, columns, self.embed, self._chunks())
         return self.from_embeddings(anchor, texts, labels)
 
+    @abstractmethod
     def from_embeddings(self, queries: Tensor, texts: Sequence[Tensor], labels: Tensor) -> Tensor:
         """The loss of `queries` (batch, dim) against `texts`, 1 + n tensors (batch, dim)."""
-        raise NotImplementedError
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
