@@ -72,12 +72,13 @@ class Judged:
 
 
 def _begin(passage: str) -> str:
-    """The key of the first words of a passage."""
+    """The key of the first words of a passage; "", which every text holds, if they are not ASCII: keys join those
+    with what follows."""
     first = passage.split(maxsplit=_PART_WORDS)[:_PART_WORDS]
     begin = " ".join(first)
     if begin.isascii() and "".join(first).isalnum():
         return begin.lower()
-    return " ".join(near_words(begin))
+    return " ".join(near_words(begin)) if begin.isascii() else ""
 
 
 def _longest_words(key: str) -> list[str]:
